@@ -1,0 +1,51 @@
+# Everything runs in .venv, which is made from exact pins. PYTHON is any Python 3.11 or later.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help study test quick test-gpu check bench lock
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV), about 6 GB; this takes a few minutes the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+study: $(STAMP)  ## install, run the quickstart study, show its front, plot it and export its best model
+	@$(BIN)/marl-study run studies/quickstart.yaml
+	@$(BIN)/marl-study results quickstart --front
+	@$(BIN)/marl-study plot quickstart -o exported/quickstart.html
+	@$(BIN)/marl-study export quickstart --best disentanglement/separation --to exported
+	@echo
+	@echo "try next:"
+	@echo "  $(BIN)/marl-study dashboard                       # browse the study"
+	@echo "  $(BIN)/marl-study verify exported/quickstart-*    # score the exported model again"
+	@echo "  $(BIN)/marl-study resume quickstart --trials 24   # twelve more trials"
+
+test: $(STAMP) check  ## install and pass all tests
+	@$(BIN)/pytest
+
+quick: $(STAMP)  ## the tests that take seconds
+	@$(BIN)/pytest -m "not slow and not gpu"
+
+test-gpu: $(STAMP)  ## the tests that need a CUDA device
+	@$(BIN)/pytest -m gpu
+
+check: $(STAMP)  ## lint, format, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)  ## measure what is claimed about speed
+	@$(BIN)/python -m benchmarks.throughput
+
+lock: pyproject.toml  ## renew the exact pins
+	@$(BIN)/pip-compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --strip-extras --extra dev --output-file requirements.lock pyproject.toml

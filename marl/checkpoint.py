@@ -1,0 +1,136 @@
+"""A trained model as bytes: weights in safetensors, everything else in JSON. Nothing in it is ever executed."""
+
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import Field, ValidationError
+
+from marl.audio import AudioConfig, LogMel
+from marl.config import Config
+from marl.extractor import FeatureExtractor
+from marl.model import Architecture, Parameters, PatchNetwork
+from marl.settings import Settings
+from marl.stack import Snapshot
+
+__all__ = [
+    "DESCRIPTION_FILE",
+    "MODEL_FILE",
+    "STATE_FILE",
+    "Description",
+    "architecture_of",
+    "load",
+    "model_bytes",
+    "restore",
+    "state_bytes",
+]
+
+MODEL_FILE = "model.safetensors"
+STATE_FILE = "state.safetensors"
+DESCRIPTION_FILE = "config.json"
+_MOMENTS = ("first_moment", "second_moment")
+
+
+class Description(Settings):
+    """What must be known of a model beside its weights.
+
+    Attributes:
+        format: of the checkpoint.
+        config: what was trained.
+        audio: the spectrograms that it takes.
+        mean_db: mean of the training clips' log-mel, dB.
+        std_db: their standard deviation, dB.
+        shared_factors: what the two views of a pair had in common.
+        seed: of the replicate.
+        step: steps trained.
+    """
+
+    format: int = Field(1, ge=1, le=1)
+    config: Config
+    audio: AudioConfig
+    mean_db: float
+    std_db: float = Field(gt=0)
+    shared_factors: tuple[str, ...]
+    seed: int = Field(ge=0)
+    step: int = Field(ge=0)
+
+
+def architecture_of(description: Description) -> Architecture:
+    """The architecture of the model alone, without padding."""
+    audio, config = description.audio, description.config
+    return Architecture(audio.mel_bands, audio.frames, config.model, config.latent.private, config.latent.shared)
+
+
+def model_bytes(snapshot: Snapshot) -> bytes:
+    """Weights of a model, safetensors."""
+    return safetensors.torch.save(snapshot.parameters)
+
+
+def state_bytes(snapshot: Snapshot) -> bytes:
+    """What training needs beside the weights to go on: the moments of Adam, safetensors."""
+    moments = (snapshot.first_moment, snapshot.second_moment)
+    return safetensors.torch.save(
+        {
+            f"{moment}/{name}": value
+            for moment, part in zip(_MOMENTS, moments, strict=True)
+            for name, value in part.items()
+        }
+    )
+
+
+def restore(description: Description, model: bytes, state: bytes) -> Snapshot:
+    """The snapshot that `model_bytes` and `state_bytes` were made of.
+
+    Raises:
+        ValueError: when the bytes are not the weights of the model that is described.
+    """
+    network = PatchNetwork(architecture_of(description))
+    moments = _tensors(state, STATE_FILE)
+    parts = [_tensors(model, MODEL_FILE)]
+    for moment in _MOMENTS:
+        prefix = f"{moment}/"
+        parts.append({name.removeprefix(prefix): value for name, value in moments.items() if name.startswith(prefix)})
+    for part in parts:
+        _check_shapes(network, part)
+    return Snapshot(description.step, *parts)
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """A ready feature extractor from a folder with `model.safetensors` and `config.json`.
+
+    Raises:
+        FileNotFoundError: when one of the two is missing.
+        ValueError: when a file is not what it should be; the message names it.
+    """
+    folder = Path(path)
+    try:
+        description = Description.model_validate_json((folder / DESCRIPTION_FILE).read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{folder / DESCRIPTION_FILE}: {field or 'JSON'}: {first['msg']}") from None
+    network = PatchNetwork(architecture_of(description))
+    parameters = _tensors((folder / MODEL_FILE).read_bytes(), str(folder / MODEL_FILE))
+    _check_shapes(network, parameters)
+    log_mel = LogMel(description.audio, description.mean_db, description.std_db, device)
+    return FeatureExtractor(network, {name: value.to(device) for name, value in parameters.items()}, log_mel)
+
+
+def _tensors(data: bytes, name: str) -> Parameters:
+    try:
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{name} is not a safetensors file: {error}") from None
+
+
+def _check_shapes(network: PatchNetwork, parameters: Parameters) -> None:
+    expected = network.shapes
+    found = {name: tuple(value.shape) for name, value in parameters.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"weights do not fit the model: {name} should be {expected.get(name)}, is {found.get(name)}"
+            )
+        if parameters[name].dtype != torch.float32:
+            raise ValueError(f"weights do not fit the model: {name} should be float32, is {parameters[name].dtype}")

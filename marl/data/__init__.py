@@ -1,0 +1,21 @@
+"""Datasets: one file each, all giving a `Dataset`; and the pairs of clips that form two views."""
+
+import torch
+
+from marl.audio import AudioConfig
+from marl.data import syntone
+from marl.data.dataset import Dataset, Factor
+from marl.data.pairs import Pairs, PairSampler
+from marl.data.syntone import SynTone
+
+__all__ = ["DataConfig", "Dataset", "Factor", "PairSampler", "Pairs", "build"]
+
+DataConfig = SynTone
+"""The configuration of any dataset: a union of their classes, told apart by `kind`."""
+
+_BUILDERS = {"syntone": syntone.build}
+
+
+def build(config: DataConfig, audio: AudioConfig, device: torch.device) -> Dataset:
+    """The dataset of a configuration, resident on a device."""
+    return _BUILDERS[config.kind](config, audio, device)

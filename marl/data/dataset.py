@@ -1,0 +1,105 @@
+"""What every dataset offers: spectrograms with known factors, and splits that never mix.
+
+N is clips, C factors, F mel bands, T frames, S samples.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from marl import randomness
+from marl.audio import LogMel
+
+__all__ = ["SPLITS", "Dataset", "Factor", "split_clips", "standardise"]
+
+SPLITS = ("training", "validation", "test")
+_HELD_OUT_SHARE = 0.1  # of all clips, for validation and again for test
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One thing in which clips differ.
+
+    Attributes:
+        name: as it is called in `views.shared` and in the columns of results.
+        values: what the factor can be, in the order of `Dataset.value_NC`.
+        class_of_value: for each value the class that probes and mutual information are asked for; many values
+            (400 frequencies) fall into few classes (20).
+    """
+
+    name: str
+    values: tuple[str | float, ...]
+    class_of_value: tuple[int, ...]
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return max(self.class_of_value) + 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All clips of a set, resident on one device.
+
+    Attributes:
+        log_mel_NFT: standardised log-mel spectrograms, float32.
+        value_NC: index into each factor's values, int64.
+        factors: the C factors.
+        splits: for each of `SPLITS` the clips in it, int64, in an order that is random and fixed: its first n clips
+            are a fair sample of it.
+        audio: turns waveforms into such spectrograms and back.
+        waveforms: waveforms [n, S] of the clips of the given indices, on the CPU.
+    """
+
+    log_mel_NFT: Tensor
+    value_NC: Tensor
+    factors: tuple[Factor, ...]
+    splits: dict[str, Tensor]
+    audio: LogMel
+    waveforms: Callable[[Sequence[int]], Tensor]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the spectrograms are."""
+        return self.log_mel_NFT.device
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the factors, in the order of the columns of `value_NC`."""
+        return tuple(factor.name for factor in self.factors)
+
+    def classes(self, clips: Tensor) -> Tensor:
+        """Class of each clip by factor, int64 [n, C]."""
+        columns = [
+            torch.tensor(factor.class_of_value, device=clips.device)[self.value_NC[clips, column]]
+            for column, factor in enumerate(self.factors)
+        ]
+        return torch.stack(columns, dim=1)
+
+
+def split_clips(count: int, device: torch.device) -> dict[str, Tensor]:
+    """Training, validation and test clips: 80, 10 and 10 of 100, by a hash of the clip's index alone."""
+    held_out = int(count * _HELD_OUT_SHARE)
+    zero = torch.zeros((), dtype=torch.int64, device=device)
+    state = randomness.stream(zero, zero, randomness.Purpose.SPLIT)
+    scores = randomness.bits(state, torch.arange(count, device=device), torch.zeros_like(zero)[None])
+    order = scores.flatten().argsort(stable=True)
+    training, validation, test = order.split([count - 2 * held_out, held_out, held_out])
+    return {"training": training, "validation": validation, "test": test}
+
+
+def standardise(log_mel_NFT: Tensor, training: Tensor, chunk: int = 1024) -> tuple[float, float]:
+    """Bring the training clips to zero mean and unit variance, in place; returns the mean and deviation they had."""
+    total = torch.zeros(2, dtype=torch.float64, device=log_mel_NFT.device)
+    for clips in training.split(chunk):
+        values = log_mel_NFT[clips].to(torch.float64)
+        total += torch.stack([values.sum(), values.square().sum()])
+    mean, square = (total / (training.numel() * log_mel_NFT[0].numel())).tolist()
+    std = (square - mean**2) ** 0.5
+    if not std > 0:
+        raise ValueError("the training clips are all the same, so their log-mels cannot be standardised")
+    for part in log_mel_NFT.split(chunk):
+        part.sub_(mean).div_(std)
+    return mean, std

@@ -1,0 +1,84 @@
+"""Which clips form the two views of a pair: a function of (seed, step) alone.
+
+K is lanes, V the two views, B pairs, A attempts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from marl import randomness
+from marl.data.dataset import Dataset
+from marl.randomness import Purpose
+
+__all__ = ["PairSampler", "Pairs"]
+
+_ATTEMPTS = 16
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A batch of pairs for each lane.
+
+    Attributes:
+        clips_KVB: index of each view's clip, int64 [K, 2, B].
+        group_KB: which combination of the shared factors each pair has, int64.
+    """
+
+    clips_KVB: Tensor
+    group_KB: Tensor
+
+
+class PairSampler:
+    """Draws pairs that agree in the shared factors and differ in all others.
+
+    The first view is any clip; the second is the first of 16 draws among the clips of the same shared factors that
+    differs in every other factor. On SynTone all 16 fail once in 10^20 pairs; the pair then differs in fewer factors.
+
+    Args:
+        dataset: the clips.
+        shared: names of the shared factors.
+        split: the split to draw from.
+
+    Raises:
+        ValueError: when `shared` is empty, names an unknown factor or leaves none in which views could differ.
+    """
+
+    def __init__(self, dataset: Dataset, shared: Sequence[str], split: str = "training") -> None:
+        names = dataset.factor_names
+        if not shared or not set(shared) < set(names):
+            raise ValueError(f"views.shared must name some but not all of {', '.join(names)}; got {list(shared)}")
+        columns = [names.index(name) for name in shared]
+        others = [column for column in range(len(names)) if column not in columns]
+        clips = dataset.splits[split]
+        _, group = dataset.value_NC[clips][:, columns].unique(dim=0, return_inverse=True)
+        order = group.argsort(stable=True)
+        self._clips = clips[order]
+        self._group = group[order]
+        self._group_size = group.bincount()
+        self._group_start = self._group_size.cumsum(0) - self._group_size
+        self._others = dataset.value_NC[self._clips][:, others]
+
+    def draw(self, seed_K: Tensor, step_K: Tensor, pairs: int) -> Pairs:
+        """The pairs of one step for each lane."""
+        device = self._clips.device
+        row_B = torch.arange(pairs, device=device)
+        one = torch.zeros(1, dtype=torch.int64, device=device)
+        first_KB = randomness.integers(
+            randomness.stream(seed_K, step_K, Purpose.FIRST_VIEW), row_B, one, below=len(self._clips)
+        ).squeeze(-1)
+        group_KB = self._group[first_KB]
+        offset_KBA = randomness.integers(
+            randomness.stream(seed_K, step_K, Purpose.SECOND_VIEW),
+            row_B,
+            torch.arange(_ATTEMPTS, device=device),
+            below=self._group_size[group_KB][..., None],
+        )
+        candidate_KBA = self._group_start[group_KB][..., None] + offset_KBA
+        differs_KBA = (self._others[candidate_KBA] != self._others[first_KB][:, :, None]).all(dim=-1)
+        attempt_A = torch.arange(_ATTEMPTS, device=device)
+        chosen_KB = torch.where(differs_KBA, attempt_A, _ATTEMPTS - 1).amin(dim=-1)
+        second_KB = candidate_KBA.gather(-1, chosen_KB[..., None]).squeeze(-1)
+        return Pairs(self._clips[torch.stack([first_KB, second_KB], dim=1)], group_KB)

@@ -1,0 +1,1 @@
+"""Orchestration of studies: search, trials, trainers, the store, results and the command line."""

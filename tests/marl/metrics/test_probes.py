@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from marl.metrics.probes import probe_accuracy
+
+
+@pytest.fixture(scope="module")
+def clips():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(5, (1200,), generator=generator)
+    noise = torch.randn(1200, 3, generator=generator)
+    told = torch.nn.functional.one_hot(labels, 5).float()
+    return labels, noise, told
+
+
+def accuracy(representations: list[torch.Tensor], *labels: torch.Tensor) -> list[list[float]]:
+    """Of each representation, each factor."""
+    stacked, classes = torch.stack(representations), torch.stack(labels, dim=1)
+    counts = [int(label.max()) + 1 for label in labels]
+    return probe_accuracy(stacked[:, :800], classes[:800], stacked[:, 800:], classes[800:], counts).tolist()
+
+
+def test_a_perfect_representation_is_read_perfectly_and_a_useless_one_by_chance(clips):
+    labels, noise, told = clips
+    useless = torch.cat([noise, noise[:, :2]], dim=1)
+    (perfect,), (chance,) = accuracy([told, useless], labels)
+    assert perfect == 1.0
+    assert chance == pytest.approx(0.2, abs=0.08)
+
+
+def test_what_is_not_linear_is_read_too(clips):
+    _, noise, _ = clips
+    labels = (noise[:, 0] * noise[:, 1] > 0).long()
+    assert accuracy([noise], labels)[0][0] > 0.93
+
+
+def test_scale_and_offset_of_latents_do_not_matter(clips):
+    labels, noise, told = clips
+    plain = told[:, :3] + 0.5 * noise
+    moved = plain * torch.tensor([1e-3, 1.0, 1e3]) + torch.tensor([5.0, -3.0, 1e4])
+    (first,), (second,) = accuracy([plain, moved], labels)
+    assert first == pytest.approx(second, abs=0.02)
+
+
+def test_a_constant_latent_adds_nothing(clips):
+    labels, noise, told = clips
+    representation = torch.cat([told[:, :2], noise[:, :1]], dim=1)
+    with_constant = torch.cat([representation, torch.full((1200, 2), 3.0)], dim=1)
+    without = torch.cat([representation, torch.zeros(1200, 2)], dim=1)
+    first, second = accuracy([with_constant, without], labels)
+    assert first == second
+
+
+def test_nothing_but_constants_is_read_by_chance_and_is_finite(clips):
+    labels, _, _ = clips
+    assert accuracy([torch.zeros(1200, 2)], labels)[0][0] == pytest.approx(0.2, abs=0.08)
+
+
+def test_a_representation_is_probed_as_if_it_were_alone(clips):
+    labels, noise, told = clips
+    both = accuracy([told[:, :3], noise], labels)
+    assert both[0] == accuracy([told[:, :3], told[:, 2:]], labels)[0]
+
+
+def test_factors_are_probed_side_by_side_as_each_alone(clips):
+    labels, noise, told = clips
+    signs = (noise[:, 0] > 0).long()
+    representation = told[:, :3] + 0.4 * noise
+    together = accuracy([representation], labels, signs)[0]
+    alone = [accuracy([representation], labels)[0][0], accuracy([representation], signs)[0][0]]
+    assert together == pytest.approx(alone, abs=0.01)
+
+
+def test_accuracies_agree_with_scikit_learns_perceptron(clips):
+    from sklearn.neural_network import MLPClassifier
+
+    labels, noise, told = clips
+    representation = told[:, :3] + 0.4 * noise
+    ours = accuracy([representation], labels)[0][0]
+    theirs = MLPClassifier((64,), max_iter=300, random_state=0).fit(representation[:800], labels[:800])
+    assert ours == pytest.approx(theirs.score(representation[800:], labels[800:]), abs=0.04)

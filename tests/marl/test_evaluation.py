@@ -1,0 +1,52 @@
+import math
+
+import pytest
+
+from marl.config import Config
+from marl.evaluation import evaluate, held_out_clips, metric_names
+from marl.model import Architecture
+from marl.objective import term_names
+from marl.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def stack(small_dataset):
+    config = Config.model_validate({"model": {"width": 16, "embedding": 16, "hidden": 32}})
+    stack = Stack(Architecture(64, 64, config.model, 8, 8), 2, small_dataset, ["timbre"], 16)
+    stack.attach(config, seed=0)
+    for _ in range(30):
+        stack.step()
+    return stack
+
+
+def test_a_mature_report_has_every_metric_and_loss_and_all_are_finite(stack, small_dataset):
+    metrics = evaluate(stack, ["timbre"], mature=True).metrics[0]
+    names = metric_names(small_dataset.factor_names) + [f"loss/{name}" for name in term_names(stack.program)]
+    assert set(metrics) == set(names)
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_an_early_report_leaves_out_only_what_needs_probes(stack):
+    early = evaluate(stack, ["timbre"], mature=False).metrics[0]
+    mature = evaluate(stack, ["timbre"], mature=True).metrics[0]
+    assert all(early[name] == mature[name] for name in early)
+    missing = mature.keys() - early.keys()
+    assert all(name.startswith("probe/") or name == "disentanglement/separation" for name in missing)
+
+
+def test_fidelity_is_the_error_in_decibels_of_clips_decoded_from_their_own_means(stack, small_dataset):
+    clips = held_out_clips(stack)
+    assert clips.tolist() == small_dataset.splits["validation"].tolist()
+    evaluation = evaluate(stack, ["timbre"], mature=False)
+    parameters = {name: value[0] for name, value in stack.parameters.items()}
+    decoded = stack.network.from_patches(stack.network.decode(parameters, evaluation.means_KND[0]))
+    original = small_dataset.log_mel_NFT[clips]
+    difference_db = small_dataset.audio.decibels(decoded) - small_dataset.audio.decibels(original)
+    expected = difference_db.square().mean().sqrt().item()
+    assert evaluation.metrics[0]["fidelity/log_mel_rmse_db"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_exchanging_the_shared_factor_changes_the_sign_of_separation_only_where_it_counts(stack):
+    timbre = evaluate(stack, ["timbre"], mature=True).metrics[0]
+    others = evaluate(stack, ["frequency", "amplitude"], mature=True).metrics[0]
+    assert timbre["disentanglement/separation"] == pytest.approx(-others["disentanglement/separation"])

@@ -1,0 +1,151 @@
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+import marl
+from marl import checkpoint
+from marl.checkpoint import Description
+from marl.config import Config
+from marl.model import Architecture
+from marl.stack import Stack
+
+CONFIG = Config.model_validate({"latent": {"private": 3, "shared": 2}})
+
+
+@pytest.fixture(scope="module")
+def trained(small_dataset, tmp_path_factory):
+    """A stack with a trained model in lane 0, and the folder it was saved to."""
+    stack = Stack(Architecture(64, 64, CONFIG.model, 8, 8), 1, small_dataset, ["timbre"], 16)
+    stack.attach(CONFIG, seed=0)
+    for _ in range(120):
+        stack.step()
+    snapshot = stack.snapshot(0)
+    description = Description(
+        config=CONFIG,
+        audio=small_dataset.audio.config,
+        mean_db=small_dataset.audio.mean_db,
+        std_db=small_dataset.audio.std_db,
+        shared_factors=("timbre",),
+        seed=0,
+        step=snapshot.step,
+    )
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "model.safetensors").write_bytes(checkpoint.model_bytes(snapshot))
+    (folder / "config.json").write_text(description.model_dump_json())
+    return stack, folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy that a test may spoil."""
+    for file in trained[1].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def test_a_loaded_model_encodes_as_the_stack_did(trained, small_dataset):
+    stack, folder = trained
+    clips = small_dataset.splits["test"][:5]
+    private, shared = marl.load(folder).encode(small_dataset.waveforms(clips.tolist()), 16_000)
+    mean = stack.encode(clips).mean[0]
+    assert private.shape == (5, 1, 3)
+    assert shared.shape == (5, 1, 2)
+    torch.testing.assert_close(private[:, 0], mean[:, :3], atol=1e-3, rtol=0)
+    torch.testing.assert_close(shared[:, 0], mean[:, 8:10], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("samples", "windows"), [(1, 1), (16_000, 1), (16_001, 2), (40_000, 3)])
+def test_audio_of_any_length_is_cut_into_windows(trained, samples, windows):
+    private, shared = marl.load(trained[1]).encode(torch.randn(samples) * 0.1, 16_000)
+    assert private.shape == (windows, 3)
+    assert shared.shape == (windows, 2)
+
+
+def test_another_sample_rate_gives_nearly_the_same_features(trained):
+    model = marl.load(trained[1])
+    time_s = torch.arange(48_000) / 48_000
+    tone = 0.5 * torch.sin(2 * torch.pi * 1000 * time_s)
+    at_48, at_16 = model.encode(tone, 48_000)[0], model.encode(tone[::3], 16_000)[0]
+    torch.testing.assert_close(at_48, at_16, atol=0.2, rtol=0)
+
+
+def test_a_reconstruction_sounds_more_like_its_original_than_like_other_clips(trained, small_dataset):
+    model = marl.load(trained[1])
+    originals = small_dataset.waveforms(small_dataset.splits["training"][:16].tolist())
+    sounds = model.reconstruct(originals, 16_000)
+    assert sounds.shape == originals.shape
+    original, heard = model.log_mel(originals), model.log_mel(sounds)
+    error = (heard[:, None] - original[None]).square().mean(dim=(-2, -1)).sqrt()
+    assert error.diagonal().mean() < 0.75 * error.mean()
+
+
+def test_reconstruction_of_a_batch_at_another_rate_has_the_models_rate_and_the_same_length_in_seconds(trained):
+    model = marl.load(trained[1])
+    assert model.reconstruct(torch.randn(2, 44_100) * 0.1, 44_100).shape == (2, 16_000)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rule"),
+    [
+        (torch.zeros(0), "not empty"),
+        (torch.zeros(2, 3, 4), r"got shape \(2, 3, 4\)"),
+        (torch.tensor([0.0, float("nan")]), "must be finite"),
+    ],
+)
+def test_audio_that_makes_no_sense_is_refused(trained, waveform, rule):
+    with pytest.raises(ValueError, match=rule):
+        marl.load(trained[1]).encode(waveform, 16_000)
+
+
+def test_a_sample_rate_of_zero_is_refused(trained):
+    with pytest.raises(ValueError, match="sample_rate must be positive, got 0"):
+        marl.load(trained[1]).encode(torch.zeros(10), 0)
+
+
+def test_a_missing_file_is_named(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        marl.load(folder)
+
+
+def test_an_unknown_field_of_the_description_is_named(folder):
+    content = json.loads((folder / "config.json").read_text())
+    content["config"]["latent"]["privat"] = 3
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"config\.json: config\.latent\.privat"):
+        marl.load(folder)
+
+
+def test_weights_that_do_not_fit_the_description_are_named(folder):
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    weights["encoder.mean.bias"] = torch.zeros(4)
+    safetensors.torch.save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"encoder\.mean\.bias should be \(5,\), is \(4,\)"):
+        marl.load(folder)
+
+
+def test_weights_of_another_type_are_refused(folder):
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    weights["encoder.mean.bias"] = torch.zeros(5, dtype=torch.float64)
+    safetensors.torch.save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="should be float32"):
+        marl.load(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 100])
+def test_a_file_that_is_no_safetensors_is_named_and_never_executed(folder, content):
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        marl.load(folder)
+
+
+def test_a_snapshot_survives_the_way_through_bytes(trained):
+    stack, folder = trained
+    snapshot = stack.snapshot(0)
+    description = Description.model_validate_json((folder / "config.json").read_bytes())
+    again = checkpoint.restore(description, checkpoint.model_bytes(snapshot), checkpoint.state_bytes(snapshot))
+    for part in ("parameters", "first_moment", "second_moment"):
+        for name, value in getattr(snapshot, part).items():
+            assert torch.equal(getattr(again, part)[name], value)
