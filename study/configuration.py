@@ -1,0 +1,210 @@
+"""Between a spec and marl: checks the sections that configure models, and makes the configuration of a trial."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from marl.audio import AudioConfig
+from marl.config import Config
+from marl.data import DataConfig
+from marl.evaluation import metric_names
+from marl.model import Architecture, PatchNetwork
+from marl.objective import contrasts_of
+from study.errors import UserError
+from study.grid import grid
+from study.spec import Parameter, Scalar, Spec, active_parameters, explain
+
+__all__ = ["StackPlan", "audio_of", "config_of", "data_of", "lanes_of", "plan_stacks", "resolve"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+_MODEL_SECTIONS = tuple(Config.model_fields)
+_DEFAULT_TRIALS = 100
+_DEFAULT_LANES = {"cpu": 8, "cuda": 64}
+
+
+class StackPlan(BaseModel, frozen=True):
+    """How wide a study's stacks are; decided once and recorded, since results depend on it to the bit.
+
+    Attributes:
+        lanes: of each stack.
+        private: private latents of the widest model.
+        shared: shared latents of the widest model.
+        combinations: ways of combining shared latents that any trial may use.
+        contrasts: strategies that any trial may use, with the subspace each acts on.
+    """
+
+    lanes: int
+    private: int
+    shared: int
+    combinations: tuple[str, ...]
+    contrasts: tuple[tuple[str, str], ...]
+
+    def architecture(self, audio: AudioConfig, config: Config) -> Architecture:
+        """Of the stack in which a configuration trains."""
+        return Architecture(audio.mel_bands, audio.frames, config.model, self.private, self.shared)
+
+
+def resolve(spec: Spec) -> Spec:
+    """The spec with every default filled in, checked against marl.
+
+    Raises:
+        UserError: when a section, a value of the space or a name breaks a rule of marl's.
+    """
+    data, audio = _checked(DataConfig, "data", spec.data), _checked(AudioConfig, "audio", spec.audio)
+    config = _checked(Config, "", {section: getattr(spec, section) for section in _MODEL_SECTIONS})
+    factors = data.factor_names
+    if not spec.views.shared or not set(spec.views.shared) < set(factors):
+        raise UserError(
+            f"views.shared: must name some but not all of {', '.join(factors)}; got {list(spec.views.shared)}"
+        )
+    metrics = metric_names(factors)
+    for name in spec.objectives:
+        if name not in metrics:
+            raise UserError(f"objectives: {name!r} is no metric; there are {', '.join(metrics)}")
+    spec = spec.model_copy(
+        update={
+            "data": data.model_dump(mode="json"),
+            "audio": audio.model_dump(mode="json"),
+            **{section: getattr(config, section).model_dump(mode="json") for section in _MODEL_SECTIONS},
+        }
+    )
+    space = {name: _typed(spec, name, parameter) for name, parameter in spec.space.items()}
+    spec = spec.model_copy(update={"space": space})
+    include = tuple(_checked_include(spec, number, values) for number, values in enumerate(spec.include))
+    search = spec.search.model_copy(update={"trials": _trials(spec)})
+    spec = spec.model_copy(update={"include": include, "search": search})
+    # Every extreme must make a model that fits the spectrogram, before anything trains.
+    for name, parameter in space.items():
+        for value in parameter.extremes():
+            try:
+                PatchNetwork(plan_stacks(spec, 1).architecture(audio, config_of(spec, {name: value})))
+            except ValueError as error:
+                raise UserError(f"space.{name}: {error}") from None
+    return spec
+
+
+def data_of(spec: Spec) -> DataConfig:
+    """The configuration of a resolved spec's data."""
+    return _checked(DataConfig, "data", spec.data)
+
+
+def audio_of(spec: Spec) -> AudioConfig:
+    """The configuration of a resolved spec's spectrograms."""
+    return _checked(AudioConfig, "audio", spec.audio)
+
+
+def config_of(spec: Spec, values: Mapping[str, Scalar]) -> Config:
+    """The configuration of a trial: the spec's own, with the values of its parameters."""
+    sections: dict[str, Any] = Config.model_validate(
+        {section: getattr(spec, section) for section in _MODEL_SECTIONS}
+    ).model_dump()
+    for path, value in values.items():
+        *parents, field = path.split(".")
+        section = sections
+        for parent in parents:
+            section = section[parent]
+        section[field] = value
+    return Config.model_validate(sections)
+
+
+def plan_stacks(spec: Spec, lanes: int) -> StackPlan:
+    """Stacks that any trial of the spec fits into."""
+    widest = config_of(
+        spec,
+        {
+            name: max(parameter.extremes())
+            for name, parameter in spec.space.items()
+            if name in ("latent.private", "latent.shared", "contrast.private", "contrast.shared")
+        },
+    )
+    combine, strategy = spec.space.get("latent.combine"), spec.space.get("contrast.strategy")
+    strategies = strategy.extremes() if strategy else [widest.contrast.strategy]
+    contrasts = {
+        contrast
+        for name in strategies
+        for contrast in contrasts_of(widest.contrast.model_copy(update={"strategy": name}))
+    }
+    return StackPlan(
+        lanes=lanes,
+        private=widest.latent.private,
+        shared=widest.latent.shared,
+        combinations=tuple(sorted(map(str, combine.extremes()))) if combine else (widest.latent.combine,),
+        contrasts=tuple(sorted(contrasts)),
+    )
+
+
+def lanes_of(spec: Spec, device_type: str) -> int:
+    """Lanes of a stack on a kind of device: as asked for, else as many as pay, but not more than are needed."""
+    if spec.resources.lanes != "auto":
+        return spec.resources.lanes
+    return min(_DEFAULT_LANES[device_type], (spec.search.trials or 1) * spec.replicates)
+
+
+def _trials(spec: Spec) -> int:
+    asked = spec.search.trials
+    if spec.search.sampler != "grid":
+        return _DEFAULT_TRIALS if asked is None else asked
+    try:
+        cells = len(spec.include) + len(grid(spec.space))
+    except ValueError as error:
+        raise UserError(f"search.sampler: {error}") from None
+    if asked not in (None, cells):
+        raise UserError(f"search.trials: this grid has {cells} cells and runs them all; leave trials out, got {asked}")
+    return cells
+
+
+def _typed(spec: Spec, name: str, parameter: Parameter) -> Parameter:
+    """The parameter with its values as the type of the field that it sets; YAML 1.1 reads 1e-3 as text, for example."""
+    typed = tuple(_typed_value(spec, name, value) for value in parameter.extremes())
+    if parameter.choice is not None:
+        return parameter.model_copy(update={"choice": typed})
+    if isinstance(typed[0], bool | str):
+        raise UserError(f"space.{name}: is no number and takes a choice")
+    if isinstance(typed[0], int) and parameter.int is None:
+        raise UserError(f"space.{name}: is a whole number and takes a choice or int")
+    return parameter
+
+
+def _typed_value(spec: Spec, name: str, value: Scalar) -> Scalar:
+    owner: Any = Config
+    for part in name.split("."):
+        fields = owner.model_fields if isinstance(owner, type) and issubclass(owner, BaseModel) else {}
+        if part not in fields:
+            raise UserError(f"space.{name}: no such field of a model's configuration" + _known(fields))
+        owner = fields[part].annotation
+    if isinstance(owner, type) and issubclass(owner, BaseModel):
+        raise UserError(f"space.{name}: is a section" + _known(owner.model_fields))
+    try:
+        found: Any = config_of(spec, {name: value})
+    except ValidationError as error:
+        raise UserError(f"space.{explain(error)}") from None
+    for part in name.split("."):
+        found = getattr(found, part)
+    return cast("Scalar", found)
+
+
+def _known(fields: Mapping[str, Any]) -> str:
+    return f"; there are {', '.join(fields)}" if fields else ""
+
+
+def _checked_include(spec: Spec, number: int, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    active = active_parameters(spec.space, values)
+    for name in sorted(values.keys() | set(active)):
+        if name not in active:
+            raise UserError(f"include.{number}.{name}: is no parameter of the space, or its condition does not hold")
+        if name not in values:
+            raise UserError(f"include.{number}: {name} is needed")
+    typed = {name: _typed_value(spec, name, value) for name, value in values.items()}
+    for name, value in typed.items():
+        if not spec.space[name].holds(value):
+            raise UserError(f"include.{number}.{name}: lies outside of the space; got {value!r}")
+    return typed
+
+
+def _checked(model: type[_Model], prefix: str, content: Mapping[str, Any]) -> _Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(explain(error, prefix)) from None

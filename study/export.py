@@ -1,0 +1,143 @@
+"""Models out of a study: which ones, and what is said about them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE
+from marl.data import Dataset, build
+from study.bundle import is_whole, write_bundle
+from study.configuration import audio_of, data_of
+from study.errors import RunError, UserError
+from study.results import StudyResults
+from study.spec import Spec
+
+__all__ = ["best_trial", "export_trials"]
+
+
+def best_trial(results: StudyResults, column: str) -> int:
+    """The complete trial that is best in a metric.
+
+    Raises:
+        UserError: when there is no such metric or no complete trial.
+    """
+    table = results.results()
+    if column not in table or column.startswith("config/") or not pd.api.types.is_float_dtype(table[column]):
+        known = [name for name in table if "/" in name and not name.startswith("config/") and not name.endswith("/sd")]
+        raise UserError(f"--best: {column!r} is no metric of this study; there are {', '.join(known) or 'none yet'}")
+    mature = table[table["state"] == "complete"].dropna(subset=[column])
+    if mature.empty:
+        raise UserError(f"study {results.spec.name!r} has no complete trial yet")
+    row = mature[column].idxmin() if _is_cost(results.spec, column) else mature[column].idxmax()
+    return int(mature.loc[row, "trial"])
+
+
+def export_trials(results: StudyResults, trials: list[int], by: str, folder: Path) -> list[Path]:
+    """Write a bundle for each trial: its best replicate by a metric.
+
+    Args:
+        results: the study.
+        trials: complete trials.
+        by: the metric that chooses among a trial's replicates.
+        folder: gets one folder a bundle; one that is there already and whole is left alone.
+
+    Raises:
+        UserError: when a trial is not complete, or the folder cannot be written.
+        RunError: when a checkpoint is missing or damaged.
+    """
+    table = results.results().set_index("trial")
+    for trial in trials:
+        if trial not in table.index or table.loc[trial, "state"] != "complete":
+            state = table.loc[trial, "state"] if trial in table.index else "not there"
+            raise UserError(f"only complete trials are exported; trial {trial} is {state}")
+    dataset: Dataset | None = None
+    bundles = []
+    for trial in trials:
+        seed = _best_replicate(results, trial, by)
+        bundle = folder / f"{results.spec.name}-trial-{trial}-seed-{seed}"
+        if not is_whole(bundle):
+            dataset = dataset or build(data_of(results.spec), audio_of(results.spec), torch.device("cpu"))
+            _write(results, dataset, trial, seed, by, bundle)
+        bundles.append(bundle)
+    return bundles
+
+
+def _write(results: StudyResults, dataset: Dataset, trial: int, seed: int, by: str, bundle: Path) -> None:
+    found = results.store.latest_checkpoint(trial, seed)
+    if found is None or found.step != results.spec.train.steps:
+        raise RunError(f"the checkpoint of trial {trial}, seed {seed} is missing or damaged in {results.store.uri}")
+    table = results.results().set_index("trial")
+    means = table.loc[trial].to_dict()
+    scores = {
+        "in the study, this replicate": _metrics(found.record["reports"][-1]),
+        "in the study, mean over replicates": _metrics(means),
+    }
+    write_bundle(
+        bundle,
+        {name: found.files[name] for name in (MODEL_FILE, DESCRIPTION_FILE)},
+        dataset,
+        {"study": results.spec.name, "trial": trial, "seed": seed},
+        scores,
+        _card(results.spec, trial, seed, by, scores["in the study, this replicate"], means),
+    )
+
+
+def _best_replicate(results: StudyResults, trial: int, by: str) -> int:
+    reports = results.reports()
+    last = reports[(reports["trial"] == trial) & (reports["step"] == results.spec.train.steps)]
+    if by not in last or last[by].isna().any():
+        raise UserError(f"trial {trial} has no value of {by!r} to choose a replicate by")
+    row = last[by].idxmin() if _is_cost(results.spec, by) else last[by].idxmax()
+    return int(last.loc[row, "seed"])
+
+
+def _is_cost(spec: Spec, column: str) -> bool:
+    """Whether less of a metric is better: as the spec says, else errors and losses."""
+    mode = spec.objectives.get(column)
+    return mode == "min" if mode else column.startswith(("fidelity/", "loss/"))
+
+
+def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in row.items()
+        if isinstance(value, float)
+        and name.startswith(("fidelity/", "disentanglement/", "probe/", "nmi/"))
+        and pd.notna(value)
+    }
+
+
+def _card(spec: Spec, trial: int, seed: int, by: str, scores: Mapping[str, float], means: Mapping[str, Any]) -> str:
+    metrics = [
+        f"| {name} | {value:.4f} | {means[name]:.4f} | {means[f'{name}/sd']:.4f} |" for name, value in scores.items()
+    ]
+    parameters = [f"| {name} | {means[f'config/{name}']} |" for name in spec.space]
+    return f"""# {spec.name}, trial {trial}, seed {seed}
+
+A feature extractor for music audio, trained on {spec.data["kind"]}. Its shared features hold what two clips of the same
+{" and ".join(spec.views.shared)} have in common, its private features what is each clip's own.
+
+```python
+import marl, soundfile, torch
+
+model = marl.load(".")
+audio, sample_rate = soundfile.read("clips/000.flac", dtype="float32")
+private, shared = model.encode(torch.from_numpy(audio), sample_rate)
+```
+
+Trained for {spec.train.steps} steps of {spec.train.batch_pairs} pairs. Of the {spec.replicates} replicates of the
+trial this is the best in `{by}`; the mean of the trial says what to expect of another seed. Metrics are measured on
+validation clips that no model was trained on. `marl-study verify .` checks that this folder is whole and scores the
+model again.
+
+| metric | this model | mean of the trial | standard deviation |
+|---|---|---|---|
+{chr(10).join(metrics)}
+
+| parameter | value |
+|---|---|
+{chr(10).join(parameters)}
+"""

@@ -1,0 +1,297 @@
+"""Runs a study: claims it, starts Ray, lets Tune try configurations, and leaves everything in the store."""
+
+import json
+import logging
+import os
+import signal
+import tempfile
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+import pandas as pd
+import psutil
+import ray
+from ray import tune
+from rich.console import Console
+
+from study.configuration import data_of, lanes_of, plan_stacks
+from study.errors import Interrupted, RunError, UserError
+from study.live import LiveView
+from study.recorder import Recorder
+from study.results import StudyResults
+from study.search import PastTrial
+from study.spec import Scalar, Spec
+from study.store import Document, StudyStore
+from study.trainer import NAMESPACE, trainer_prefix
+from study.trial import StudyTrial
+from study.tuning import StudyCallback, StudySearcher
+
+__all__ = ["begin", "launch"]
+
+_DRAIN_WITHIN_S = 7.0
+_PROGRESS_EVERY_S = 1.0
+_TRIES = 3
+_OBJECT_STORE_BYTES = 100 * 1024**2
+_SURROUNDINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "1",
+    # The store is what a study is resumed from, so Tune writes neither logs nor state of its own.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def begin(store: StudyStore, spec: Spec) -> Document:
+    """Write a study's document, or find that it has the same spec.
+
+    Args:
+        store: where the study will be.
+        spec: resolved.
+
+    Raises:
+        UserError: when the store cannot be written, or holds a study of that name with another spec.
+    """
+    store.objects.check_writable()
+    if store.exists():
+        document = store.document()
+        if document.spec != spec:
+            raise UserError(
+                f"study {spec.name!r} is already in {store.objects.uri} with another spec "
+                f"({_difference(document.spec, spec)}); give this one another name, go on with that one by "
+                f"`marl-study resume {spec.name}`, or delete it"
+            )
+        return document
+    document = Document(
+        spec=spec,
+        stack=plan_stacks(spec, lanes_of(spec, device_type())).model_dump(mode="json"),
+        factors=data_of(spec).factor_names,
+        created=datetime.now(UTC),
+    )
+    store.create(document)
+    return document
+
+
+def launch(store: StudyStore, target: int, console: Console) -> None:
+    """Bring a study to a number of trials. Trials that are over stay as they are; interrupted ones go on.
+
+    Raises:
+        UserError: when another launch of the study is live.
+        RunError: when a later launch takes the study over, or Ray cannot be started.
+        Interrupted: when the user stops it.
+    """
+    results = StudyResults(store)
+    recorder = Recorder(store, target)
+    past = past_trials(results)
+    spec = results.spec
+    over = [trial for trial in past if trial.state not in ("running", "interrupted")]
+    view = LiveView(
+        spec,
+        target,
+        Counter(trial.state for trial in over),
+        {trial.number: trial.values for trial in over if trial.values is not None},
+        console,
+    )
+    searcher = StudySearcher(spec, past, target, recorder)
+    with view, _LocalRay():
+        driver = _Driver(store, spec, recorder, searcher, view)
+        driver.run(results.document.stack["lanes"])
+
+
+def past_trials(results: StudyResults) -> list[PastTrial]:
+    """The trials of a study as a search needs them."""
+    spec, table = results.spec, results.results()
+    attributes = results.trials().set_index("trial")["sampler"] if len(table) else {}
+    past = []
+    for row in table.to_dict("records"):
+        values = [row.get(name) for name in spec.objectives]
+        is_complete = row["state"] == "complete" and all(pd.notna(value) for value in values)
+        parameters = {name: row.get(f"config/{name}") for name in spec.space}
+        past.append(
+            PastTrial(
+                number=int(row["trial"]),
+                state=str(row["state"]) if is_complete or row["state"] != "complete" else "interrupted",
+                parameters={name: _as_spec(spec, name, value) for name, value in parameters.items() if pd.notna(value)},
+                values=[float(value) for value in values] if is_complete else None,
+                attributes=json.loads(attributes[row["trial"]]),
+            )
+        )
+    return past
+
+
+def device_type() -> str:
+    """What trainers of this machine will use."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class _Driver:
+    """One run of Tune over a study."""
+
+    def __init__(
+        self, store: StudyStore, spec: Spec, recorder: Recorder, searcher: StudySearcher, view: LiveView
+    ) -> None:
+        self._store = store
+        self._spec = spec
+        self._recorder = recorder
+        self._searcher = searcher
+        self._view = view
+        self._stop_asked = False
+        self._progress_at = 0.0
+        self._is_training = False
+
+    def run(self, lanes: int) -> None:
+        """Let Tune try configurations until none is left."""
+        spec = self._spec
+        at_once = max(1, -(-lanes // spec.replicates))
+        self._view.phase("starting the trainer")
+        previous = signal.signal(signal.SIGINT, self._on_interrupt)
+        try:
+            with tempfile.TemporaryDirectory(prefix="marl-tune-") as folder:
+                tune.Tuner(
+                    tune.with_resources(StudyTrial, _share_of_a_device(at_once)),
+                    param_space={
+                        "store": self._store.objects.uri,
+                        "study": spec.name,
+                        "launch": self._recorder.launch,
+                        "steps": spec.train.steps,
+                    },
+                    tune_config=tune.TuneConfig(
+                        search_alg=self._searcher,
+                        num_samples=max(1, self._searcher.remaining),
+                        max_concurrent_trials=at_once,
+                        reuse_actors=True,
+                    ),
+                    run_config=tune.RunConfig(
+                        name=spec.name,
+                        storage_path=folder,
+                        callbacks=[
+                            StudyCallback(self._searcher, self._recorder, spec.train.steps, self._changed, self._tick)
+                        ],
+                        failure_config=tune.FailureConfig(max_failures=_TRIES - 1),
+                        verbose=0,
+                    ),
+                ).fit()
+        finally:
+            signal.signal(signal.SIGINT, previous)
+            self._recorder.finish()
+
+    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if self._stop_asked:  # asked twice: at once
+            raise Interrupted
+        self._stop_asked = True
+        self._view.say("stopping: writing checkpoints (press Ctrl-C again to stop at once)")
+
+    def _changed(self, number: int, state: str, error: str | None) -> None:
+        if state == "running":
+            self._view.started(number, self._searcher.parameters[number])
+        else:
+            self._view.ended(number, state, error, self._searcher.final_values.get(number))
+
+    def _tick(self) -> None:
+        if self._stop_asked:
+            self._drain()
+            raise Interrupted
+        if time.monotonic() - self._progress_at < _PROGRESS_EVERY_S:
+            return
+        reports = self._ask_trainers("progress", within_s=0.5)
+        if any(report["ready"] for report in reports):
+            self._is_training = True
+            self._view.progress(
+                [tuple(one) for report in reports for one in report["replicates"]],
+                sum(report["trained_steps"] for report in reports),
+            )
+        self._progress_at = time.monotonic()
+
+    def _drain(self) -> None:
+        self._recorder.flush()
+        if self._is_training:  # before that there is nothing to keep
+            self._ask_trainers("drain", within_s=_DRAIN_WITHIN_S)
+
+    def _ask_trainers(self, method: str, within_s: float) -> list[Any]:
+        """Answers of all trainers of this launch that answer in time."""
+        calls = [getattr(trainer, method).remote() for trainer in self._trainers()]
+        ready, _ = ray.wait(calls, num_returns=len(calls), timeout=within_s) if calls else ([], [])
+        answers = []
+        for call in ready:
+            try:
+                answers.append(ray.get(call))
+            except ray.exceptions.RayError:  # a trainer that died is replaced by its trials
+                continue
+        return answers
+
+    def _trainers(self) -> list[Any]:
+        prefix = trainer_prefix(self._spec.name, self._recorder.launch)
+        found = []
+        for actor in ray.util.list_named_actors(all_namespaces=True):
+            if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix):
+                try:
+                    found.append(ray.get_actor(actor["name"], namespace=NAMESPACE))
+                except ValueError:  # died since it was listed
+                    continue
+        return found
+
+
+class _LocalRay:
+    """A Ray of this process alone: started quietly, stopped without traces."""
+
+    def __enter__(self) -> None:
+        for name, value in _SURROUNDINGS.items():
+            os.environ.setdefault(name, value)
+        for name in ("ray", "ray.tune", "ray.train"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        # Sockets in this folder have names of limited length, so it is not put below a long one.
+        self._folder = tempfile.TemporaryDirectory(prefix="marl-", dir="/tmp", ignore_cleanup_errors=True)
+        try:
+            ray.init(
+                address="local",
+                namespace=NAMESPACE,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _temp_dir=self._folder.name,
+            )
+        except Exception as error:
+            self._folder.cleanup()
+            raise RunError(f"Ray could not be started on this machine: {error}") from error
+
+    def __exit__(self, *_: object) -> None:
+        ray.shutdown()
+        self._folder.cleanup()
+
+
+def _share_of_a_device(at_once: int) -> dict[str, float]:
+    """What a trial asks Ray for: so much of a GPU, or of this machine's CPUs, that as many run as lanes take."""
+    if device_type() == "cuda":
+        return {"cpu": 0, "gpu": _rounded_down(1 / at_once)}
+    return {"cpu": _rounded_down((psutil.cpu_count() or 1) / at_once)}
+
+
+def _rounded_down(share: float) -> float:
+    return int(share * 10_000) / 10_000  # Ray counts in ten-thousandths
+
+
+def _as_spec(spec: Spec, name: str, value: Any) -> Scalar:
+    """A value as the table gives it back, as the type that the space has: 8.0 in a column with gaps is the choice 8."""
+    parameter = spec.space[name]
+    if parameter.choice is not None:
+        return next(
+            choice
+            for choice in parameter.choice
+            if choice == value and isinstance(value, bool) == isinstance(choice, bool)
+        )
+    return int(value) if parameter.int is not None else float(value)
+
+
+def _difference(old: Spec, new: Spec) -> str:
+    """The first fields in which two specs differ."""
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    names = [name for name in before if before[name] != after[name]]
+    return f"{', '.join(names[:3])} differ{'s' if len(names) == 1 else ''}"

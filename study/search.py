@@ -1,0 +1,177 @@
+"""Which configurations to try: a study's space put to Optuna by ask and tell.
+
+Grid, random and quasi-random points are functions of the trial's number. The other samplers learn from finished trials;
+for each trial they are made anew with a seed of its own, and all that they learn from comes from the store. So a search
+can be taken up by another process without repeating a proposal.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from study.grid import grid
+from study.spec import Parameter, Scalar, Spec, parameter_order
+
+__all__ = ["PastTrial", "Search"]
+
+# Optuna announces each trial, and each parameter that its model does not cover; neither is for the user of a study.
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class PastTrial(NamedTuple):
+    """A trial as the store knows it.
+
+    Attributes:
+        number: the trial.
+        state: as in the column `state`; `running` and `interrupted` trials are still expected to report.
+        parameters: its values of the space.
+        values: of the objectives, in order; only a complete trial has them.
+        attributes: what the sampler noted about it.
+    """
+
+    number: int
+    state: str
+    parameters: dict[str, Scalar]
+    values: list[float] | None
+    attributes: dict[str, Any]
+
+
+class Search:
+    """Proposes a configuration for each trial and is told what became of it.
+
+    Args:
+        spec: a resolved spec.
+        past: the trials so far.
+    """
+
+    def __init__(self, spec: Spec, past: Iterable[PastTrial] = ()) -> None:
+        self._spec = spec
+        self._distributions = {name: _distribution(parameter) for name, parameter in spec.space.items()}
+        self._fixed = list(spec.include) + (grid(spec.space) if spec.search.sampler == "grid" else [])
+        self._study = optuna.create_study(
+            directions=["minimize" if mode == "min" else "maximize" for mode in spec.objectives.values()]
+        )
+        self._trials: dict[int, FrozenTrial] = {}
+        for trial in sorted(past, key=lambda trial: trial.number):
+            self._remember(trial)
+
+    def ask(self, number: int) -> dict[str, Scalar]:
+        """The configuration of a trial: values of the parameters whose conditions hold."""
+        self._study.sampler = self._sampler(number)
+        if number < len(self._fixed):
+            self._study.enqueue_trial(dict(self._fixed[number]))
+        trial = self._study.ask()
+        values: dict[str, Scalar] = {}
+        for name in parameter_order(self._spec.space):
+            conditions = self._spec.space[name].when.items()
+            if all(values.get(other) in allowed for other, allowed in conditions):
+                values[name] = _suggest(trial, name, self._distributions[name])
+        self._trials[number] = self._frozen(trial.number)
+        return values
+
+    def attributes(self, number: int) -> dict[str, Any]:
+        """What the sampler noted about a trial and will need to go on; plain JSON."""
+        return dict(self._frozen(self._trials[number].number).system_attrs)
+
+    def complete(self, number: int, values: Sequence[float]) -> None:
+        """The trial reached its full budget with these values of the objectives."""
+        self._study.tell(self._trials[number].number, list(values))
+
+    def pruned(self, number: int) -> None:
+        """The trial was stopped early: its values are immature and are not compared."""
+        self._study.tell(self._trials[number].number, state=TrialState.PRUNED)
+
+    def failed(self, number: int) -> None:
+        """The trial came to no value."""
+        self._study.tell(self._trials[number].number, state=TrialState.FAIL)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials as Optuna knows them."""
+        return self._study.get_trials()
+
+    def _sampler(self, number: int) -> BaseSampler:
+        digest = hashlib.sha256(f"{self._spec.search.seed}/{number}".encode()).digest()
+        seed = int.from_bytes(digest[:4], "big")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # TPE's groups, which conditions need, and QMC are
+            match self._spec.search.sampler:
+                case "tpe":
+                    return TPESampler(seed=seed, multivariate=True, group=True)
+                case "nsga2":
+                    return NSGAIISampler(seed=seed)
+                case "gp":
+                    return GPSampler(seed=seed)
+                case "qmc":
+                    return _NumberedQMCSampler(self._distributions, number, self._spec.search.seed)
+                case "random" | "grid":
+                    return RandomSampler(seed=seed)
+
+    def _remember(self, trial: PastTrial) -> None:
+        state = {
+            "complete": TrialState.COMPLETE,
+            "pruned": TrialState.PRUNED,
+            "failed": TrialState.FAIL,
+        }.get(trial.state, TrialState.RUNNING)
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                values=trial.values if state is TrialState.COMPLETE else None,
+                params=trial.parameters,
+                distributions={name: self._distributions[name] for name in trial.parameters},
+                system_attrs=trial.attributes,
+            )
+        )
+        self._trials[trial.number] = self._study.get_trials(deepcopy=False)[-1]
+
+    def _frozen(self, optuna_number: int) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[optuna_number]
+
+
+class _NumberedQMCSampler(QMCSampler):
+    """Optuna's scrambled Sobol sequence, asked for the point of a trial's number.
+
+    Optuna's own counts in the study and learns the space from the first trial, which it draws at random; both would be
+    lost on resuming. Every parameter has a dimension of its own, used only where its condition holds.
+    """
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution], number: int, seed: int) -> None:
+        super().__init__(qmc_type="sobol", scramble=True, seed=seed)
+        self._distributions = dict(sorted(distributions.items()))
+        self._number = number
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+    ) -> dict[str, BaseDistribution]:
+        """The whole space."""
+        return {name: value for name, value in self._distributions.items() if not value.single()}
+
+    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self._number
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.choice is not None:
+        return CategoricalDistribution(parameter.choice)
+    if parameter.int is not None:
+        return IntDistribution(*parameter.int)
+    return FloatDistribution(*parameter.bounds, log=parameter.log_uniform is not None)
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Scalar:
+    if isinstance(distribution, CategoricalDistribution):
+        choice: Scalar = trial.suggest_categorical(name, distribution.choices)  # type: ignore[assignment]  # never None
+        return choice
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(name, distribution.low, distribution.high)
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+    raise TypeError(f"{name}: {distribution} is no distribution of ours")

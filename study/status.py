@@ -1,0 +1,48 @@
+"""How far a study is, from the store alone."""
+
+from typing import Any
+
+from study.results import STATES, StudyResults
+from study.store import StudyStore
+
+__all__ = ["status_lines", "status_of"]
+
+
+def status_of(store: StudyStore) -> dict[str, Any]:
+    """State of a study, trials by state, and its launches, as plain JSON."""
+    results = StudyResults(store)
+    trials = results.trials()
+    counts = trials["state"].value_counts().to_dict()
+    by_state = {state: int(counts.get(state, 0)) for state in STATES}
+    over = by_state["complete"] + by_state["pruned"] + by_state["failed"]
+    target = results.target
+    last = max(results.launches, default=None)
+    launch = results.launches[last] if last is not None else {}
+    state = "running" if results.is_live else "complete" if over >= target else "interrupted"
+    return {
+        "study": store.name,
+        "state": state,
+        "target": target,
+        "trials": by_state,
+        "front": [int(trial) for trial in results.front()["trial"]],
+        "created": results.document.created.isoformat(),
+        "launches": len(results.launches),
+        "last_heartbeat": launch.get("heartbeat"),
+        "lanes": results.document.stack["lanes"],
+        "uri": store.uri,
+    }
+
+
+def status_lines(status: dict[str, Any]) -> str:
+    """The same for a person."""
+    states = ", ".join(f"{count} {state}" for state, count in status["trials"].items() if count)
+    lines = [
+        f"study {status['study']}: {status['state']}",
+        f"trials: {states or 'none yet'}, of {status['target']}",
+        f"front: {', '.join(map(str, status['front'])) or 'no complete trial yet'}",
+        f"launches: {status['launches']}, last heartbeat {status['last_heartbeat'] or 'none'}",
+        f"store: {status['uri']}",
+    ]
+    if status["state"] == "interrupted":
+        lines.append(f"go on with: marl-study resume {status['study']}")
+    return "\n".join(lines)

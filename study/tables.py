@@ -1,0 +1,62 @@
+"""Results as a table that a person reads: numbers with their spread and unit."""
+
+import math
+
+import pandas as pd
+from rich.table import Table
+
+from study.spec import Spec
+
+_LABELS = {
+    "fidelity/log_mel_rmse_db": "log-mel RMSE (dB)",
+    "disentanglement/separation": "separation",
+    "disentanglement/mig": "MIG",
+}
+
+__all__ = ["format_number", "objective_label", "results_table"]
+
+
+def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
+    """Trial, state, objectives as mean ± standard deviation, and configuration."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table.add_column("trial", justify="right")
+    table.add_column("state")
+    for name, mode in spec.objectives.items():
+        table.add_column(
+            f"{objective_label(name)}\n({'lower' if mode == 'min' else 'higher'} is better)", justify="right"
+        )
+    for name in spec.space:
+        table.add_column(name.replace(".", ".\n"), justify="right")
+    for _, row in results.iterrows():
+        cells = [str(row["trial"]), str(row["state"])]
+        cells += [_with_spread(row.get(name), row.get(f"{name}/sd")) for name in spec.objectives]
+        cells += [_cell(row.get(f"config/{name}")) for name in spec.space]
+        table.add_row(*cells)
+    return table
+
+
+def objective_label(name: str) -> str:
+    """A metric's name as it is read, with its unit."""
+    if name in _LABELS:
+        return _LABELS[name]
+    group, _, rest = name.partition("/")
+    return rest.replace("/", " ") if group == "disentanglement" else name.replace("/", " ")
+
+
+def format_number(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _with_spread(mean: float | None, spread: float | None) -> str:
+    if mean is None or math.isnan(mean):
+        return "–"
+    if spread is None or math.isnan(spread):
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {spread:.3f}"
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return format_number(value) if isinstance(value, float) else str(value)

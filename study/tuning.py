@@ -1,0 +1,179 @@
+"""Ray Tune's side of a study: what it is told to try, and what is done with what it hears.
+
+Tune asks the searcher for configurations and tells it and the callback what became of them. Both run in Tune's own
+loop, in the driver's main thread, so nothing here needs a lock.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pandas as pd
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from study.recorder import Recorder
+from study.results import mean_over_replicates
+from study.search import PastTrial, Search
+from study.spec import Scalar, Spec
+
+__all__ = ["StudyCallback", "StudySearcher"]
+
+
+class StudySearcher(Searcher):
+    """Hands out trials by number: first those that were interrupted, then numbers that have no trial yet.
+
+    Args:
+        spec: a resolved spec.
+        past: the trials so far.
+        target: how many trials the study shall have.
+        recorder: gets a row for each trial that begins.
+    """
+
+    def __init__(self, spec: Spec, past: Iterable[PastTrial], target: int, recorder: Recorder) -> None:
+        super().__init__()
+        past = list(past)
+        known = {trial.number for trial in past}
+        self._spec = spec
+        self._search = Search(spec, past)
+        self._recorder = recorder
+        self._interrupted = {trial.number: trial.parameters for trial in past if trial.state in _UNFINISHED}
+        self._queue = [*self._interrupted, *(number for number in range(target) if number not in known)]
+        self.numbers: dict[str, int] = {}
+        self.parameters: dict[int, dict[str, Scalar]] = {}
+        self.final_values: dict[int, list[float]] = {}
+
+    @property
+    def remaining(self) -> int:
+        """Trials that are still to be handed out."""
+        return len(self._queue)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # as its docstring has it
+        """The next trial's number and parameters."""
+        if not self._queue:
+            return str(Searcher.FINISHED)
+        number = self._queue.pop(0)
+        parameters = self._interrupted[number] if number in self._interrupted else self._search.ask(number)
+        self.numbers[trial_id], self.parameters[number] = number, parameters
+        self.record(number, "running")
+        return {"number": number, "parameters": parameters}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell Optuna: a value only when it is mature, else pruned or failed."""
+        number = self.numbers[trial_id]
+        if error or result is None or "failed" in result:
+            self._search.failed(number)
+            return
+        values = self.values(result)
+        if result["step"] == self._spec.train.steps and values is not None:
+            self._search.complete(number, values)
+            self.final_values[number] = values
+        else:
+            self._search.pruned(number)
+
+    def values(self, result: dict[str, Any]) -> list[float] | None:
+        """Values of the objectives in a result; none when it lacks one, as early reports may."""
+        means = mean_over_replicates(pd.DataFrame(result["rows"]), self._spec.replicates)
+        if any(name not in means for name in self._spec.objectives):
+            return None
+        return [means[name] for name in self._spec.objectives]
+
+    def record(self, number: int, state: str, error: str | None = None, step: int = 0) -> None:
+        """Add a row for a trial whose state changes."""
+        parameters = self.parameters[number]
+        self._recorder.add(
+            "trials",
+            {
+                "trial": number,
+                "state": state,
+                "error": error,
+                "step": step,
+                "sampler": json.dumps(self._search.attributes(number)),
+                **{f"config/{name}": parameters.get(name) for name in self._spec.space},
+            },
+        )
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the store has all that a search needs to go on."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a search goes on from the store."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, when Tune pickles all that it was given: a study is never restored from that."""
+        return {}
+
+
+class StudyCallback(tune.Callback):
+    """Records what Tune hears, and calls `tick` several times a second.
+
+    Args:
+        searcher: knows the trials by number.
+        recorder: writes rows.
+        steps: the full budget.
+        changed: told of each trial whose state changes: number, state and, where there is one, the reason.
+        tick: called in Tune's loop; what it raises ends the run.
+    """
+
+    def __init__(
+        self,
+        searcher: StudySearcher,
+        recorder: Recorder,
+        steps: int,
+        changed: Callable[[int, str, str | None], None],
+        tick: Callable[[], None],
+    ) -> None:
+        self._searcher = searcher
+        self._recorder = recorder
+        self._steps = steps
+        self._changed = changed
+        self._tick = tick
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as for the searcher."""
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Let the driver do what is due."""
+        self._recorder.tick()
+        self._tick()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial takes its place."""
+        self._changed(self._searcher.numbers[trial.trial_id], "running", None)
+
+    def on_trial_result(  # noqa: D102
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        for row in result.get("rows", []):
+            self._recorder.add("reports", row)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial ended without breaking: at its full budget, stopped early, or failed for a reason it knows."""
+        number = self._searcher.numbers[trial.trial_id]
+        result = trial.last_result or {}
+        if "failed" in result:
+            self._end(number, "failed", result["failed"])
+        elif result.get("step") == self._steps:
+            self._end(number, "complete", None, self._steps)
+        else:
+            self._end(number, "pruned", None, result.get("step", 0))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial broke as often as it may."""
+        error = trial.get_error()
+        lines = [line for line in str(error or "unknown").splitlines() if line.strip()]
+        self._end(self._searcher.numbers[trial.trial_id], "failed", lines[-1].strip())
+
+    def _end(self, number: int, state: str, error: str | None, step: int = 0) -> None:
+        self._searcher.record(number, state, error, step)
+        self._changed(number, state, error)
+
+
+_UNFINISHED = ("running", "interrupted")

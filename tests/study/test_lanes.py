@@ -1,0 +1,225 @@
+"""What a trainer does, without Ray: the same code in this process."""
+
+import dataclasses
+import math
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+import torch
+
+import marl
+import study.lanes as module
+from study.configuration import config_of, data_of, lanes_of, plan_stacks, resolve
+from study.lanes import Failure, Lanes, Report
+from study.objects import Objects
+from study.spec import parse_spec
+from study.store import Document, StudyStore, UnreadableObject
+
+PLAIN = {"loss.private.gamma": 1.0, "latent.private": 2, "contrast.strategy": "none"}
+CONTRASTIVE = {
+    "loss.private.gamma": 2.0,
+    "latent.private": 4,
+    "contrast.strategy": "infonce",
+    "contrast.temperature": 0.2,
+}
+
+
+def new_store(tmp_path, content, name="tiny") -> StudyStore:
+    spec = resolve(parse_spec({**content, "name": name}, "spec"))
+    store = StudyStore(Objects(str(tmp_path)), name)
+    plan = plan_stacks(spec, lanes_of(spec, "cpu"))
+    store.create(
+        Document(
+            spec=spec,
+            stack=plan.model_dump(mode="json"),
+            factors=data_of(spec).factor_names,
+            created=datetime.now(UTC),
+        )
+    )
+    return store
+
+
+@pytest.fixture
+def store(tmp_path, tiny):
+    return new_store(tmp_path, tiny)
+
+
+def lanes_on(store: StudyStore) -> Lanes:
+    return Lanes(store, torch.device("cpu"))
+
+
+def finish(lanes: Lanes) -> list[Report | Failure]:
+    results = []
+    while lanes.is_busy:
+        results += lanes.advance(interrupted=lambda: False)
+    return results
+
+
+def by_key(results) -> dict[tuple[int, int, int], dict]:
+    return {(one.trial, one.row["seed"], one.row["step"]): one.row for one in results}
+
+
+def test_every_replicate_reports_at_every_budget_and_leaves_its_model_and_latents(store):
+    lanes = lanes_on(store)
+    lanes.add(0, PLAIN)
+    lanes.add(1, CONTRASTIVE)
+    reports = by_key(finish(lanes))
+    assert sorted(reports) == [(trial, seed, step) for trial in (0, 1) for seed in (0, 1) for step in (15, 30)]
+    assert "disentanglement/separation" in reports[0, 0, 30]
+    assert "disentanglement/separation" not in reports[0, 0, 15]
+    assert lanes.trained_steps == 4 * 30
+    for trial, private in ((0, 2), (1, 4)):
+        checkpoint = store.latest_checkpoint(trial, 1)
+        assert checkpoint.step == 30
+        assert "state.safetensors" not in checkpoint.files
+        model = marl.load(f"{store.uri}/checkpoints/{trial}/1/30")
+        assert model.private == private
+        latents = pd.read_parquet(f"{store.uri}/latents/{trial}-1.parquet")
+        assert len(latents) == 64
+        assert [name for name in latents if name.startswith("private/")] == [f"private/{i}" for i in range(private)]
+        assert set(latents["factor/timbre"]) <= {"sine", "triangle", "sawtooth", "square"}
+
+
+def test_one_lane_suffices_and_gives_what_many_lanes_of_that_stack_give(tmp_path, tiny):
+    tiny["resources"] = {"lanes": 1}
+    store = new_store(tmp_path, tiny)
+    together = lanes_on(store)
+    together.add(0, PLAIN)
+    together.add(1, CONTRASTIVE)
+    alone = lanes_on(new_store(tmp_path / "other", tiny))
+    alone.add(1, CONTRASTIVE)
+    expected = by_key(finish(alone))
+    found = by_key(finish(together))
+    assert len(found) == 8
+    assert all(found[key] == row for key, row in expected.items())
+
+
+def test_an_interrupted_replicate_goes_on_from_its_checkpoint_and_ends_as_if_it_had_not_been(store, tmp_path, tiny):
+    undisturbed = lanes_on(new_store(tmp_path / "other", tiny))
+    undisturbed.add(1, CONTRASTIVE)
+    expected = by_key(finish(undisturbed))
+
+    first = lanes_on(store)
+    first.add(0, PLAIN)
+    first.add(1, CONTRASTIVE)
+    steps_left = iter(range(20))
+    first.advance(interrupted=lambda: False)
+    first.advance(interrupted=lambda: next(steps_left) >= 7)
+    first.checkpoint()
+    assert {step for _, _, step in first.progress()} == {22}
+
+    second = lanes_on(store)
+    known = by_key(second.add(1, CONTRASTIVE))
+    assert sorted(known) == [(1, 0, 15), (1, 1, 15)]
+    assert known | by_key(finish(second)) == expected
+    assert second.trained_steps == 2 * 8
+
+
+def test_a_finished_replicate_is_reported_again_and_not_trained_again(store):
+    first = lanes_on(store)
+    first.add(0, PLAIN)
+    expected = by_key(finish(first))
+    names = {name: store.objects.read(name) for name in store.objects.names("tiny/checkpoints")}
+    second = lanes_on(store)
+    assert by_key(second.add(0, PLAIN)) == expected
+    assert not second.is_busy
+    assert {name: store.objects.read(name) for name in store.objects.names("tiny/checkpoints")} == names
+
+
+def test_a_checkpoint_of_another_configuration_is_not_taken_up(store):
+    first = lanes_on(store)
+    first.add(0, PLAIN)
+    finish(first)
+    second = lanes_on(store)
+    assert second.add(0, CONTRASTIVE) == []
+    finish(second)
+    assert store.latest_checkpoint(0, 0).record["parameters"] == CONTRASTIVE
+
+
+def test_a_damaged_checkpoint_costs_its_own_replicate_the_way_and_nothing_else(store):
+    first = lanes_on(store)
+    first.add(0, PLAIN)
+    expected = by_key(finish(first))
+    name = "tiny/checkpoints/0/0/30/model.safetensors"
+    content = bytearray(store.objects.read(name))
+    content[-1] ^= 1
+    store.objects.write(name, bytes(content))
+    second = lanes_on(store)
+    with pytest.warns(UnreadableObject, match="checkpoints/0/0/30"):
+        known = by_key(second.add(0, PLAIN))
+    assert known | by_key(finish(second)) == expected
+
+
+def test_divergence_fails_the_trial_with_seed_and_step_and_touches_no_neighbour(tmp_path, tiny):
+    tiny["space"]["optimiser.learning_rate"] = {"choice": [0.003, 1e12]}
+    store = new_store(tmp_path / "a", tiny)
+    lanes = lanes_on(store)
+    lanes.add(0, {**PLAIN, "optimiser.learning_rate": 1e12})
+    lanes.add(1, {**CONTRASTIVE, "optimiser.learning_rate": 0.003})
+    results = finish(lanes)
+    failures = [one for one in results if isinstance(one, Failure)]
+    assert [one.trial for one in failures] == [0]
+    assert failures[0].error.startswith("diverged: the loss of seed 0 is not finite at step ")
+
+    alone = lanes_on(new_store(tmp_path / "b", tiny))
+    alone.add(1, {**CONTRASTIVE, "optimiser.learning_rate": 0.003})
+    reports = by_key(one for one in results if isinstance(one, Report))
+    assert reports == by_key(finish(alone))
+
+
+def test_a_model_that_breaks_in_the_last_step_fails_instead_of_reporting_nothing_sensible(store, monkeypatch):
+    real = module.evaluate
+
+    def broken(stack, shared, mature):
+        evaluation = real(stack, shared, mature)
+        evaluation.metrics[0]["fidelity/log_mel_rmse_db"] = math.inf
+        return evaluation
+
+    monkeypatch.setattr(module, "evaluate", broken)
+    lanes = lanes_on(store)
+    lanes.add(0, PLAIN)
+    lanes.add(1, PLAIN)
+    failures = [one for one in finish(lanes) if isinstance(one, Failure)]
+    assert failures == [Failure(0, "diverged: the metrics of seed 0 are not finite at step 15")]
+
+
+def test_a_trial_that_is_removed_frees_its_lanes_and_its_place_in_line(store):
+    lanes = lanes_on(store)
+    for trial in range(4):
+        lanes.add(trial, PLAIN)
+    lanes.advance(interrupted=lambda: True)
+    lanes.remove(0)
+    lanes.remove(3)
+    assert {trial for trial, _, _ in lanes.progress()} == {1, 2}
+    assert {trial for trial, _, _ in by_key(finish(lanes))} == {1, 2}
+
+
+def test_architectures_that_cannot_share_a_stack_train_side_by_side(tmp_path, tiny):
+    tiny["space"]["model.hidden"] = {"choice": [16, 32]}
+    store = new_store(tmp_path, tiny)
+    lanes = lanes_on(store)
+    lanes.add(0, {**PLAIN, "model.hidden": 16})
+    lanes.add(1, {**PLAIN, "model.hidden": 32})
+    assert len(by_key(finish(lanes))) == 8
+    assert len(lanes._stacks) == 2
+
+
+def test_checkpoints_are_written_by_the_clock(store, monkeypatch):
+    monkeypatch.setattr(module, "_CHECKPOINT_EVERY_S", 0.0)
+    lanes = lanes_on(store)
+    lanes.add(0, PLAIN)
+    steps_left = iter(range(20))
+    lanes.advance(interrupted=lambda: next(steps_left) >= 3)
+    found = store.latest_checkpoint(0, 1)
+    assert found.step == 3
+    assert "state.safetensors" in found.files
+
+
+def test_the_configuration_in_a_checkpoint_is_what_was_trained(store):
+    lanes = lanes_on(store)
+    lanes.add(0, CONTRASTIVE)
+    finish(lanes)
+    description = marl.checkpoint.Description.model_validate_json(store.latest_checkpoint(0, 0).files["config.json"])
+    assert description.config == config_of(store.document().spec, CONTRASTIVE)
+    assert dataclasses.asdict(store.latest_checkpoint(0, 0))["record"]["reports"][-1]["step"] == 30

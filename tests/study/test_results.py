@@ -1,0 +1,123 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from study.results import StudyResults, mean_over_replicates, pareto_front
+from study.store import UnreadableObject
+
+
+def report(seed, step, value, version=1, **more):
+    return {"trial": 0, "seed": seed, "step": step, "metric_version": version, "m": value, **more}
+
+
+def test_a_result_is_mean_and_standard_deviation_over_replicates():
+    summary = mean_over_replicates(pd.DataFrame([report(0, 10, 1.0), report(1, 10, 2.0), report(2, 10, 6.0)]), 3)
+    assert summary == {"step": 10, "replicates": 3, "m": 3.0, "m/sd": pytest.approx(np.std([1, 2, 6], ddof=1))}
+
+
+def test_only_a_step_that_all_replicates_reached_counts():
+    reports = [report(0, 10, 1.0), report(1, 10, 3.0), report(0, 20, 9.0)]
+    assert mean_over_replicates(pd.DataFrame(reports), 2)["m"] == 2.0
+    assert mean_over_replicates(pd.DataFrame(reports[2:]), 2) == {}
+
+
+def test_a_single_replicate_has_no_spread():
+    summary = mean_over_replicates(pd.DataFrame([report(0, 10, 1.0)]), 1)
+    assert np.isnan(summary["m/sd"])
+
+
+def test_a_later_metric_version_replaces_an_earlier_one():
+    reports = pd.DataFrame([report(0, 10, 5.0, version=2), report(0, 10, 1.0, version=1)])
+    assert mean_over_replicates(reports, 1)["m"] == 5.0
+
+
+def test_metrics_that_were_not_measured_are_absent_not_nan():
+    reports = pd.DataFrame([report(0, 10, 1.0, late=np.nan), report(0, 20, 2.0, late=7.0)])
+    assert "late" not in mean_over_replicates(reports[reports["step"] == 10], 1)
+    assert mean_over_replicates(reports, 1)["late"] == 7.0
+
+
+def test_a_known_front():
+    values = pd.DataFrame({"error": [1.0, 2.0, 2.0, 3.0, 1.0], "score": [0.1, 0.5, 0.4, 0.4, 0.1]})
+    assert pareto_front(values, {"error": "min", "score": "max"}) == [True, True, False, False, True]
+    assert pareto_front(values, {"error": "max", "score": "max"}) == [False, True, False, True, False]
+    assert pareto_front(values, {"score": "max"}) == [False, True, False, False, False]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20))
+def test_the_front_is_what_nobody_beats_and_everything_else_is_beaten_by_it(points):
+    values = pd.DataFrame(points, columns=["a", "b"])
+    on_front = pareto_front(values, {"a": "min", "b": "min"})
+    front = [point for point, is_on in zip(points, on_front, strict=True) if is_on]
+
+    def beats(one, other):
+        return one[0] <= other[0] and one[1] <= other[1] and one != other
+
+    assert front
+    for point, is_on in zip(points, on_front, strict=True):
+        assert is_on != any(beats(other, point) for other in front)
+
+
+def test_an_empty_table_has_an_empty_front():
+    assert list(pareto_front(pd.DataFrame({"a": [], "b": []}), {"a": "min", "b": "max"})) == []
+
+
+@pytest.mark.slow
+def test_a_finished_study_has_one_row_a_trial_with_all_columns_of_the_contract(finished):
+    table = finished.results()
+    assert table["trial"].tolist() == [0, 1, 2, 3]
+    assert set(table["state"]) == {"complete"}
+    assert set(table["step"]) == {30}
+    assert set(table["replicates"]) == {2}
+    names = ["fidelity/log_mel_rmse_db", "disentanglement/separation", "disentanglement/mig"]
+    names += [f"probe/timbre/{part}" for part in ("private", "shared", "both")]
+    names += [f"nmi/frequency/{part}" for part in ("private", "shared")]
+    for name in names:
+        assert table[name].notna().all(), name
+        assert (table[f"{name}/sd"] >= 0).all(), name
+    is_contrastive = table["config/contrast.strategy"] == "infonce"
+    assert table["config/contrast.temperature"].notna().equals(is_contrastive)
+
+
+@pytest.mark.slow
+def test_reports_have_a_row_for_each_replicate_and_budget(finished):
+    reports = finished.reports()
+    keys = [tuple(key) for key in reports[["trial", "seed", "step"]].to_numpy()]
+    assert keys == [(trial, seed, step) for trial in range(4) for seed in range(2) for step in (15, 30)]
+
+
+@pytest.mark.slow
+def test_a_report_that_was_written_twice_counts_once(finished):
+    before = finished.results()
+    row = finished.reports().drop(columns=["launch"]).iloc[0].to_dict()
+    finished.store.append("reports", 1, 99, [row])
+    pd.testing.assert_frame_equal(StudyResults(finished.store).results(), before)
+
+
+@pytest.mark.slow
+def test_the_last_row_of_a_trial_holds_and_a_running_one_without_a_live_launch_is_interrupted(finished):
+    row = finished.trials().drop(columns=["launch"]).iloc[2].to_dict() | {"state": "running"}
+    finished.store.append("trials", 1, 99, [row])
+    states = StudyResults(finished.store).results()["state"].tolist()
+    assert states == ["complete", "complete", "interrupted", "complete"]
+
+
+@pytest.mark.slow
+def test_immature_trials_are_never_on_the_front(finished):
+    table = finished.results()
+    best = table["disentanglement/separation"].idxmax()
+    assert table.loc[best, "trial"] in finished.front()["trial"].tolist()
+    row = finished.trials().drop(columns=["launch"]).iloc[best].to_dict() | {"state": "pruned"}
+    finished.store.append("trials", 1, 99, [row])
+    assert table.loc[best, "trial"] not in StudyResults(finished.store).front()["trial"].tolist()
+
+
+@pytest.mark.slow
+def test_a_corrupt_part_costs_its_own_rows_only(finished):
+    parts = finished.store.objects.names("tiny/reports")
+    finished.store.objects.write(parts[-1], b"PAR1 not really")
+    with pytest.warns(UnreadableObject, match="was left out"):
+        table = StudyResults(finished.store).results()
+    assert table["trial"].tolist() == [0, 1, 2, 3]

@@ -1,0 +1,243 @@
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from study.configuration import config_of, lanes_of, plan_stacks, resolve
+from study.errors import UserError
+from study.spec import Parameter, active_parameters, apply_overrides, load_spec, parse_spec
+
+
+def resolved(content):
+    return resolve(parse_spec(content, "spec"))
+
+
+def test_only_name_data_and_space_are_needed(tiny):
+    spec = resolved({name: tiny[name] for name in ("name", "data", "space")})
+    assert spec.train.steps == 6000
+    assert spec.search.trials == 100
+    assert spec.objectives == {"fidelity/log_mel_rmse_db": "min", "disentanglement/separation": "max"}
+    assert spec.audio["mel_bands"] == 64
+
+
+def test_a_resolved_spec_survives_the_way_through_json(tiny):
+    spec = resolved(tiny)
+    assert type(spec).model_validate_json(spec.model_dump_json(exclude_none=True)) == spec
+    assert resolve(spec) == spec
+
+
+@pytest.mark.parametrize("name", ["name", "data", "space"])
+def test_a_missing_field_is_named(tiny, name):
+    del tiny[name]
+    with pytest.raises(UserError, match=f"{name}: is needed"):
+        resolved(tiny)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trian": {"steps": 3}}, "trian: no such field"),
+        ({"train": {"step": 3}}, "train.step: no such field"),
+        ({"train": {"steps": "many"}}, r"train.steps: .*valid integer.*; got 'many'"),
+        ({"train": {"steps": 0}}, "train.steps: .*greater than or equal to 1; got 0"),
+        ({"train": {"steps": 2, "reports": 3}}, "reports must not exceed steps; got 3 reports in 2 steps"),
+        ({"train": {"batch_pairs": 20}}, "train.batch_pairs: .*multiple of 16; got 20"),
+        ({"replicates": 0}, "replicates: .*greater than or equal to 1; got 0"),
+        ({"space": {}}, "space: .*at least 1 item"),
+        ({"name": "../evil"}, "name: must be 1 to 64 letters.*; got '../evil'"),
+        ({"name": ""}, "name: must be"),
+        ({"search": {"sampler": "cma"}}, "search.sampler: .*'tpe'.*; got 'cma'"),
+        ({"search": {"trials": -1}}, "search.trials: .*; got -1"),
+        ({"resources": {"lanes": 0}}, "resources.lanes: must be at least 1 or auto; got 0"),
+        ({"objectives": {"fidelity/log_mel_rmse_db": "less"}}, "objectives.*'min' or 'max'; got 'less'"),
+        ({"objectives": {"loudness": "max"}}, "objectives: 'loudness' is no metric; there are fidelity/"),
+        ({"views": {"shared": ["pitch"]}}, "views.shared: must name some but not all of timbre, .*got \\['pitch'\\]"),
+        ({"views": {"shared": []}}, "views.shared: must name some"),
+        ({"data": {"kind": "nsynth"}}, "data.kind: .*'syntone'; got 'nsynth'"),
+        ({"data": {"kind": "syntone", "amplitudes": 1}}, "data.amplitudes: .*; got 1"),
+        ({"audio": {"frames": 63}}, "audio: frames must divide"),
+        ({"loss": {"private": {"gamma": -1}}}, "loss.private.gamma: .*greater than or equal to 0; got -1"),
+        ({"model": {"patch_bands": 7}}, "model.*patch_bands"),
+    ],
+)
+def test_bad_values_are_answered_with_field_rule_and_value(tiny, change, message):
+    with pytest.raises(UserError, match=message):
+        resolved({**tiny, **change})
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "message"),
+    [
+        ("loss.private.gamma", {}, "needs exactly one of choice, uniform, log_uniform and int; got none"),
+        ("loss.private.gamma", {"uniform": [0, 1], "choice": [1]}, "got choice, uniform"),
+        ("loss.private.gamma", {"choice": []}, "choice must hold at least one value"),
+        ("loss.private.gamma", {"choice": [1, 2, 1]}, "must not hold a value twice"),
+        ("loss.private.gamma", {"uniform": [2, 1]}, r"smaller to a larger number; got \[2.0, 1.0\]"),
+        ("loss.private.gamma", {"log_uniform": [0, 1]}, "numbers above zero"),
+        ("loss.private.gamma", {"uniform": [-1, 1]}, "space.loss.private.gamma: .*greater than or equal to 0; got -1"),
+        ("loss.private.gamma", {"choice": [0.5, "much"]}, "space.loss.private.gamma: .*valid number.*got 'much'"),
+        ("loss.private.delta", {"uniform": [0, 1]}, "space.loss.private.delta: no such field.*alpha, beta, gamma"),
+        ("loss.private", {"choice": [1]}, "space.loss.private: is a section; there are alpha"),
+        ("train.steps", {"choice": [1, 2]}, "space.train.steps: no such field"),
+        ("latent.private", {"uniform": [2, 8]}, "is a whole number and takes a choice or int"),
+        ("latent.private", {"int": [0, 8]}, "space.latent.private: .*greater than or equal to 1; got 0"),
+        ("contrast.strategy", {"uniform": [0, 1]}, "space.contrast.strategy"),
+        ("contrast.strategy", {"choice": ["none", "magic"]}, "space.contrast.strategy: .*'infonce'; got 'magic'"),
+        (
+            "contrast.temperature",
+            {"uniform": [0.1, 1], "when": {"contrast.kind": "x"}},
+            "'contrast.kind' is no parameter",
+        ),
+        ("model.patch_bands", {"choice": [8, 7]}, "space.model.patch_bands: patches of 7 bands"),
+        ("model.width", {"choice": [50]}, "space.model.width: .*multiple of 16; got 50"),
+    ],
+)
+def test_bad_parameters_are_answered_with_field_rule_and_value(tiny, name, parameter, message):
+    with pytest.raises(UserError, match=message):
+        resolved({**tiny, "space": {name: parameter}})
+
+
+def test_a_condition_on_a_value_that_never_comes_is_refused(tiny):
+    tiny["space"]["contrast.temperature"]["when"] = {"contrast.strategy": "supcon"}
+    with pytest.raises(UserError, match="contrast.strategy is never 'supcon'"):
+        resolved(tiny)
+
+
+def test_conditions_that_go_round_in_a_circle_are_refused(tiny):
+    tiny["space"] = {
+        "latent.private": {"choice": [2, 4], "when": {"latent.shared": [2]}},
+        "latent.shared": {"choice": [2, 4], "when": {"latent.private": [2]}},
+    }
+    with pytest.raises(UserError, match="latent.private, latent.shared go round in a circle"):
+        resolved(tiny)
+
+
+def test_active_parameters_follow_chains_of_conditions():
+    space = {
+        "c": Parameter(choice=(1,), when={"b": (2,)}),
+        "a": Parameter(choice=(0, 1)),
+        "b": Parameter(choice=(1, 2), when={"a": (1,)}),
+    }
+    assert active_parameters(space, {"a": 1, "b": 2, "c": 1}) == ["a", "b", "c"]
+    assert active_parameters(space, {"a": 0, "b": 2, "c": 1}) == ["a"]
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tiny):
+    content = yaml.safe_load("{log_uniform: [1e-3, 1e1]}")
+    assert content["log_uniform"] == ["1e-3", "1e1"]
+    tiny["space"] = {"loss.private.gamma": content, "optimiser.learning_rate": yaml.safe_load("{choice: [1e-3, 0.01]}")}
+    spec = resolved(tiny)
+    assert spec.space["loss.private.gamma"].log_uniform == (0.001, 10.0)
+    assert spec.space["optimiser.learning_rate"].choice == (0.001, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("included", "message"),
+    [
+        ({"latent.private": 2}, "include.0: contrast.strategy is needed"),
+        (
+            {"latent.private": 2, "contrast.strategy": "none", "loss.private.gamma": 99},
+            "include.0.loss.private.gamma: lies outside of the space; got 99",
+        ),
+        (
+            {"latent.private": 2, "contrast.strategy": "none", "loss.private.gamma": 1, "contrast.temperature": 0.1},
+            "include.0.contrast.temperature: is no parameter of the space, or its condition does not hold",
+        ),
+    ],
+)
+def test_included_configurations_must_lie_in_the_space(tiny, included, message):
+    with pytest.raises(UserError, match=message):
+        resolved({**tiny, "include": [included]})
+
+
+def test_budgets_are_evenly_spaced_and_end_at_the_full_one(tiny):
+    tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 3}
+    assert resolved(tiny).budgets() == (33, 67, 100)
+
+
+def test_a_trials_configuration_is_the_specs_own_with_its_values(tiny):
+    spec = resolved({**tiny, "loss": {"shared": {"beta": 7}}})
+    config = config_of(spec, {"loss.private.gamma": 0.5, "contrast.strategy": "infonce"})
+    assert (config.loss.shared.beta, config.loss.private.gamma, config.contrast.strategy) == (7, 0.5, "infonce")
+    assert config.model.width == 16
+
+
+def test_stacks_are_as_wide_as_the_widest_trial_and_compute_what_any_trial_uses(tiny):
+    tiny["space"]["latent.combine"] = {"choice": ["swap", "poe"]}
+    tiny["space"]["contrast.private"] = {"uniform": [0, 3]}
+    plan = plan_stacks(resolved(tiny), lanes=4)
+    assert (plan.private, plan.shared) == (4, 8)
+    assert plan.combinations == ("poe", "swap")
+    assert plan.contrasts == (("infonce", "private"), ("infonce", "shared"))
+
+
+def test_what_no_trial_uses_is_not_computed(tiny):
+    tiny["space"] = {"latent.private": {"choice": [2]}}
+    assert plan_stacks(resolved(tiny), lanes=4).contrasts == ()
+
+
+def test_lanes_are_as_asked_for_and_by_default_never_more_than_are_needed(tiny):
+    assert lanes_of(resolved(tiny), "cpu") == 4
+    tiny["resources"] = {"lanes": "auto"}
+    assert lanes_of(resolved(tiny), "cpu") == 8
+    assert lanes_of(resolved({**tiny, "search": {"trials": 1}}), "cuda") == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("train.steps=7", ("train", "steps"), 7),
+        ("name=other", ("name",), "other"),
+        ("loss.private.gamma=0.5", ("loss", "private", "gamma"), 0.5),
+        ("space.latent.private={choice: [2]}", ("space", "latent.private"), {"choice": [2]}),
+        ("views.shared=[frequency]", ("views", "shared"), ["frequency"]),
+    ],
+)
+def test_overrides_set_fields_by_path(tiny, override, path, value):
+    apply_overrides(tiny, [override])
+    found = tiny
+    for part in path:
+        found = found[part]
+    assert found == value
+
+
+@pytest.mark.parametrize("override", ["train.steps", "=3", "name.first=x", "a={"])
+def test_overrides_that_make_no_sense_are_refused(tiny, override):
+    with pytest.raises(UserError, match="--set"):
+        apply_overrides(tiny, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: [", "not valid YAML in line 1"),
+        (b"just text", "must hold the fields of a spec"),
+        (b"\xff\xfe\x00", "is not a text file"),
+        (b"name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_files_that_hold_no_spec_are_refused(tmp_path, content, message):
+    path = tmp_path / "spec.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load_spec(path)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*missing.yaml: No such file"):
+        load_spec(tmp_path / "missing.yaml")
+
+
+@given(low=st.floats(-1e6, 1e6), width=st.floats(1e-3, 1e6), inside=st.floats(0, 1), beyond=st.floats(1e-3, 1e3))
+def test_ranges_hold_what_lies_between_their_bounds(low, width, inside, beyond):
+    parameter = Parameter(uniform=(low, low + width))
+    assert parameter.holds(min(low + inside * width, low + width))
+    assert not parameter.holds(low + width + beyond)
+    assert not parameter.holds(str(low))
+
+
+def test_choices_tell_true_from_one_and_text_from_numbers():
+    parameter = Parameter(choice=(1, "a"))
+    assert parameter.holds(1)
+    assert not parameter.holds(True)
+    assert not parameter.holds("1")
