@@ -179,7 +179,7 @@ def _typed_value(spec: Spec, name: str, value: Scalar) -> Scalar:
     try:
         found: Any = config_of(spec, {name: value})
     except ValidationError as error:
-        raise UserError(f"space.{explain(error)}") from None
+        raise UserError(f"space.{explain(error, Config)}") from None
     for part in name.split("."):
         found = getattr(found, part)
     return cast("Scalar", found)
@@ -207,4 +207,4 @@ def _checked(model: type[_Model], prefix: str, content: Mapping[str, Any]) -> _M
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise UserError(explain(error, prefix)) from None
+        raise UserError(explain(error, model, prefix)) from None

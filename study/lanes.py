@@ -226,6 +226,8 @@ class Lanes:
         found = self._store.latest_checkpoint(replicate.trial, replicate.seed)
         if found is None or found.record.get("parameters") != replicate.parameters:
             return
+        # Whoever wrote it may have died before this.
+        self._store.delete_earlier_checkpoints(replicate.trial, replicate.seed, found.step)
         replicate.rows = list(found.record["reports"])
         replicate.step = found.step
         if STATE_FILE in found.files:

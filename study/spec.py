@@ -7,7 +7,7 @@ that configure models against marl.
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -245,7 +245,7 @@ def parse_spec(content: Mapping[str, Any], source: str) -> Spec:
     try:
         return Spec.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{source}: {explain(error)}") from None
+        raise UserError(f"{source}: {explain(error, Spec)}") from None
 
 
 def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> None:
@@ -278,16 +278,24 @@ def _set(section: dict[str, Any], path: str, value: Any, override: str) -> None:
     section[last] = value
 
 
-def explain(error: ValidationError, prefix: str = "") -> str:
-    """The first error as one line: where, which rule, which value."""
+def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
+    """The first error of validating a model as one line: where, which rule, which value."""
     first = error.errors()[0]
     where = ".".join([prefix, *map(str, first["loc"])] if prefix else list(map(str, first["loc"])))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = "no such field"
+        message = f"no such field; there are {', '.join(_fields_at(model, first['loc'][:-1]))}"
     elif first["type"] == "missing":
         message = "is needed"
     elif first["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:]}; got {first['input']!r}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{where}: {message}{more}" if where else f"{message}{more}"
+
+
+def _fields_at(model: Any, path: Iterable[Any]) -> list[str]:
+    """Names of the fields of the section at a path."""
+    for part in path:
+        # What has no fields is a mapping of sections.
+        model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[-1]
+    return list(model.model_fields)

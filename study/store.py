@@ -112,7 +112,7 @@ class StudyStore:
         try:
             return Document.model_validate_json(content)
         except ValidationError as error:
-            raise UserError(f"{self.uri}/{_DOCUMENT} is damaged: {explain(error)}") from None
+            raise UserError(f"{self.uri}/{_DOCUMENT} is damaged: {explain(error, Document)}") from None
 
     def delete(self) -> None:
         """Delete everything of the study."""
@@ -161,24 +161,28 @@ class StudyStore:
         """All rows of a table, in the order in which they were written; `launch` says by whom."""
         for _ in range(_READ_ATTEMPTS):
             try:
-                frames = [frame for part in self._parts(table) if (frame := self._frame(part)) is not None]
+                parts = [rows for part in self._parts(table) if (rows := self._rows(part)) is not None]
             except FileNotFoundError:  # compacted between listing and reading: list again
                 continue
-            return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+            # Merged before pandas sees them: a column that is empty in one part has its type from the others.
+            return pa.concat_tables(parts, promote_options="permissive").to_pandas() if parts else pd.DataFrame()
         raise UserError(f"{self.uri}/{table} changes faster than it can be read; try again")
 
     def write_checkpoint(
         self, trial: int, seed: int, step: int, files: Mapping[str, bytes], record: Mapping[str, Any]
     ) -> None:
-        """Write a checkpoint, then delete older ones of the replicate. Without its record, written last, it is none."""
-        folder = f"checkpoints/{trial}/{seed}"
-        older = self._names(f"{folder}/")
+        """Write a checkpoint, the record last, without which it is none; then delete the replicate's earlier ones."""
+        folder = f"checkpoints/{trial}/{seed}/{step}"
         for name, content in files.items():
-            self._write(f"{folder}/{step}/{name}", content)
+            self._write(f"{folder}/{name}", content)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        self._write(f"{folder}/{step}/{_RECORD}", json.dumps({**record, "sha256": hashes}).encode())
-        for name in older:
-            if not name.startswith(f"{folder}/{step}/"):
+        self._write(f"{folder}/{_RECORD}", json.dumps({**record, "sha256": hashes}, sort_keys=True).encode())
+        self.delete_earlier_checkpoints(trial, seed, step)
+
+    def delete_earlier_checkpoints(self, trial: int, seed: int, step: int) -> None:
+        """Delete a replicate's checkpoints before a step. Later ones are a newer launch's."""
+        for name in self._names(f"checkpoints/{trial}/{seed}/"):
+            if int(name.split("/")[3]) < step:
                 self.objects.delete(f"{self.name}/{name}")
 
     def latest_checkpoint(self, trial: int, seed: int) -> Checkpoint | None:
@@ -225,10 +229,11 @@ class StudyStore:
             key=lambda part: (part.launch, part.first),
         )
 
-    def _frame(self, part: "_Part") -> pd.DataFrame | None:
+    def _rows(self, part: "_Part") -> pa.Table | None:
         content = self._read(part.name)
         try:
-            return pq.read_table(io.BytesIO(content)).to_pandas().assign(launch=part.launch)
+            rows = pq.read_table(io.BytesIO(content))
+            return rows.append_column("launch", pa.array([part.launch] * len(rows), pa.int64()))
         except (pa.ArrowException, ValueError, OSError) as error:
             self._warn(part.name, error)
             return None

@@ -44,8 +44,8 @@ def objective_label(name: str) -> str:
 
 
 def format_number(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    """Three significant digits, and whole numbers up to a million."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _with_spread(mean: float | None, spread: float | None) -> str:

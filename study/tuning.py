@@ -6,6 +6,7 @@ loop, in the driver's main thread, so nothing here needs a lock.
 
 import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -167,9 +168,10 @@ class StudyCallback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial broke as often as it may."""
-        error = trial.get_error()
-        lines = [line for line in str(error or "unknown").splitlines() if line.strip()]
-        self._end(self._searcher.numbers[trial.trial_id], "failed", lines[-1].strip())
+        # Tune's get_error reads a copy that is not made yet.
+        traceback = Path(trial.error_file).read_text() if trial.error_file else "unknown"
+        *_, reason = filter(None, map(str.strip, traceback.splitlines()))
+        self._end(self._searcher.numbers[trial.trial_id], "failed", reason)
 
     def _end(self, number: int, state: str, error: str | None, step: int = 0) -> None:
         self._searcher.record(number, state, error, step)

@@ -1,14 +1,20 @@
-"""What tests of several folders share: reference values and small data."""
+"""What tests of several folders share: reference values, small data, and a tiny study that was run once."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from marl.audio import AudioConfig
 from marl.data import Dataset, SynTone, build
+from study.objects import Objects
+from study.results import StudyResults
+from study.store import StudyStore
+from tests.study.commands import TINY, run_command
 
 REFERENCES = Path(__file__).parent / "references"
 
@@ -29,3 +35,25 @@ def reference() -> Callable[[str, str], dict[str, np.ndarray]]:
 def small_dataset() -> Dataset:
     """640 clips of SynTone: 4 timbres, 40 frequencies, 4 amplitudes."""
     return build(SynTone(frequencies=40, amplitudes=4), AudioConfig(), torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory) -> Path:
+    store = tmp_path_factory.mktemp("finished")
+    path = store / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    outcome = run_command("run", path, "--store", store / "runs")
+    assert outcome.status == 0, outcome.err
+    return store / "runs"
+
+
+@pytest.fixture
+def finished_store(_finished: Path, tmp_path: Path) -> Path:
+    """A copy of a store with one finished study, which a test may spoil."""
+    return Path(shutil.copytree(_finished, tmp_path / "runs"))
+
+
+@pytest.fixture
+def finished(finished_store: Path) -> StudyResults:
+    """The finished study."""
+    return StudyResults(StudyStore(Objects(str(finished_store)), "tiny"))

@@ -63,9 +63,10 @@ def test_rows_come_back_in_the_order_of_launches_and_sequences(store):
 
 
 def test_parts_with_other_columns_and_empty_columns_merge(store):
-    store.append("trials", 1, 1, rows(0, error=None, **{"config/a": 1.5}))
-    store.append("trials", 1, 2, rows(1, error="broke", **{"config/b": 2}))
+    store.append("trials", 1, 1, rows(0, error=None, **{"config/a": 1.5, "config/c": None}))
+    store.append("trials", 1, 2, rows(1, error="broke", **{"config/b": 2, "config/c": 0.5}))
     table = store.read("trials")
+    assert table["config/c"].dtype == float
     assert table["config/a"].tolist()[0] == 1.5
     assert pd.isna(table["config/a"].tolist()[1])
     assert table["error"].tolist()[1] == "broke"
@@ -150,6 +151,12 @@ def test_the_latest_whole_checkpoint_is_found_and_older_ones_are_deleted(store):
     assert not store.objects.names("tiny/checkpoints/3/0/100")
     assert store.latest_checkpoint(3, 1) is None
     assert store.latest_checkpoint(30, 0) is None
+
+
+def test_a_checkpoint_from_a_trainer_that_should_be_dead_deletes_no_later_one(store):
+    store.write_checkpoint(0, 0, 200, FILES, {})
+    store.write_checkpoint(0, 0, 100, FILES, {})
+    assert store.latest_checkpoint(0, 0).step == 200
 
 
 def test_a_checkpoint_without_its_record_does_not_count(store):

@@ -1,0 +1,117 @@
+"""A tiny study, and the command line in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study.objects import Objects
+from study.results import StudyResults
+from study.store import StudyStore
+
+ROOT = Path(__file__).parents[2]
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"kind": "syntone", "frequencies": 40, "amplitudes": 4},
+    "model": {"width": 16, "embedding": 16, "hidden": 32},
+    "train": {"steps": 30, "batch_pairs": 16, "reports": 2},
+    "replicates": 2,
+    "space": {
+        "loss.private.gamma": {"log_uniform": [0.1, 10]},
+        "latent.private": {"choice": [2, 4]},
+        "contrast.strategy": {"choice": ["none", "infonce"]},
+        "contrast.temperature": {"log_uniform": [0.05, 1], "when": {"contrast.strategy": "infonce"}},
+    },
+    "search": {"sampler": "qmc", "trials": 4},
+    "resources": {"lanes": 4},
+}
+
+
+@dataclass
+class Outcome:
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+
+def command(*arguments: object) -> list[str]:
+    """The command line as a user's shell would call it."""
+    return [str(Path(sys.executable).with_name("marl-study")), *map(str, arguments)]
+
+
+def run_command(*arguments: object, env: dict[str, str] | None = None) -> Outcome:
+    """The command line in a process of its own."""
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **(env or {})}, check=False
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+class Running:
+    """The command line in a process group of its own, as a terminal starts it; its lines are read as they come."""
+
+    def __init__(self, *arguments: object, env: dict[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            command(*arguments),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._process.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+    def wait_for_line(self, part: str) -> str:
+        """The next line that holds a text."""
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.lines.append(line)
+            if part in line:
+                return line
+        raise AssertionError(f"no line with {part!r} in:\n{''.join(self.lines)}")
+
+    def press_ctrl_c(self) -> None:
+        """What a terminal does: SIGINT to the whole group."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """`kill -9` of the command alone."""
+        self._process.kill()
+
+    def wait(self, timeout_s: float) -> int:
+        """The exit status, with all lines read."""
+        _, rest = self._process.communicate(timeout=timeout_s)
+        self.lines += rest.splitlines(keepends=True)
+        return self._process.returncode
+
+
+def completed_files(store: Path, name: str) -> dict[str, bytes]:
+    """All files that hold results of a study's complete trials: checkpoints, latents and parts of tables."""
+    results = StudyResults(StudyStore(Objects(str(store)), name))
+    trials = results.trials()
+    complete = {str(trial) for trial in trials[trials["state"] == "complete"]["trial"]}
+    files = {}
+    for path in (store / name).rglob("*"):
+        kind, *rest = path.relative_to(store / name).parts
+        if (
+            kind in ("trials", "reports")
+            or (kind == "checkpoints" and rest and rest[0] in complete)
+            or (kind == "latents" and rest and rest[0].partition("-")[0] in complete)
+        ) and path.is_file():
+            files[str(path.relative_to(store))] = path.read_bytes()
+    return files
