@@ -94,7 +94,7 @@ class Lanes:
         config = config_of(self._spec, parameters)
         reports: list[Report] = []
         for seed in range(self._spec.replicates):
-            replicate = _Replicate(trial, seed, config, dict(parameters))
+            replicate = _Replicate(trial, seed, config, dict(sorted(parameters.items())))
             self._restore(replicate)
             reports += [Report(trial, row) for row in replicate.rows]
             if not any(row["step"] == self._budgets[-1] for row in replicate.rows):

@@ -176,7 +176,7 @@ class StudyStore:
         for name, content in files.items():
             self._write(f"{folder}/{name}", content)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        self._write(f"{folder}/{_RECORD}", json.dumps({**record, "sha256": hashes}, sort_keys=True).encode())
+        self._write(f"{folder}/{_RECORD}", json.dumps({**record, "sha256": hashes}).encode())
         self.delete_earlier_checkpoints(trial, seed, step)
 
     def delete_earlier_checkpoints(self, trial: int, seed: int, step: int) -> None:
