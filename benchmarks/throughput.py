@@ -30,8 +30,12 @@ from marl.stack import Stack
 LANES, PAIRS = 8, 32
 CONFIG = Config(contrast=ContrastConfig(strategy="infonce"))
 WARM_STEPS = 10
-# Large temporary tensors stay with the allocator instead of going back to the kernel; for every way alike.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+# Large temporary tensors stay with the allocator, in huge pages, as in a study; for every way alike.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 
 # Name, processes side by side, threads of each (none: all cores), and whether a process trains a stack.
 WAYS = {

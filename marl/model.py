@@ -28,6 +28,8 @@ Parameters = dict[str, Tensor]
 
 # Numbers are drawn by address: private latents count from 0, shared ones from here, whatever the widths.
 _FIRST_SHARED = 1 << 16
+# Without a bias: standardised spectrograms have none to learn, and adding it would pass over the largest tensor again.
+_OUTPUT = "decoder.patch"
 # Posteriors start narrow; at unit variance the decoder sees noise for the first hundreds of steps.
 _INITIAL_LOGVAR = -2.0
 
@@ -43,8 +45,8 @@ class ModelConfig(Settings):
         hidden: layer over all patches.
     """
 
-    patch_bands: int = Field(8, ge=1)
-    patch_frames: int = Field(32, ge=1)
+    patch_bands: int = Field(4, ge=1)
+    patch_frames: int = Field(64, ge=1)
     width: int = Field(64, ge=16, multiple_of=16)
     embedding: int = Field(32, ge=16, multiple_of=16)
     hidden: int = Field(192, ge=16, multiple_of=16)
@@ -109,12 +111,13 @@ class PatchNetwork:
             "decoder.hidden": (latents, model.hidden),
             "decoder.embedding": (model.hidden, self.patches * model.embedding),
             "decoder.width": (model.embedding, model.width),
-            "decoder.patch": (model.width, values),
+            _OUTPUT: (model.width, values),
         }
         self.shapes: dict[str, tuple[int, ...]] = {}
         for name, (inputs, outputs) in layers.items():
             self.shapes[f"{name}.weight"] = (inputs, outputs)
-            self.shapes[f"{name}.bias"] = (outputs,)
+            if name != _OUTPUT:
+                self.shapes[f"{name}.bias"] = (outputs,)
 
     def mask(self, latent: LatentConfig) -> Tensor:
         """One for each of the D latents that a model has, zero for padding."""
@@ -213,7 +216,7 @@ class PatchNetwork:
         hidden = hardswish(_linear(parameters, "decoder.embedding", hidden))
         hidden = hidden.unflatten(1, (self.patches, -1)).flatten(0, 1)
         hidden = hardswish(_linear(parameters, "decoder.width", hidden))
-        patches: Tensor = _linear(parameters, "decoder.patch", hidden).unflatten(0, (-1, self.patches))
+        patches: Tensor = (hidden @ parameters[f"{_OUTPUT}.weight"]).unflatten(0, (-1, self.patches))
         return patches
 
 

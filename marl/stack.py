@@ -15,8 +15,11 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from marl import randomness
+from marl.adam import FIRST_DECAY, SECOND_DECAY, adam_step
 from marl.config import Config
 from marl.data import Dataset, PairSampler
 from marl.model import Architecture, LatentConfig, Parameters, PatchNetwork, Posterior
@@ -25,9 +28,6 @@ from marl.randomness import Purpose
 
 __all__ = ["Snapshot", "Stack"]
 
-_FIRST_DECAY = 0.9
-_SECOND_DECAY = 0.999
-_EPSILON = 1e-8
 # Parameters begin, and rows end, at whole cache lines: each lane is then computed by the same instructions as any
 # other.
 _ALIGNMENT = 64
@@ -97,7 +97,6 @@ class Stack:
         self._gradient_KW, self._gradients = matrix()
         self._first_moment_KW, self._first_moments = matrix()
         self._second_moment_KW, self._second_moments = matrix()
-        self._scratch_KW, _ = matrix()
         self._addresses_D = self.network.addresses().to(device)
         self._step_K = torch.zeros(lanes, dtype=torch.int64, device=device)
         self._seed_K = torch.zeros(lanes, dtype=torch.int64, device=device)
@@ -107,12 +106,13 @@ class Stack:
         self._warmup_K1 = torch.ones(lanes, 1, device=device)
         # Powers of the decays by repeated multiplication, which rounds alike everywhere; pow() does not.
         self._decay_power_K2 = torch.ones(lanes, 2, dtype=torch.float64, device=device)
-        self._decay_2 = torch.tensor([_FIRST_DECAY, _SECOND_DECAY], dtype=torch.float64, device=device)
+        self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=device)
         self._configs: list[Config | None] = [None] * lanes
         narrowest = LatentConfig(private=1, shared=1, combine=self.program.combinations[0])
         idle = lane_settings(self.program, narrowest, LossConfig(), ContrastConfig())
         self._settings = Lane(*(torch.stack([field] * lanes).to(device) for field in idle))
         self._objective = vmap(partial(objective, self.program))
+        self._differentiate: GraphModule | None = None
 
     @property
     def free_lanes(self) -> list[int]:
@@ -159,7 +159,7 @@ class Stack:
         self._diverged_K[lane] = _NEVER
         self._learning_rate_K1[lane] = config.optimiser.learning_rate
         self._warmup_K1[lane] = max(1, config.optimiser.warmup_steps)
-        for column, decay in enumerate((_FIRST_DECAY, _SECOND_DECAY)):
+        for column, decay in enumerate((FIRST_DECAY, SECOND_DECAY)):
             power = 1.0
             for _ in range(step):
                 power *= decay
@@ -191,11 +191,10 @@ class Stack:
     def step(self) -> None:
         """One step of every occupied lane. Idle lanes are computed too and changed by nothing."""
         batch = self._batch(self._sampler, self._seed_K, self._step_K)
-        parameters = {name: view.detach().requires_grad_() for name, view in self.parameters.items()}
-        total_K, terms_KT = self._objective(parameters, self._settings, batch)
-        # No lane's loss depends on another lane's parameters, so the gradient of the sum is each lane's own gradient,
-        # even beside one that is not finite.
-        gradients = torch.autograd.grad(total_K.sum(), list(parameters.values()))
+        if self._differentiate is None:
+            self._differentiate = self._record(batch)
+        with torch.no_grad():
+            gradients, terms_KT = self._differentiate(self.parameters, self._settings, batch)
         for view, gradient in zip(self._gradients.values(), gradients, strict=True):
             view.copy_(gradient)
         finite_K = terms_KT[:, 0].isfinite()
@@ -250,9 +249,24 @@ class Stack:
         for part in clips.split(chunk):
             yield self.network.to_patches(self.dataset.log_mel_NFT[part])
 
+    def _record(self, batch: Batch) -> GraphModule:
+        """A forward and backward pass as plain operations: from parameters, settings and batch, gradients and terms.
+
+        To find them anew in each step, by vmap and autograd, would take a tenth of it.
+        """
+
+        def differentiate(parameters: Parameters, settings: Lane, batch: Batch) -> tuple[list[Tensor], Tensor]:
+            parameters = {name: view.detach().requires_grad_() for name, view in parameters.items()}
+            total_K, terms_KT = self._objective(parameters, settings, batch)
+            # No lane's loss depends on another lane's parameters, so the gradient of the sum is each lane's own
+            # gradient, even beside one that is not finite.
+            return list(torch.autograd.grad(total_K.sum(), list(parameters.values()))), terms_KT
+
+        return make_fx(differentiate)(self.parameters, self._settings, batch)
+
     def _batch(self, sampler: PairSampler, seed_K: Tensor, step_K: Tensor) -> Batch:
         pairs = sampler.draw(seed_K, step_K, self.batch_pairs)
-        patches = self.network.to_patches(self.dataset.log_mel_NFT[pairs.clips_KVB.flatten()])
+        patches = self.network.to_patches(self.dataset.log_mel_NFT.index_select(0, pairs.clips_KVB.flatten()))
         noise = randomness.normal(
             randomness.stream(seed_K, step_K, Purpose.LATENT_NOISE),
             torch.arange(2 * self.batch_pairs, device=self.dataset.device),
@@ -261,19 +275,10 @@ class Stack:
         return Batch(patches.unflatten(0, (self.lanes, -1)), pairs.group_KB, noise)
 
     def _adam(self) -> None:
-        """Adam with bias correction, in place over the whole matrix; a learning rate for each lane."""
         self._decay_power_K2 *= self._decay_2
-        first_K1, second_K1 = (1 - self._decay_power_K2).to(torch.float32).split(1, dim=1)
         warmup_K1 = ((self._step_K[:, None] + 1) / self._warmup_K1).clamp_max(1.0)
-        self._first_moment_KW.lerp_(self._gradient_KW, 1 - _FIRST_DECAY)
-        self._second_moment_KW.mul_(_SECOND_DECAY).addcmul_(
-            self._gradient_KW, self._gradient_KW, value=1 - _SECOND_DECAY
-        )
-        # The corrections are moved from the moments to the rate and to epsilon, which are one number for each lane.
-        rate_K1 = self._learning_rate_K1 * warmup_K1 * second_K1.sqrt() / first_K1
-        update_KW = torch.sqrt(self._second_moment_KW, out=self._scratch_KW).add_(_EPSILON * second_K1.sqrt())
-        torch.div(self._first_moment_KW, update_KW, out=update_KW)
-        self._parameters_KW.addcmul_(update_KW, rate_K1, value=-1)
+        matrices = (self._parameters_KW, self._gradient_KW, self._first_moment_KW, self._second_moment_KW)
+        adam_step(*matrices, self._learning_rate_K1 * warmup_K1, self._decay_power_K2)
 
     def _state(self) -> tuple[Parameters, Parameters, Parameters]:
         return self.parameters, self._first_moments, self._second_moments

@@ -27,8 +27,13 @@ _LEASE_S = 60.0
 _IDLE_S = 600.0
 _POLL_S = 5.0
 _LAST_WORDS_S = 1.0
-# Large temporary tensors are kept by the allocator; returned to the kernel, each step would fault them in again.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+# Large temporary tensors are kept by the allocator, in huge pages; returned to the kernel, each step would fault them
+# in again.
+_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 
 
 class Trainer:

@@ -26,7 +26,7 @@ def test_patches_tile_the_spectrogram_and_come_back(bands, frames):
 
 
 def test_patches_that_do_not_tile_are_refused_with_both_sizes():
-    with pytest.raises(ValueError, match="patches of 7 bands x 32 frames must tile a spectrogram of 64 x 64"):
+    with pytest.raises(ValueError, match="patches of 7 bands x 64 frames must tile a spectrogram of 64 x 64"):
         network(model=ModelConfig(patch_bands=7))
 
 
