@@ -294,8 +294,7 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") ->
 
 
 def _fields_at(model: Any, path: Iterable[Any]) -> list[str]:
-    """Names of the fields of the section at a path."""
+    """Names of the fields of the section at a path; what has none is a mapping of sections."""
     for part in path:
-        # What has no fields is a mapping of sections.
         model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[-1]
     return list(model.model_fields)

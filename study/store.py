@@ -10,7 +10,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -120,7 +120,7 @@ class StudyStore:
 
     def write_launch(self, number: int, content: Mapping[str, Any]) -> None:
         """Write or renew the object of a launch."""
-        self._write(_launch_name(number), json.dumps(content, indent=1).encode())
+        self._write(f"launches/{number:04d}.json", json.dumps(content, indent=1).encode())
 
     def launches(self) -> dict[int, dict[str, Any]]:
         """The launches so far, by number."""
@@ -274,10 +274,6 @@ class _Part:
         )
 
 
-def _launch_name(number: int) -> str:
-    return f"launches/{number:04d}.json"
-
-
 def _json_object(content: bytes) -> dict[str, Any]:
     value = json.loads(content)
     if not isinstance(value, dict):
@@ -285,12 +281,10 @@ def _json_object(content: bytes) -> dict[str, Any]:
     return value
 
 
-def _parquet(rows: Iterable[Mapping[str, Any]]) -> bytes:
+def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Rows as Parquet. Numbers of parameters and metrics keep one type in every part, so that parts merge."""
-    rows = list(rows)
-    columns: dict[str, list[Any]] = {name: [] for row in rows for name in row}
-    for name, values in columns.items():
-        values.extend(row.get(name) for row in rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
     buffer = io.BytesIO()
     pq.write_table(pa.table({name: pa.array(values, _column_type(values)) for name, values in columns.items()}), buffer)
     return buffer.getvalue()
