@@ -58,6 +58,11 @@ class AudioConfig(Settings):
         return self.clip_samples // self.frames
 
 
+# A square wave between plus and minus one has twice the power of a full-scale sine; nothing within full scale has more.
+# Models that err upwards would otherwise be painful to listen to.
+_LOUDEST_DB = 3.0
+
+
 class LogMel:
     """Log-mel spectrograms in dB relative to a full-scale sine, standardised by the statistics of a training set.
 
@@ -118,7 +123,8 @@ class LogMel:
         The phase starts from zero, so that the same spectrogram always gives the same sound.
         """
         config = self.config
-        power = 10.0 ** (self.decibels(log_mel_FT.to(self.device)) / 10) * self._full_scale_power
+        decibels = self.decibels(log_mel_FT.to(self.device)).clamp_max(_LOUDEST_DB)
+        power = 10.0 ** (decibels / 10) * self._full_scale_power
         # What lies at the floor was cut there: it is silence, not a quiet sound.
         power = torch.where(power <= 10.0 ** (config.floor_db / 10) * self._full_scale_power * 1.0001, 0.0, power)
         inverse_mel = InverseMelScale(

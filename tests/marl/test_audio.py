@@ -88,3 +88,12 @@ def test_a_clip_of_another_length_is_refused_with_both_lengths():
 def test_settings_that_do_not_fit_together_are_refused(fields, rule):
     with pytest.raises(ValidationError, match=rule):
         AudioConfig(**fields)
+
+
+def test_what_a_model_decodes_too_loud_is_heard_within_reason():
+    log_mel = LogMel(AudioConfig())
+    spectrogram = torch.full((64, 64), -60.0)
+    spectrogram[20] = 25.0  # dB: far beyond full scale
+    heard = log_mel.invert(spectrogram)
+    spectrogram[20] = 3.0
+    torch.testing.assert_close(heard, log_mel.invert(spectrogram))
