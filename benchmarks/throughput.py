@@ -2,10 +2,10 @@
 
     python -m benchmarks.throughput
 
-Every way trains the quickstart study's models on all of SynTone: the same network, objective, batch and optimiser.
-Plain training is what a user would write: `torch.optim.Adam`, `torch.randint` for the batch, `torch.randn` for the
-noise, data resident in memory, and no hashing of random numbers. The ways take turns, so that whatever else the machine
-does meanwhile slows all of them; the median over rounds counts.
+Every way trains models of the quickstart study's size on all of SynTone: the same network, objective, batch, optimiser
+and allocator. Plain training is what a user would write: `torch.optim.Adam`, `torch.randint` for the batch,
+`torch.randn` for the noise, data resident in memory, and no hashing of random numbers. The ways take turns, so that
+whatever else the machine does meanwhile slows all of them; the median over rounds counts.
 """
 
 import argparse
@@ -26,17 +26,11 @@ from marl.data import SynTone, build
 from marl.model import Architecture, PatchNetwork
 from marl.objective import Batch, ContrastConfig, Program, contrasts_of, lane_settings, objective
 from marl.stack import Stack
+from study.trainer import ALLOCATOR
 
 LANES, PAIRS = 8, 32
 CONFIG = Config(contrast=ContrastConfig(strategy="infonce"))
 WARM_STEPS = 10
-# Large temporary tensors stay with the allocator, in huge pages, as in a study; for every way alike.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-
 # Name, processes side by side, threads of each (none: all cores), and whether a process trains a stack.
 WAYS = {
     f"stack of {LANES}, one process, all cores": (1, None, True),

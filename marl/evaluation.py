@@ -16,7 +16,7 @@ from marl.metrics.separation import separation
 from marl.objective import term_names
 from marl.stack import Stack
 
-__all__ = ["HELD_OUT_CLIPS", "Evaluation", "evaluate", "held_out_clips", "metric_names"]
+__all__ = ["HELD_OUT_CLIPS", "Evaluation", "evaluate", "held_out_clips", "information_metrics", "metric_names"]
 
 HELD_OUT_CLIPS = 2048
 """Validation clips that metrics are computed on; probes are fitted on as many training clips."""
@@ -62,12 +62,45 @@ def evaluate(stack: Stack, shared: Sequence[str], mature: bool) -> Evaluation:
     rmse_K = stack.reconstruction_errors(held_out, means_KND).mean(dim=1).sqrt() * stack.dataset.audio.std_db
     for row, rmse in zip(rows, rmse_K.tolist(), strict=True):
         row["fidelity/log_mel_rmse_db"] = rmse
-    _add_information(rows, stack, means_KND, stack.dataset.classes(held_out))
+    # A diverged model has no representation; its lane is skipped by whoever reads the rows.
+    finite_KND = means_KND.nan_to_num(0.0, 0.0, 0.0)
+    private, names, classes_NC = (
+        stack.network.architecture.private,
+        stack.dataset.factor_names,
+        stack.dataset.classes(held_out),
+    )
+    for row, scores in zip(
+        rows, information_metrics(finite_KND, stack.mask_KD, private, classes_NC, names), strict=True
+    ):
+        row |= scores
     if mature:
         fit = stack.dataset.splits["training"][:HELD_OUT_CLIPS]
         with torch.enable_grad():
             _add_probes(rows, stack, shared, stack.encode(fit).mean.detach(), fit, means_KND, held_out)
     return Evaluation(rows, means_KND)
+
+
+def information_metrics(
+    latents_KND: Tensor, mask_KD: Tensor, private: int, classes_NC: Tensor, factors: Sequence[str]
+) -> list[dict[str, float]]:
+    """What single latents tell of the factors: the mutual information gap, and `nmi/*` of each subspace.
+
+    Args:
+        latents_KND: latents of the same clips by each model, finite.
+        mask_KD: one for each latent that a model has, zero for padding.
+        private: how many latents, from the first, are private.
+        classes_NC: class of each clip by factor.
+        factors: names of the factors.
+    """
+    information_KDC = mutual_information(latents_KND, classes_NC) * mask_KD[..., None]
+    entropy_C = factor_entropy(classes_NC)
+    rows = [{"disentanglement/mig": gap} for gap in mutual_information_gap(information_KDC, entropy_C).tolist()]
+    for column, factor in enumerate(factors):
+        entropy = float(entropy_C[column])
+        for subspace, latents in (("private", slice(0, private)), ("shared", slice(private, None))):
+            for row, largest in zip(rows, information_KDC[:, latents, column].amax(dim=1).tolist(), strict=True):
+                row[f"nmi/{factor}/{subspace}"] = largest / entropy if entropy > 0 else 0.0
+    return rows
 
 
 def _losses(stack: Stack) -> list[dict[str, float]]:
@@ -78,21 +111,6 @@ def _losses(stack: Stack) -> list[dict[str, float]]:
 def _subspaces(stack: Stack) -> dict[str, slice]:
     private = stack.network.architecture.private
     return {"private": slice(0, private), "shared": slice(private, None), "both": slice(None)}
-
-
-def _add_information(rows: list[dict[str, float]], stack: Stack, means_KND: Tensor, classes_NC: Tensor) -> None:
-    # A diverged model has no representation; its lane is skipped by whoever reads the rows.
-    information_KDC = mutual_information(means_KND.nan_to_num(0.0, 0.0, 0.0), classes_NC) * stack.mask_KD[..., None]
-    entropy_C = factor_entropy(classes_NC)
-    gaps = mutual_information_gap(information_KDC, entropy_C).tolist()
-    subspaces = _subspaces(stack)
-    for lane, row in enumerate(rows):
-        row["disentanglement/mig"] = gaps[lane]
-        for column, factor in enumerate(stack.dataset.factor_names):
-            for subspace in ("private", "shared"):
-                largest = information_KDC[lane, subspaces[subspace], column].amax()
-                entropy = entropy_C[column]
-                row[f"nmi/{factor}/{subspace}"] = float(largest / entropy) if entropy > 0 else 0.0
 
 
 def _add_probes(

@@ -22,10 +22,9 @@ import torch
 import marl
 from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE
 from marl.data import Dataset
+from marl.evaluation import information_metrics
 from marl.extractor import FeatureExtractor
 from marl.metrics import METRIC_VERSION
-from marl.metrics.mig import mutual_information_gap
-from marl.metrics.mutual_information import factor_entropy, mutual_information
 from study.errors import RunError, UserError
 
 __all__ = ["is_whole", "verify", "write_bundle"]
@@ -181,15 +180,12 @@ def _score(model: FeatureExtractor, folder: Path) -> dict[str, float]:
     error_N = (model.decode(private, shared) - log_mel).square().mean(dim=(-2, -1)) * model.log_mel.std_db**2
     names = [column.removesuffix(" class") for column in factors if column.endswith(" class")]
     classes = torch.tensor(factors[[f"{name} class" for name in names]].to_numpy(dtype=np.int64))
-    information = mutual_information(torch.cat([private, shared], dim=-1)[None], classes)
-    entropy = factor_entropy(classes)
+    latents = torch.cat([private, shared], dim=-1)[None]
+    mask = torch.ones(1, latents.shape[-1])
     scores = {
         "fidelity/log_mel_rmse_db": float(error_N.mean().sqrt()),
-        "disentanglement/mig": float(mutual_information_gap(information, entropy)[0]),
+        **information_metrics(latents, mask, model.private, classes, names)[0],
     }
-    for column, name in enumerate(names):
-        for subspace, part in (("private", slice(0, model.private)), ("shared", slice(model.private, None))):
-            scores[f"nmi/{name}/{subspace}"] = float(information[0, part, column].amax() / entropy[column])
     for name, error in zip(factors["file"], error_N.sqrt().tolist(), strict=True):
         scores[f"fidelity/log_mel_rmse_db of {name}"] = error
     return scores

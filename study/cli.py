@@ -17,6 +17,7 @@ from rich.console import Console
 
 from study.errors import Interrupted, RunError, UserError
 from study.objects import Objects
+from study.status import DEFAULT_STORE, command_for, status_lines, status_of
 from study.store import StudyStore, UnreadableObject
 
 __all__ = ["main"]
@@ -52,7 +53,7 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
 @app.command()
 def run(
     spec_file: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the study.")],
-    store: StoreOption = "runs",
+    store: StoreOption = DEFAULT_STORE,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="How many trials, instead of search.trials.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and how long it might take.")] = False,
@@ -83,7 +84,7 @@ def run(
 @app.command()
 def resume(
     study: StudyArgument,
-    store: StoreOption = "runs",
+    store: StoreOption = DEFAULT_STORE,
     trials: Annotated[int | None, typer.Option(min=1, help="Bring the study to this many trials.")] = None,
 ) -> None:
     """Go on with a study that was interrupted, or give it more trials.
@@ -106,12 +107,13 @@ def resume(
 
 
 @app.command()
-def ls(store: StoreOption = "runs", as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def ls(
+    store: StoreOption = DEFAULT_STORE, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
     """List the studies of a store.
 
     Example: marl-study ls --store s3://bucket/studies
     """
-    from study.status import status_of
     from study.store import list_studies
 
     objects = Objects(store)
@@ -129,15 +131,13 @@ def ls(store: StoreOption = "runs", as_json: Annotated[bool, typer.Option("--jso
 @app.command()
 def status(
     study: StudyArgument,
-    store: StoreOption = "runs",
+    store: StoreOption = DEFAULT_STORE,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Say how far a study is.
 
     Example: marl-study status quickstart
     """
-    from study.status import status_lines, status_of
-
     found = status_of(StudyStore(Objects(store), study))
     typer.echo(json.dumps(found, indent=1) if as_json else status_lines(found))
 
@@ -145,7 +145,7 @@ def status(
 @app.command()
 def results(
     study: StudyArgument,
-    store: StoreOption = "runs",
+    store: StoreOption = DEFAULT_STORE,
     front: Annotated[bool, typer.Option("--front", help="Only trials that no other beats in all objectives.")] = False,
     output: Annotated[_Format, typer.Option("--format", help="table, csv or json.")] = _Format.table,
 ) -> None:
@@ -173,7 +173,7 @@ def results(
 def plot(
     study: StudyArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="A file ending in .html, .png or .svg.")],
-    store: StoreOption = "runs",
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Draw the trade-off between the objectives, with error bars.
 
@@ -190,7 +190,7 @@ def plot(
 def export(
     study: StudyArgument,
     to: Annotated[Path, typer.Option("--to", help="Folder that gets one folder a model.")],
-    store: StoreOption = "runs",
+    store: StoreOption = DEFAULT_STORE,
     front: Annotated[bool, typer.Option("--front", help="Every trial of the front.")] = False,
     trial: Annotated[int | None, typer.Option("--trial", min=0, help="This trial.")] = None,
     best: Annotated[str | None, typer.Option("--best", metavar="COLUMN", help="The best trial in a metric.")] = None,
@@ -235,7 +235,7 @@ def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="An export
 @app.command()
 def delete(
     study: StudyArgument,
-    store: StoreOption = "runs",
+    store: StoreOption = DEFAULT_STORE,
     yes: Annotated[bool, typer.Option("--yes", help="Really delete it.")] = False,
 ) -> None:
     """Delete a study and everything in it.
@@ -256,7 +256,8 @@ def delete(
 
 @app.command()
 def dashboard(
-    store: StoreOption = "runs", port: Annotated[int, typer.Option(min=1, max=65535, help="Port on localhost.")] = 8501
+    store: StoreOption = DEFAULT_STORE,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on localhost.")] = 8501,
 ) -> None:
     """Browse the studies of a store on http://localhost:8501.
 
@@ -308,8 +309,7 @@ def _launch(store: StudyStore, target: int) -> None:
     try:
         launch(store, target, _err)
     except Interrupted:
-        where = "" if store.objects.uri == Objects("runs").uri else f" --store {store.objects.uri}"
-        _err.print(f"stopped; go on with: marl-study resume {store.name}{where}", soft_wrap=True)
+        _err.print(f"stopped; go on with: {command_for(store, 'resume')}", soft_wrap=True)
         raise
     states = StudyResults(store).trials()["state"].value_counts()
     _err.print(
@@ -317,7 +317,7 @@ def _launch(store: StudyStore, target: int) -> None:
         soft_wrap=True,
     )
     if not states.get("complete", 0):
-        raise RunError(f"no trial of study {store.name!r} came to its end; `marl-study results {store.name}` shows why")
+        raise RunError(f"no trial of study {store.name!r} came to its end; `{command_for(store, 'results')}` shows why")
 
 
 def _show_warning(

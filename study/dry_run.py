@@ -23,7 +23,7 @@ def describe(spec: Spec, objects: Objects) -> str:
     """The resolved spec, the number of trials and steps, and a time that is measured, not guessed.
 
     A stack of the study is made on this machine and trained for two seconds. Reports, probes and the start of Ray come
-    on top, about a quarter of the whole for a study of minutes and less for a longer one.
+    on top: two fifths of the whole in the quickstart on two cores, less in a longer study.
     """
     device = torch.device(device_type())
     plan = plan_stacks(spec, lanes_of(spec, device.type))

@@ -24,6 +24,7 @@ from study.recorder import Recorder
 from study.results import StudyResults
 from study.search import PastTrial
 from study.spec import Scalar, Spec
+from study.status import command_for
 from study.store import Document, StudyStore
 from study.trainer import NAMESPACE, trainer_prefix
 from study.trial import StudyTrial
@@ -64,7 +65,7 @@ def begin(store: StudyStore, spec: Spec) -> Document:
             raise UserError(
                 f"study {spec.name!r} is already in {store.objects.uri} with another spec "
                 f"({_difference(document.spec, spec)}); give this one another name, go on with that one by "
-                f"`marl-study resume {spec.name}`, or delete it"
+                f"`{command_for(store, 'resume')}`, or delete it"
             )
         return document
     document = Document(

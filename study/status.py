@@ -2,10 +2,19 @@
 
 from typing import Any
 
+from study.objects import Objects
 from study.results import STATES, StudyResults
 from study.store import StudyStore
 
-__all__ = ["status_lines", "status_of"]
+__all__ = ["DEFAULT_STORE", "command_for", "status_lines", "status_of"]
+
+DEFAULT_STORE = "runs"
+
+
+def command_for(store: StudyStore, name: str) -> str:
+    """The words that a user types for a command on a study, with its store where that is not the default."""
+    where = "" if store.objects.uri == Objects(DEFAULT_STORE).uri else f" --store {store.objects.uri}"
+    return f"marl-study {name} {store.name}{where}"
 
 
 def status_of(store: StudyStore) -> dict[str, Any]:
@@ -30,6 +39,7 @@ def status_of(store: StudyStore) -> dict[str, Any]:
         "last_heartbeat": launch.get("heartbeat"),
         "lanes": results.document.stack["lanes"],
         "uri": store.uri,
+        "resume": command_for(store, "resume"),
     }
 
 
@@ -44,5 +54,5 @@ def status_lines(status: dict[str, Any]) -> str:
         f"store: {status['uri']}",
     ]
     if status["state"] == "interrupted":
-        lines.append(f"go on with: marl-study resume {status['study']}")
+        lines.append(f"go on with: {status['resume']}")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.spec import Scalar
 
-__all__ = ["NAMESPACE", "Trainer", "find_or_start", "trainer_prefix"]
+__all__ = ["ALLOCATOR", "NAMESPACE", "Trainer", "find_or_start", "trainer_prefix"]
 
 NAMESPACE = "marl-study"
 
@@ -29,7 +29,7 @@ _POLL_S = 5.0
 _LAST_WORDS_S = 1.0
 # Large temporary tensors are kept by the allocator, in huge pages; returned to the kernel, each step would fault them
 # in again.
-_ALLOCATOR = {
+ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
@@ -193,7 +193,7 @@ def find_or_start(store_uri: str, study: str, launch: int) -> Any:
     """
     node = ray.get_runtime_context().get_node_id()
     gpus = ray.get_gpu_ids()
-    environment = {**_ALLOCATOR, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    environment = {**ALLOCATOR, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
     if gpus:
         # Without a GPU of its own to ask for, the actor would see all of them, or none.
         environment |= {"CUDA_VISIBLE_DEVICES": str(gpus[0]), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

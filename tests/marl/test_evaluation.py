@@ -1,9 +1,10 @@
 import math
 
 import pytest
+import torch
 
 from marl.config import Config
-from marl.evaluation import evaluate, held_out_clips, metric_names
+from marl.evaluation import evaluate, held_out_clips, information_metrics, metric_names
 from marl.model import Architecture
 from marl.objective import term_names
 from marl.stack import Stack
@@ -50,3 +51,14 @@ def test_exchanging_the_shared_factor_changes_the_sign_of_separation_only_where_
     timbre = evaluate(stack, ["timbre"], mature=True).metrics[0]
     others = evaluate(stack, ["frequency", "amplitude"], mature=True).metrics[0]
     assert timbre["disentanglement/separation"] == pytest.approx(-others["disentanglement/separation"])
+
+
+def test_a_factor_that_never_varies_is_told_by_nothing_and_spoils_no_number():
+    timbre = torch.arange(64) % 4
+    classes = torch.stack([timbre, torch.zeros_like(timbre)], dim=1)
+    latents = torch.stack([torch.zeros(64), timbre.float()], dim=1)[None]
+    (scores,) = information_metrics(latents, torch.ones(1, 2), 1, classes, ["timbre", "loudness"])
+    assert scores["nmi/timbre/shared"] == pytest.approx(1.0)
+    assert scores["nmi/timbre/private"] == pytest.approx(0.0)
+    assert scores["nmi/loudness/private"] == scores["nmi/loudness/shared"] == 0.0
+    assert scores["disentanglement/mig"] == pytest.approx(1.0)

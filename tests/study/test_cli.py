@@ -77,8 +77,16 @@ def test_a_spec_that_is_not_there_or_no_yaml_is_named(cli, tmp_path):
 def test_another_spec_under_the_name_of_a_study_is_told_about_resume(cli, spec_file, tiny, finished_store, no_training):
     before = (finished_store / "tiny" / "study.json").read_bytes()
     outcome = cli("run", spec_file(tiny), "--store", finished_store, "--set", "train.steps=60")
-    assert_says(outcome, 2, "'tiny'", "train differs", "marl-study resume tiny")
+    assert_says(outcome, 2, "'tiny'", "train differs", f"`marl-study resume tiny --store {finished_store}`")
     assert (finished_store / "tiny" / "study.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_says_how_to_go_on_from_the_store_that_it_is_in(cli, finished_store):
+    for launch in (finished_store / "tiny" / "launches").iterdir():
+        launch.write_text(json.dumps({**json.loads(launch.read_text()), "trials": 9}))
+    shown = cli("status", "tiny", "--store", finished_store).out
+    assert shown.splitlines()[-1] == f"go on with: marl-study resume tiny --store {finished_store}"
 
 
 @pytest.mark.slow
