@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from marl.audio import AudioConfig, LogMel
 from marl.config import Config
 from marl.extractor import FeatureExtractor
-from marl.model import Architecture, Parameters, PatchNetwork
+from marl.model import Architecture, Network, Parameters, network_of
 from marl.settings import Settings
 from marl.stack import Snapshot
 
@@ -85,7 +85,7 @@ def restore(description: Description, model: bytes, state: bytes) -> Snapshot:
     Raises:
         ValueError: when the bytes are not the weights of the model that is described.
     """
-    network = PatchNetwork(architecture_of(description))
+    network = network_of(architecture_of(description))
     moments = _tensors(state, STATE_FILE)
     parts = [_tensors(model, MODEL_FILE)]
     for moment in _MOMENTS:
@@ -110,7 +110,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtract
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{folder / DESCRIPTION_FILE}: {field or 'JSON'}: {first['msg']}") from None
-    network = PatchNetwork(architecture_of(description))
+    network = network_of(architecture_of(description))
     parameters = _tensors((folder / MODEL_FILE).read_bytes(), str(folder / MODEL_FILE))
     _check_shapes(network, parameters)
     log_mel = LogMel(description.audio, description.mean_db, description.std_db, device)
@@ -124,7 +124,7 @@ def _tensors(data: bytes, name: str) -> Parameters:
         raise ValueError(f"{name} is not a safetensors file: {error}") from None
 
 
-def _check_shapes(network: PatchNetwork, parameters: Parameters) -> None:
+def _check_shapes(network: Network, parameters: Parameters) -> None:
     expected = network.shapes
     found = {name: tuple(value.shape) for name, value in parameters.items()}
     for name in sorted(expected.keys() | found.keys()):

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchaudio.functional import resample
 
 from marl.audio import LogMel
-from marl.model import Parameters, PatchNetwork, Posterior
+from marl.model import Network, Parameters, Posterior
 
 __all__ = ["FeatureExtractor"]
 
@@ -21,7 +21,7 @@ class FeatureExtractor:
         shared: dimensions of the shared features.
     """
 
-    def __init__(self, network: PatchNetwork, parameters: Parameters, log_mel: LogMel) -> None:
+    def __init__(self, network: Network, parameters: Parameters, log_mel: LogMel) -> None:
         self.log_mel = log_mel
         self.private = network.architecture.private
         self.shared = network.architecture.shared
@@ -51,16 +51,16 @@ class FeatureExtractor:
         """Posteriors of standardised log-mels [..., F, T]."""
         batch = log_mel_FT.shape[:-2]
         with torch.no_grad():
-            patches = self._network.to_patches(log_mel_FT.reshape(-1, *log_mel_FT.shape[-2:]))
-            posterior = self._network.encode(self._parameters, self._mask, patches)
+            clips = self._network.to_input(log_mel_FT.reshape(-1, *log_mel_FT.shape[-2:]))
+            posterior = self._network.encode(self._parameters, self._mask, clips)
         return Posterior(*(part.reshape(*batch, -1) for part in posterior))
 
     def decode(self, private: Tensor, shared: Tensor) -> Tensor:
         """Standardised log-mels [..., F, T] from latents [..., P] and [..., S]."""
         latents = torch.cat([private, shared], dim=-1).to(self.log_mel.device)
         with torch.no_grad():
-            patches = self._network.decode(self._parameters, latents.reshape(-1, latents.shape[-1]))
-        spectrograms = self._network.from_patches(patches)
+            output = self._network.decode(self._parameters, latents.reshape(-1, latents.shape[-1]))
+        spectrograms = self._network.from_output(output)
         return spectrograms.reshape(*latents.shape[:-1], *spectrograms.shape[-2:])
 
     def reconstruct(self, waveform: Tensor, sample_rate: int) -> Tensor:

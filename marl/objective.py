@@ -1,7 +1,8 @@
 """What a model is trained for: reconstruction, KL terms of each subspace, and contrast, each with its weight.
 
 The function is written for one model; the stack maps it over lanes, so every setting that may differ between models of
-a stack is a number in a `Lane`, never a branch. B is pairs, D latents, P patches, Q values of a patch.
+a stack is a number in a `Lane`, never a branch. B is pairs, V = 2B views, [P, Q] a view as the network takes it, D
+latents.
 """
 
 from typing import Literal, NamedTuple
@@ -13,7 +14,7 @@ from torch import Tensor
 from marl.losses import kl
 from marl.losses.contrast import STRATEGIES
 from marl.losses.reconstruction import squared_error
-from marl.model import COMBINATIONS, LatentConfig, Parameters, PatchNetwork, Posterior
+from marl.model import COMBINATIONS, LatentConfig, Network, Parameters, Posterior
 from marl.settings import Settings
 
 __all__ = [
@@ -81,12 +82,14 @@ class Program(NamedTuple):
         combinations: the ways of combining shared latents, of `marl.model.COMBINATIONS`.
         contrasts: pairs of a strategy and the subspace that it acts on.
         dataset_size: training clips.
+        dtype: in which the large layers compute; latents, losses and what the optimiser holds are float32 always.
     """
 
-    network: PatchNetwork
+    network: Network
     combinations: tuple[str, ...]
     contrasts: tuple[tuple[str, str], ...]
     dataset_size: int
+    dtype: torch.dtype = torch.float32
 
 
 class Lane(NamedTuple):
@@ -103,9 +106,15 @@ class Lane(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Pairs as the objective takes them: all first views, then all second views."""
+    """Pairs as the objective takes them: all first views, then all second views.
 
-    patches_VPQ: Tensor
+    Attributes:
+        input_VPQ: as `Network.to_input` makes it: patches and their values, or bands and frames.
+        group_B: pairs that are known to share the shared factors have the same number.
+        noise_VD: standard normal.
+    """
+
+    input_VPQ: Tensor
     group_B: Tensor
     noise_VD: Tensor
 
@@ -152,7 +161,7 @@ def lane_settings(program: Program, latent: LatentConfig, loss: LossConfig, cont
 def objective(program: Program, parameters: Parameters, lane: Lane, batch: Batch) -> tuple[Tensor, Tensor]:
     """The loss of one model on one batch, and its terms: detached, in the order of `term_names(program)`."""
     network = program.network
-    posterior = network.encode(parameters, lane.mask_D, batch.patches_VPQ)
+    posterior = network.encode(parameters, lane.mask_D, batch.input_VPQ, program.dtype)
     noise_VD = batch.noise_VD * lane.mask_D
     z_VD = posterior.mean + noise_VD * torch.exp(0.5 * posterior.logvar)
 
@@ -162,8 +171,9 @@ def objective(program: Program, parameters: Parameters, lane: Lane, batch: Batch
         lane.combination_N,
         [COMBINATIONS[name](shared_posterior, z_VD[:, shared], noise_VD[:, shared]) for name in program.combinations],
     )
-    decoded = network.decode(parameters, torch.cat([z_VD[:, private], combined * lane.mask_D[shared]], dim=1))
-    reconstruction = squared_error(decoded, batch.patches_VPQ)
+    z_decoded_VD = torch.cat([z_VD[:, private], combined * lane.mask_D[shared]], dim=1)
+    decoded = network.decode(parameters, z_decoded_VD, program.dtype).to(torch.float32)
+    reconstruction = squared_error(decoded, batch.input_VPQ.to(torch.float32))
     z_views, mean_views, logvar_views = (part.unflatten(0, (2, -1)) for part in (z_VD, *posterior))
     kl_32 = torch.stack(kl.decompose(z_views, mean_views, logvar_views, lane.group_D2, program.dataset_size))
     total = lane.reconstruction * reconstruction + (lane.kl_32 * kl_32).sum()

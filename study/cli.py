@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from study.errors import Interrupted, RunError, UserError
 from study.objects import Objects
-from study.status import DEFAULT_STORE, command_for, status_lines, status_of
-from study.store import StudyStore, UnreadableObject
+from study.status import DEFAULT_STORE, command_for, status_lines, status_of, volume_line
+from study.store import StudyStore
+from study.terminal import err, exit_status, out, show_warning
 
 __all__ = ["main"]
 
@@ -29,8 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-_err = Console(stderr=True, highlight=False)
 
 StoreOption = Annotated[
     str,
@@ -64,7 +62,7 @@ def run(
     """
     from study.configuration import resolve
     from study.launch import begin
-    from study.spec import load_spec
+    from study.spec_file import load_spec
 
     changes = list(overrides or [])
     if trials is not None:
@@ -122,7 +120,7 @@ def ls(
         typer.echo(json.dumps(found, indent=1))
         return
     if not found:
-        _err.print(f"no studies in {objects.uri}")
+        err.print(f"no studies in {objects.uri}")
     for one in found:
         states = ", ".join(f"{count} {state}" for state, count in one["trials"].items() if count)
         typer.echo(f"{one['study']:<24} {one['state']:<12} {states or 'no trials'} of {one['target']}")
@@ -147,26 +145,33 @@ def results(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
     front: Annotated[bool, typer.Option("--front", help="Only trials that no other beats in all objectives.")] = False,
+    progress: Annotated[bool, typer.Option("--progress", help="How the front grew, trial by trial.")] = False,
     output: Annotated[_Format, typer.Option("--format", help="table, csv or json.")] = _Format.table,
 ) -> None:
     """Show a study's results: means over replicates, with their standard deviation in `<column>/sd`.
 
+    The hypervolume measures a front: the volume between it and what the untrained network scores, in the product of the
+    objectives' units. More is better.
+
     Example: marl-study results quickstart --front --format csv
     """
     from study.results import StudyResults
-    from study.tables import results_table
+    from study.tables import progress_table, results_table
 
+    if front and progress:
+        raise UserError("--front and --progress show different tables; say one of them")
     read = StudyResults(StudyStore(Objects(store), study))
-    table = read.front() if front else read.results()
+    table = read.progress() if progress else read.front() if front else read.results()
     if output is _Format.csv:
         typer.echo(table.to_csv(index=False), nl=False)
     elif output is _Format.json:
-        typer.echo(table.to_json(orient="records", indent=1))
+        typer.echo(table.to_json(orient="records", indent=1, date_format="iso"))
     else:
-        title = f"front of study {study}" if front else f"study {study}"
-        # A pipe has no width; a table is not folded for it.
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-        console.print(results_table(table, read.spec, title))
+        if progress:
+            out().print(progress_table(table, f"progress of study {study}"))
+        else:
+            out().print(results_table(table, read.spec, f"front of study {study}" if front else f"study {study}"))
+        err.print(volume_line(read.hypervolume(), read.trial_steps()))
 
 
 @app.command()
@@ -183,7 +188,7 @@ def plot(
     from study.results import StudyResults
 
     save_chart(trade_off_chart(StudyResults(StudyStore(Objects(store), study))), output)
-    _err.print(f"plot: {output}", soft_wrap=True)
+    err.print(f"plot: {output}", soft_wrap=True)
 
 
 @app.command()
@@ -229,7 +234,7 @@ def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="An export
         if " of " in name:  # one line a clip would hide the others
             continue
         typer.echo(f"{name:<34} stated {stated:9.4f}   found {found:9.4f}")
-    _err.print(f"verified: {folder}", soft_wrap=True)
+    err.print(f"verified: {folder}", soft_wrap=True)
 
 
 @app.command()
@@ -251,7 +256,34 @@ def delete(
     if not yes:
         raise UserError(f"this deletes {len(read.trials())} trials and their models in {found.uri}; say --yes to do it")
     found.delete()
-    _err.print(f"deleted {found.uri}", soft_wrap=True)
+    err.print(f"deleted {found.uri}", soft_wrap=True)
+
+
+@app.command()
+def prune(
+    study: StudyArgument,
+    store: StoreOption = DEFAULT_STORE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
+) -> None:
+    """Delete weights far from the front, and what writers left behind. Results and latents stay.
+
+    Kept are the weights of the front, and of every trial that would be on it were it better by one standard deviation.
+
+    Example: marl-study prune quickstart --dry-run
+    """
+    from study.prune import kept_line, plan_prune, prune_table
+    from study.prune import prune as delete_planned
+    from study.results import StudyResults
+
+    read = StudyResults(StudyStore(Objects(store), study))
+    plan = plan_prune(read)
+    if not plan.deletions:
+        typer.echo("nothing to prune")
+        return
+    if not dry_run:
+        delete_planned(read, plan)
+    out().print(prune_table(plan, dry_run))
+    typer.echo(kept_line(plan))
 
 
 @app.command()
@@ -274,63 +306,41 @@ def dashboard(
 
 def main() -> None:
     """Run a command; every error is one line that says what to do."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning
     try:
-        sys.exit(_exit_status())
+        sys.exit(exit_status(app))
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 
 
-def _exit_status() -> int:
-    try:
-        app()
-    except SystemExit as leave:
-        return leave.code if isinstance(leave.code, int) else 1
-    except (UserError, RunError) as error:
-        if "--debug" in sys.argv:
-            raise
-        _err.print(f"error: {error}", markup=False, soft_wrap=True)
-        return 2 if isinstance(error, UserError) else 1
-    except Interrupted:
-        return 130
-    return 0
-
-
 def _launch(store: StudyStore, target: int) -> None:
+    from study.configuration import StackPlan
+    from study.footprint import footprint, footprint_line
     from study.launch import launch
+    from study.recorder import refuse_if_live
     from study.results import StudyResults
 
     before = StudyResults(store)
+    refuse_if_live(store.name, before.launches)
     over = before.trials()["state"].isin(["complete", "pruned", "failed"]).sum()
     if over >= target:
-        _err.print(f"study {store.name} is complete: {over} trials", soft_wrap=True)
+        err.print(f"study {store.name} is complete: {over} trials", soft_wrap=True)
         return
+    size = footprint(before.spec, StackPlan.model_validate(before.document.stack), target - int(over))
+    err.print(footprint_line(size, store.uri), soft_wrap=True)
     try:
-        launch(store, target, _err)
+        launch(store, target, err)
     except Interrupted:
-        _err.print(f"stopped; go on with: {command_for(store, 'resume')}", soft_wrap=True)
+        err.print(f"stopped; go on with: {command_for(store, 'resume')}", soft_wrap=True)
         raise
     states = StudyResults(store).trials()["state"].value_counts()
-    _err.print(
+    err.print(
         f"study {store.name} is done: " + ", ".join(f"{count} {state}" for state, count in states.items()),
         soft_wrap=True,
     )
     if not states.get("complete", 0):
         raise RunError(f"no trial of study {store.name!r} came to its end; `{command_for(store, 'results')}` shows why")
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: object = None,
-    line: str | None = None,
-) -> None:
-    """Show what concerns the user; libraries' own warnings to their callers do not."""
-    if issubclass(category, UnreadableObject):
-        _err.print(f"warning: {message}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

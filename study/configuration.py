@@ -7,25 +7,25 @@ from pydantic import BaseModel, ValidationError
 
 from marl.audio import AudioConfig
 from marl.config import Config
-from marl.data import DataConfig
+from marl.data import DataConfig, Dataset
 from marl.evaluation import metric_names
-from marl.model import Architecture, PatchNetwork
+from marl.model import Architecture, network_of
 from marl.objective import contrasts_of
+from marl.stack import Precision, Stack
 from study.errors import UserError
 from study.grid import grid
 from study.spec import Parameter, Scalar, Spec, active_parameters, explain
 
-__all__ = ["StackPlan", "audio_of", "config_of", "data_of", "lanes_of", "plan_stacks", "resolve"]
+__all__ = ["StackPlan", "audio_of", "config_of", "data_of", "one_of", "plan_stacks", "resolve"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _MODEL_SECTIONS = tuple(Config.model_fields)
 _DEFAULT_TRIALS = 100
-_DEFAULT_LANES = {"cpu": 8, "cuda": 64}
 
 
 class StackPlan(BaseModel, frozen=True):
-    """How wide a study's stacks are; decided once and recorded, since results depend on it to the bit.
+    """How a study's stacks are made; decided once and recorded, since results depend on it to the bit.
 
     Attributes:
         lanes: of each stack.
@@ -33,6 +33,9 @@ class StackPlan(BaseModel, frozen=True):
         shared: shared latents of the widest model.
         combinations: ways of combining shared latents that any trial may use.
         contrasts: strategies that any trial may use, with the subspace each acts on.
+        precision: in which the large layers are trained.
+        compiled: whether the step is compiled.
+        why: it is compiled or not, for the user.
     """
 
     lanes: int
@@ -40,6 +43,23 @@ class StackPlan(BaseModel, frozen=True):
     shared: int
     combinations: tuple[str, ...]
     contrasts: tuple[tuple[str, str], ...]
+    precision: Precision = "float32"
+    compiled: bool = False
+    why: str = ""
+
+    def stack(self, spec: Spec, config: Config, dataset: Dataset) -> Stack:
+        """A stack for a configuration of the study, and all that can train beside it."""
+        return Stack(
+            self.architecture(audio_of(spec), config),
+            self.lanes,
+            dataset,
+            spec.views.shared,
+            spec.train.batch_pairs,
+            self.combinations,
+            self.contrasts,
+            self.precision,
+            self.compiled,
+        )
 
     def architecture(self, audio: AudioConfig, config: Config) -> Architecture:
         """Of the stack in which a configuration trains."""
@@ -77,9 +97,10 @@ def resolve(spec: Spec) -> Spec:
     spec = spec.model_copy(update={"include": include, "search": search})
     # Every extreme must make a model that fits the spectrogram, before anything trains.
     for name, parameter in space.items():
+        conditions = {other: values[0] for other, values in parameter.when.items()}
         for value in parameter.extremes():
             try:
-                PatchNetwork(plan_stacks(spec, 1).architecture(audio, config_of(spec, {name: value})))
+                network_of(plan_stacks(spec, 1).architecture(audio, config_of(spec, {**conditions, name: value})))
             except ValueError as error:
                 raise UserError(f"space.{name}: {error}") from None
     return spec
@@ -109,8 +130,14 @@ def config_of(spec: Spec, values: Mapping[str, Scalar]) -> Config:
     return Config.model_validate(sections)
 
 
+def one_of(spec: Spec) -> Config:
+    """A configuration whose network is one of the study's; the spec's own need not be, where it is searched over."""
+    first = {name: values.extremes()[0] for name, values in spec.space.items() if name.startswith("model.")}
+    return config_of(spec, first)
+
+
 def plan_stacks(spec: Spec, lanes: int) -> StackPlan:
-    """Stacks that any trial of the spec fits into."""
+    """Stacks that any trial of the spec fits into, in plain float32."""
     widest = config_of(
         spec,
         {
@@ -133,13 +160,6 @@ def plan_stacks(spec: Spec, lanes: int) -> StackPlan:
         combinations=tuple(sorted(map(str, combine.extremes()))) if combine else (widest.latent.combine,),
         contrasts=tuple(sorted(contrasts)),
     )
-
-
-def lanes_of(spec: Spec, device_type: str) -> int:
-    """Lanes of a stack on a kind of device: as asked for, else as many as pay, but not more than are needed."""
-    if spec.resources.lanes != "auto":
-        return spec.resources.lanes
-    return min(_DEFAULT_LANES[device_type], (spec.search.trials or 1) * spec.replicates)
 
 
 def _trials(spec: Spec) -> int:

@@ -45,7 +45,7 @@ def export_trials(results: StudyResults, trials: list[int], by: str, folder: Pat
         folder: gets one folder a bundle; one that is there already and whole is left alone.
 
     Raises:
-        UserError: when a trial is not complete, or the folder cannot be written.
+        UserError: when a trial is not complete, its weights were pruned, or the folder cannot be written.
         RunError: when a checkpoint is missing or damaged.
     """
     table = results.results().set_index("trial")
@@ -68,6 +68,12 @@ def export_trials(results: StudyResults, trials: list[int], by: str, folder: Pat
 def _write(results: StudyResults, dataset: Dataset, trial: int, seed: int, by: str, bundle: Path) -> None:
     found = results.store.latest_checkpoint(trial, seed)
     if found is None or found.step != results.spec.train.steps:
+        if (when := results.store.discarded(trial)) is not None:
+            raise UserError(
+                f"the weights of trial {trial} were deleted by `marl-study prune` on {when[:10]}; its results and "
+                "latents are kept. Export a trial that kept its weights (--front), or train this one again: run the "
+                "study under another name with its configuration in `include`"
+            )
         raise RunError(f"the checkpoint of trial {trial}, seed {seed} is missing or damaged in {results.store.uri}")
     table = results.results().set_index("trial")
     means = table.loc[trial].to_dict()

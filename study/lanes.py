@@ -1,28 +1,33 @@
 """Which replicate trains in which lane: trains in chunks, reports at budgets, keeps checkpoints.
 
 Everything a trainer does that needs no Ray. Replicates wait in line, take a lane as soon as one is free, and give it
-back at the full budget. Results do not depend on when that happens (`marl.stack`).
+back at the full budget. Nothing that needs no device holds up the training: the store is read and written beside it,
+and who reached a budget leaves a copy of the model to be evaluated with others. Results do not depend on when any of
+that happens (`marl.stack`).
 """
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from marl import checkpoint
-from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, STATE_FILE, Description
 from marl.config import Config
 from marl.data import build
-from marl.evaluation import evaluate, held_out_clips
 from marl.metrics import METRIC_VERSION
 from marl.model import Architecture
 from marl.stack import Snapshot, Stack
+from study.background import Background
+from study.baselines import write_baselines_once
 from study.configuration import StackPlan, audio_of, config_of, data_of
+from study.evaluator import Due, Evaluator
+from study.memory import is_out_of_memory
+from study.replicate import Replicate, ReplicateFiles
 from study.spec import Scalar
 from study.store import StudyStore
 
@@ -31,6 +36,8 @@ __all__ = ["Failure", "Lanes", "Report"]
 _CHECKPOINT_EVERY_S = 60.0
 # How long to train before looking up: soon enough to drain in time, seldom enough to cost nothing.
 _CHUNK_S = 0.5
+# A device may be told of so many steps before it has done them.
+_STEPS_AHEAD = 8
 
 
 class Report(NamedTuple):
@@ -45,17 +52,6 @@ class Failure(NamedTuple):
 
     trial: int
     error: str
-
-
-@dataclass
-class _Replicate:
-    trial: int
-    seed: int
-    config: Config
-    parameters: dict[str, Scalar]
-    step: int = 0
-    snapshot: Snapshot | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Lanes:
@@ -74,69 +70,124 @@ class Lanes:
         self._budgets = self._spec.budgets()
         self._audio = audio_of(self._spec)
         self._dataset = build(data_of(self._spec), self._audio, device)
+        write_baselines_once(store, self._spec, self._plan, self._dataset)
+        self._files = ReplicateFiles(store, self._spec, self._dataset)
+        self._background = Background()
         self._stacks: dict[Architecture, Stack] = {}
-        self._training: dict[tuple[Architecture, int], _Replicate] = {}
-        self._waiting: deque[_Replicate] = deque()
+        self._training: dict[tuple[Architecture, int], Replicate] = {}
+        self._waiting: deque[Replicate] = deque()
+        self._evaluator = Evaluator(
+            lambda architecture, config: self._stack(architecture, config).models,
+            self._spec.views.shared,
+            self._plan.lanes,
+        )
+        self._results: list[Report | Failure] = []
+        # A trial that was removed and added again is another one; what is still under way for the first is void.
+        self._generation: dict[int, int] = {}
         self._checkpointed = time.monotonic()
         self.trained_steps = 0
+        """Steps of replicates."""
+        self.lane_steps = 0
+        """Steps of lanes, occupied or not."""
+        self.seconds = {"training": 0.0, "evaluation": 0.0}
+        """Time that the device spent."""
+        self.notices: list[str] = []
+        """What the user should know."""
+
+    @property
+    def lanes(self) -> int:
+        """Of a stack, at present."""
+        return self._plan.lanes
 
     @property
     def is_busy(self) -> bool:
-        """Whether any replicate trains or waits."""
-        return bool(self._training or self._waiting)
+        """Whether anything is left to do for any replicate."""
+        return bool(self._training or self._waiting or self._results) or (
+            self._evaluator.is_busy or self._background.is_busy
+        )
 
     def progress(self) -> list[tuple[int, int, int]]:
         """Trial, seed and step of each replicate that trains or waits."""
         return [(one.trial, one.seed, one.step) for one in (*self._training.values(), *self._waiting)]
 
-    def add(self, trial: int, parameters: Mapping[str, Scalar]) -> list[Report]:
-        """Put a trial's replicates in line, each from its last checkpoint; returns the reports it had by then."""
+    def add(self, trial: int, parameters: Mapping[str, Scalar], seeds: Iterable[int], in_front: bool = False) -> None:
+        """Put replicates of a trial in line, each from its last checkpoint; what they had reported comes once more.
+
+        Args:
+            trial: its number.
+            parameters: of the trial.
+            seeds: of the replicates, none of which is in line or in a lane.
+            in_front: whether they come before all others that wait.
+        """
         config = config_of(self._spec, parameters)
-        reports: list[Report] = []
-        for seed in range(self._spec.replicates):
-            replicate = _Replicate(trial, seed, config, dict(sorted(parameters.items())))
-            self._restore(replicate)
-            reports += [Report(trial, row) for row in replicate.rows]
-            if not any(row["step"] == self._budgets[-1] for row in replicate.rows):
-                self._waiting.append(replicate)
-        return reports
+        generation = self._generation.setdefault(trial, 0)
+        replicates = [Replicate(trial, seed, config, dict(sorted(parameters.items()))) for seed in seeds]
+
+        def arrived(restored: list[Replicate]) -> None:
+            if self._generation[trial] != generation:
+                return
+            self._results += [Report(trial, row) for one in restored for row in one.rows]
+            unfinished = [one for one in restored if not _has_reported(one, self._budgets[-1])]
+            self._waiting = deque([*unfinished, *self._waiting] if in_front else [*self._waiting, *unfinished])
+
+        self._background.submit(trial, lambda: [self._files.restore(one) for one in replicates], arrived)
 
     def remove(self, trial: int) -> None:
         """Take a trial out of line and out of its lanes."""
+        self._generation[trial] = self._generation.get(trial, 0) + 1
         self._waiting = deque(one for one in self._waiting if one.trial != trial)
+        self._evaluator.remove(trial)
         for (architecture, lane), one in list(self._training.items()):
             if one.trial == trial:
                 self._free(architecture, lane)
 
+    def discard(self, trial: int) -> None:
+        """Remove a trial that came to no value, and the checkpoints that it has in the store."""
+        self.remove(trial)
+        self._background.submit(trial, lambda: self._store.delete_checkpoints(trial), _ignore)
+
     def advance(self, interrupted: Callable[[], bool]) -> list[Report | Failure]:
-        """Fill free lanes, train one chunk of each stack, and evaluate whoever reached a budget.
+        """Fill free lanes, train one chunk of each stack, and evaluate those who reached a budget and waited enough.
 
         Args:
             interrupted: asked between steps; when true, the chunk ends.
         """
+        self._background.collect()
         self._fill()
-        results: list[Report | Failure] = []
-        for architecture in {architecture for architecture, _ in self._training}:
-            self._train(architecture, interrupted)
-            results += self._failures(architecture)
-            results += self._reports(architecture)
+        for architecture in dict.fromkeys(architecture for architecture, _ in self._training):
+            with self._out_of_memory_means_fewer_lanes(architecture), self._timed("training"):
+                self._train(architecture, interrupted)
+                self._note_failures(architecture)
+                self._note_due(architecture)
+        self._report(nobody_comes=not (self._training or self._waiting))
+        if not self._training and not self._waiting:
+            self._background.collect(within_s=0.1)
         if time.monotonic() - self._checkpointed >= _CHECKPOINT_EVERY_S:
             self.checkpoint()
+        results, self._results = self._results, []
         return results
 
     def checkpoint(self) -> None:
-        """Write a checkpoint of every replicate that is in a lane."""
+        """Write a checkpoint of every replicate that is in a lane, beside the training."""
+        self._report(nobody_comes=True)  # a checkpoint has all reports up to its step
         self._checkpointed = time.monotonic()
-        for (architecture, lane), replicate in self._training.items():
-            self._write_checkpoint(replicate, self._stacks[architecture].snapshot(lane), is_final=False)
+        for (architecture, lane), one in self._training.items():
+            snapshot, rows = self._stacks[architecture].snapshot(lane), list(one.rows)
+            self._background.submit(
+                one.trial, partial(self._files.write_checkpoint, one, snapshot, rows, is_final=False), _ignore
+            )
+
+    def finish(self) -> None:
+        """Wait until all is written."""
+        self._background.finish()
 
     def _fill(self) -> None:
         """Give lanes to those in line, in order; an architecture whose lanes are taken holds up no other."""
-        still_waiting: deque[_Replicate] = deque()
+        still_waiting: deque[Replicate] = deque()
         while self._waiting:
             replicate = self._waiting.popleft()
             architecture = self._plan.architecture(self._audio, replicate.config)
-            stack = self._stack(architecture)
+            stack = self._stack(architecture, replicate.config)
             if not stack.free_lanes:
                 still_waiting.append(replicate)
                 continue
@@ -145,129 +196,137 @@ class Lanes:
             self._training[architecture, lane] = replicate
         self._waiting = still_waiting
 
-    def _stack(self, architecture: Architecture) -> Stack:
-        if architecture not in self._stacks:
-            self._stacks[architecture] = Stack(
-                architecture,
-                self._plan.lanes,
-                self._dataset,
-                self._spec.views.shared,
-                self._spec.train.batch_pairs,
-                self._plan.combinations,
-                self._plan.contrasts,
-            )
+    def _stack(self, architecture: Architecture, config: Config) -> Stack:
+        while architecture not in self._stacks:
+            with self._out_of_memory_means_fewer_lanes(architecture):
+                self._stacks[architecture] = self._plan.stack(self._spec, config, self._dataset)
         return self._stacks[architecture]
 
-    def _occupied(self, architecture: Architecture) -> list[tuple[int, _Replicate]]:
+    def _occupied(self, architecture: Architecture) -> list[tuple[int, Replicate]]:
         return [(lane, one) for (owner, lane), one in self._training.items() if owner == architecture]
 
     def _train(self, architecture: Architecture, interrupted: Callable[[], bool]) -> None:
-        occupied = self._occupied(architecture)
+        stack, occupied = self._stacks[architecture], self._occupied(architecture)
         until_due = min(self._next_budget(one.step) - one.step for _, one in occupied)
-        stop_at = time.monotonic() + _CHUNK_S
+        # Each replicate has an equal share of the device's time, however many train beside it in its stack.
+        stop_at = time.monotonic() + _CHUNK_S * len(occupied) / len(self._training)
         steps = 0
-        while steps < until_due and time.monotonic() < stop_at and not interrupted():
-            self._stacks[architecture].step()
+        while steps < until_due and (steps == 0 or time.monotonic() < stop_at) and not interrupted():
+            stack.step()
             steps += 1
+            if steps % _STEPS_AHEAD == 0:
+                stack.synchronise()
+        stack.synchronise()
         for _, one in occupied:
             one.step += steps
         self.trained_steps += steps * len(occupied)
+        self.lane_steps += steps * stack.lanes
 
     def _next_budget(self, step: int) -> int:
         return next(budget for budget in self._budgets if budget > step)
 
-    def _failures(self, architecture: Architecture) -> Iterable[Failure]:
-        for lane, step in self._stacks[architecture].diverged().items():
-            if (architecture, lane) not in self._training:  # went with another replicate of its trial
-                continue
-            replicate = self._training[architecture, lane]
-            self.remove(replicate.trial)
-            yield Failure(replicate.trial, f"diverged: the loss of seed {replicate.seed} is not finite at step {step}")
+    def _note_failures(self, architecture: Architecture) -> None:
+        diverged = self._stacks[architecture].diverged()
+        if diverged:
+            self._report(nobody_comes=True)  # what they reached before counts
+        for lane, step in diverged.items():
+            if (architecture, lane) in self._training:  # else it went with another replicate of its trial
+                replicate = self._training[architecture, lane]
+                self._fail(replicate, f"the loss of seed {replicate.seed} is not finite at step {step}")
 
-    def _reports(self, architecture: Architecture) -> Iterable[Report | Failure]:
-        due = [(lane, one) for lane, one in self._occupied(architecture) if one.step in self._budgets]
-        due = [(lane, one) for lane, one in due if not any(row["step"] == one.step for row in one.rows)]
-        if not due:
-            return
+    def _note_due(self, architecture: Architecture) -> None:
+        """Copy the models of those who reached a budget, and free the lanes of those for whom it was the last."""
         stack = self._stacks[architecture]
-        mature = any(one.step == self._budgets[-1] for _, one in due)
-        evaluation = evaluate(stack, self._spec.views.shared, mature)
-        for lane, one in due:
-            if (architecture, lane) not in self._training:  # went with another replicate of its trial
+        for lane, one in self._occupied(architecture):
+            if one.step not in self._budgets or _has_reported(one, one.step):
                 continue
-            is_final = one.step == self._budgets[-1]
-            metrics = evaluation.metrics[lane]
-            if not all(map(math.isfinite, metrics.values())):  # the last step before the budget broke it
-                self.remove(one.trial)
-                yield Failure(one.trial, f"diverged: the metrics of seed {one.seed} are not finite at step {one.step}")
-                continue
-            if not is_final:  # computed for the sake of a neighbour; a replicate's reports do not depend on it
-                metrics = {name: value for name, value in metrics.items() if not _is_mature_only(name)}
-            row = {
-                "trial": one.trial,
-                "seed": one.seed,
-                "step": one.step,
-                "metric_version": METRIC_VERSION,
-                **metrics,
-            }
-            one.rows.append(row)
-            if is_final:
-                self._write_latents(stack, one, evaluation.means_KND[lane])
-                self._write_checkpoint(one, stack.snapshot(lane), is_final=True)
+            is_mature = one.step == self._budgets[-1]
+            snapshot = stack.snapshot(lane) if is_mature else None
+            self._evaluator.add(architecture, Due(one, one.step, stack.models[lane], snapshot, time.monotonic()))
+            if is_mature:
                 self._free(architecture, lane)
-            yield Report(one.trial, row)
+
+    def _report(self, nobody_comes: bool) -> None:
+        """Make reports of models that were evaluated."""
+        failed: set[int] = set()
+        with self._timed("evaluation"):
+            for due, metrics, mean_ND, clips in self._evaluator.evaluate(nobody_comes):
+                one = due.replicate
+                if one.trial in failed:
+                    continue
+                if not all(map(math.isfinite, metrics.values())):  # the last step before the budget broke it
+                    failed.add(one.trial)
+                    self._fail(one, f"the metrics of seed {one.seed} are not finite at step {due.step}")
+                    continue
+                row = {"trial": one.trial, "seed": one.seed, "step": due.step, "metric_version": METRIC_VERSION}
+                one.rows.append(row | metrics)
+                if due.snapshot is None:
+                    self._results.append(Report(one.trial, one.rows[-1]))
+                else:
+                    self._write_result(one, due.snapshot, mean_ND, clips)
+
+    def _write_result(self, one: Replicate, snapshot: Snapshot, mean_ND: Tensor, clips: Tensor) -> None:
+        """Write a finished model beside the training; its report follows when that is done."""
+        rows, generation = list(one.rows), self._generation[one.trial]
+
+        def write() -> None:
+            self._files.write_latents(one, mean_ND, clips, self._plan.private)
+            self._files.write_checkpoint(one, snapshot, rows, is_final=True)
+
+        def written(_: None) -> None:
+            if self._generation[one.trial] == generation:
+                self._results.append(Report(one.trial, rows[-1]))
+
+        self._background.submit(one.trial, write, written)
+
+    def _fail(self, one: Replicate, reason: str) -> None:
+        self.discard(one.trial)
+        self._results.append(Failure(one.trial, f"diverged: {reason}"))
 
     def _free(self, architecture: Architecture, lane: int) -> None:
         self._stacks[architecture].detach(lane)
         del self._training[architecture, lane]
 
-    def _restore(self, replicate: _Replicate) -> None:
-        """Take up a replicate's last checkpoint, if it has one of the same configuration."""
-        found = self._store.latest_checkpoint(replicate.trial, replicate.seed)
-        if found is None or found.record.get("parameters") != replicate.parameters:
+    @contextmanager
+    def _timed(self, activity: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[activity] += time.monotonic() - started
+
+    @contextmanager
+    def _out_of_memory_means_fewer_lanes(self, architecture: Architecture) -> Iterator[None]:
+        """When a stack finds no memory, its replicates go back in line and a narrower one takes its place.
+
+        All memory of a step is taken before the first number of the state changes, so nothing is lost.
+        """
+        try:
+            yield
             return
-        # Whoever wrote it may have died before this.
-        self._store.delete_earlier_checkpoints(replicate.trial, replicate.seed, found.step)
-        replicate.rows = list(found.record["reports"])
-        replicate.step = found.step
-        if STATE_FILE in found.files:
-            description = Description.model_validate_json(found.files[DESCRIPTION_FILE])
-            replicate.snapshot = checkpoint.restore(description, found.files[MODEL_FILE], found.files[STATE_FILE])
-
-    def _write_checkpoint(self, replicate: _Replicate, snapshot: Snapshot, is_final: bool) -> None:
-        description = Description(
-            config=replicate.config,
-            audio=self._audio,
-            mean_db=self._dataset.audio.mean_db,
-            std_db=self._dataset.audio.std_db,
-            shared_factors=self._spec.views.shared,
-            seed=replicate.seed,
-            step=snapshot.step,
-        )
-        files = {
-            MODEL_FILE: checkpoint.model_bytes(snapshot),
-            DESCRIPTION_FILE: description.model_dump_json(indent=1).encode(),
-        }
-        if not is_final:
-            files[STATE_FILE] = checkpoint.state_bytes(snapshot)
-        record = {"parameters": replicate.parameters, "reports": replicate.rows}
-        self._store.write_checkpoint(replicate.trial, replicate.seed, snapshot.step, files, record)
-
-    def _write_latents(self, stack: Stack, replicate: _Replicate, mean_ND: Tensor) -> None:
-        clips = held_out_clips(stack)
-        columns: dict[str, Any] = {"clip": clips.cpu().numpy()}
-        for column, name in enumerate(self._dataset.factor_names):
-            values = self._dataset.factors[column].values
-            columns[f"factor/{name}"] = [values[index] for index in self._dataset.value_NC[clips, column].tolist()]
-        private = stack.network.architecture.private
-        for subspace, first, size in (
-            ("private", 0, replicate.config.latent.private),
-            ("shared", private, replicate.config.latent.shared),
-        ):
-            for index in range(size):
-                columns[f"{subspace}/{index}"] = mean_ND[:, first + index].cpu().numpy()
-        self._store.write_latents(replicate.trial, replicate.seed, columns)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or self._plan.lanes == 1:
+                raise
+        # Outside of the handler: the error holds on to the memory of the step that failed.
+        occupied = self._occupied(architecture)
+        if occupied:
+            stack = self._stacks.pop(architecture)
+            for lane, one in occupied:
+                one.snapshot = stack.snapshot(lane)
+                one.step = one.snapshot.step
+                del self._training[architecture, lane]
+            del stack
+        self._waiting.extendleft(one for _, one in reversed(occupied))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        lanes = self._plan.lanes
+        self._plan = self._plan.model_copy(update={"lanes": lanes // 2})
+        self.notices.append(f"out of memory with {lanes} lanes: going on with {lanes // 2}")
 
 
-def _is_mature_only(name: str) -> bool:
-    return name.startswith("probe/") or name == "disentanglement/separation"
+def _ignore(_: None) -> None:
+    """What came of a job that is done for its effect."""
+
+
+def _has_reported(one: Replicate, step: int) -> bool:
+    return any(row["step"] == step for row in one.rows)

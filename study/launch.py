@@ -1,6 +1,5 @@
 """Runs a study: claims it, starts Ray, lets Tune try configurations, and leaves everything in the store."""
 
-import json
 import logging
 import os
 import signal
@@ -11,24 +10,27 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
-import pandas as pd
 import psutil
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from study.configuration import data_of, lanes_of, plan_stacks
+from study.configuration import StackPlan, data_of
 from study.errors import Interrupted, RunError, UserError
+from study.execution import device_type
+from study.halving import HalvingScheduler, rungs_so_far
 from study.live import LiveView
+from study.past import past_trials
 from study.recorder import Recorder
 from study.results import StudyResults
-from study.search import PastTrial
-from study.spec import Scalar, Spec
+from study.spec import Spec
 from study.status import command_for
 from study.store import Document, StudyStore
 from study.trainer import NAMESPACE, trainer_prefix
 from study.trial import StudyTrial
 from study.tuning import StudyCallback, StudySearcher
+from study.width import planned
 
 __all__ = ["begin", "launch"]
 
@@ -70,7 +72,7 @@ def begin(store: StudyStore, spec: Spec) -> Document:
         return document
     document = Document(
         spec=spec,
-        stack=plan_stacks(spec, lanes_of(spec, device_type())).model_dump(mode="json"),
+        stack=planned(spec, device_type()).model_dump(mode="json"),
         factors=data_of(spec).factor_names,
         created=datetime.now(UTC),
     )
@@ -99,37 +101,12 @@ def launch(store: StudyStore, target: int, console: Console) -> None:
         console,
     )
     searcher = StudySearcher(spec, past, target, recorder)
+    rungs = rungs_so_far(spec, store.read("reports"))
+    plan = StackPlan.model_validate(results.document.stack)
+    view.say(f"{plan.lanes} lanes, {plan.precision}, {plan.why}")
     with view, _LocalRay():
         driver = _Driver(store, spec, recorder, searcher, view)
-        driver.run(results.document.stack["lanes"])
-
-
-def past_trials(results: StudyResults) -> list[PastTrial]:
-    """The trials of a study as a search needs them."""
-    spec, table = results.spec, results.results()
-    attributes = results.trials().set_index("trial")["sampler"] if len(table) else {}
-    past = []
-    for row in table.to_dict("records"):
-        values = [row.get(name) for name in spec.objectives]
-        is_complete = row["state"] == "complete" and all(pd.notna(value) for value in values)
-        parameters = {name: row.get(f"config/{name}") for name in spec.space}
-        past.append(
-            PastTrial(
-                number=int(row["trial"]),
-                state=str(row["state"]) if is_complete or row["state"] != "complete" else "interrupted",
-                parameters={name: _as_spec(spec, name, value) for name, value in parameters.items() if pd.notna(value)},
-                values=[float(value) for value in values] if is_complete else None,
-                attributes=json.loads(attributes[row["trial"]]),
-            )
-        )
-    return past
-
-
-def device_type() -> str:
-    """What trainers of this machine will use."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+        driver.run(plan.lanes, HalvingScheduler(rungs) if rungs else None)
 
 
 class _Driver:
@@ -146,11 +123,12 @@ class _Driver:
         self._stop_asked = False
         self._progress_at = 0.0
         self._is_training = False
+        self._said: set[str] = set()
 
-    def run(self, lanes: int) -> None:
+    def run(self, lanes: int, scheduler: TrialScheduler | None) -> None:
         """Let Tune try configurations until none is left."""
         spec = self._spec
-        at_once = max(1, -(-lanes // spec.replicates))
+        at_once = _trials_at_once(spec, lanes)
         self._view.phase("starting the trainer")
         previous = signal.signal(signal.SIGINT, self._on_interrupt)
         try:
@@ -165,6 +143,7 @@ class _Driver:
                     },
                     tune_config=tune.TuneConfig(
                         search_alg=self._searcher,
+                        scheduler=scheduler,
                         num_samples=max(1, self._searcher.remaining),
                         max_concurrent_trials=at_once,
                         reuse_actors=True,
@@ -194,6 +173,9 @@ class _Driver:
             self._view.started(number, self._searcher.parameters[number])
         else:
             self._view.ended(number, state, error, self._searcher.final_values.get(number))
+            if state != "complete":
+                for trainer in self._trainers():
+                    trainer.discard.remote(number)
 
     def _tick(self) -> None:
         if self._stop_asked:
@@ -201,13 +183,20 @@ class _Driver:
             raise Interrupted
         if time.monotonic() - self._progress_at < _PROGRESS_EVERY_S:
             return
-        reports = self._ask_trainers("progress", within_s=0.5)
-        if any(report["ready"] for report in reports):
+        answers = self._ask_trainers("progress", within_s=0.5)
+        reports = [report for report in answers if report["ready"]]
+        if reports:
             self._is_training = True
             self._view.progress(
                 [tuple(one) for report in reports for one in report["replicates"]],
                 sum(report["trained_steps"] for report in reports),
             )
+            self._recorder.note_trainers(reports)
+            for notice in {notice for report in reports for notice in report["notices"]} - self._said:
+                self._said.add(notice)
+                self._view.say(notice)
+        elif answers:
+            self._view.phase(answers[0]["phase"])
         self._progress_at = time.monotonic()
 
     def _drain(self) -> None:
@@ -268,8 +257,17 @@ class _LocalRay:
         self._folder.cleanup()
 
 
+def _trials_at_once(spec: Spec, lanes: int) -> int:
+    """As many trials as fill the lanes, and some that wait in line there, so that a free lane is taken at once.
+
+    Under halving most trials are one replicate that climbs.
+    """
+    training = lanes if spec.halving else -(-lanes // spec.replicates)
+    return training + max(1, training // 8)
+
+
 def _share_of_a_device(at_once: int) -> dict[str, float]:
-    """What a trial asks Ray for: so much of a GPU, or of this machine's CPUs, that as many run as lanes take."""
+    """What a trial asks Ray for: so much of a GPU, or of this machine's CPUs, that so many have a place."""
     if device_type() == "cuda":
         return {"cpu": 0, "gpu": _rounded_down(1 / at_once)}
     return {"cpu": _rounded_down((psutil.cpu_count() or 1) / at_once)}
@@ -277,18 +275,6 @@ def _share_of_a_device(at_once: int) -> dict[str, float]:
 
 def _rounded_down(share: float) -> float:
     return int(share * 10_000) / 10_000  # Ray counts in ten-thousandths
-
-
-def _as_spec(spec: Spec, name: str, value: Any) -> Scalar:
-    """A value as the table gives it back, as the type that the space has: 8.0 in a column with gaps is the choice 8."""
-    parameter = spec.space[name]
-    if parameter.choice is not None:
-        return next(
-            choice
-            for choice in parameter.choice
-            if choice == value and isinstance(value, bool) == isinstance(choice, bool)
-        )
-    return int(value) if parameter.int is not None else float(value)
 
 
 def _difference(old: Spec, new: Spec) -> str:

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.results import pareto_front
+from study.pareto import pareto_front
 from study.spec import Scalar, Spec
 from study.tables import format_number, objective_label
 
@@ -93,18 +93,20 @@ class LiveView:
             f"{objective_label(name)} {format_number(value)}"
             for name, value in zip(self._spec.objectives, values or [], strict=False)
         )
+        named = f": {named}" if named else ""
         over = sum(self._states.values())
         if error:
             self.say(f"trial {trial} failed: {error} ({over} of {self._target})")
         elif not self._live:
-            self.say(f"trial {trial} {state}: {named} ({over} of {self._target})")
+            self.say(f"trial {trial} {state}{named} ({over} of {self._target})")
 
     def progress(self, replicates: list[tuple[int, int, int]], trained_steps: int) -> None:
         """Trial, seed and step of each replicate, and steps trained so far by all."""
         for steps in self._running.values():
             steps.clear()
         for trial, seed, step in replicates:
-            self._running.setdefault(trial, {})[seed] = step
+            if trial in self._running:  # a trainer may not have heard yet that one was stopped
+                self._running[trial][seed] = step
         now = time.monotonic()
         self._samples.append((now, trained_steps))
         while now - self._samples[0][0] > _RATE_OVER_S:
@@ -123,18 +125,35 @@ class LiveView:
         return (last_steps - first_steps) / (last_time - first_time) if last_time > first_time else 0.0
 
     def _remaining(self) -> int:
-        """Steps of all replicates that are still to be trained."""
-        full, replicates = self._spec.train.steps, self._spec.replicates
+        """Steps of all replicates that are still to be trained, where halving may stop a trial as many as expected."""
         to_come = max(0, self._target - sum(self._states.values()) - len(self._running))
-        now = sum(sum(full - step for step in steps.values()) if steps else 0 for steps in self._running.values())
-        return now + to_come * full * replicates
+        now = 0
+        for steps in self._running.values():
+            if self._is_climbing(steps):
+                now += self._spec.expected_steps(steps[0])
+            else:
+                now += sum(self._spec.train.steps - step for step in steps.values())
+        return now + to_come * self._spec.expected_steps()
+
+    def _is_climbing(self, steps: Mapping[int, int]) -> bool:
+        """Whether seed 0 of a trial is on its way to the last rung, and the other seeds may never start."""
+        return set(steps) == {0} and steps[0] <= max(self._spec.rungs(), default=-1)
+
+    def _share_done(self, steps: Mapping[int, int]) -> float:
+        """Of all steps of a trial; who is not there any more is at the end."""
+        if not steps:
+            return 0.0
+        full, replicates = self._spec.train.steps, self._spec.replicates
+        to_start = replicates - 1 if self._is_climbing(steps) else 0
+        left = to_start * full + sum(full - step for step in steps.values())
+        return 1 - left / (full * replicates)
 
     def _summary(self) -> str:
         over = sum(self._states.values())
-        failed = f", {self._states['failed']} failed" if self._states["failed"] else ""
+        ended = "".join(f", {self._states[state]} {state}" for state in ("pruned", "failed") if self._states[state])
         left = f", {_duration(self._remaining() / self._rate)} left" if self._rate > 0 else ""
         return (
-            f"{over} of {self._target} trials done{failed}, {len(self._running)} running, "
+            f"{over} of {self._target} trials done{ended}, {len(self._running)} running, "
             f"{self._rate:.0f} trial-steps/s{left}"
         )
 
@@ -150,8 +169,8 @@ class LiveView:
             trials.add_column(column, no_wrap=True, overflow="ellipsis")
         running = sorted(self._running.items())
         for trial, steps in running[:_SHOWN_TRIALS]:
-            share = sum(steps.values()) / (self._spec.train.steps * self._spec.replicates) if steps else 0.0
-            trials.add_row(str(trial), _bar(share), self._left(steps), _short(self._parameters.get(trial, {})))
+            bar, configuration = _bar(self._share_done(steps)), _short(self._parameters.get(trial, {}))
+            trials.add_row(str(trial), bar, self._left(steps), configuration)
         if len(running) > _SHOWN_TRIALS:
             trials.add_row("…", f"and {len(running) - _SHOWN_TRIALS} more", "", "")
         return Group(head, trials, self._front())

@@ -7,7 +7,7 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,7 +83,11 @@ class Objects:
 
     def names(self, prefix: str) -> list[str]:
         """Names of all objects under a prefix, sorted."""
-        found: list[str] = self._retried(lambda: self._find(prefix))
+        return list(self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes of all objects under a prefix, by name, sorted."""
+        found: dict[str, int] = self._retried(lambda: self._find(prefix))
         return found
 
     def folders(self) -> list[str]:
@@ -124,14 +128,14 @@ class Objects:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _find(self, prefix: str) -> list[str]:
+    def _find(self, prefix: str) -> dict[str, int]:
         self._files.invalidate_cache()
         try:
-            paths: Iterator[str] = self._files.find(self._path(prefix))
+            entries: dict[str, dict[str, Any]] = self._files.find(self._path(prefix), detail=True)
         except FileNotFoundError:
-            return []
-        names = (path[len(self._root) :].lstrip("/") for path in paths)
-        return sorted(name for name in names if not Path(name).name.startswith(_UNFINISHED))
+            return {}
+        sizes = {path[len(self._root) :].lstrip("/"): int(entry["size"] or 0) for path, entry in entries.items()}
+        return {name: sizes[name] for name in sorted(sizes) if not Path(name).name.startswith(_UNFINISHED)}
 
     def _write_file(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

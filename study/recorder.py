@@ -5,7 +5,7 @@ import platform
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +15,7 @@ import psutil
 from study.errors import RunError, UserError
 from study.store import StudyStore, Table
 
-__all__ = ["Recorder", "is_live"]
+__all__ = ["Recorder", "is_live", "refuse_if_live"]
 
 _FLUSH_EVERY_S = 5.0
 _HEARTBEAT_EVERY_S = 10.0
@@ -37,6 +37,16 @@ def is_live(launch: Mapping[str, Any]) -> bool:
     return (datetime.now(UTC) - heartbeat).total_seconds() < _STALE_AFTER_S
 
 
+def refuse_if_live(study: str, launches: Mapping[int, Mapping[str, Any]]) -> None:
+    """Raise a UserError that names the launch, when one of them is live."""
+    for number, launch in launches.items():
+        if is_live(launch):
+            raise UserError(
+                f"study {study!r} is being run by launch {number} on {launch.get('host')} (process "
+                f"{launch.get('process')}, last heartbeat {launch.get('heartbeat')}); wait for it or stop it there"
+            )
+
+
 class Recorder:
     """A launch of a study: its claim, its heartbeat and its rows.
 
@@ -54,7 +64,7 @@ class Recorder:
         self._sequence = 0
         self._flushed = self._beaten = time.monotonic()
         earlier = store.launches()
-        self._refuse_if_live(earlier)
+        refuse_if_live(store.name, earlier)
         self.launch = max(earlier, default=0) + 1
         started = datetime.now(UTC).isoformat()
         self._content: dict[str, Any] = {
@@ -76,11 +86,22 @@ class Recorder:
         claims = store.launches()
         if claims.get(self.launch, {}).get("token") != self._content["token"]:
             raise UserError(f"study {store.name!r} is just being launched by another process; try again in a moment")
-        self._refuse_if_live({number: claim for number, claim in claims.items() if number < self.launch})
+        refuse_if_live(store.name, {number: claim for number, claim in claims.items() if number < self.launch})
 
     def add(self, table: Table, row: Mapping[str, Any]) -> None:
         """Keep a row for the next part. Reports are written before the trials that they complete."""
         self._rows[table].append({**row, "time": datetime.now(UTC)})
+
+    def note_trainers(self, answers: Sequence[Mapping[str, Any]]) -> None:
+        """Keep with the launch what its trainers say of their work, as `study.trainer.Trainer.progress`."""
+        seconds = [answer["seconds"] for answer in answers]
+        self._content |= {
+            "trainers": max(len(answers), self._content.get("trainers", 0)),
+            "lanes": [answer["lanes"] for answer in answers],
+            "trained_steps": sum(answer["trained_steps"] for answer in answers),
+            "lane_steps": sum(answer["lane_steps"] for answer in answers),
+            "seconds": {name: round(sum(one[name] for one in seconds), 3) for name in seconds[0]},
+        }
 
     def tick(self) -> None:
         """Called often: writes what is due.
@@ -124,14 +145,6 @@ class Recorder:
         latest = max(self._store.launches(), default=self.launch)
         if latest > self.launch:
             raise RunError(f"study {self._store.name!r} was taken over by launch {latest}; this one writes no more")
-
-    def _refuse_if_live(self, launches: Mapping[int, Mapping[str, Any]]) -> None:
-        for number, launch in launches.items():
-            if is_live(launch):
-                raise UserError(
-                    f"study {self._store.name!r} is being run by launch {number} on {launch.get('host')} (process "
-                    f"{launch.get('process')}, last heartbeat {launch.get('heartbeat')}); wait for it or stop it there"
-                )
 
 
 def _host() -> str:

@@ -1,20 +1,22 @@
-"""A study as data frames, read from the store alone: trials, reports, results and the front.
+"""A study as data frames, read from the store alone: trials, reports, results, the front and how it grew.
 
-A result is a mean over a trial's replicates at the last budget that all of them reached, with its spread in
-`<column>/sd`.
+A result is a mean over a trial's replicates at the last budget that all of them reached, or most of them where none was
+reached by all, with its spread in `<column>/sd`.
 """
 
-from collections.abc import Mapping, Sequence
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from study.pareto import hypervolume, pareto_front
+from study.progress import costs_of, progress_of, reference_of
 from study.recorder import is_live
 from study.spec import Spec
 from study.store import Document, StudyStore
 
-__all__ = ["StudyResults", "mean_over_replicates", "pareto_front"]
+__all__ = ["StudyResults", "mean_over_replicates", "means_over_replicates"]
 
 STATES = ("complete", "running", "interrupted", "pruned", "failed")
 _KEY = ["trial", "seed", "step", "metric_version"]
@@ -66,14 +68,9 @@ class StudyResults:
 
     def results(self) -> pd.DataFrame:
         """One row a trial: configuration, state, and means with spread."""
-        trials, reports = self.trials(), self.reports()
-        summaries = [
-            {"trial": trial, **mean_over_replicates(group, self.spec.replicates)}
-            for trial, group in reports.groupby("trial")
-        ]
+        trials = self.trials()
         keep = ["trial", "state", "error", *(column for column in trials if str(column).startswith("config/"))]
-        summary = pd.DataFrame(summaries) if summaries else pd.DataFrame(columns=["trial", "step", "replicates"])
-        return trials[keep].merge(summary, on="trial", how="left")
+        return trials[keep].merge(means_over_replicates(self.reports(), self.spec.replicates), on="trial", how="left")
 
     def front(self, results: pd.DataFrame | None = None) -> pd.DataFrame:
         """The complete trials that no other beats in all objectives, best first in the first objective."""
@@ -85,36 +82,67 @@ class StudyResults:
         front = mature[pareto_front(mature, self.spec.objectives)]
         return front.sort_values(names[0], ascending=self.spec.objectives[names[0]] == "min", ignore_index=True)
 
+    def reference(self) -> np.ndarray | None:
+        """Costs of the untrained network, from which hypervolumes are measured; none where it was not scored."""
+        return reference_of(self.store.baselines(), self.spec.objectives)
+
+    def hypervolume(self, front: pd.DataFrame | None = None) -> float:
+        """Of the front now, as in `progress`."""
+        reference = self.reference()
+        if reference is None:
+            return math.nan
+        return hypervolume(costs_of(self.front() if front is None else front, self.spec.objectives), reference)
+
+    def trial_steps(self) -> int:
+        """Steps that all replicates have trained, as far as they have reported."""
+        reports = self.reports()
+        return 0 if reports.empty else int(reports.groupby(["trial", "seed"])["step"].max().sum())
+
+    def progress(self) -> pd.DataFrame:
+        """One row for each trial that completed, by time; its columns are those of `study.progress.progress_of`."""
+        trials, reports = self.trials(), self.store.read("reports")
+        complete = trials[trials["state"] == "complete"]
+        names = [name for name in self.spec.objectives if name in reports]
+        if not complete.empty:
+            mature = reports[reports["trial"].isin(complete["trial"])][[*_KEY, *names]]
+            means = means_over_replicates(mature, self.spec.replicates)
+            complete = complete[["trial", "time", "launch"]].merge(means, on="trial", how="left")
+        return progress_of(complete, reports, self.launches, self.spec.objectives, self.reference())
+
 
 def mean_over_replicates(reports: pd.DataFrame, replicates: int) -> dict[str, Any]:
-    """Mean and spread at the last step that all replicates reported; empty where there is none yet.
+    """Mean and spread at the last step that all replicates reported; empty where there is no report yet.
+
+    Where no step has all of them, as in a trial that halving stopped, it is the last that most of them reported.
 
     Args:
         reports: of one trial.
         replicates: how many it has.
 
     Returns:
-        `step`, `replicates`, each metric, and its standard deviation over replicates in `<metric>/sd`.
+        `step`, `replicates` that the means are over, each metric, and its standard deviation over these in
+        `<metric>/sd`.
     """
-    # A later metric version replaces earlier ones of the same replicate and step.
-    reports = reports.sort_values("metric_version").drop_duplicates(["seed", "step"], keep="last")
-    seeds_at = reports.groupby("step")["seed"].nunique()
-    full = seeds_at[seeds_at >= replicates]
-    if full.empty:
+    if reports.empty:
         return {}
-    step = int(full.index.max())
-    rows = reports[reports["step"] == step]
-    metrics = [column for column in rows if column not in _NOT_METRICS]
-    means, spreads = rows[metrics].mean(), rows[metrics].std(ddof=1)
-    summary: dict[str, Any] = {"step": step, "replicates": len(rows)}
-    for metric in metrics:
-        if not np.isnan(means[metric]):
-            summary[metric], summary[f"{metric}/sd"] = float(means[metric]), float(spreads[metric])
+    means = means_over_replicates(reports.assign(trial=0), replicates)
+    summary: dict[str, Any] = means.drop(columns="trial").to_dict("records")[0]
     return summary
 
 
-def pareto_front(values: pd.DataFrame, objectives: Mapping[str, str]) -> Sequence[bool]:
-    """For each row whether no other is at least as good in every objective and better in one."""
-    signs = np.array([1.0 if mode == "min" else -1.0 for mode in objectives.values()])
-    costs = values[list(objectives)].to_numpy(dtype=float) * signs
-    return [not bool((np.all(costs <= cost, axis=1) & np.any(costs < cost, axis=1)).any()) for cost in costs]
+def means_over_replicates(reports: pd.DataFrame, replicates: int) -> pd.DataFrame:
+    """The same of many trials, one row each; a metric that a trial has no value of is not a number."""
+    # A later metric version replaces earlier ones of the same replicate and step.
+    key = ["trial", "seed", "step"]
+    reports = reports.sort_values("metric_version", kind="stable").drop_duplicates(key, keep="last")
+    seeds = reports.groupby(["trial", "step"])["seed"].nunique().reset_index()
+    needed = seeds.groupby("trial")["seed"].transform("max").clip(upper=replicates)
+    last = seeds[seeds["seed"] >= needed].groupby("trial")["step"].max()
+    rows = reports[reports["step"] == reports["trial"].map(last)]
+    metrics = [column for column in rows if column not in _NOT_METRICS and rows[column].notna().any()]
+    groups = rows.groupby("trial")
+    means, spreads = groups[metrics].mean(), groups[metrics].std(ddof=1)
+    summaries: dict[str, pd.Series] = {"step": last, "replicates": groups.size()}
+    for metric in metrics:
+        summaries |= {metric: means[metric], f"{metric}/sd": spreads[metric]}
+    return pd.DataFrame(summaries).rename_axis("trial").reset_index()

@@ -1,4 +1,4 @@
-"""A study's spec: from YAML to a validated object, with errors that name the field, the rule and the value.
+"""A study's spec: a validated object, with errors that name the field, the rule and the value.
 
 Neither torch nor Ray is imported here, so that a study can be read quickly; `study.configuration` checks the sections
 that configure models against marl.
@@ -6,10 +6,9 @@ that configure models against marl.
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from study.errors import UserError
@@ -19,9 +18,7 @@ __all__ = [
     "Scalar",
     "Spec",
     "active_parameters",
-    "apply_overrides",
     "explain",
-    "load_spec",
     "parameter_order",
     "parse_spec",
 ]
@@ -112,6 +109,7 @@ class _Train(_Section):
     steps: int = Field(6000, ge=1)
     batch_pairs: int = Field(128, ge=16, multiple_of=16)
     reports: int = Field(6, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @model_validator(mode="after")
     def _has_a_step_for_each_report(self) -> "_Train":
@@ -126,8 +124,14 @@ class _Search(_Section):
     seed: int = Field(0, ge=0)
 
 
+class _Halving(_Section):
+    reduction: int = Field(3, ge=2)
+    min_steps: int = Field(600, ge=1)
+
+
 class _Resources(_Section):
     lanes: int | Literal["auto"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
 
     @field_validator("lanes")
     @classmethod
@@ -161,6 +165,7 @@ class Spec(_Section):
     )
     search: _Search = _Search()
     include: tuple[dict[str, Scalar], ...] = ()
+    halving: _Halving | None = None
     resources: _Resources = _Resources()
 
     @field_validator("name")
@@ -171,6 +176,23 @@ class Spec(_Section):
                 f"must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit; got {value!r}"
             )
         return value
+
+    @field_validator("halving", mode="before")
+    @classmethod
+    def _none_is_a_word(cls, value: Any) -> Any:
+        if value == "none":
+            return None
+        if value is None or isinstance(value, Mapping | _Halving):
+            return value
+        raise ValueError(f"takes reduction and min_steps, or none; got {value!r}")
+
+    @model_validator(mode="after")
+    def _halving_begins_before_the_end(self) -> "Spec":
+        if self.halving and self.halving.min_steps >= self.train.steps:
+            raise ValueError(
+                f"halving.min_steps must be below train.steps; got {self.halving.min_steps} of {self.train.steps} steps"
+            )
+        return self
 
     @model_validator(mode="after")
     def _conditions_can_hold(self) -> "Spec":
@@ -185,10 +207,32 @@ class Spec(_Section):
         return self
 
     def budgets(self) -> tuple[int, ...]:
-        """Steps at which trials report; the last is the full budget."""
-        return tuple(
-            round(self.train.steps * (number + 1) / self.train.reports) for number in range(self.train.reports)
-        )
+        """Steps at which trials report: evenly spaced, and the rungs of halving; the last is the full budget."""
+        even = {round(self.train.steps * (number + 1) / self.train.reports) for number in range(self.train.reports)}
+        return tuple(sorted(even | set(self.rungs())))
+
+    def rungs(self) -> tuple[int, ...]:
+        """Steps at which trials are compared and most of them stopped; none without halving."""
+        rungs: list[int] = []
+        if self.halving:
+            step = self.halving.min_steps
+            while step < self.train.steps:
+                rungs.append(step)
+                step *= self.halving.reduction
+        return tuple(rungs)
+
+    def expected_steps(self, reached: int = 0) -> int:
+        """Steps of all replicates that a trial will still take on average, if one in `reduction` passes each rung.
+
+        Args:
+            reached: by seed 0, while it trains alone.
+        """
+        expected, share = 0.0, 1.0
+        for rung in (rung for rung in self.rungs() if rung > reached):
+            expected += share * (rung - reached)
+            share /= self.halving.reduction if self.halving else 1
+            reached = rung
+        return round(expected + share * (self.train.steps - reached + (self.replicates - 1) * self.train.steps))
 
 
 def parameter_order(space: Mapping[str, Parameter]) -> list[str]:
@@ -218,64 +262,12 @@ def active_parameters(space: Mapping[str, Parameter], values: Mapping[str, Scala
     return active
 
 
-def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
-    """The spec of a YAML file, with `path=value` overrides.
-
-    Raises:
-        UserError: when the file cannot be read, is no YAML or breaks a rule.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file") from None
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        place = f" in line {where.line + 1}" if where else ""
-        raise UserError(f"{path} is not valid YAML{place}: {getattr(error, 'problem', error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold the fields of a spec, such as name, data and space; got {content!r}")
-    apply_overrides(content, overrides)
-    return parse_spec(content, source=str(path))
-
-
 def parse_spec(content: Mapping[str, Any], source: str) -> Spec:
     """A spec from the fields of a mapping; errors name the source."""
     try:
         return Spec.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error, Spec)}") from None
-
-
-def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> None:
-    """Set `path=value` in nested mappings, the value read as YAML. Keys that hold dots are found first.
-
-    Raises:
-        UserError: when an override is not of that form, or goes through something that is no section.
-    """
-    for override in overrides:
-        path, separator, text = override.partition("=")
-        if not separator or not path:
-            raise UserError(f"--set takes path=value, for example train.steps=600; got {override!r}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"--set {path}: the value is not valid YAML; got {text!r}") from None
-        _set(content, path, value, override)
-
-
-def _set(section: dict[str, Any], path: str, value: Any, override: str) -> None:
-    # Parameters of the space have dots in their names: `space.loss.private.gamma` sets one key of `space`.
-    if path.startswith("space."):
-        section.setdefault("space", {})[path.removeprefix("space.")] = value
-        return
-    *sections, last = path.split(".")
-    for name in sections:
-        section = section.setdefault(name, {})
-        if not isinstance(section, dict):
-            raise UserError(f"--set {override}: {name} is a value, not a section")
-    section[last] = value
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
@@ -297,4 +289,6 @@ def _fields_at(model: Any, path: Iterable[Any]) -> list[str]:
     """Names of the fields of the section at a path; what has none is a mapping of sections."""
     for part in path:
         model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[-1]
+        if NoneType in get_args(model):  # a section that may be left out
+            model = get_args(model)[0]
     return list(model.model_fields)

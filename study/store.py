@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pandas as pd
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from study.errors import UserError
 from study.objects import Objects
+from study.parts import COMPACT_FROM, Part, parquet_of, that_count
 from study.spec import Spec, explain
 
 __all__ = ["Checkpoint", "Document", "StudyStore", "Table", "UnreadableObject", "list_studies"]
@@ -29,10 +30,9 @@ __all__ = ["Checkpoint", "Document", "StudyStore", "Table", "UnreadableObject", 
 Table = Literal["trials", "reports"]
 
 _DOCUMENT = "study.json"
+_BASELINES = "baselines.json"
 _RECORD = "replicate.json"
-_PART = re.compile(r"(?P<launch>\d{4})-(?P<first>\d{6})(?:-(?P<last>\d{6}))?\.parquet")
 _STEP = re.compile(rf"/(\d+)/{re.escape(_RECORD)}$")
-_COMPACT_FROM = 64  # parts of one launch
 _READ_ATTEMPTS = 3
 
 
@@ -135,9 +135,26 @@ class StudyStore:
                 self._warn(name, error)
         return found
 
+    def write_baselines(self, content: Mapping[str, Any]) -> None:
+        """Write what models score that a study compares its trials with; `study.baselines` says what."""
+        self._write(_BASELINES, json.dumps(content, indent=1, allow_nan=False).encode())
+
+    def baselines(self) -> dict[str, Any] | None:
+        """What was written of baselines; none when nothing was, or it is damaged."""
+        try:
+            found = _json_object(self._read(_BASELINES))
+            if not all(isinstance(value, int | float) for value in found["untrained"].values()):
+                raise ValueError("holds values that are no numbers")
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, AttributeError) as error:
+            self._warn(_BASELINES, error)
+            return None
+        return found
+
     def append(self, table: Table, launch: int, sequence: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows as one part of a table."""
-        self._write(f"{table}/{launch:04d}-{sequence:06d}.parquet", _parquet(rows))
+        self._write(Part(table, launch, sequence).name, parquet_of(rows))
 
     def compact(self, table: Table, launch: int) -> None:
         """Put the parts of one launch into one, when they have become many.
@@ -145,7 +162,7 @@ class StudyStore:
         A reader that sees the whole and a part of it counts nothing twice, because the whole names the range it holds.
         """
         parts = [part for part in self._parts(table) if part.launch == launch and part.last is None]
-        if len(parts) < _COMPACT_FROM:
+        if len(parts) < COMPACT_FROM:
             return
         try:
             tables = [pq.read_table(io.BytesIO(self._read(part.name))) for part in parts]
@@ -153,7 +170,8 @@ class StudyStore:
             return  # a damaged part stays as it is, to be named by whoever reads
         buffer = io.BytesIO()
         pq.write_table(pa.concat_tables(tables, promote_options="permissive"), buffer)
-        self._write(f"{table}/{launch:04d}-{parts[0].first:06d}-{parts[-1].first:06d}.parquet", buffer.getvalue())
+        whole = Part(table, launch, parts[0].first, parts[-1].first)
+        self._write(whole.name, buffer.getvalue())
         for part in parts:
             self.objects.delete(f"{self.name}/{part.name}")
 
@@ -185,6 +203,10 @@ class StudyStore:
             if int(name.split("/")[3]) < step:
                 self.objects.delete(f"{self.name}/{name}")
 
+    def delete_checkpoints(self, trial: int) -> None:
+        """Delete all checkpoints of a trial."""
+        self.objects.delete(f"{self.name}/checkpoints/{trial}")
+
     def latest_checkpoint(self, trial: int, seed: int) -> Checkpoint | None:
         """The newest whole checkpoint of a replicate; damaged ones are named in a warning and passed over."""
         folder = f"checkpoints/{trial}/{seed}"
@@ -195,6 +217,29 @@ class StudyStore:
             except (ValueError, KeyError, FileNotFoundError) as error:
                 self._warn(f"{folder}/{step}", error)
         return None
+
+    def checkpoint_files(self, trial: int, seed: int, step: int) -> set[str] | None:
+        """Names of the files of a whole checkpoint; none when there is no record of it."""
+        try:
+            return set(_json_object(self._read(f"checkpoints/{trial}/{seed}/{step}/{_RECORD}"))["sha256"])
+        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            return None
+
+    def checkpoint_sizes(self) -> dict[str, int]:
+        """Bytes of each object of all checkpoints, whole or not, by its name in the study."""
+        sizes = self.objects.sizes(f"{self.name}/checkpoints")
+        return {name.removeprefix(f"{self.name}/"): size for name, size in sizes.items()}
+
+    def write_discarded(self, trial: int) -> None:
+        """Note that the weights of a complete trial are deleted on purpose."""
+        self._write(f"discarded/{trial}.json", json.dumps({"time": datetime.now(UTC).isoformat()}).encode())
+
+    def discarded(self, trial: int) -> str | None:
+        """When the weights of a trial were deleted on purpose, ISO 8601; none when they were not."""
+        try:
+            return str(_json_object(self._read(f"discarded/{trial}.json"))["time"])
+        except (ValueError, KeyError, FileNotFoundError):
+            return None
 
     def write_latents(self, trial: int, seed: int, columns: Mapping[str, Any]) -> None:
         """Write a sample of a replicate's latents, with the factors of the clips."""
@@ -213,23 +258,18 @@ class StudyStore:
                 raise ValueError(f"{name} is not what was written: its SHA-256 differs")
         return Checkpoint(step, files, record)
 
-    def _parts(self, table: Table) -> list["_Part"]:
+    def _parts(self, table: Table) -> list[Part]:
         """The parts that count, in order: those that lie in the range of a compacted one do not."""
         parts = []
         for name in self._names(f"{table}/"):
-            match = _PART.fullmatch(name.removeprefix(f"{table}/"))
-            if match is None:
+            part = Part.of(name)
+            if part is None:
                 self._warn(name, ValueError("is no part of a table"))
-                continue
-            last = match["last"]
-            parts.append(_Part(name, int(match["launch"]), int(match["first"]), int(last) if last else None))
-        wholes = [part for part in parts if part.last is not None]
-        return sorted(
-            (part for part in parts if not any(whole.covers(part) for whole in wholes)),
-            key=lambda part: (part.launch, part.first),
-        )
+            else:
+                parts.append(part)
+        return that_count(parts)
 
-    def _rows(self, part: "_Part") -> pa.Table | None:
+    def _rows(self, part: Part) -> pa.Table | None:
         content = self._read(part.name)
         try:
             rows = pq.read_table(io.BytesIO(content))
@@ -257,42 +297,8 @@ def list_studies(objects: Objects) -> list[str]:
     return [name for name in objects.folders() if objects.names(f"{name}/{_DOCUMENT}")]
 
 
-@dataclass(frozen=True)
-class _Part:
-    name: str
-    launch: int
-    first: int
-    last: int | None
-
-    def covers(self, other: "_Part") -> bool:
-        return (
-            self.last is not None
-            and other is not self
-            and other.launch == self.launch
-            and self.first <= other.first
-            and (other.last or other.first) <= self.last
-        )
-
-
 def _json_object(content: bytes) -> dict[str, Any]:
     value = json.loads(content)
     if not isinstance(value, dict):
         raise ValueError("is no JSON object")
     return value
-
-
-def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows as Parquet. Numbers of parameters and metrics keep one type in every part, so that parts merge."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table({name: pa.array(values, _column_type(values)) for name, values in columns.items()}), buffer)
-    return buffer.getvalue()
-
-
-def _column_type(values: list[Any]) -> pa.DataType | None:
-    """Whole numbers and text as they are; a column that holds nothing yet takes its type from other parts."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
-        return pa.float64()
-    return None

@@ -13,7 +13,7 @@ _LABELS = {
     "disentanglement/mig": "MIG",
 }
 
-__all__ = ["format_number", "objective_label", "results_table"]
+__all__ = ["format_bytes", "format_number", "objective_label", "progress_table", "results_table"]
 
 
 def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
@@ -35,6 +35,23 @@ def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
     return table
 
 
+def progress_table(progress: pd.DataFrame, title: str) -> Table:
+    """How the front grew: a row for each trial that completed."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for heading in ("time (UTC)", "trial", "complete", "trial-steps", "device-hours", "hypervolume"):
+        table.add_column(heading, justify="right")
+    for row in progress.itertuples():
+        table.add_row(
+            f"{row.time:%Y-%m-%d %H:%M:%S}",
+            str(row.trial),
+            str(row.complete),
+            f"{row.trial_steps:,}",
+            f"{row.device_hours:.3f}",
+            _cell(row.hypervolume),
+        )
+    return table
+
+
 def objective_label(name: str) -> str:
     """A metric's name as it is read, with its unit."""
     if name in _LABELS:
@@ -46,6 +63,15 @@ def objective_label(name: str) -> str:
 def format_number(value: float) -> str:
     """Three significant digits, and whole numbers up to a million."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def format_bytes(size: float) -> str:
+    """Three significant digits, in decimal units."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB" if size < 999.5 else f"{size:,.0f} TB"
 
 
 def _with_spread(mean: float | None, spread: float | None) -> str:

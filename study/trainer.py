@@ -5,6 +5,7 @@ module is imported by every trial, so torch is imported only where a trainer sta
 """
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -16,8 +17,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.spec import Scalar
+from study.surroundings import surroundings
 
-__all__ = ["ALLOCATOR", "NAMESPACE", "Trainer", "find_or_start", "trainer_prefix"]
+__all__ = ["NAMESPACE", "Trainer", "find_or_start", "trainer_prefix"]
 
 NAMESPACE = "marl-study"
 
@@ -27,13 +29,6 @@ _LEASE_S = 60.0
 _IDLE_S = 600.0
 _POLL_S = 5.0
 _LAST_WORDS_S = 1.0
-# Large temporary tensors are kept by the allocator, in huge pages; returned to the kernel, each step would fault them
-# in again.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
 
 
 class Trainer:
@@ -49,52 +44,78 @@ class Trainer:
         self._store_uri, self._study, self._device = store_uri, study, device
         self._commands: list[Callable[[], None]] = []
         self._wake = threading.Condition()
-        # By trial: reports by step and seed, a failure, and when somebody last asked.
+        # By trial: reports by step and seed, a failure, when somebody last asked, and after which step.
         self._reports: dict[int, dict[int, dict[int, dict[str, Any]]]] = {}
         self._failures: dict[int, str] = {}
         self._asked: dict[int, float] = {}
-        self._replicates = 0
+        self._after: dict[int, int] = {}
+        # By trial: the seeds that were put in line.
+        self._seeds: dict[int, set[int]] = {}
+        self._held: set[int] = set()
+        self._replicates, self._last_rung = 0, 0
         self._error: str | None = None
         self._draining = False
         self._drained = False
-        self._progress: dict[str, Any] = {"replicates": [], "trained_steps": 0, "ready": False}
+        self._progress: dict[str, Any] = {"phase": "starting the trainer", "ready": False, "replicates": []}
+        # By trial: set in the event loop when something came of it.
+        self._news: dict[int, asyncio.Event] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         threading.Thread(target=self._run, name="training", daemon=True).start()
 
     async def next_report(self, trial: int, parameters: dict[str, Scalar], after: int) -> dict[str, Any] | None:
         """A trial's report at its first budget after a step, or None when there is none within some seconds.
 
-        The first call puts the trial's replicates in line, as does the first after the trial was taken for gone.
+        The first call puts the trial's replicates in line, as does the first after the trial was taken for gone. With
+        halving it is seed 0 alone that climbs the rungs, and its reports are all that there is up to the last of them.
+        To ask for what comes after that rung is to say that the trial goes on: the other seeds are put in line then,
+        before those that wait there, so that what is promising is finished first. Seed 0 trains on meanwhile.
 
         Returns:
-            `step` and `rows`, one for each replicate; or `failed` with the reason.
+            `step` and `rows`: the reports of all replicates since the last result; or `failed` with the reason.
 
         Raises:
             RuntimeError: when training itself broke.
         """
+        self._loop = asyncio.get_running_loop()
+        news = self._news.setdefault(trial, asyncio.Event())
         deadline = time.monotonic() + _POLL_S
-        while time.monotonic() < deadline:
+        while (left_s := deadline - time.monotonic()) > 0:
+            news.clear()
             self._asked[trial] = time.monotonic()
             if self._error is not None:
                 raise RuntimeError(self._error)
             if trial not in self._reports:
                 self._reports[trial] = {}
-                self._command(lambda: self._add(trial, parameters))
+            if after > self._after.get(trial, -1):
+                self._after[trial] = after
+                self._command(lambda: self._add(trial, parameters, after))
             if trial in self._failures:
                 return {"failed": self._failures[trial]}
-            by_step = self._reports[trial]
-            for step in sorted(step for step in by_step if step > after):
-                rows = by_step[step]
-                if len(rows) == self._replicates:
-                    return {"step": step, "rows": [rows[seed] for seed in sorted(rows)]}
-            await asyncio.sleep(0.05)
+            # Sorted before anything else, in one go: the training thread adds to it.
+            for step in sorted(self._reports[trial]):
+                if step > after and self._is_whole(trial, step):
+                    return {"step": step, "rows": self._rows(trial, after, step)}
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), left_s)
         return None
 
     async def detach(self, trial: int) -> None:
         """The trial is over: its replicates give their lanes back."""
         self._forget(trial)
 
+    async def discard(self, trial: int) -> None:
+        """The trial ended early: its checkpoints, which nobody will go on from, are deleted as well."""
+        if trial in self._held:
+            self._command(lambda: self._lanes.discard(trial))
+
     async def progress(self) -> dict[str, Any]:
-        """Trial, seed and step of each replicate, steps trained in all, and whether training has begun."""
+        """How far training is.
+
+        Returns:
+            `phase` and whether it is `ready`, that is, training; then also `replicates` (trial, seed and step of each),
+            `trained_steps` of replicates and `lane_steps` of lanes whether occupied or not, `lanes` of a stack,
+            `seconds` of training, evaluation and neither since the beginning, and `notices` for the user.
+        """
         return self._progress
 
     async def drain(self) -> None:
@@ -104,16 +125,29 @@ class Trainer:
         while not self._drained:
             await asyncio.sleep(0.02)
 
+    def _is_whole(self, trial: int, step: int) -> bool:
+        seeds = self._reports[trial][step].keys()
+        return 0 in seeds if step <= self._last_rung else len(seeds) == self._replicates
+
+    def _rows(self, trial: int, after: int, step: int) -> list[dict[str, Any]]:
+        """Reports after one budget and up to another; with the first after the last rung, what late seeds made up."""
+        return [
+            row
+            for at, by_seed in sorted(self._reports[trial].items())
+            for seed, row in sorted(by_seed.items())
+            if after < at <= step or (seed > 0 and at <= after == self._last_rung)
+        ]
+
     def _command(self, command: Callable[[], None]) -> None:
         with self._wake:
             self._commands.append(command)
             self._wake.notify()
 
     def _forget(self, trial: int) -> None:
-        self._reports.pop(trial, None)
-        self._asked.pop(trial, None)
-        self._failures.pop(trial, None)
-        self._command(lambda: self._lanes.remove(trial))
+        # In this order: who asks again from now on is put in line after this.
+        self._command(lambda: self._remove(trial))
+        for known in (self._reports, self._asked, self._failures, self._after, self._news):
+            known.pop(trial, None)
 
     def _run(self) -> None:
         try:
@@ -122,6 +156,8 @@ class Trainer:
             # Trials are told why, then the process ends: they go on with a new trainer, from their last checkpoints.
             self._error = f"{type(error).__name__}: {error}"
             traceback.print_exc()
+            for trial in list(self._news):
+                self._wake_up(trial)
             time.sleep(_LAST_WORDS_S)
             os._exit(1)
         self._drained = True
@@ -135,9 +171,14 @@ class Trainer:
 
         torch.set_num_threads(os.cpu_count() or 1)
         store = StudyStore(Objects(self._store_uri), self._study)
+        document = store.document()
+        self._replicates, self._last_rung = document.spec.replicates, max(document.spec.rungs(), default=0)
         self._lanes = Lanes(store, torch.device(self._device))
-        self._replicates = store.document().spec.replicates
-        idle_since = time.monotonic()
+        self._progress = {
+            "phase": "compiling the step" if document.stack.get("compiled") else "training",
+            "ready": False,
+        }
+        started = idle_since = time.monotonic()
         while not self._draining:
             with self._wake:
                 if not self._commands and not self._lanes.is_busy:
@@ -152,16 +193,36 @@ class Trainer:
                     self._deliver(result)
             elif time.monotonic() - idle_since > _IDLE_S:
                 os._exit(0)
-            self._progress = {
-                "replicates": self._lanes.progress(),
-                "trained_steps": self._lanes.trained_steps,
-                "ready": True,
-            }
+            if self._lanes.trained_steps or not self._lanes.is_busy:
+                self._note_progress(time.monotonic() - started)
         self._lanes.checkpoint()
+        self._lanes.finish()
 
-    def _add(self, trial: int, parameters: dict[str, Scalar]) -> None:
-        for report in self._lanes.add(trial, parameters):
-            self._deliver(report)
+    def _note_progress(self, seconds: float) -> None:
+        lanes = self._lanes
+        self._progress = {
+            "phase": "training",
+            "ready": True,
+            "replicates": lanes.progress(),
+            "trained_steps": lanes.trained_steps,
+            "lane_steps": lanes.lane_steps,
+            "lanes": lanes.lanes,
+            "seconds": {**lanes.seconds, "idle": seconds - sum(lanes.seconds.values())},
+            "notices": list(lanes.notices),
+        }
+
+    def _add(self, trial: int, parameters: dict[str, Scalar], after: int) -> None:
+        """Put those seeds of a trial in line that have a place there and are not in it yet."""
+        self._held.add(trial)
+        known = self._seeds.setdefault(trial, set())
+        seeds = range(self._replicates if after >= self._last_rung else 1)
+        new = [seed for seed in seeds if seed not in known]
+        known.update(new)
+        self._lanes.add(trial, parameters, new, in_front=after >= self._last_rung > 0)
+
+    def _remove(self, trial: int) -> None:
+        self._lanes.remove(trial)
+        self._seeds.pop(trial, None)
 
     def _deliver(self, result: Any) -> None:  # Report or Failure, whose module imports torch
         by_step = self._reports.get(result.trial)
@@ -171,6 +232,13 @@ class Trainer:
             self._failures[result.trial] = result.error
         else:
             by_step.setdefault(result.row["step"], {})[result.row["seed"]] = result.row
+        self._wake_up(result.trial)
+
+    def _wake_up(self, trial: int) -> None:
+        """Let whoever waits for a trial look again."""
+        news = self._news.get(trial)
+        if news and self._loop:
+            self._loop.call_soon_threadsafe(news.set)
 
     def _drop_abandoned(self) -> None:
         now = time.monotonic()
@@ -193,7 +261,7 @@ def find_or_start(store_uri: str, study: str, launch: int) -> Any:
     """
     node = ray.get_runtime_context().get_node_id()
     gpus = ray.get_gpu_ids()
-    environment = {**ALLOCATOR, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    environment = {**surroundings(), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
     if gpus:
         # Without a GPU of its own to ask for, the actor would see all of them, or none.
         environment |= {"CUDA_VISIBLE_DEVICES": str(gpus[0]), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

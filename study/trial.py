@@ -16,7 +16,7 @@ class StudyTrial(tune.Trainable):
     """Attaches its replicates to the trainer of the GPU that Ray gave it and hands their reports to Tune.
 
     The configuration has `number` and `parameters` of the trial, and `store`, `study`, `launch` and `steps` of the
-    study. A result has `step` and `rows`, one for each replicate, or `failed` with the reason.
+    study. A result has `step` and `rows`, reports of its replicates, or `failed` with the reason.
     """
 
     def setup(self, config: dict[str, Any]) -> None:

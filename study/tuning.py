@@ -74,9 +74,9 @@ class StudySearcher(Searcher):
             self._search.pruned(number)
 
     def values(self, result: dict[str, Any]) -> list[float] | None:
-        """Values of the objectives in a result; none when it lacks one, as early reports may."""
+        """Values of the objectives in a result; none when it lacks one, or a replicate, as early reports may."""
         means = mean_over_replicates(pd.DataFrame(result["rows"]), self._spec.replicates)
-        if any(name not in means for name in self._spec.objectives):
+        if means["replicates"] < self._spec.replicates or any(name not in means for name in self._spec.objectives):
             return None
         return [means[name] for name in self._spec.objectives]
 

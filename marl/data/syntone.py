@@ -37,6 +37,11 @@ class SynTone(Settings):
     frequencies: int = Field(400, ge=2)
     amplitudes: int = Field(20, ge=2)
 
+    @property
+    def clips(self) -> int:
+        """How many clips there are."""
+        return len(TIMBRES) * self.frequencies * self.amplitudes
+
 
 def frequencies_hz(config: SynTone) -> Tensor:
     """The frequencies, float64."""
@@ -77,8 +82,7 @@ def build(config: SynTone, audio: AudioConfig, device: torch.device) -> Dataset:
     log_mel = LogMel(audio, device=device)
     hz = frequencies_hz(config).to(device)
     gain = amplitudes(config).to(device).square().to(torch.float32)
-    count = len(TIMBRES) * config.frequencies * config.amplitudes
-    spectrograms = torch.empty(count, audio.mel_bands, audio.frames, device=device)
+    spectrograms = torch.empty(config.clips, audio.mel_bands, audio.frames, device=device)
     row = 0
     for timbre in TIMBRES:
         for part_hz in hz.split(_CHUNK):
@@ -90,7 +94,7 @@ def build(config: SynTone, audio: AudioConfig, device: torch.device) -> Dataset:
     value_NC = torch.cartesian_prod(
         torch.arange(len(TIMBRES)), torch.arange(config.frequencies), torch.arange(config.amplitudes)
     ).to(device)
-    splits = split_clips(count, device)
+    splits = split_clips(config.clips, device)
     mean_db, std_db = standardise(spectrograms, splits["training"])
 
     def waveforms(clips: Sequence[int]) -> Tensor:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -8,33 +9,40 @@ import marl
 from marl import checkpoint
 from marl.checkpoint import Description
 from marl.config import Config
-from marl.model import Architecture
+from marl.data import Dataset
+from marl.model import Architecture, ModelConfig
 from marl.stack import Stack
 
 CONFIG = Config.model_validate({"latent": {"private": 3, "shared": 2}})
+CONV = CONFIG.model_copy(update={"model": ModelConfig(kind="conv", channels=16, hidden=32)})
+
+
+def train(config: Config, steps: int, dataset: Dataset, folder: Path) -> Stack:
+    """A stack with a trained model in lane 0, which is saved to a folder."""
+    stack = Stack(Architecture(64, 64, config.model, 8, 8), 1, dataset, ["timbre"], 16)
+    stack.attach(config, seed=0)
+    for _ in range(steps):
+        stack.step()
+    snapshot = stack.snapshot(0)
+    description = Description(
+        config=config,
+        audio=dataset.audio.config,
+        mean_db=dataset.audio.mean_db,
+        std_db=dataset.audio.std_db,
+        shared_factors=("timbre",),
+        seed=0,
+        step=snapshot.step,
+    )
+    (folder / "model.safetensors").write_bytes(checkpoint.model_bytes(snapshot))
+    (folder / "config.json").write_text(description.model_dump_json())
+    return stack
 
 
 @pytest.fixture(scope="module")
 def trained(small_dataset, tmp_path_factory):
     """A stack with a trained model in lane 0, and the folder it was saved to."""
-    stack = Stack(Architecture(64, 64, CONFIG.model, 8, 8), 1, small_dataset, ["timbre"], 16)
-    stack.attach(CONFIG, seed=0)
-    for _ in range(120):
-        stack.step()
-    snapshot = stack.snapshot(0)
-    description = Description(
-        config=CONFIG,
-        audio=small_dataset.audio.config,
-        mean_db=small_dataset.audio.mean_db,
-        std_db=small_dataset.audio.std_db,
-        shared_factors=("timbre",),
-        seed=0,
-        step=snapshot.step,
-    )
     folder = tmp_path_factory.mktemp("model")
-    (folder / "model.safetensors").write_bytes(checkpoint.model_bytes(snapshot))
-    (folder / "config.json").write_text(description.model_dump_json())
-    return stack, folder
+    return train(CONFIG, 120, small_dataset, folder), folder
 
 
 @pytest.fixture
@@ -49,11 +57,23 @@ def test_a_loaded_model_encodes_as_the_stack_did(trained, small_dataset):
     stack, folder = trained
     clips = small_dataset.splits["test"][:5]
     private, shared = marl.load(folder).encode(small_dataset.waveforms(clips.tolist()), 16_000)
-    mean = stack.encode(clips).mean[0]
+    mean = stack.models.encode(clips).mean[0]
     assert private.shape == (5, 1, 3)
     assert shared.shape == (5, 1, 2)
     torch.testing.assert_close(private[:, 0], mean[:, :3], atol=1e-3, rtol=0)
     torch.testing.assert_close(shared[:, 0], mean[:, 8:10], atol=1e-3, rtol=0)
+
+
+def test_a_conv_model_is_loaded_as_one_and_encodes_and_decodes_as_the_stack_did(small_dataset, tmp_path):
+    stack = train(CONV, 5, small_dataset, tmp_path)
+    clips = small_dataset.splits["test"][:5]
+    loaded, mean = marl.load(tmp_path), stack.models.encode(clips).mean[0]
+    private, shared = loaded.encode(small_dataset.waveforms(clips.tolist()), 16_000)
+    torch.testing.assert_close(private[:, 0], mean[:, :3], atol=1e-3, rtol=0)
+    torch.testing.assert_close(shared[:, 0], mean[:, 8:10], atol=1e-3, rtol=0)
+    parameters = {name: value[0] for name, value in stack.models.parameters.items()}
+    decoded = stack.network.from_output(stack.network.decode(parameters, mean))
+    torch.testing.assert_close(loaded.decode(mean[:, :3], mean[:, 8:10]), decoded, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("samples", "windows"), [(1, 1), (16_000, 1), (16_001, 2), (40_000, 3)])

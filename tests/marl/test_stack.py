@@ -8,10 +8,12 @@ from marl import checkpoint
 from marl.audio import AudioConfig
 from marl.checkpoint import Description
 from marl.config import Config
-from marl.data import Dataset
+from marl.data import Dataset, PairSampler
 from marl.evaluation import evaluate
 from marl.model import Architecture, ModelConfig
+from marl.objective import Batch, Lane, lane_settings, objective
 from marl.stack import Snapshot, Stack
+from marl.step import draw_batch
 
 SMALL = {"width": 16, "embedding": 16, "hidden": 32}
 PROBAND = Config.model_validate(
@@ -27,6 +29,12 @@ OTHERS = [
     Config.model_validate({"model": SMALL, "latent": {"private": 1, "shared": 1, "combine": "swap"}}),
 ]
 DIVERGING = OTHERS[0].model_copy(update={"optimiser": PROBAND.optimiser.model_copy(update={"learning_rate": 1e12})})
+PATCH, CONV = PROBAND.model, ModelConfig(kind="conv", channels=16, hidden=32)
+
+
+def of(model: ModelConfig, config: Config) -> Config:
+    """The configuration with another network."""
+    return config.model_copy(update={"model": model})
 
 
 def new_stack(dataset: Dataset, lanes: int, model: ModelConfig = PROBAND.model) -> Stack:
@@ -55,10 +63,10 @@ def assert_same_bits(first: Snapshot, second: Snapshot) -> None:
             assert torch.equal(value, theirs[name]), f"{part} of {name}"
 
 
-def through_bytes(snapshot: Snapshot) -> Snapshot:
+def through_bytes(config: Config, snapshot: Snapshot) -> Snapshot:
     """As it goes through the store."""
     description = Description(
-        config=PROBAND,
+        config=config,
         audio=AudioConfig(),
         mean_db=0.0,
         std_db=1.0,
@@ -71,33 +79,45 @@ def through_bytes(snapshot: Snapshot) -> Snapshot:
 
 
 @pytest.mark.parametrize(
-    ("lanes", "steps"),
-    [(4, 60), (3, 60), (5, 40), pytest.param(4, 600, marks=pytest.mark.slow)],
+    ("model", "lanes", "steps"),
+    [
+        (PATCH, 4, 60),
+        (PATCH, 3, 60),
+        (PATCH, 5, 40),
+        pytest.param(PATCH, 4, 600, marks=pytest.mark.slow),
+        (CONV, 3, 6),
+        pytest.param(CONV, 4, 40, marks=pytest.mark.slow),
+        pytest.param(CONV, 5, 20, marks=pytest.mark.slow),
+        pytest.param(CONV, 8, 8, marks=pytest.mark.slow),
+    ],
 )
-def test_a_replicate_ends_with_the_same_bits_alone_among_others_and_after_an_interruption(small_dataset, lanes, steps):
-    alone = new_stack(small_dataset, lanes)
-    lane = alone.attach(PROBAND, seed=7)
+def test_a_replicate_ends_with_the_same_bits_alone_among_others_and_after_an_interruption(
+    small_dataset, model, lanes, steps
+):
+    proband = of(model, PROBAND)
+    alone = new_stack(small_dataset, lanes, model)
+    lane = alone.attach(proband, seed=7)
     train(alone, steps)
     expected = alone.snapshot(lane)
 
     # Among neighbours of other sizes and ages, one of them diverging, in another lane.
-    crowded = new_stack(small_dataset, lanes)
-    old = crowded.attach(OTHERS[0], seed=7)
-    crowded.attach(DIVERGING, seed=1)
+    crowded = new_stack(small_dataset, lanes, model)
+    old = crowded.attach(of(model, OTHERS[0]), seed=7)
+    crowded.attach(of(model, DIVERGING), seed=1)
     train(crowded, 7)
-    lane = crowded.attach(PROBAND, seed=7)
+    lane = crowded.attach(proband, seed=7)
     train(crowded, steps // 2)
     assert crowded.diverged().keys() == {1}
     assert lane == 2
 
     # Taken away half way, through the form in which it is stored, and gone on with in a third lane.
-    half_way = through_bytes(crowded.snapshot(lane))
+    half_way = through_bytes(proband, crowded.snapshot(lane))
     crowded.detach(lane)
     crowded.detach(old)
-    crowded.attach(OTHERS[1], seed=3)
+    crowded.attach(of(model, OTHERS[1]), seed=3)
     train(crowded, 5)
     crowded.detach(0)
-    lane = crowded.attach(PROBAND, seed=7, snapshot=half_way)
+    lane = crowded.attach(proband, seed=7, snapshot=half_way)
     assert lane == 0
     train(crowded, steps - steps // 2)
     assert_same_bits(crowded.snapshot(lane), expected)
@@ -111,30 +131,41 @@ def test_metrics_do_not_depend_on_lane_or_neighbours(small_dataset):
     crowded.attach(PROBAND, seed=2)
     train(alone, 20)
     train(crowded, 20)
-    expected = evaluate(alone, ["timbre"], mature=True).metrics[0]
-    assert evaluate(crowded, ["timbre"], mature=True).metrics[2] == expected
+    expected = evaluate(alone.models, ["timbre"], mature=True).metrics[0]
+    assert evaluate(crowded.models, ["timbre"], mature=True).metrics[2] == expected
 
 
-@pytest.mark.parametrize(("lanes", "model"), [(8, ModelConfig()), (3, PROBAND.model), (5, PROBAND.model)])
+@pytest.mark.parametrize(
+    ("lanes", "model"),
+    [
+        (8, ModelConfig()),
+        (3, PATCH),
+        (5, PATCH),
+        pytest.param(8, ModelConfig(kind="conv"), marks=pytest.mark.slow),
+        (3, CONV),
+        pytest.param(5, CONV, marks=pytest.mark.slow),
+    ],
+)
 def test_one_replicate_in_every_lane_gives_the_same_bits_and_metrics_in_each(small_dataset, lanes, model):
     stack = new_stack(small_dataset, lanes, model)
     for _ in range(lanes):
-        stack.attach(PROBAND.model_copy(update={"model": model}), seed=0)
+        stack.attach(of(model, PROBAND), seed=0)
     train(stack, 15)
-    first, *others = evaluate(stack, ["timbre"], mature=True).metrics
+    first, *others = evaluate(stack.models, ["timbre"], mature=True).metrics
     for lane, metrics in enumerate(others, start=1):
         assert_same_bits(stack.snapshot(lane), stack.snapshot(0))
         assert metrics == first
 
 
-def test_one_step_from_the_same_state_agrees_across_widths_within_a_millionth(small_dataset):
-    one, eight = new_stack(small_dataset, 1), new_stack(small_dataset, 8)
-    one.attach(PROBAND, seed=0)
+@pytest.mark.parametrize("model", [PATCH, pytest.param(CONV, marks=pytest.mark.slow)])
+def test_one_step_from_the_same_state_agrees_across_widths_within_a_millionth(small_dataset, model):
+    one, eight = new_stack(small_dataset, 1, model), new_stack(small_dataset, 8, model)
+    one.attach(of(model, PROBAND), seed=0)
     train(one, 50)
     state = one.snapshot(0)
     for seed in range(7):
-        eight.attach(OTHERS[seed % 2], seed)
-    lane = eight.attach(PROBAND, seed=0, snapshot=state)
+        eight.attach(of(model, OTHERS[seed % 2]), seed)
+    lane = eight.attach(of(model, PROBAND), seed=0, snapshot=state)
     train(one, 1)
     train(eight, 1)
     for name, value in eight.snapshot(lane).parameters.items():
@@ -153,7 +184,7 @@ def test_across_widths_differences_after_training_stay_below_the_spread_over_see
             group = range(first, min(first + stack.lanes, seeds))
             lanes = [stack.attach(PROBAND, seed) for seed in group]
             train(stack, steps)
-            metrics = evaluate(stack, ["timbre"], mature=False).metrics
+            metrics = evaluate(stack.models, ["timbre"], mature=False).metrics
             names = ("fidelity/log_mel_rmse_db", "disentanglement/mig", "loss/total")
             rows += [[metrics[lane][name] for name in names] for lane in lanes]
             for lane in lanes:
@@ -165,9 +196,10 @@ def test_across_widths_differences_after_training_stay_below_the_spread_over_see
     assert (differences < narrow.std(axis=0, ddof=1)).all(), (differences, narrow.std(axis=0, ddof=1))
 
 
-def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width(small_dataset):
-    config = PROBAND.model_copy(update={"latent": PROBAND.latent.model_copy(update={"combine": "swap"})})
-    wide = new_stack(small_dataset, 2)
+@pytest.mark.parametrize("model", [PATCH, pytest.param(CONV, marks=pytest.mark.slow)])
+def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width(small_dataset, model):
+    config = of(model, PROBAND.model_copy(update={"latent": PROBAND.latent.model_copy(update={"combine": "swap"})}))
+    wide = new_stack(small_dataset, 2, model)
     narrow = Stack(
         Architecture(64, 64, config.model, config.latent.private, config.latent.shared),
         2,
@@ -182,21 +214,27 @@ def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width
         train(stack, 1)
     for name, value in wide.snapshot(0).parameters.items():
         torch.testing.assert_close(value, narrow.snapshot(0).parameters[name], rtol=0, atol=1e-6)
-    torch.testing.assert_close(wide.held_out_terms()[0], narrow.held_out_terms()[0], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(wide.models.held_out_terms()[0], narrow.models.held_out_terms()[0], rtol=1e-5, atol=1e-4)
 
 
-def test_one_step_is_the_step_of_torchs_adam(small_dataset):
-    from marl.objective import Batch, Lane, lane_settings, objective
-
-    stack = new_stack(small_dataset, 2)
-    lane = stack.attach(PROBAND, seed=4)
+@pytest.mark.parametrize("model", [PATCH, CONV])
+def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
+    stack = new_stack(small_dataset, 2, model)
+    lane = stack.attach(of(model, PROBAND), seed=4)
     parameters = {name: value.clone().requires_grad_() for name, value in stack.snapshot(lane).parameters.items()}
     mask = stack.network.mask(PROBAND.latent)
     settings = lane_settings(stack.program, PROBAND.latent, PROBAND.loss, PROBAND.contrast)
     rate = PROBAND.optimiser.learning_rate
     adam = torch.optim.Adam(parameters.values(), lr=rate)
     for step in range(3):
-        batch = stack._batch(stack._sampler, torch.tensor([4, 4]), torch.tensor([step, step]))
+        batch = draw_batch(
+            stack.program,
+            PairSampler(small_dataset, ["timbre"]),
+            small_dataset.log_mel_NFT,
+            16,
+            torch.tensor([4, 4]),
+            torch.tensor([step, step]),
+        )
         one = Batch(*(field[0] for field in batch))
         for group in adam.param_groups:
             group["lr"] = rate * (step + 1) / PROBAND.optimiser.warmup_steps
@@ -226,15 +264,15 @@ def test_idle_lanes_do_not_age_and_their_parameters_stay_zero(small_dataset):
     stack.attach(PROBAND, seed=0)
     train(stack, 3)
     assert stack.steps() == [3, 0, 0]
-    assert not any(value[1:].any() for value in stack.parameters.values())
+    assert not any(value[1:].any() for value in stack.models.parameters.values())
 
 
 def test_training_lowers_the_loss_on_held_out_pairs(small_dataset):
     stack = new_stack(small_dataset, 1)
     stack.attach(PROBAND, seed=0)
-    before = stack.held_out_terms()[0, 0]
+    before = stack.models.held_out_terms()[0, 0]
     train(stack, 60)
-    assert stack.held_out_terms()[0, 0] < 0.8 * before
+    assert stack.models.held_out_terms()[0, 0] < 0.8 * before
 
 
 def test_a_full_stack_and_a_configuration_that_does_not_fit_are_refused(small_dataset):

@@ -45,3 +45,9 @@ def cli(monkeypatch, capfd) -> Callable[..., Outcome]:
         return Outcome(int(leave.value.code or 0), captured.out, captured.err)
 
     return invoke
+
+
+@pytest.fixture(autouse=True)
+def no_baselines(monkeypatch):
+    """Baselines are scored with probes, which takes longer than all else that these tests let lanes do."""
+    monkeypatch.setattr("study.lanes.write_baselines_once", lambda *_: None)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from study.recorder import Recorder
 from tests.study.commands import ROOT, command, run_command
 from tests.study.s3_server import s3_server
 
-COMMANDS = ["run", "resume", "ls", "status", "results", "plot", "export", "verify", "delete", "dashboard"]
+COMMANDS = ["run", "resume", "ls", "status", "results", "plot", "export", "verify", "delete", "prune", "dashboard"]
 
 
 def assert_says(outcome, status, *parts):
@@ -41,7 +42,7 @@ def no_training(monkeypatch):
         (["train.stepz=5"], ["train.stepz: no such field; there are steps, batch_pairs, reports"]),
         (["colour=blue"], ["colour: no such field; there are name, data, "]),
         (["space={latent.private: {choise: [2]}}"], ["space.latent.private.choise: no such field; there are choice, "]),
-        (["model.depth=5"], ["model.depth: no such field; there are patch_bands, "]),
+        (["model.depth=5"], ["model.depth: no such field; there are kind, patch_bands, "]),
         (["train.steps=many"], ["train.steps", "integer", "'many'"]),
         (["latent.private=wide"], ["latent.private", "integer", "'wide'"]),
         (["space={latent.private: {choice: []}}"], ["space.latent.private", "choice must hold at least one value"]),
@@ -90,6 +91,16 @@ def test_an_interrupted_study_says_how_to_go_on_from_the_store_that_it_is_in(cli
 
 
 @pytest.mark.slow
+def test_where_the_untrained_network_was_not_scored_there_is_no_hypervolume(cli, finished_store):
+    (finished_store / "tiny" / "baselines.json").unlink()
+    assert json.loads(cli("status", "tiny", "--store", finished_store, "--json").out)["hypervolume"] is None
+    assert cli("results", "tiny", "--store", finished_store).err == "240 trial-steps\n"
+    progress = json.loads(cli("results", "tiny", "--store", finished_store, "--progress", "--format", "json").out)
+    assert [row["hypervolume"] for row in progress] == [None] * 4
+    assert cli("results", "tiny", "--store", finished_store, "--progress").out.count("–") == 4
+
+
+@pytest.mark.slow
 def test_a_study_that_is_running_is_not_run_twice(cli, spec_file, tiny, finished):
     recorder = Recorder(finished.store, trials=9)
     store = finished.store.objects.uri
@@ -109,6 +120,7 @@ def test_a_study_that_is_running_is_not_run_twice(cli, spec_file, tiny, finished
         ("plot", "other", "-o", "plot.html"),
         ("export", "other", "--front", "--to", "out"),
         ("delete", "other", "--yes"),
+        ("prune", "other"),
     ],
 )
 def test_a_study_that_is_not_there_is_answered_with_those_that_are(cli, finished_store, words):
@@ -150,6 +162,7 @@ def test_wrong_keys_are_said_before_anything_trains_and_not_shown(cli, spec_file
         (("plot", "tiny", "-o", "plot.gif"), "a plot is written as .html, .png, .svg; got 'plot.gif'"),
         (("resume", "tiny", "--trials", "2"), "has 4 trials already; got 2"),
         (("delete", "tiny"), "this deletes 4 trials"),
+        (("results", "tiny", "--front", "--progress"), "--front and --progress show different tables"),
     ],
 )
 def test_words_that_make_no_sense_cost_nothing(cli, finished_store, words, message):
@@ -188,6 +201,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(cli, spec_file, tiny, 
     assert "6 trials x 2 replicates x 30 steps = 360 trial-steps" in outcome.out
     assert "4 lanes on" in outcome.out
     assert "minutes of training" in outcome.out
+    assert re.search(rf"\n# will write at most \S+ MB to {tmp_path}/runs/tiny, \S+ MB of it only", outcome.out)
     assert not (tmp_path / "runs").exists()
 
 
@@ -213,15 +227,26 @@ def test_from_a_copy_of_its_folder_alone_a_study_is_used_without_ray(finished_st
     (listed,) = json.loads(invoke("ls", "--json").out)
     assert (listed["study"], listed["state"], listed["trials"]["complete"]) == ("tiny", "complete", 4)
     assert "tiny" in invoke("ls").out
-    assert json.loads(invoke("status", "tiny", "--json").out)["front"]
+    status = json.loads(invoke("status", "tiny", "--json").out)
+    assert status["front"]
+    assert status["trial_steps"] == 4 * 2 * 30
+    assert status["hypervolume"] >= 0
     assert "study tiny: complete" in invoke("status", "tiny").out
+    progress = json.loads(invoke("results", "tiny", "--progress", "--format", "json").out)
+    assert [row["complete"] for row in progress] == [1, 2, 3, 4]
+    assert progress[-1]["trial_steps"] == status["trial_steps"]
+    assert progress[-1]["hypervolume"] == pytest.approx(status["hypervolume"])
+    assert invoke("results", "tiny", "--progress", "--format", "csv").out.startswith("time,trial,complete,trial_steps,")
+    assert "device-hours" in invoke("results", "tiny", "--progress").out
     (tmp_path / "results.csv").write_text(invoke("results", "tiny", "--format", "csv").out)
     table = pd.read_csv(tmp_path / "results.csv")
     assert list(table["trial"]) == [0, 1, 2, 3]
     assert "disentanglement/separation/sd" in table
     front = json.loads(invoke("results", "tiny", "--front", "--format", "json").out)
     assert {row["trial"] for row in front} <= set(table["trial"])
-    assert "±" in invoke("results", "tiny").out
+    shown = invoke("results", "tiny")
+    assert "±" in shown.out
+    assert re.fullmatch(r"hypervolume \S+ after 240 trial-steps\n", shown.err)
     invoke("plot", "tiny", "-o", tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text().startswith("<svg")
     bundles = invoke("export", "tiny", "--front", "--to", tmp_path / "out").out.split()

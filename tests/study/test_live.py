@@ -96,6 +96,61 @@ def test_without_a_terminal_there_are_plain_lines(spec, clock):
     assert out.getvalue().count("trial-steps/s") == 1
 
 
+@pytest.fixture
+def halving(tiny):
+    """100 steps of two replicates, half of the trials stopped at 20, at 40 and at 80."""
+    tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 1}
+    return resolve(parse_spec({**tiny, "halving": {"reduction": 2, "min_steps": 20}}, "test"))
+
+
+def shown_by(view):
+    console = Console(file=io.StringIO(), width=110)
+    console.print(view._render())
+    return console.file.getvalue()
+
+
+def test_time_left_counts_what_halving_is_expected_to_leave(halving, clock):
+    view, _ = view_on(halving, clock, terminal=True)
+    with view:
+        for trial in (1, 2):
+            view.started(trial, {})
+        view.progress([(1, 0, 0), (2, 0, 0)], 0)
+        clock[0] = 10.0
+        view.progress([(1, 0, 60), (2, 0, 90), (2, 1, 70)], 220)
+        shown = shown_by(view)
+    # 22 steps/s. Trial 1 climbs: 20, then at half a chance 20 and the other seed's 100; trial 2 has 10 + 30 to go; one
+    # is to come: 20 + 20/2 + 40/4 + (20 + 100)/8.
+    assert halving.expected_steps(60) == 80
+    assert halving.expected_steps() == 55
+    assert "1 of 4 trials done, 2 running, 22 trial-steps/s, 8 s left" in shown
+    first, second = [line for line in shown.splitlines() if line.startswith(("1 ", "2 ")) and "%" in line]
+    assert "30%" in first  # 60 of 200
+    assert "80%" in second
+
+
+def test_a_trial_whose_first_seed_is_done_is_not_set_back(halving, clock):
+    view, _ = view_on(halving, clock, terminal=True)
+    with view:
+        view.started(1, {})
+        view.progress([(1, 1, 50)], 0)
+        (row,) = [line for line in shown_by(view).splitlines() if line.startswith("1 ") and "%" in line]
+        assert "75%" in row
+
+
+def test_pruned_trials_are_counted_and_do_not_come_back(halving, clock):
+    view, out = view_on(halving, clock, terminal=False)
+    with view:
+        view.started(1, {})
+        view.progress([(1, 0, 20)], 0)
+        view.ended(1, "pruned", None, None)
+        clock[0] = 1.0
+        view.progress([(1, 0, 21)], 1)  # its trainer has not heard of it yet
+        clock[0] = 40.0
+        view.progress([], 1)
+    assert "trial 1 pruned (2 of 4)\n" in out.getvalue()
+    assert "2 of 4 trials done, 1 pruned, 0 running" in out.getvalue()
+
+
 def test_many_trials_are_cut_short(spec, clock):
     view, _ = view_on(spec, clock, terminal=True)
     with view:

@@ -56,6 +56,13 @@ def test_names_are_all_objects_under_a_prefix_sorted(objects):
     assert objects.folders() == ["x"]
 
 
+def test_sizes_are_bytes_by_name_sorted(objects):
+    for name, size in (("x/2", 5), ("x/10/deep", 0), ("xy", 1)):
+        objects.write(name, b"." * size)
+    assert list(objects.sizes("x").items()) == [("x/10/deep", 0), ("x/2", 5)]
+    assert objects.sizes("nothing") == {}
+
+
 def test_names_see_what_another_process_just_wrote(objects):
     assert objects.names("x") == []
     Objects(objects.uri).write("x/new", b"")

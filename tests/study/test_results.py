@@ -1,10 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from study.results import StudyResults, mean_over_replicates, pareto_front
+from study.results import StudyResults, mean_over_replicates
 from study.store import UnreadableObject
 
 
@@ -17,10 +15,19 @@ def test_a_result_is_mean_and_standard_deviation_over_replicates():
     assert summary == {"step": 10, "replicates": 3, "m": 3.0, "m/sd": pytest.approx(np.std([1, 2, 6], ddof=1))}
 
 
-def test_only_a_step_that_all_replicates_reached_counts():
+def test_a_step_that_all_replicates_reached_comes_before_any_other():
     reports = [report(0, 10, 1.0), report(1, 10, 3.0), report(0, 20, 9.0)]
     assert mean_over_replicates(pd.DataFrame(reports), 2)["m"] == 2.0
-    assert mean_over_replicates(pd.DataFrame(reports[2:]), 2) == {}
+    assert mean_over_replicates(pd.DataFrame(reports)[:0], 2) == {}
+
+
+def test_where_no_step_has_all_replicates_the_last_that_most_reached_counts_and_says_so():
+    climbing = [report(0, 10, 1.0), report(0, 20, 9.0)]
+    summary = mean_over_replicates(pd.DataFrame(climbing), 3)
+    assert (summary["step"], summary["replicates"], summary["m"]) == (20, 1, 9.0)
+    followed = pd.DataFrame([*climbing, report(0, 30, 5.0), report(1, 10, 3.0), report(1, 20, 7.0)])
+    summary = mean_over_replicates(followed, 3)
+    assert (summary["step"], summary["replicates"], summary["m"]) == (20, 2, 8.0)
 
 
 def test_a_single_replicate_has_no_spread():
@@ -37,31 +44,6 @@ def test_metrics_that_were_not_measured_are_absent_not_nan():
     reports = pd.DataFrame([report(0, 10, 1.0, late=np.nan), report(0, 20, 2.0, late=7.0)])
     assert "late" not in mean_over_replicates(reports[reports["step"] == 10], 1)
     assert mean_over_replicates(reports, 1)["late"] == 7.0
-
-
-def test_a_known_front():
-    values = pd.DataFrame({"error": [1.0, 2.0, 2.0, 3.0, 1.0], "score": [0.1, 0.5, 0.4, 0.4, 0.1]})
-    assert pareto_front(values, {"error": "min", "score": "max"}) == [True, True, False, False, True]
-    assert pareto_front(values, {"error": "max", "score": "max"}) == [False, True, False, True, False]
-    assert pareto_front(values, {"score": "max"}) == [False, True, False, False, False]
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20))
-def test_the_front_is_what_nobody_beats_and_everything_else_is_beaten_by_it(points):
-    values = pd.DataFrame(points, columns=["a", "b"])
-    on_front = pareto_front(values, {"a": "min", "b": "min"})
-    front = [point for point, is_on in zip(points, on_front, strict=True) if is_on]
-
-    def beats(one, other):
-        return one[0] <= other[0] and one[1] <= other[1] and one != other
-
-    assert front
-    for point, is_on in zip(points, on_front, strict=True):
-        assert is_on != any(beats(other, point) for other in front)
-
-
-def test_an_empty_table_has_an_empty_front():
-    assert list(pareto_front(pd.DataFrame({"a": [], "b": []}), {"a": "min", "b": "max"})) == []
 
 
 @pytest.mark.slow

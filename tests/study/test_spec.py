@@ -3,9 +3,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.configuration import config_of, lanes_of, plan_stacks, resolve
+from study.configuration import config_of, plan_stacks, resolve
 from study.errors import UserError
-from study.spec import Parameter, active_parameters, apply_overrides, load_spec, parse_spec
+from study.spec import Parameter, active_parameters, parse_spec
 
 
 def resolved(content):
@@ -48,6 +48,13 @@ def test_a_missing_field_is_named(tiny, name):
         ({"name": ""}, "name: must be"),
         ({"search": {"sampler": "cma"}}, "search.sampler: .*'tpe'.*; got 'cma'"),
         ({"search": {"trials": -1}}, "search.trials: .*; got -1"),
+        ({"halving": 3}, "halving: takes reduction and min_steps, or none; got 3"),
+        ({"halving": {"rungs": 3}}, "halving.rungs: no such field; there are reduction, min_steps"),
+        ({"halving": {"reduction": 1, "min_steps": 9}}, "halving.reduction: .*greater than or equal to 2; got 1"),
+        ({"halving": {"reduction": 2.5, "min_steps": 9}}, "halving.reduction: .*integer.*; got 2.5"),
+        ({"halving": {"min_steps": 0}}, "halving.min_steps: .*greater than or equal to 1; got 0"),
+        ({"halving": {"min_steps": 30}}, "halving.min_steps must be below train.steps; got 30 of 30 steps"),
+        ({"halving": {}}, "halving.min_steps must be below train.steps; got 600 of 30 steps"),
         ({"resources": {"lanes": 0}}, "resources.lanes: must be at least 1 or auto; got 0"),
         ({"objectives": {"fidelity/log_mel_rmse_db": "less"}}, "objectives.*'min' or 'max'; got 'less'"),
         ({"objectives": {"loudness": "max"}}, "objectives: 'loudness' is no metric; there are fidelity/"),
@@ -95,6 +102,22 @@ def test_bad_values_are_answered_with_field_rule_and_value(tiny, change, message
 def test_bad_parameters_are_answered_with_field_rule_and_value(tiny, name, parameter, message):
     with pytest.raises(UserError, match=message):
         resolved({**tiny, "space": {name: parameter}})
+
+
+def test_every_kind_of_network_must_fit_the_spectrogram(tiny):
+    tiny["space"]["model.kind"] = {"choice": ["patch", "conv"]}
+    assert resolved(tiny).space["model.kind"].choice == ("patch", "conv")
+    tiny["audio"] = {"mel_bands": 40}
+    with pytest.raises(UserError, match="space.model.kind: .*must be multiples of 16, got 40 x 64"):
+        resolved(tiny)
+
+
+def test_a_parameter_of_one_kind_of_network_is_checked_in_that_kind(tiny):
+    tiny["model"] = {"kind": "conv", "hidden": 32}
+    tiny["space"]["model.kind"] = {"choice": ["conv", "patch"]}
+    tiny["space"]["model.patch_bands"] = {"choice": [8, 7], "when": {"model.kind": "patch"}}
+    with pytest.raises(UserError, match="space.model.patch_bands: patches of 7 bands"):
+        resolved(tiny)
 
 
 def test_a_condition_on_a_value_that_never_comes_is_refused(tiny):
@@ -155,6 +178,41 @@ def test_budgets_are_evenly_spaced_and_end_at_the_full_one(tiny):
     assert resolved(tiny).budgets() == (33, 67, 100)
 
 
+@pytest.mark.parametrize("nothing", ["none", None])
+def test_without_halving_there_are_no_rungs_and_every_trial_takes_all_its_steps(tiny, nothing):
+    spec = resolved({**tiny, "halving": nothing})
+    assert spec == resolved(tiny)
+    assert spec.rungs() == ()
+    assert spec.budgets() == (15, 30)
+    assert spec.expected_steps() == 2 * 30
+
+
+def test_rungs_grow_by_the_reduction_and_are_budgets_too(tiny):
+    tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 4}
+    spec = resolved({**tiny, "halving": {"reduction": 5, "min_steps": 4}})
+    assert spec.rungs() == (4, 20)
+    assert spec.budgets() == (4, 20, 25, 50, 75, 100)
+    spec = resolved({**tiny, "halving": {"reduction": 2, "min_steps": 25}})
+    assert spec.rungs() == (25, 50)
+    assert spec.budgets() == (25, 50, 75, 100)
+    assert type(spec).model_validate_json(spec.model_dump_json(exclude_none=True)) == spec
+
+
+def test_halving_by_default_takes_a_third_on_from_600_steps(tiny):
+    spec = resolved({**tiny, "train": {}, "halving": {}})
+    assert spec.rungs() == (600, 1800, 5400)
+
+
+def test_most_trials_are_expected_to_stop_at_a_rung(tiny):
+    tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 1}
+    spec = resolved({**tiny, "replicates": 3, "halving": {"reduction": 2, "min_steps": 20}})
+    assert spec.rungs() == (20, 40, 80)
+    # Seed 0: 20 steps, then half of 20, a quarter of 40, an eighth of 20; and an eighth of the other two seeds' 100.
+    assert spec.expected_steps() == round(20 + 10 + 10 + 2.5 + 25)
+    assert spec.expected_steps(reached=30) == 10 + 20 + 5 + 50
+    assert spec.expected_steps(reached=80) == 20 + 200
+
+
 def test_a_trials_configuration_is_the_specs_own_with_its_values(tiny):
     spec = resolved({**tiny, "loss": {"shared": {"beta": 7}}})
     config = config_of(spec, {"loss.private.gamma": 0.5, "contrast.strategy": "infonce"})
@@ -174,58 +232,6 @@ def test_stacks_are_as_wide_as_the_widest_trial_and_compute_what_any_trial_uses(
 def test_what_no_trial_uses_is_not_computed(tiny):
     tiny["space"] = {"latent.private": {"choice": [2]}}
     assert plan_stacks(resolved(tiny), lanes=4).contrasts == ()
-
-
-def test_lanes_are_as_asked_for_and_by_default_never_more_than_are_needed(tiny):
-    assert lanes_of(resolved(tiny), "cpu") == 4
-    tiny["resources"] = {"lanes": "auto"}
-    assert lanes_of(resolved(tiny), "cpu") == 8
-    assert lanes_of(resolved({**tiny, "search": {"trials": 1}}), "cuda") == 2
-
-
-@pytest.mark.parametrize(
-    ("override", "path", "value"),
-    [
-        ("train.steps=7", ("train", "steps"), 7),
-        ("name=other", ("name",), "other"),
-        ("loss.private.gamma=0.5", ("loss", "private", "gamma"), 0.5),
-        ("space.latent.private={choice: [2]}", ("space", "latent.private"), {"choice": [2]}),
-        ("views.shared=[frequency]", ("views", "shared"), ["frequency"]),
-    ],
-)
-def test_overrides_set_fields_by_path(tiny, override, path, value):
-    apply_overrides(tiny, [override])
-    found = tiny
-    for part in path:
-        found = found[part]
-    assert found == value
-
-
-@pytest.mark.parametrize("override", ["train.steps", "=3", "name.first=x", "a={"])
-def test_overrides_that_make_no_sense_are_refused(tiny, override):
-    with pytest.raises(UserError, match="--set"):
-        apply_overrides(tiny, [override])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"name: [", "not valid YAML in line 1"),
-        (b"just text", "must hold the fields of a spec"),
-        (b"\xff\xfe\x00", "is not a text file"),
-        (b"name: !!python/object/apply:os.system ['true']", "not valid YAML"),
-    ],
-)
-def test_files_that_hold_no_spec_are_refused(tmp_path, content, message):
-    path = tmp_path / "spec.yaml"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        load_spec(path)
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UserError, match="cannot read .*missing.yaml: No such file"):
-        load_spec(tmp_path / "missing.yaml")
 
 
 @given(low=st.floats(-1e6, 1e6), width=st.floats(1e-3, 1e6), inside=st.floats(0, 1), beyond=st.floats(1e-3, 1e3))

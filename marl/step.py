@@ -1,0 +1,196 @@
+"""One step of every lane of a stack, as one recorded program: replayed, compiled, or captured as a CUDA graph.
+
+K is lanes, B pairs, V = 2B views, D latents.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from marl import randomness
+from marl.adam import FIRST_DECAY, SECOND_DECAY, adam_rates, adam_step
+from marl.data import PairSampler
+from marl.objective import Batch, Lane, Program, objective
+from marl.randomness import Purpose
+from marl.rows import Rows
+
+__all__ = ["NEVER", "Clock", "State", "StepFunction", "draw_batch", "executable"]
+
+NEVER = -1
+# On a processor, what Adam goes over at a time stays in its cache.
+_CACHED_COLUMNS = 32 * 1024
+_WARM_RUNS = 3
+
+
+class Clock(NamedTuple):
+    """How far each lane is, [K] but for the rates and the powers of Adam's decays, [K, 1] and [K, 2].
+
+    Powers come from repeated multiplication, which rounds alike everywhere; pow() does not.
+    """
+
+    seed: Tensor
+    step: Tensor
+    active: Tensor
+    diverged: Tensor
+    learning_rate: Tensor
+    warmup: Tensor
+    decay_power: Tensor
+
+
+class State(NamedTuple):
+    """All that a step reads and changes, always in the same memory."""
+
+    parameters: Rows
+    first_moments: Rows
+    second_moments: Rows
+    settings: Lane
+    clock: Clock
+
+    def copy(self) -> "State":
+        """The same numbers in memory of their own."""
+        return State(
+            self.parameters.copy(),
+            self.first_moments.copy(),
+            self.second_moments.copy(),
+            Lane(*(field.clone() for field in self.settings)),
+            Clock(*(field.clone() for field in self.clock)),
+        )
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Lane, Clock]:
+        """The state as what a recorded program takes."""
+        return (
+            self.parameters.flat,
+            self.first_moments.flat,
+            self.second_moments.flat,
+            self.settings,
+            self.clock,
+        )
+
+
+class StepFunction:
+    """The step as plain code.
+
+    Args:
+        program: what is computed for each lane.
+        sampler: draws the pairs.
+        log_mel_NFT: spectrograms of all clips, in the type in which they are gathered.
+        batch_pairs: pairs of a batch.
+        cache_blocks: whether Adam goes over the parameters in blocks, as is best on a processor that runs operations
+            one by one.
+    """
+
+    def __init__(
+        self, program: Program, sampler: PairSampler, log_mel_NFT: Tensor, batch_pairs: int, cache_blocks: bool
+    ) -> None:
+        self._program = program
+        self._sampler = sampler
+        self._log_mel_NFT = log_mel_NFT
+        self._batch_pairs = batch_pairs
+        self._columns = _CACHED_COLUMNS if cache_blocks else None
+        self._objective = vmap(partial(objective, program))
+        self._differentiate = self._gradients
+        self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=log_mel_NFT.device)
+
+    def __call__(
+        self,
+        parameters: dict[str, Tensor],
+        first_moments: dict[str, Tensor],
+        second_moments: dict[str, Tensor],
+        settings: Lane,
+        clock: Clock,
+    ) -> None:
+        """One step of every active lane, in place. Idle lanes are computed too and changed by nothing."""
+        batch = self._batch(clock)
+        gradients, loss_K = self._differentiate(parameters, settings, batch)
+        is_new_K = ~loss_K.isfinite() & (clock.diverged == NEVER) & (clock.active == 1)
+        clock.diverged.copy_(torch.where(is_new_K, clock.step, clock.diverged))
+        clock.decay_power.mul_(self._decay_2)
+        warmup_K1 = ((clock.step[:, None] + 1) / clock.warmup).clamp_max(1.0)
+        rates = adam_rates(clock.learning_rate * warmup_K1, clock.decay_power)
+        for name, gradient_Kn in gradients.items():
+            adam_step(parameters[name], gradient_Kn, first_moments[name], second_moments[name], rates, self._columns)
+        clock.step.add_(clock.active)
+
+    def record(self, parameters: dict[str, Tensor], settings: Lane, clock: Clock) -> None:
+        """From now on replay the forward and backward pass as plain operations.
+
+        To find them anew in each step, by vmap and autograd, would take a tenth of it.
+        """
+        # A partial function: what is bound to an object is not traced.
+        self._differentiate = make_fx(partial(self._gradients))(parameters, settings, self._batch(clock))
+
+    def _batch(self, clock: Clock) -> Batch:
+        return draw_batch(self._program, self._sampler, self._log_mel_NFT, self._batch_pairs, clock.seed, clock.step)
+
+    def _gradients(
+        self, parameters: dict[str, Tensor], settings: Lane, batch: Batch
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        shapes = self._program.network.shapes
+        leaves = {name: flat.unflatten(1, shapes[name]).detach().requires_grad_() for name, flat in parameters.items()}
+        with torch.enable_grad():
+            total_K, terms_KT = self._objective(leaves, settings, batch)
+            # No lane's loss depends on another lane's parameters, so the gradient of the sum is each lane's own
+            # gradient, even beside one that is not finite.
+            gradients = torch.autograd.grad(total_K.sum(), list(leaves.values()))
+        flat = {name: gradient.flatten(1) for name, gradient in zip(leaves, gradients, strict=True)}
+        return flat, terms_KT[:, 0]
+
+
+def draw_batch(
+    program: Program, sampler: PairSampler, log_mel_NFT: Tensor, pairs: int, seed_K: Tensor, step_K: Tensor
+) -> Batch:
+    """The pairs and the noise of each lane at its step."""
+    drawn = sampler.draw(seed_K, step_K, pairs)
+    clips = log_mel_NFT.index_select(0, drawn.clips_KVB.flatten())
+    device = log_mel_NFT.device
+    noise_KVD = randomness.normal(
+        randomness.stream(seed_K, step_K, Purpose.LATENT_NOISE),
+        torch.arange(2 * pairs, device=device),
+        program.network.addresses().to(device),
+    )
+    views = program.network.to_input(clips).unflatten(0, (len(seed_K), -1))
+    return Batch(views, drawn.group_KB, noise_KVD)
+
+
+@torch.no_grad()
+def executable(step: StepFunction, state: State, compiled: bool) -> Callable[[], None]:
+    """The step on one state, ready to be called again and again.
+
+    Compiled, operations that follow each other become one pass over memory, and on a GPU the whole step becomes one
+    launch.
+
+    Args:
+        step: what to do.
+        state: what to do it to.
+        compiled: whether to compile, which takes tens of seconds, or some with a warm cache; it needs a C++ compiler on
+            a processor.
+    """
+    if not compiled:
+        step.record(state.parameters.flat, state.settings, state.clock)
+        return partial(_run, step, state)
+    spare = state.copy()
+    step(*spare.tensors())  # tables that are kept between calls are made here, outside of what is recorded
+    program = torch.compile(make_fx(step)(*spare.tensors()), dynamic=False, fullgraph=True)
+    if state.clock.step.device.type != "cuda":
+        return partial(_run, program, state)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARM_RUNS):
+            program(*spare.tensors())
+    torch.cuda.current_stream().wait_stream(side)
+    del spare
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):  # records, changes nothing
+        program(*state.tensors())
+    return graph.replay
+
+
+@torch.no_grad()
+def _run(program: Callable[..., None], state: State) -> None:
+    program(*state.tensors())

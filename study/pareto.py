@@ -1,0 +1,116 @@
+"""What it means to be better in several objectives at once: fronts, an order, and the volume that a front dominates.
+
+N is points, M objectives. Costs are minimised; whoever maximises changes the sign.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["dominated", "hypervolume", "nondominated_order", "pareto_front"]
+
+
+def pareto_front(values: pd.DataFrame, objectives: Mapping[str, str]) -> Sequence[bool]:
+    """For each row whether no other is at least as good in every objective and better in one."""
+    signs = np.array([1.0 if mode == "min" else -1.0 for mode in objectives.values()])
+    costs_NM = values[list(objectives)].to_numpy(dtype=float) * signs
+    is_on_front: list[bool] = (~dominated(costs_NM, costs_NM)).tolist()
+    return is_on_front
+
+
+def dominated(costs_NM: np.ndarray, others_KM: np.ndarray) -> np.ndarray:
+    """For each point whether one of the others is at least as good in every objective and better in one, [N]."""
+    return np.array([_dominates(others_KM, cost_M).any() for cost_M in costs_NM], dtype=bool)
+
+
+def nondominated_order(costs_NM: np.ndarray) -> list[int]:
+    """Indices of the points, best first.
+
+    Front after front (Deb et al., NSGA-II, 2002). Within a front the order keeps its spread, so that any first part of
+    it covers the whole trade-off: the best of each objective, then always the point farthest from those before it, each
+    objective scaled to the front's own range (an epsilon-net, as in Schmucker et al., arXiv:2106.12639). Departs from
+    them in beginning with the extremes instead of a random point. Ties are broken by index; points that are not finite
+    in every objective come last.
+    """
+    costs_NM = np.asarray(costs_NM, dtype=float)
+    is_finite_N = np.isfinite(costs_NM).all(axis=1)
+    finite, others = np.flatnonzero(is_finite_N), np.flatnonzero(~is_finite_N)
+    if costs_NM.shape[1] == 1:
+        order = finite[np.argsort(costs_NM[finite, 0], kind="stable")].tolist()
+    else:
+        rank_N = _front_numbers(costs_NM[finite])
+        fronts = (finite[rank_N == rank] for rank in range(rank_N.max(initial=-1) + 1))
+        order = [int(front[index]) for front in fronts for index in _spread_order(costs_NM[front])]
+    return [*order, *others.tolist()]
+
+
+def hypervolume(costs_NM: np.ndarray, reference_M: Sequence[float] | np.ndarray) -> float:
+    """The volume of what is worse than some point and better than the reference, in the product of the units.
+
+    Points that are not better than the reference in every objective count nothing.
+    """
+    reference_M = np.asarray(reference_M, dtype=float)
+    costs_NM = np.asarray(costs_NM, dtype=float).reshape(-1, len(reference_M))
+    counts_N = (costs_NM < reference_M).all(axis=1) & np.isfinite(costs_NM).all(axis=1)
+    return _volume(costs_NM[counts_N], reference_M)
+
+
+def _dominates(costs_NM: np.ndarray, cost_M: np.ndarray) -> np.ndarray:
+    """Which points are at least as good as one in every objective and better in one."""
+    is_dominator_N: np.ndarray = np.logical_and((costs_NM <= cost_M).all(axis=1), (costs_NM < cost_M).any(axis=1))
+    return is_dominator_N
+
+
+def _front_numbers(costs_NM: np.ndarray) -> np.ndarray:
+    """The front that each point is in: 0 for those that none dominates, else one behind the last dominator's."""
+    rank_N = np.zeros(len(costs_NM), dtype=int)
+    order = np.lexsort(costs_NM.T[::-1])  # whoever dominates a point comes before it
+    sorted_NM = costs_NM[order]
+    for place, index in enumerate(order):
+        dominators = order[:place][_dominates(sorted_NM[:place], sorted_NM[place])]
+        rank_N[index] = rank_N[dominators].max(initial=-1) + 1
+    return rank_N
+
+
+def _spread_order(costs_NM: np.ndarray) -> list[int]:
+    """Indices of a front's points: the best of each objective, then always the farthest from those chosen."""
+    lowest_M = costs_NM.min(axis=0)
+    range_M = costs_NM.max(axis=0) - lowest_M
+    scaled_NM = (costs_NM - lowest_M) / np.where(range_M > 0, range_M, 1.0)
+    chosen: list[int] = []
+    distance_N = np.full(len(costs_NM), np.inf)  # to the nearest of those chosen; -1 for these
+    extremes = [int(best) for best in scaled_NM.argmin(axis=0)]
+    for _ in range(len(costs_NM)):
+        waiting = [index for index in extremes if index not in chosen]
+        index = waiting[0] if waiting else int(distance_N.argmax())
+        chosen.append(index)
+        distance_N = np.minimum(distance_N, np.linalg.norm(scaled_NM - scaled_NM[index], axis=1))
+        distance_N[chosen] = -1.0
+    return chosen
+
+
+def _volume(costs_NM: np.ndarray, reference_M: np.ndarray) -> float:
+    """By slices along the last objective, each as thick as the way to the next point."""
+    if not len(costs_NM):
+        return 0.0
+    if len(reference_M) == 1:
+        return float(reference_M[0] - costs_NM.min())
+    if len(reference_M) == 2:
+        return _area(costs_NM, reference_M)
+    costs_NM = costs_NM[np.argsort(costs_NM[:, -1], kind="stable")]
+    thickness_N = np.diff(costs_NM[:, -1], append=reference_M[-1])
+    return float(
+        sum(
+            thickness * _volume(costs_NM[: place + 1, :-1], reference_M[:-1])
+            for place, thickness in enumerate(thickness_N)
+            if thickness > 0
+        )
+    )
+
+
+def _area(costs_N2: np.ndarray, reference_2: np.ndarray) -> float:
+    """By one sweep along the first objective: each point adds what it lowers the second by."""
+    first_N, second_N = costs_N2[np.lexsort(costs_N2.T[::-1])].T
+    before_N = np.minimum.accumulate(np.concatenate([reference_2[1:], second_N[:-1]]))
+    return float(((reference_2[0] - first_N) * np.maximum(before_N - second_N, 0.0)).sum())

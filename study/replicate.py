@@ -1,0 +1,115 @@
+"""One model of a trial, and what the store keeps of it: checkpoints, and a sample of latents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from marl import checkpoint
+from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, STATE_FILE, Description
+from marl.config import Config
+from marl.data import Dataset
+from marl.stack import Snapshot
+from study.configuration import audio_of
+from study.spec import Scalar, Spec
+from study.store import StudyStore
+
+__all__ = ["Replicate", "ReplicateFiles"]
+
+
+@dataclass
+class Replicate:
+    """A configuration under a seed, on its way.
+
+    Attributes:
+        trial: whose it is.
+        seed: of the replicate.
+        config: what is trained.
+        parameters: of the trial.
+        step: steps trained.
+        snapshot: where to go on from, while it has no lane; none at the beginning.
+        rows: its reports so far.
+    """
+
+    trial: int
+    seed: int
+    config: Config
+    parameters: dict[str, Scalar]
+    step: int = 0
+    snapshot: Snapshot | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class ReplicateFiles:
+    """Reads and writes replicates. It changes none but by `restore`, so other threads may write while one trains.
+
+    Args:
+        store: the study.
+        spec: of the study.
+        dataset: the clips.
+    """
+
+    def __init__(self, store: StudyStore, spec: Spec, dataset: Dataset) -> None:
+        self._store = store
+        self._audio = audio_of(spec)
+        self._shared = spec.views.shared
+        self._dataset = dataset
+
+    def restore(self, replicate: Replicate) -> Replicate:
+        """The replicate at its last checkpoint, if it has one of the same configuration."""
+        found = self._store.latest_checkpoint(replicate.trial, replicate.seed)
+        if found is None or found.record.get("parameters") != replicate.parameters:
+            return replicate
+        # Whoever wrote it may have died before this.
+        self._store.delete_earlier_checkpoints(replicate.trial, replicate.seed, found.step)
+        replicate.rows = list(found.record["reports"])
+        replicate.step = found.step
+        if STATE_FILE in found.files:
+            description = Description.model_validate_json(found.files[DESCRIPTION_FILE])
+            replicate.snapshot = checkpoint.restore(description, found.files[MODEL_FILE], found.files[STATE_FILE])
+        return replicate
+
+    def write_checkpoint(
+        self, replicate: Replicate, snapshot: Snapshot, rows: Sequence[dict[str, Any]], is_final: bool
+    ) -> None:
+        """Write a checkpoint with the reports up to it; a final one needs no state of the optimiser."""
+        description = Description(
+            config=replicate.config,
+            audio=self._audio,
+            mean_db=self._dataset.audio.mean_db,
+            std_db=self._dataset.audio.std_db,
+            shared_factors=self._shared,
+            seed=replicate.seed,
+            step=snapshot.step,
+        )
+        files = {
+            MODEL_FILE: checkpoint.model_bytes(snapshot),
+            DESCRIPTION_FILE: description.model_dump_json(indent=1).encode(),
+        }
+        if not is_final:
+            files[STATE_FILE] = checkpoint.state_bytes(snapshot)
+        record = {"parameters": replicate.parameters, "reports": list(rows)}
+        self._store.write_checkpoint(replicate.trial, replicate.seed, snapshot.step, files, record)
+
+    def write_latents(self, replicate: Replicate, mean_ND: Tensor, clips: Tensor, private: int) -> None:
+        """Write means of clips with the clips' factors.
+
+        Args:
+            replicate: whose they are.
+            mean_ND: means at the widths of the stack.
+            clips: which they are of.
+            private: where the shared latents begin.
+        """
+        columns: dict[str, Any] = {"clip": clips.numpy()}
+        for column, name in enumerate(self._dataset.factor_names):
+            values = self._dataset.factors[column].values
+            indices = self._dataset.value_NC[clips.to(self._dataset.device), column]
+            columns[f"factor/{name}"] = [values[index] for index in indices.tolist()]
+        for subspace, first, size in (
+            ("private", 0, replicate.config.latent.private),
+            ("shared", private, replicate.config.latent.shared),
+        ):
+            for index in range(size):
+                columns[f"{subspace}/{index}"] = mean_ND[:, first + index].numpy()
+        self._store.write_latents(replicate.trial, replicate.seed, columns)

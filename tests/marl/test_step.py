@@ -1,0 +1,102 @@
+"""Compiled steps: law 1 holds in them too, and they do what the plain step does."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from marl.audio import AudioConfig
+from marl.data import Dataset, SynTone, build
+from marl.evaluation import evaluate
+from marl.model import Architecture
+from marl.stack import Stack
+from tests.marl.test_stack import DIVERGING, OTHERS, PROBAND, assert_same_bits, train
+
+needs_compiler = pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler (g++, clang++ or c++)"
+)
+HOW = [
+    pytest.param("cpu", "float32", marks=[pytest.mark.slow, needs_compiler]),
+    pytest.param("cpu", "bfloat16", marks=[pytest.mark.slow, needs_compiler]),
+    pytest.param("cuda", "float32", marks=pytest.mark.gpu),
+    pytest.param("cuda", "bfloat16", marks=pytest.mark.gpu),
+]
+LANES, STEPS = 6, 40
+
+
+@pytest.fixture(scope="module")
+def dataset_on(small_dataset):
+    """The small data set on a device."""
+    made: dict[str, Dataset] = {"cpu": small_dataset}
+
+    def get(device: str) -> Dataset:
+        if device not in made:
+            made[device] = build(SynTone(frequencies=40, amplitudes=4), AudioConfig(), torch.device(device))
+        return made[device]
+
+    return get
+
+
+def new_stack(dataset: Dataset, precision: str, compiled: bool = True) -> Stack:
+    return Stack(
+        Architecture(64, 64, PROBAND.model, private=5, shared=4),
+        LANES,
+        dataset,
+        ["timbre"],
+        batch_pairs=16,
+        combinations=["mean", "poe", "swap"],
+        contrasts=[("infonce", "private"), ("infonce", "shared")],
+        precision=precision,
+        compiled=compiled,
+    )
+
+
+@pytest.mark.parametrize(("device", "precision"), HOW)
+def test_law_one_to_the_bit_and_one_step_as_in_plain_float32(dataset_on, device, precision):
+    dataset = dataset_on(device)
+    alone = new_stack(dataset, precision)
+    lane = alone.attach(PROBAND, seed=7)
+    train(alone, 1)
+    plain = new_stack(dataset, "float32", compiled=False)
+    plain.attach(PROBAND, seed=7)
+    train(plain, 1)
+    # A gradient that rounds to the other sign moves a parameter by twice the first rate, 0.003 / 50, and no further.
+    for name, value in alone.snapshot(lane).parameters.items():
+        torch.testing.assert_close(value, plain.snapshot(0).parameters[name], rtol=0, atol=1.3e-4)
+    moved = torch.cat([value.flatten() for value in alone.snapshot(lane).first_moment.values()])
+    expected = torch.cat([value.flatten() for value in plain.snapshot(0).first_moment.values()])
+    assert torch.nn.functional.cosine_similarity(moved, expected, dim=0) > 0.999
+    train(alone, STEPS - 1)
+
+    # In another lane, among neighbours of other sizes and ages, one diverging; taken away half way and put elsewhere.
+    crowded = new_stack(dataset, precision)
+    crowded.attach(OTHERS[0], seed=7)
+    crowded.attach(DIVERGING, seed=1)
+    train(crowded, 7)
+    lane = crowded.attach(PROBAND, seed=7)
+    train(crowded, STEPS // 2)
+    assert crowded.diverged().keys() == {1}
+    half_way = crowded.snapshot(lane)
+    crowded.detach(lane)
+    crowded.detach(0)
+    crowded.attach(OTHERS[1], seed=3)
+    lane = crowded.attach(PROBAND, seed=7, snapshot=half_way)
+    train(crowded, STEPS - STEPS // 2)
+    assert_same_bits(crowded.snapshot(lane), alone.snapshot(0))
+
+
+@pytest.mark.parametrize(("device", "precision"), HOW)
+def test_after_training_differences_stay_below_the_spread_over_seeds(dataset_on, device, precision):
+    def final(stack: Stack) -> np.ndarray:
+        for seed in range(stack.lanes):
+            stack.attach(PROBAND, seed)
+        train(stack, 100)
+        metrics = evaluate(stack.models, ["timbre"], mature=False).metrics
+        names = ("fidelity/log_mel_rmse_db", "disentanglement/linear_separation", "disentanglement/mig")
+        return np.array([[row[name] for name in names] for row in metrics])
+
+    plain = final(new_stack(dataset_on(device), "float32", compiled=False))
+    other = final(new_stack(dataset_on(device), precision))
+    differences = np.abs(plain.mean(axis=0) - other.mean(axis=0))
+    assert (differences < plain.std(axis=0, ddof=1)).all(), (differences, plain.std(axis=0, ddof=1))
