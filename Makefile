@@ -44,8 +44,10 @@ check: $(STAMP)  ## lint, format, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP)  ## measure what is claimed about speed
+bench: $(STAMP)  ## measure what is claimed about speed, in about ten minutes on two cores
 	@$(BIN)/python -m benchmarks.throughput
+	@$(BIN)/python -m benchmarks.study --plain
+	@$(BIN)/python -m benchmarks.control_plane --trials 500
 
 lock: pyproject.toml  ## renew the exact pins
 	@$(BIN)/pip-compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --strip-extras --extra dev --output-file requirements.lock pyproject.toml

@@ -1,46 +1,92 @@
-"""Trial-steps a second on this machine's CPUs: one stack of models against plain training of one model a process.
+"""Trial-steps a second of the same models trained in every way that there is: one by one, in processes, as a stack.
 
     python -m benchmarks.throughput
 
-Every way trains models of the quickstart study's size on all of SynTone: the same network, objective, batch, optimiser
-and allocator. Plain training is what a user would write: `torch.optim.Adam`, `torch.randint` for the batch,
-`torch.randn` for the noise, data resident in memory, and no hashing of random numbers. The ways take turns, so that
-whatever else the machine does meanwhile slows all of them; the median over rounds counts.
+Every way trains the same network, objective, batch and optimiser on all of SynTone: on a GPU the default network with
+128 pairs a batch, on a processor the quickstart's with 32. Plain training is what a user would write:
+`torch.optim.Adam`, `torch.randint` for the batch, `torch.randn` for the noise, and no hashing of random numbers. The
+ways take turns, so that whatever else the machine does meanwhile slows all of them; the median over rounds counts. The
+share of the floor is that of `benchmarks.floor`, by rates measured in the same run. "First step" is the time from a
+made stack to the end of its first step, first with an empty cache of compiled steps and then with a warm one.
 """
 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 import torch
 
+from benchmarks.floor import floor, measured_rates
+from benchmarks.machine import add_json_option, device_kind, print_table, say, write_record
 from marl.audio import AudioConfig
 from marl.config import Config
 from marl.data import SynTone, build
-from marl.model import Architecture, PatchNetwork
-from marl.objective import Batch, ContrastConfig, Program, contrasts_of, lane_settings, objective
+from marl.model import Architecture, network_of
+from marl.objective import Batch, ContrastConfig, Lane, Program, contrasts_of, lane_settings, objective
 from marl.stack import Stack
-from study.trainer import ALLOCATOR
+from study.surroundings import surroundings
 
-LANES, PAIRS = 8, 32
-CONFIG = Config(contrast=ContrastConfig(strategy="infonce"))
+CONFIG = Config(contrast=ContrastConfig(strategy="infonce", private=1.0))
+PAIRS = {"cpu": 32, "cuda": 128}
 WARM_STEPS = 10
-# Name, processes side by side, threads of each (none: all cores), and whether a process trains a stack.
+CORES = os.cpu_count() or 1
+
+
+class Way(NamedTuple):
+    """One way to train.
+
+    Attributes:
+        kind: `loader`, `resident` or `stack`.
+        processes: side by side on one device.
+        lanes: of a stack.
+        compiled: whether the step is compiled, and on a GPU a single graph.
+        precision: of the large layers.
+    """
+
+    kind: str
+    processes: int = 1
+    lanes: int = 1
+    compiled: bool = False
+    precision: str = "float32"
+
+    @property
+    def name(self) -> str:
+        many = "one process" if self.processes == 1 else f"{self.processes} processes"
+        if self.kind != "stack":
+            return f"one model at a time, {self.kind}, {many}"
+        how = f"{'compiled, ' if self.compiled else ''}{self.precision}"
+        return f"{'one model' if self.lanes == 1 else f'stack of {self.lanes}'}, {how}, {many}"
+
+
 WAYS = {
-    f"stack of {LANES}, one process, all cores": (1, None, True),
-    "plain, a single-threaded process a core, side by side": (os.cpu_count() or 1, 1, False),
-    "plain, one process, all cores": (1, None, False),
+    "cpu": [
+        Way("loader"),
+        Way("resident"),
+        Way("resident", processes=CORES),
+        Way("stack", compiled=True, precision="bfloat16"),
+        Way("stack", processes=CORES, compiled=True, precision="bfloat16"),
+        Way("stack", lanes=8),
+        Way("stack", lanes=8, compiled=True),
+        Way("stack", lanes=8, compiled=True, precision="bfloat16"),
+        Way("stack", lanes=16, compiled=True, precision="bfloat16"),
+    ],
+    "cuda": [
+        Way("loader"),
+        Way("resident"),
+        Way("resident", processes=8),
+        Way("stack", compiled=True, precision="bfloat16"),
+        Way("stack", processes=8, compiled=True, precision="bfloat16"),
+        *(Way("stack", lanes=lanes, compiled=True, precision="bfloat16") for lanes in (8, 32, 64, 128)),
+        Way("stack", lanes=64, compiled=True),
+    ],
 }
-
-
-def dataset():
-    return build(SynTone(), AudioConfig(), torch.device("cpu"))
 
 
 def architecture() -> Architecture:
@@ -48,112 +94,198 @@ def architecture() -> Architecture:
     return Architecture(audio.mel_bands, audio.frames, CONFIG.model, CONFIG.latent.private, CONFIG.latent.shared)
 
 
-def stack_step():
-    """One step of a full stack; returns the step and how many models it trains."""
-    contrasts = tuple(contrasts_of(CONFIG.contrast))
-    stack = Stack(architecture(), LANES, dataset(), ("timbre",), PAIRS, (CONFIG.latent.combine,), contrasts)
-    for seed in range(LANES):
+def stack_step(way: Way, device: torch.device):
+    contrasts = sorted(contrasts_of(CONFIG.contrast))
+    stack = Stack(
+        architecture(),
+        way.lanes,
+        build(SynTone(), AudioConfig(), device),
+        ("timbre",),
+        PAIRS[device.type],
+        (CONFIG.latent.combine,),
+        contrasts,
+        way.precision,
+        way.compiled,
+    )
+    for seed in range(way.lanes):
         stack.attach(CONFIG, seed)
-    return stack.step, LANES
+    return stack.step
 
 
-def plain_step():
-    """One step of one model, as a script would make it."""
-    data, network = dataset(), PatchNetwork(architecture())
+class Clips(torch.utils.data.Dataset):
+    """Pairs of one timbre, as a script would draw them."""
+
+    def __init__(self, log_mel_NFT, clips, timbre) -> None:
+        self._log_mel_NFT, self._clips, self._timbre = log_mel_NFT, clips, timbre
+        self._of_timbre = [clips[timbre == value] for value in range(int(timbre.max()) + 1)]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index):
+        others = self._of_timbre[self._timbre[index]]
+        second = others[torch.randint(len(others), ())]
+        return self._log_mel_NFT[self._clips[index]], self._log_mel_NFT[second], self._timbre[index]
+
+
+def plain_step(way: Way, device: torch.device):
+    pairs = PAIRS[device.type]
+    data, network = build(SynTone(), AudioConfig(), device), network_of(architecture())
     clips = data.splits["training"]
     timbre = data.value_NC[clips, data.factor_names.index("timbre")]
     order = timbre.argsort()
     clips, timbre = clips[order], timbre[order]
     size = timbre.bincount()
     start = size.cumsum(0) - size
-    program = Program(network, (CONFIG.latent.combine,), tuple(contrasts_of(CONFIG.contrast)), len(clips))
-    settings = lane_settings(program, CONFIG.latent, CONFIG.loss, CONFIG.contrast)
-    parameters = {name: value.requires_grad_() for name, value in network.initial(CONFIG.latent, seed=0).items()}
+    program = Program(network, (CONFIG.latent.combine,), tuple(sorted(contrasts_of(CONFIG.contrast))), len(clips))
+    settings = Lane(*(one.to(device) for one in lane_settings(program, CONFIG.latent, CONFIG.loss, CONFIG.contrast)))
+    initial = network.initial(CONFIG.latent, seed=0)
+    parameters = {name: value.to(device).requires_grad_() for name, value in initial.items()}
     optimiser = torch.optim.Adam(parameters.values(), lr=CONFIG.optimiser.learning_rate)
 
+    def resident():
+        while True:
+            first = torch.randint(len(clips), (pairs,), device=device)
+            group = timbre[first]
+            second = start[group] + (torch.rand(pairs, device=device) * size[group]).long()
+            yield data.log_mel_NFT[clips[torch.cat([first, second])]], group
+
+    def loaded():
+        loader = torch.utils.data.DataLoader(
+            Clips(data.log_mel_NFT.cpu(), clips.cpu(), timbre.cpu()),
+            batch_size=pairs,
+            shuffle=True,
+            drop_last=True,
+            num_workers=min(4, CORES),
+            pin_memory=device.type == "cuda",
+        )
+        while True:
+            for first, second, group in loader:
+                yield torch.cat([first, second]).to(device, non_blocking=True), group.to(device, non_blocking=True)
+
+    batches = loaded() if way.kind == "loader" else resident()
+
     def step():
-        first = torch.randint(len(clips), (PAIRS,))
-        group = timbre[first]
-        second = start[group] + (torch.rand(PAIRS) * size[group]).long()
-        patches = network.to_patches(data.log_mel_NFT[clips[torch.cat([first, second])]])
-        noise = torch.randn(2 * PAIRS, network.latents)
-        loss, _ = objective(program, parameters, settings, Batch(patches, group, noise))
+        log_mels, group = next(batches)
+        noise = torch.randn(2 * pairs, network.latents, device=device)
+        loss, _ = objective(program, parameters, settings, Batch(network.to_input(log_mels), group, noise))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
 
-    return step, 1
+    return step
 
 
-def work(threads: int | None, is_stack: bool, seconds: float) -> None:
-    """One process: prints its trial-steps a second. Waits for a line, so that all processes begin together."""
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    step, models = stack_step() if is_stack else plain_step()
-    for _ in range(WARM_STEPS):
-        step()
+def work(way: Way, threads: int, seconds: float) -> None:
+    """One process: prints what it measured. Waits for a line, so that all processes begin together."""
+    torch.set_num_threads(threads)
+    device = torch.device(device_kind())
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    step = (stack_step if way.kind == "stack" else plain_step)(way, device)
+    wait()
+    started = time.monotonic()
+    step()
+    wait()
+    first_step_s = time.monotonic() - started
+    if seconds:
+        for _ in range(WARM_STEPS):
+            step()
+        wait()
     print("ready", flush=True)
     sys.stdin.readline()
     started, steps = time.monotonic(), 0
     while time.monotonic() - started < seconds:
         step()
         steps += 1
-    print(steps * models / (time.monotonic() - started), flush=True)
+        if steps % 8 == 0:
+            wait()
+    wait()
+    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
+    rate = steps * way.lanes / (time.monotonic() - started)
+    print(json.dumps({"rate": rate, "memory_gb": memory / 1e9, "first_step_s": first_step_s}), flush=True)
 
 
-def measure(processes: int, threads: int | None, is_stack: bool, seconds: float) -> float:
-    """Trial-steps a second of all processes of one way together."""
-    words = [sys.executable, "-m", "benchmarks.throughput", "--work", json.dumps([threads, is_stack, seconds])]
-    environment = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(threads or os.cpu_count() or 1)}
+def measure(way: Way, seconds: float, cache: str) -> dict[str, float]:
+    """Trial-steps a second of all processes of one way together; memory likewise; the longest first step."""
+    threads = 1 if way.processes > 1 else CORES
+    words = [sys.executable, "-m", "benchmarks.throughput", "--work", json.dumps([*way]), "--seconds", str(seconds)]
+    environment = {**os.environ, **surroundings(), "OMP_NUM_THREADS": str(threads)}
+    environment |= {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
     workers = [
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(processes)
+        for _ in range(way.processes)
     ]
     for worker in workers:
-        assert worker.stdout.readline() == "ready\n"
+        while (line := worker.stdout.readline()) != "ready\n":
+            if not line:
+                raise SystemExit(f"a process of {way.name!r} ended; it has said why")
     for worker in workers:
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    return sum(float(worker.communicate()[0]) for worker in workers)
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    found = [json.loads(worker.communicate()[0]) for worker in workers]
+    return {
+        "rate": sum(one["rate"] for one in found),
+        "memory_gb": sum(one["memory_gb"] for one in found),
+        "first_step_s": max(one["first_step_s"] for one in found),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each way is measured")
-    parser.add_argument("--seconds", type=float, default=8.0, help="how long each time")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each way is measured")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long each time")
+    parser.add_argument("--only", default="", help="ways whose name holds this text")
+    add_json_option(parser)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        work(*json.loads(options.work))
+        way = Way(*json.loads(options.work))
+        work(way, int(os.environ["OMP_NUM_THREADS"]), options.seconds)
         return
-    rates: dict[str, list[float]] = {name: [] for name in WAYS}
-    for number in range(options.rounds):
-        for name, (processes, threads, is_stack) in WAYS.items():
-            rates[name].append(measure(processes, threads, is_stack, options.seconds))
-            print(f"round {number + 1} of {options.rounds}: {name}: {rates[name][-1]:.0f}", file=sys.stderr)
-    stack_name = next(iter(WAYS))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"{'':<56}{'trial-steps/s':>14}{'lowest':>9}{'highest':>9}{'stack is':>10}")
-    for name, values in rates.items():
-        ratio = medians[stack_name] / medians[name]
-        print(f"{name:<56}{medians[name]:>14.1f}{min(values):>9.1f}{max(values):>9.1f}{ratio:>9.2f}x")
-    record = {
-        "trial_steps_per_second": rates,
-        "device": f"{processor()}, {os.cpu_count()} CPUs",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "lanes": LANES,
-        "batch_pairs": PAIRS,
+    kind = device_kind()
+    ways = [way for way in WAYS[kind] if options.only in way.name]
+    rates = measured_rates(torch.device(kind))
+    found: dict[Way, list[dict[str, float]]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory(prefix="benchmark-cache-") as cache:
+        cold = {way: measure(way, 0.0, cache)["first_step_s"] for way in ways if way.compiled}
+        for number in range(options.rounds):
+            for way in ways:
+                found[way].append(measure(way, options.seconds, cache))
+                say(f"round {number + 1} of {options.rounds}: {way.name}: {found[way][-1]['rate']:.0f}")
+    results, reference = [], None
+    for way in ways:
+        speeds = [one["rate"] for one in found[way]]
+        rate = statistics.median(speeds)
+        reference = reference or rate
+        results.append(
+            {
+                "way": way.name,
+                "trial_steps_per_second": rate,
+                "lowest": min(speeds),
+                "highest": max(speeds),
+                "times_first": rate / reference,
+                "share_of_floor": rate
+                * floor(architecture(), PAIRS[kind], way.precision).seconds(rates, way.precision),
+                "memory_gb": statistics.median(one["memory_gb"] for one in found[way]),
+                "cold_first_step_s": cold.get(way),
+                "warm_first_step_s": statistics.median(one["first_step_s"] for one in found[way]),
+            }
+        )
+    head = ["", "trial-steps/s", "lowest", "highest", "x first", "of floor", "GB", "first step cold s", "warm s"]
+    print_table(f"throughput on {kind}", head, [list(row.values()) for row in results])
+    config = {
+        "model": CONFIG.model_dump(mode="json"),
+        "batch_pairs": PAIRS[kind],
+        "rounds": options.rounds,
         "seconds": options.seconds,
-        "config": CONFIG.model_dump(mode="json"),
+        "rates": rates._asdict(),
+        "floor": floor(architecture(), PAIRS[kind], "bfloat16")._asdict(),
     }
-    print(json.dumps(record))
+    write_record("throughput", options.json, config, {"ways": results})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""What successive halving saves and what it loses, on the same trials with and without it.
+
+    python -m benchmarks.halving
+
+All trials of a random search are trained to their full budget once, reporting at the rungs as well. A trial's numbers
+do not depend on what else is trained, so what halving would have done follows from them: trials take lanes in turn,
+arrive at rungs and are stopped there by `study.halving.Rungs`, as in a run. Given are the steps that it takes, the
+hypervolume of its front as a share of that of all trials, and what of the true front it kept. The reference point of
+the hypervolume is the untrained network.
+"""
+
+import argparse
+import heapq
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from benchmarks.machine import ROOT, add_json_option, device_kind, print_table, say, write_record
+from study.configuration import resolve
+from study.halving import Rungs
+from study.lanes import Failure, Lanes
+from study.launch import begin
+from study.objects import Objects
+from study.pareto import hypervolume, pareto_front
+from study.search import Search
+from study.spec import Spec, parse_spec
+from study.store import StudyStore
+
+
+def spec_of(options: argparse.Namespace, seed: int) -> Spec:
+    content = yaml.safe_load((ROOT / "studies" / "quickstart.yaml").read_text())
+    content |= {
+        "name": f"halving-{seed}",
+        "replicates": options.replicates,
+        "train": {"steps": options.steps, "batch_pairs": options.pairs, "reports": 1},
+        "search": {"sampler": "random", "trials": options.trials, "seed": seed},
+        "halving": {"reduction": options.reduction, "min_steps": options.min_steps},
+        "resources": {"lanes": options.lanes},
+    }
+    return resolve(parse_spec(content, "benchmark"))
+
+
+def train_all(spec: Spec, folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
+    """All reports of all trials, none stopped; and what the untrained network scores."""
+    store = StudyStore(Objects(str(folder)), spec.name)
+    begin(store, spec)
+    lanes, search = Lanes(store, torch.device(device_kind())), Search(spec)
+    rows: list[dict[str, Any]] = []
+    waiting = list(range(spec.search.trials or 0))
+    while waiting or lanes.is_busy:
+        while waiting and len(lanes.progress()) < 2 * lanes.lanes:
+            number = waiting.pop(0)
+            lanes.add(number, search.ask(number), range(spec.replicates))
+            lanes.finish()
+        for result in lanes.advance(interrupted=lambda: False):
+            if isinstance(result, Failure):
+                raise SystemExit(f"trial {result.trial} failed: {result.error}")
+            rows.append(result.row)
+        done = sum(row["step"] == spec.train.steps for row in rows)
+        if rows and done and done % 20 == 0:
+            say(f"search {spec.search.seed}: {done} of {(spec.search.trials or 0) * spec.replicates} models")
+    baselines = store.baselines()
+    assert baselines is not None
+    return pd.DataFrame(rows), baselines["untrained"]
+
+
+def replay(spec: Spec, reports: pd.DataFrame, lanes: int) -> tuple[set[int], int]:
+    """Which trials come to their full budget under halving, and the steps that all took."""
+    assert spec.halving is not None
+    rungs = Rungs(spec.rungs(), spec.halving.reduction, spec.objectives)
+    young = reports[reports["seed"] == 0].set_index(["trial", "step"])
+    stages = [*spec.rungs(), spec.train.steps]
+    waiting, survivors, steps = list(range(spec.search.trials or 0)), set(), 0
+    # Lanes are as fast as each other, so steps are time. An event is a trial that ends a stage.
+    events: list[tuple[int, int, int]] = []
+    busy, now = 0, 0
+    while waiting or events:
+        while waiting and busy < lanes:
+            heapq.heappush(events, (now + stages[0], waiting.pop(0), 0))
+            busy += 1
+        now, trial, stage = heapq.heappop(events)
+        steps += stages[stage] - (stages[stage - 1] if stage else 0)
+        if stage == len(stages) - 1:
+            survivors.add(trial)
+            busy -= 1
+        elif rungs.goes_on(trial, stages[stage], young.loc[(trial, stages[stage])].to_dict()):
+            heapq.heappush(events, (now + stages[stage + 1] - stages[stage], trial, stage + 1))
+        else:
+            busy -= 1
+    return survivors, steps + len(survivors) * (spec.replicates - 1) * spec.train.steps
+
+
+def compare(spec: Spec, reports: pd.DataFrame, untrained: dict[str, float], lanes: int) -> dict[str, Any]:
+    names, signs = list(spec.objectives), np.array([1 if mode == "min" else -1 for mode in spec.objectives.values()])
+    final = reports[reports["step"] == spec.train.steps].groupby("trial")[names].mean()
+    reference = np.array([untrained[name] for name in names]) * signs
+
+    def volume(trials: pd.DataFrame) -> float:
+        return hypervolume(trials.to_numpy() * signs, reference)
+
+    survivors, steps = replay(spec, reports, lanes)
+    front = set(final.index[pareto_front(final, spec.objectives)])
+    kept = final[final.index.isin(survivors)]
+    every_step = len(final) * spec.replicates * spec.train.steps
+    # The same number of steps spent on the first trials of the search alone: what halving must beat.
+    first = final.iloc[: max(1, steps // (spec.replicates * spec.train.steps))]
+    return {
+        "search": spec.search.seed,
+        "lanes": lanes,
+        "share_of_steps": steps / every_step,
+        "share_of_hypervolume": volume(kept) / volume(final),
+        "share_without_halving": volume(first) / volume(final),
+        "survivors": len(survivors),
+        "front_kept": f"{len(front & survivors)} of {len(front)}",
+        "hypervolume": volume(final),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--searches", type=int, default=3, help="seeds of the search")
+    parser.add_argument("--replicates", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--min-steps", type=int, default=134, help="the first rung")
+    parser.add_argument("--reduction", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--lanes", type=int, default=8)
+    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="keep reports here, and take them from here")
+    add_json_option(parser)
+    options = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    for seed in range(options.searches):
+        spec = spec_of(options, seed)
+        kept = options.reports / f"{spec.name}.parquet" if options.reports else None
+        if kept and kept.exists():
+            reports = pd.read_parquet(kept)
+            untrained = {name: float(value) for name, value in reports.attrs["untrained"].items()}
+        else:
+            with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+                reports, untrained = train_all(spec, Path(folder))
+            reports.attrs["untrained"] = untrained
+            if kept:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                reports.to_parquet(kept)
+        results += [compare(spec, reports, untrained, lanes) for lanes in (1, 8, 64)]
+    head = ["search", "lanes", "steps", "hypervolume", "same steps, no halving", "mature", "front kept", "volume"]
+    print_table("halving against none: shares", head, [list(row.values()) for row in results])
+    write_record("halving", options.json, vars(options) | {"reports": None, "json": None}, {"searches": results})
+
+
+if __name__ == "__main__":
+    main()

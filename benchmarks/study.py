@@ -1,0 +1,321 @@
+"""How much of what a device can train reaches a study's trials: a whole study through Ray beside a bare stack.
+
+    python -m benchmarks.study [--quick] [--plain]
+
+The study is the quickstart's with a budget that suits the device, started as the command line starts it, on a temporary
+store. Its phases: the start, from the command to the first training step; the filling, until all lanes are taken; the
+steady state, until the last trial has started; the tail, until the last step; the end, until Ray has stopped. Before
+and after it a stack of the same width trains alone, in a process without Ray: the rate that there is to reach. With
+`--plain`, the script that one would write without this project (`benchmarks.plain`) trains a share of the same work.
+"""
+
+import argparse
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.machine import (
+    ROOT,
+    add_json_option,
+    command_started,
+    device_kind,
+    part,
+    print_table,
+    say,
+    write_record,
+)
+from study.configuration import audio_of, config_of, data_of, resolve
+from study.execution import can_compile
+from study.objects import Objects
+from study.search import Search
+from study.spec import Spec
+from study.spec_file import load_spec
+from study.store import StudyStore
+from study.surroundings import surroundings
+from study.width import planned
+
+WARM_STEPS = 20
+CHECK_EVERY = 20  # steps between two looks at the clock, so that a GPU's queue is not emptied at each
+FEWEST_PLAIN_TRIALS = 2  # that many run side by side
+# Of a study by device: steps, lanes, pairs, minutes of pure training, and the share of it that plain training gets.
+DEFAULTS = {"cpu": (800, 8, 32, 2.0, 0.25), "cuda": (6000, 64, 128, 5.0, 0.01)}
+QUICK_MINUTES = 0.5
+
+
+def spec_of(chosen: argparse.Namespace, trials: int) -> Spec:
+    """The quickstart with another budget."""
+    return resolve(
+        load_spec(
+            ROOT / "studies" / "quickstart.yaml",
+            [
+                f"train.steps={chosen.steps}",
+                f"train.batch_pairs={chosen.pairs}",
+                f"replicates={chosen.replicates}",
+                f"resources.lanes={chosen.lanes}",
+                f"resources.compile={str(chosen.compile).lower()}",
+                f"search.trials={trials}",
+                "halving=none",
+                *chosen.set,
+            ],
+        )
+    )
+
+
+def bare_stack(spec: Spec, seconds: float) -> dict[str, float]:
+    """Trial-steps a second of the study's own stack, full, without Ray, reports or checkpoints."""
+    import torch
+
+    from marl.data import build
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    plan, search = planned(spec, device_kind()), Search(spec)
+    configs = [config_of(spec, search.ask(number)) for number in range(plan.lanes)]
+    stack = plan.stack(spec, configs[0], build(data_of(spec), audio_of(spec), torch.device(device_kind())))
+    for config in configs:
+        stack.attach(config, seed=0)
+    began = time.monotonic()
+    for _ in range(WARM_STEPS):
+        stack.step()
+    stack.steps()  # waits for the device
+    warmed = time.monotonic()
+    steps = 0
+    while (took := time.monotonic() - warmed) < seconds:
+        for _ in range(CHECK_EVERY):
+            stack.step()
+        stack.steps()
+        steps += CHECK_EVERY
+    return {"trial_steps_per_second": steps * plan.lanes / took, "warm_up_seconds": warmed - began}
+
+
+def run_study(spec: Spec) -> dict[str, Any]:
+    """Run it, as `marl-study run` does, and note the driver's own questions to the trainers and their answers."""
+    from study import launch
+
+    began = command_started()
+    samples: list[dict[str, Any]] = []
+    starts: list[float] = []
+
+    class Watched(launch._Driver):
+        def run(self, *arguments: Any) -> None:
+            super().run(*arguments)
+            self._ask_trainers("progress", within_s=5.0)  # the last steps came after the last question
+
+        def _ask_trainers(self, method: str, within_s: float) -> list[Any]:
+            answers = super()._ask_trainers(method, within_s)
+            ready = [answer for answer in answers if method == "progress" and answer["ready"]]
+            if ready:
+                samples.append(sample(ready))
+            return answers
+
+        def _changed(self, number: int, state: str, *more: Any) -> None:
+            if state == "running":
+                starts.append(time.monotonic())
+            super()._changed(number, state, *more)
+
+    with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder:
+        store = StudyStore(Objects(folder), spec.name)
+        document = launch.begin(store, spec)
+        with mock.patch.object(launch, "_Driver", Watched):
+            launch.launch(store, spec.search.trials or 0, Console(stderr=True, highlight=False))
+    return {"began": began, "ended": time.monotonic(), "lanes": document.stack["lanes"], "starts": starts} | {
+        "samples": samples
+    }
+
+
+def sample(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all trainers together say now; a trainer that does not count something leaves it out."""
+    found: dict[str, Any] = {
+        "time": time.monotonic(),
+        "replicates": sum(len(answer["replicates"]) for answer in answers),
+        "trained_steps": sum(answer["trained_steps"] for answer in answers),
+    }
+    if all("lane_steps" in answer for answer in answers):
+        found["lane_steps"] = sum(answer["lane_steps"] for answer in answers)
+    for kind in sorted({kind for answer in answers for kind in answer.get("seconds", {})}):
+        found[f"seconds/{kind}"] = sum(answer["seconds"].get(kind, 0.0) for answer in answers)
+    return found
+
+
+def phases(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of a study that was run: when each phase began and how fast it was. Times are seconds since the command.
+
+    Samples are a second apart; what happened between two is taken from the line through them.
+    """
+    began, samples = record["began"], record["samples"]
+    times = [one["time"] - began for one in samples]
+    trained = [one["trained_steps"] for one in samples]
+    first = next(index for index, steps in enumerate(trained) if steps)
+    first_step = times[first] - _worked(samples[first])
+    full = next((t for t, one in zip(times, samples, strict=True) if one["replicates"] >= record["lanes"]), times[-1])
+    full = max(full, first_step)
+    last_start = max(record["starts"][-1] - began, full)
+    last_step = max(times[trained.index(trained[-1])], last_start)
+    borders = [0.0, first_step, full, last_start, last_step, record["ended"] - began]
+
+    def between(name: str, start: float, end: float) -> float | None:
+        if any(name not in one for one in samples):
+            return None
+        points = [(time, one[name]) for time, one in zip(times, samples, strict=True)]
+        if name.endswith("_steps"):
+            points = [(first_step, 0), *points[first:]]
+        at, counts = zip(*points, strict=True)
+        return float(np.diff(np.interp([start, end], at, counts))[0])
+
+    names = ("start", "filling", "steady", "tail", "end")
+    spans = dict(zip(names, pairwise(borders), strict=True)) | {"whole": (0.0, borders[-1])}
+    kinds = [name.partition("/")[2] for name in samples[-1] if name.startswith("seconds/")]
+    found: dict[str, dict[str, Any]] = {}
+    for name, (start, end) in spans.items():
+        steps, lane_steps = between("trained_steps", start, end), between("lane_steps", start, end)
+        seconds = {kind: between(f"seconds/{kind}", start, end) or 0.0 for kind in kinds}
+        spent = sum(seconds.values())
+        found[name] = {
+            "seconds": end - start,
+            "trial_steps": steps,
+            "trial_steps_per_second": steps / (end - start) if steps is not None and end > start else None,
+            "trial_steps_per_training_second": (
+                steps / seconds["training"] if steps is not None and seconds.get("training") else None
+            ),
+            "useful_share_of_lane_steps": steps / lane_steps if steps is not None and lane_steps else None,
+            "share_of_time": {kind: value / spent for kind, value in seconds.items()} if spent else {},
+        }
+    return found
+
+
+def _worked(one: Mapping[str, Any]) -> float:
+    """Seconds since a trainer's first step, at the first sample that counts steps."""
+    return sum(value for name, value in one.items() if name.startswith("seconds/") and name != "seconds/idle")
+
+
+def show(results: Mapping[str, Any]) -> None:
+    pure = results["pure_trial_steps_per_second"]
+
+    def percent(share: float | None) -> str | None:
+        return None if share is None else f"{100 * share:.1f} %"
+
+    kinds = list(results["phases"]["whole"]["share_of_time"])
+    rows = [
+        (
+            name,
+            f"{phase['seconds']:.1f}",
+            phase["trial_steps_per_second"],
+            percent((phase["trial_steps_per_second"] or 0) / pure),
+            percent(phase["useful_share_of_lane_steps"]),
+            *(percent(phase["share_of_time"].get(kind)) for kind in kinds),
+        )
+        for name, phase in results["phases"].items()
+    ]
+    head = ("phase", "seconds", "trial-steps/s", "of pure", "useful lane-steps", *kinds)
+    print_table("a study through Ray, and how its trainer spent the time", head, rows)
+    before, after = results["pure_before_and_after"]
+    print(f"pure training of a bare stack: {pure:,.0f} trial-steps/s ({before:,.0f} before, {after:,.0f} after)")
+    if plain := results.get("plain"):
+        print(
+            f"plain Ray Tune, {100 * plain['share_of_the_work']:.0f} % of the work: "
+            f"{plain['trial_steps_per_second']:,.1f} trial-steps/s over its whole run; "
+            f"the study is {results['times_plain']:.1f} times as fast over its whole run"
+        )
+
+
+def options() -> argparse.Namespace:
+    kind = device_kind()
+    steps, lanes, pairs, minutes, plain = DEFAULTS[kind]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=steps, help=f"of each replicate (here {steps})")
+    parser.add_argument("--lanes", type=int, default=lanes, help=f"width of the stack (here {lanes})")
+    parser.add_argument("--pairs", type=int, default=pairs, help=f"of a batch (here {pairs})")
+    parser.add_argument("--replicates", type=int, default=2, help="of each trial (2)")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="the step (by default where that can be, and the study is not quick)",
+    )
+    parser.add_argument("--trials", type=int, help="as many as pure training fits into the minutes")
+    parser.add_argument("--minutes", type=float, help=f"of pure training (here {minutes}; quick {QUICK_MINUTES})")
+    parser.add_argument("--quick", action="store_true", help="a short study, to see that it works")
+    parser.add_argument("--pure-seconds", type=float, default=10.0, help="of each measurement of the bare stack (10)")
+    parser.add_argument(
+        "--plain", type=float, nargs="?", const=plain, metavar="SHARE", help=f"run plain Ray Tune too (here {plain})"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="change a field of the spec")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    add_json_option(parser)
+    chosen = parser.parse_args()
+    chosen.minutes = chosen.minutes or (QUICK_MINUTES if chosen.quick else minutes)
+    if chosen.compile is None:
+        chosen.compile = can_compile(kind) and not chosen.quick
+    if chosen.trials and chosen.trials * chosen.replicates <= chosen.lanes:
+        parser.error(
+            f"no steady state: {chosen.trials} trials x {chosen.replicates} do not exceed {chosen.lanes} lanes"
+        )
+    return chosen
+
+
+def work(chosen: argparse.Namespace) -> None:
+    """A part of the benchmark, in a process of its own."""
+    spec = spec_of(chosen, chosen.trials)
+    answer = bare_stack(spec, chosen.pure_seconds) if chosen.work == "pure" else run_study(spec)
+    chosen.json.write_text(json.dumps(answer))
+
+
+def main() -> None:
+    chosen = options()
+    if chosen.work:
+        work(chosen)
+        return
+    shared = ("steps", "lanes", "pairs", "replicates")
+    words = [word for name in shared for word in (f"--{name}", getattr(chosen, name))]
+    words.append("--compile" if chosen.compile else "--no-compile")
+    words += [word for change in chosen.set for word in ("--set", change)]
+
+    def pure() -> float:
+        say("training a bare stack")
+        environment = {**surroundings(), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+        words_pure = [*words, "--work", "pure", "--trials", 1 + chosen.lanes, "--pure-seconds", chosen.pure_seconds]
+        return part("benchmarks.study", *words_pure, environment=environment)["trial_steps_per_second"]
+
+    before = pure()
+    fitting = chosen.minutes * 60 * before / (chosen.steps * chosen.replicates)
+    # Several rounds of all lanes, or there is no steady state to speak of.
+    trials = chosen.trials or max(math.ceil(fitting), 3 * math.ceil(chosen.lanes / chosen.replicates))
+    total = trials * chosen.replicates * chosen.steps
+    say(f"running a study of {trials} trials x {chosen.replicates} replicates x {chosen.steps} steps = {total:,}")
+    record = part("benchmarks.study", *words, "--work", "study", "--trials", trials)
+    after = pure()
+    results: dict[str, Any] = {
+        "phases": phases(record),
+        "trials": trials,
+        "pure_before_and_after": [before, after],
+        "pure_trial_steps_per_second": (before + after) / 2,
+    }
+    results["steady_share_of_pure"] = (results["phases"]["steady"]["trial_steps_per_second"] or 0.0) / (
+        results["pure_trial_steps_per_second"]
+    )
+    if chosen.plain:
+        plain_trials = max(FEWEST_PLAIN_TRIALS, round(chosen.plain * trials * chosen.replicates))
+        say(f"running plain Ray Tune: {plain_trials} trials x {chosen.steps} steps")
+        words_plain = ["--trials", plain_trials, "--steps", chosen.steps, "--pairs", chosen.pairs]
+        results["plain"] = part("benchmarks.plain", *words_plain)["results"]
+        results["plain"]["share_of_the_work"] = plain_trials * chosen.steps / total
+        results["times_plain"] = (
+            results["phases"]["whole"]["trial_steps_per_second"] / results["plain"]["trial_steps_per_second"]
+        )
+    show(results)
+    hidden = ("json", "work")
+    config = {name: value for name, value in vars(chosen).items() if name not in hidden}
+    config["spec"] = spec_of(chosen, trials).model_dump(mode="json", exclude_none=True)
+    results["samples"] = [{**one, "time": one["time"] - record["began"]} for one in record["samples"]]
+    write_record("study", chosen.json, config, results)
+
+
+if __name__ == "__main__":
+    main()

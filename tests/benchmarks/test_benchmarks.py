@@ -1,0 +1,117 @@
+"""Each benchmark at its smallest size: it runs, and says what, on which machine and with which versions.
+
+And what is computed from a study's samples has a known answer.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.control_plane import SleepingTrainer
+from benchmarks.study import phases
+from study.trainer import Trainer
+from tests.study.commands import ROOT
+
+
+def run(folder, name, *words, **options):
+    path = folder / f"{name}.json"
+    words += tuple(word for option, value in options.items() for word in (f"--{option.replace('_', '-')}", str(value)))
+    command = [sys.executable, "-m", f"benchmarks.{name}", *words, "--json", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(path.read_text())
+    assert record["benchmark"] == name
+    assert record["machine"]["processor"]
+    assert record["machine"]["cpus"] >= 1
+    assert {"python", "marl-study", "torch", "ray", "optuna", "commit"} <= set(record["versions"])
+    assert record["config"]
+    return record["results"], done.stdout
+
+
+@pytest.mark.slow
+def test_a_study_is_measured_in_phases_beside_a_bare_stack_and_plain_tune(tmp_path):
+    options = {"steps": 8, "lanes": 2, "pairs": 16, "replicates": 1, "trials": 6, "pure_seconds": 0.5, "plain": 0.3}
+    small = ["--set", "data.frequencies=40", "--set", "data.amplitudes=4", "--set", "train.reports=1"]
+    results, out = run(tmp_path, "study", "--no-compile", *small, **options)
+    phases = results["phases"]
+    assert list(phases) == ["start", "filling", "steady", "tail", "end", "whole"]
+    assert sum(phases[name]["seconds"] for name in phases if name != "whole") == pytest.approx(
+        phases["whole"]["seconds"]
+    )
+    assert all(phase["seconds"] >= 0 for phase in phases.values())
+    assert phases["start"]["seconds"] > 0
+    assert phases["start"]["trial_steps"] == 0
+    assert phases["whole"]["trial_steps"] == pytest.approx(6 * 8)
+    assert results["pure_trial_steps_per_second"] > 0
+    assert results["steady_share_of_pure"] == pytest.approx(
+        phases["steady"]["trial_steps_per_second"] / results["pure_trial_steps_per_second"]
+    )
+    plain = results["plain"]
+    assert plain["trial_steps"] == 2 * 8
+    assert plain["failed_trials"] == 0
+    assert plain["share_of_the_work"] == pytest.approx(2 / 6)
+    assert results["times_plain"] == pytest.approx(
+        phases["whole"]["trial_steps_per_second"] / plain["trial_steps_per_second"]
+    )
+    assert "pure training of a bare stack" in out
+
+
+@pytest.mark.slow
+def test_the_control_plane_is_measured_in_parts_without_training(tmp_path):
+    results, out = run(tmp_path, "control_plane", trials=20, lanes=2, sleep=0.01)
+    (size,) = results["sizes"]
+    assert size["trials"] == 20
+    assert [part["to_trial"] for part in size["parts"]] == [4, 8, 12, 16, 20]
+    for part in size["parts"]:
+        assert part["trials_per_second"] > 0
+        assert part["driver_cpu_ms_per_trial"] > 0
+        assert part["rss_mb"] > 0
+        assert part["gcs_mb"] > 0
+    assert size["driver_cpu_share"] > 0
+    assert size["ray_session"]["state_bytes"] > 0
+    assert size["ray_session"]["processes"] < 10  # trials take over the processes of those before
+    assert all(table["files"] >= 1 and table["bytes"] > 0 for table in size["store"].values())
+    assert "20 trials of 2 reports" in out
+
+
+def test_phases_of_a_study_whose_speed_is_known():
+    """Ten seconds of start, two of filling at half the lanes, eight full, four with half of them idle; 100 steps/s."""
+
+    def at(time):
+        lane_steps = 100 * min(max(time - 10, 0), 14)
+        trained = lane_steps - 50 * (min(max(time - 10, 0), 2) + min(max(time - 20, 0), 4))
+        training = 0.8 * lane_steps / 100
+        return {
+            "time": 1000 + time,
+            "replicates": 0 if time < 10 else 4 if 12 <= time <= 20 else 2,
+            "trained_steps": trained,
+            "lane_steps": lane_steps,
+            "seconds/training": training,
+            "seconds/evaluation": lane_steps / 100 - training,
+            "seconds/writing": 0.0,
+            "seconds/idle": min(time, 10) - 5 if time > 5 else 0.0,
+        }
+
+    samples = [at(time) for time in (8, 9, 11, 12, 13, 15, 20, 22, 24, 25)]
+    found = phases({"began": 1000, "ended": 1026, "lanes": 4, "starts": [1009, 1011, 1015, 1020], "samples": samples})
+    seconds = {name: phase["seconds"] for name, phase in found.items()}
+    assert seconds == pytest.approx({"start": 10, "filling": 2, "steady": 8, "tail": 4, "end": 2, "whole": 26})
+    speeds = {name: phase["trial_steps_per_second"] for name, phase in found.items()}
+    assert speeds == pytest.approx({"start": 0, "filling": 50, "steady": 100, "tail": 50, "end": 0, "whole": 1100 / 26})
+    assert found["steady"]["useful_share_of_lane_steps"] == pytest.approx(1)
+    assert found["tail"]["useful_share_of_lane_steps"] == pytest.approx(0.5)
+    assert found["steady"]["share_of_time"]["training"] == pytest.approx(0.8)
+    assert found["steady"]["share_of_time"]["evaluation"] == pytest.approx(0.2)
+    assert found["steady"]["trial_steps_per_training_second"] == pytest.approx(125)
+    assert found["whole"]["share_of_time"]["idle"] == pytest.approx(
+        2 / 16
+    )  # of what the samples saw, from the 8th second
+
+
+def test_the_trainer_that_sleeps_answers_all_that_is_asked_of_a_trainer():
+    def methods(trainer):
+        return {name for name in vars(trainer) if not name.startswith("_") and callable(getattr(trainer, name))}
+
+    assert methods(SleepingTrainer) == methods(Trainer)
