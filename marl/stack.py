@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from marl.adam import FIRST_DECAY, SECOND_DECAY
+from marl.adam import FIRST_DECAY, SECOND_DECAY, Rates
 from marl.config import Config
 from marl.data import Dataset, PairSampler
 from marl.model import Architecture, LatentConfig, Parameters, network_of
@@ -97,6 +97,7 @@ class Stack:
                 warmup=torch.ones(lanes, 1, device=device),
                 decay_power=torch.ones(lanes, 2, dtype=torch.float64, device=device),
             ),
+            rates=Rates(torch.zeros(lanes, 1, device=device), torch.zeros(lanes, 1, device=device)),
         )
         self.models = Models(
             self.program,

@@ -13,7 +13,7 @@ from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from marl import randomness
-from marl.adam import FIRST_DECAY, SECOND_DECAY, adam_rates, adam_step
+from marl.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
 from marl.data import PairSampler
 from marl.objective import Batch, Lane, Program, objective
 from marl.randomness import Purpose
@@ -50,6 +50,7 @@ class State(NamedTuple):
     second_moments: Rows
     settings: Lane
     clock: Clock
+    rates: Rates
 
     def copy(self) -> "State":
         """The same numbers in memory of their own."""
@@ -59,16 +60,19 @@ class State(NamedTuple):
             self.second_moments.copy(),
             Lane(*(field.clone() for field in self.settings)),
             Clock(*(field.clone() for field in self.clock)),
+            Rates(*(field.clone() for field in self.rates)),
         )
 
-    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Lane, Clock]:
-        """The state as what a recorded program takes."""
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Lane, Tensor, Tensor, Rates]:
+        """What the heavy part of a step takes."""
         return (
             self.parameters.flat,
             self.first_moments.flat,
             self.second_moments.flat,
             self.settings,
-            self.clock,
+            self.clock.seed,
+            self.clock.step,
+            self.rates,
         )
 
 
@@ -96,36 +100,57 @@ class StepFunction:
         self._differentiate = self._gradients
         self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=log_mel_NFT.device)
 
+    def tick(self, state: State) -> None:
+        """What comes before the heavy part: the rates of this step.
+
+        It is not compiled with the rest. TorchInductor 2.11 reads a number that a step changes once more after it was
+        changed, and so would take the rates of the step after.
+        """
+        clock = state.clock
+        clock.decay_power.mul_(self._decay_2)
+        warmup_K1 = ((clock.step[:, None] + 1) / clock.warmup).clamp_max(1.0)
+        for rate, value in zip(
+            state.rates, adam_rates(clock.learning_rate * warmup_K1, clock.decay_power), strict=True
+        ):
+            rate.copy_(value)
+
     def __call__(
         self,
         parameters: dict[str, Tensor],
         first_moments: dict[str, Tensor],
         second_moments: dict[str, Tensor],
         settings: Lane,
-        clock: Clock,
-    ) -> None:
-        """One step of every active lane, in place. Idle lanes are computed too and changed by nothing."""
-        batch = self._batch(clock)
-        gradients, loss_K = self._differentiate(parameters, settings, batch)
-        is_new_K = ~loss_K.isfinite() & (clock.diverged == NEVER) & (clock.active == 1)
-        clock.diverged.copy_(torch.where(is_new_K, clock.step, clock.diverged))
-        clock.decay_power.mul_(self._decay_2)
-        warmup_K1 = ((clock.step[:, None] + 1) / clock.warmup).clamp_max(1.0)
-        rates = adam_rates(clock.learning_rate * warmup_K1, clock.decay_power)
+        seed_K: Tensor,
+        step_K: Tensor,
+        rates: Rates,
+    ) -> Tensor:
+        """The heavy part: changes parameters and moments of all lanes in place; returns the losses [K].
+
+        Idle lanes are computed too and changed by nothing.
+        """
+        gradients, loss_K = self._differentiate(parameters, settings, self._batch(seed_K, step_K))
         for name, gradient_Kn in gradients.items():
             adam_step(parameters[name], gradient_Kn, first_moments[name], second_moments[name], rates, self._columns)
+        return loss_K
+
+    def tock(self, state: State, loss_K: Tensor) -> None:
+        """What comes after: who diverged, and how far each lane is."""
+        clock = state.clock
+        is_new_K = ~loss_K.isfinite() & (clock.diverged == NEVER) & (clock.active == 1)
+        clock.diverged.copy_(torch.where(is_new_K, clock.step, clock.diverged))
         clock.step.add_(clock.active)
 
-    def record(self, parameters: dict[str, Tensor], settings: Lane, clock: Clock) -> None:
+    def record(self, state: State) -> None:
         """From now on replay the forward and backward pass as plain operations.
 
         To find them anew in each step, by vmap and autograd, would take a tenth of it.
         """
+        batch = self._batch(state.clock.seed, state.clock.step)
         # A partial function: what is bound to an object is not traced.
-        self._differentiate = make_fx(partial(self._gradients))(parameters, settings, self._batch(clock))
+        self._differentiate = make_fx(partial(self._gradients))(state.parameters.flat, state.settings, batch)
 
-    def _batch(self, clock: Clock) -> Batch:
-        return draw_batch(self._program, self._sampler, self._log_mel_NFT, self._batch_pairs, clock.seed, clock.step)
+    def _batch(self, seed_K: Tensor, step_K: Tensor) -> Batch:
+        return draw_batch(self._program, self._sampler, self._log_mel_NFT, self._batch_pairs, seed_K, step_K)
 
     def _gradients(
         self, parameters: dict[str, Tensor], settings: Lane, batch: Batch
@@ -171,26 +196,27 @@ def executable(step: StepFunction, state: State, compiled: bool) -> Callable[[],
             a processor.
     """
     if not compiled:
-        step.record(state.parameters.flat, state.settings, state.clock)
-        return partial(_run, step, state)
+        step.record(state)
+        return partial(_run, step, step, state)
     spare = state.copy()
     step(*spare.tensors())  # tables that are kept between calls are made here, outside of what is recorded
     program = torch.compile(make_fx(step)(*spare.tensors()), dynamic=False, fullgraph=True)
     if state.clock.step.device.type != "cuda":
-        return partial(_run, program, state)
+        return partial(_run, step, program, state)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_RUNS):
-            program(*spare.tensors())
+            _run(step, program, spare)
     torch.cuda.current_stream().wait_stream(side)
     del spare
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):  # records, changes nothing
-        program(*state.tensors())
+        _run(step, program, state)
     return graph.replay
 
 
 @torch.no_grad()
-def _run(program: Callable[..., None], state: State) -> None:
-    program(*state.tensors())
+def _run(step: StepFunction, program: Callable[..., Tensor], state: State) -> None:
+    step.tick(state)
+    step.tock(state, program(*state.tensors()))

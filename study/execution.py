@@ -54,7 +54,7 @@ def executed(plan: StackPlan, spec: Spec, device: DeviceType) -> StackPlan:
 
 
 def training_flop(spec: Spec) -> float:
-    """Floating-point operations of the matrix products of a whole study, without halving, of one of its networks."""
+    """Floating-point operations of the matrix products of a whole study, as far as is known before, in one network."""
     audio = audio_of(spec)
     config = one_of(spec)
     network = network_of(
@@ -66,7 +66,7 @@ def training_flop(spec: Spec) -> float:
         posterior = network.encode(parameters, torch.ones(network.latents), clips)
         network.decode(parameters, posterior.mean)
     step = float(counter.get_total_flops()) * _FORWARD_AND_BACKWARD
-    return step * spec.train.steps * spec.replicates * (spec.search.trials or 1)
+    return step * spec.expected_steps() * (spec.search.trials or 1)
 
 
 def _has_fast_bfloat16(device: DeviceType) -> bool:

@@ -52,22 +52,34 @@ def new_stack(dataset: Dataset, precision: str, compiled: bool = True) -> Stack:
     )
 
 
+def vector(parameters) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in parameters.values()])
+
+
+def assert_alike(found: torch.Tensor, expected: torch.Tensor, allowed: float) -> None:
+    assert (found - expected).norm() <= allowed * expected.norm()
+
+
 @pytest.mark.parametrize(("device", "precision"), HOW)
-def test_law_one_to_the_bit_and_one_step_as_in_plain_float32(dataset_on, device, precision):
+def test_law_one_to_the_bit_and_the_first_steps_as_in_plain_float32(dataset_on, device, precision):
     dataset = dataset_on(device)
     alone = new_stack(dataset, precision)
     lane = alone.attach(PROBAND, seed=7)
-    train(alone, 1)
     plain = new_stack(dataset, "float32", compiled=False)
     plain.attach(PROBAND, seed=7)
-    train(plain, 1)
-    # A gradient that rounds to the other sign moves a parameter by twice the first rate, 0.003 / 50, and no further.
-    for name, value in alone.snapshot(lane).parameters.items():
-        torch.testing.assert_close(value, plain.snapshot(0).parameters[name], rtol=0, atol=1.3e-4)
-    moved = torch.cat([value.flatten() for value in alone.snapshot(lane).first_moment.values()])
-    expected = torch.cat([value.flatten() for value in plain.snapshot(0).first_moment.values()])
-    assert torch.nn.functional.cosine_similarity(moved, expected, dim=0) > 0.999
-    train(alone, STEPS - 1)
+    start = vector(alone.snapshot(lane).parameters)
+    # bfloat16 keeps eight bits, and a first gradient is a sum of much that cancels.
+    allowed = {"float32": 1e-4, "bfloat16": 0.3}[precision]
+    for steps in (1, 2):
+        train(alone, steps)
+        train(plain, steps)
+        for part in ("first_moment", "second_moment"):
+            assert_alike(vector(getattr(alone.snapshot(lane), part)), vector(getattr(plain.snapshot(0), part)), allowed)
+        moved, expected = (vector(stack.snapshot(0).parameters) - start for stack in (alone, plain))
+        assert_alike(moved, expected, allowed)
+        # Rates of another step would make it another length: 0.74 of it at the first.
+        assert float(moved.norm()) == pytest.approx(float(expected.norm()), rel=0.02)
+    train(alone, STEPS - 3)
 
     # In another lane, among neighbours of other sizes and ages, one diverging; taken away half way and put elsewhere.
     crowded = new_stack(dataset, precision)

@@ -52,7 +52,7 @@ def results_of(store):
     return StudyResults(StudyStore(Objects(str(store)), "climb"))
 
 
-def test_most_trials_are_stopped_at_rungs_and_the_others_have_all_replicates(climb):
+def test_trials_are_stopped_at_rungs_and_the_others_have_all_replicates(climb):
     results, _, said = climb
     table = results.results().set_index("trial")
     assert len(table) == 9
