@@ -23,7 +23,7 @@ SPEC = {
     **TINY,
     "name": "mortal",
     "train": {"steps": 120, "batch_pairs": 16, "reports": 3},
-    "search": {"sampler": "qmc", "trials": 32},
+    "search": {"sampler": "qmc", "trials": 48},
 }
 CHECKPOINT = r"^mortal/checkpoints/\d+/\d+/\d+/"
 # Each kind of write: the method, a pattern of names, and which such call it shall be.
