@@ -55,6 +55,7 @@ class StudyResults:
         if rows.empty:
             return pd.DataFrame(columns=["trial", "state", "error", "step"])
         rows = rows.drop_duplicates("trial", keep="last").sort_values("trial", ignore_index=True)
+        rows = _ordered(rows, ["trial", "state", "error", "step", *(f"config/{name}" for name in self.spec.space)])
         if not self.is_live:
             rows["state"] = rows["state"].replace("running", "interrupted")
         return rows
@@ -64,7 +65,8 @@ class StudyResults:
         rows = self.store.read("reports")
         if rows.empty:
             return pd.DataFrame(columns=_KEY)
-        return rows.drop_duplicates(_KEY, keep="last").sort_values(_KEY, ignore_index=True)
+        rows = rows.drop_duplicates(_KEY, keep="last").sort_values(_KEY, ignore_index=True)
+        return _ordered(rows, _KEY)
 
     def results(self) -> pd.DataFrame:
         """One row a trial: configuration, state, and means with spread."""
@@ -108,6 +110,12 @@ class StudyResults:
             means = means_over_replicates(mature, self.spec.replicates)
             complete = complete[["trial", "time", "launch"]].merge(means, on="trial", how="left")
         return progress_of(complete, reports, self.launches, self.spec.objectives, self.reference())
+
+
+def _ordered(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:
+    """Some columns first, the others by name: in which order rows came to have them says nothing."""
+    known = [column for column in first if column in rows]
+    return rows[[*known, *sorted(set(rows.columns) - set(known))]]
 
 
 def mean_over_replicates(reports: pd.DataFrame, replicates: int) -> dict[str, Any]:
