@@ -3,10 +3,9 @@
     python -m benchmarks.study [--quick] [--plain]
 
 The study is the quickstart's with a budget that suits the device, started as the command line starts it, on a temporary
-store. Its phases: the start, from the command to the first training step; the filling, until all lanes are taken; the
-steady state, until the last trial has started; the tail, until the last step; the end, until Ray has stopped. Before
-and after it a stack of the same width trains alone, in a process without Ray: the rate that there is to reach. With
-`--plain`, the script that one would write without this project (`benchmarks.plain`) trains a share of the same work.
+store; `benchmarks.phases` says which phases it is cut into. Before and after it a stack of the same width trains alone,
+in a process without Ray: the rate that there is to reach. With `--plain`, the script that one would write without this
+project (`benchmarks.plain`) trains a share of the same work.
 """
 
 import argparse
@@ -16,11 +15,9 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 from unittest import mock
 
-import numpy as np
 from rich.console import Console
 
 from benchmarks.machine import (
@@ -33,6 +30,7 @@ from benchmarks.machine import (
     say,
     write_record,
 )
+from benchmarks.phases import phases, sample
 from study.configuration import audio_of, config_of, data_of, resolve
 from study.execution import can_compile
 from study.objects import Objects
@@ -43,8 +41,8 @@ from study.store import StudyStore
 from study.surroundings import surroundings
 from study.width import planned
 
-WARM_STEPS = 20
-CHECK_EVERY = 20  # steps between two looks at the clock, so that a GPU's queue is not emptied at each
+WARM_STEPS = 5
+CHECK_EVERY = 5  # steps between two looks at the clock, so that the queue of a GPU is not emptied at each
 FEWEST_PLAIN_TRIALS = 2  # that many run side by side
 # Of a study by device: steps, lanes, pairs, minutes of pure training, and the share of it that plain training gets.
 DEFAULTS = {"cpu": (800, 8, 32, 2.0, 0.25), "cuda": (6000, 64, 128, 5.0, 0.01)}
@@ -97,7 +95,11 @@ def bare_stack(spec: Spec, seconds: float) -> dict[str, float]:
 
 
 def run_study(spec: Spec) -> dict[str, Any]:
-    """Run it, as `marl-study run` does, and note the driver's own questions to the trainers and their answers."""
+    """Run it, as `marl-study run` does, and note what the trainers answer to the driver's questions.
+
+    Returns:
+        Arguments of `phases`; times are seconds since the command.
+    """
     from study import launch
 
     began = command_started()
@@ -113,12 +115,12 @@ def run_study(spec: Spec) -> dict[str, Any]:
             answers = super()._ask_trainers(method, within_s)
             ready = [answer for answer in answers if method == "progress" and answer["ready"]]
             if ready:
-                samples.append(sample(ready))
+                samples.append(sample(time.monotonic() - began, ready))
             return answers
 
         def _changed(self, number: int, state: str, *more: Any) -> None:
             if state == "running":
-                starts.append(time.monotonic())
+                starts.append(time.monotonic() - began)
             super()._changed(number, state, *more)
 
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder:
@@ -126,74 +128,8 @@ def run_study(spec: Spec) -> dict[str, Any]:
         document = launch.begin(store, spec)
         with mock.patch.object(launch, "_Driver", Watched):
             launch.launch(store, spec.search.trials or 0, Console(stderr=True, highlight=False))
-    return {"began": began, "ended": time.monotonic(), "lanes": document.stack["lanes"], "starts": starts} | {
-        "samples": samples
-    }
-
-
-def sample(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all trainers together say now; a trainer that does not count something leaves it out."""
-    found: dict[str, Any] = {
-        "time": time.monotonic(),
-        "replicates": sum(len(answer["replicates"]) for answer in answers),
-        "trained_steps": sum(answer["trained_steps"] for answer in answers),
-    }
-    if all("lane_steps" in answer for answer in answers):
-        found["lane_steps"] = sum(answer["lane_steps"] for answer in answers)
-    for kind in sorted({kind for answer in answers for kind in answer.get("seconds", {})}):
-        found[f"seconds/{kind}"] = sum(answer["seconds"].get(kind, 0.0) for answer in answers)
-    return found
-
-
-def phases(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Of a study that was run: when each phase began and how fast it was. Times are seconds since the command.
-
-    Samples are a second apart; what happened between two is taken from the line through them.
-    """
-    began, samples = record["began"], record["samples"]
-    times = [one["time"] - began for one in samples]
-    trained = [one["trained_steps"] for one in samples]
-    first = next(index for index, steps in enumerate(trained) if steps)
-    first_step = times[first] - _worked(samples[first])
-    full = next((t for t, one in zip(times, samples, strict=True) if one["replicates"] >= record["lanes"]), times[-1])
-    full = max(full, first_step)
-    last_start = max(record["starts"][-1] - began, full)
-    last_step = max(times[trained.index(trained[-1])], last_start)
-    borders = [0.0, first_step, full, last_start, last_step, record["ended"] - began]
-
-    def between(name: str, start: float, end: float) -> float | None:
-        if any(name not in one for one in samples):
-            return None
-        points = [(time, one[name]) for time, one in zip(times, samples, strict=True)]
-        if name.endswith("_steps"):
-            points = [(first_step, 0), *points[first:]]
-        at, counts = zip(*points, strict=True)
-        return float(np.diff(np.interp([start, end], at, counts))[0])
-
-    names = ("start", "filling", "steady", "tail", "end")
-    spans = dict(zip(names, pairwise(borders), strict=True)) | {"whole": (0.0, borders[-1])}
-    kinds = [name.partition("/")[2] for name in samples[-1] if name.startswith("seconds/")]
-    found: dict[str, dict[str, Any]] = {}
-    for name, (start, end) in spans.items():
-        steps, lane_steps = between("trained_steps", start, end), between("lane_steps", start, end)
-        seconds = {kind: between(f"seconds/{kind}", start, end) or 0.0 for kind in kinds}
-        spent = sum(seconds.values())
-        found[name] = {
-            "seconds": end - start,
-            "trial_steps": steps,
-            "trial_steps_per_second": steps / (end - start) if steps is not None and end > start else None,
-            "trial_steps_per_training_second": (
-                steps / seconds["training"] if steps is not None and seconds.get("training") else None
-            ),
-            "useful_share_of_lane_steps": steps / lane_steps if steps is not None and lane_steps else None,
-            "share_of_time": {kind: value / spent for kind, value in seconds.items()} if spent else {},
-        }
-    return found
-
-
-def _worked(one: Mapping[str, Any]) -> float:
-    """Seconds since a trainer's first step, at the first sample that counts steps."""
-    return sum(value for name, value in one.items() if name.startswith("seconds/") and name != "seconds/idle")
+    ended = time.monotonic() - began
+    return {"samples": samples, "lanes": document.stack["lanes"], "last_start": starts[-1], "ended": ended}
 
 
 def show(results: Mapping[str, Any]) -> None:
@@ -292,28 +228,25 @@ def main() -> None:
     record = part("benchmarks.study", *words, "--work", "study", "--trials", trials)
     after = pure()
     results: dict[str, Any] = {
-        "phases": phases(record),
+        "phases": (found := phases(**record)),
         "trials": trials,
         "pure_before_and_after": [before, after],
-        "pure_trial_steps_per_second": (before + after) / 2,
+        "pure_trial_steps_per_second": (pure_rate := (before + after) / 2),
+        "steady_share_of_pure": (found["steady"]["trial_steps_per_second"] or 0.0) / pure_rate,
+        "samples": record["samples"],
     }
-    results["steady_share_of_pure"] = (results["phases"]["steady"]["trial_steps_per_second"] or 0.0) / (
-        results["pure_trial_steps_per_second"]
-    )
     if chosen.plain:
         plain_trials = max(FEWEST_PLAIN_TRIALS, round(chosen.plain * trials * chosen.replicates))
         say(f"running plain Ray Tune: {plain_trials} trials x {chosen.steps} steps")
         words_plain = ["--trials", plain_trials, "--steps", chosen.steps, "--pairs", chosen.pairs]
         results["plain"] = part("benchmarks.plain", *words_plain)["results"]
         results["plain"]["share_of_the_work"] = plain_trials * chosen.steps / total
-        results["times_plain"] = (
-            results["phases"]["whole"]["trial_steps_per_second"] / results["plain"]["trial_steps_per_second"]
-        )
+        plain_rate = results["plain"]["trial_steps_per_second"]
+        results["times_plain"] = found["whole"]["trial_steps_per_second"] / plain_rate
     show(results)
     hidden = ("json", "work")
     config = {name: value for name, value in vars(chosen).items() if name not in hidden}
     config["spec"] = spec_of(chosen, trials).model_dump(mode="json", exclude_none=True)
-    results["samples"] = [{**one, "time": one["time"] - record["began"]} for one in record["samples"]]
     write_record("study", chosen.json, config, results)
 
 

@@ -1,0 +1,83 @@
+"""A study that was run and watched, cut into phases: how long each took, how fast it trained, what the time went into.
+
+The start ends with the first training step, the filling when all lanes are taken, the steady state when the last trial
+has started, the tail with the last step, and the end when Ray has stopped.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+__all__ = ["phases", "sample"]
+
+_NAMES = ("start", "filling", "steady", "tail", "end")
+
+
+def sample(time: float, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all trainers together said at a time, from their answers to `study.trainer.Trainer.progress`."""
+    found: dict[str, Any] = {
+        "time": time,
+        "replicates": sum(len(answer["replicates"]) for answer in answers),
+        "trained_steps": sum(answer["trained_steps"] for answer in answers),
+        "lane_steps": sum(answer["lane_steps"] for answer in answers),
+    }
+    for kind in answers[0]["seconds"]:
+        found[f"seconds/{kind}"] = sum(answer["seconds"][kind] for answer in answers)
+    return found
+
+
+def phases(
+    samples: Sequence[Mapping[str, Any]], lanes: int, last_start: float, ended: float
+) -> dict[str, dict[str, Any]]:
+    """Each phase, and the whole, by name. What happened between two samples is taken from the line through them.
+
+    Args:
+        samples: as `sample` makes them; times are seconds since the command.
+        lanes: of the stack.
+        last_start: when the last trial started.
+        ended: when Ray had stopped.
+
+    Returns:
+        `seconds`, `trial_steps`, `trial_steps_per_second`, the same `..._per_training_second`, the
+        `useful_share_of_lane_steps` and the `share_of_time` of what trainers did; none where nothing was done.
+
+    Raises:
+        ValueError: when no sample has a trained step.
+    """
+    times = [one["time"] for one in samples]
+    trained = [one["trained_steps"] for one in samples]
+    first = next((index for index, steps in enumerate(trained) if steps), None)
+    if first is None:
+        raise ValueError("nothing was trained")
+    kinds = [name for name in samples[-1] if name.startswith("seconds/")]
+    # A trainer counts from its first step; when it is first asked it may have trained for a while.
+    first_step = times[first] - sum(samples[first][kind] for kind in kinds if kind != "seconds/idle")
+    full = next((time for time, one in zip(times, samples, strict=True) if one["replicates"] >= lanes), times[-1])
+    full = max(full, first_step)
+    last_start = max(last_start, full)
+    last_step = max(times[trained.index(trained[-1])], last_start)
+
+    def between(name: str, start: float, end: float) -> float:
+        points = [(time, one[name]) for time, one in zip(times, samples, strict=True)]
+        if name.endswith("_steps"):
+            points = [(first_step, 0), *points[first:]]
+        at, counts = zip(*points, strict=True)
+        return float(np.diff(np.interp([start, end], at, counts))[0])
+
+    borders = [0.0, first_step, full, last_start, last_step, ended]
+    found: dict[str, dict[str, Any]] = {}
+    for name, (start, end) in zip((*_NAMES, "whole"), (*pairwise(borders), (0.0, ended)), strict=True):
+        steps, lane_steps = between("trained_steps", start, end), between("lane_steps", start, end)
+        seconds = {kind.removeprefix("seconds/"): between(kind, start, end) for kind in kinds}
+        spent, training = sum(seconds.values()), seconds["training"]
+        found[name] = {
+            "seconds": end - start,
+            "trial_steps": steps,
+            "trial_steps_per_second": steps / (end - start) if end > start else None,
+            "trial_steps_per_training_second": steps / training if training else None,
+            "useful_share_of_lane_steps": steps / lane_steps if lane_steps else None,
+            "share_of_time": {kind: value / spent for kind, value in seconds.items()} if spent else {},
+        }
+    return found
