@@ -27,20 +27,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.machine import add_json_option, command_started, print_table, write_record
 from marl.audio import AudioConfig
-from marl.config import Config
+from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
 from marl.data import SynTone, build
 from marl.model import Architecture, LatentConfig, network_of
-from marl.objective import (
-    Batch,
-    ContrastConfig,
-    Lane,
-    LossConfig,
-    Program,
-    SubspaceWeights,
-    contrasts_of,
-    lane_settings,
-    objective,
-)
+from marl.objective import Batch, Ingredients, Lane, Program, lane_settings, objective
 
 VALIDATION_CLIPS = 2048
 LOG_MELS, META = "log_mels.npy", "meta.npz"
@@ -113,16 +103,21 @@ def train(config: dict[str, Any], run: Run) -> None:
     )
 
     latent = LatentConfig(private=config["private"], shared=config["shared"])
-    loss_weights = LossConfig(
-        private=SubspaceWeights(gamma=config["private_gamma"]), shared=SubspaceWeights(gamma=config["shared_gamma"])
+    asked = Config(
+        latent=latent,
+        loss=LossConfig(
+            private=SubspaceWeights(gamma=config["private_gamma"]), shared=SubspaceWeights(gamma=config["shared_gamma"])
+        ),
+        contrast=ContrastConfig(
+            strategy=config["strategy"], shared=config["contrast"], temperature=config["temperature"]
+        ),
     )
-    contrast = ContrastConfig(strategy=config["strategy"], shared=config["contrast"], temperature=config["temperature"])
-    audio, defaults = AudioConfig(), Config()
-    network = network_of(Architecture(audio.mel_bands, audio.frames, defaults.model, latent.private, latent.shared))
-    program = Program(network, (latent.combine,), tuple(contrasts_of(contrast)), len(data))
-    settings = Lane(*(one.to(device) for one in lane_settings(program, latent, loss_weights, contrast)))
+    audio = AudioConfig()
+    network = network_of(Architecture(audio.mel_bands, audio.frames, asked.model, latent.private, latent.shared))
+    program = Program(network, Ingredients.of(asked), len(data))
+    settings = Lane(*(one.to(device) for one in lane_settings(program, asked)))
     parameters = {name: value.to(device).requires_grad_() for name, value in network.initial(latent, seed=0).items()}
-    optimiser = torch.optim.Adam(parameters.values(), lr=defaults.optimiser.learning_rate)
+    optimiser = torch.optim.Adam(parameters.values(), lr=asked.optimiser.learning_rate)
 
     def evaluate() -> dict[str, float]:
         with torch.no_grad():

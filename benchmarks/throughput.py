@@ -26,10 +26,10 @@ import torch
 from benchmarks.floor import floor, measured_rates
 from benchmarks.machine import add_json_option, device_kind, print_table, say, write_record
 from marl.audio import AudioConfig
-from marl.config import Config
+from marl.config import Config, ContrastConfig
 from marl.data import SynTone, build
 from marl.model import Architecture, network_of
-from marl.objective import Batch, ContrastConfig, Lane, Program, contrasts_of, lane_settings, objective
+from marl.objective import Batch, Ingredients, Lane, Program, lane_settings, objective
 from marl.stack import Stack
 from study.surroundings import surroundings
 
@@ -95,15 +95,13 @@ def architecture() -> Architecture:
 
 
 def stack_step(way: Way, device: torch.device):
-    contrasts = sorted(contrasts_of(CONFIG.contrast))
     stack = Stack(
         architecture(),
         way.lanes,
         build(SynTone(), AudioConfig(), device),
-        ("timbre",),
+        CONFIG.views,
         PAIRS[device.type],
-        (CONFIG.latent.combine,),
-        contrasts,
+        Ingredients.of(CONFIG),
         way.precision,
         way.compiled,
     )
@@ -137,8 +135,8 @@ def plain_step(way: Way, device: torch.device):
     clips, timbre = clips[order], timbre[order]
     size = timbre.bincount()
     start = size.cumsum(0) - size
-    program = Program(network, (CONFIG.latent.combine,), tuple(sorted(contrasts_of(CONFIG.contrast))), len(clips))
-    settings = Lane(*(one.to(device) for one in lane_settings(program, CONFIG.latent, CONFIG.loss, CONFIG.contrast)))
+    program = Program(network, Ingredients.of(CONFIG), len(clips))
+    settings = Lane(*(one.to(device) for one in lane_settings(program, CONFIG)))
     initial = network.initial(CONFIG.latent, seed=0)
     parameters = {name: value.to(device).requires_grad_() for name, value in initial.items()}
     optimiser = torch.optim.Adam(parameters.values(), lr=CONFIG.optimiser.learning_rate)

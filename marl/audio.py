@@ -1,16 +1,22 @@
 """Waveform to log-mel spectrogram and back, on any device.
 
-F is mel bands, T frames, S samples.
+F is mel bands, T frames, S samples, N Fourier bins from 0 Hz to half of the sample rate.
 """
+
+import math
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn.functional import threshold
 from torchaudio.transforms import GriffinLim, InverseMelScale, MelSpectrogram
 
 from marl.settings import Settings
 
-__all__ = ["AudioConfig", "LogMel"]
+__all__ = ["MEL_CORNER_HZ", "AudioConfig", "LogMel", "hz_to_mel", "mel_to_hz"]
+
+MEL_CORNER_HZ = 700.0
+"""Bands are about equally wide below it and in proportion to their frequency above: width ~ corner + frequency."""
 
 
 class AudioConfig(Settings):
@@ -58,9 +64,22 @@ class AudioConfig(Settings):
         return self.clip_samples // self.frames
 
 
+def hz_to_mel(hz: Tensor) -> Tensor:
+    """The mel scale of the bands, HTK's, on which they are evenly spaced."""
+    return 2595.0 * torch.log10(1.0 + hz / MEL_CORNER_HZ)
+
+
+def mel_to_hz(mel: Tensor) -> Tensor:
+    """The inverse of `hz_to_mel`."""
+    hz: Tensor = MEL_CORNER_HZ * (10.0 ** (mel / 2595.0) - 1.0)
+    return hz
+
+
 # A square wave between plus and minus one has twice the power of a full-scale sine; nothing within full scale has more.
 # Models that err upwards would otherwise be painful to listen to.
 _LOUDEST_DB = 3.0
+# What lies so little above the floor lies at it: float16 keeps a standardised log-mel within a third of this.
+_FLOOR_MARGIN_DB = 0.05
 
 
 class LogMel:
@@ -107,11 +126,34 @@ class LogMel:
     def from_power(self, power_FT: Tensor) -> Tensor:
         """Standardised log-mel [..., F, T] from mel power."""
         floor = 10.0 ** (self.config.floor_db / 10)
-        return (10.0 * torch.log10(power_FT.clamp_min(floor)) - self.mean_db) / self.std_db
+        return self.from_decibels(10.0 * torch.log10(power_FT.clamp_min(floor)))
+
+    def from_decibels(self, decibels_FT: Tensor) -> Tensor:
+        """Standardised log-mel [..., F, T] from dB relative to a full-scale sine; the floor is the least there is."""
+        return (decibels_FT.clamp_min(self.config.floor_db) - self.mean_db) / self.std_db
 
     def __call__(self, waveform_S: Tensor) -> Tensor:
         """Standardised log-mel [..., F, T] of waveforms [..., S]."""
         return self.from_power(self.power(waveform_S))
+
+    def to_power(self, log_mel_FT: Tensor) -> Tensor:
+        """Mel power [..., F, T], float32: the inverse of `from_power`, but zero at the floor.
+
+        What lies at the floor was cut there: it is silence, not a quiet sound.
+        """
+        power = torch.exp(self.decibels(log_mel_FT.to(torch.float32)) * (math.log(10.0) / 10))
+        return threshold(power, 10.0 ** ((self.config.floor_db + _FLOOR_MARGIN_DB) / 10), 0.0)
+
+    @property
+    def band_weights_NF(self) -> Tensor:
+        """How much of the power of each Fourier bin each band takes."""
+        weights: Tensor = self._mel.mel_scale.fb
+        return weights
+
+    def white_noise_F(self) -> Tensor:
+        """Expected mel power, in each band, of white noise with a mean square of one."""
+        window_S: Tensor = self._mel.spectrogram.window
+        return self.band_weights_NF.sum(dim=0) * window_S.square().sum() / self._full_scale_power
 
     def decibels(self, log_mel_FT: Tensor) -> Tensor:
         """Undo the standardisation: dB relative to a full-scale sine, floor included."""
@@ -123,10 +165,7 @@ class LogMel:
         The phase starts from zero, so that the same spectrogram always gives the same sound.
         """
         config = self.config
-        decibels = self.decibels(log_mel_FT.to(self.device)).clamp_max(_LOUDEST_DB)
-        power = 10.0 ** (decibels / 10) * self._full_scale_power
-        # What lies at the floor was cut there: it is silence, not a quiet sound.
-        power = torch.where(power <= 10.0 ** (config.floor_db / 10) * self._full_scale_power * 1.0001, 0.0, power)
+        power = self.to_power(log_mel_FT.to(self.device)).clamp_max(10.0 ** (_LOUDEST_DB / 10)) * self._full_scale_power
         inverse_mel = InverseMelScale(
             config.fft_size // 2 + 1, config.mel_bands, config.sample_rate, config.min_hz, config.max_hz
         ).to(self.device)

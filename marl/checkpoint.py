@@ -11,6 +11,8 @@ from marl.audio import AudioConfig, LogMel
 from marl.config import Config
 from marl.extractor import FeatureExtractor
 from marl.model import Architecture, Network, Parameters, network_of
+from marl.model.heads import head_of
+from marl.objective import Ingredients
 from marl.settings import Settings
 from marl.stack import Snapshot
 
@@ -30,6 +32,7 @@ MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 DESCRIPTION_FILE = "config.json"
 _MOMENTS = ("first_moment", "second_moment")
+_HEADS = "heads"
 
 
 class Description(Settings):
@@ -63,19 +66,16 @@ def architecture_of(description: Description) -> Architecture:
 
 
 def model_bytes(snapshot: Snapshot) -> bytes:
-    """Weights of a model, safetensors."""
-    return safetensors.torch.save(snapshot.parameters)
+    """Weights of a model without heads, which only training knows, safetensors."""
+    return safetensors.torch.save({name: value for name, value in snapshot.parameters.items() if not head_of(name)})
 
 
 def state_bytes(snapshot: Snapshot) -> bytes:
-    """What training needs beside the weights to go on: the moments of Adam, safetensors."""
-    moments = (snapshot.first_moment, snapshot.second_moment)
+    """What training needs beside the weights to go on: those of heads, and the moments of Adam, safetensors."""
+    heads = {name: value for name, value in snapshot.parameters.items() if head_of(name)}
+    parts = dict(zip((_HEADS, *_MOMENTS), (heads, snapshot.first_moment, snapshot.second_moment), strict=True))
     return safetensors.torch.save(
-        {
-            f"{moment}/{name}": value
-            for moment, part in zip(_MOMENTS, moments, strict=True)
-            for name, value in part.items()
-        }
+        {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
     )
 
 
@@ -85,14 +85,19 @@ def restore(description: Description, model: bytes, state: bytes) -> Snapshot:
     Raises:
         ValueError: when the bytes are not the weights of the model that is described.
     """
-    network = network_of(architecture_of(description))
-    moments = _tensors(state, STATE_FILE)
-    parts = [_tensors(model, MODEL_FILE)]
-    for moment in _MOMENTS:
-        prefix = f"{moment}/"
-        parts.append({name.removeprefix(prefix): value for name, value in moments.items() if name.startswith(prefix)})
-    for part in parts:
-        _check_shapes(network, part)
+    state_tensors = _tensors(state, STATE_FILE)
+
+    def part(name: str) -> Parameters:
+        prefix = f"{name}/"
+        return {key.removeprefix(prefix): value for key, value in state_tensors.items() if key.startswith(prefix)}
+
+    heads = part(_HEADS)
+    # A probe has as many outputs as there were groups, which the description does not know: it is taken as it is.
+    groups = max((len(value) for name, value in heads.items() if name == "probe.private.out.bias"), default=0)
+    network = network_of(architecture_of(description), Ingredients.of(description.config).heads, groups)
+    parts = [_tensors(model, MODEL_FILE) | heads, *map(part, _MOMENTS)]
+    for values in parts:
+        _check_shapes(network, values)
     return Snapshot(description.step, *parts)
 
 

@@ -33,6 +33,8 @@ class Purpose(IntEnum):
     SPLIT = 5
     PROBE_INITIAL_VALUES = 6
     PROBE_BATCH = 7
+    AUGMENTATION = 8
+    SEGMENT = 9
 
 
 def _shift_right(x: Tensor, count: int) -> Tensor:

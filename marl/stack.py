@@ -7,18 +7,18 @@ is a function of its configuration and seed alone.
 K is lanes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from marl.adam import FIRST_DECAY, SECOND_DECAY, Rates
-from marl.config import Config
+from marl.config import Config, ViewsConfig
 from marl.data import Dataset, PairSampler
 from marl.model import Architecture, LatentConfig, Parameters, network_of
 from marl.models import Models
-from marl.objective import ContrastConfig, Lane, LossConfig, Program, lane_settings
+from marl.objective import Ingredients, Lane, Program, lane_settings
 from marl.rows import Rows
 from marl.step import NEVER, Clock, State, StepFunction, executable
 
@@ -49,10 +49,9 @@ class Stack:
         architecture: what all models of the stack have in common.
         lanes: how many; fixed, because sums are taken in another order at another width.
         dataset: the clips; training takes place on their device.
-        shared_factors: names of the factors that the views of a pair share.
+        views: how the views of a pair are made, for all replicates.
         batch_pairs: pairs of a batch, a multiple of 16.
-        combinations: the ways of combining shared latents that any replicate will use.
-        contrasts: the contrastive strategies that any replicate will use, with the subspace each acts on.
+        ingredients: what any replicate asks the objective for.
         precision: in which the large layers are trained; evaluation is float32 always.
         compiled: whether the step is compiled, see `marl.step.executable`.
 
@@ -65,24 +64,27 @@ class Stack:
         architecture: Architecture,
         lanes: int,
         dataset: Dataset,
-        shared_factors: Sequence[str],
+        views: ViewsConfig,
         batch_pairs: int,
-        combinations: Sequence[str] = ("swap",),
-        contrasts: Sequence[tuple[str, str]] = (),
+        ingredients: Ingredients,
         precision: Precision = "float32",
         compiled: bool = False,
     ) -> None:
         if batch_pairs < 16 or batch_pairs % 16:
             raise ValueError(f"batch_pairs must be a multiple of 16, got {batch_pairs}")
-        self.network = network_of(architecture)
+        sampler, held_out = (
+            PairSampler(dataset, views.shared, split, views.scheme, views.augment)
+            for split in ("training", "validation")
+        )
+        self.network = network_of(architecture, ingredients.heads, sampler.groups)
         self.lanes = lanes
         self.dataset = dataset
         self.batch_pairs = batch_pairs
         training_clips = len(dataset.splits["training"])
-        self.program = Program(self.network, tuple(combinations), tuple(contrasts), training_clips, _DTYPES[precision])
+        self.program = Program(self.network, ingredients, training_clips, sampler.groups, _DTYPES[precision])
         device = dataset.device
-        narrowest = LatentConfig(private=1, shared=1, combine=self.program.combinations[0])
-        idle = lane_settings(self.program, narrowest, LossConfig(), ContrastConfig())
+        narrowest = LatentConfig.model_validate({"private": 1, "shared": 1, "combine": ingredients.combinations[0]})
+        idle = lane_settings(self.program, Config(latent=narrowest))
         self._state = State(
             parameters=Rows(self.network.shapes, lanes, device),
             first_moments=Rows(self.network.shapes, lanes, device),
@@ -102,7 +104,7 @@ class Stack:
         self.models = Models(
             self.program,
             dataset,
-            PairSampler(dataset, shared_factors, split="validation"),
+            held_out,
             batch_pairs,
             self._state.parameters.shaped,
             self._state.settings,
@@ -111,7 +113,6 @@ class Stack:
         self._configs: list[Config | None] = [None] * lanes
         # Spectrograms have a range of some deviations: float16 keeps more of them than what bfloat16 computes with.
         gathered = dataset.log_mel_NFT if precision == "float32" else dataset.log_mel_NFT.to(torch.float16)
-        sampler = PairSampler(dataset, shared_factors)
         self._step_function = StepFunction(self.program, sampler, gathered, batch_pairs, cache_blocks=not compiled)
         self._compiled = compiled
         self._step: Callable[[], None] | None = None
@@ -125,14 +126,14 @@ class Stack:
         """Give a replicate a lane, from its beginning or from a snapshot; returns the lane.
 
         Raises:
-            ValueError: when no lane is free, or the model does not fit the stack.
+            ValueError: when no lane is free, or the model does not fit the stack, or asks for what it does not compute.
         """
         if not self.free_lanes:
             raise ValueError(f"all {self.lanes} lanes are taken")
         lane = self.free_lanes[0]
-        settings = lane_settings(self.program, config.latent, config.loss, config.contrast)
+        settings = lane_settings(self.program, config)
         if snapshot is None:
-            initial = self.network.initial(config.latent, seed, self.dataset.device)
+            initial = self.network.initial(config.latent, seed, self.dataset.device, Ingredients.of(config).heads)
             zeros = {name: torch.zeros_like(value) for name, value in initial.items()}
             rows, step = [initial, zeros, zeros], 0
         else:
@@ -171,14 +172,12 @@ class Stack:
 
     def snapshot(self, lane: int) -> Snapshot:
         """What the replicate in a lane is now."""
-        mask = self.network.mask(self._occupant(lane).latent)
-        parts = [
-            {
-                name: value.to("cpu", copy=True).contiguous()
-                for name, value in self.network.crop({name: view[lane] for name, view in views.items()}, mask).items()
-            }
-            for views in self._parts()
-        ]
+        config = self._occupant(lane)
+        mask, heads = self.network.mask(config.latent), Ingredients.of(config).heads
+        parts = []
+        for views in self._parts():
+            cropped = self.network.crop({name: view[lane] for name, view in views.items()}, mask, heads)
+            parts.append({name: value.to("cpu", copy=True).contiguous() for name, value in cropped.items()})
         return Snapshot(int(self._state.clock.step[lane]), *parts)
 
     def step(self) -> None:

@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from marl import randomness
 from marl.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
 from marl.data import PairSampler
+from marl.model.heads import TARGET
 from marl.objective import Batch, Lane, Program, objective
 from marl.randomness import Purpose
 from marl.rows import Rows
@@ -131,6 +132,9 @@ class StepFunction:
         gradients, loss_K = self._differentiate(parameters, settings, self._batch(seed_K, step_K))
         for name, gradient_Kn in gradients.items():
             adam_step(parameters[name], gradient_Kn, first_moments[name], second_moments[name], rates, self._columns)
+        for name, value_Kn in parameters.items():
+            if name.startswith(TARGET):
+                value_Kn.lerp_(parameters[name.removeprefix(TARGET)], 1 - settings.target_decay[:, None])
         return loss_K
 
     def tock(self, state: State, loss_K: Tensor) -> None:
@@ -156,9 +160,10 @@ class StepFunction:
         self, parameters: dict[str, Tensor], settings: Lane, batch: Batch
     ) -> tuple[dict[str, Tensor], Tensor]:
         shapes = self._program.network.shapes
-        leaves = {name: flat.unflatten(1, shapes[name]).detach().requires_grad_() for name, flat in parameters.items()}
+        values = {name: flat.unflatten(1, shapes[name]).detach() for name, flat in parameters.items()}
+        leaves = {name: value.requires_grad_() for name, value in values.items() if not name.startswith(TARGET)}
         with torch.enable_grad():
-            total_K, terms_KT = self._objective(leaves, settings, batch)
+            total_K, terms_KT = self._objective(values, settings, batch)
             # No lane's loss depends on another lane's parameters, so the gradient of the sum is each lane's own
             # gradient, even beside one that is not finite.
             gradients = torch.autograd.grad(total_K.sum(), list(leaves.values()))
@@ -171,7 +176,7 @@ def draw_batch(
 ) -> Batch:
     """The pairs and the noise of each lane at its step."""
     drawn = sampler.draw(seed_K, step_K, pairs)
-    clips = log_mel_NFT.index_select(0, drawn.clips_KVB.flatten())
+    clips = sampler.views(log_mel_NFT.index_select(0, drawn.clips_KVB.flatten()), seed_K, step_K)
     device = log_mel_NFT.device
     noise_KVD = randomness.normal(
         randomness.stream(seed_K, step_K, Purpose.LATENT_NOISE),

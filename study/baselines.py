@@ -2,9 +2,10 @@
 
 import torch
 
+from marl.config import Config
 from marl.data import Dataset
 from marl.evaluation import evaluate
-from marl.objective import ContrastConfig
+from marl.objective import Ingredients
 from marl.stack import Stack
 from study.configuration import StackPlan, audio_of, config_of
 from study.spec import Spec
@@ -23,11 +24,9 @@ def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset
     """
     if store.baselines() is not None:
         return
-    config = config_of(spec, {})
-    latent = config.latent.model_copy(
-        update={"private": plan.private, "shared": plan.shared, "combine": plan.combinations[0]}
-    )
-    config = config.model_copy(update={"latent": latent, "contrast": ContrastConfig(strategy="none")})
+    own = config_of(spec, {})
+    latent = own.latent.model_copy(update={"private": plan.private, "shared": plan.shared})
+    config = Config(views=own.views.model_copy(update={"scheme": "factor"}), model=own.model, latent=latent)
     # As many lanes as there are seeds: idle ones would be scored too.
     seeds = range(min(spec.replicates, plan.lanes))
     try:
@@ -35,15 +34,15 @@ def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset
             plan.architecture(audio_of(spec), config),
             len(seeds),
             dataset,
-            spec.views.shared,
+            config.views,
             spec.train.batch_pairs,
-            plan.combinations,
+            Ingredients.of(config),
         )
     except ValueError:
         return
     for seed in seeds:
         stack.attach(config, seed)
-    rows = evaluate(stack.models, spec.views.shared, mature=True).metrics
+    rows = evaluate(stack.models, spec.shared_factors, mature=True).metrics
     untrained: dict[str, float] = {}
     for name in rows[0]:
         values = torch.tensor([row[name] for row in rows], dtype=torch.float64)

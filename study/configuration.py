@@ -1,27 +1,58 @@
 """Between a spec and marl: checks the sections that configure models, and makes the configuration of a trial."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from marl.audio import AudioConfig
-from marl.config import Config
+from marl.config import Config, ViewsConfig
 from marl.data import DataConfig, Dataset
 from marl.evaluation import metric_names
 from marl.model import Architecture, network_of
-from marl.objective import contrasts_of
+from marl.objective import Ingredients, check, passes_of
 from marl.stack import Precision, Stack
 from study.errors import UserError
 from study.grid import grid
 from study.spec import Parameter, Scalar, Spec, active_parameters, explain
 
-__all__ = ["StackPlan", "audio_of", "config_of", "data_of", "one_of", "plan_stacks", "resolve"]
+__all__ = [
+    "Family",
+    "StackPlan",
+    "audio_of",
+    "config_of",
+    "data_of",
+    "ingredients_of",
+    "one_of",
+    "plan_stacks",
+    "resolve",
+]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _MODEL_SECTIONS = tuple(Config.model_fields)
 _DEFAULT_TRIALS = 100
+# What decides which terms of the objective, and which passes through the network, a model needs. Of a range of weights
+# the largest value stands for all, but where zero means another stack.
+_INGREDIENTS = ("views.scheme", "latent.combine", "contrast.", "independence.", "loss.hierarchy.", "model.patch_frames")
+_NO_INGREDIENTS = ("contrast.temperature", "contrast.target_decay", "contrast.exclude_same_factors")
+_SIZES = ("latent.private", "latent.shared")
+_WEIGHTS_OF_PASSES = ("contrast.private", "contrast.shared", "independence.swap_cycle")
+
+
+class Family(NamedTuple):
+    """What models have in common that train in one stack.
+
+    Attributes:
+        architecture: at the widths of the stack.
+        views: how their views are made.
+        passes: terms of theirs that need further passes through the network.
+    """
+
+    architecture: Architecture
+    views: ViewsConfig
+    passes: tuple[str, ...]
 
 
 class StackPlan(BaseModel, frozen=True):
@@ -31,8 +62,6 @@ class StackPlan(BaseModel, frozen=True):
         lanes: of each stack.
         private: private latents of the widest model.
         shared: shared latents of the widest model.
-        combinations: ways of combining shared latents that any trial may use.
-        contrasts: strategies that any trial may use, with the subspace each acts on.
         precision: in which the large layers are trained.
         compiled: whether the step is compiled.
         why: it is compiled or not, for the user.
@@ -41,28 +70,31 @@ class StackPlan(BaseModel, frozen=True):
     lanes: int
     private: int
     shared: int
-    combinations: tuple[str, ...]
-    contrasts: tuple[tuple[str, str], ...]
     precision: Precision = "float32"
     compiled: bool = False
     why: str = ""
 
     def stack(self, spec: Spec, config: Config, dataset: Dataset) -> Stack:
         """A stack for a configuration of the study, and all that can train beside it."""
+        family = self.family(audio_of(spec), config)
+        others = (other for other in _candidates(spec) if (other.views, passes_of(other)) == family[1:])
         return Stack(
-            self.architecture(audio_of(spec), config),
+            family.architecture,
             self.lanes,
             dataset,
-            spec.views.shared,
+            config.views,
             spec.train.batch_pairs,
-            self.combinations,
-            self.contrasts,
+            Ingredients.of_all([config, *others]),
             self.precision,
             self.compiled,
         )
 
-    def architecture(self, audio: AudioConfig, config: Config) -> Architecture:
+    def family(self, audio: AudioConfig, config: Config) -> Family:
         """Of the stack in which a configuration trains."""
+        return Family(self.architecture(audio, config), config.views, passes_of(config))
+
+    def architecture(self, audio: AudioConfig, config: Config) -> Architecture:
+        """Of a configuration's network, at the widths of the stack."""
         return Architecture(audio.mel_bands, audio.frames, config.model, self.private, self.shared)
 
 
@@ -75,10 +107,9 @@ def resolve(spec: Spec) -> Spec:
     data, audio = _checked(DataConfig, "data", spec.data), _checked(AudioConfig, "audio", spec.audio)
     config = _checked(Config, "", {section: getattr(spec, section) for section in _MODEL_SECTIONS})
     factors = data.factor_names
-    if not spec.views.shared or not set(spec.views.shared) < set(factors):
-        raise UserError(
-            f"views.shared: must name some but not all of {', '.join(factors)}; got {list(spec.views.shared)}"
-        )
+    shared = config.views.shared
+    if not shared or not set(shared) < set(factors):
+        raise UserError(f"views.shared: must name some but not all of {', '.join(factors)}; got {list(shared)}")
     metrics = metric_names(factors)
     for name in spec.objectives:
         if name not in metrics:
@@ -103,6 +134,11 @@ def resolve(spec: Spec) -> Spec:
                 network_of(plan_stacks(spec, 1).architecture(audio, config_of(spec, {**conditions, name: value})))
             except ValueError as error:
                 raise UserError(f"space.{name}: {error}") from None
+    for candidate in _candidates(spec):
+        try:
+            check(candidate, network_of(plan_stacks(spec, 1).architecture(audio, candidate)))
+        except ValueError as error:
+            raise UserError(str(error)) from None
     return spec
 
 
@@ -138,28 +174,34 @@ def one_of(spec: Spec) -> Config:
 
 def plan_stacks(spec: Spec, lanes: int) -> StackPlan:
     """Stacks that any trial of the spec fits into, in plain float32."""
-    widest = config_of(
-        spec,
-        {
-            name: max(parameter.extremes())
-            for name, parameter in spec.space.items()
-            if name in ("latent.private", "latent.shared", "contrast.private", "contrast.shared")
-        },
-    )
-    combine, strategy = spec.space.get("latent.combine"), spec.space.get("contrast.strategy")
-    strategies = strategy.extremes() if strategy else [widest.contrast.strategy]
-    contrasts = {
-        contrast
-        for name in strategies
-        for contrast in contrasts_of(widest.contrast.model_copy(update={"strategy": name}))
-    }
-    return StackPlan(
-        lanes=lanes,
-        private=widest.latent.private,
-        shared=widest.latent.shared,
-        combinations=tuple(sorted(map(str, combine.extremes()))) if combine else (widest.latent.combine,),
-        contrasts=tuple(sorted(contrasts)),
-    )
+    sizes = {name: max(parameter.extremes()) for name, parameter in spec.space.items() if name in _SIZES}
+    widest = config_of(spec, sizes).latent
+    return StackPlan(lanes=lanes, private=widest.private, shared=widest.shared)
+
+
+def ingredients_of(spec: Spec) -> Ingredients:
+    """Terms of the objective that any trial of the spec asks for."""
+    return Ingredients.of_all(_candidates(spec))
+
+
+def _candidates(spec: Spec) -> Iterator[Config]:
+    """Configurations that stand for all of the space, as far as the terms of the objective are concerned."""
+    space = spec.space
+    chosen = [name for name in space if name.startswith(_INGREDIENTS) and name not in _NO_INGREDIENTS]
+    for name in chosen:
+        chosen += [other for other in space[name].when if other not in chosen]
+    values = {name: space[name].extremes() for name in chosen}
+    for name, parameter in space.items():
+        if name in values and parameter.choice is None and name not in _WEIGHTS_OF_PASSES:
+            values[name] = parameter.extremes()[-1:]
+    seen = set()
+    for combination in itertools.product(*values.values()):
+        cell = dict(zip(values, combination, strict=True))
+        active = {name: cell[name] for name in active_parameters({name: space[name] for name in chosen}, cell)}
+        key = tuple(sorted(active.items()))
+        if key not in seen:
+            seen.add(key)
+            yield config_of(spec, active)
 
 
 def _trials(spec: Spec) -> int:
@@ -196,6 +238,8 @@ def _typed_value(spec: Spec, name: str, value: Scalar) -> Scalar:
         owner = fields[part].annotation
     if isinstance(owner, type) and issubclass(owner, BaseModel):
         raise UserError(f"space.{name}: is a section" + _known(owner.model_fields))
+    if name == "views.shared":
+        raise UserError("space.views.shared: is the same for all trials, which could not be compared otherwise")
     try:
         found: Any = config_of(spec, {name: value})
     except ValidationError as error:

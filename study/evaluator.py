@@ -9,9 +9,9 @@ from torch import Tensor
 
 from marl.config import Config
 from marl.evaluation import evaluate, held_out_clips
-from marl.model import Architecture
 from marl.models import Model, Models
 from marl.stack import Snapshot
+from study.configuration import Family
 from study.memory import is_out_of_memory
 from study.replicate import Replicate
 
@@ -55,27 +55,25 @@ class Evaluator:
     """Groups of one size, made up where too few are there: a model's numbers do not depend on who else is due.
 
     Args:
-        models_of: makes models of an architecture of which a configuration is one.
+        models_of: makes models of a family of which a configuration is one.
         shared: names of the factors that views share.
         together: models of a group at most.
     """
 
-    def __init__(
-        self, models_of: Callable[[Architecture, Config], Models], shared: tuple[str, ...], together: int
-    ) -> None:
+    def __init__(self, models_of: Callable[[Family, Config], Models], shared: tuple[str, ...], together: int) -> None:
         self._models_of = models_of
         self._shared = shared
         self._together = min(_TOGETHER, together)
-        self._queues: dict[tuple[Architecture, bool], list[Due]] = {}
+        self._queues: dict[tuple[Family, bool], list[Due]] = {}
 
     @property
     def is_busy(self) -> bool:
         """Whether a model waits."""
         return any(self._queues.values())
 
-    def add(self, architecture: Architecture, due: Due) -> None:
+    def add(self, family: Family, due: Due) -> None:
         """Let a model wait, unless it does already."""
-        queue = self._queues.setdefault((architecture, due.snapshot is not None), [])
+        queue = self._queues.setdefault((family, due.snapshot is not None), [])
         if not any(other.replicate is due.replicate and other.step == due.step for other in queue):
             queue.append(due)
 
@@ -91,7 +89,7 @@ class Evaluator:
             nobody_comes: whether no other model is to be waited for.
         """
         for key in list(self._queues):
-            architecture, is_mature = key
+            family, is_mature = key
             wait_s = _MATURE_WAIT_S if is_mature else _YOUNG_WAIT_S
             while queue := self._queues[key]:
                 is_full = len(queue) >= self._together
@@ -99,15 +97,15 @@ class Evaluator:
                     break
                 group, self._queues[key] = queue[: self._together], queue[self._together :]
                 try:
-                    yield from self._evaluated(architecture, group, is_mature)
+                    yield from self._evaluated(family, group, is_mature)
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error) or self._together == 1:
                         raise
                     self._together //= 2
                     self._queues[key] = group + self._queues[key]
 
-    def _evaluated(self, architecture: Architecture, group: list[Due], is_mature: bool) -> list[Evaluated]:
-        models = self._models_of(architecture, group[0].replicate.config)
+    def _evaluated(self, family: Family, group: list[Due], is_mature: bool) -> list[Evaluated]:
+        models = self._models_of(family, group[0].replicate.config)
         together = models.group([due.model for due in group], self._together)
         evaluation = evaluate(together, self._shared, is_mature)
         clips, means_KND = held_out_clips(together).cpu(), evaluation.means_KND.cpu()

@@ -124,7 +124,7 @@ def _card(spec: Spec, trial: int, seed: int, by: str, scores: Mapping[str, float
     return f"""# {spec.name}, trial {trial}, seed {seed}
 
 A feature extractor for music audio, trained on {spec.data["kind"]}. Its shared features hold what two clips of the same
-{" and ".join(spec.views.shared)} have in common, its private features what is each clip's own.
+{" and ".join(spec.shared_factors)} have in common, its private features what is each clip's own.
 
 ```python
 import marl, soundfile, torch

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from marl.config import Hierarchy
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.model import network_of
-from study.configuration import StackPlan, audio_of, config_of, data_of
+from marl.model.heads import head_of
+from study.configuration import StackPlan, audio_of, config_of, data_of, ingredients_of
 from study.parts import COMPACT_FROM, parquet_of
 from study.spec import Scalar, Spec
 from study.tables import format_bytes
@@ -19,7 +21,7 @@ __all__ = ["Footprint", "footprint", "footprint_line"]
 
 _BYTES_PER_PARAMETER = 4  # float32; the optimiser keeps two moments of each
 _HEADER_PER_TENSOR = 128
-_LOSS_TERMS = 8  # besides one for each contrast
+_LOSS_TERMS = 8  # that every objective has
 _HELD_OUT_SHARE = 0.1
 # What is written once, or once for each launch: the spec, baselines, a launch's claim.
 _ONCE = 20_000
@@ -51,11 +53,11 @@ class Footprint(NamedTuple):
 def footprint(spec: Spec, plan: StackPlan, trials: int) -> Footprint:
     """What so many trials of a study write, if each of them comes to its end with the largest model of the space."""
     replicates = trials * spec.replicates
-    parameters, tensors = _largest(spec, plan)
-    row = _report(spec, plan)
+    parameters, tensors, heads = _largest(spec, plan)
+    row = _report(spec)
     record = len(spec.budgets()) * len(json.dumps(row)) + len(spec.model_dump_json()) + 1_000
     model = parameters * _BYTES_PER_PARAMETER + tensors * _HEADER_PER_TENSOR + record
-    state = 2 * (parameters * _BYTES_PER_PARAMETER + tensors * _HEADER_PER_TENSOR)
+    state = (2 * parameters + 3 * heads) * _BYTES_PER_PARAMETER + 3 * tensors * _HEADER_PER_TENSOR
     trial = {f"config/{name}": f"{math.pi}" for name in spec.space} | {"sampler": "x" * _ATTRIBUTES, "error": "x" * 200}
     return Footprint(
         models=replicates * model,
@@ -71,18 +73,23 @@ def footprint_line(found: Footprint, uri: str) -> str:
     return f"will write at most {total} to {uri}, {format_bytes(found.training)} of it only while it trains"
 
 
-def _largest(spec: Spec, plan: StackPlan) -> tuple[int, int]:
-    """Parameters and tensors of the largest model: with each size at one of its ends, but which one is not obvious."""
+def _largest(spec: Spec, plan: StackPlan) -> tuple[int, int, int]:
+    """Parameters of the largest model, tensors, and parameters of heads, which only training knows.
+
+    It has each size at one of its ends, but which one is not obvious.
+    """
+    heads = ingredients_of(spec).heads
     sizes = {name: _ends(parameter.extremes()) for name, parameter in spec.space.items() if name.startswith("model.")}
     found = []
     for values in itertools.product(*sizes.values()):
         config = config_of(spec, dict(zip(sizes, values, strict=True)))
         try:
-            shapes = network_of(plan.architecture(audio_of(spec), config)).shapes
+            shapes = network_of(plan.architecture(audio_of(spec), config), heads).shapes
         except ValueError:  # sizes that do not fit together are no trial's
             continue
-        found.append((sum(map(math.prod, shapes.values())), len(shapes)))
-    return max(found, default=(0, 0))
+        of_heads = sum(math.prod(shape) for name, shape in shapes.items() if head_of(name))
+        found.append((sum(map(math.prod, shapes.values())) - of_heads, len(shapes), of_heads))
+    return max(found, default=(0, 0, 0))
 
 
 def _ends(values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
@@ -108,10 +115,12 @@ def _latents(spec: Spec, plan: StackPlan) -> int:
     return len(parquet_of(rows))
 
 
-def _report(spec: Spec, plan: StackPlan) -> dict[str, float]:
+def _report(spec: Spec) -> dict[str, float]:
     """A row of reports, of random numbers: they do not compress, as those of real ones do not."""
     names = ["trial", "seed", "step", "metric_version", "time", *metric_names(data_of(spec).factor_names)]
-    names += [f"loss/a_term_{index}" for index in range(_LOSS_TERMS + len(plan.contrasts))]
+    terms = ingredients_of(spec)
+    more = len(terms.contrasts) + len(terms.independence) + len(Hierarchy.model_fields) * terms.hierarchy
+    names += [f"loss/a_term_{index}" for index in range(_LOSS_TERMS + more)]
     return dict(zip(names, _noise(), strict=False))
 
 

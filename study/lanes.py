@@ -20,11 +20,10 @@ from torch import Tensor
 from marl.config import Config
 from marl.data import build
 from marl.metrics import METRIC_VERSION
-from marl.model import Architecture
 from marl.stack import Snapshot, Stack
 from study.background import Background
 from study.baselines import write_baselines_once
-from study.configuration import StackPlan, audio_of, config_of, data_of
+from study.configuration import Family, StackPlan, audio_of, config_of, data_of
 from study.evaluator import Due, Evaluator
 from study.memory import is_out_of_memory
 from study.replicate import Replicate, ReplicateFiles
@@ -55,7 +54,7 @@ class Failure(NamedTuple):
 
 
 class Lanes:
-    """The stacks of one device, one for each architecture, and the replicates in them and in line.
+    """The stacks of one device, one for each family of models, and the replicates in them and in line.
 
     Args:
         store: the study; its document says what to train.
@@ -73,12 +72,12 @@ class Lanes:
         write_baselines_once(store, self._spec, self._plan, self._dataset)
         self._files = ReplicateFiles(store, self._spec, self._dataset)
         self._background = Background()
-        self._stacks: dict[Architecture, Stack] = {}
-        self._training: dict[tuple[Architecture, int], Replicate] = {}
+        self._stacks: dict[Family, Stack] = {}
+        self._training: dict[tuple[Family, int], Replicate] = {}
         self._waiting: deque[Replicate] = deque()
         self._evaluator = Evaluator(
-            lambda architecture, config: self._stack(architecture, config).models,
-            self._spec.views.shared,
+            lambda family, config: self._stack(family, config).models,
+            self._spec.shared_factors,
             self._plan.lanes,
         )
         self._results: list[Report | Failure] = []
@@ -137,9 +136,9 @@ class Lanes:
         self._generation[trial] = self._generation.get(trial, 0) + 1
         self._waiting = deque(one for one in self._waiting if one.trial != trial)
         self._evaluator.remove(trial)
-        for (architecture, lane), one in list(self._training.items()):
+        for (family, lane), one in list(self._training.items()):
             if one.trial == trial:
-                self._free(architecture, lane)
+                self._free(family, lane)
 
     def discard(self, trial: int) -> None:
         """Remove a trial that came to no value, and the checkpoints that it has in the store."""
@@ -154,11 +153,11 @@ class Lanes:
         """
         self._background.collect()
         self._fill()
-        for architecture in dict.fromkeys(architecture for architecture, _ in self._training):
-            with self._out_of_memory_means_fewer_lanes(architecture), self._timed("training"):
-                self._train(architecture, interrupted)
-                self._note_failures(architecture)
-                self._note_due(architecture)
+        for family in dict.fromkeys(family for family, _ in self._training):
+            with self._out_of_memory_means_fewer_lanes(family), self._timed("training"):
+                self._train(family, interrupted)
+                self._note_failures(family)
+                self._note_due(family)
         self._report(nobody_comes=not (self._training or self._waiting))
         if not self._training and not self._waiting:
             self._background.collect(within_s=0.1)
@@ -171,8 +170,8 @@ class Lanes:
         """Write a checkpoint of every replicate that is in a lane, beside the training."""
         self._report(nobody_comes=True)  # a checkpoint has all reports up to its step
         self._checkpointed = time.monotonic()
-        for (architecture, lane), one in self._training.items():
-            snapshot, rows = self._stacks[architecture].snapshot(lane), list(one.rows)
+        for (family, lane), one in self._training.items():
+            snapshot, rows = self._stacks[family].snapshot(lane), list(one.rows)
             self._background.submit(
                 one.trial, partial(self._files.write_checkpoint, one, snapshot, rows, is_final=False), _ignore
             )
@@ -182,31 +181,31 @@ class Lanes:
         self._background.finish()
 
     def _fill(self) -> None:
-        """Give lanes to those in line, in order; an architecture whose lanes are taken holds up no other."""
+        """Give lanes to those in line, in order; a family whose lanes are taken holds up no other."""
         still_waiting: deque[Replicate] = deque()
         while self._waiting:
             replicate = self._waiting.popleft()
-            architecture = self._plan.architecture(self._audio, replicate.config)
-            stack = self._stack(architecture, replicate.config)
+            family = self._plan.family(self._audio, replicate.config)
+            stack = self._stack(family, replicate.config)
             if not stack.free_lanes:
                 still_waiting.append(replicate)
                 continue
             lane = stack.attach(replicate.config, replicate.seed, replicate.snapshot)
             replicate.snapshot = None
-            self._training[architecture, lane] = replicate
+            self._training[family, lane] = replicate
         self._waiting = still_waiting
 
-    def _stack(self, architecture: Architecture, config: Config) -> Stack:
-        while architecture not in self._stacks:
-            with self._out_of_memory_means_fewer_lanes(architecture):
-                self._stacks[architecture] = self._plan.stack(self._spec, config, self._dataset)
-        return self._stacks[architecture]
+    def _stack(self, family: Family, config: Config) -> Stack:
+        while family not in self._stacks:
+            with self._out_of_memory_means_fewer_lanes(family):
+                self._stacks[family] = self._plan.stack(self._spec, config, self._dataset)
+        return self._stacks[family]
 
-    def _occupied(self, architecture: Architecture) -> list[tuple[int, Replicate]]:
-        return [(lane, one) for (owner, lane), one in self._training.items() if owner == architecture]
+    def _occupied(self, family: Family) -> list[tuple[int, Replicate]]:
+        return [(lane, one) for (owner, lane), one in self._training.items() if owner == family]
 
-    def _train(self, architecture: Architecture, interrupted: Callable[[], bool]) -> None:
-        stack, occupied = self._stacks[architecture], self._occupied(architecture)
+    def _train(self, family: Family, interrupted: Callable[[], bool]) -> None:
+        stack, occupied = self._stacks[family], self._occupied(family)
         until_due = min(self._next_budget(one.step) - one.step for _, one in occupied)
         # Each replicate has an equal share of the device's time, however many train beside it in its stack.
         stop_at = time.monotonic() + _CHUNK_S * len(occupied) / len(self._training)
@@ -225,26 +224,26 @@ class Lanes:
     def _next_budget(self, step: int) -> int:
         return next(budget for budget in self._budgets if budget > step)
 
-    def _note_failures(self, architecture: Architecture) -> None:
-        diverged = self._stacks[architecture].diverged()
+    def _note_failures(self, family: Family) -> None:
+        diverged = self._stacks[family].diverged()
         if diverged:
             self._report(nobody_comes=True)  # what they reached before counts
         for lane, step in diverged.items():
-            if (architecture, lane) in self._training:  # else it went with another replicate of its trial
-                replicate = self._training[architecture, lane]
+            if (family, lane) in self._training:  # else it went with another replicate of its trial
+                replicate = self._training[family, lane]
                 self._fail(replicate, f"the loss of seed {replicate.seed} is not finite at step {step}")
 
-    def _note_due(self, architecture: Architecture) -> None:
+    def _note_due(self, family: Family) -> None:
         """Copy the models of those who reached a budget, and free the lanes of those for whom it was the last."""
-        stack = self._stacks[architecture]
-        for lane, one in self._occupied(architecture):
+        stack = self._stacks[family]
+        for lane, one in self._occupied(family):
             if one.step not in self._budgets or _has_reported(one, one.step):
                 continue
             is_mature = one.step == self._budgets[-1]
             snapshot = stack.snapshot(lane) if is_mature else None
-            self._evaluator.add(architecture, Due(one, one.step, stack.models[lane], snapshot, time.monotonic()))
+            self._evaluator.add(family, Due(one, one.step, stack.models[lane], snapshot, time.monotonic()))
             if is_mature:
-                self._free(architecture, lane)
+                self._free(family, lane)
 
     def _report(self, nobody_comes: bool) -> None:
         """Make reports of models that were evaluated."""
@@ -283,9 +282,9 @@ class Lanes:
         self.discard(one.trial)
         self._results.append(Failure(one.trial, f"diverged: {reason}"))
 
-    def _free(self, architecture: Architecture, lane: int) -> None:
-        self._stacks[architecture].detach(lane)
-        del self._training[architecture, lane]
+    def _free(self, family: Family, lane: int) -> None:
+        self._stacks[family].detach(lane)
+        del self._training[family, lane]
 
     @contextmanager
     def _timed(self, activity: str) -> Iterator[None]:
@@ -296,7 +295,7 @@ class Lanes:
             self.seconds[activity] += time.monotonic() - started
 
     @contextmanager
-    def _out_of_memory_means_fewer_lanes(self, architecture: Architecture) -> Iterator[None]:
+    def _out_of_memory_means_fewer_lanes(self, family: Family) -> Iterator[None]:
         """When a stack finds no memory, its replicates go back in line and a narrower one takes its place.
 
         All memory of a step is taken before the first number of the state changes, so nothing is lost.
@@ -308,13 +307,13 @@ class Lanes:
             if not is_out_of_memory(error) or self._plan.lanes == 1:
                 raise
         # Outside of the handler: the error holds on to the memory of the step that failed.
-        occupied = self._occupied(architecture)
+        occupied = self._occupied(family)
         if occupied:
-            stack = self._stacks.pop(architecture)
+            stack = self._stacks.pop(family)
             for lane, one in occupied:
                 one.snapshot = stack.snapshot(lane)
                 one.step = one.snapshot.step
-                del self._training[architecture, lane]
+                del self._training[family, lane]
             del stack
         self._waiting.extendleft(one for _, one in reversed(occupied))
         if torch.cuda.is_available():

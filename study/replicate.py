@@ -53,7 +53,7 @@ class ReplicateFiles:
     def __init__(self, store: StudyStore, spec: Spec, dataset: Dataset) -> None:
         self._store = store
         self._audio = audio_of(spec)
-        self._shared = spec.views.shared
+        self._shared = spec.shared_factors
         self._dataset = dataset
 
     def restore(self, replicate: Replicate) -> Replicate:

@@ -101,10 +101,6 @@ class Parameter(_Section):
         return low <= value <= high
 
 
-class _Views(_Section):
-    shared: tuple[str, ...] = ("timbre",)
-
-
 class _Train(_Section):
     steps: int = Field(6000, ge=1)
     batch_pairs: int = Field(128, ge=16, multiple_of=16)
@@ -151,11 +147,12 @@ class Spec(_Section):
     name: str
     data: dict[str, Any]
     audio: dict[str, Any] = {}
-    views: _Views = _Views()
+    views: dict[str, Any] = {}
     model: dict[str, Any] = {}
     latent: dict[str, Any] = {}
     loss: dict[str, Any] = {}
     contrast: dict[str, Any] = {}
+    independence: dict[str, Any] = {}
     optimiser: dict[str, Any] = {}
     train: _Train = _Train()
     replicates: int = Field(3, ge=1)
@@ -205,6 +202,11 @@ class Spec(_Section):
                         raise ValueError(f"space.{name}.when: {other} is never {value!r}")
         parameter_order(self.space)
         return self
+
+    @property
+    def shared_factors(self) -> tuple[str, ...]:
+        """What the two views of a pair have in common, of a resolved spec."""
+        return tuple(self.views["shared"])
 
     def budgets(self) -> tuple[int, ...]:
         """Steps at which trials report: evenly spaced, and the rungs of halving; the last is the full budget."""

@@ -1,4 +1,4 @@
-"""Which clips form the two views of a pair: a function of (seed, step) alone.
+"""Which clips form the two views of a pair, and how: a function of (seed, step) alone.
 
 K is lanes, V the two views, B pairs, A attempts.
 """
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from marl import randomness
 from marl.data.dataset import Dataset
+from marl.data.views import AugmentConfig, ViewScheme, make_views
 from marl.randomness import Purpose
 
 __all__ = ["PairSampler", "Pairs"]
@@ -24,7 +25,7 @@ class Pairs:
 
     Attributes:
         clips_KVB: index of each view's clip, int64 [K, 2, B].
-        group_KB: which combination of the shared factors each pair has, int64.
+        group_KB: which combination of the shared factors each pair has, or which clip both its views are of, int64.
     """
 
     clips_KVB: Tensor
@@ -36,17 +37,30 @@ class PairSampler:
 
     The first view is any clip; the second is the first of 16 draws among the clips of the same shared factors that
     differs in every other factor. On SynTone all 16 fail once in 10^20 pairs; the pair then differs in fewer factors.
+    Where views are made of one clip, both are the first one.
 
     Args:
         dataset: the clips.
         shared: names of the shared factors.
         split: the split to draw from.
+        scheme: how views are made.
+        augment: what may happen to a view, where the scheme is that.
+
+    Attributes:
+        groups: combinations of values of the shared factors.
 
     Raises:
         ValueError: when `shared` is empty, names an unknown factor or leaves none in which views could differ.
     """
 
-    def __init__(self, dataset: Dataset, shared: Sequence[str], split: str = "training") -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        shared: Sequence[str],
+        split: str = "training",
+        scheme: ViewScheme = "factor",
+        augment: AugmentConfig | None = None,
+    ) -> None:
         names = dataset.factor_names
         if not shared or not set(shared) < set(names):
             raise ValueError(f"views.shared must name some but not all of {', '.join(names)}; got {list(shared)}")
@@ -60,6 +74,10 @@ class PairSampler:
         self._group_size = group.bincount()
         self._group_start = self._group_size.cumsum(0) - self._group_size
         self._others = dataset.value_NC[self._clips][:, others]
+        self.groups = len(self._group_size)
+        self._scheme: ViewScheme = scheme
+        self._augment = augment or AugmentConfig()
+        self._log_mel = dataset.audio
 
     def draw(self, seed_K: Tensor, step_K: Tensor, pairs: int) -> Pairs:
         """The pairs of one step for each lane."""
@@ -69,6 +87,9 @@ class PairSampler:
         first_KB = randomness.integers(
             randomness.stream(seed_K, step_K, Purpose.FIRST_VIEW), row_B, one, below=len(self._clips)
         ).squeeze(-1)
+        if self._scheme != "factor":
+            clip_KB = self._clips[first_KB]
+            return Pairs(torch.stack([clip_KB, clip_KB], dim=1), clip_KB)
         group_KB = self._group[first_KB]
         offset_KBA = randomness.integers(
             randomness.stream(seed_K, step_K, Purpose.SECOND_VIEW),
@@ -82,3 +103,7 @@ class PairSampler:
         chosen_KB = torch.where(differs_KBA, attempt_A, _ATTEMPTS - 1).amin(dim=-1)
         second_KB = candidate_KBA.gather(-1, chosen_KB[..., None]).squeeze(-1)
         return Pairs(self._clips[torch.stack([first_KB, second_KB], dim=1)], group_KB)
+
+    def views(self, clips_RFT: Tensor, seed_K: Tensor, step_K: Tensor) -> Tensor:
+        """The views of pairs from their clips, lane after lane, of a lane first all first views; the same shape."""
+        return make_views(self._scheme, clips_RFT, seed_K, step_K, self._log_mel, self._augment)

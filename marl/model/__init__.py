@@ -1,6 +1,6 @@
 """The networks, the latents that they split in private and shared, and how two views' shared latents become one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from marl.model.combine import COMBINATIONS
 from marl.model.config import Architecture, LatentConfig, ModelConfig, Parameters, Posterior
@@ -24,10 +24,17 @@ __all__ = [
 _NETWORKS: Mapping[str, Callable[[Architecture], Network]] = {"patch": PatchNetwork, "conv": ConvNetwork}
 
 
-def network_of(architecture: Architecture) -> Network:
+def network_of(architecture: Architecture, heads: Iterable[str] = (), groups: int = 0) -> Network:
     """The network of an architecture.
+
+    Args:
+        architecture: of the network.
+        heads: that it has parameters for as well, see `marl.model.heads`.
+        groups: combinations of values of the shared factors, which a probe tells apart.
 
     Raises:
         ValueError: when it does not fit the spectrogram.
     """
-    return _NETWORKS[architecture.model.kind](architecture)
+    network = _NETWORKS[architecture.model.kind](architecture)
+    network.add_heads(heads, groups)
+    return network

@@ -14,6 +14,11 @@ from marl.model.config import Posterior
 __all__ = ["COMBINATIONS", "Combination"]
 
 
+def combine_own(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
+    """Each view is decoded with its own sample: they are not combined."""
+    return z_BD
+
+
 def combine_mean(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
     """Both views are decoded with the mean of their samples."""
     return 0.5 * (z_BD + _other(z_BD))
@@ -40,7 +45,12 @@ def combine_poe(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
 
 Combination = Callable[[Posterior, Tensor, Tensor], Tensor]
 
-COMBINATIONS: dict[str, Combination] = {"mean": combine_mean, "swap": combine_swap, "poe": combine_poe}
+COMBINATIONS: dict[str, Combination] = {
+    "own": combine_own,
+    "mean": combine_mean,
+    "swap": combine_swap,
+    "poe": combine_poe,
+}
 """Ways to make one shared latent of two. Each takes the shared posterior of all first views followed by all second
 views, a sample of each, and the standard normal numbers that made the samples, all [B, D]; it returns the latents [B,
 D] from which each view is decoded."""

@@ -25,6 +25,7 @@ class ModelConfig(Settings):
         width: first layer, over the values of a patch.
         embedding: what is kept of a patch.
         channels: of the two outer convolutions; the two inner ones have twice as many. Of `conv`.
+        head: width of the networks that only training knows, between latents and terms of the objective.
     """
 
     kind: Literal["patch", "conv"] = "patch"
@@ -34,6 +35,7 @@ class ModelConfig(Settings):
     embedding: int = Field(32, ge=16, multiple_of=16)
     hidden: int = Field(192, ge=16, multiple_of=16)
     channels: int = Field(32, ge=16, multiple_of=16)
+    head: int = Field(64, ge=16, multiple_of=16)
 
 
 class LatentConfig(Settings):
@@ -42,13 +44,13 @@ class LatentConfig(Settings):
     Attributes:
         private: dimensions of the private part.
         shared: dimensions of the shared part.
-        combine: `mean` of the two samples; `swap`, each view is decoded with the other's; `poe`, a sample from the
-            product of the two posteriors.
+        combine: `own`, they do not; `mean` of the two samples; `swap`, each view is decoded with the other's, so that
+            what is reconstructed is across views; `poe`, a sample from the product of the two posteriors.
     """
 
     private: int = Field(8, ge=1, le=1024)
     shared: int = Field(8, ge=1, le=1024)
-    combine: Literal["mean", "swap", "poe"] = "swap"
+    combine: Literal["own", "mean", "swap", "poe"] = "swap"
 
 
 class Architecture(NamedTuple):

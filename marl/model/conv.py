@@ -50,7 +50,8 @@ class ConvNetwork(Network):
         for number, (inputs, outputs) in enumerate(pairwise((inner, inner, outer, outer)), start=1):
             decoder |= _convolution_shapes(f"decoder.conv{number}", inputs, outputs)
         encoder |= linear_shapes("encoder.hidden", flat, model.hidden)
-        super().__init__(architecture, encoder, decoder | {_OUTPUT: (outer, 16)})
+        local = (self._grid[1], self._grid[0] * inner)
+        super().__init__(architecture, encoder, decoder | {_OUTPUT: (outer, 16)}, local)
 
     def to_input(self, log_mel_BFT: Tensor) -> Tensor:
         """The spectrograms themselves."""
@@ -60,13 +61,17 @@ class ConvNetwork(Network):
         """The spectrograms themselves."""
         return output_BPQ
 
-    def _encode(self, parameters: Parameters, input_BPQ: Tensor) -> Tensor:
+    def _encode(self, parameters: Parameters, input_BPQ: Tensor) -> tuple[Tensor, Tensor]:
         weight, bias = _layer(parameters, "encoder.conv1", input_BPQ)
         hidden = hardswish(first_convolution(input_BPQ, weight) + bias)
         for number in (2, 3, 4):
             weight, bias = _layer(parameters, f"encoder.conv{number}", hidden)
             hidden = hardswish(convolution(hidden, weight) + bias)
-        return hardswish(linear(parameters, "encoder.hidden", hidden.flatten(1)))
+        return hardswish(linear(parameters, "encoder.hidden", hidden.flatten(1))), hidden
+
+    def _by_time(self, layer: Tensor) -> Tensor:
+        by_time: Tensor = layer.transpose(1, 2).flatten(2)
+        return by_time
 
     def _decode(self, parameters: Parameters, hidden: Tensor) -> Tensor:
         hidden = hardswish(linear(parameters, "decoder.grid", hidden)).unflatten(1, self._grid)

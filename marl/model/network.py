@@ -8,7 +8,7 @@ has the others masked and is exactly the narrower model.
 import math
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.nn.functional import hardswish
 
 from marl import randomness
 from marl.model.config import Architecture, LatentConfig, Parameters, Posterior
+from marl.model.heads import TARGET, head_of, head_shapes
 from marl.randomness import Purpose
 
 __all__ = ["Network", "linear", "linear_shapes"]
@@ -38,19 +39,28 @@ class Network(ABC):
         architecture: what the network is for.
         encoder: parameters of the layers before the latents' means and log variances.
         decoder: parameters of the layers after the one that takes the latents.
+        local: how many steps in time, and features of each, the encoder knows before it looks at a clip as a whole.
     """
 
-    def __init__(self, architecture: Architecture, encoder: Shapes, decoder: Shapes) -> None:
+    def __init__(self, architecture: Architecture, encoder: Shapes, decoder: Shapes, local: tuple[int, int]) -> None:
         self.architecture = architecture
+        self.local = local
         self.latents = architecture.private + architecture.shared
         hidden = architecture.model.hidden
-        self.shapes: Mapping[str, tuple[int, ...]] = {
+        self.shapes: Shapes = {
             **encoder,
             **linear_shapes("encoder.mean", hidden, self.latents),
             **linear_shapes("encoder.logvar", hidden, self.latents),
             **linear_shapes("decoder.hidden", self.latents, hidden),
             **decoder,
         }
+        """Of all parameters, by name."""
+
+    def add_heads(self, heads: Iterable[str], groups: int) -> None:
+        """Have parameters for heads, see `marl.model.heads`, as well."""
+        own = dict(self.shapes)
+        for head in sorted(heads):
+            self.shapes |= head_shapes(head, own, self.latents, self.architecture.model.head, self.local, groups)
 
     @abstractmethod
     def to_input(self, log_mel_BFT: Tensor) -> Tensor:
@@ -61,8 +71,12 @@ class Network(ABC):
         """The inverse of `to_input`: spectrograms [B, F, T]."""
 
     @abstractmethod
-    def _encode(self, parameters: Parameters, input_BPQ: Tensor) -> Tensor:
-        """The last hidden layer of the encoder, [B, hidden], in the type of the input."""
+    def _encode(self, parameters: Parameters, input_BPQ: Tensor) -> tuple[Tensor, Tensor]:
+        """The last hidden layer of the encoder, [B, hidden], and the one before, in the type of the input."""
+
+    @abstractmethod
+    def _by_time(self, layer: Tensor) -> Tensor:
+        """What the layer before the last hidden one says of each step in time, [B, steps, features]."""
 
     @abstractmethod
     def _decode(self, parameters: Parameters, hidden: Tensor) -> Tensor:
@@ -76,7 +90,17 @@ class Network(ABC):
         self, parameters: Parameters, mask_D: Tensor, input_BPQ: Tensor, dtype: torch.dtype = torch.float32
     ) -> Posterior:
         """Posteriors of clips given as `to_input` makes them, float32; layers before them compute in `dtype`."""
-        hidden = self._encode(parameters, input_BPQ.to(dtype)).to(torch.float32)
+        return self._posterior(parameters, mask_D, self._encode(parameters, input_BPQ.to(dtype))[0])
+
+    def encode_by_time(
+        self, parameters: Parameters, mask_D: Tensor, input_BPQ: Tensor, dtype: torch.dtype = torch.float32
+    ) -> tuple[Posterior, Tensor]:
+        """The same, and features of each step in time, [B, steps, features] of `local`, float32."""
+        hidden, layer = self._encode(parameters, input_BPQ.to(dtype))
+        return self._posterior(parameters, mask_D, hidden), self._by_time(layer).to(torch.float32)
+
+    def _posterior(self, parameters: Parameters, mask_D: Tensor, hidden: Tensor) -> Posterior:
+        hidden = hidden.to(torch.float32)
         mean = linear(parameters, "encoder.mean", hidden)
         logvar = linear(parameters, "encoder.logvar", hidden)
         return Posterior(mean * mask_D, logvar * mask_D)
@@ -107,22 +131,34 @@ class Network(ABC):
         _, _, _, private, shared = self.architecture
         return torch.cat([torch.arange(private), _FIRST_SHARED + torch.arange(shared)])
 
-    def initial(self, latent: LatentConfig, seed: int, device: torch.device | str = "cpu") -> Parameters:
+    def initial(
+        self, latent: LatentConfig, seed: int, device: torch.device | str = "cpu", heads: Iterable[str] = ()
+    ) -> Parameters:
         """Initial values of one model: weights uniform with variance 1 / fan-in, biases zero.
 
-        A function of the seed and of the model's own sizes, not of the width that it is padded to.
+        A function of the seed and of the model's own sizes, not of the width that it is padded to. What follows other
+        parameters begins as they do.
+
+        Args:
+            latent: sizes of the model's latents.
+            seed: of the model.
+            device: where they will be.
+            heads: that the model has.
         """
         mask, addresses = self.mask(latent), self.addresses().to(device)
         parameters = {}
-        for name, shape in self.shapes.items():
+        for padded_name, shape in self.shapes.items():
+            name = padded_name.removeprefix(TARGET)
             if name.endswith(".bias"):
                 start = _INITIAL_LOGVAR if name == "encoder.logvar.bias" else 0.0
-                parameters[name] = torch.full(shape, start, device=device)
+                parameters[padded_name] = torch.full(shape, start, device=device)
                 continue
             rows, columns = (torch.arange(size, device=device) for size in shape)
             fan_in = self._fan_in(name)
             if name == "decoder.hidden.weight":
                 rows, fan_in = addresses, latent.private + latent.shared
+            elif name.endswith(".latents.weight"):
+                rows, fan_in = addresses, getattr(latent, name.split(".")[1])
             elif name in ("encoder.mean.weight", "encoder.logvar.weight"):
                 columns = addresses
             state = randomness.stream(
@@ -131,29 +167,32 @@ class Network(ABC):
                 Purpose.INITIAL_VALUES,
                 part=zlib.crc32(name.encode()),
             )
-            parameters[name] = (2 * randomness.uniform(state, rows, columns) - 1) * math.sqrt(3 / fan_in)
-        return self.pad(self.crop(parameters, mask), mask)
+            parameters[padded_name] = (2 * randomness.uniform(state, rows, columns) - 1) * math.sqrt(3 / fan_in)
+        return self.pad(self.crop(parameters, mask, heads), mask)
 
-    def crop(self, parameters: Parameters, mask: Tensor) -> Parameters:
-        """The parameters of the model itself, without those of masked latents."""
-        kept = mask.nonzero().squeeze(-1)
+    def crop(self, parameters: Parameters, mask: Tensor, heads: Iterable[str] = ()) -> Parameters:
+        """The parameters of the model itself, without those of masked latents and of heads that it does not have."""
+        kept, had = mask.nonzero().squeeze(-1), {None, *heads}
         return {
             name: value.index_select(dimension, kept.to(value.device)) if dimension is not None else value
             for name, value in parameters.items()
+            if head_of(name) in had
             for dimension in [_latent_dimension(name)]
         }
 
     def pad(self, parameters: Parameters, mask: Tensor) -> Parameters:
-        """The inverse of `crop`: zeros for what belongs to masked latents."""
+        """The inverse of `crop`: zeros for what belongs to masked latents or to heads that the model does not have."""
         kept = mask.nonzero().squeeze(-1)
+        device = next(iter(parameters.values())).device
         padded = {}
-        for name, value in parameters.items():
-            dimension = _latent_dimension(name)
-            if dimension is None:
+        for name, shape in self.shapes.items():
+            value, dimension = parameters.get(name), _latent_dimension(name)
+            if value is not None and dimension is None:
                 padded[name] = value
-            else:
-                zeros = torch.zeros(self.shapes[name], dtype=value.dtype, device=value.device)
-                padded[name] = zeros.index_copy(dimension, kept.to(value.device), value)
+                continue
+            padded[name] = torch.zeros(shape, device=device)
+            if value is not None and dimension is not None:
+                padded[name] = padded[name].index_copy(dimension, kept.to(device), value)
         return padded
 
 
@@ -170,7 +209,7 @@ def linear(parameters: Parameters, name: str, inputs: Tensor) -> Tensor:
 
 def _latent_dimension(name: str) -> int | None:
     """Along which dimension of a parameter the latents lie."""
-    layer, kind = name.rsplit(".", 1)
+    layer, kind = name.removeprefix(TARGET).rsplit(".", 1)
     if layer in ("encoder.mean", "encoder.logvar"):
         return 1 if kind == "weight" else 0
-    return 0 if name == "decoder.hidden.weight" else None
+    return 0 if kind == "weight" and (layer == "decoder.hidden" or layer.endswith(".latents")) else None

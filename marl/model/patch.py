@@ -38,6 +38,7 @@ class PatchNetwork(Network):
             decoder=linear_shapes("decoder.embedding", model.hidden, self.patches * model.embedding)
             | linear_shapes("decoder.width", model.embedding, model.width)
             | {_OUTPUT: (model.width, values)},
+            local=(frames // model.patch_frames, bands // model.patch_bands * model.embedding),
         )
 
     def to_input(self, log_mel_BFT: Tensor) -> Tensor:
@@ -58,10 +59,15 @@ class PatchNetwork(Network):
         spectrograms: Tensor = tiles.transpose(-3, -2).flatten(-2, -1).flatten(-3, -2)
         return spectrograms
 
-    def _encode(self, parameters: Parameters, input_BPQ: Tensor) -> Tensor:
+    def _encode(self, parameters: Parameters, input_BPQ: Tensor) -> tuple[Tensor, Tensor]:
         hidden = hardswish(linear(parameters, "encoder.patch", input_BPQ.flatten(0, 1)))
-        hidden = hardswish(linear(parameters, "encoder.embedding", hidden))
-        return hardswish(linear(parameters, "encoder.hidden", hidden.unflatten(0, (-1, self.patches)).flatten(1)))
+        hidden = hardswish(linear(parameters, "encoder.embedding", hidden)).unflatten(0, (-1, self.patches))
+        return hardswish(linear(parameters, "encoder.hidden", hidden.flatten(1))), hidden
+
+    def _by_time(self, layer: Tensor) -> Tensor:
+        steps, _ = self.local
+        by_time: Tensor = layer.unflatten(1, (-1, steps)).transpose(1, 2).flatten(2)
+        return by_time
 
     def _decode(self, parameters: Parameters, hidden: Tensor) -> Tensor:
         hidden = hardswish(linear(parameters, "decoder.embedding", hidden))

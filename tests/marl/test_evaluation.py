@@ -7,14 +7,14 @@ from marl.config import Config
 from marl.evaluation import HELD_OUT_CLIPS, evaluate, held_out_clips, information_metrics, metric_names
 from marl.metrics.linear_probes import linear_probe_accuracy
 from marl.model import Architecture
-from marl.objective import term_names
+from marl.objective import Ingredients, term_names
 from marl.stack import Stack
 
 
 @pytest.fixture(scope="module")
 def stack(small_dataset):
     config = Config.model_validate({"model": {"width": 16, "embedding": 16, "hidden": 32}})
-    stack = Stack(Architecture(64, 64, config.model, 8, 8), 2, small_dataset, ["timbre"], 16)
+    stack = Stack(Architecture(64, 64, config.model, 8, 8), 2, small_dataset, config.views, 16, Ingredients.of(config))
     stack.attach(config, seed=0)
     for _ in range(30):
         stack.step()

@@ -7,11 +7,11 @@ import torch
 from marl import checkpoint
 from marl.audio import AudioConfig
 from marl.checkpoint import Description
-from marl.config import Config
+from marl.config import Config, ViewsConfig
 from marl.data import Dataset, PairSampler
 from marl.evaluation import evaluate
 from marl.model import Architecture, ModelConfig
-from marl.objective import Batch, Lane, lane_settings, objective
+from marl.objective import Batch, Ingredients, Lane, lane_settings, objective
 from marl.stack import Snapshot, Stack
 from marl.step import draw_batch
 
@@ -29,6 +29,7 @@ OTHERS = [
     Config.model_validate({"model": SMALL, "latent": {"private": 1, "shared": 1, "combine": "swap"}}),
 ]
 DIVERGING = OTHERS[0].model_copy(update={"optimiser": PROBAND.optimiser.model_copy(update={"learning_rate": 1e12})})
+INGREDIENTS = Ingredients.of_all([PROBAND, *OTHERS])
 PATCH, CONV = PROBAND.model, ModelConfig(kind="conv", channels=16, hidden=32)
 
 
@@ -42,10 +43,9 @@ def new_stack(dataset: Dataset, lanes: int, model: ModelConfig = PROBAND.model) 
         Architecture(64, 64, model, private=5, shared=4),
         lanes,
         dataset,
-        ["timbre"],
-        batch_pairs=16,
-        combinations=["mean", "poe", "swap"],
-        contrasts=[("infonce", "private"), ("infonce", "shared")],
+        ViewsConfig(),
+        16,
+        INGREDIENTS,
     )
 
 
@@ -204,10 +204,9 @@ def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width
         Architecture(64, 64, config.model, config.latent.private, config.latent.shared),
         2,
         small_dataset,
-        ["timbre"],
-        batch_pairs=16,
-        combinations=["mean", "poe", "swap"],
-        contrasts=[("infonce", "private"), ("infonce", "shared")],
+        ViewsConfig(),
+        16,
+        INGREDIENTS,
     )
     for stack in (wide, narrow):
         stack.attach(config, seed=5)
@@ -223,7 +222,7 @@ def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
     lane = stack.attach(of(model, PROBAND), seed=4)
     parameters = {name: value.clone().requires_grad_() for name, value in stack.snapshot(lane).parameters.items()}
     mask = stack.network.mask(PROBAND.latent)
-    settings = lane_settings(stack.program, PROBAND.latent, PROBAND.loss, PROBAND.contrast)
+    settings = lane_settings(stack.program, PROBAND)
     rate = PROBAND.optimiser.learning_rate
     adam = torch.optim.Adam(parameters.values(), lr=rate)
     for step in range(3):
@@ -283,4 +282,4 @@ def test_a_full_stack_and_a_configuration_that_does_not_fit_are_refused(small_da
     with pytest.raises(ValueError, match="all 1 lanes are taken"):
         stack.attach(PROBAND, seed=1)
     with pytest.raises(ValueError, match="multiple of 16, got 20"):
-        Stack(stack.network.architecture, 1, small_dataset, ["timbre"], batch_pairs=20)
+        Stack(stack.network.architecture, 1, small_dataset, ViewsConfig(), 20, INGREDIENTS)

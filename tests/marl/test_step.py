@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from marl.audio import AudioConfig
+from marl.config import ViewsConfig
 from marl.data import Dataset, SynTone, build
 from marl.evaluation import evaluate
 from marl.model import Architecture
 from marl.stack import Stack
-from tests.marl.test_stack import DIVERGING, OTHERS, PROBAND, assert_same_bits, train
+from tests.marl.test_stack import DIVERGING, INGREDIENTS, OTHERS, PROBAND, assert_same_bits, train
 
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler (g++, clang++ or c++)"
@@ -43,10 +44,9 @@ def new_stack(dataset: Dataset, precision: str, compiled: bool = True) -> Stack:
         Architecture(64, 64, PROBAND.model, private=5, shared=4),
         LANES,
         dataset,
-        ["timbre"],
-        batch_pairs=16,
-        combinations=["mean", "poe", "swap"],
-        contrasts=[("infonce", "private"), ("infonce", "shared")],
+        ViewsConfig(),
+        16,
+        INGREDIENTS,
         precision=precision,
         compiled=compiled,
     )

@@ -3,7 +3,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.configuration import config_of, plan_stacks, resolve
+from marl.audio import AudioConfig
+from study.configuration import config_of, ingredients_of, plan_stacks, resolve
 from study.errors import UserError
 from study.spec import Parameter, active_parameters, parse_spec
 
@@ -89,7 +90,7 @@ def test_bad_values_are_answered_with_field_rule_and_value(tiny, change, message
         ("latent.private", {"uniform": [2, 8]}, "is a whole number and takes a choice or int"),
         ("latent.private", {"int": [0, 8]}, "space.latent.private: .*greater than or equal to 1; got 0"),
         ("contrast.strategy", {"uniform": [0, 1]}, "space.contrast.strategy"),
-        ("contrast.strategy", {"choice": ["none", "magic"]}, "space.contrast.strategy: .*'infonce'; got 'magic'"),
+        ("contrast.strategy", {"choice": ["none", "magic"]}, "space.contrast.strategy: .*'infonce'.*; got 'magic'"),
         (
             "contrast.temperature",
             {"uniform": [0.1, 1], "when": {"contrast.kind": "x"}},
@@ -223,15 +224,71 @@ def test_a_trials_configuration_is_the_specs_own_with_its_values(tiny):
 def test_stacks_are_as_wide_as_the_widest_trial_and_compute_what_any_trial_uses(tiny):
     tiny["space"]["latent.combine"] = {"choice": ["swap", "poe"]}
     tiny["space"]["contrast.private"] = {"uniform": [0, 3]}
-    plan = plan_stacks(resolved(tiny), lanes=4)
+    spec = resolved(tiny)
+    plan = plan_stacks(spec, lanes=4)
     assert (plan.private, plan.shared) == (4, 8)
-    assert plan.combinations == ("poe", "swap")
-    assert plan.contrasts == (("infonce", "private"), ("infonce", "shared"))
+    terms = ingredients_of(spec)
+    assert terms.combinations == ("poe", "swap")
+    assert terms.contrasts == (("infonce", "private"), ("infonce", "shared"))
 
 
 def test_what_no_trial_uses_is_not_computed(tiny):
     tiny["space"] = {"latent.private": {"choice": [2]}}
-    assert plan_stacks(resolved(tiny), lanes=4).contrasts == ()
+    terms = ingredients_of(resolved(tiny))
+    assert (terms.contrasts, terms.independence, terms.projections, terms.hierarchy) == ((), (), (), False)
+
+
+def test_models_that_need_other_passes_or_views_are_of_other_families(tiny, small_dataset):
+    tiny["space"] = {
+        "contrast.strategy": {"choice": ["none", "infonce", "vicreg", "byol"]},
+        "contrast.projection": {"choice": [False, True], "when": {"contrast.strategy": "vicreg"}},
+        "independence.swap_cycle": {"uniform": [0, 1]},
+        "independence.hsic": {"uniform": [0, 1]},
+        "views.scheme": {"choice": ["factor", "augment"]},
+    }
+    spec = resolved(tiny)
+    plan = plan_stacks(spec, lanes=2)
+
+    def terms(**values):
+        config = config_of(spec, {name.replace("__", "."): value for name, value in values.items()})
+        family = plan.family(AudioConfig(), config)
+        return family, plan.stack(spec, config, small_dataset).program.ingredients
+
+    plain, of_plain = terms(contrast__strategy="none")
+    assert terms(contrast__strategy="vicreg", independence__hsic=0.5) == (plain, of_plain)
+    assert of_plain.contrasts == (("infonce", "shared"), ("vicreg", "shared"))
+    assert (of_plain.projections, of_plain.independence) == (("shared",), ("hsic",))
+    byol, of_byol = terms(contrast__strategy="byol")
+    assert byol != plain
+    assert of_byol.contrasts == (("byol", "shared"),)
+    cycle, of_cycle = terms(contrast__strategy="infonce", independence__swap_cycle=0.1)
+    assert cycle.passes == ("swap_cycle",)
+    assert of_cycle.independence == ("hsic", "swap_cycle")
+    assert terms(views__scheme="augment")[0] not in (plain, byol, cycle)
+
+
+def test_a_weight_that_is_never_above_zero_asks_for_nothing(tiny):
+    tiny["space"] = {"contrast.strategy": {"choice": ["infonce"]}, "contrast.shared": {"choice": [0]}}
+    assert ingredients_of(resolved(tiny)).contrasts == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"contrast": {"strategy": "predictive"}, "model": {"patch_frames": 64}}, "at least two steps of time"),
+        ({"independence": {"adversarial": 1}, "views": {"scheme": "augment"}}, "views.scheme must be factor"),
+    ],
+)
+def test_what_cannot_be_had_together_is_said_before_anything_trains(tiny, changes, says):
+    tiny["space"] = {"latent.private": {"choice": [2, 4]}}
+    with pytest.raises(UserError, match=says):
+        resolved({**tiny, **changes})
+
+
+def test_what_the_views_share_is_no_parameter(tiny):
+    tiny["space"]["views.shared"] = {"choice": ["timbre"]}
+    with pytest.raises(UserError, match=r"space\.views\.shared: is the same for all trials"):
+        resolved(tiny)
 
 
 @given(low=st.floats(-1e6, 1e6), width=st.floats(1e-3, 1e6), inside=st.floats(0, 1), beyond=st.floats(1e-3, 1e3))

@@ -1,0 +1,238 @@
+"""Every term of the objective trains beside all others, and law 1 holds for each."""
+
+import pytest
+import torch
+
+from marl import checkpoint
+from marl.audio import AudioConfig
+from marl.checkpoint import Description
+from marl.config import Config, ViewsConfig
+from marl.data import PairSampler
+from marl.evaluation import evaluate
+from marl.losses.contrast import STRATEGIES
+from marl.model import Architecture, ModelConfig
+from marl.model.heads import TARGET, head_of
+from marl.objective import Batch, Ingredients, objective, term_names
+from marl.stack import Snapshot, Stack
+from marl.step import draw_batch
+from tests.marl.test_stack import assert_same_bits, train
+
+pytestmark = pytest.mark.slow
+
+MODEL = ModelConfig(width=16, embedding=16, hidden=32, head=16, patch_frames=16)
+STEPS = 24
+
+
+def config(latent=(3, 2), **sections) -> Config:
+    private, shared = latent
+    latents = {"private": private, "shared": shared, "combine": "own"}
+    return Config.model_validate({"model": MODEL, "latent": latents, "optimiser": {"warmup_steps": 2}, **sections})
+
+
+def contrast(strategy, **fields) -> Config:
+    return config(contrast={"strategy": strategy, "shared": 500.0, "private": 1.0, **fields})
+
+
+TERMS = {
+    **{name: contrast(name) for name in (*STRATEGIES, "byol", "local_global", "predictive")},
+    **{f"projected {name}": contrast(name, projection=True) for name in STRATEGIES},
+    "apart": config(contrast={"apart": 500.0}),
+    "hierarchy": config(loss={"hierarchy": {"by_2": 1, "by_4": 0.5, "by_8": 0.1, "spectrum": 1, "envelope": 0.2}}),
+    **{
+        name: config(independence={name: weight})
+        for name, weight in {"hsic": 500.0, "cross_covariance": 500.0, "adversarial": 2.0, "swap_cycle": 50.0}.items()
+    },
+}
+DIVERGING = config(latent=(4, 4), optimiser={"learning_rate": 1e12})
+EVERYTHING = Ingredients.of_all([*TERMS.values(), config()])
+CONTROL = config()
+LANES = len(TERMS) + 2
+
+
+def stack_of(dataset, views=None, ingredients=EVERYTHING, lanes=LANES) -> Stack:
+    return Stack(Architecture(64, 64, MODEL, 5, 4), lanes, dataset, views or ViewsConfig(), 16, ingredients)
+
+
+def terms_by_name(stack, lanes):
+    names = term_names(stack.program)
+    rows = stack.models.held_out_terms(batches=4).tolist()
+    return {name: dict(zip(names, rows[lane], strict=True)) for name, lane in lanes.items()}
+
+
+@pytest.fixture(scope="module")
+def trained(small_dataset):
+    """A model of each kind, side by side: snapshots, and terms on held-out clips before and after."""
+    stack = stack_of(small_dataset)
+    lanes = {name: stack.attach(one, seed=7) for name, one in {**TERMS, "control": CONTROL}.items()}
+    before = terms_by_name(stack, lanes)
+    train(stack, STEPS)
+    assert stack.diverged() == {}
+    return {name: stack.snapshot(lane) for name, lane in lanes.items()}, before, terms_by_name(stack, lanes)
+
+
+@pytest.fixture(scope="module")
+def shuffled(small_dataset):
+    """The same models in other lanes, beside one that diverges, put away half way and taken up in others again."""
+    stack = stack_of(small_dataset)
+    stack.attach(DIVERGING, seed=0)
+    lanes = {name: stack.attach(TERMS[name], seed=7) for name in reversed(TERMS)}
+    train(stack, STEPS // 2)
+    halfway = {}
+    for name, lane in lanes.items():
+        halfway[name] = stack.snapshot(lane)
+        stack.detach(lane)
+    names = [*list(TERMS)[5:], *list(TERMS)[:5]]
+    restored = {name: restored_from_bytes(TERMS[name], halfway[name]) for name in names}
+    for name in names:
+        assert_same_bits(restored[name], halfway[name])
+    lanes = {name: stack.attach(TERMS[name], seed=7, snapshot=restored[name]) for name in names}
+    train(stack, STEPS - STEPS // 2)
+    return {name: stack.snapshot(lane) for name, lane in lanes.items()}
+
+
+def restored_from_bytes(one: Config, snapshot: Snapshot) -> Snapshot:
+    description = Description(
+        config=one,
+        audio=AudioConfig(),
+        mean_db=0.0,
+        std_db=1.0,
+        shared_factors=("timbre",),
+        seed=7,
+        step=snapshot.step,
+    )
+    return checkpoint.restore(description, checkpoint.model_bytes(snapshot), checkpoint.state_bytes(snapshot))
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_what_a_model_becomes_depends_on_no_lane_neighbour_or_interruption(name, trained, shuffled):
+    assert_same_bits(shuffled[name], trained[0][name])
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if name != "adversarial"])
+def test_a_term_is_smaller_for_being_trained_for(name, trained):
+    """Than in a model that is trained for reconstruction alone, or than it was, where that one computes another."""
+    _, before, after = trained
+    keys = {"hierarchy": "hierarchy/envelope", "apart": "private/apart"}
+    key = keys.get(name) or (f"independence/{name}" if f"independence/{name}" in after[name] else f"shared/{name}")
+    key = key.replace("projected ", "")
+    has_head = name in ("byol", "local_global", "predictive") or name.startswith("projected")
+    assert after[name][key] < (before[name][key] if has_head else after["control"][key])
+
+
+def test_the_encoder_works_against_the_probe_that_works_for_itself(small_dataset):
+    """The gradient of the encoder is that of the rest minus the weight times that of the probe's loss."""
+    weights = (0.0, 1.0, 3.0)
+    one = TERMS["adversarial"]
+    stack = stack_of(small_dataset, ingredients=Ingredients.of(one), lanes=2)
+    lane = stack.attach(one, seed=7)
+    train(stack, 5)
+    parameters = {name: value.requires_grad_() for name, value in stack.models[lane].parameters.items()}
+    sampler = PairSampler(small_dataset, ["timbre"])
+    batch = draw_batch(
+        stack.program, sampler, small_dataset.log_mel_NFT, 16, torch.zeros(1, dtype=int), torch.zeros(1, dtype=int)
+    )
+    batch = Batch(*(field[0] for field in batch))
+
+    def losses(weight, values):
+        settings = stack.models[lane].settings._replace(independence_N=torch.tensor([weight]))
+        return objective(stack.program, values, settings, batch)
+
+    names = ["encoder.mean.weight", "probe.private.out.weight"]
+    gradients = {}
+    for weight in weights:
+        total, terms = losses(weight, parameters)
+        gradients[weight] = dict(
+            zip(names, torch.autograd.grad(total, [parameters[name] for name in names]), strict=True)
+        )
+    assert term_names(stack.program)[-1] == "independence/adversarial"
+    encoder, probe = ({weight: gradients[weight][name] for weight in weights} for name in names)
+    assert not probe[0.0].any()
+    assert torch.equal(probe[1.0], probe[3.0])
+    torch.testing.assert_close(encoder[3.0] - encoder[0.0], 3 * (encoder[1.0] - encoder[0.0]), rtol=1e-3, atol=1e-4)
+    for name, direction, rises in (
+        ("encoder.mean.weight", encoder[1.0] - encoder[0.0], True),
+        ("probe.private.out.weight", probe[1.0], False),
+    ):
+        moved = parameters | {name: parameters[name] - 1e-2 * direction / direction.norm()}
+        assert (losses(1.0, moved)[1][-1] > terms[-1]) == rises
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if not name.startswith("projected") or "vicreg" in name])
+def test_what_others_ask_for_changes_nothing_but_rounding(name, small_dataset, one_step):
+    stack = stack_of(small_dataset, ingredients=Ingredients.of(TERMS[name]), lanes=2)
+    lane = stack.attach(TERMS[name], seed=7)
+    train(stack, 1)
+    for key, value in stack.snapshot(lane).first_moment.items():
+        other = one_step[name].first_moment[key]
+        torch.testing.assert_close(value, other, rtol=0, atol=1e-4 * max(float(other.abs().max()), 1e-3))
+
+
+@pytest.fixture(scope="module")
+def one_step(small_dataset):
+    stack = stack_of(small_dataset)
+    lanes = {name: stack.attach(one, seed=7) for name, one in TERMS.items()}
+    train(stack, 1)
+    return {name: stack.snapshot(lane) for name, lane in lanes.items()}
+
+
+def test_a_model_has_no_heads_but_its_own_and_an_exported_one_none(trained):
+    snapshots, *_ = trained
+    assert {head_of(name) for name in snapshots["infonce"].parameters} == {None}
+    assert {head_of(name) for name in snapshots["projected infonce"].parameters} == {
+        None,
+        "projection.private",
+        "projection.shared",
+    }
+    assert {head_of(name) for name in snapshots["byol"].parameters if name.startswith(TARGET)} == {
+        "target.encoder",
+        "target.projection.private",
+        "target.projection.shared",
+    }
+    names = checkpoint._tensors(checkpoint.model_bytes(snapshots["byol"]), "").keys()
+    assert {head_of(name) for name in names} == {None}
+
+
+def test_a_target_follows_its_model_at_its_own_pace(small_dataset):
+    for decay in (0.0, 0.9):
+        one = contrast("byol", target_decay=decay)
+        stack = stack_of(small_dataset, ingredients=Ingredients.of(one), lanes=2)
+        lane = stack.attach(one, seed=3)
+        expected = stack.snapshot(lane).parameters
+        for name, value in expected.items():
+            if name.startswith(TARGET):
+                assert torch.equal(value, expected[name.removeprefix(TARGET)])
+        for _ in range(4):
+            stack.step()
+            now = stack.snapshot(lane)
+            for name, value in expected.items():
+                if name.startswith(TARGET):
+                    target = decay * value + (1 - decay) * now.parameters[name.removeprefix(TARGET)]
+                    torch.testing.assert_close(now.parameters[name], target, rtol=1e-5, atol=1e-7)
+                    assert not now.first_moment[name].any()
+            expected = now.parameters
+
+
+@pytest.mark.parametrize("scheme", ["augment", "segment"])
+def test_views_of_one_clip_train_alike_in_any_lane(scheme, small_dataset):
+    views = ViewsConfig(scheme=scheme)
+    one = contrast("nt_xent").model_copy(update={"views": views})
+    stack = stack_of(small_dataset, views, Ingredients.of_all([one, config()]), lanes=4)
+    first = stack.attach(one, seed=1)
+    train(stack, STEPS)
+    expected = stack.snapshot(first)
+    stack.detach(first)
+    for seed in range(2):
+        stack.attach(config(latent=(5, 4)), seed)
+    lane = stack.attach(one, seed=1)
+    train(stack, STEPS)
+    assert_same_bits(stack.snapshot(lane), expected)
+    assert all(
+        torch.tensor(list(row.values())).isfinite().all() for row in evaluate(stack.models, ["timbre"], False)[0]
+    )
+
+
+def test_what_a_stack_does_not_compute_is_refused(small_dataset):
+    stack = stack_of(small_dataset, ingredients=Ingredients.of(config()), lanes=2)
+    for one in TERMS.values():
+        with pytest.raises(ValueError, match="this stack computes"):
+            stack.attach(one, seed=0)
