@@ -121,7 +121,8 @@ def panel(
 def _position(data: pd.DataFrame, parameter: Parameter, title: str | None) -> dict[str, Any]:
     if parameter.choice is None:
         scale = alt.Scale(type="log" if parameter.log_uniform else "linear", nice=False, padding=8, zero=False)
-        ticks = {"values": _log_ticks(data["value"])} if parameter.log_uniform else {"tickCount": 5}
+        round_numbers = _log_ticks(data["value"]) if parameter.log_uniform else []
+        ticks = {"values": round_numbers} if len(round_numbers) > 1 else {"tickCount": 5}
         return {"x": alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(format="~g", grid=False, **ticks))}
     # All choices, or one that has no complete trial would not be missed.
     order = [value_label(parameter, choice) for choice in _in_order(parameter)]

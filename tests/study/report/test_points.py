@@ -62,4 +62,5 @@ def test_ranges_have_an_axis_of_their_own_kind_with_round_numbers():
     axis = x_axis(Parameter(log_uniform=(0.01, 100)), [0.01, 100.0])
     assert axis["scale"]["type"] == "log"
     assert axis["axis"]["values"] == pytest.approx([0.01, 0.1, 1, 10, 100])
+    assert "values" not in x_axis(Parameter(log_uniform=(0.01, 100)), [0.11, 0.19])["axis"]
     assert x_axis(Parameter(uniform=(0, 1)), [0.0, 1.0])["scale"]["type"] == "linear"
