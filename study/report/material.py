@@ -103,7 +103,8 @@ class Material:
     @property
     def home(self) -> Mapping[str, str]:
         """The subspace that each factor belongs into."""
-        return {name: SUBSPACES[name in self.spec.views.shared] for name in self.results.document.factors}
+        shared = self.spec.model_dump()["views"]["shared"]
+        return {name: SUBSPACES[name in shared] for name in self.results.document.factors}
 
     @property
     def spread(self) -> str:

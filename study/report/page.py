@@ -147,7 +147,7 @@ def _facts(material: Material) -> str:
         else "1 of each trial, seed 0",
         "objectives": "; ".join(objectives),
     }
-    sections = {"data": spec.data, "views": spec.views.model_dump(), "train": spec.train.model_dump()}
+    sections = spec.model_dump(mode="json", include={"data", "views", "train"})
     rows = [f"<dt>{label}</dt><dd>{escape(text)}</dd>" for label, text in facts.items()]
     rows += [f"<dt>{label}</dt><dd><code>{escape(_flow(values))}</code></dd>" for label, values in sections.items()]
     return f"<dl>{''.join(rows)}</dl>"
@@ -219,8 +219,8 @@ def _png_width(path: Path) -> int:
 
 def _flow(values: Mapping[str, Any]) -> str:
     """A section as one line of a spec."""
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-    return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True).strip()
+    style: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": 10_000, "allow_unicode": True}
+    return str(yaml.safe_dump(dict(values), **style)).strip()
 
 
 def _first_line(error: Any) -> str:
