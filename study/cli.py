@@ -192,6 +192,27 @@ def plot(
 
 
 @app.command()
+def report(
+    study: StudyArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that gets index.html.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Draw a study as one page: trade-off, parameters, probes, mutual information and maps of the latents.
+
+    Example: marl-study report quickstart -o report
+    """
+    from study.results import StudyResults
+
+    read = StudyResults(StudyStore(Objects(store), study))
+    from study.report import write_report  # a study that is not there is told at once
+
+    written = write_report(read, output)
+    for what, why in written.missing.items():
+        err.print(f"not drawn: {what}, because {why}", markup=False, soft_wrap=True)
+    err.print(f"report: {written.path}", markup=False, soft_wrap=True)
+
+
+@app.command()
 def export(
     study: StudyArgument,
     to: Annotated[Path, typer.Option("--to", help="Folder that gets one folder a model.")],

@@ -5,13 +5,17 @@ from typing import Literal
 
 import altair as alt
 import pandas as pd
+from altair.typing import ChartType
 
 from study.errors import UserError
 from study.results import StudyResults
 from study.spec import Spec
 from study.tables import objective_label
 
-__all__ = ["save_chart", "trade_off_chart", "trade_off_data"]
+__all__ = ["PIXEL_RATIO", "compared_metrics", "save_chart", "trade_off_chart", "trade_off_data"]
+
+PIXEL_RATIO = 2
+"""Pixels of a PNG file for each one of the chart."""
 
 _FORMATS = (".html", ".png", ".svg")
 
@@ -46,8 +50,8 @@ def trade_off_chart(results: StudyResults) -> alt.LayerChart | alt.FacetChart:
     data = trade_off_data(results)
     spec = results.spec
     x_name, y_name = _axes(spec)
-    x = alt.X("x:Q", title=_title(spec, x_name), scale=alt.Scale(zero=False))
-    y = alt.Y("y:Q", title=_title(spec, y_name), scale=alt.Scale(zero=False))
+    x = alt.X("x:Q", title=_title(spec, x_name), scale=_scale(data, "x"))
+    y = alt.Y("y:Q", title=_title(spec, y_name), scale=_scale(data, "y"))
     # Column names hold dots and slashes, which Vega reads as paths; the tooltip gets plain ones.
     shown = {f"config/{name}": name.replace(".", " ") for name in spec.space if f"config/{name}" in data}
     drawn = data[["trial", "state", "x", "y", "x_low", "x_high", "y_low", "y_high", "mature", "front", *shown]]
@@ -82,23 +86,31 @@ def trade_off_chart(results: StudyResults) -> alt.LayerChart | alt.FacetChart:
         .mark_line(color="#d1495b", strokeDash=[4, 3], opacity=0.7, interpolate=steps)
         .encode(x=x, y=y, order=alt.Order("x:Q"))
     )
-    points = base.mark_point(size=70, filled=True, strokeWidth=1.5, opacity=1).encode(
-        x=x,
-        y=y,
-        color=colour,
-        fillOpacity=alt.condition("datum.mature", alt.value(1), alt.value(0)),
-        tooltip=tooltip,
+    circles = base.mark_point(size=70, strokeWidth=1.5, opacity=1).encode(x=x, y=y, color=colour, tooltip=tooltip)
+    points = (
+        base.transform_filter("datum.mature")
+        .mark_point(size=70, filled=True, opacity=1)
+        .encode(x=x, y=y, color=colour, tooltip=tooltip)
     )
     labels = (
         base.transform_filter("datum.front").mark_text(dx=-7, dy=-9, align="right").encode(x=x, y=y, text="trial:Q")
     )
-    count = f"{int(data['mature'].sum())} complete trials, mean ± standard deviation over {spec.replicates} replicates"
-    return alt.layer(front, bars_x, bars_y, points, labels).properties(
+    complete = int(data["mature"].sum())
+    count = f"{complete} complete trial{'s' * (complete != 1)}, " + (
+        f"mean ± standard deviation over {spec.replicates} replicates" if spec.replicates > 1 else "one replicate each"
+    )
+    return alt.layer(front, bars_x, bars_y, circles, points, labels).properties(
         title=alt.Title(f"Study {spec.name}", subtitle=count), width=640, height=420
     )
 
 
-def save_chart(chart: alt.LayerChart | alt.FacetChart, path: Path) -> None:
+def compared_metrics(spec: Spec) -> tuple[str, ...]:
+    """The objectives of a study; that of a study of one is seen against fidelity, or else separation."""
+    names = [*spec.objectives, "fidelity/log_mel_rmse_db", "disentanglement/separation"]
+    return tuple(dict.fromkeys(names))[: max(2, len(spec.objectives))]
+
+
+def save_chart(chart: ChartType, path: Path) -> None:
     """Write a chart as HTML that needs no network, PNG at twice the screen's resolution, or SVG.
 
     Raises:
@@ -111,16 +123,23 @@ def save_chart(chart: alt.LayerChart | alt.FacetChart, path: Path) -> None:
         if path.suffix.lower() == ".html":
             chart.save(str(path), inline=True)
         else:
-            chart.save(str(path), scale_factor=2)
+            chart.save(str(path), scale_factor=PIXEL_RATIO)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _axes(spec: Spec) -> tuple[str, str]:
-    """The two objectives to plot; a study of one objective is plotted against fidelity or separation."""
-    names = [*spec.objectives, "fidelity/log_mel_rmse_db", "disentanglement/separation"]
-    first, second = list(dict.fromkeys(names))[:2]
+    """The two metrics to plot."""
+    first, second = compared_metrics(spec)[:2]
     return first, second
+
+
+def _scale(data: pd.DataFrame, axis: str) -> alt.Scale:
+    """From the lowest to the highest value; around a single one there is room, or its tick is labelled as zero."""
+    low, high = data[f"{axis}_low"].min(), data[f"{axis}_high"].max()
+    if low < high or data.empty:
+        return alt.Scale(zero=False)
+    return alt.Scale(domain=[low - 0.1 * max(abs(low), 1.0), low + 0.1 * max(abs(low), 1.0)])
 
 
 def _title(spec: Spec, name: str) -> str:

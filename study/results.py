@@ -81,7 +81,7 @@ class StudyResults:
         if any(name not in results for name in names):
             return results.iloc[0:0]
         mature = results[results["state"] == "complete"].dropna(subset=names)
-        front = mature[pareto_front(mature, self.spec.objectives)]
+        front = mature[np.array(pareto_front(mature, self.spec.objectives), dtype=bool)]  # an empty list picks columns
         return front.sort_values(names[0], ascending=self.spec.objectives[names[0]] == "min", ignore_index=True)
 
     def reference(self) -> np.ndarray | None:

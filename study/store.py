@@ -245,7 +245,18 @@ class StudyStore:
         """Write a sample of a replicate's latents, with the factors of the clips."""
         buffer = io.BytesIO()
         pq.write_table(pa.table(dict(columns)), buffer)
-        self._write(f"latents/{trial}-{seed}.parquet", buffer.getvalue())
+        self._write(_latents(trial, seed), buffer.getvalue())
+
+    def read_latents(self, trial: int, seed: int) -> pd.DataFrame | None:
+        """The same as it was written; none when there is none, or it is damaged."""
+        name = _latents(trial, seed)
+        try:
+            return pq.read_table(io.BytesIO(self._read(name))).to_pandas()
+        except FileNotFoundError:
+            return None
+        except (pa.ArrowException, ValueError, OSError) as error:
+            self._warn(name, error)
+            return None
 
     def _checkpoint(self, folder: str, step: int) -> Checkpoint:
         record = _json_object(self._read(f"{folder}/{_RECORD}"))
@@ -295,6 +306,10 @@ class StudyStore:
 def list_studies(objects: Objects) -> list[str]:
     """Names of the studies in a store."""
     return [name for name in objects.folders() if objects.names(f"{name}/{_DOCUMENT}")]
+
+
+def _latents(trial: int, seed: int) -> str:
+    return f"latents/{trial}-{seed}.parquet"
 
 
 def _json_object(content: bytes) -> dict[str, Any]:

@@ -14,8 +14,14 @@ DataConfig = SynTone
 """The configuration of any dataset: a union of their classes, told apart by `kind`."""
 
 _BUILDERS = {"syntone": syntone.build}
+_FACTORS = {"syntone": syntone.factors}
 
 
 def build(config: DataConfig, audio: AudioConfig, device: torch.device) -> Dataset:
     """The dataset of a configuration, resident on a device."""
     return _BUILDERS[config.kind](config, audio, device)
+
+
+def factors(config: DataConfig) -> tuple[Factor, ...]:
+    """The factors of a configuration's clips, without making the clips."""
+    return _FACTORS[config.kind](config)

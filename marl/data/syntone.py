@@ -16,7 +16,7 @@ from marl.audio import AudioConfig, LogMel
 from marl.data.dataset import Dataset, Factor, split_clips, standardise
 from marl.settings import Settings
 
-__all__ = ["TIMBRES", "SynTone", "amplitudes", "build", "frequencies_hz", "synthesise"]
+__all__ = ["TIMBRES", "SynTone", "amplitudes", "build", "factors", "frequencies_hz", "synthesise"]
 
 TIMBRES = ("sine", "triangle", "sawtooth", "square")
 _MOST_CLASSES = 20
@@ -73,6 +73,15 @@ def synthesise(timbre: str, frequency_hz: Tensor, samples: int, sample_rate: int
     raise ValueError(f"timbre must be one of {', '.join(TIMBRES)}; got {timbre!r}")
 
 
+def factors(config: SynTone) -> tuple[Factor, ...]:
+    """Timbre, frequency in Hz, and amplitude, where 1 is full scale."""
+    return (
+        Factor("timbre", TIMBRES, tuple(range(len(TIMBRES)))),
+        _numeric_factor("frequency", frequencies_hz(config)),
+        _numeric_factor("amplitude", amplitudes(config)),
+    )
+
+
 def build(config: SynTone, audio: AudioConfig, device: torch.device) -> Dataset:
     """Synthesise the whole set on a device.
 
@@ -109,11 +118,7 @@ def build(config: SynTone, audio: AudioConfig, device: torch.device) -> Dataset:
     return Dataset(
         log_mel_NFT=spectrograms,
         value_NC=value_NC,
-        factors=(
-            Factor("timbre", TIMBRES, tuple(range(len(TIMBRES)))),
-            _numeric_factor("frequency", frequencies_hz(config)),
-            _numeric_factor("amplitude", amplitudes(config)),
-        ),
+        factors=factors(config),
         splits=splits,
         audio=LogMel(audio, mean_db, std_db, device),
         waveforms=waveforms,

@@ -4,6 +4,7 @@ import pytest
 
 from study.results import StudyResults, mean_over_replicates
 from study.store import UnreadableObject
+from tests.study.report.studies import trial_of, write_study
 
 
 def report(seed, step, value, version=1, **more):
@@ -44,6 +45,14 @@ def test_metrics_that_were_not_measured_are_absent_not_nan():
     reports = pd.DataFrame([report(0, 10, 1.0, late=np.nan), report(0, 20, 2.0, late=7.0)])
     assert "late" not in mean_over_replicates(reports[reports["step"] == 10], 1)
     assert mean_over_replicates(reports, 1)["late"] == 7.0
+
+
+@pytest.mark.parametrize("state", ["pruned", "running"])
+def test_before_any_trial_is_complete_the_front_is_empty_and_has_its_columns(tmp_path, tiny, state):
+    results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4], state)]))
+    front = results.front()
+    assert front.empty
+    assert list(front) == list(results.results())
 
 
 @pytest.mark.slow

@@ -226,3 +226,16 @@ def test_json_of_the_document_is_for_people_too(store, tiny):
     content = json.loads(store.objects.read("tiny/study.json"))
     assert content["spec"]["train"]["steps"] == 30
     assert content["spec"]["space"]["latent.private"] == {"choice": [2, 4], "when": {}}
+
+
+def test_latents_come_back_as_they_were_written(store):
+    columns = {"clip": [3, 1], "factor/timbre": ["sine", "square"], "private/0": [0.5, -1.0]}
+    store.write_latents(2, 1, columns)
+    assert store.read_latents(2, 1).to_dict("list") == columns
+    assert store.read_latents(2, 0) is None
+
+
+def test_damaged_latents_are_named_and_left_out(store):
+    store.objects.write("tiny/latents/2-1.parquet", b"PAR1 not really")
+    with pytest.warns(UnreadableObject, match=r"latents/2-1.parquet was left out"):
+        assert store.read_latents(2, 1) is None

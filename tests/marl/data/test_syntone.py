@@ -4,7 +4,7 @@ import torch
 from scipy import signal
 
 from marl.audio import AudioConfig
-from marl.data import SynTone, build
+from marl.data import SynTone, build, factors
 from marl.data.syntone import TIMBRES, amplitudes, frequencies_hz, synthesise
 
 
@@ -47,6 +47,10 @@ def test_every_combination_is_there_once_and_named_by_its_factors(small_dataset)
     assert small_dataset.factor_names == ("timbre", "frequency", "amplitude") == SynTone.factor_names
     assert len(values.unique(dim=0)) == len(values) == 4 * 40 * 4
     assert [len(factor.values) for factor in small_dataset.factors] == [4, 40, 4]
+
+
+def test_factors_are_known_without_the_clips(small_dataset):
+    assert factors(SynTone(frequencies=40, amplitudes=4)) == small_dataset.factors
 
 
 def test_frequency_has_twenty_classes_of_neighbouring_frequencies(small_dataset):

@@ -1,0 +1,119 @@
+"""What the pictures of a study are drawn from: its results, and the latents of one model that stands for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from altair.typing import ChartType
+
+from study.results import StudyResults
+
+if TYPE_CHECKING:
+    from marl.data import Factor
+
+__all__ = ["SEED", "SUBSPACES", "Material", "MissingError", "Picture"]
+
+SEED = 0
+"""The replicate whose latents are shown."""
+
+SUBSPACES = ("private", "shared")
+
+
+class MissingError(Exception):
+    """A picture cannot be drawn; the message says why."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the page.
+
+    Attributes:
+        title: its heading.
+        caption: what it shows, and what its error bars are, in plain words.
+        chart: the picture.
+        note: what else belongs below it.
+    """
+
+    title: str
+    caption: str
+    chart: ChartType
+    note: str = ""
+
+
+class Material:
+    """A study as its pictures need it; what takes long is read when it is first asked for.
+
+    Args:
+        results: the study.
+    """
+
+    def __init__(self, results: StudyResults) -> None:
+        self.results = results
+        self.spec = results.spec
+        self.table = results.results()
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        """Results of the trials that came to their end: only these are compared."""
+        return self.table[self.table["state"] == "complete"]
+
+    @cached_property
+    def chosen_by(self) -> str:
+        """The metric that chooses the trial whose latents are shown: of disentanglement, else the last objective."""
+        names = [*self.spec.objectives, "disentanglement/separation"]
+        known = [name for name in names if name in self.table and self.complete[name].notna().any()]
+        return next((name for name in known if name.startswith("disentanglement/")), list(self.spec.objectives)[-1])
+
+    @cached_property
+    def chosen(self) -> pd.Series:
+        """The trial of the front that is best in it.
+
+        Raises:
+            MissingError: when there is no front yet.
+        """
+        front = self.results.front(self.table)
+        if front.empty:
+            raise MissingError("no trial is complete yet, so there is no front to choose a trial from")
+        values = front[self.chosen_by]
+        return front.loc[values.idxmin() if self.spec.objectives.get(self.chosen_by) == "min" else values.idxmax()]
+
+    @cached_property
+    def latents(self) -> pd.DataFrame:
+        """Means of held-out clips by one replicate of the chosen trial, with the clips' factors.
+
+        Raises:
+            MissingError: when there are none in the store.
+        """
+        trial = int(self.chosen["trial"])
+        found = self.results.store.read_latents(trial, SEED)
+        if found is None or found.empty:
+            raise MissingError(f"the store has no readable latents of trial {trial}, seed {SEED}")
+        return found
+
+    @cached_property
+    def factors(self) -> "tuple[Factor, ...]":
+        """The factors of the study's data."""
+        from marl.data import factors  # imports torch, which takes seconds
+        from study.configuration import data_of
+
+        return factors(data_of(self.spec))
+
+    @property
+    def home(self) -> Mapping[str, str]:
+        """The subspace that each factor belongs into."""
+        shared = self.spec.model_dump()["views"]["shared"]
+        return {name: SUBSPACES[name in shared] for name in self.results.document.factors}
+
+    @property
+    def spread(self) -> str:
+        """What error bars are in this study, as the end of a sentence."""
+        if self.spec.replicates == 1:
+            return "there are no error bars, as each trial has a single replicate"
+        return f"error bars are one standard deviation over {self.spec.replicates} replicates to either side"
+
+
+def latent_columns(latents: pd.DataFrame, subspace: str) -> list[str]:
+    """Names of the columns of one subspace, in the order of the model."""
+    return [name for name in latents if str(name).startswith(f"{subspace}/")]

@@ -1,0 +1,80 @@
+"""Small studies with known numbers, written as a launch would have written them."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from marl.data import SynTone, factors
+from study.recorder import Recorder
+from study.report.material import Material
+from study.results import StudyResults
+from study.store import StudyStore
+from tests.study.test_lanes import new_store
+
+FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
+STEPS = 30
+FACTORS = factors(SynTone(frequencies=40, amplitudes=4))
+PLAIN = {"loss.private.gamma": 1.0, "latent.private": 2, "contrast.strategy": "none"}
+PROBES = {
+    f"probe/{factor.name}/{part}": accuracy
+    for factor in FACTORS
+    for part, accuracy in (("private", 0.5), ("shared", 0.75), ("both", 0.8))
+}
+
+
+def write_study(location: Any, content: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> StudyStore:
+    """A study with the trials that `trial_of` makes."""
+    store = new_store(location, content)
+    recorder = Recorder(store, trials=len(trials))
+    for number, trial in enumerate(trials):
+        step = STEPS if trial["state"] == "complete" else STEPS // 2
+        for seed in range(max(map(len, trial["metrics"].values()))):
+            row = {"trial": number, "seed": seed, "step": step, "metric_version": 1}
+            recorder.add("reports", row | {name: values[seed] for name, values in trial["metrics"].items()})
+        row = {"trial": number, "state": trial["state"], "error": trial["error"], "step": step, "sampler": "{}"}
+        recorder.add("trials", row | {f"config/{name}": value for name, value in trial["config"].items()})
+    recorder.finish()
+    return store
+
+
+def trial_of(
+    fidelity: Sequence[float],
+    separation: Sequence[float],
+    state: str = "complete",
+    error: str | None = None,
+    config: Mapping[str, Any] = PLAIN,
+) -> dict[str, Any]:
+    """A trial with metrics of each replicate; a complete one has accuracies of probes as well."""
+    metrics = {FIDELITY: fidelity, SEPARATION: separation}
+    if state == "complete":
+        metrics |= {name: [accuracy] * len(fidelity) for name, accuracy in PROBES.items()}
+    return {"state": state, "error": error, "metrics": metrics, "config": dict(config)}
+
+
+def all_clips() -> dict[str, Any]:
+    """Every combination of the factors once: they say nothing about one another."""
+    values = np.array(list(product(*(range(len(factor.values)) for factor in FACTORS))))
+    columns: dict[str, Any] = {"clip": np.arange(len(values))}
+    for factor, index_N in zip(FACTORS, values.T, strict=True):
+        columns[f"factor/{factor.name}"] = [factor.values[index] for index in index_N]
+    return columns
+
+
+def class_of_clips(factor: int) -> np.ndarray:
+    """The class of each clip of `all_clips`."""
+    classes = FACTORS[factor].class_of_value
+    column = all_clips()[f"factor/{FACTORS[factor].name}"]
+    return np.array([classes[FACTORS[factor].values.index(value)] for value in column])
+
+
+def separated() -> dict[str, Any]:
+    """Latents as they should be: timbre in the shared one, frequency and amplitude in a private one each."""
+    latents = {"private/0": class_of_clips(1), "private/1": class_of_clips(2), "shared/0": class_of_clips(0)}
+    return all_clips() | {name: values.astype(np.float32) for name, values in latents.items()}
+
+
+def material_of(store: StudyStore) -> Material:
+    """What pictures of the study are drawn from."""
+    return Material(StudyResults(store))
