@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from study.provenance import processor
+
 __all__ = [
     "ROOT",
     "add_json_option",
@@ -34,15 +36,6 @@ __all__ = [
 ROOT = Path(__file__).parents[1]
 _RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("marl-study", "torch", "torchaudio", "ray", "optuna")
-
-
-def processor() -> str:
-    """Name of the processor as its maker sells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def device_kind() -> str:

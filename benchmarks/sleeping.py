@@ -67,6 +67,7 @@ class SleepingTrainer:
         return {
             "phase": "training",
             "ready": True,
+            "device": "none",
             "replicates": replicates,
             "trained_steps": self._trained,
             "lane_steps": self._trained,

@@ -26,6 +26,7 @@ from study.baselines import write_baselines_once
 from study.configuration import Family, StackPlan, audio_of, config_of, data_of
 from study.evaluator import Due, Evaluator
 from study.memory import is_out_of_memory
+from study.provenance import processor
 from study.replicate import Replicate, ReplicateFiles
 from study.spec import Scalar
 from study.store import StudyStore
@@ -69,6 +70,8 @@ class Lanes:
         self._budgets = self._spec.budgets()
         self._audio = audio_of(self._spec)
         self._dataset = build(data_of(self._spec), self._audio, device)
+        self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+        """As its maker sells it."""
         write_baselines_once(store, self._spec, self._plan, self._dataset)
         self._files = ReplicateFiles(store, self._spec, self._dataset)
         self._background = Background()

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from study.errors import RunError, UserError
+from study.provenance import commit
 from study.store import StudyStore, Table
 
 __all__ = ["Recorder", "is_live", "refuse_if_live"]
@@ -78,6 +79,7 @@ class Recorder:
             "process_started": _process_started(os.getpid()),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
             "python": platform.python_version(),
+            "commit": commit(),
             "versions": {package: version(package) for package in _PACKAGES},
             "token": secrets.token_hex(8),
         }
@@ -97,6 +99,7 @@ class Recorder:
         seconds = [answer["seconds"] for answer in answers]
         self._content |= {
             "trainers": max(len(answers), self._content.get("trainers", 0)),
+            "devices": [answer["device"] for answer in answers],
             "lanes": [answer["lanes"] for answer in answers],
             "trained_steps": sum(answer["trained_steps"] for answer in answers),
             "lane_steps": sum(answer["lane_steps"] for answer in answers),

@@ -112,7 +112,8 @@ class Trainer:
         """How far training is.
 
         Returns:
-            `phase` and whether it is `ready`, that is, training; then also `replicates` (trial, seed and step of each),
+            `phase` and whether it is `ready`, that is, training; then also the name of the `device`, `replicates`
+            (trial, seed and step of each),
             `trained_steps` of replicates and `lane_steps` of lanes whether occupied or not, `lanes` of a stack,
             `seconds` of training, evaluation and neither since the beginning, and `notices` for the user.
         """
@@ -203,6 +204,7 @@ class Trainer:
         self._progress = {
             "phase": "training",
             "ready": True,
+            "device": lanes.device_name,
             "replicates": lanes.progress(),
             "trained_steps": lanes.trained_steps,
             "lane_steps": lanes.lane_steps,
