@@ -1,0 +1,1 @@
+"""Which published findings hold here: from stores to CSVs to the tables of docs/findings.md."""

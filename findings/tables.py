@@ -1,0 +1,281 @@
+"""The tables of docs/findings.md, from the CSVs in `findings/data`.
+
+    python -m findings.tables [--check]
+
+Each table stands between `<!-- F3 -->` and `<!-- end -->` and is replaced by what the CSVs say; everything else in the
+page is left as it is. A number is a mean over seeds with its standard deviation, a difference is taken seed by seed.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from findings.collect import DATA
+
+PAGE = Path(__file__).parents[1] / "docs" / "findings.md"
+
+FIDELITY, SEPARATION, MIG = "fidelity/log_mel_rmse_db", "disentanglement/separation", "disentanglement/mig"
+_SHORT = {FIDELITY: "log-mel RMSE (dB)", SEPARATION: "separation", MIG: "MIG"}
+# An open prize: what a configuration would have to reach, beside at most 1.2 times the error of reconstruction alone.
+PRIZE = {
+    "probe/timbre/shared": (">=", 0.99),
+    "probe/frequency/private": (">=", 0.95),
+    "probe/frequency/shared": ("<=", 0.15),
+    "probe/timbre/private": ("<=", 0.5),
+}
+_PRIZE_ERROR = 1.2
+_WORDS = {">=": "at least", "<=": "at most"}
+
+
+def read(study: str) -> pd.DataFrame:
+    """The replicates of a study."""
+    return pd.read_csv(DATA / f"{study}.csv")
+
+
+def where(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows of some values, `_` for `.` in names of parameters; none stands for a parameter that does not exist."""
+    for name, value in values.items():
+        column = rows[f"config/{name.replace('_', '.')}"]
+        rows = rows[column.isna() if value is None else column == value]
+    return rows
+
+
+def spread(values: pd.Series, digits: int = 3) -> str:
+    """Mean and standard deviation over seeds."""
+    return (
+        f"{values.mean():.{digits}f} ± {values.std():.{digits}f}" if len(values) > 1 else f"{values.mean():.{digits}f}"
+    )
+
+
+def change(rows: pd.DataFrame, reference: pd.DataFrame, metric: str) -> pd.Series:
+    """Differences to a reference, by seed."""
+    return rows.set_index("seed")[metric] - reference.set_index("seed")[metric]
+
+
+def markdown(headings: list[str], lines: list[list[str]]) -> str:
+    """A table."""
+    return "\n".join(
+        f"| {' | '.join(cells)} |" for cells in (headings, ["---", *["---:"] * (len(headings) - 1)], *lines)
+    )
+
+
+def provenance(study: str) -> str:
+    """Where a table comes from."""
+    rows = read(study)
+    commits, devices = (", ".join(sorted(rows[name].astype(str).unique())) for name in ("commit", "device"))
+    return (
+        f"*`{study}`: {rows['trial'].nunique()} trials, seeds {rows['seed'].min()} to {rows['seed'].max()}, "
+        f"{rows['step'].max():,} steps of {rows['batch_pairs'].max()} pairs, commit {commits}, {devices}*"
+    )
+
+
+def _on(strategies: pd.DataFrame, subspace: str) -> pd.DataFrame:
+    """Trials that contrast the shared latents alone, the private ones alone, or both."""
+    shared, private = strategies["config/contrast.shared"], strategies["config/contrast.private"]
+    kinds = {
+        "shared": (shared == 50) & (private == 0),
+        "both": (shared == 50) & (private == 50),
+        "private": shared == 0,
+    }
+    return strategies[kinds[subspace]]
+
+
+def _reconstruction_alone() -> pd.DataFrame:
+    return where(read("strategies"), contrast_strategy="none", loss_reconstruction=1)
+
+
+def _models() -> dict[str, pd.DataFrame]:
+    """Models that several findings look at, by what they are called."""
+    strategies, search = read("strategies"), read("tradeoff")
+    best = search.groupby("trial")[SEPARATION].mean().idxmax()
+    with_contrast = where(_on(strategies, "shared"), contrast_strategy="infonce", loss_reconstruction=1)
+    return {
+        "reconstruction alone": _reconstruction_alone(),
+        "reconstruction, infonce on shared": with_contrast,
+        f"best separation of the search (trial {best})": search[search["trial"] == best],
+    }
+
+
+def _by_model(columns: dict[str, str]) -> str:
+    lines = [[name, *(spread(rows[column]) for column in columns)] for name, rows in _models().items()]
+    return (
+        markdown(["model", *columns.values()], lines)
+        + "\n\n"
+        + provenance("strategies")
+        + "  \n"
+        + provenance("tradeoff")
+    )
+
+
+def finding_1() -> str:
+    """Normalised mutual information of the factor with the one latent that tells most of it."""
+    return _by_model(
+        {
+            f"nmi/{factor}/{subspace}": f"{factor} in {subspace}"
+            for factor in ("timbre", "frequency")
+            for subspace in ("private", "shared")
+        }
+    )
+
+
+def finding_2() -> str:
+    """Accuracy of probes."""
+    return _by_model(
+        {
+            f"probe/{factor}/{subspace}": f"{factor} from {subspace}"
+            for factor in ("timbre", "frequency")
+            for subspace in ("private", "shared")
+        }
+    )
+
+
+def finding_3() -> str:
+    """Change of the separation with each weight alone."""
+    rows = read("ablation")
+    weights = [column for column in rows if column.startswith("config/")]
+    none = rows[(rows[weights] == 0).all(axis=1)]
+    values = sorted(set(rows[weights].to_numpy().ravel()) - {0})
+    lines = []
+    for weight in weights:
+        others = [column for column in weights if column != weight]
+        cells = []
+        for value in values:
+            found = rows[(rows[weight] == value) & (rows[others] == 0).all(axis=1)]
+            cells.append(spread(change(found, none, SEPARATION), 2) if len(found) else "–")
+        lines.append([f"`{weight.removeprefix('config/')}`", *cells])
+    table = markdown(["weight", *(f"at {value:g}" for value in values)], lines)
+    return f"{table}\n\nSeparation with all weights at 0: {spread(none[SEPARATION])}.\n\n{provenance('ablation')}"
+
+
+def finding_4() -> str:
+    """What is read from reconstruction alone."""
+    rows = _reconstruction_alone()
+    names = [f"probe/{factor}/{subspace}" for factor in ("timbre", "frequency") for subspace in ("private", "shared")]
+    lines = [[spread(rows[SEPARATION]), *(spread(rows[name]) for name in names)]]
+    headings = ["separation", *(name.removeprefix("probe/").replace("/", " from ") for name in names)]
+    return markdown(headings, lines) + "\n\n" + provenance("strategies")
+
+
+def _against_reconstruction(reconstruction: int) -> str:
+    rows, alone = _on(read("strategies"), "shared"), _reconstruction_alone()
+    lines = [["none, reconstruction alone", spread(alone[FIDELITY], 2), spread(alone[SEPARATION]), "", ""]]
+    for strategy in rows["config/contrast.strategy"].unique():
+        found = where(rows, contrast_strategy=strategy, loss_reconstruction=reconstruction)
+        changes = [spread(change(found, alone, name), 2) for name in (FIDELITY, SEPARATION)]
+        lines.append([strategy, spread(found[FIDELITY], 2), spread(found[SEPARATION]), *changes])
+    headings = ["strategy", _SHORT[FIDELITY], _SHORT[SEPARATION], "change of the error", "change of the separation"]
+    return markdown(headings, lines) + "\n\n" + provenance("strategies")
+
+
+def finding_5() -> str:
+    """Contrast alone, on the shared latents."""
+    return _against_reconstruction(0)
+
+
+def finding_6() -> str:
+    """Contrast on the shared latents and reconstruction."""
+    return _against_reconstruction(1)
+
+
+def finding_7() -> str:
+    """What the shared latents hold of each factor."""
+    names = [f"probe/{factor}/shared" for factor in ("timbre", "frequency", "amplitude")]
+    rows, lines = read("schemes"), []
+    for (scheme, strategy), found in rows.groupby(["config/views.scheme", "config/contrast.strategy"], sort=False):
+        lines.append([f"{scheme}, {strategy}", *(spread(found[name], 2) for name in names), spread(found[FIDELITY], 2)])
+    headings = ["views, strategy", *(name.split("/")[1] for name in names), _SHORT[FIDELITY]]
+    return markdown(headings, lines) + "\n\n" + provenance("schemes")
+
+
+def finding_8() -> str:
+    """The best combinations beside reconstruction alone, in per cent."""
+    search, alone = read("tradeoff"), read("tradeoff").query("trial == 0")
+    means = search.groupby("trial")[[FIDELITY, MIG, SEPARATION]].mean()
+    as_faithful = means[means[FIDELITY] <= means.loc[0, FIDELITY]]
+    chosen = {"reconstruction alone": 0, "largest MIG": means[MIG].idxmax()}
+    chosen["largest MIG without loss of fidelity"] = as_faithful[MIG].idxmax()
+    lines = []
+    for name, trial in chosen.items():
+        found = search[search["trial"] == trial]
+        per_cent = [100 * change(found, alone, metric) / alone.set_index("seed")[metric] for metric in (MIG, FIDELITY)]
+        lines.append(
+            [f"{name} (trial {trial})", spread(found[MIG]), spread(found[FIDELITY], 2)]
+            + [spread(values, 1) for values in per_cent]
+        )
+    headings = ["model", "MIG", _SHORT[FIDELITY], "change of MIG (%)", "change of the error (%)"]
+    return markdown(headings, lines) + "\n\n" + provenance("tradeoff")
+
+
+def prize() -> str:
+    """The trial that comes closest to the prize, and by how much it misses each condition."""
+    search = read("tradeoff")
+    means = search.groupby("trial")[[*PRIZE, FIDELITY]].mean()
+    most = _PRIZE_ERROR * means.loc[0, FIDELITY]
+    missing = pd.DataFrame(
+        {
+            name: (bound - means[name] if sign == ">=" else means[name] - bound).clip(lower=0)
+            for name, (sign, bound) in PRIZE.items()
+        }
+    )
+    faithful = missing[means[FIDELITY] <= most]
+    closest = faithful.sum(axis=1).idxmin()
+    found = search[search["trial"] == closest]
+    lines = [
+        [name.removeprefix("probe/").replace("/", " from "), f"{_WORDS[sign]} {bound}", spread(found[name])]
+        for name, (sign, bound) in PRIZE.items()
+    ]
+    lines.append([_SHORT[FIDELITY], f"at most {most:.2f}", spread(found[FIDELITY], 2)])
+    parameters = {
+        column.removeprefix("config/"): found[column].iloc[0]
+        for column in found
+        if column.startswith("config/") and found[column].notna().all()
+    }
+    values = [
+        f"`{name}={value:.3g}`" if isinstance(value, float) else f"`{name}={value}`"
+        for name, value in parameters.items()
+    ]
+    table = markdown(["", "asked for", f"trial {closest}"], lines)
+    return f"{table}\n\nTrial {closest}: {', '.join(values)}.\n\n{provenance('tradeoff')}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "F1": finding_1,
+    "F2": finding_2,
+    "F3": finding_3,
+    "F4": finding_4,
+    "F5": finding_5,
+    "F6": finding_6,
+    "F7": finding_7,
+    "F8": finding_8,
+    "prize": prize,
+}
+
+
+def filled(page: str) -> str:
+    """The page with every table as the CSVs have it."""
+    for name, table in TABLES.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        found = pattern.search(page)
+        if not found:
+            raise ValueError(f"the page has no place for {name}: <!-- {name} --> and <!-- end -->")
+        page = f"{page[: found.end(1)]}{table()}\n{page[found.start(2) :]}"
+    return page
+
+
+def main() -> None:
+    """Write the page, or see whether it says what the CSVs say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is not what it should be")
+    page = PAGE.read_text(encoding="utf-8")
+    new = filled(page)
+    if parser.parse_args().check:
+        sys.exit(0 if new == page else f"{PAGE} is not what findings/data says: run python -m findings.tables")
+    PAGE.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
