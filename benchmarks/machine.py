@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from study.provenance import processor
+from study.provenance import commit, processor
 
 __all__ = [
     "ROOT",
@@ -69,7 +69,7 @@ def versions() -> dict[str, str | None]:
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in _PACKAGES},
-        "commit": _git("describe", "--always", "--dirty"),
+        "commit": commit(),
     }
 
 
@@ -143,10 +143,3 @@ def _text(cell: object) -> str:
     if isinstance(cell, float):
         return f"{cell:,.3g}" if abs(cell) < 100 else f"{cell:,.0f}"
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
-
-
-def _git(*words: str) -> str | None:
-    try:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
-        return None

@@ -20,7 +20,7 @@ __all__ = ["Due", "Evaluated", "Evaluator"]
 # One model costs nearly as much as so many.
 _TOGETHER = 16
 # So long a model waits for others: a young one keeps a decision waiting, a mature one hardly anybody.
-_YOUNG_WAIT_S, _MATURE_WAIT_S = 0.5, 5.0
+_YOUNG_WAIT_S, _MATURE_WAIT_S = 0.5, 2.0
 
 
 @dataclass(frozen=True)

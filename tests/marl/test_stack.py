@@ -84,11 +84,11 @@ def through_bytes(config: Config, snapshot: Snapshot) -> Snapshot:
         (PATCH, 4, 60),
         (PATCH, 3, 60),
         (PATCH, 5, 40),
-        pytest.param(PATCH, 4, 600, marks=pytest.mark.slow),
+        pytest.param(PATCH, 4, 200, marks=pytest.mark.slow),
         (CONV, 3, 6),
-        pytest.param(CONV, 4, 40, marks=pytest.mark.slow),
-        pytest.param(CONV, 5, 20, marks=pytest.mark.slow),
-        pytest.param(CONV, 8, 8, marks=pytest.mark.slow),
+        pytest.param(CONV, 4, 16, marks=pytest.mark.slow),
+        pytest.param(CONV, 5, 10, marks=pytest.mark.slow),
+        pytest.param(CONV, 8, 4, marks=pytest.mark.slow),
     ],
 )
 def test_a_replicate_ends_with_the_same_bits_alone_among_others_and_after_an_interruption(

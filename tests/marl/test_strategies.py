@@ -7,7 +7,7 @@ from marl import checkpoint
 from marl.audio import AudioConfig
 from marl.checkpoint import Description
 from marl.config import Config, ViewsConfig
-from marl.data import PairSampler
+from marl.data import Dataset, PairSampler, SynTone, build
 from marl.evaluation import evaluate
 from marl.losses.contrast import STRATEGIES
 from marl.model import Architecture, ModelConfig
@@ -19,8 +19,15 @@ from tests.marl.test_stack import assert_same_bits, train
 
 pytestmark = pytest.mark.slow
 
-MODEL = ModelConfig(width=16, embedding=16, hidden=32, head=16, patch_frames=16)
+MODEL = ModelConfig(width=16, embedding=16, hidden=32, head=16, patch_bands=4, patch_frames=4)
+AUDIO = AudioConfig(mel_bands=16, frames=16)
 STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """Spectrograms that are small, so that many steps are quick."""
+    return build(SynTone(frequencies=40, amplitudes=4), AUDIO, torch.device("cpu"))
 
 
 def config(latent=(3, 2), **sections) -> Config:
@@ -50,7 +57,14 @@ LANES = len(TERMS) + 2
 
 
 def stack_of(dataset, views=None, ingredients=EVERYTHING, lanes=LANES) -> Stack:
-    return Stack(Architecture(64, 64, MODEL, 5, 4), lanes, dataset, views or ViewsConfig(), 16, ingredients)
+    return Stack(
+        Architecture(AUDIO.mel_bands, AUDIO.frames, MODEL, 5, 4),
+        lanes,
+        dataset,
+        views or ViewsConfig(),
+        16,
+        ingredients,
+    )
 
 
 def terms_by_name(stack, lanes):
@@ -60,9 +74,9 @@ def terms_by_name(stack, lanes):
 
 
 @pytest.fixture(scope="module")
-def trained(small_dataset):
+def trained(dataset):
     """A model of each kind, side by side: snapshots, and terms on held-out clips before and after."""
-    stack = stack_of(small_dataset)
+    stack = stack_of(dataset)
     lanes = {name: stack.attach(one, seed=7) for name, one in {**TERMS, "control": CONTROL}.items()}
     before = terms_by_name(stack, lanes)
     train(stack, STEPS)
@@ -71,9 +85,9 @@ def trained(small_dataset):
 
 
 @pytest.fixture(scope="module")
-def shuffled(small_dataset):
+def shuffled(dataset):
     """The same models in other lanes, beside one that diverges, put away half way and taken up in others again."""
-    stack = stack_of(small_dataset)
+    stack = stack_of(dataset)
     stack.attach(DIVERGING, seed=0)
     lanes = {name: stack.attach(TERMS[name], seed=7) for name in reversed(TERMS)}
     train(stack, STEPS // 2)
@@ -93,7 +107,7 @@ def shuffled(small_dataset):
 def restored_from_bytes(one: Config, snapshot: Snapshot) -> Snapshot:
     description = Description(
         config=one,
-        audio=AudioConfig(),
+        audio=AUDIO,
         mean_db=0.0,
         std_db=1.0,
         shared_factors=("timbre",),
@@ -119,17 +133,17 @@ def test_a_term_is_smaller_for_being_trained_for(name, trained):
     assert after[name][key] < (before[name][key] if has_head else after["control"][key])
 
 
-def test_the_encoder_works_against_the_probe_that_works_for_itself(small_dataset):
+def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
     """The gradient of the encoder is that of the rest minus the weight times that of the probe's loss."""
     weights = (0.0, 1.0, 3.0)
     one = TERMS["adversarial"]
-    stack = stack_of(small_dataset, ingredients=Ingredients.of(one), lanes=2)
+    stack = stack_of(dataset, ingredients=Ingredients.of(one), lanes=2)
     lane = stack.attach(one, seed=7)
     train(stack, 5)
     parameters = {name: value.requires_grad_() for name, value in stack.models[lane].parameters.items()}
-    sampler = PairSampler(small_dataset, ["timbre"])
+    sampler = PairSampler(dataset, ["timbre"])
     batch = draw_batch(
-        stack.program, sampler, small_dataset.log_mel_NFT, 16, torch.zeros(1, dtype=int), torch.zeros(1, dtype=int)
+        stack.program, sampler, dataset.log_mel_NFT, 16, torch.zeros(1, dtype=int), torch.zeros(1, dtype=int)
     )
     batch = Batch(*(field[0] for field in batch))
 
@@ -158,8 +172,8 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(small_dataset
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if not name.startswith("projected") or "vicreg" in name])
-def test_what_others_ask_for_changes_nothing_but_rounding(name, small_dataset, one_step):
-    stack = stack_of(small_dataset, ingredients=Ingredients.of(TERMS[name]), lanes=2)
+def test_what_others_ask_for_changes_nothing_but_rounding(name, dataset, one_step):
+    stack = stack_of(dataset, ingredients=Ingredients.of(TERMS[name]), lanes=2)
     lane = stack.attach(TERMS[name], seed=7)
     train(stack, 1)
     for key, value in stack.snapshot(lane).first_moment.items():
@@ -168,8 +182,8 @@ def test_what_others_ask_for_changes_nothing_but_rounding(name, small_dataset, o
 
 
 @pytest.fixture(scope="module")
-def one_step(small_dataset):
-    stack = stack_of(small_dataset)
+def one_step(dataset):
+    stack = stack_of(dataset)
     lanes = {name: stack.attach(one, seed=7) for name, one in TERMS.items()}
     train(stack, 1)
     return {name: stack.snapshot(lane) for name, lane in lanes.items()}
@@ -192,10 +206,10 @@ def test_a_model_has_no_heads_but_its_own_and_an_exported_one_none(trained):
     assert {head_of(name) for name in names} == {None}
 
 
-def test_a_target_follows_its_model_at_its_own_pace(small_dataset):
+def test_a_target_follows_its_model_at_its_own_pace(dataset):
     for decay in (0.0, 0.9):
         one = contrast("byol", target_decay=decay)
-        stack = stack_of(small_dataset, ingredients=Ingredients.of(one), lanes=2)
+        stack = stack_of(dataset, ingredients=Ingredients.of(one), lanes=2)
         lane = stack.attach(one, seed=3)
         expected = stack.snapshot(lane).parameters
         for name, value in expected.items():
@@ -213,10 +227,10 @@ def test_a_target_follows_its_model_at_its_own_pace(small_dataset):
 
 
 @pytest.mark.parametrize("scheme", ["augment", "segment"])
-def test_views_of_one_clip_train_alike_in_any_lane(scheme, small_dataset):
+def test_views_of_one_clip_train_alike_in_any_lane(scheme, dataset):
     views = ViewsConfig(scheme=scheme)
     one = contrast("nt_xent").model_copy(update={"views": views})
-    stack = stack_of(small_dataset, views, Ingredients.of_all([one, config()]), lanes=4)
+    stack = stack_of(dataset, views, Ingredients.of_all([one, config()]), lanes=4)
     first = stack.attach(one, seed=1)
     train(stack, STEPS)
     expected = stack.snapshot(first)
@@ -231,8 +245,8 @@ def test_views_of_one_clip_train_alike_in_any_lane(scheme, small_dataset):
     )
 
 
-def test_what_a_stack_does_not_compute_is_refused(small_dataset):
-    stack = stack_of(small_dataset, ingredients=Ingredients.of(config()), lanes=2)
+def test_what_a_stack_does_not_compute_is_refused(dataset):
+    stack = stack_of(dataset, ingredients=Ingredients.of(config()), lanes=2)
     for one in TERMS.values():
         with pytest.raises(ValueError, match="this stack computes"):
             stack.attach(one, seed=0)

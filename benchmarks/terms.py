@@ -1,0 +1,128 @@
+"""What each term of the objective adds to a step, beside the operations that it asks for.
+
+    python -m benchmarks.terms [--compile] [--rounds N]
+
+Stacks of one width, each with the terms of some strategies for all of its lanes, step in turn in one process; times are
+medians over rounds. Matrix products are counted, forward and backward, and their ratio is what a step would grow by if
+nothing else took time.
+"""
+
+import argparse
+import statistics
+import time
+from functools import partial
+
+import torch
+from torch.func import vmap
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import add_json_option, device_kind, print_table, say, write_record
+from marl.audio import AudioConfig
+from marl.config import Config
+from marl.data import SynTone, build
+from marl.losses.contrast import STRATEGIES
+from marl.model import Architecture
+from marl.objective import Ingredients, objective
+from marl.stack import Stack
+
+LANES = {"cpu": 8, "cuda": 64}
+PAIRS = {"cpu": 32, "cuda": 128}
+STEPS = {"cpu": 5, "cuda": 50}
+
+
+def config(**sections) -> Config:
+    return Config.model_validate({"latent": {"private": 16, "shared": 16}, **sections})
+
+
+def contrast(strategy: str, **fields) -> Config:
+    return config(contrast={"strategy": strategy, "shared": 50.0, "private": 1.0, **fields})
+
+
+EVERY_STRATEGY = [contrast(name) for name in STRATEGIES]
+INDEPENDENCE = config(independence={"hsic": 1, "cross_covariance": 1, "adversarial": 1})
+TERMS = {
+    "reconstruction and KL": [config()],
+    **{f"{name} on both": [contrast(name)] for name in STRATEGIES},
+    "apart": [config(contrast={"apart": 1})],
+    "hsic, cross_covariance, adversarial": [INDEPENDENCE],
+    "all of these": [*EVERY_STRATEGY, config(contrast={"apart": 1}), INDEPENDENCE],
+    "all projected": [contrast(name, projection=True) for name in STRATEGIES],
+    "local_global": [contrast("local_global")],
+    "hierarchy": [config(loss={"hierarchy": {"by_2": 1}})],
+    "byol": [contrast("byol")],
+    "swap_cycle": [config(independence={"swap_cycle": 1})],
+    "augment": [config(views={"scheme": "augment"})],
+    "segment": [config(views={"scheme": "segment"})],
+}
+
+
+def matrix_flop(stack: Stack) -> float:
+    """Floating-point operations of the matrix products of a step's forward and backward pass."""
+    batch = stack._step_function._batch(stack._state.clock.seed, stack._state.clock.step)
+    parameters = {name: value.detach().requires_grad_() for name, value in stack.models.parameters.items()}
+    with FlopCounterMode(display=False) as counter:
+        total_K, _ = vmap(partial(objective, stack.program))(parameters, stack._state.settings, batch)
+        total_K.sum().backward()
+    return float(counter.get_total_flops())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the steps, in tens of seconds each on a processor"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="how often each stack is measured")
+    parser.add_argument("--only", default="", help="the first, and terms whose name holds this text")
+    add_json_option(parser)
+    options = parser.parse_args()
+    kind = device_kind()
+    dataset = build(SynTone(), AudioConfig(), torch.device(kind))
+    stacks = {}
+    for name, configs in TERMS.items():
+        if stacks and options.only not in name:
+            continue
+        latent, model = configs[0].latent, configs[0].model
+        architecture = Architecture(AudioConfig().mel_bands, AudioConfig().frames, model, latent.private, latent.shared)
+        stack = Stack(
+            architecture,
+            LANES[kind],
+            dataset,
+            configs[0].views,
+            PAIRS[kind],
+            Ingredients.of_all(configs),
+            compiled=options.compile,
+        )
+        for lane in range(LANES[kind]):
+            stack.attach(configs[lane % len(configs)], seed=lane)
+        stack.step()
+        stacks[name] = stack
+        say(f"ready: {name}")
+    times: dict[str, list[float]] = {name: [] for name in stacks}
+    for _ in range(options.rounds):
+        for name, stack in stacks.items():
+            stack.step()
+            stack.synchronise()
+            started = time.perf_counter()
+            for _ in range(STEPS[kind]):
+                stack.step()
+            stack.synchronise()
+            times[name].append((time.perf_counter() - started) / STEPS[kind])
+    first = next(iter(stacks))
+    flop = {name: matrix_flop(stack) for name, stack in stacks.items()}
+    results = [
+        {
+            "terms": name,
+            "step_ms": 1e3 * statistics.median(times[name]),
+            "times_first": statistics.median(a / b for a, b in zip(times[name], times[first], strict=True)),
+            "products_times_first": flop[name] / flop[first],
+        }
+        for name in stacks
+    ]
+    head = ["", "ms a step", "x first", "products x first"]
+    print_table(f"a step of {LANES[kind]} lanes on {kind}", head, [list(row.values()) for row in results])
+    run = {"lanes": LANES[kind], "batch_pairs": PAIRS[kind], "rounds": options.rounds, "compiled": options.compile}
+    write_record("terms", options.json, run, {"terms": results})
+
+
+if __name__ == "__main__":
+    main()
