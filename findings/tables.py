@@ -262,7 +262,11 @@ def filled(page: str) -> str:
         found = pattern.search(page)
         if not found:
             raise ValueError(f"the page has no place for {name}: <!-- {name} --> and <!-- end -->")
-        page = f"{page[: found.end(1)]}{table()}\n{page[found.start(2) :]}"
+        try:
+            text = table()
+        except FileNotFoundError as error:
+            text = f"*`{Path(error.filename).stem}` has not been run yet.*"
+        page = f"{page[: found.end(1)]}{text}\n{page[found.start(2) :]}"
     return page
 
 

@@ -9,7 +9,7 @@ def test_the_page_says_what_the_data_say():
     assert tables.filled(page) == page
 
 
-@pytest.mark.parametrize("study", ["ablation", "strategies", "schemes", "tradeoff"])
+@pytest.mark.parametrize("study", sorted(path.stem for path in tables.DATA.glob("*.csv")))
 def test_every_row_says_where_it_comes_from(study):
     rows = tables.read(study)
     assert not rows[["trial", "seed", "commit", "device", "step", "batch_pairs"]].isna().any().any()
@@ -22,6 +22,12 @@ def test_a_table_without_a_place_is_an_error(monkeypatch):
     assert tables.filled("x\n<!-- F1 -->\nold\n<!-- end -->\ny") == "x\n<!-- F1 -->\n| a |\n<!-- end -->\ny"
     with pytest.raises(ValueError, match="no place for F1"):
         tables.filled("nothing")
+
+
+def test_a_study_that_was_not_run_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "DATA", tmp_path)
+    monkeypatch.setattr(tables, "TABLES", {"F3": tables.finding_3})
+    assert "*`ablation` has not been run yet.*" in tables.filled("<!-- F3 -->\n<!-- end -->")
 
 
 def test_differences_are_taken_seed_by_seed():
