@@ -11,6 +11,7 @@ from marl.checkpoint import Description
 from marl.config import Config
 from marl.data import Dataset
 from marl.model import Architecture, ModelConfig
+from marl.objective import Ingredients
 from marl.stack import Stack
 
 CONFIG = Config.model_validate({"latent": {"private": 3, "shared": 2}})
@@ -19,7 +20,7 @@ CONV = CONFIG.model_copy(update={"model": ModelConfig(kind="conv", channels=16, 
 
 def train(config: Config, steps: int, dataset: Dataset, folder: Path) -> Stack:
     """A stack with a trained model in lane 0, which is saved to a folder."""
-    stack = Stack(Architecture(64, 64, config.model, 8, 8), 1, dataset, ["timbre"], 16)
+    stack = Stack(Architecture(64, 64, config.model, 8, 8), 1, dataset, config.views, 16, Ingredients.of(config))
     stack.attach(config, seed=0)
     for _ in range(steps):
         stack.step()
