@@ -194,6 +194,8 @@ def _candidates(spec: Spec) -> Iterator[Config]:
     for name, parameter in space.items():
         if name in values and parameter.choice is None and name not in _WEIGHTS_OF_PASSES:
             values[name] = parameter.extremes()[-1:]
+    # A network of the study's; the spec's own need not fit, where it is searched over.
+    network = {name: space[name].extremes()[0] for name in space if name.startswith("model.") and name not in values}
     seen = set()
     for combination in itertools.product(*values.values()):
         cell = dict(zip(values, combination, strict=True))
@@ -201,7 +203,7 @@ def _candidates(spec: Spec) -> Iterator[Config]:
         key = tuple(sorted(active.items()))
         if key not in seen:
             seen.add(key)
-            yield config_of(spec, active)
+            yield config_of(spec, network | active)
 
 
 def _trials(spec: Spec) -> int:

@@ -103,8 +103,7 @@ class Material:
     @property
     def home(self) -> Mapping[str, str]:
         """The subspace that each factor belongs into."""
-        shared = self.spec.model_dump()["views"]["shared"]
-        return {name: SUBSPACES[name in shared] for name in self.results.document.factors}
+        return {name: SUBSPACES[name in self.spec.shared_factors] for name in self.results.document.factors}
 
     @property
     def spread(self) -> str:

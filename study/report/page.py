@@ -148,6 +148,8 @@ def _facts(material: Material) -> str:
         "objectives": "; ".join(objectives),
     }
     sections = spec.model_dump(mode="json", include={"data", "views", "train"})
+    if sections["views"].get("scheme") != "augment":
+        sections["views"].pop("augment", None)
     rows = [f"<dt>{label}</dt><dd>{escape(text)}</dd>" for label, text in facts.items()]
     rows += [f"<dt>{label}</dt><dd><code>{escape(_flow(values))}</code></dd>" for label, values in sections.items()]
     return f"<dl>{''.join(rows)}</dl>"

@@ -51,7 +51,7 @@ def test_the_page_says_what_it_was_drawn_from(store, tmp_path, flat_maps):
     assert "<dd>2 complete, of 2</dd>" in page
     assert "2 of each trial, seeds 0 to 1" in page
     assert "{kind: syntone, frequencies: 40, amplitudes: 4}" in page
-    assert "{shared: [timbre]}" in page
+    assert "{shared: [timbre], scheme: factor}" in page
     assert "{steps: 30, batch_pairs: 16, reports: 2" in page
     assert "<td>0123abc</td>" in page
     assert f"torch {launch['versions']['torch']}" in page
