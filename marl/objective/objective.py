@@ -6,14 +6,14 @@ network takes it, D latents, W the width of heads.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
+from torch.nn.functional import pad
 
 from marl.config import Hierarchy
 from marl.losses import kl
 from marl.losses.contrast import STRATEGIES, Pairing, apart, byol, local_global
 from marl.losses.contrast.pairing import LEFT_OUT, identity, tiled
 from marl.losses.independence import INDEPENDENCE, probe_loss, reverse_gradient
-from marl.losses.reconstruction import squared_error
+from marl.losses.reconstruction import coarse_errors, squared_error
 from marl.model import COMBINATIONS, Parameters, Posterior
 from marl.model.heads import TARGET, apply_head
 from marl.objective.program import Batch, Lane, Program
@@ -182,17 +182,6 @@ class _Objective:
 
     def _mask(self, subspace: str) -> Tensor:
         return self._lane.group_D2[:, list(self._subspaces).index(subspace)]
-
-
-def coarse_errors(difference_VFT: Tensor) -> Tensor:
-    """Squared errors at the resolutions of `Hierarchy`, [N], summed over a spectrogram and averaged over clips.
-
-    Averages of differences are differences of averages. What is left of a spectrogram at its edges is averaged alone.
-    """
-    frames, bands = difference_VFT.shape[-1], difference_VFT.shape[-2]
-    averages = [(size * size, avg_pool2d(difference_VFT, size, ceil_mode=True)) for size in (2, 4, 8)]
-    averages += [(frames, difference_VFT.mean(dim=-1)), (bands, difference_VFT.mean(dim=-2))]
-    return torch.stack([area * average.square().sum() for area, average in averages]) / len(difference_VFT)
 
 
 def _weighted_sum(weight_N: Tensor, values: list[Tensor]) -> Tensor:

@@ -171,6 +171,27 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
         assert (losses(1.0, moved)[1][-1] > terms[-1]) == rises
 
 
+def test_a_swap_cycle_is_how_far_latents_are_from_those_of_what_was_decoded_from_them(dataset):
+    one = TERMS["swap_cycle"]
+    stack = stack_of(dataset, ingredients=Ingredients.of(one), lanes=2)
+    model = stack.models[stack.attach(one, seed=7)]
+    zero, network = torch.zeros(1, dtype=int), stack.network
+    batch = draw_batch(stack.program, PairSampler(dataset, ["timbre"]), dataset.log_mel_NFT, 16, zero, zero)
+    batch = Batch(*(field[0] for field in batch))
+    _, terms = objective(stack.program, model.parameters, model.settings, batch)
+
+    mean = network.encode(model.parameters, model.settings.mask_D, batch.input_VPQ).mean
+    expected = 0.0
+    for view in range(2):
+        for pair in range(16):
+            own, other = mean[view * 16 + pair], mean[view * 16 + (pair - 1) % 16]
+            mixed = torch.cat([own[:5], other[5:]])[None]
+            decoded = network.decode(model.parameters, mixed)
+            again = network.encode(model.parameters, model.settings.mask_D, decoded).mean
+            expected += float((again - mixed).square().sum()) / 32
+    assert terms[-1].item() == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("name", [name for name in TERMS if not name.startswith("projected") or "vicreg" in name])
 def test_what_others_ask_for_changes_nothing_but_rounding(name, dataset, one_step):
     stack = stack_of(dataset, ingredients=Ingredients.of(TERMS[name]), lanes=2)
