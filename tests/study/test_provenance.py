@@ -4,22 +4,38 @@ import subprocess
 import pytest
 
 from study import provenance
-from tests.study.commands import ROOT
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="no checkout")
-def test_the_commit_is_that_of_the_checkout_with_a_word_if_it_was_changed():
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder that the code is taken to lie in, and git in it."""
+    code = tmp_path / "study" / "provenance.py"
+    code.parent.mkdir()
+    code.write_text("")
+    monkeypatch.setattr(provenance, "__file__", str(code))
+
+    def git(*words):
+        identity = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    return code, git
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git")
+def test_the_commit_is_that_of_the_checkout_with_a_word_if_it_was_changed(checkout):
+    code, git = checkout
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
     found = provenance.commit()
-    assert head.startswith(found.removesuffix("-dirty"))
-    assert found.endswith("-dirty") == bool(changed.strip())
+    assert len(found) >= 12
+    assert git("rev-parse", "HEAD").startswith(found)
+    code.write_text("changed")
+    assert provenance.commit() == f"{found}-dirty"
 
 
-def test_code_that_is_no_checkout_has_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "study" / "provenance.py"))
+def test_code_that_is_no_checkout_has_no_commit(checkout):
     assert provenance.commit() is None
 
 
