@@ -21,10 +21,10 @@ import torch
 import yaml
 
 from benchmarks.machine import ROOT, add_json_option, device_kind, print_table, say, write_record
+from study.beginning import begin
 from study.configuration import resolve
 from study.halving import Rungs
 from study.lanes import Failure, Lanes
-from study.launch import begin
 from study.objects import Objects
 from study.pareto import hypervolume, pareto_front
 from study.search import Search

@@ -60,8 +60,8 @@ def run(
 
     Example: marl-study run studies/quickstart.yaml --set train.steps=400
     """
+    from study.beginning import begin
     from study.configuration import resolve
-    from study.launch import begin
     from study.spec_file import load_spec
 
     changes = list(overrides or [])
@@ -336,9 +336,6 @@ def main() -> None:
 
 
 def _launch(store: StudyStore, target: int) -> None:
-    from study.configuration import StackPlan
-    from study.footprint import footprint, footprint_line
-    from study.launch import launch
     from study.recorder import refuse_if_live
     from study.results import StudyResults
 
@@ -348,6 +345,10 @@ def _launch(store: StudyStore, target: int) -> None:
     if over >= target:
         err.print(f"study {store.name} is complete: {over} trials", soft_wrap=True)
         return
+    from study.configuration import StackPlan
+    from study.footprint import footprint, footprint_line
+    from study.launch import launch
+
     size = footprint(before.spec, StackPlan.model_validate(before.document.stack), target - int(over))
     err.print(footprint_line(size, store.uri), soft_wrap=True)
     try:

@@ -6,7 +6,6 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
@@ -16,8 +15,8 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from study.configuration import StackPlan, data_of
-from study.errors import Interrupted, RunError, UserError
+from study.configuration import StackPlan
+from study.errors import Interrupted, RunError
 from study.execution import device_type
 from study.halving import HalvingScheduler, rungs_so_far
 from study.live import LiveView
@@ -25,14 +24,12 @@ from study.past import past_trials
 from study.recorder import Recorder
 from study.results import StudyResults
 from study.spec import Spec
-from study.status import command_for
-from study.store import Document, StudyStore
+from study.store import StudyStore
 from study.trainer import NAMESPACE, trainer_prefix
 from study.trial import StudyTrial
 from study.tuning import StudyCallback, StudySearcher
-from study.width import planned
 
-__all__ = ["begin", "launch"]
+__all__ = ["launch"]
 
 _DRAIN_WITHIN_S = 7.0
 _PROGRESS_EVERY_S = 1.0
@@ -51,36 +48,6 @@ _SURROUNDINGS = {
     # most of the time: a study then trains at a twentieth of its speed.
     "RAY_worker_niceness": "0",
 }
-
-
-def begin(store: StudyStore, spec: Spec) -> Document:
-    """Write a study's document, or find that it has the same spec.
-
-    Args:
-        store: where the study will be.
-        spec: resolved.
-
-    Raises:
-        UserError: when the store cannot be written, or holds a study of that name with another spec.
-    """
-    store.objects.check_writable()
-    if store.exists():
-        document = store.document()
-        if document.spec != spec:
-            raise UserError(
-                f"study {spec.name!r} is already in {store.objects.uri} with another spec "
-                f"({_difference(document.spec, spec)}); give this one another name, go on with that one by "
-                f"`{command_for(store, 'resume')}`, or delete it"
-            )
-        return document
-    document = Document(
-        spec=spec,
-        stack=planned(spec, device_type()).model_dump(mode="json"),
-        factors=data_of(spec).factor_names,
-        created=datetime.now(UTC),
-    )
-    store.create(document)
-    return document
 
 
 def launch(store: StudyStore, target: int, console: Console) -> None:
@@ -278,10 +245,3 @@ def _share_of_a_device(at_once: int) -> dict[str, float]:
 
 def _rounded_down(share: float) -> float:
     return int(share * 10_000) / 10_000  # Ray counts in ten-thousandths
-
-
-def _difference(old: Spec, new: Spec) -> str:
-    """The first fields in which two specs differ."""
-    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
-    names = [name for name in before if before[name] != after[name]]
-    return f"{', '.join(names[:3])} differ{'s' if len(names) == 1 else ''}"

@@ -249,6 +249,7 @@ def test_from_a_copy_of_its_folder_alone_a_study_is_used_without_ray(finished_st
     assert re.fullmatch(r"hypervolume \S+ after 240 trial-steps\n", shown.err)
     invoke("plot", "tiny", "-o", tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text().startswith("<svg")
+    assert invoke("resume", "tiny").err == "study tiny is complete: 4 trials\n"
     bundles = invoke("export", "tiny", "--front", "--to", tmp_path / "out").out.split()
     assert len(bundles) == len(front)
     assert "verified" in invoke("verify", bundles[0]).err

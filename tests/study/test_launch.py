@@ -51,12 +51,10 @@ def test_two_runs_give_the_same_values_to_the_last_bit_and_a_third_shows_the_fir
         assert (tmp_path / "other" / path.relative_to(finished_store)).read_bytes() == path.read_bytes()
 
     before = {path: path.read_bytes() for path in finished_store.rglob("*") if path.is_file()}
-    began = time.monotonic()
     for words in (("run", spec), ("resume", "tiny")):
         outcome = run_command(*words, "--store", finished_store)
         assert outcome.status == 0
         assert outcome.err == "study tiny is complete: 4 trials\n"
-    assert time.monotonic() - began < 60  # no Ray was started, nothing trained
     assert {path: path.read_bytes() for path in finished_store.rglob("*") if path.is_file()} == before
 
 

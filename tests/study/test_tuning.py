@@ -7,8 +7,9 @@ import pytest
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
+from study.beginning import begin
 from study.configuration import resolve
-from study.launch import _LocalRay, begin
+from study.launch import _LocalRay
 from study.objects import Objects
 from study.recorder import Recorder
 from study.results import StudyResults
