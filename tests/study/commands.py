@@ -48,7 +48,7 @@ def command(*arguments: object) -> list[str]:
 def run_command(*arguments: object, env: dict[str, str] | None = None) -> Outcome:
     """The command line in a process of its own."""
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **(env or {})}, check=False
+        command(*arguments), capture_output=True, text=True, timeout=480, env={**os.environ, **(env or {})}, check=False
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 

@@ -15,11 +15,12 @@ from tests.study.s3_server import s3_server
 pytestmark = pytest.mark.slow
 
 # Long enough to be interrupted, and the same in all else as the tiny study.
-# One trial at a time, each for seconds.
+# One trial at a time, so that some are left when the second one is complete.
 LONG = {
     **TINY,
     "name": "long",
-    "train": {"steps": 600, "batch_pairs": 16, "reports": 2},
+    "train": {"steps": 200, "batch_pairs": 16, "reports": 2},
+    "search": {"sampler": "qmc", "trials": 6},
     "resources": {"lanes": 2},
 }
 
