@@ -27,6 +27,7 @@ from rich.console import Console
 from benchmarks.machine import add_json_option, part, print_table, say, write_record
 from benchmarks.sleeping import without_training
 from study import launch
+from study.beginning import begin
 from study.configuration import resolve
 from study.objects import Objects
 from study.results import StudyResults
@@ -125,7 +126,7 @@ def work(chosen: argparse.Namespace) -> dict[str, Any]:
     spec, trials = spec_of(chosen), chosen.work
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder, Path(os.devnull).open("w") as nowhere:
         store = StudyStore(Objects(folder), spec.name)
-        launch.begin(store, spec)
+        begin(store, spec)
         meter = Meter(max(1, trials // PARTS))
         # As on a terminal that somebody watches; lines for a log cost less.
         console = Console(file=nowhere, force_terminal=not chosen.lines, width=120)

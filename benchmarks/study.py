@@ -31,6 +31,7 @@ from benchmarks.machine import (
     write_record,
 )
 from benchmarks.phases import phases, sample
+from study.beginning import begin
 from study.configuration import audio_of, config_of, data_of, resolve
 from study.execution import can_compile
 from study.objects import Objects
@@ -125,7 +126,7 @@ def run_study(spec: Spec) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder:
         store = StudyStore(Objects(folder), spec.name)
-        document = launch.begin(store, spec)
+        document = begin(store, spec)
         with mock.patch.object(launch, "_Driver", Watched):
             launch.launch(store, spec.search.trials or 0, Console(stderr=True, highlight=False))
     ended = time.monotonic() - began

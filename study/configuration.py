@@ -33,8 +33,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 _MODEL_SECTIONS = tuple(Config.model_fields)
 _DEFAULT_TRIALS = 100
-# What decides which terms of the objective, and which passes through the network, a model needs. Of a range of weights
-# the largest value stands for all, but where zero means another stack.
+# What decides which terms of the objective, and which passes through the network, a model needs.
 _INGREDIENTS = ("views.scheme", "latent.combine", "contrast.", "independence.", "loss.hierarchy.", "model.patch_frames")
 _NO_INGREDIENTS = ("contrast.temperature", "contrast.target_decay", "contrast.exclude_same_factors")
 _SIZES = ("latent.private", "latent.shared")
@@ -77,7 +76,8 @@ class StackPlan(BaseModel, frozen=True):
     def stack(self, spec: Spec, config: Config, dataset: Dataset) -> Stack:
         """A stack for a configuration of the study, and all that can train beside it."""
         family = self.family(audio_of(spec), config)
-        others = (other for other in _candidates(spec) if (other.views, passes_of(other)) == family[1:])
+        kind = (config.views.scheme, family.passes)
+        others = (other for other in _candidates(spec) if (other.views.scheme, passes_of(other)) == kind)
         return Stack(
             family.architecture,
             self.lanes,
@@ -134,9 +134,10 @@ def resolve(spec: Spec) -> Spec:
                 network_of(plan_stacks(spec, 1).architecture(audio, config_of(spec, {**conditions, name: value})))
             except ValueError as error:
                 raise UserError(f"space.{name}: {error}") from None
+    plan = plan_stacks(spec, 1)
     for candidate in _candidates(spec):
         try:
-            check(candidate, network_of(plan_stacks(spec, 1).architecture(audio, candidate)))
+            check(candidate, network_of(plan.architecture(audio, candidate)))
         except ValueError as error:
             raise UserError(str(error)) from None
     return spec
@@ -190,10 +191,10 @@ def _candidates(spec: Spec) -> Iterator[Config]:
     chosen = [name for name in space if name.startswith(_INGREDIENTS) and name not in _NO_INGREDIENTS]
     for name in chosen:
         chosen += [other for other in space[name].when if other not in chosen]
-    values = {name: space[name].extremes() for name in chosen}
-    for name, parameter in space.items():
-        if name in values and parameter.choice is None and name not in _WEIGHTS_OF_PASSES:
-            values[name] = parameter.extremes()[-1:]
+    conditions = {
+        name: {value for parameter in space.values() for value in parameter.when.get(name, ())} for name in chosen
+    }
+    values = {name: _standing_for_all(name, space[name], conditions[name]) for name in chosen}
     # A network of the study's; the spec's own need not fit, where it is searched over.
     network = {name: space[name].extremes()[0] for name in space if name.startswith("model.") and name not in values}
     seen = set()
@@ -204,6 +205,15 @@ def _candidates(spec: Spec) -> Iterator[Config]:
         if key not in seen:
             seen.add(key)
             yield config_of(spec, network | active)
+
+
+def _standing_for_all(name: str, parameter: Parameter, conditions: set[Scalar]) -> list[Scalar]:
+    """Values of a parameter that decide on terms: of weights the largest, and zero where that means another stack."""
+    values = list(parameter.extremes())
+    if any(isinstance(value, bool | str) for value in values) or name.startswith("model."):
+        return values
+    decisive = {max(values)} | ({min(values)} if name in _WEIGHTS_OF_PASSES and min(values) == 0 else set())
+    return sorted(decisive | conditions)
 
 
 def _trials(spec: Spec) -> int:

@@ -67,14 +67,16 @@ class PairSampler:
         columns = [names.index(name) for name in shared]
         others = [column for column in range(len(names)) if column not in columns]
         clips = dataset.splits[split]
-        _, group = dataset.value_NC[clips][:, columns].unique(dim=0, return_inverse=True)
+        # Of all clips, so that a combination has one number in every split.
+        combinations, group_N = dataset.value_NC[:, columns].unique(dim=0, return_inverse=True)
+        self.groups = len(combinations)
+        group = group_N[clips]
         order = group.argsort(stable=True)
         self._clips = clips[order]
         self._group = group[order]
-        self._group_size = group.bincount()
+        self._group_size = group.bincount(minlength=self.groups)
         self._group_start = self._group_size.cumsum(0) - self._group_size
         self._others = dataset.value_NC[self._clips][:, others]
-        self.groups = len(self._group_size)
         self._scheme: ViewScheme = scheme
         self._augment = augment or AugmentConfig()
         self._log_mel = dataset.audio

@@ -4,9 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marl.audio import AudioConfig
-from study.configuration import config_of, ingredients_of, plan_stacks, resolve
+from study.configuration import _candidates, config_of, ingredients_of, plan_stacks, resolve
 from study.errors import UserError
 from study.spec import Parameter, active_parameters, parse_spec
+from study.spec_file import load_spec
+from tests.study.commands import ROOT
 
 
 def resolved(content):
@@ -265,6 +267,35 @@ def test_models_that_need_other_passes_or_views_are_of_other_families(tiny, smal
     assert cycle.passes == ("swap_cycle",)
     assert of_cycle.independence == ("hsic", "swap_cycle")
     assert terms(views__scheme="augment")[0] not in (plain, byol, cycle)
+
+
+def test_what_a_view_of_one_clip_may_suffer_divides_families_but_leaves_out_no_term(tiny, small_dataset):
+    tiny["space"] = {
+        "contrast.strategy": {"choice": ["infonce", "vicreg"]},
+        "views.augment.shift": {"choice": [0.1, 0.3]},
+    }
+    spec = resolved({**tiny, "views": {"scheme": "augment"}})
+    one, other = (
+        config_of(spec, {"contrast.strategy": name, "views.augment.shift": 0.3}) for name in ("infonce", "vicreg")
+    )
+    plan = plan_stacks(spec, lanes=2)
+    assert plan.family(AudioConfig(), one) == plan.family(AudioConfig(), other)
+    stack = plan.stack(spec, one, small_dataset)
+    assert [stack.attach(config, seed=0) for config in (one, other)] == [0, 1]
+
+
+def test_of_many_weights_few_configurations_stand_for_all():
+    spec = resolve(load_spec(ROOT / "studies" / "tradeoff.yaml"))
+    assert len(list(_candidates(spec))) < 100
+    assert ingredients_of(spec).independence == ("adversarial", "cross_covariance", "hsic")
+
+
+def test_a_parameter_that_exists_at_one_weight_of_another_is_not_overlooked(tiny):
+    tiny["space"] = {
+        "independence.hsic": {"choice": [0, 1, 10]},
+        "contrast.apart": {"choice": [0, 5], "when": {"independence.hsic": 1}},
+    }
+    assert ingredients_of(resolved(tiny)).contrasts == (("apart", "private"),)
 
 
 def test_a_weight_that_is_never_above_zero_asks_for_nothing(tiny):

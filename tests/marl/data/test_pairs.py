@@ -83,3 +83,15 @@ def test_on_any_table_of_factors_partners_share_a_group_and_differ_where_they_ca
         group = (values[:, 0] == one[0]).sum()
         if len(partners) * 2 >= group:
             assert (one[1:] != other[1:]).all()
+
+
+def test_a_combination_of_shared_factors_has_one_number_in_every_split(small_dataset):
+    timbre_N = small_dataset.value_NC[:, small_dataset.factor_names.index("timbre")]
+    validation = small_dataset.splits["validation"]
+    without_the_first = dataclasses.replace(
+        small_dataset, splits=small_dataset.splits | {"validation": validation[timbre_N[validation] > 0]}
+    )
+    sampler = PairSampler(without_the_first, ["timbre"], split="validation")
+    drawn = sampler.draw(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 64)
+    assert sampler.groups == 4
+    assert torch.equal(drawn.group_KB[0], timbre_N[drawn.clips_KVB[0, 0]])
