@@ -11,7 +11,6 @@ project (`benchmarks.plain`) trains a share of the same work.
 import argparse
 import json
 import math
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -75,7 +74,6 @@ def bare_stack(spec: Spec, seconds: float) -> dict[str, float]:
 
     from marl.data import build
 
-    torch.set_num_threads(os.cpu_count() or 1)
     plan, search = planned(spec, device_kind()), Search(spec)
     configs = [config_of(spec, search.ask(number)) for number in range(plan.lanes)]
     stack = plan.stack(spec, configs[0], build(data_of(spec), audio_of(spec), torch.device(device_kind())))
@@ -216,9 +214,8 @@ def main() -> None:
 
     def pure() -> float:
         say("training a bare stack")
-        environment = {**surroundings(), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
         words_pure = [*words, "--work", "pure", "--trials", 1 + chosen.lanes, "--pure-seconds", chosen.pure_seconds]
-        return part("benchmarks.study", *words_pure, environment=environment)["trial_steps_per_second"]
+        return part("benchmarks.study", *words_pure, environment=surroundings())["trial_steps_per_second"]
 
     before = pure()
     fitting = chosen.minutes * 60 * before / (chosen.steps * chosen.replicates)

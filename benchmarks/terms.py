@@ -72,14 +72,14 @@ def main() -> None:
         "--compile", action="store_true", help="compile the steps, in tens of seconds each on a processor"
     )
     parser.add_argument("--rounds", type=int, default=9, help="how often each stack is measured")
-    parser.add_argument("--only", default="", help="the first, and terms whose name holds this text")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TERMS", help="the first of the table, and these")
     add_json_option(parser)
     options = parser.parse_args()
     kind = device_kind()
     dataset = build(SynTone(), AudioConfig(), torch.device(kind))
     stacks = {}
     for name, configs in TERMS.items():
-        if stacks and options.only not in name:
+        if stacks and options.only and name not in options.only:
             continue
         latent, model = configs[0].latent, configs[0].model
         architecture = Architecture(AudioConfig().mel_bands, AudioConfig().frames, model, latent.private, latent.shared)

@@ -1,9 +1,9 @@
-"""What a process that trains finds around it: how it allocates memory, and where compiled steps are kept."""
+"""What a process that trains finds around it: its threads, how it allocates memory, and where compiled steps are."""
 
 import os
 from pathlib import Path
 
-__all__ = ["surroundings"]
+__all__ = ["available_cpus", "surroundings"]
 
 # Large temporary tensors are kept by the allocator, in huge pages; returned to the kernel, each step would fault them
 # in again.
@@ -14,11 +14,20 @@ _ALLOCATOR = {
 }
 
 
+def available_cpus() -> int:
+    """How many processors this process may run on, which `taskset` or a container can make fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def surroundings() -> dict[str, str]:
-    """Environment variables of a process that trains, to be set before it starts.
+    """Environment variables of a process that trains on this machine, to be set before it starts.
 
     Compiled steps are code, so they stay on this machine, in a folder of the user's own.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marl-study"
     compiled = {"TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"), "TRITON_CACHE_DIR": str(cache / "triton")}
-    return _ALLOCATOR | {name: os.environ.get(name, folder) for name, folder in compiled.items()}
+    return {
+        "OMP_NUM_THREADS": str(available_cpus()),
+        **_ALLOCATOR,
+        **{name: os.environ.get(name, folder) for name, folder in compiled.items()},
+    }

@@ -170,7 +170,6 @@ class Trainer:
         from study.objects import Objects
         from study.store import StudyStore
 
-        torch.set_num_threads(os.cpu_count() or 1)
         store = StudyStore(Objects(self._store_uri), self._study)
         document = store.document()
         self._replicates, self._last_rung = document.spec.replicates, max(document.spec.rungs(), default=0)
@@ -263,7 +262,7 @@ def find_or_start(store_uri: str, study: str, launch: int) -> Any:
     """
     node = ray.get_runtime_context().get_node_id()
     gpus = ray.get_gpu_ids()
-    environment = {**surroundings(), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    environment = surroundings()
     if gpus:
         # Without a GPU of its own to ask for, the actor would see all of them, or none.
         environment |= {"CUDA_VISIBLE_DEVICES": str(gpus[0]), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
