@@ -232,6 +232,10 @@ def _trials(spec: Spec) -> int:
 def _typed(spec: Spec, name: str, parameter: Parameter) -> Parameter:
     """The parameter with its values as the type of the field that it sets; YAML 1.1 reads 1e-3 as text, for example."""
     typed = tuple(_typed_value(spec, name, value) for value in parameter.extremes())
+    when = {
+        other: tuple(_typed_value(spec, other, value) for value in values) for other, values in parameter.when.items()
+    }
+    parameter = parameter.model_copy(update={"when": when})
     if parameter.choice is not None:
         return parameter.model_copy(update={"choice": typed})
     if isinstance(typed[0], bool | str):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from marl.audio import AudioConfig
 from study.configuration import _candidates, config_of, ingredients_of, plan_stacks, resolve
 from study.errors import UserError
-from study.spec import Parameter, active_parameters, parse_spec
+from study.spec import Parameter, Spec, active_parameters, parse_spec
 from study.spec_file import load_spec
 from tests.study.commands import ROOT
 
@@ -335,3 +335,9 @@ def test_choices_tell_true_from_one_and_text_from_numbers():
     assert parameter.holds(1)
     assert not parameter.holds(True)
     assert not parameter.holds("1")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_ready_study_is_the_same_after_it_was_stored(path):
+    spec = resolve(load_spec(path))
+    assert Spec.model_validate_json(spec.model_dump_json(exclude_none=True)) == spec
