@@ -35,6 +35,10 @@ class Purpose(IntEnum):
     PROBE_BATCH = 7
     AUGMENTATION = 8
     SEGMENT = 9
+    FACTOR_VAE_BATCH = 10
+    BETA_VAE_BATCH = 11
+    METRIC_NOISE = 12
+    TREE_TIES = 13
 
 
 def _shift_right(x: Tensor, count: int) -> Tensor:

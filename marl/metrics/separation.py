@@ -1,17 +1,24 @@
 """How well the subspaces keep apart what they should: one number from the probes."""
 
 from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import Tensor
 
 __all__ = ["chance_corrected", "separation"]
 
+_Accuracy = TypeVar("_Accuracy", float, Tensor)
 
-def chance_corrected(accuracy: float, classes: int) -> float:
+
+def chance_corrected(accuracy: _Accuracy, classes: int) -> _Accuracy:
     """An accuracy on a scale where guessing among equal classes is 0 and perfect is 1; below zero is worse."""
     chance = 1 / classes
     return (accuracy - chance) / (1 - chance)
 
 
-def separation(accuracy: Mapping[tuple[str, str], float], classes: Mapping[str, int], shared: frozenset[str]) -> float:
+def separation(
+    accuracy: Mapping[tuple[str, str], _Accuracy], classes: Mapping[str, int], shared: frozenset[str]
+) -> _Accuracy:
     """Mean over factors of what is read from the right subspace minus what is read from the wrong one.
 
     One is perfect, zero says that the subspaces cannot be told apart, minus one that they are exchanged.
@@ -27,4 +34,4 @@ def separation(accuracy: Mapping[tuple[str, str], float], classes: Mapping[str, 
         differences.append(
             chance_corrected(accuracy[factor, right], count) - chance_corrected(accuracy[factor, wrong], count)
         )
-    return sum(differences) / len(differences)
+    return sum(differences[1:], differences[0]) / len(differences)

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
-from marl.metrics.mig import mutual_information_gap
-from marl.metrics.mutual_information import discretise, factor_entropy, mutual_information
+from marl.metrics.mutual_information import discretise, factor_entropy, information, mutual_information
 
 CASES = (
     "perfect_exact_n500",
@@ -26,6 +27,9 @@ CASES = (
     "constant_latent_and_single_value_factor_n500__degenerate_columns_removed",
 )
 
+LIBRARY_CASES = tuple(case for case in CASES if not case.endswith("degenerate_columns_removed"))
+"""Those that JEMMIG and DCIMIG have references for."""
+
 
 def split(arrays, part):
     """Latents of one model and factors, of all clips or of the training ones."""
@@ -33,29 +37,86 @@ def split(arrays, part):
     return torch.from_numpy(arrays["mus"][:rows])[None], torch.from_numpy(arrays["ys"][:rows])
 
 
+def table_of(latents_ND, classes_NC, bins=20):
+    """The table of one model that has all of its latents."""
+    return information(latents_ND[None], torch.ones(1, latents_ND.shape[1]), classes_NC, bins)
+
+
+def library_table(reference, case, kind):
+    """Our table of what the second library was given: `cont10` has binned factors, `disc10` and `disc20` labels."""
+    scores, bins = reference("mutual_information_scores.npz", case), int(kind[-2:])
+    latents_ND = torch.from_numpy(reference("disentanglement.npz", case)["mus"])
+    found = table_of(latents_ND, torch.from_numpy(scores[f"{kind}_binned_factors"]), bins)
+    return found, {name.removeprefix(f"{kind}_"): array for name, array in scores.items() if name.startswith(kind)}
+
+
+def random_clips(seed, models=2, clips=150, latents=4):
+    """Latents that tell something of two factors and more or less of a third, and the factors."""
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.stack([torch.randint(values, (clips,), generator=generator) for values in (2, 3, 5)], dim=1)
+    weights = torch.randn(models, 3, latents, generator=generator, dtype=torch.float64).pow(3)
+    noise = torch.randn(models, clips, latents, generator=generator, dtype=torch.float64)
+    return classes.to(torch.float64) @ weights + noise, classes
+
+
 @pytest.mark.parametrize("part", ["all", "train"])
 @pytest.mark.parametrize("case", CASES)
-def test_bins_information_entropy_and_mig_agree_with_disentanglement_lib(reference, case, part):
+def test_bins_information_and_entropy_agree_with_disentanglement_lib(reference, case, part):
     arrays = reference("disentanglement.npz", case)
     latents, classes = split(arrays, part)
     np.testing.assert_array_equal(discretise(latents)[0].numpy() + 1, arrays[f"discretized_{part}"])
-    information, entropy = mutual_information(latents, classes), factor_entropy(classes)
-    np.testing.assert_allclose(information[0], arrays[f"mi_{part}"], atol=1e-9)
-    np.testing.assert_allclose(entropy, arrays[f"factor_entropy_{part}"], atol=1e-9)
-    expected = arrays[f"mig_{part}"]
-    found = mutual_information_gap(information, entropy).item()
-    if np.isnan(expected):  # a factor with a single value, which we leave out of the mean
-        gaps = arrays[f"mig_per_factor_{part}"]
-        expected = gaps[np.isfinite(gaps)].mean()
-    assert found == pytest.approx(expected, abs=1e-9)
+    np.testing.assert_allclose(mutual_information(latents, classes)[0], arrays[f"mi_{part}"], atol=1e-9)
+    np.testing.assert_allclose(factor_entropy(classes), arrays[f"factor_entropy_{part}"], atol=1e-9)
 
 
-def test_many_models_give_what_each_gives_alone(reference):
-    latents, classes = split(reference("disentanglement.npz", "partial_n500"), "all")
-    others = torch.stack([latents[0], latents[0].flip(1), torch.randn_like(latents[0])])
-    together = mutual_information(others, classes)
+@pytest.mark.parametrize("kind", ["cont10", "disc10", "disc20"])
+@pytest.mark.parametrize("case", LIBRARY_CASES)
+def test_the_table_agrees_with_the_second_library_whose_values_are_bits(reference, case, kind):
+    found, expected = library_table(reference, case, kind)
+    information_CD, joint_CD = expected["mi_bits"] * math.log(2), expected["joint_entropy_bits"] * math.log(2)
+    factor_C = expected["factor_entropy_bits"] * math.log(2)
+    np.testing.assert_allclose(found.mutual_KDC[0].T, information_CD, atol=1e-9)
+    np.testing.assert_allclose(found.joint_entropy_KDC[0].T, joint_CD, atol=1e-9)
+    np.testing.assert_allclose(found.factor_entropy_C, factor_C, atol=1e-9)
+    np.testing.assert_allclose(
+        found.latent_entropy_KD[0], (information_CD + joint_CD - factor_C[:, None])[0], atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("kind", ["cont10", "disc10", "disc20"])
+@pytest.mark.parametrize("case", LIBRARY_CASES)
+def test_bins_are_those_of_the_second_library_but_for_which_one_a_constant_is_in(reference, case, kind):
+    arrays, scores = reference("disentanglement.npz", case), reference("mutual_information_scores.npz", case)
+    pairs = [(arrays["mus"], scores[f"{kind}_binned_codes"])]
+    if kind == "cont10":
+        pairs.append((arrays["ys"], scores["cont10_binned_factors"]))
+    for values, expected in pairs:
+        varied = np.ptp(values, axis=0) > 0
+        found = discretise(torch.from_numpy(values)[None], int(kind[-2:]))[0].numpy() + 1
+        np.testing.assert_array_equal(found[:, varied], expected[:, varied])
+        assert (np.ptp(found[:, ~varied], axis=0) == 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=st.lists(st.floats(-1e6, 1e6, width=32) | st.integers(-20, 20).map(float), min_size=1, max_size=50),
+    bins=st.integers(1, 25),
+)
+def test_bins_are_those_of_numpy_also_for_values_on_their_edges(values, bins):
+    values = np.array(values)
+    expected = np.digitize(values, np.histogram_bin_edges(values, bins)[:-1]) - 1
+    found = discretise(torch.tensor(values)[None, :, None], bins)
+    np.testing.assert_array_equal(found[0, :, 0], expected)
+
+
+def test_many_models_give_what_each_gives_alone():
+    latents, classes = random_clips(seed=1, models=3, clips=500)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 0, 1]])
+    together = information(latents, mask, classes)
     for model in range(3):
-        assert torch.equal(together[model], mutual_information(others[model : model + 1], classes)[0])
+        alone = information(latents[model : model + 1], mask[model : model + 1], classes)
+        for many, one in zip(together[:4], alone[:4], strict=True):
+            assert torch.equal(many[model], one[0])
 
 
 @settings(max_examples=30, deadline=None)
@@ -74,18 +135,90 @@ def test_information_is_that_of_scikit_learn_and_lies_between_zero_and_the_entro
     assert (found <= factor_entropy(classes) + 1e-9).all()
 
 
-def test_mig_is_one_for_a_latent_of_its_own_per_factor_and_zero_for_latents_that_say_the_same():
-    factors = torch.cartesian_prod(torch.arange(4), torch.arange(5)).repeat(20, 1)
-    perfect = mutual_information(factors.float()[None], factors)
-    assert mutual_information_gap(perfect, factor_entropy(factors)).item() == pytest.approx(1.0)
-    twice = torch.cat([factors, factors], dim=1).float()[None]
-    assert mutual_information_gap(mutual_information(twice, factors), factor_entropy(factors)).item() == 0.0
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([-3.0, -0.5, 0.1, 40.0]), offset=st.floats(-5, 5))
+def test_the_table_does_not_depend_on_scales_signs_offsets_order_or_the_names_of_classes(seed, scale, offset):
+    latents, classes = random_clips(seed)
+    table = information(latents, torch.ones(2, 4), classes)
+    order, renamed = torch.tensor([2, 0, 3, 1]), torch.tensor([7, -3, 100, 5, 0])[classes]
+    other = information(latents[..., order] * scale + offset, torch.ones(2, 4), renamed)
+    for found, expected in zip(other[:4], table[:4], strict=True):
+        torch.testing.assert_close(found, expected[:, order], rtol=0, atol=1e-12)
+    torch.testing.assert_close(other.factor_entropy_C, table.factor_entropy_C, rtol=0, atol=1e-12)
 
 
-def test_mig_of_a_single_latent_and_of_factors_without_variety_is_defined():
-    classes = torch.tensor([0, 1] * 10)[:, None]
-    one_latent = mutual_information(classes.float()[None], classes)
-    assert mutual_information_gap(one_latent, factor_entropy(classes)).item() == pytest.approx(1.0)
-    constant = torch.zeros_like(classes)
-    nothing = mutual_information(classes.float()[None], constant)
-    assert mutual_information_gap(nothing, factor_entropy(constant)).item() == 0.0
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), clips=st.integers(1, 60))
+def test_information_is_what_entropies_have_in_common_also_of_fewer_clips_than_bins(seed, clips):
+    latents, classes = random_clips(seed, clips=clips)
+    table = information(latents, torch.ones(2, 4), classes)
+    common = table.latent_entropy_KD[..., None] + table.factor_entropy_C - table.joint_entropy_KDC
+    torch.testing.assert_close(table.mutual_KDC, common, rtol=0, atol=1e-12)
+
+
+def test_information_is_zero_to_the_last_bit_where_there_is_none():
+    independent = torch.cartesian_prod(torch.arange(19), torch.arange(7), torch.arange(3))
+    latents = torch.cat([independent, torch.full_like(independent[:, :1], 3)], dim=1).double()
+    table = table_of(latents, torch.cat([independent, torch.zeros_like(independent[:, :1])], dim=1))
+    nothing = ~torch.eye(4, dtype=torch.bool)
+    nothing[3, 3] = True
+    for information_DC in (table.mutual_KDC[0], table.corrected_KDC[0]):
+        assert (information_DC[nothing] == 0).all()
+        assert (information_DC[~nothing] > 1).all()
+
+
+def test_a_latent_that_a_model_has_not_is_zero_in_every_table_whatever_its_place_holds():
+    latents, classes = random_clips(seed=2)
+    mask = torch.tensor([[True, True, True, True], [True, False, True, True]])
+    full, masked = information(latents, torch.ones(2, 4), classes), information(latents, mask, classes)
+    for found, expected in zip(masked[:4], full[:4], strict=True):
+        assert (found[~mask] == 0).all()
+        assert torch.equal(found[mask], expected[mask])
+        assert (expected[~mask] > 0).all()
+
+
+def test_a_block_of_latents_and_factors_is_a_slice_of_the_tables():
+    latents, classes = random_clips(seed=3)
+    table, block = (information(x, torch.ones(2, x.shape[-1]), classes) for x in (latents, latents[..., :3]))
+    for whole, part in zip(table[:4], block[:4], strict=True):
+        assert torch.equal(whole[:, :3], part)
+    assert torch.equal(table.mutual_KDC[..., [2, 0]], mutual_information(latents, classes[:, [2, 0]]))
+
+
+def test_the_correction_counts_cells_that_are_occupied():
+    latent = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 2.0])[:, None]
+    few, many = torch.tensor([5, 5, 9, 9, 9, 5, 5, 5])[:, None], torch.tensor([5, 5, 9, 9, 5, 5, 9, 5])[:, None]
+    table = table_of(latent, few)  # four cells, three bins, two values: nothing to correct
+    assert table.corrected_KDC.item() == table.mutual_KDC.item()
+    table = table_of(latent, many)  # six cells
+    plain = (4 * math.log(16 / 15) + 2 * math.log(8 / 9) + math.log(8 / 6) + math.log(8 / 10)) / 8
+    assert table.mutual_KDC.item() == pytest.approx(plain, abs=1e-12)
+    assert table.corrected_KDC.item() == 0.0  # 2 / 16 is more than there was
+    table = table_of(latent.repeat(20, 1), many.repeat(20, 1))
+    assert table.corrected_KDC.item() == pytest.approx(plain - 2 / 320, abs=1e-12)
+
+
+def test_the_correction_takes_the_bias_from_latents_that_are_independent_of_the_factor():
+    generator = torch.Generator().manual_seed(4)
+    latents = torch.rand(1, 1000, 200, generator=generator)
+    table = table_of(latents[0], torch.randint(5, (1000, 1), generator=generator))
+    biased = table.mutual_KDC.mean().item()
+    assert biased == pytest.approx(19 * 4 / 2000, rel=0.05)  # what the expansion of Miller says
+    assert table.corrected_KDC.mean().item() < 0.15 * biased  # not zero, as no value is let below it
+
+
+def test_the_correction_brings_a_dependence_that_is_known_nearer():
+    """Latents repeat the factor, one of four values, in six clips of ten, and are drawn anew in the others."""
+    generator = torch.Generator().manual_seed(5)
+    tables = []
+    for _ in range(40):
+        factor = torch.randint(4, (200, 1), generator=generator)
+        anew = torch.rand(200, 50, generator=generator) < 0.4
+        latents = torch.where(anew, torch.randint(4, (200, 50), generator=generator), factor)
+        tables.append(table_of(latents.double(), factor))
+    true = math.log(4) + 0.7 * math.log(0.7) + 3 * 0.1 * math.log(0.1)
+    biased, corrected = (
+        torch.stack([table[number] for table in tables]).mean().item() - true for number in (0, 1)
+    )  # the plug-in estimate and the corrected one
+    assert biased == pytest.approx(9 / 400, rel=0.2)
+    assert abs(corrected) < 0.2 * biased

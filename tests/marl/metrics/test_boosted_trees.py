@@ -1,0 +1,239 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.tree import DecisionTreeRegressor
+
+from marl.metrics import boosted_trees
+from marl.metrics.boosted_trees import _add_tree, _sorted, boosted_tree_importances
+from marl.metrics.dci import completeness, disentanglement
+
+CASES = (
+    "perfect_exact_n500",
+    "perfect_noisy_n500",
+    "entangled_n500",
+    "partial_n500",
+    "relabelled_n500",
+    "constant_latent_n500",
+    "all_latents_constant_n500",
+    pytest.param("entangled_n5000", marks=pytest.mark.slow),
+    pytest.param("partial_n5000", marks=pytest.mark.slow),
+    "perfect_noisy_n5000",
+    "constant_latent_n500__degenerate_columns_removed",
+    "single_value_factor_n500__degenerate_columns_removed",
+    "constant_latent_and_single_value_factor_n500__degenerate_columns_removed",
+)
+
+
+def halves(latents, classes):
+    """Arguments: the first half to fit on, the second held out."""
+    half = len(latents) // 2
+    return latents[:half], classes[:half], latents[half:], classes[half:]
+
+
+def of_scikit_learn(fit, fit_class, held_out, held_out_class):
+    trees = GradientBoostingClassifier(random_state=0).fit(fit, fit_class)
+    return trees.feature_importances_, trees.score(held_out, held_out_class)
+
+
+def partly_told(clips=600, classes=3, latents=4, seed=0):
+    """Latents of which some tell the class a little."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(classes, size=clips)
+    told = np.linspace(1, 0, latents) * labels[:, None]
+    return (told + random.normal(size=(clips, latents))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_importances_scores_and_accuracy_agree_with_disentanglement_lib(reference, case):
+    arrays = reference("disentanglement.npz", case)
+    latents, classes, fitted = arrays["mus"], arrays["ys"], int(arrays["n_train"])
+    columns, told = zip(
+        *(
+            boosted_tree_importances(latents[:fitted], column[:fitted], latents[fitted:], column[fitted:])
+            for column in classes.T
+        ),
+        strict=True,
+    )
+    importance = torch.from_numpy(np.stack(columns, axis=1))
+    mask = torch.ones(1, len(importance))
+    found = {
+        "dci_importance": (importance.numpy(), 0.02),
+        "dci_disentanglement": (disentanglement(importance[None], mask).item(), 0.015),
+        "dci_completeness": (completeness(importance[None], mask).item(), 0.015),
+        "dci_informativeness_test": (np.mean(told), 0.02),
+    }
+    # No split is a tie where scikit-learn's seeds agree.
+    is_drawn = np.ptp(arrays["dci_importance"], axis=0).max() > 1e-12
+    for name, (value, tolerance) in found.items():
+        spread = np.ptp(arrays[name], axis=0).max()
+        allowed = max(tolerance, 2 * spread) if is_drawn else 1e-9
+        np.testing.assert_allclose(arrays[name] - value, 0, atol=allowed, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_tree_has_the_splits_and_gains_of_scikit_learns_and_tells_clips_by_the_same_thresholds(seed):
+    random = np.random.default_rng(seed)
+    latents = random.normal(size=(700, 5)) * 10.0 ** random.integers(-7, 3, size=5)
+    latents[:, 2] = latents[:, 2].round(1)  # many clips of the same value
+    latents[:, 3] = np.where(latents[:, 3] > 0, latents[:, 3], 0.0)
+    residual = (0.2 * random.normal(size=700) + 0.1 * (latents[:, 4] > 0) + random.choice([-0.5, 0.5])).clip(-0.9, 0.9)
+    fit, held_out = latents[:400], np.ascontiguousarray(latents[400:].T, dtype=np.float32)
+    importance, output, held_out_output = np.zeros(5), np.zeros(400), np.zeros(300)
+    precedence = np.arange(5)
+    _add_tree(_sorted(fit), residual[:400], 1.0, precedence, output, held_out, held_out_output, importance)
+
+    # Where several splits of a node have the same gain scikit-learn draws one.
+    trees = [DecisionTreeRegressor(max_depth=3, random_state=draw).fit(fit, residual[:400]) for draw in range(20)]
+    gains = [400 * tree.tree_.compute_feature_importances(normalize=False) for tree in trees]
+    (tree, gain) = min(zip(trees, gains, strict=True), key=lambda pair: np.abs(pair[1] - importance).max())
+    np.testing.assert_allclose(importance, gain, atol=1e-10)
+    leaf, held_out_leaf = tree.apply(fit), tree.apply(latents[400:])
+    for node in np.unique(leaf):
+        inside = residual[:400][leaf == node]
+        step = inside.sum() / (np.abs(inside) * (1 - np.abs(inside))).sum()
+        np.testing.assert_allclose(output[leaf == node], step, atol=1e-10)
+        np.testing.assert_allclose(held_out_output[held_out_leaf == node], step, atol=1e-10)
+
+
+def test_stages_depth_and_rate_are_those_of_scikit_learn_as_it_comes():
+    trees = GradientBoostingClassifier()
+    ours = (boosted_trees._STAGES, boosted_trees._DEPTH, boosted_trees._RATE)
+    assert ours == (trees.n_estimators, trees.max_depth, trees.learning_rate)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_importances_and_accuracy_are_those_of_scikit_learn(classes):
+    data = halves(*partly_told(1200, classes))
+    importance, told = boosted_tree_importances(*data)
+    expected_importance, expected_told = of_scikit_learn(*data)
+    np.testing.assert_allclose(importance, expected_importance, atol=0.01)
+    assert told == pytest.approx(expected_told, abs=0.02)
+
+
+def test_latents_of_few_values_and_classes_of_any_number_are_treated_as_scikit_learn_does():
+    latents, labels = partly_told(1200, 4)
+    data = halves(latents.round(), np.array([7, -3, 100, 0])[labels])
+    importance, told = boosted_tree_importances(*data)
+    expected_importance, expected_told = of_scikit_learn(*data)
+    np.testing.assert_allclose(importance, expected_importance, atol=0.01)
+    assert told == pytest.approx(expected_told, abs=0.02)
+
+
+def test_a_latent_that_tells_all_has_all_the_importance_and_noise_tells_nothing():
+    labels = np.random.default_rng(0).integers(5, size=800)
+    noise = np.random.default_rng(1).normal(size=(800, 4))
+    importance, told = boosted_tree_importances(*halves(np.column_stack([noise[:, :2], labels]), labels))
+    assert importance == pytest.approx([0, 0, 1], abs=1e-6)
+    assert told == 1.0
+    importance, told = boosted_tree_importances(*halves(noise, labels))
+    assert importance == pytest.approx(np.full(4, 0.25), abs=0.06)
+    assert told == pytest.approx(0.2, abs=0.06)
+
+
+def test_latents_that_tell_the_same_share_the_importance():
+    labels = np.random.default_rng(0).integers(6, size=400)
+    latent = labels + 0.1 * np.random.default_rng(1).normal(size=400)
+    importance, _ = boosted_tree_importances(*halves(np.column_stack([latent, latent, 3 - 2 * latent]), labels))
+    assert (importance > 0.1).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), classes=st.integers(2, 5), clips=st.integers(2, 80))
+def test_importances_are_shares_and_accuracy_is_one(seed, classes, clips):
+    latents, labels = partly_told(2 * clips, classes, seed=seed)
+    importance, told = boosted_tree_importances(*halves(latents, labels))
+    assert (importance >= 0).all()
+    assert importance.sum() == pytest.approx(float(importance.any()))
+    assert 0 <= told <= 1
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_maps_that_keep_the_order_of_a_latents_values_change_no_tree(seed):
+    latents, labels = partly_told(seed=seed)
+    latents = latents.round(1)  # held-out values are those of fitted clips or far from them
+    mapped = np.column_stack([np.exp(latents[:, 0]), latents[:, 1] ** 3, 100 * latents[:, 2] + 7, latents[:, 3]])
+    found, expected = (
+        boosted_tree_importances(*halves(mapped, labels)),
+        boosted_tree_importances(*halves(latents, labels)),
+    )
+    assert found[0].tolist() == expected[0].tolist()
+    assert found[1] == pytest.approx(expected[1], abs=0.02)
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_permuting_latents_permutes_importances_and_names_of_classes_do_not_matter(seed):
+    latents, labels = partly_told(seed=seed)
+    expected, expected_told = boosted_tree_importances(*halves(latents, labels))
+    order = [2, 0, 3, 1]
+    found, told = boosted_tree_importances(*halves(latents[:, order], labels))
+    np.testing.assert_allclose(found, expected[order], atol=0.02)  # but for ties
+    assert told == pytest.approx(expected_told, abs=0.02)
+    found, told = boosted_tree_importances(*halves(latents, 5 * labels - 2))
+    assert (found.tolist(), told) == (expected.tolist(), expected_told)
+    found, told = boosted_tree_importances(*halves(latents, np.array([1, 2, 0])[labels]))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    assert told == pytest.approx(expected_told, abs=0.02)
+
+
+def test_the_same_clips_give_the_same_bits():
+    data = halves(*partly_told())
+    first, second = boosted_tree_importances(*data), boosted_tree_importances(*data)
+    assert first[0].tobytes() == second[0].tobytes()
+    assert first[1] == second[1]
+
+
+def test_a_constant_latent_has_no_importance_and_does_not_change_that_of_others():
+    latents, labels = partly_told()
+    padded = np.column_stack([latents, np.full(len(latents), 3.3), latents[:, 0] * 1e-9])
+    found, told = boosted_tree_importances(*halves(padded, labels))
+    expected, expected_told = boosted_tree_importances(*halves(latents, labels))
+    np.testing.assert_allclose(found, [*expected, 0, 0], atol=0.02)
+    assert found[4:].tolist() == [0, 0]
+    assert told == pytest.approx(expected_told, abs=0.02)
+
+
+@pytest.mark.parametrize("latents", [0, 1, 3])
+def test_nothing_but_constants_has_no_importance_and_is_answered_with_the_most_frequent_class(latents):
+    labels = np.array([4, 2, 2, 2, 9, 4] * 10)
+    importance, told = boosted_tree_importances(*halves(np.ones((60, latents)), labels))
+    assert importance.tolist() == [0] * latents
+    assert told == pytest.approx(0.5)
+
+
+def test_a_single_class_to_fit_on_is_known_without_importance_where_scikit_learn_raises():
+    latents, _ = partly_told()
+    labels = np.full(len(latents), 5)
+    with pytest.raises(ValueError, match="1 class"):
+        of_scikit_learn(*halves(latents, labels))
+    labels[-30:] = 6
+    importance, told = boosted_tree_importances(*halves(latents, labels))
+    assert importance.tolist() == [0] * 4
+    assert told == pytest.approx(0.9)
+
+
+def test_a_class_that_only_held_out_clips_have_is_never_told():
+    latents, labels = partly_told()
+    fit, fit_class, held_out, held_out_class = halves(latents, labels)
+    _, told = boosted_tree_importances(fit, fit_class, held_out, held_out_class)
+    _, less = boosted_tree_importances(
+        fit, fit_class, np.concatenate([held_out] * 2), np.append(held_out_class, [9] * 300)
+    )
+    assert less == pytest.approx(told / 2)
+
+
+def test_a_clip_of_each_class_is_enough():
+    importance, told = boosted_tree_importances(np.eye(3), np.arange(3), np.eye(3), np.arange(3))
+    assert importance.sum() == pytest.approx(1)
+    assert told == 1.0
+    assert boosted_tree_importances(np.ones((1, 2)), np.zeros(1, int), np.ones((1, 2)), np.zeros(1, int))[1] == 1.0
+
+
+def test_huge_latents_are_finite():
+    latents, labels = partly_told()
+    importance, _ = boosted_tree_importances(*halves(latents * np.float32(1e30), labels))
+    assert np.isfinite(importance).all()

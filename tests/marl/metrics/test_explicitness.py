@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from marl.metrics.explicitness import explicitness
+from tests.marl.metrics.test_sap import CASES, DEGENERATE, from_zero
+
+DEFINED = tuple(case for case in CASES if case != "constant_latent_n500")
+
+
+def of_part(arrays, part):
+    """Of one model, asked for the clips that it was fitted on or for others."""
+    latents, fitted = torch.from_numpy(arrays["mus"])[None], int(arrays["n_train"])
+    classes, counts = from_zero(arrays["ys"])
+    asked = slice(fitted) if part == "train" else slice(fitted, None)
+    return explicitness(latents[:, :fitted], classes[:fitted], latents[:, asked], classes[asked], counts)
+
+
+def explicit(latents, classes, fitted=120):
+    """Of latents [model, clip, latent], by factor and their mean."""
+    counts = [int(column.max()) + 1 for column in classes.unbind(dim=1)]
+    return explicitness(latents[:, :fitted], classes[:fitted], latents[:, fitted:], classes[fitted:], counts)
+
+
+def random_clips(seed, clips=240, models=1, latents=4):
+    """Latents that tell something of two and of five classes, and the classes."""
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.stack([torch.randint(values, (clips,), generator=generator) for values in (2, 5)], dim=1)
+    weights = torch.randn(models, 2, latents, generator=generator, dtype=torch.float64)
+    noise = torch.randn(models, clips, latents, generator=generator, dtype=torch.float64)
+    return classes.to(torch.float64) @ weights + 2 * noise, classes
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("case", DEFINED)
+def test_explicitness_agrees_with_disentanglement_lib(reference, case, part):
+    arrays = reference("disentanglement.npz", case)
+    per_factor, mean = of_part(arrays, part)
+    np.testing.assert_allclose(per_factor[0], arrays[f"explicitness_{part}_per_factor"], atol=1e-3)
+    np.testing.assert_allclose(per_factor[0], arrays[f"explicitness_{part}_per_factor_converged"], atol=1e-4)
+    assert mean.item() == pytest.approx(float(arrays[f"explicitness_{part}"]), abs=1e-3)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("case", ["constant_latent_n500", *DEGENERATE])
+def test_a_constant_latent_and_a_factor_with_a_single_value_are_left_out_where_disentanglement_lib_raises(
+    reference, case, part
+):
+    # A collapsed latent is what models are studied for; it should not leave them without a score.
+    arrays, without = (reference("disentanglement.npz", name) for name in (case, f"{case}__degenerate_columns_removed"))
+    assert np.isnan(arrays[f"explicitness_{part}"])
+    per_factor, mean = of_part(arrays, part)
+    varied = np.array([len(np.unique(column)) > 1 for column in arrays["ys"].T])
+    np.testing.assert_allclose(per_factor[0][varied], without[f"explicitness_{part}_per_factor_converged"], atol=1e-4)
+    assert (per_factor[0][~varied] == 0.5).all()
+    assert mean.item() == pytest.approx(float(without[f"explicitness_{part}"]), abs=1e-3)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 1000), ties=st.booleans())
+def test_explicitness_is_scikit_learns_area_under_the_curve(seed, ties):
+    latents, classes = random_clips(seed)
+    latents = latents.round() if ties else latents
+    found, mean = explicit(latents, classes)
+    fit, held_out = latents[0, :120].numpy(), latents[0, 120:].numpy()
+    standard = [(part - fit.mean(axis=0)) / fit.std(axis=0) for part in (fit, held_out)]
+    for factor in range(2):
+        regression = LogisticRegression(tol=1e-8, max_iter=1000).fit(standard[0], classes[:120, factor])
+        share = regression.predict_proba(standard[1])
+        each = [roc_auc_score(classes[120:, factor] == name, share[:, name]) for name in regression.classes_]
+        assert found[0, factor].item() == pytest.approx(np.mean(each), abs=1e-3)
+    assert mean.item() == pytest.approx(found.mean().item())
+
+
+def test_perfect_latents_are_one_and_useless_ones_a_half():
+    _, classes = random_clips(0)
+    told = torch.nn.functional.one_hot(classes[:, 1], 5).double()
+    told = torch.cat([told, classes[:, :1]], dim=1)
+    perfect, mean = explicit(told[None], classes)
+    assert perfect.tolist() == [[1.0, 1.0]]
+    assert mean.tolist() == [1.0]
+    generator = torch.Generator().manual_seed(0)
+    (useless,) = explicit(torch.randn(1, 240, 2, generator=generator), classes)[0]
+    assert useless.tolist() == pytest.approx([0.5, 0.5], abs=0.1)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_order_sign_scale_and_offset_of_latents_and_names_of_classes_do_not_matter(seed):
+    latents, classes = random_clips(seed)
+    found, mean = explicit(latents, classes)
+    assert ((found >= 0) & (found <= 1)).all()
+    generator = torch.Generator().manual_seed(seed)
+    moved = latents * torch.tensor([1e-4, -1.0, 1e3, 5.0]) + torch.tensor([0.0, 3.0, -1e4, 7.0])
+    torch.testing.assert_close(explicit(moved, classes)[0], found, atol=1e-3, rtol=0)
+    torch.testing.assert_close(explicit(latents.flip(2), classes)[0], found, atol=1e-3, rtol=0)
+    torch.testing.assert_close(explicit(latents, classes.flip(1))[0], found.flip(1), atol=1e-9, rtol=0)
+    names = torch.stack([classes[:, 0], torch.randperm(5, generator=generator)[classes[:, 1]]], dim=1)
+    torch.testing.assert_close(explicit(latents, names)[0], found, atol=1e-3, rtol=0)
+    assert explicit(latents, classes.flip(1))[1].item() == pytest.approx(mean.item())
+
+
+def test_many_models_give_what_each_gives_alone():
+    latents, classes = random_clips(0, models=3)
+    together, means = explicit(latents, classes)
+    for model in range(3):
+        alone, mean = explicit(latents[model : model + 1], classes)
+        assert torch.equal(together[model], alone[0])
+        assert torch.equal(means[model], mean[0])
+
+
+@pytest.mark.parametrize("constant", [0.0, 3.0, -1.1e20])
+def test_a_constant_latent_adds_nothing(constant):
+    latents, classes = random_clips(0)
+    padded = torch.cat([latents, torch.full((1, 240, 3), constant)], dim=2)
+    torch.testing.assert_close(explicit(padded, classes)[0], explicit(latents, classes)[0], atol=1e-6, rtol=0)
+
+
+def test_what_only_rounding_tells_is_not_used():
+    _, classes = random_clips(0)
+    latents = classes[None].double()
+    assert explicit(100 + latents, classes)[0].tolist() != [[0.5, 0.5]]
+    assert explicit(100 + 1e-5 * latents, classes)[0].tolist() == [[0.5, 0.5]]
+
+
+def test_nothing_but_constants_and_no_latents_are_a_half():
+    _, classes = random_clips(0)
+    for latents in (torch.full((1, 240, 2), 0.1), torch.zeros(1, 240, 0)):
+        found, mean = explicit(latents, classes)
+        assert found.tolist() == [[0.5, 0.5]]
+        assert mean.tolist() == [0.5]
+
+
+def test_a_class_that_no_held_out_clip_has_is_left_out():
+    latents, classes = random_clips(0)
+    five = classes[:, 1:]
+    there = torch.cat([torch.arange(120), 120 + (five[120:, 0] < 4).nonzero()[:, 0]])
+    found, _ = explicit(latents[:, there], five[there])
+    fit, held_out = latents[0, :120].numpy(), latents[0, there[120:]].numpy()
+    standard = [(part - fit.mean(axis=0)) / fit.std(axis=0) for part in (fit, held_out)]
+    regression = LogisticRegression(tol=1e-8, max_iter=1000).fit(standard[0], five[:120, 0])
+    share, truth = regression.predict_proba(standard[1]), five[there[120:], 0]
+    assert found.item() == pytest.approx(
+        np.mean([roc_auc_score(truth == name, share[:, name]) for name in range(4)]), abs=1e-3
+    )
+
+
+def test_a_class_that_no_clip_to_fit_on_has_cannot_be_told():
+    classes = torch.tensor([0, 1] * 60 + [0, 1, 2] * 40)[:, None]
+    latents = torch.nn.functional.one_hot(classes[:, 0], 3).double()[None]
+    # The other two are told perfectly, from each other and from clips that are like neither.
+    assert explicit(latents, classes)[0].item() == pytest.approx((1.0 + 1.0 + 0.5) / 3)
+    assert explicit(torch.zeros_like(latents), classes)[0].item() == 0.5
+
+
+def test_without_a_factor_that_varies_the_mean_is_a_half():
+    latents, classes = random_clips(0)
+    found, mean = explicit(latents, torch.zeros_like(classes))
+    assert found.tolist() == [[0.5, 0.5]]
+    assert mean.tolist() == [0.5]
+    classes[:, 0] = 1
+    found, mean = explicit(latents, classes)
+    assert found[0, 0].item() == 0.5
+    assert mean.item() == pytest.approx(found[0, 1].item())

@@ -1,0 +1,125 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marl.metrics.jemmig import jemmig
+from marl.metrics.mutual_information import factor_entropy, information
+from tests.marl.metrics.test_mutual_information import LIBRARY_CASES, library_table, random_clips, table_of
+
+
+def score(table, mask_KD, bins=20):
+    return jemmig(table.mutual_KDC, table.joint_entropy_KDC, mask_KD, table.factor_entropy_C, bins)
+
+
+def jemmig_of(latents_ND, classes_NC):
+    return score(table_of(latents_ND.double(), classes_NC), torch.ones(1, latents_ND.shape[1])).item()
+
+
+@pytest.mark.parametrize("kind", ["cont10", "disc10", "disc20"])
+@pytest.mark.parametrize("case", LIBRARY_CASES)
+def test_jemmig_agrees_with_the_library_but_for_factors_of_a_single_value(reference, case, kind):
+    table, library = library_table(reference, case, kind)
+    bins, expected = int(kind[-2:]), float(library["jemmig"])
+    if "single_value" in case:
+        # The library has such a factor in its mean, with whichever latent comes last; we leave it out.
+        varied = library["factor_entropy_bits"] > 0
+        information_CD, joint_CD = library["mi_bits"][varied], library["joint_entropy_bits"][varied]
+        second, best = np.sort(information_CD, axis=1)[:, -2:].T
+        joint = np.take_along_axis(joint_CD, information_CD.argmax(axis=1)[:, None], axis=1)[:, 0]
+        ratio = (joint - best + second) / (library["factor_entropy_bits"][varied] + np.log2(bins))
+        assert abs(expected - (1 - ratio).mean()) > 0.1
+        expected = (1 - ratio).mean()
+    found = score(table, torch.ones(table.latent_entropy_KD.shape), bins).item()
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_jemmig_is_one_for_a_latent_of_its_own_per_factor_and_zero_for_one_that_is_uniform_and_independent():
+    factors = torch.cartesian_prod(torch.arange(4), torch.arange(5), torch.arange(20))
+    assert jemmig_of(factors[:, :2], factors[:, :2]) == pytest.approx(1.0)
+    assert jemmig_of(factors[:, 2:], factors[:, :2]) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_jemmig_lacks_what_a_latent_tells_besides_and_what_a_second_latent_tells_as_well():
+    first, second = torch.cartesian_prod(torch.arange(4), torch.arange(5)).unbind(dim=1)
+    divisor = math.log(4) + math.log(20)
+    both = (first + 4 * second)[:, None]
+    assert jemmig_of(both, first[:, None]) == pytest.approx(1 - math.log(5) / divisor)
+    assert jemmig_of(torch.stack([first, first], dim=1), first[:, None]) == pytest.approx(1 - math.log(4) / divisor)
+
+
+def test_jemmig_of_constant_latents_is_what_a_uniform_latent_would_lose():
+    factor = torch.arange(4).repeat(5)[:, None]
+    expected = math.log(20) / (math.log(4) + math.log(20))
+    assert jemmig_of(torch.zeros(20, 3), factor) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("clips", range(20, 30))  # of some numbers rounding favours the other latent
+def test_jemmig_takes_the_plainer_of_two_latents_that_tell_equally_much_in_whatever_order(clips):
+    count = torch.arange(clips)
+    latents, factor = torch.stack([count % 9, count % 3], dim=1), (count % 3)[:, None]
+    entropy = factor_entropy(factor).item()
+    expected = 1 - entropy / (entropy + math.log(20))
+    assert jemmig_of(latents, factor) == pytest.approx(expected)
+    assert jemmig_of(latents.flip(1), factor) == pytest.approx(expected)
+
+
+def test_jemmig_without_a_rival_a_latent_or_a_factor_that_varies_is_defined():
+    classes = torch.tensor([0, 1] * 10)[:, None]
+    assert jemmig_of(classes, classes) == pytest.approx(1.0)
+    assert jemmig_of(classes, torch.zeros_like(classes)) == 0.0
+    for shape in ((2, 0, 3), (2, 3, 0)):
+        found = jemmig(torch.zeros(shape), torch.zeros(shape), torch.ones(shape[:2]), torch.ones(shape[2]))
+        assert found.tolist() == [0.0, 0.0]
+    assert score(table_of(classes.double(), classes), torch.zeros(1, 1)).item() < 1
+    nobody = information(classes[None].double(), torch.zeros(1, 1), classes)
+    assert score(nobody, torch.zeros(1, 1)).item() == 0.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_jemmig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_latents_or_factors(seed):
+    latents, classes = random_clips(seed)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1]])
+    table = information(latents, mask, classes)
+    found = score(table, mask)
+    assert ((found >= 0) & (found <= 1)).all()
+    latent, factor = torch.tensor([3, 1, 0, 2]), torch.tensor([2, 0, 1])
+    other = jemmig(
+        table.mutual_KDC[:, latent][..., factor],
+        table.joint_entropy_KDC[:, latent][..., factor],
+        mask[:, latent],
+        table.factor_entropy_C[factor],
+    )
+    torch.testing.assert_close(other, found)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.float32])
+def test_jemmig_of_a_model_is_the_same_beside_others_and_without_the_places_of_latents_that_it_has_not(kind):
+    latents, classes = random_clips(seed=1)
+    latents[1, :, 2:] = classes[:, :2]
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).to(kind)
+    found = score(information(latents, mask, classes), mask).tolist()
+    assert [jemmig_of(latents[0], classes), jemmig_of(latents[1, :, :2], classes)] == found
+
+
+def test_a_latent_that_a_model_has_not_is_no_better_choice_where_nothing_is_told():
+    noise, factor = torch.cartesian_prod(torch.arange(20), torch.arange(4)).unbind(dim=1)
+    latents, mask = torch.stack([noise, torch.zeros_like(noise)], dim=1).double(), torch.tensor([[1, 0]])
+    table = information(latents[None], mask, factor[:, None])
+    assert score(table, mask).item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_jemmig_of_a_subspace_is_that_of_its_latents_and_factors():
+    latents, classes = random_clips(seed=2, models=1)
+    table = table_of(latents[0], classes)
+    found = jemmig(
+        table.mutual_KDC[:, 2:, [0, 2]],
+        table.joint_entropy_KDC[:, 2:, [0, 2]],
+        torch.ones(1, 2),
+        table.factor_entropy_C[[0, 2]],
+    )
+    assert found.item() == jemmig_of(latents[0, :, 2:], classes[:, [0, 2]])

@@ -1,0 +1,172 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marl.audio import AudioConfig, LogMel
+from marl.metrics.waveform_fidelity import RESOLUTIONS, inversion_floor, stft_errors, waveform_fidelity
+
+SILENCE = torch.zeros(1, 16_000)
+SMALL = AudioConfig(clip_s=0.125, fft_size=256, frames=16, mel_bands=16)
+
+
+def tone_and_chirp(hz: float, level: float, samples: int = 16_000) -> torch.Tensor:
+    """A tone, and beside it a weaker one that rises; [1, samples]."""
+    time = torch.arange(samples, dtype=torch.float64)[None] / 16_000
+    chirp = torch.sin(2 * math.pi * (300 * time + 1500 * time**2))
+    return level * torch.sin(2 * math.pi * hz * time) + 0.2 * chirp
+
+
+def noise(clips: int, samples: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(clips, samples, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def numpy_magnitudes(wave: np.ndarray, fft_size: int, hop: int, window: int) -> np.ndarray:
+    """Frames of a mirrored waveform, windowed and transformed one by one, [frames, bins]."""
+    padded = np.pad(wave, fft_size // 2, mode="reflect" if len(wave) > fft_size // 2 else "constant")
+    hann = np.zeros(fft_size)
+    first = (fft_size - window) // 2
+    hann[first : first + window] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    starts = range(0, len(padded) - fft_size + 1, hop)
+    power = np.abs([np.fft.rfft(padded[start : start + fft_size] * hann) for start in starts]) ** 2
+    return np.sqrt(np.maximum(power, 1e-7))
+
+
+# Computed by auraloss 0.4.0 in float64: MultiResolutionSTFTLoss(eps=1e-7, output="full") with the reconstruction as
+# its input and the original as its target; the mean over resolutions of both parts, and the loss.
+@pytest.mark.parametrize(
+    ("original", "reconstruction", "expected"),
+    [
+        (
+            tone_and_chirp(440.0, 0.5),
+            tone_and_chirp(452.0, 0.4),
+            (0.4137204126262342, 0.1319263858900193, 0.5456467985162535),
+        ),
+        (tone_and_chirp(440.0, 0.5), SILENCE, (0.999990033721544, 1.4727719982418093, 2.4727620319633536)),
+        (
+            tone_and_chirp(3000.0, 0.01),
+            tone_and_chirp(440.0, 0.5),
+            (2.4743326613565797, 0.7541613323522297, 3.2284939937088093),
+        ),
+    ],
+)
+def test_errors_agree_with_auraloss(original, reconstruction, expected):
+    found = [value.item() for value in stft_errors(original, reconstruction)]
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+@settings(max_examples=10, deadline=None)
+@given(samples=st.integers(200, 3000), seed=st.integers(0, 1000))
+def test_errors_agree_with_frames_that_numpy_transforms_one_by_one(samples, seed):
+    original, reconstruction = noise(2, samples, seed), noise(2, samples, seed + 1)
+    found = stft_errors(original, reconstruction)
+    for clip in range(2):
+        convergence, log_error = [], []
+        for resolution in RESOLUTIONS:
+            target, other = (numpy_magnitudes(w[clip].numpy(), *resolution) for w in (original, reconstruction))
+            convergence.append(np.linalg.norm(target - other) / np.linalg.norm(target))
+            log_error.append(np.abs(np.log(target) - np.log(other)).mean())
+        assert found.spectral_convergence_N[clip].item() == pytest.approx(np.mean(convergence))
+        assert found.log_magnitude_error_N[clip].item() == pytest.approx(np.mean(log_error))
+        assert found.stft_error_N[clip].item() == pytest.approx(np.mean(convergence) + np.mean(log_error))
+
+
+def test_the_same_sound_is_at_no_distance_and_so_is_one_of_opposite_phase():
+    original = tone_and_chirp(440.0, 0.5)
+    for same in (original, -original):
+        assert [value.item() for value in stft_errors(original, same)] == [0.0, 0.0, 0.0]
+
+
+@settings(max_examples=15, deadline=None)
+@given(decibels=st.floats(-40, 20))
+def test_another_level_costs_what_is_stated(decibels):
+    original = 1e3 * noise(1, 2000)  # so loud that no bin comes down to the least magnitude
+    convergence, log_error, _ = stft_errors(original, original * 10 ** (decibels / 20))
+    assert convergence.item() == pytest.approx(abs(1 - 10 ** (decibels / 20)), abs=1e-6)
+    assert log_error.item() == pytest.approx(abs(decibels) * math.log(10) / 20, abs=1e-6)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), decibels=st.floats(-20, 20))
+def test_the_same_gain_for_both_sounds_changes_nothing(seed, decibels):
+    original, reconstruction = 1e3 * noise(1, 2000, seed), 1e3 * noise(1, 2000, seed + 1)
+    gain = 10 ** (decibels / 20)
+    for found, expected in zip(
+        stft_errors(gain * original, gain * reconstruction), stft_errors(original, reconstruction), strict=True
+    ):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_exchanging_the_sounds_changes_the_convergence_only():
+    quiet, loud = tone_and_chirp(440.0, 0.1), tone_and_chirp(440.0, 0.9)
+    there, back = stft_errors(quiet, loud), stft_errors(loud, quiet)
+    assert torch.equal(there.log_magnitude_error_N, back.log_magnitude_error_N)
+    assert there.spectral_convergence_N > 1 > back.spectral_convergence_N
+
+
+def test_a_sound_for_silence_costs_as_much_convergence_as_silence_for_a_sound():
+    # auraloss divides by the norm of the least magnitudes, 18399 here, which no mean over clips would survive.
+    sound = tone_and_chirp(440.0, 0.5)
+    invented, lost = stft_errors(SILENCE, sound), stft_errors(sound, SILENCE)
+    assert invented.spectral_convergence_N.item() == 1.0
+    assert lost.spectral_convergence_N.item() == pytest.approx(1.0, abs=1e-4)
+    assert invented.log_magnitude_error_N.item() == pytest.approx(1.4727719982418093)  # auraloss
+    assert [value.item() for value in stft_errors(SILENCE, SILENCE)] == [0.0, 0.0, 0.0]
+
+
+def test_a_clip_too_short_to_be_mirrored_has_errors_too():
+    errors = stft_errors(tone_and_chirp(440.0, 0.5, 100), tone_and_chirp(880.0, 0.5, 100))
+    assert all(value.isfinite().all() and (value > 0).all() for value in errors)
+
+
+@pytest.fixture(scope="module")
+def audio() -> LogMel:
+    return LogMel(SMALL, mean_db=-40.0, std_db=15.0)
+
+
+@pytest.fixture(scope="module")
+def clips() -> torch.Tensor:
+    return torch.cat([tone_and_chirp(hz, 0.3, SMALL.clip_samples) for hz in (300.0, 700.0, 1500.0)]).float()
+
+
+def test_what_is_heard_is_the_inverted_log_mel(audio, clips):
+    reconstructed = audio(clips) + 0.1
+    errors = waveform_fidelity(audio, clips, reconstructed)
+    heard = audio.invert(torch.cat([reconstructed, reconstructed[-1:].repeat(13, 1, 1)]))[:3]
+    for found, expected in zip(errors, stft_errors(clips, heard), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_floor_is_the_error_of_a_perfect_model_and_noisy_log_mels_lie_above_it(audio, clips):
+    floor, log_mel = inversion_floor(audio, clips), audio(clips)
+    perfect = waveform_fidelity(audio, clips, log_mel)
+    assert all(torch.equal(found, expected) for found, expected in zip(perfect, floor, strict=True))
+    errors = waveform_fidelity(audio, clips, log_mel + noise(3, 16 * 16).view(3, 16, 16).float())
+    for noisy, least in zip(errors, floor, strict=True):
+        assert noisy.mean() > least.mean() > 0
+
+
+def test_the_floor_is_no_bound_a_quieter_log_mel_has_the_better_convergence(audio, clips):
+    quieter = waveform_fidelity(audio, clips, audio(clips) - 6 / audio.std_db)
+    assert quieter.spectral_convergence_N.mean() < inversion_floor(audio, clips).spectral_convergence_N.mean()
+
+
+def test_errors_of_a_clip_do_not_depend_on_the_other_clips(audio, clips):
+    many = clips.repeat(6, 1)
+    together = inversion_floor(audio, many)
+    alone = inversion_floor(audio, clips[1:2])
+    for all_clips, one in zip(together, alone, strict=True):
+        assert all_clips.shape == (18,)
+        assert torch.equal(all_clips[1::3], one.repeat(6))
+
+
+def test_silence_and_what_a_model_makes_far_too_loud_have_finite_errors(audio, clips):
+    silent = torch.zeros_like(clips)
+    assert not inversion_floor(audio, silent).stft_error_N.any()
+    for original, log_mel in ((silent, audio(clips)), (clips, audio(silent)), (clips, audio(clips) + 100)):
+        errors = waveform_fidelity(audio, original, log_mel)
+        assert all(value.isfinite().all() for value in errors)
+        assert (errors.stft_error_N > 0).all()
