@@ -58,6 +58,7 @@ def spec_of(chosen: argparse.Namespace) -> Spec:
                 "data": {"kind": "syntone"},
                 "train": {"steps": STEPS, "reports": chosen.reports},
                 "replicates": 1,
+                "final": [],
                 "space": SPACE,
                 "search": {"sampler": chosen.sampler, "trials": chosen.work},
                 "resources": {"lanes": chosen.lanes},

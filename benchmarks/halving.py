@@ -37,6 +37,7 @@ def spec_of(options: argparse.Namespace, seed: int) -> Spec:
     content |= {
         "name": f"halving-{seed}",
         "replicates": options.replicates,
+        "final": [],
         "train": {"steps": options.steps, "batch_pairs": options.pairs, "reports": 1},
         "search": {"sampler": "random", "trials": options.trials, "seed": seed},
         "halving": {"reduction": options.reduction, "min_steps": options.min_steps},

@@ -62,6 +62,13 @@ class SleepingTrainer:
     async def discard(self, trial: int) -> None:
         """There are no checkpoints."""
 
+    async def scores(self, replicates: list[tuple[int, int]], measures: list[str], split: str) -> list[dict[str, Any]]:
+        """There is nothing to measure."""
+        return []
+
+    async def material(self, trial: int, seed: int) -> None:
+        """There is nothing to measure."""
+
     async def progress(self) -> dict[str, Any]:
         replicates = [(trial, seed, step) for trial, step in self._steps.items() for seed in range(self._replicates)]
         return {
@@ -105,7 +112,7 @@ def without_training(
 
     Sleeping.sleep_s = sleep_s
 
-    class LocalRay(launch._LocalRay):
+    class LocalRay(launch.LocalRay):
         def __enter__(self) -> None:
             super().__enter__()
             # The driver starts it as a trial would, so it has the name that all trials look for.
@@ -120,11 +127,11 @@ def without_training(
     class Driver(launch._Driver):
         def _changed(self, number: int, state: str, *more: Any) -> None:
             super()._changed(number, state, *more)
-            if state != "running":
+            if state != "running" and number >= 0:
                 ended()
 
     with (
-        mock.patch.object(launch, "_LocalRay", LocalRay),
+        mock.patch.object(launch, "LocalRay", LocalRay),
         mock.patch.object(launch, "_Driver", Driver),
         mock.patch.object(launch, "device_type", return_value="cpu"),
     ):

@@ -58,6 +58,7 @@ def spec_of(chosen: argparse.Namespace, trials: int) -> Spec:
                 f"train.steps={chosen.steps}",
                 f"train.batch_pairs={chosen.pairs}",
                 f"replicates={chosen.replicates}",
+                "final=[]",
                 f"resources.lanes={chosen.lanes}",
                 f"resources.compile={str(chosen.compile).lower()}",
                 f"search.trials={trials}",

@@ -26,6 +26,9 @@ def rows_of(store: str, study: str) -> pd.DataFrame:
     trials, reports = results.trials(), results.reports()
     complete = trials[trials["state"] == "complete"]
     mature = reports[reports["trial"].isin(complete["trial"]) & (reports["step"] == results.spec.train.steps)]
+    # Some metrics may have been computed later, by another launch than the one that trained.
+    mature = mature.groupby(["trial", "seed"]).agg({**dict.fromkeys(mature.columns, "last"), "launch": "first"})
+    mature = mature.reset_index(drop=True)
     parameters = [column for column in complete if str(column).startswith("config/")]
     metrics = [column for column in mature if str(column).startswith(_METRICS)]
     rows = complete[["trial", *parameters]].merge(mature[["trial", "seed", "step", "launch", *metrics]], on="trial")

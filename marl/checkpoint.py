@@ -24,6 +24,7 @@ __all__ = [
     "architecture_of",
     "load",
     "model_bytes",
+    "parameters_of",
     "restore",
     "state_bytes",
 ]
@@ -101,6 +102,17 @@ def restore(description: Description, model: bytes, state: bytes) -> Snapshot:
     return Snapshot(description.step, *parts)
 
 
+def parameters_of(description: Description, model: bytes, name: str = MODEL_FILE) -> Parameters:
+    """The weights that `model_bytes` was made of.
+
+    Raises:
+        ValueError: when the bytes are not the weights of the model that is described; the message has the name.
+    """
+    parameters = _tensors(model, name)
+    _check_shapes(network_of(architecture_of(description)), parameters)
+    return parameters
+
+
 def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtractor:
     """A ready feature extractor from a folder with `model.safetensors` and `config.json`.
 
@@ -115,10 +127,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtract
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{folder / DESCRIPTION_FILE}: {field or 'JSON'}: {first['msg']}") from None
-    network = network_of(architecture_of(description))
-    parameters = _tensors((folder / MODEL_FILE).read_bytes(), str(folder / MODEL_FILE))
-    _check_shapes(network, parameters)
+    parameters = parameters_of(description, (folder / MODEL_FILE).read_bytes(), str(folder / MODEL_FILE))
     log_mel = LogMel(description.audio, description.mean_db, description.std_db, device)
+    network = network_of(architecture_of(description))
     return FeatureExtractor(network, {name: value.to(device) for name, value in parameters.items()}, log_mel)
 
 

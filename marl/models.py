@@ -4,7 +4,7 @@ All are computed together whoever asks, in tensors of one shape, so that a model
 K is models, n clips, D latents, T terms of the objective.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from marl.data import Dataset, PairSampler
+from marl.metrics.spectral_distance import SpectralDistance, spectral_distance
 from marl.model import Parameters, Posterior
 from marl.objective import Lane, Program, objective, term_names
 from marl.step import draw_batch
@@ -86,17 +87,27 @@ class Models:
     def encode(self, clips: Tensor, chunk: int = 256) -> Posterior:
         """Posteriors [K, n, D] of the same clips by every model."""
         encode = vmap(self.program.network.encode, in_dims=(0, 0, None))
-        parts = [encode(self.parameters, self.mask_KD, inputs) for inputs in self._inputs(clips, chunk)]
+        parts = [
+            encode(self.parameters, self.mask_KD, self.program.network.to_input(self.dataset.log_mel_NFT[part]))
+            for part in clips.split(chunk)
+        ]
         return Posterior(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
 
-    def reconstruction_errors(self, clips: Tensor, mean_KnD: Tensor, chunk: int = 256) -> Tensor:
-        """Mean squared error of each clip decoded from the given latents, standardised units. [K, n]."""
-        decode = vmap(self.program.network.decode)
-        errors = [
-            (decode(self.parameters, mean) - inputs).square().mean(dim=(-2, -1))
-            for inputs, mean in zip(self._inputs(clips, chunk), mean_KnD.split(chunk, dim=1), strict=True)
+    def decode(self, latents_KnD: Tensor) -> Tensor:
+        """Standardised log-mels [K, n, F, T] from latents of each model."""
+        network = self.program.network
+        return network.from_output(vmap(network.decode)(self.parameters, latents_KnD))
+
+    def spectral_distances(self, clips: Tensor, latents_KnD: Tensor, chunk: int = 256) -> SpectralDistance:
+        """How far each clip is from what the given latents decode to, in dB."""
+        dataset = self.dataset
+        parts = [
+            spectral_distance(
+                dataset.audio.decibels(self.decode(latents)), dataset.audio.decibels(dataset.log_mel_NFT[part])
+            )
+            for part, latents in zip(clips.split(chunk), latents_KnD.split(chunk, dim=1), strict=True)
         ]
-        return torch.cat(errors, dim=1)
+        return SpectralDistance(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
 
     def held_out_terms(self, batches: int = 8) -> Tensor:
         """Terms of the objective on fixed pairs of validation clips, averaged over batches.
@@ -114,7 +125,3 @@ class Models:
             # Added up one by one: a reduction over batches would add the last models' terms in another order.
             total_KT = total_KT + terms(self.parameters, self._settings, batch)[1]
         return total_KT / batches
-
-    def _inputs(self, clips: Tensor, chunk: int) -> Iterator[Tensor]:
-        for part in clips.split(chunk):
-            yield self.program.network.to_input(self.dataset.log_mel_NFT[part])

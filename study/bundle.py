@@ -20,10 +20,9 @@ import soundfile
 import torch
 
 import marl
-from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE
+from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description
 from marl.data import Dataset
 from marl.evaluation import information_metrics
-from marl.extractor import FeatureExtractor
 from marl.metrics import METRIC_VERSION
 from study.errors import RunError, UserError
 
@@ -72,7 +71,7 @@ def write_bundle(
             _write_clips(dataset, draft / _CLIPS_FOLDER)
             all_scores = {
                 "metric_version": METRIC_VERSION,
-                "on these clips": _score(marl.load(draft), draft / _CLIPS_FOLDER),
+                "on these clips": _score(draft),
                 **scores,
             }
             (draft / _SCORES_FILE).write_text(json.dumps(all_scores, indent=1), encoding="utf-8")
@@ -128,7 +127,7 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
             raise RunError(f"{bundle / _MANIFEST_FILE} does not list {name}")
     try:
         stated = json.loads((bundle / _SCORES_FILE).read_text(encoding="utf-8"))["on these clips"]
-        found = _score(marl.load(bundle), bundle / _CLIPS_FOLDER)
+        found = _score(bundle)
     except (ValueError, KeyError, OSError) as error:
         raise RunError(f"{bundle}: {error}") from None
     if stated.keys() != found.keys():
@@ -162,8 +161,10 @@ def _write_clips(dataset: Dataset, folder: Path) -> None:
     pd.DataFrame(rows).to_csv(folder / _FACTORS_FILE, index=False)
 
 
-def _score(model: FeatureExtractor, folder: Path) -> dict[str, float]:
-    """Fidelity, of all and of each, and what single latents tell of the factors, on the clips of a folder."""
+def _score(bundle: Path) -> dict[str, float]:
+    """Fidelity, of all and of each, and what single latents tell of the factors, on a bundle's own clips."""
+    model, folder = marl.load(bundle), bundle / _CLIPS_FOLDER
+    description = Description.model_validate_json((bundle / DESCRIPTION_FILE).read_bytes())
     factors = pd.read_csv(folder / _FACTORS_FILE)
     rate = model.log_mel.config.sample_rate
     waveforms = []
@@ -184,7 +185,7 @@ def _score(model: FeatureExtractor, folder: Path) -> dict[str, float]:
     mask = torch.ones(1, latents.shape[-1])
     scores = {
         "fidelity/log_mel_rmse_db": float(error_N.mean().sqrt()),
-        **information_metrics(latents, mask, model.private, classes, names)[0],
+        **information_metrics(latents, mask, model.private, classes, names, description.shared_factors)[0],
     }
     for name, error in zip(factors["file"], error_N.sqrt().tolist(), strict=True):
         scores[f"fidelity/log_mel_rmse_db of {name}"] = error

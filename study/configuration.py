@@ -9,13 +9,14 @@ from pydantic import BaseModel, ValidationError
 from marl.audio import AudioConfig
 from marl.config import Config, ViewsConfig
 from marl.data import DataConfig, Dataset
-from marl.evaluation import metric_names
-from marl.model import Architecture, network_of
+from marl.evaluation import is_young, metric_names
+from marl.model import Architecture, LatentConfig, network_of
 from marl.objective import Ingredients, check, passes_of
 from marl.stack import Precision, Stack
 from study.errors import UserError
 from study.grid import grid
 from study.spec import Parameter, Scalar, Spec, active_parameters, explain
+from study.stand_ins import stand_in
 
 __all__ = [
     "Family",
@@ -114,6 +115,11 @@ def resolve(spec: Spec) -> Spec:
     for name in spec.objectives:
         if name not in metrics:
             raise UserError(f"objectives: {name!r} is no metric; there are {', '.join(metrics)}")
+        if spec.halving and not is_young(stand_in(name)):
+            raise UserError(
+                f"objectives: {name!r} is known of mature trials alone, and halving compares young ones; take another "
+                "or leave halving out"
+            )
     spec = spec.model_copy(
         update={
             "data": data.model_dump(mode="json"),
@@ -173,11 +179,26 @@ def one_of(spec: Spec) -> Config:
     return config_of(spec, first)
 
 
+def plain_vae(spec: Spec) -> Config:
+    """A plain variational autoencoder, which trials are compared with, in a network of the study's.
+
+    All KL weights are one, and each view is decoded on its own, so that nothing tells its private latents from its
+    shared ones. It is as wide as the widest trial.
+    """
+    own = one_of(spec)
+    latent = _widest(spec).model_copy(update={"combine": "own"})
+    return Config(views=own.views, model=own.model, latent=latent, optimiser=own.optimiser)
+
+
 def plan_stacks(spec: Spec, lanes: int) -> StackPlan:
     """Stacks that any trial of the spec fits into, in plain float32."""
-    sizes = {name: max(parameter.extremes()) for name, parameter in spec.space.items() if name in _SIZES}
-    widest = config_of(spec, sizes).latent
+    widest = _widest(spec)
     return StackPlan(lanes=lanes, private=widest.private, shared=widest.shared)
+
+
+def _widest(spec: Spec) -> LatentConfig:
+    sizes = {name: max(parameter.extremes()) for name, parameter in spec.space.items() if name in _SIZES}
+    return config_of(spec, sizes).latent
 
 
 def ingredients_of(spec: Spec) -> Ingredients:
@@ -186,7 +207,11 @@ def ingredients_of(spec: Spec) -> Ingredients:
 
 
 def _candidates(spec: Spec) -> Iterator[Config]:
-    """Configurations that stand for all of the space, as far as the terms of the objective are concerned."""
+    """Configurations that stand for all of the space, as far as the terms of the objective are concerned.
+
+    The plain VAE is one of them: it trains beside the others, and what a stack computes follows from the spec alone.
+    """
+    yield plain_vae(spec)
     space = spec.space
     chosen = [name for name in space if name.startswith(_INGREDIENTS) and name not in _NO_INGREDIENTS]
     for name in chosen:

@@ -34,14 +34,15 @@ def describe(spec: Spec, objects: Objects) -> str:
     rate = steps_per_second(stack, _TIMED_S)
     replicates = trials * spec.replicates
     expected = trials * spec.expected_steps()
-    seconds = expected / plan.lanes / rate
+    seconds = (expected + spec.replicates * spec.train.steps) / plan.lanes / rate  # with the plain VAE
     halved = f", about {expected:,} with halving" if spec.halving else ""
     resolved = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False)
     return (
         f"{resolved}\n"
         f"# {trials} trials x {spec.replicates} replicates x {spec.train.steps} steps = "
-        f"{replicates * spec.train.steps:,} trial-steps{halved}, into {objects.uri}/{spec.name}\n"
+        f"{replicates * spec.train.steps:,} trial-steps{halved}, and a plain VAE to compare with, "
+        f"into {objects.uri}/{spec.name}\n"
         f"# {plan.lanes} lanes on {device}, {plan.precision}, {plan.why}: "
         f"{rate * plan.lanes:.0f} trial-steps/s measured, so about {seconds / 60:.1f} minutes of training\n"
-        f"# {footprint_line(footprint(spec, plan, trials), f'{objects.uri}/{spec.name}')}"
+        f"# {footprint_line(footprint(spec, plan, trials + 1), f'{objects.uri}/{spec.name}')}"
     )

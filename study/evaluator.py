@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from marl.config import Config
-from marl.evaluation import evaluate, held_out_clips
+from marl.evaluation import MATURE, YOUNG, evaluate, held_out_clips
 from marl.models import Model, Models
 from marl.stack import Snapshot
 from study.configuration import Family
@@ -67,6 +67,11 @@ class Evaluator:
         self._queues: dict[tuple[Family, bool], list[Due]] = {}
 
     @property
+    def together(self) -> int:
+        """Models of a group."""
+        return self._together
+
+    @property
     def is_busy(self) -> bool:
         """Whether a model waits."""
         return any(self._queues.values())
@@ -107,7 +112,7 @@ class Evaluator:
     def _evaluated(self, family: Family, group: list[Due], is_mature: bool) -> list[Evaluated]:
         models = self._models_of(family, group[0].replicate.config)
         together = models.group([due.model for due in group], self._together)
-        evaluation = evaluate(together, self._shared, is_mature)
+        evaluation = evaluate(together, self._shared, MATURE if is_mature else YOUNG)
         clips, means_KND = held_out_clips(together).cpu(), evaluation.means_KND.cpu()
         return [
             Evaluated(due, metrics, mean_ND, clips)

@@ -12,7 +12,7 @@ from marl.data import Dataset, build
 from study.bundle import is_whole, write_bundle
 from study.configuration import audio_of, data_of
 from study.errors import RunError, UserError
-from study.results import StudyResults
+from study.results import StudyResults, metric_columns
 from study.spec import Spec
 
 __all__ = ["best_trial", "export_trials"]
@@ -26,7 +26,7 @@ def best_trial(results: StudyResults, column: str) -> int:
     """
     table = results.results()
     if column not in table or column.startswith("config/") or not pd.api.types.is_float_dtype(table[column]):
-        known = [name for name in table if "/" in name and not name.startswith("config/") and not name.endswith("/sd")]
+        known = metric_columns(table)
         raise UserError(f"--best: {column!r} is no metric of this study; there are {', '.join(known) or 'none yet'}")
     mature = table[table["state"] == "complete"].dropna(subset=[column])
     if mature.empty:

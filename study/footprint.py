@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from marl.config import Hierarchy
+from marl.data import factors
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.model import network_of
 from marl.model.heads import head_of
@@ -22,6 +23,7 @@ __all__ = ["Footprint", "footprint", "footprint_line"]
 _BYTES_PER_PARAMETER = 4  # float32; the optimiser keeps two moments of each
 _HEADER_PER_TENSOR = 128
 _LOSS_TERMS = 8  # that every objective has
+_DETAILS = 4  # columns that say how sure others are, and columns of an examination
 _HELD_OUT_SHARE = 0.1
 # What is written once, or once for each launch: the spec, baselines, a launch's claim.
 _ONCE = 20_000
@@ -62,7 +64,10 @@ def footprint(spec: Spec, plan: StackPlan, trials: int) -> Footprint:
     return Footprint(
         models=replicates * model,
         latents=replicates * _latents(spec, plan),
-        tables=_table(trials * len(spec.budgets()), [row] * spec.replicates) + _table(2 * trials, [trial]) + _ONCE,
+        tables=_table(trials * len(spec.budgets()), [row] * spec.replicates)
+        + (_table(trials, [_final(spec)] * spec.replicates) if spec.final else 0)
+        + _table(2 * trials, [trial])
+        + _ONCE,
         training=min(plan.lanes, replicates) * (model + state),
     )
 
@@ -115,9 +120,24 @@ def _latents(spec: Spec, plan: StackPlan) -> int:
     return len(parquet_of(rows))
 
 
+def _metrics(spec: Spec) -> list[str]:
+    """Columns of a mature model but losses."""
+    data = data_of(spec)
+    classes = sum(factor.classes for factor in factors(data))
+    return [*metric_names(data.factor_names), *(f"a_detail_{index}" for index in range(classes + _DETAILS))]
+
+
+def _final(spec: Spec) -> dict[str, float]:
+    """A row of what is measured after training."""
+    names = ["trial", "seed", "step", "metric_version", "time"]
+    names += [f"test/{name}" for name in _metrics(spec)] if "test" in spec.final else []
+    names += [f"{name}_{index}" for name in spec.final for index in range(_DETAILS)]
+    return dict(zip(names, _noise(), strict=False))
+
+
 def _report(spec: Spec) -> dict[str, float]:
     """A row of reports, of random numbers: they do not compress, as those of real ones do not."""
-    names = ["trial", "seed", "step", "metric_version", "time", *metric_names(data_of(spec).factor_names)]
+    names = ["trial", "seed", "step", "metric_version", "time", *_metrics(spec)]
     terms = ingredients_of(spec)
     more = len(terms.contrasts) + len(terms.independence) + len(Hierarchy.model_fields) * terms.hierarchy
     names += [f"loss/a_term_{index}" for index in range(_LOSS_TERMS + more)]

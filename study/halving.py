@@ -19,20 +19,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from study.pareto import nondominated_order
+from study.results import PLAIN_VAE
 from study.spec import Spec
+from study.stand_ins import stand_in
 
-__all__ = ["HalvingScheduler", "Rungs", "rungs_so_far", "stand_in"]
-
-_STAND_INS = {"disentanglement/separation": "disentanglement/linear_separation"}
-_STAND_IN_GROUPS = {"probe/": "linear_probe/"}
-
-
-def stand_in(objective: str) -> str:
-    """The column that stands in for an objective while a trial is young: what needs probes by its linear sibling."""
-    for group, sibling in _STAND_IN_GROUPS.items():
-        if objective.startswith(group):
-            return sibling + objective.removeprefix(group)
-    return _STAND_INS.get(objective, objective)
+__all__ = ["HalvingScheduler", "Rungs", "rungs_so_far"]
 
 
 class Rungs:
@@ -77,7 +68,8 @@ def rungs_so_far(spec: Spec, reports: pd.DataFrame) -> Rungs | None:
         return None
     rungs = Rungs(spec.rungs(), spec.halving.reduction, spec.objectives)
     if len(reports):
-        for row in reports[(reports["seed"] == 0) & reports["step"].isin(rungs.steps)].to_dict("records"):
+        judged = (reports["trial"] > PLAIN_VAE) & (reports["seed"] == 0) & reports["step"].isin(rungs.steps)
+        for row in reports[judged].to_dict("records"):
             rungs.goes_on(int(row["trial"]), int(row["step"]), row)
     return rungs
 
@@ -96,7 +88,7 @@ class HalvingScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stop or go on."""
         step = result.get("step")
-        if "failed" in result or step not in self._rungs.steps:
+        if "failed" in result or step not in self._rungs.steps or result["number"] == PLAIN_VAE:
             return str(TrialScheduler.CONTINUE)
         row = next(row for row in result["rows"] if row["seed"] == 0 and row["step"] == step)
         goes_on = self._rungs.goes_on(result["number"], step, row)

@@ -23,11 +23,13 @@ from marl.metrics import METRIC_VERSION
 from marl.stack import Snapshot, Stack
 from study.background import Background
 from study.baselines import write_baselines_once
-from study.configuration import Family, StackPlan, audio_of, config_of, data_of
+from study.configuration import Family, StackPlan, audio_of, config_of, data_of, plain_vae
 from study.evaluator import Due, Evaluator
 from study.memory import is_out_of_memory
 from study.provenance import processor
 from study.replicate import Replicate, ReplicateFiles
+from study.results import PLAIN_VAE
+from study.scorer import Scorer
 from study.spec import Scalar
 from study.store import StudyStore
 
@@ -83,6 +85,13 @@ class Lanes:
             self._spec.shared_factors,
             self._plan.lanes,
         )
+        self.scorer = Scorer(
+            store,
+            partial(self._plan.family, self._audio),
+            lambda family, config: self._stack(family, config).models,
+            self._evaluator.together,
+        )
+        """Measures models that are over."""
         self._results: list[Report | Failure] = []
         # A trial that was removed and added again is another one; what is still under way for the first is void.
         self._generation: dict[int, int] = {}
@@ -121,7 +130,7 @@ class Lanes:
             seeds: of the replicates, none of which is in line or in a lane.
             in_front: whether they come before all others that wait.
         """
-        config = config_of(self._spec, parameters)
+        config = plain_vae(self._spec) if trial == PLAIN_VAE else config_of(self._spec, parameters)
         generation = self._generation.setdefault(trial, 0)
         replicates = [Replicate(trial, seed, config, dict(sorted(parameters.items()))) for seed in seeds]
 

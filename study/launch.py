@@ -1,11 +1,10 @@
 """Runs a study: claims it, starts Ray, lets Tune try configurations, and leaves everything in the store."""
 
-import logging
-import os
 import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -15,17 +14,20 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
+from marl.evaluation import OF_WEIGHTS
 from study.configuration import StackPlan
-from study.errors import Interrupted, RunError
+from study.errors import Interrupted
+from study.examining import examine, score
 from study.execution import device_type
 from study.halving import HalvingScheduler, rungs_so_far
 from study.live import LiveView
+from study.local_ray import LocalRay
 from study.past import past_trials
 from study.recorder import Recorder
-from study.results import StudyResults
+from study.results import PLAIN_VAE, StudyResults
 from study.spec import Spec
 from study.store import StudyStore
-from study.trainer import NAMESPACE, trainer_prefix
+from study.trainer import start_trainer, trainers_of
 from study.trial import StudyTrial
 from study.tuning import StudyCallback, StudySearcher
 
@@ -34,20 +36,6 @@ __all__ = ["launch"]
 _DRAIN_WITHIN_S = 7.0
 _PROGRESS_EVERY_S = 1.0
 _TRIES = 3
-_OBJECT_STORE_BYTES = 100 * 1024**2
-_SURROUNDINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "1",
-    # The store is what a study is resumed from, so Tune writes neither logs nor state of its own.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # Threads of a step wait for each other. At Ray's low priority, 15, one busy program beside it makes them wait for
-    # most of the time: a study then trains at a twentieth of its speed.
-    "RAY_worker_niceness": "0",
-}
 
 
 def launch(store: StudyStore, target: int, console: Console) -> None:
@@ -70,11 +58,11 @@ def launch(store: StudyStore, target: int, console: Console) -> None:
         {trial.number: trial.values for trial in over if trial.values is not None},
         console,
     )
-    searcher = StudySearcher(spec, past, target, recorder)
+    searcher = StudySearcher(spec, past, target, with_plain_vae=not results.has_plain_vae, recorder=recorder)
     rungs = rungs_so_far(spec, store.read("reports"))
     plan = StackPlan.model_validate(results.document.stack)
     view.say(f"{plan.lanes} lanes, {plan.precision}, {plan.why}")
-    with view, _LocalRay():
+    with view, LocalRay():
         driver = _Driver(store, spec, recorder, searcher, view)
         driver.run(plan.lanes, HalvingScheduler(rungs) if rungs else None)
 
@@ -97,40 +85,69 @@ class _Driver:
 
     def run(self, lanes: int, scheduler: TrialScheduler | None) -> None:
         """Let Tune try configurations until none is left."""
-        spec = self._spec
-        at_once = _trials_at_once(spec, lanes)
-        self._view.phase("starting the trainer")
         previous = signal.signal(signal.SIGINT, self._on_interrupt)
         try:
-            with tempfile.TemporaryDirectory(prefix="marl-tune-") as folder:
-                tune.Tuner(
-                    tune.with_resources(StudyTrial, _share_of_a_device(at_once)),
-                    param_space={
-                        "store": self._store.objects.uri,
-                        "study": spec.name,
-                        "launch": self._recorder.launch,
-                        "steps": spec.train.steps,
-                    },
-                    tune_config=tune.TuneConfig(
-                        search_alg=self._searcher,
-                        scheduler=scheduler,
-                        num_samples=max(1, self._searcher.remaining),
-                        max_concurrent_trials=at_once,
-                        reuse_actors=True,
-                    ),
-                    run_config=tune.RunConfig(
-                        name=spec.name,
-                        storage_path=folder,
-                        callbacks=[
-                            StudyCallback(self._searcher, self._recorder, spec.train.steps, self._changed, self._tick)
-                        ],
-                        failure_config=tune.FailureConfig(max_failures=_TRIES - 1),
-                        verbose=0,
-                    ),
-                ).fit()
+            self._view.phase("starting the trainer")
+            if self._searcher.remaining:
+                self._try_configurations(_trials_at_once(self._spec, lanes), scheduler)
+            self._recorder.flush()
+            self._examine_contenders()
         finally:
             signal.signal(signal.SIGINT, previous)
             self._recorder.finish()
+
+    def _try_configurations(self, at_once: int, scheduler: TrialScheduler | None) -> None:
+        spec = self._spec
+        with tempfile.TemporaryDirectory(prefix="marl-tune-") as folder:
+            tune.Tuner(
+                tune.with_resources(StudyTrial, _share_of_a_device(at_once)),
+                param_space={
+                    "store": self._store.objects.uri,
+                    "study": spec.name,
+                    "launch": self._recorder.launch,
+                    "steps": spec.train.steps,
+                },
+                tune_config=tune.TuneConfig(
+                    search_alg=self._searcher,
+                    scheduler=scheduler,
+                    num_samples=self._searcher.remaining,
+                    max_concurrent_trials=at_once,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name=spec.name,
+                    storage_path=folder,
+                    callbacks=[
+                        StudyCallback(self._searcher, self._recorder, spec.train.steps, self._changed, self._tick)
+                    ],
+                    failure_config=tune.FailureConfig(max_failures=_TRIES - 1),
+                    verbose=0,
+                ),
+            ).fit()
+
+    def _examine_contenders(self) -> None:
+        """What the spec asks for of the front and of trials near it."""
+        missing = StudyResults(self._store).unexamined()
+        if not missing:
+            return
+        trials = {trial for replicates in missing.values() for trial, _ in replicates}
+        self._view.say(f"measuring the front and what is near it, {len(trials)} trials: {', '.join(missing)}")
+        study, launch = self._spec.name, self._recorder.launch
+        trainers = trainers_of(study, launch) or [start_trainer(self._store.objects.uri, study, launch, device_type())]
+
+        def tick() -> None:
+            self._recorder.tick()
+            if self._stop_asked:
+                raise Interrupted
+
+        for name, replicates in missing.items():
+            if name == "test":
+                score(trainers, replicates, OF_WEIGHTS, name, self._record_report, tick)
+            else:
+                examine(trainers, replicates, name, self._record_report, tick)
+
+    def _record_report(self, row: Mapping[str, Any]) -> None:
+        self._recorder.add("reports", row)
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         if self._stop_asked:  # asked twice: at once
@@ -139,13 +156,16 @@ class _Driver:
         self._view.say("stopping: writing checkpoints (press Ctrl-C again to stop at once)")
 
     def _changed(self, number: int, state: str, error: str | None) -> None:
-        if state == "running":
+        if number == PLAIN_VAE:
+            if error:
+                self._view.say(f"the plain VAE, which trials are compared with, failed: {error}")
+        elif state == "running":
             self._view.started(number, self._searcher.parameters[number])
         else:
             self._view.ended(number, state, error, self._searcher.final_values.get(number))
-            if state != "complete":
-                for trainer in self._trainers():
-                    trainer.discard.remote(number)
+        if state not in ("running", "complete"):
+            for trainer in trainers_of(self._spec.name, self._recorder.launch):
+                trainer.discard.remote(number)
 
     def _tick(self) -> None:
         if self._stop_asked:
@@ -176,7 +196,7 @@ class _Driver:
 
     def _ask_trainers(self, method: str, within_s: float) -> list[Any]:
         """Answers of all trainers of this launch that answer in time."""
-        calls = [getattr(trainer, method).remote() for trainer in self._trainers()]
+        calls = [getattr(trainer, method).remote() for trainer in trainers_of(self._spec.name, self._recorder.launch)]
         ready, _ = ray.wait(calls, num_returns=len(calls), timeout=within_s) if calls else ([], [])
         answers = []
         for call in ready:
@@ -185,46 +205,6 @@ class _Driver:
             except ray.exceptions.RayError:  # a trainer that died is replaced by its trials
                 continue
         return answers
-
-    def _trainers(self) -> list[Any]:
-        prefix = trainer_prefix(self._spec.name, self._recorder.launch)
-        found = []
-        for actor in ray.util.list_named_actors(all_namespaces=True):
-            if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix):
-                try:
-                    found.append(ray.get_actor(actor["name"], namespace=NAMESPACE))
-                except ValueError:  # died since it was listed
-                    continue
-        return found
-
-
-class _LocalRay:
-    """A Ray of this process alone: started quietly, stopped without traces."""
-
-    def __enter__(self) -> None:
-        for name, value in _SURROUNDINGS.items():
-            os.environ.setdefault(name, value)
-        for name in ("ray", "ray.tune", "ray.train"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        # Sockets in this folder have names of limited length, so it is not put below a long one.
-        self._folder = tempfile.TemporaryDirectory(prefix="marl-", dir="/tmp", ignore_cleanup_errors=True)
-        try:
-            ray.init(
-                address="local",
-                namespace=NAMESPACE,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                _temp_dir=self._folder.name,
-            )
-        except Exception as error:
-            self._folder.cleanup()
-            raise RunError(f"Ray could not be started on this machine: {error}") from error
-
-    def __exit__(self, *_: object) -> None:
-        ray.shutdown()
-        self._folder.cleanup()
 
 
 def _trials_at_once(spec: Spec, lanes: int) -> int:

@@ -4,13 +4,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
 from rich.table import Table
 
 from marl.checkpoint import STATE_FILE
-from study.pareto import dominated
-from study.progress import costs_of
+from study.contenders import Contenders, contenders
 from study.recorder import refuse_if_live
 from study.results import StudyResults
 from study.tables import format_bytes
@@ -46,26 +43,22 @@ class Deletion:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to delete, and the complete trials whose weights stay.
+    """What to delete, and what stays.
 
     Attributes:
         deletions: all of them.
-        front: trials on the front.
-        near: others that may belong to it.
-        unjudged: complete trials whose values cannot be read.
+        kept: the complete trials whose weights stay.
     """
 
     deletions: list[Deletion]
-    front: list[int]
-    near: list[int]
-    unjudged: list[int]
+    kept: Contenders
 
 
 def plan_prune(results: StudyResults) -> Plan:
     """What can be deleted of a study.
 
-    Near the front is a complete trial whose means, improved by one standard deviation in every objective, no complete
-    trial's means dominate. Trials that run or were interrupted are left alone.
+    Weights of the front and near it stay (`study.results.Contenders`). Trials that run or were interrupted are left
+    alone.
 
     Raises:
         UserError: when the study is being run.
@@ -73,8 +66,8 @@ def plan_prune(results: StudyResults) -> Plan:
     refuse_if_live(results.store.name, results.launches)
     table = results.results()
     states = dict(zip(table["trial"].astype(int), table["state"], strict=True))
-    front, near, unjudged = _kept(results, table[table["state"] == "complete"])
-    kept = {*front, *near, *unjudged}
+    found = contenders(table, results.spec)
+    kept = {*found.front, *found.near, *found.unjudged}
     objects: dict[int, dict[str, int]] = {}
     for name, size in results.store.checkpoint_sizes().items():
         if match := _OBJECT.fullmatch(name):
@@ -87,7 +80,7 @@ def plan_prune(results: StudyResults) -> Plan:
         elif state in ("complete", "pruned", "failed"):
             why = _FAR if state == "complete" else _ENDED_EARLY
             deletions.append(Deletion(trial, f"checkpoints/{trial}", why, len(sizes), sum(sizes.values())))
-    return Plan(deletions, front, near, unjudged)
+    return Plan(deletions, found)
 
 
 def prune(results: StudyResults, plan: Plan) -> None:
@@ -115,7 +108,7 @@ def prune_table(plan: Plan, dry_run: bool) -> Table:
 
 def kept_line(plan: Plan) -> str:
     """What stays, and why."""
-    kinds = {"on the front": plan.front, "near it": plan.near, "without values to judge by": plan.unjudged}
+    kinds = dict(zip(("on the front", "near it", "without values to judge by"), plan.kept, strict=True))
     parts = [f"{len(trials)} {where}" for where, trials in kinds.items() if trials]
     kept = f"kept the weights of {sum(map(len, kinds.values()))} trials"
     return f"{kept}: {', '.join(parts)}" if parts else kept
@@ -126,22 +119,6 @@ def _counts(deletions: Iterable[Deletion]) -> tuple[str, str, str]:
     trials = {deletion.trial for deletion in deletions}
     objects, size = sum(one.objects for one in deletions), sum(one.size for one in deletions)
     return str(len(trials)), f"{objects:,}", format_bytes(size)
-
-
-def _kept(results: StudyResults, complete: pd.DataFrame) -> tuple[list[int], list[int], list[int]]:
-    """Complete trials on the front, near it, and those that cannot be judged."""
-    objectives = results.spec.objectives
-    costs_NM = costs_of(complete, objectives)
-    is_judged_N = np.isfinite(costs_NM).all(axis=1)
-    if "step" in complete:
-        is_judged_N &= (complete["step"] == results.spec.train.steps).to_numpy()
-    trials_N, costs_NM = complete["trial"].to_numpy()[is_judged_N], costs_NM[is_judged_N]
-    spread_NM = complete[is_judged_N].reindex(columns=[f"{name}/sd" for name in objectives]).to_numpy(dtype=float)
-    is_front_N = ~dominated(costs_NM, costs_NM)
-    is_near_N = ~dominated(costs_NM - np.nan_to_num(spread_NM), costs_NM) & ~is_front_N
-    groups = (trials_N[is_front_N], trials_N[is_near_N], complete["trial"].to_numpy()[~is_judged_N])
-    front, near, unjudged = ([int(trial) for trial in group] for group in groups)
-    return front, near, unjudged
 
 
 def _left_behind(results: StudyResults, trial: int, sizes: dict[str, int]) -> Iterator[Deletion]:

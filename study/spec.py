@@ -141,7 +141,8 @@ class Spec(_Section):
     """One question: data, search space, objectives and budget.
 
     The sections `data` to `optimiser` are the fields of marl's configurations; `study.configuration.resolve` checks
-    them and fills in their defaults.
+    them and fills in their defaults. `final` is what is computed of the front, and of trials near it, after training:
+    all metrics once more on test clips, and what takes seconds a model (`marl.examination`).
     """
 
     name: str
@@ -163,6 +164,7 @@ class Spec(_Section):
     search: _Search = _Search()
     include: tuple[dict[str, Scalar], ...] = ()
     halving: _Halving | None = None
+    final: tuple[Literal["test", "dci", "sound"], ...] = ("test", "dci", "sound")
     resources: _Resources = _Resources()
 
     @field_validator("name")

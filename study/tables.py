@@ -17,7 +17,7 @@ __all__ = ["format_bytes", "format_number", "objective_label", "progress_table",
 
 
 def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
-    """Trial, state, objectives as mean ± standard deviation, and configuration."""
+    """Trial, state, objectives as mean ± 90 % interval over seeds, how probably it is on the front, configuration."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     table.add_column("trial", justify="right")
     table.add_column("state")
@@ -25,11 +25,13 @@ def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
         table.add_column(
             f"{objective_label(name)}\n({'lower' if mode == 'min' else 'higher'} is better)", justify="right"
         )
+    table.add_column("probability of\nthe front", justify="right")
     for name in spec.space:
         table.add_column(name.replace(".", ".\n"), justify="right")
     for _, row in results.iterrows():
-        cells = [str(row["trial"]), str(row["state"])]
-        cells += [_with_spread(row.get(name), row.get(f"{name}/sd")) for name in spec.objectives]
+        cells = [str(row["trial"]) if row["trial"] >= 0 else "", str(row["state"])]
+        cells += [_with_spread(row.get(name), row.get(f"{name}/ci")) for name in spec.objectives]
+        cells.append(_cell(row.get("front_probability")))
         cells += [_cell(row.get(f"config/{name}")) for name in spec.space]
         table.add_row(*cells)
     return table

@@ -11,7 +11,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -19,9 +20,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from study.spec import Scalar
 from study.surroundings import surroundings
 
-__all__ = ["NAMESPACE", "Trainer", "find_or_start", "trainer_prefix"]
+__all__ = ["NAMESPACE", "Trainer", "find_or_start", "start_trainer", "trainer_prefix", "trainers_of"]
 
 NAMESPACE = "marl-study"
+
+_Result = TypeVar("_Result")
 
 # A trial that has not asked for so long is gone; its replicates give their lanes back.
 _LEASE_S = 60.0
@@ -108,6 +111,14 @@ class Trainer:
         if trial in self._held:
             self._command(lambda: self._lanes.discard(trial))
 
+    async def scores(self, replicates: list[tuple[int, int]], measures: list[str], split: str) -> list[dict[str, Any]]:
+        """Measure models that are over, as `study.scorer.Scorer.scores`."""
+        return await self._in_training(lambda: self._lanes.scorer.scores(replicates, measures, split))
+
+    async def material(self, trial: int, seed: int) -> Any:
+        """What others need to measure a model, as `study.scorer.Scorer.material`."""
+        return await self._in_training(lambda: self._lanes.scorer.material(trial, seed))
+
     async def progress(self) -> dict[str, Any]:
         """How far training is.
 
@@ -125,6 +136,19 @@ class Trainer:
         self._command(lambda: None)
         while not self._drained:
             await asyncio.sleep(0.02)
+
+    async def _in_training(self, job: Callable[[], _Result]) -> _Result:
+        """Do something on the device, in the thread that has it."""
+        future: Future[_Result] = Future()
+
+        def done() -> None:
+            try:
+                future.set_result(job())
+            except Exception as error:  # the caller's, not the training's
+                future.set_exception(error)
+
+        self._command(done)
+        return await asyncio.wrap_future(future)
 
     def _is_whole(self, trial: int, step: int) -> bool:
         seeds = self._reports[trial][step].keys()
@@ -186,6 +210,7 @@ class Trainer:
                 commands, self._commands = self._commands, []
             for command in commands:
                 command()
+                idle_since = time.monotonic()
             self._drop_abandoned()
             if self._lanes.is_busy:
                 idle_since = time.monotonic()
@@ -278,3 +303,22 @@ def find_or_start(store_uri: str, study: str, launch: int) -> Any:
         runtime_env={"env_vars": environment},
     )
     return actor.remote(store_uri, study, "cuda" if gpus else "cpu")
+
+
+def start_trainer(store_uri: str, study: str, launch: int, device: str) -> Any:
+    """A handle of a trainer on some node that has such a device; it is started if there is none yet."""
+    place = ray.remote(num_cpus=0, num_gpus=1 if device == "cuda" else 0)(find_or_start)
+    return ray.get(place.remote(store_uri, study, launch))
+
+
+def trainers_of(study: str, launch: int) -> list[Any]:
+    """Handles of the trainers of a launch."""
+    prefix = trainer_prefix(study, launch)
+    found = []
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix):
+            try:
+                found.append(ray.get_actor(actor["name"], namespace=NAMESPACE))
+            except ValueError:  # died since it was listed
+                continue
+    return found

@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from study.recorder import Recorder
-from study.results import mean_over_replicates
+from study.results import PLAIN_VAE, mean_over_replicates
 from study.search import PastTrial, Search
 from study.spec import Scalar, Spec
 
@@ -23,16 +23,19 @@ __all__ = ["StudyCallback", "StudySearcher"]
 
 
 class StudySearcher(Searcher):
-    """Hands out trials by number: first those that were interrupted, then numbers that have no trial yet.
+    """Hands out trials by number: the baseline, those that were interrupted, then numbers that have no trial yet.
 
     Args:
         spec: a resolved spec.
         past: the trials so far.
         target: how many trials the study shall have.
+        with_plain_vae: whether the baseline that is trained as trials are is still to be trained.
         recorder: gets a row for each trial that begins.
     """
 
-    def __init__(self, spec: Spec, past: Iterable[PastTrial], target: int, recorder: Recorder) -> None:
+    def __init__(
+        self, spec: Spec, past: Iterable[PastTrial], target: int, with_plain_vae: bool, recorder: Recorder
+    ) -> None:
         super().__init__()
         past = list(past)
         known = {trial.number for trial in past}
@@ -40,6 +43,8 @@ class StudySearcher(Searcher):
         self._search = Search(spec, past)
         self._recorder = recorder
         self._interrupted = {trial.number: trial.parameters for trial in past if trial.state in _UNFINISHED}
+        if with_plain_vae:  # its configuration is no point of the space
+            self._interrupted = {PLAIN_VAE: {}, **self._interrupted}
         self._queue = [*self._interrupted, *(number for number in range(target) if number not in known)]
         self.numbers: dict[str, int] = {}
         self.parameters: dict[int, dict[str, Scalar]] = {}
@@ -63,6 +68,8 @@ class StudySearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna: a value only when it is mature, else pruned or failed."""
         number = self.numbers[trial_id]
+        if number == PLAIN_VAE:
+            return
         if error or result is None or "failed" in result:
             self._search.failed(number)
             return
@@ -90,7 +97,7 @@ class StudySearcher(Searcher):
                 "state": state,
                 "error": error,
                 "step": step,
-                "sampler": json.dumps(self._search.attributes(number)),
+                "sampler": json.dumps({} if number == PLAIN_VAE else self._search.attributes(number)),
                 **{f"config/{name}": parameters.get(name) for name in self._spec.space},
             },
         )

@@ -38,6 +38,12 @@ class Factor:
         """How many classes there are."""
         return max(self.class_of_value) + 1
 
+    def class_name(self, number: int) -> str:
+        """What a class holds: its only value, or the first and the last of its values."""
+        members = [value for value, own in zip(self.values, self.class_of_value, strict=True) if own == number]
+        ends = members if len(members) == 1 else [members[0], members[-1]]
+        return "-".join(value if isinstance(value, str) else f"{value:.4g}" for value in ends)
+
 
 @dataclass(frozen=True)
 class Dataset:

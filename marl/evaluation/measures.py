@@ -1,95 +1,172 @@
-"""The metrics of models side by side, computed in one batch on the device."""
+"""What is measured of models side by side: each measure a function of a subject that gives columns of numbers."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from marl.evaluation.subject import SUBSPACES, Subject
+from marl.metrics.beta_vae import beta_vae_score
+from marl.metrics.dcimig import dcimig
+from marl.metrics.explicitness import explicitness
+from marl.metrics.factor_vae import factor_vae_score
+from marl.metrics.jemmig import jemmig
 from marl.metrics.linear_probes import linear_probe_accuracy
 from marl.metrics.mig import mutual_information_gap
-from marl.metrics.mutual_information import factor_entropy, mutual_information
+from marl.metrics.modularity import modularity
+from marl.metrics.mutual_information import information
 from marl.metrics.probes import probe_accuracy
+from marl.metrics.sap import sap_accuracies, sap_gap
 from marl.metrics.separation import separation
-from marl.models import Models
+from marl.metrics.spectral_distance import by_class, root_mean_square
 from marl.objective import term_names
 
-__all__ = ["HELD_OUT_CLIPS", "Evaluation", "evaluate", "held_out_clips", "information_metrics", "metric_names"]
+__all__ = ["MATURE", "MEASURES", "OF_WEIGHTS", "YOUNG", "Columns", "information_metrics", "is_young", "metric_names"]
 
-HELD_OUT_CLIPS = 2048
-"""Validation clips that metrics are computed on; probes of either kind are fitted on as many training clips."""
+Columns = dict[str, Tensor]
+"""A number of each model, [K], by the name of the column that it is stored under."""
 
-_SUBSPACES = ("private", "shared", "both")
-
-
-def held_out_clips(models: Models) -> Tensor:
-    """The validation clips that metrics are computed on."""
-    return models.dataset.splits["validation"][:HELD_OUT_CLIPS]
+_Probe = Callable[[Tensor, Tensor, Tensor, Tensor, Sequence[int]], Tensor]
 
 
-class Evaluation(NamedTuple):
-    """Metrics of each model by the names of the columns that they are stored under, and what they are computed on."""
+def losses(subject: Subject) -> Columns:
+    """Terms of the objective on fixed held-out pairs."""
+    names = [f"loss/{name}" for name in term_names(subject.models.program)]
+    return dict(zip(names, subject.models.held_out_terms().unbind(dim=1), strict=True))
 
-    metrics: list[dict[str, float]]
-    means_KND: Tensor
+
+def fidelity(subject: Subject) -> Columns:
+    """Distances of reconstructions in dB, and how sure the first is of these clips."""
+    distance = subject.distances
+    error_KN = distance.squared_error_KN.to(torch.float64)
+    rmse_K = root_mean_square(error_KN)
+    # By the delta method: the error of a mean of squares, over twice its root.
+    clips_se_K = error_KN.std(dim=1) / error_KN.shape[1] ** 0.5 / (2 * rmse_K).clamp_min(1e-12)
+    return {
+        "fidelity/log_mel_rmse_db": rmse_K,
+        "fidelity/log_mel_rmse_db/clips_se": clips_se_K,
+        "fidelity/log_spectral_distance_db": distance.log_spectral_distance_KN.to(torch.float64).mean(dim=1),
+    }
+
+
+def fidelity_by_class(subject: Subject) -> Columns:
+    """The log-mel error of the clips of each class of each factor; none where no clip is of that class."""
+    columns = {}
+    for column, factor in enumerate(subject.models.dataset.factors):
+        class_N = subject.held_out.classes_NC[:, column]
+        found = by_class(subject.distances.squared_error_KN, class_N, factor.classes)
+        for number, (mean_K, clips) in enumerate(zip(found.mean_KC.unbind(dim=1), found.clips_C.tolist(), strict=True)):
+            if clips:
+                columns[f"fidelity/log_mel_rmse_db/{factor.name}/{factor.class_name(number)}"] = mean_K.sqrt()
+    return columns
+
+
+def single_latents(subject: Subject) -> Columns:
+    """What single latents tell of the factors."""
+    held_out, mask_KD = subject.held_out, subject.models.mask_KD
+    factors = list(subject.factors)
+    return _information(held_out.means_KND, mask_KD, subject.private, held_out.classes_NC, factors, subject.shared)
+
+
+def linear_probes(subject: Subject) -> Columns:
+    """What linear classifiers read from each subspace."""
+    return _probes(subject, linear_probe_accuracy, "linear_probe", "disentanglement/linear_separation")
+
+
+def probes(subject: Subject) -> Columns:
+    """What small networks read from each subspace."""
+    return _probes(subject, probe_accuracy, "probe", "disentanglement/separation")
+
+
+def sampled_probes(subject: Subject) -> Columns:
+    """What both kinds of probes read from samples of the posteriors, which hold less than their means."""
+    return _probes(subject, linear_probe_accuracy, "sampled_linear_probe", None, sampled=True) | _probes(
+        subject, probe_accuracy, "sampled_probe", None, sampled=True
+    )
+
+
+def sap(subject: Subject) -> Columns:
+    """The gap between the two latents that a linear classifier reads a factor from best."""
+    fit, held_out = subject.fit, subject.held_out
+    classes = list(subject.factors.values())
+    accuracy_KDC = sap_accuracies(fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC, classes)
+    most_C = torch.stack([class_N.bincount().amax() for class_N in held_out.classes_NC.unbind(dim=1)])
+    return {"disentanglement/sap": sap_gap(accuracy_KDC, subject.models.mask_KD, most_C / len(held_out.classes_NC))}
+
+
+def explicit(subject: Subject) -> Columns:
+    """How well logistic regression ranks the clips by each factor."""
+    fit, held_out = subject.fit, subject.held_out
+    _, mean_K = explicitness(
+        fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC, list(subject.factors.values())
+    )
+    return {"disentanglement/explicitness": mean_K}
+
+
+def fixed_factors(subject: Subject) -> Columns:
+    """Whether it can be told which factor a batch of clips has in common."""
+    held_out, mask_KD = subject.held_out, subject.models.mask_KD
+    return {
+        "disentanglement/factor_vae": factor_vae_score(held_out.means_KND, mask_KD, held_out.classes_NC),
+        "disentanglement/beta_vae": beta_vae_score(held_out.means_KND, mask_KD, held_out.classes_NC),
+    }
+
+
+MEASURES: dict[str, Callable[[Subject], Columns]] = {
+    "losses": losses,
+    "fidelity": fidelity,
+    "fidelity_by_class": fidelity_by_class,
+    "single_latents": single_latents,
+    "linear_probes": linear_probes,
+    "probes": probes,
+    "sampled_probes": sampled_probes,
+    "sap": sap,
+    "explicitness": explicit,
+    "fixed_factors": fixed_factors,
+}
+
+YOUNG = ("losses", "fidelity", "single_latents", "linear_probes")
+"""Measures of every report: they cost little beside the training up to it."""
+MATURE = tuple(MEASURES)
+"""Measures of the last report."""
+OF_WEIGHTS = tuple(name for name in MATURE if name != "losses")
+"""Measures that need no more of a model than its encoder and decoder; losses need what only training knows."""
 
 
 def metric_names(factors: Sequence[str]) -> list[str]:
-    """Names of all metrics of a mature model; losses are stored beside them."""
+    """Names of the metrics of a mature model that a study may ask for; losses and details are stored beside them."""
+    kinds = ("probe", "linear_probe", "sampled_probe", "sampled_linear_probe")
     return [
         "fidelity/log_mel_rmse_db",
-        "disentanglement/separation",
-        "disentanglement/linear_separation",
-        "disentanglement/mig",
-        *(f"probe/{factor}/{subspace}" for factor in factors for subspace in _SUBSPACES),
-        *(f"linear_probe/{factor}/{subspace}" for factor in factors for subspace in _SUBSPACES),
-        *(f"nmi/{factor}/{subspace}" for factor in factors for subspace in ("private", "shared")),
+        "fidelity/log_spectral_distance_db",
+        *(f"disentanglement/{name}" for name in ("separation", "linear_separation", *_DISENTANGLEMENT)),
+        *(f"disentanglement/{name}/{block}" for name in _BLOCKS for block in ("private", "shared")),
+        *(f"{kind}/{factor}/{subspace}" for kind in kinds for factor in factors for subspace in SUBSPACES),
+        *(f"{kind}/{factor}/{block}" for kind in _NMI for factor in factors for block in ("private", "shared")),
     ]
 
 
-@torch.no_grad()
-def evaluate(models: Models, shared: Sequence[str], mature: bool) -> Evaluation:
-    """Metrics of all models on the validation clips of `held_out_clips`.
+def is_young(metric: str) -> bool:
+    """Whether every report has a metric, not the last alone."""
+    slow = ("probe/", "sampled_", *(f"disentanglement/{name}" for name in ("separation", *_SLOW)))
+    return not metric.startswith(slow)
 
-    Args:
-        models: of one architecture.
-        shared: names of the factors that the views share.
-        mature: whether to fit small networks as probes as well, which costs more than the rest together.
-    """
-    held_out = held_out_clips(models)
-    means_KND = models.encode(held_out).mean
-    rows = _losses(models)
-    rmse_K = models.reconstruction_errors(held_out, means_KND).mean(dim=1).sqrt() * models.dataset.audio.std_db
-    for row, rmse in zip(rows, rmse_K.tolist(), strict=True):
-        row["fidelity/log_mel_rmse_db"] = rmse
-    # A diverged model has no representation; its lane is skipped by whoever reads the rows.
-    finite_KND = means_KND.nan_to_num(0.0, 0.0, 0.0)
-    private, names, classes_NC = (
-        models.program.network.architecture.private,
-        models.dataset.factor_names,
-        models.dataset.classes(held_out),
-    )
-    for row, scores in zip(
-        rows, information_metrics(finite_KND, models.mask_KD, private, classes_NC, names), strict=True
-    ):
-        row |= scores
-    fit = models.dataset.splits["training"][:HELD_OUT_CLIPS]
-    fit_RND = _subspaces(models, models.encode(fit).mean)
-    probed = (fit_RND, models.dataset.classes(fit), _subspaces(models, means_KND), classes_NC)
-    classes = {factor.name: factor.classes for factor in models.dataset.factors}
-    accuracy_RC = linear_probe_accuracy(*probed, list(classes.values()))
-    _add_probes(rows, accuracy_RC, classes, shared, "linear_probe", "disentanglement/linear_separation")
-    if mature:
-        with torch.enable_grad():
-            accuracy_RC = probe_accuracy(*probed, list(classes.values()))
-        _add_probes(rows, accuracy_RC, classes, shared, "probe", "disentanglement/separation")
-    return Evaluation(rows, means_KND)
+
+_SLOW = ("sap", "explicitness", "factor_vae", "beta_vae")
+_BLOCKS = ("mig", "jemmig", "dcimig")
+_DISENTANGLEMENT = (*_BLOCKS, "modularity", *_SLOW)
+_NMI = ("nmi", "corrected_nmi")
 
 
 def information_metrics(
-    latents_KND: Tensor, mask_KD: Tensor, private: int, classes_NC: Tensor, factors: Sequence[str]
+    latents_KND: Tensor,
+    mask_KD: Tensor,
+    private: int,
+    classes_NC: Tensor,
+    factors: Sequence[str],
+    shared: Sequence[str],
 ) -> list[dict[str, float]]:
-    """What single latents tell of the factors: the mutual information gap, and `nmi/*` of each subspace.
+    """What single latents tell of the factors, a row a model.
 
     Args:
         latents_KND: latents of the same clips by each model, finite.
@@ -97,47 +174,78 @@ def information_metrics(
         private: how many latents, from the first, are private.
         classes_NC: class of each clip by factor.
         factors: names of the factors.
+        shared: names of those that the views share.
     """
-    information_KDC = mutual_information(latents_KND, classes_NC) * mask_KD[..., None]
-    entropy_C = factor_entropy(classes_NC)
-    rows = [{"disentanglement/mig": gap} for gap in mutual_information_gap(information_KDC, entropy_C).tolist()]
-    for column, factor in enumerate(factors):
-        entropy = float(entropy_C[column])
-        for subspace, latents in (("private", slice(0, private)), ("shared", slice(private, None))):
-            for row, largest in zip(rows, information_KDC[:, latents, column].amax(dim=1).tolist(), strict=True):
-                row[f"nmi/{factor}/{subspace}"] = largest / entropy if entropy > 0 else 0.0
-    return rows
+    columns = _information(latents_KND, mask_KD, private, classes_NC, factors, frozenset(shared))
+    return [{name: float(values[model]) for name, values in columns.items()} for model in range(len(latents_KND))]
 
 
-def _losses(models: Models) -> list[dict[str, float]]:
-    names = [f"loss/{name}" for name in term_names(models.program)]
-    return [dict(zip(names, terms, strict=True)) for terms in models.held_out_terms().tolist()]
-
-
-def _subspaces(models: Models, latents_KND: Tensor) -> Tensor:
-    """Each model's latents as often as there are subspaces, zero outside of each, [K x subspaces, N, D]."""
-    private = models.program.network.architecture.private
-    masks_SD = torch.ones(len(_SUBSPACES), models.program.network.latents, device=latents_KND.device)
-    masks_SD[_SUBSPACES.index("private"), private:] = 0
-    masks_SD[_SUBSPACES.index("shared"), :private] = 0
-    finite = latents_KND.nan_to_num(0.0, 0.0, 0.0)
-    return (finite[:, None] * masks_SD[:, None]).flatten(0, 1)
-
-
-def _add_probes(
-    rows: list[dict[str, float]],
-    accuracy_RC: Tensor,
-    classes: Mapping[str, int],
-    shared: Sequence[str],
-    kind: str,
-    separation_name: str,
-) -> None:
-    """Put accuracies of one kind of probes into the rows, and the separation that follows from them."""
-    for row, accuracy_SC in zip(rows, accuracy_RC.unflatten(0, (len(rows), -1)).tolist(), strict=True):
-        accuracy = {
-            (factor, subspace): value
-            for subspace, values in zip(_SUBSPACES, accuracy_SC, strict=True)
-            for factor, value in zip(classes, values, strict=True)
+def _information(
+    latents_KND: Tensor,
+    mask_KD: Tensor,
+    private: int,
+    classes_NC: Tensor,
+    factors: Sequence[str],
+    shared: frozenset[str],
+) -> Columns:
+    found = information(latents_KND, mask_KD, classes_NC)
+    everything = list(range(len(factors)))
+    # The latents of a subspace, and the factors that belong there.
+    blocks = {
+        "": (slice(None), everything),
+        "/private": (slice(0, private), [column for column in everything if factors[column] not in shared]),
+        "/shared": (slice(private, None), [column for column in everything if factors[column] in shared]),
+    }
+    columns: Columns = {}
+    for block, (latents, own) in blocks.items():
+        mutual_KDC, joint_KDC = found.mutual_KDC[:, latents][..., own], found.joint_entropy_KDC[:, latents][..., own]
+        entropy_C, block_mask_KD = found.factor_entropy_C[own], mask_KD[:, latents]
+        columns |= {
+            f"disentanglement/mig{block}": mutual_information_gap(mutual_KDC, entropy_C),
+            f"disentanglement/jemmig{block}": jemmig(mutual_KDC, joint_KDC, block_mask_KD, entropy_C),
+            f"disentanglement/dcimig{block}": dcimig(mutual_KDC, entropy_C),
         }
-        row |= {f"{kind}/{factor}/{subspace}": value for (factor, subspace), value in accuracy.items()}
-        row[separation_name] = separation(accuracy, classes, frozenset(shared))
+    # Of a block with a single factor every latent that tells anything tells only that, so there it says nothing.
+    columns["disentanglement/modularity"] = modularity(found.mutual_KDC, mask_KD)
+    for column, factor in enumerate(factors):
+        entropy = found.factor_entropy_C[column]
+        for block in ("private", "shared"):
+            latents, _ = blocks[f"/{block}"]
+            for kind, table_KDC in (("nmi", found.mutual_KDC), ("corrected_nmi", found.corrected_KDC)):
+                largest_K = table_KDC[:, latents, column].amax(dim=1)
+                # The corrected estimate, over an entropy that is not, may come out a little above one.
+                columns[f"{kind}/{factor}/{block}"] = torch.where(entropy > 0, largest_K / entropy, 0.0).clamp_max(1.0)
+    return columns
+
+
+def _probes(subject: Subject, probe: _Probe, kind: str, separation_name: str | None, sampled: bool = False) -> Columns:
+    """Accuracies of one kind of probes, and the separation that follows from them."""
+    fit_KND, held_out_KND = (
+        part.sampled_KND if sampled else part.means_KND for part in (subject.fit, subject.held_out)
+    )
+    with torch.enable_grad():
+        accuracy_RC = probe(
+            subject.by_subspace(fit_KND),
+            subject.fit.classes_NC,
+            subject.by_subspace(held_out_KND),
+            subject.held_out.classes_NC,
+            list(subject.factors.values()),
+        )
+    accuracy_KSC = accuracy_RC.unflatten(0, (len(subject.models), -1))
+    columns = {
+        f"{kind}/{factor}/{subspace}": accuracy_KSC[:, row, column]
+        for row, subspace in enumerate(SUBSPACES)
+        for column, factor in enumerate(subject.factors)
+    }
+    if separation_name:
+        columns[separation_name] = _separation(columns, kind, subject.factors, subject.shared)
+    return columns
+
+
+def _separation(columns: Columns, kind: str, classes: Mapping[str, int], shared: frozenset[str]) -> Tensor:
+    accuracy = {
+        (factor, subspace): columns[f"{kind}/{factor}/{subspace}"].to(torch.float64)
+        for factor in classes
+        for subspace in SUBSPACES
+    }
+    return separation(accuracy, classes, shared)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from marl.config import Config
-from marl.evaluation import HELD_OUT_CLIPS, evaluate, held_out_clips, information_metrics, metric_names
+from marl.evaluation import HELD_OUT_CLIPS, MATURE, YOUNG, evaluate, held_out_clips, information_metrics, metric_names
+from marl.evaluation.subject import Subject
 from marl.metrics.linear_probes import linear_probe_accuracy
 from marl.model import Architecture
 from marl.objective import Ingredients, term_names
@@ -21,26 +22,34 @@ def stack(small_dataset):
     return stack
 
 
-def test_a_mature_report_has_every_metric_and_loss_and_all_are_finite(stack, small_dataset):
-    metrics = evaluate(stack.models, ["timbre"], mature=True).metrics[0]
+@pytest.fixture(scope="module")
+def mature(stack):
+    return evaluate(stack.models, ["timbre"], MATURE).metrics[0]
+
+
+def test_a_mature_report_has_every_metric_and_loss_and_all_are_finite(stack, mature, small_dataset):
     names = metric_names(small_dataset.factor_names) + [f"loss/{name}" for name in term_names(stack.program)]
-    assert set(metrics) == set(names)
-    assert all(math.isfinite(value) for value in metrics.values())
+    assert set(names) <= set(mature)
+    details = set(mature) - set(names)
+    assert {"fidelity/log_mel_rmse_db/clips_se", "fidelity/log_mel_rmse_db/timbre/square"} <= details
+    assert all(name.startswith("fidelity/log_mel_rmse_db/") for name in details)
+    assert all(math.isfinite(value) for value in mature.values())
 
 
-def test_an_early_report_leaves_out_only_what_needs_probes(stack):
-    early = evaluate(stack.models, ["timbre"], mature=False).metrics[0]
-    mature = evaluate(stack.models, ["timbre"], mature=True).metrics[0]
+def test_an_early_report_leaves_out_only_what_takes_long(stack, mature):
+    early = evaluate(stack.models, ["timbre"], YOUNG).metrics[0]
     assert all(early[name] == mature[name] for name in early)
     missing = mature.keys() - early.keys()
-    assert all(name.startswith("probe/") or name == "disentanglement/separation" for name in missing)
+    groups = ("probe/", "sampled_probe/", "sampled_linear_probe/", "fidelity/log_mel_rmse_db/")
+    slow = {f"disentanglement/{name}" for name in ("separation", "sap", "explicitness", "factor_vae", "beta_vae")}
+    assert {name for name in missing if not name.startswith(groups)} == slow
     assert {"disentanglement/linear_separation", "linear_probe/timbre/shared"} <= early.keys()
 
 
 def test_fidelity_is_the_error_in_decibels_of_clips_decoded_from_their_own_means(stack, small_dataset):
     clips = held_out_clips(stack)
     assert clips.tolist() == small_dataset.splits["validation"].tolist()
-    evaluation = evaluate(stack.models, ["timbre"], mature=False)
+    evaluation = evaluate(stack.models, ["timbre"], YOUNG)
     parameters = {name: value[0] for name, value in stack.models.parameters.items()}
     decoded = stack.network.from_output(stack.network.decode(parameters, evaluation.means_KND[0]))
     original = small_dataset.log_mel_NFT[clips]
@@ -50,14 +59,15 @@ def test_fidelity_is_the_error_in_decibels_of_clips_decoded_from_their_own_means
 
 
 def test_exchanging_the_shared_factor_changes_the_sign_of_separation_only_where_it_counts(stack):
-    timbre = evaluate(stack.models, ["timbre"], mature=True).metrics[0]
-    others = evaluate(stack.models, ["frequency", "amplitude"], mature=True).metrics[0]
+    measures = ("linear_probes", "probes")
+    timbre = evaluate(stack.models, ["timbre"], measures).metrics[0]
+    others = evaluate(stack.models, ["frequency", "amplitude"], measures).metrics[0]
     for name in ("disentanglement/separation", "disentanglement/linear_separation"):
         assert timbre[name] == pytest.approx(-others[name])
 
 
 def test_each_subspace_is_probed_by_its_own_latents(stack, small_dataset):
-    early = evaluate(stack.models, ["timbre"], mature=False).metrics[0]
+    early = evaluate(stack.models, ["timbre"], YOUNG).metrics[0]
     fit, held_out = small_dataset.splits["training"][:HELD_OUT_CLIPS], held_out_clips(stack)
     counts = [factor.classes for factor in small_dataset.factors]
     for subspace, latents in (("private", slice(0, 8)), ("shared", slice(8, 16)), ("both", slice(0, 16))):
@@ -76,8 +86,41 @@ def test_a_factor_that_never_varies_is_told_by_nothing_and_spoils_no_number():
     timbre = torch.arange(64) % 4
     classes = torch.stack([timbre, torch.zeros_like(timbre)], dim=1)
     latents = torch.stack([torch.zeros(64), timbre.float()], dim=1)[None]
-    (scores,) = information_metrics(latents, torch.ones(1, 2), 1, classes, ["timbre", "loudness"])
+    (scores,) = information_metrics(latents, torch.ones(1, 2), 1, classes, ["timbre", "loudness"], ["timbre"])
     assert scores["nmi/timbre/shared"] == pytest.approx(1.0)
     assert scores["nmi/timbre/private"] == pytest.approx(0.0)
     assert scores["nmi/loudness/private"] == scores["nmi/loudness/shared"] == 0.0
     assert scores["disentanglement/mig"] == pytest.approx(1.0)
+    assert scores["disentanglement/mig/shared"] == pytest.approx(1.0)
+    assert scores["disentanglement/mig/private"] == 0.0
+
+
+def test_a_block_is_scored_by_its_own_latents_on_the_factors_that_belong_there():
+    timbre, pitch = torch.arange(240) % 4, torch.arange(240) // 4 % 5
+    classes = torch.stack([timbre, pitch], dim=1)
+    latents = torch.stack([pitch.float(), timbre.float()], dim=1)[None]
+    names = ["timbre", "pitch"]
+    (right,) = information_metrics(latents, torch.ones(1, 2), 1, classes, names, ["timbre"])
+    (wrong,) = information_metrics(latents, torch.ones(1, 2), 1, classes, names, ["pitch"])
+    for metric in ("mig", "dcimig"):
+        for block in ("private", "shared"):
+            assert right[f"disentanglement/{metric}/{block}"] == pytest.approx(1.0)
+            assert wrong[f"disentanglement/{metric}/{block}"] == pytest.approx(0.0)
+        assert right[f"disentanglement/{metric}"] == wrong[f"disentanglement/{metric}"] == pytest.approx(1.0)
+
+
+def test_the_test_clips_are_others_than_the_validation_clips(stack):
+    measures = ("fidelity", "linear_probes")
+    validation, test = (evaluate(stack.models, ["timbre"], measures, split) for split in ("validation", "test"))
+    assert validation.metrics[0].keys() == test.metrics[0].keys()
+    assert validation.metrics[0] != test.metrics[0]
+    assert set(held_out_clips(stack.models, "test").tolist()).isdisjoint(held_out_clips(stack.models).tolist())
+
+
+def test_samples_of_posteriors_tell_less_than_their_means(stack):
+    subject = Subject(stack.models, ["timbre"], "validation")
+    sampled, means = subject.held_out.sampled_KND, subject.held_out.means_KND
+    assert torch.equal(Subject(stack.models, ["timbre"], "validation").held_out.sampled_KND, sampled)
+    deviation = (sampled - means)[0].std(dim=0)
+    expected = (0.5 * stack.models.encode(subject.held_out.clips).logvar[0]).exp().mean(dim=0)
+    assert torch.allclose(deviation, expected, rtol=0.4)

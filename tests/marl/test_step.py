@@ -9,7 +9,7 @@ import torch
 from marl.audio import AudioConfig
 from marl.config import ViewsConfig
 from marl.data import Dataset, SynTone, build
-from marl.evaluation import evaluate
+from marl.evaluation import YOUNG, evaluate
 from marl.model import Architecture
 from marl.stack import Stack
 from tests.marl.test_stack import DIVERGING, INGREDIENTS, OTHERS, PROBAND, assert_same_bits, train
@@ -104,7 +104,7 @@ def test_after_training_differences_stay_below_the_spread_over_seeds(dataset_on,
         for seed in range(stack.lanes):
             stack.attach(PROBAND, seed)
         train(stack, 100)
-        metrics = evaluate(stack.models, ["timbre"], mature=False).metrics
+        metrics = evaluate(stack.models, ["timbre"], YOUNG).metrics
         names = ("fidelity/log_mel_rmse_db", "disentanglement/linear_separation", "disentanglement/mig")
         return np.array([[row[name] for name in names] for row in metrics])
 

@@ -8,7 +8,7 @@ from marl.audio import AudioConfig
 from marl.checkpoint import Description
 from marl.config import Config, ViewsConfig
 from marl.data import Dataset, PairSampler, SynTone, build
-from marl.evaluation import evaluate
+from marl.evaluation import YOUNG, evaluate
 from marl.losses.contrast import STRATEGIES
 from marl.model import Architecture, ModelConfig
 from marl.model.heads import TARGET, head_of
@@ -262,7 +262,7 @@ def test_views_of_one_clip_train_alike_in_any_lane(scheme, dataset):
     train(stack, STEPS)
     assert_same_bits(stack.snapshot(lane), expected)
     assert all(
-        torch.tensor(list(row.values())).isfinite().all() for row in evaluate(stack.models, ["timbre"], False)[0]
+        torch.tensor(list(row.values())).isfinite().all() for row in evaluate(stack.models, ["timbre"], YOUNG)[0]
     )
 
 

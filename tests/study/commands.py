@@ -27,6 +27,7 @@ TINY: dict[str, Any] = {
         "contrast.temperature": {"log_uniform": [0.05, 1], "when": {"contrast.strategy": "infonce"}},
     },
     "search": {"sampler": "qmc", "trials": 4},
+    "final": [],
     "resources": {"lanes": 4},
 }
 

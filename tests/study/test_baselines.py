@@ -25,10 +25,11 @@ def counted(monkeypatch):
     """Scores of no meaning, and how many models were scored."""
     lanes = []
 
-    def scored(models, shared, mature):
-        assert mature
+    def scored(models, shared, measures):
+        assert "probes" in measures
+        assert "losses" not in measures
         lanes.append(len(models))
-        return Evaluation([{"loss/total": 1.0, "a": float(lane), "b": math.nan} for lane in range(len(models))], None)
+        return Evaluation([{"a": float(lane), "b": math.nan} for lane in range(len(models))], None)
 
     monkeypatch.setattr(module, "evaluate", scored)
     return lanes
@@ -63,7 +64,9 @@ def test_lanes_leave_the_scores_of_the_untrained_network_and_of_nothing_else(tmp
 
 def test_the_untrained_network_does_not_depend_on_what_it_would_be_trained_for(tmp_path, tiny, monkeypatch):
     # Without the probes, which take long.
-    monkeypatch.setattr(module, "evaluate", lambda models, shared, mature: evaluate(models, shared, mature=False))
+    monkeypatch.setattr(
+        module, "evaluate", lambda models, shared, _: evaluate(models, shared, ("fidelity", "linear_probes"))
+    )
     found = write(new_store(tmp_path / "a", tiny))
     tiny["contrast"] = {"strategy": "infonce", "private": 3.0}
     tiny["loss"] = {"reconstruction": 7.0}

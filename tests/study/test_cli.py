@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import study.cli
+from study.errors import UserError
 from study.recorder import Recorder
 from tests.study.commands import ROOT, command, run_command
 from tests.study.s3_server import s3_server
@@ -33,7 +34,7 @@ def no_training(monkeypatch):
     def train(*arguments):
         pytest.fail("training began")
 
-    monkeypatch.setattr("study.cli._launch", train)
+    monkeypatch.setattr("study.commands.running._launch", train)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_words_that_make_no_sense_cost_nothing(cli, finished_store, words, messa
 def test_a_traceback_comes_only_when_asked_for(cli, tmp_path, monkeypatch):
     assert "Traceback" not in cli("status", "other", "--store", tmp_path).err
     monkeypatch.setattr("sys.argv", ["marl-study", "--debug", "status", "other", "--store", str(tmp_path)])
-    with pytest.raises(study.cli.UserError):
+    with pytest.raises(UserError):
         study.cli.main()
 
 

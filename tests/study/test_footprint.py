@@ -40,14 +40,14 @@ def test_a_line_says_how_much_and_where_to(tiny):
     assert footprint_line(found, "runs/tiny").startswith(f"will write at most {total:.3g} MB to runs/tiny, ")
 
 
-def test_a_run_begins_with_that_line(cli, spec_file, tiny, tmp_path, monkeypatch):
+def test_a_run_begins_with_that_line_for_its_trials_and_the_plain_vae(cli, spec_file, tiny, tmp_path, monkeypatch):
     def stopped_at_once(*arguments):
         raise Interrupted
 
     monkeypatch.setattr("study.launch.launch", stopped_at_once)
     outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs")
     assert outcome.status == 130
-    assert outcome.err.startswith(footprint_line(of(tiny), str(tmp_path / "runs" / "tiny")))
+    assert outcome.err.startswith(footprint_line(of(tiny, trials=5), str(tmp_path / "runs" / "tiny")))
 
 
 @pytest.mark.slow

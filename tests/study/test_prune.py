@@ -71,7 +71,7 @@ def plan_of(store):
 def test_weights_on_the_front_and_near_it_stay_and_of_all_other_trials_that_are_over_go(store):
     before = contents(store)
     plan = plan_of(store)
-    assert (plan.front, plan.near, plan.unjudged) == ([0, 3], [1], [UNREADABLE])
+    assert plan.kept == ([0, 3], [1], [UNREADABLE])
     prune(StudyResults(store), plan)
     assert {int(name.split("/")[1]) for name in store.checkpoint_sizes()} == {0, 1, 3, INTERRUPTED, UNREADABLE}
     after = contents(store)
@@ -135,7 +135,7 @@ def test_a_single_replicate_has_no_error_bars_and_the_front_is_what_stays(tmp_pa
     store.append("reports", 1, 1, rows)
     store.append("trials", 1, 2, [{"trial": n, "state": "complete", "error": None} for n in range(3)])
     plan = plan_of(store)
-    assert (plan.front, plan.near, plan.deletions) == ([0], [], [])
+    assert (plan.kept.front, plan.kept.near, plan.deletions) == ([0], [], [])
 
 
 def test_a_report_before_the_full_budget_judges_no_complete_trial(tmp_path, tiny):
@@ -148,7 +148,7 @@ def test_a_report_before_the_full_budget_judges_no_complete_trial(tmp_path, tiny
     store.append("reports", 1, 1, rows)
     store.append("trials", 1, 2, [{"trial": n, "state": "complete", "error": None} for n in range(2)])
     plan = plan_of(store)
-    assert (plan.front, plan.unjudged) == ([1], [0])
+    assert (plan.kept.front, plan.kept.unjudged) == ([1], [0])
 
 
 def test_a_study_that_is_running_is_refused(store, cli):

@@ -11,9 +11,11 @@ def report(seed, step, value, version=1, **more):
     return {"trial": 0, "seed": seed, "step": step, "metric_version": version, "m": value, **more}
 
 
-def test_a_result_is_mean_and_standard_deviation_over_replicates():
+def test_a_result_is_mean_standard_deviation_and_interval_over_replicates():
     summary = mean_over_replicates(pd.DataFrame([report(0, 10, 1.0), report(1, 10, 2.0), report(2, 10, 6.0)]), 3)
-    assert summary == {"step": 10, "replicates": 3, "m": 3.0, "m/sd": pytest.approx(np.std([1, 2, 6], ddof=1))}
+    sd = np.std([1, 2, 6], ddof=1)
+    ci = 2.919986 * sd / 3**0.5  # Student's t of two degrees of freedom, 5 % above
+    assert summary == {"step": 10, "replicates": 3, "m": 3.0, "m/sd": pytest.approx(sd), "m/ci": pytest.approx(ci)}
 
 
 def test_a_step_that_all_replicates_reached_comes_before_any_other():

@@ -230,7 +230,7 @@ def test_stacks_are_as_wide_as_the_widest_trial_and_compute_what_any_trial_uses(
     plan = plan_stacks(spec, lanes=4)
     assert (plan.private, plan.shared) == (4, 8)
     terms = ingredients_of(spec)
-    assert terms.combinations == ("poe", "swap")
+    assert terms.combinations == ("own", "poe", "swap")  # the plain VAE decodes each view on its own
     assert terms.contrasts == (("infonce", "private"), ("infonce", "shared"))
 
 

@@ -9,7 +9,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from study.beginning import begin
 from study.configuration import resolve
-from study.launch import _LocalRay
+from study.local_ray import LocalRay
 from study.objects import Objects
 from study.recorder import Recorder
 from study.results import StudyResults
@@ -55,14 +55,14 @@ def ran(spec, tmp_path_factory):
     recorder = Recorder(store, TRIALS)
     done = PastTrial(0, "complete", dict(spec.include[0]), [13.0, 0.33], {})
     interrupted = PastTrial(1, "interrupted", dict(spec.include[1]), None, {})
-    searcher = StudySearcher(spec, [done, interrupted], TRIALS, recorder)
+    searcher = StudySearcher(spec, [done, interrupted], TRIALS, with_plain_vae=False, recorder=recorder)
     ended = {}
 
     def changed(number, state, error):
         if state != "running":
             ended[number] = (state, error)
 
-    with _LocalRay():
+    with LocalRay():
         tune.Tuner(
             tune.with_resources(ScoredTrial, {"cpu": 1}),
             param_space={"store": store.objects.uri, "study": "tiny", "launch": recorder.launch, "steps": 30},

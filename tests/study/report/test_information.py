@@ -33,7 +33,7 @@ def test_numbers_are_those_of_the_studys_own_metric():
     found = cells(all_clips() | dict(zip(names, noise.T, strict=True)))
     classes = torch.tensor(np.stack([class_of_clips(factor) for factor in range(3)], axis=1))
     (metrics,) = information_metrics(
-        torch.from_numpy(noise)[None], torch.ones(1, 5), 3, classes, [factor.name for factor in FACTORS]
+        torch.from_numpy(noise)[None], torch.ones(1, 5), 3, classes, [factor.name for factor in FACTORS], ["timbre"]
     )
     for factor in FACTORS:
         for subspace in ("private", "shared"):

@@ -1,0 +1,124 @@
+"""Commands that compute: run, resume, rescore."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from study.commands.options import StoreOption, StudyArgument
+from study.errors import Interrupted, RunError, UserError
+from study.objects import Objects
+from study.status import DEFAULT_STORE, command_for
+from study.store import StudyStore
+from study.terminal import err
+
+__all__ = ["rescore", "resume", "run"]
+
+
+def run(
+    spec_file: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the study.")],
+    store: StoreOption = DEFAULT_STORE,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="How many trials, instead of search.trials.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and how long it might take.")] = False,
+) -> None:
+    """Run a study, or go on with it.
+
+    Example: marl-study run studies/quickstart.yaml --set train.steps=400
+    """
+    from study.beginning import begin
+    from study.configuration import resolve
+    from study.spec_file import load_spec
+
+    changes = list(overrides or [])
+    if trials is not None:
+        changes.append(f"search.trials={trials}")
+    spec = resolve(load_spec(spec_file, changes))
+    objects = Objects(store)
+    if dry_run:
+        from study.dry_run import describe
+
+        typer.echo(describe(spec, objects))
+        return
+    study = StudyStore(objects, spec.name)
+    begin(study, spec)
+    _launch(study, spec.search.trials or 0)
+
+
+def resume(
+    study: StudyArgument,
+    store: StoreOption = DEFAULT_STORE,
+    trials: Annotated[int | None, typer.Option(min=1, help="Bring the study to this many trials.")] = None,
+) -> None:
+    """Go on with a study that was interrupted, or give it more trials.
+
+    Example: marl-study resume quickstart --trials 24
+    """
+    from study.results import StudyResults
+
+    objects = Objects(store)
+    found = StudyStore(objects, study)
+    results = StudyResults(found)
+    target = results.target if trials is None else trials
+    known = len(results.trials())
+    if target < known:
+        raise UserError(f"--trials: study {study!r} has {known} trials already; got {target}")
+    if trials is not None and results.spec.search.sampler == "grid" and target != results.spec.search.trials:
+        raise UserError(f"--trials: the grid of study {study!r} has {results.spec.search.trials} cells; got {target}")
+    objects.check_writable()
+    _launch(found, target)
+
+
+def rescore(
+    study: StudyArgument,
+    store: StoreOption = DEFAULT_STORE,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", metavar="NAME,…", help="Which; all but dci and sound by default.")
+    ] = None,
+    trial: Annotated[list[int] | None, typer.Option("--trial", help="Only this trial; may be given again.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="On test clips instead of validation clips.")] = False,
+) -> None:
+    """Measure the models of a study again, from what is stored of them; earlier rows stay.
+
+    Example: marl-study rescore quickstart --metrics dci,sap
+    """
+    from study.results import StudyResults
+
+    read = StudyResults(StudyStore(Objects(store), study))
+    read.store.objects.check_writable()
+    from study.rescoring import rescore as measure
+
+    names = metrics.split(",") if metrics is not None else None
+    measured = measure(read, names, trial, "test" if test else "validation", err)
+    err.print(f"measured {measured} models of study {study}", soft_wrap=True)
+
+
+def _launch(store: StudyStore, target: int) -> None:
+    from study.recorder import refuse_if_live
+    from study.results import StudyResults
+
+    before = StudyResults(store)
+    refuse_if_live(store.name, before.launches)
+    over = int(before.trials()["state"].isin(["complete", "pruned", "failed"]).sum())
+    to_come = max(0, target - over) + (0 if before.has_plain_vae else 1)
+    if not to_come and not before.unexamined():
+        err.print(f"study {store.name} is complete: {over} trials", soft_wrap=True)
+        return
+    from study.configuration import StackPlan
+    from study.footprint import footprint, footprint_line
+    from study.launch import launch
+
+    size = footprint(before.spec, StackPlan.model_validate(before.document.stack), to_come)
+    err.print(footprint_line(size, store.uri), soft_wrap=True)
+    try:
+        launch(store, target, err)
+    except Interrupted:
+        err.print(f"stopped; go on with: {command_for(store, 'resume')}", soft_wrap=True)
+        raise
+    states = StudyResults(store).trials()["state"].value_counts()
+    err.print(
+        f"study {store.name} is done: " + ", ".join(f"{count} {state}" for state, count in states.items()),
+        soft_wrap=True,
+    )
+    if not states.get("complete", 0):
+        raise RunError(f"no trial of study {store.name!r} came to its end; `{command_for(store, 'results')}` shows why")

@@ -1,0 +1,92 @@
+import itertools
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from marl.audio import AudioConfig
+from marl.config import Config
+from marl.evaluation import MATURE, evaluate, metric_names
+from marl.examination import EXAMINATIONS, Material
+from marl.model import Architecture
+from marl.objective import Ingredients
+from marl.stack import Stack
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+FACTORS = ("timbre", "frequency")
+TINY = AudioConfig(clip_s=0.125, fft_size=256, frames=16, mel_bands=16)
+
+
+def described(text):
+    """Patterns of the columns that a text names, as `<kind>/<factor>/{a,b}`, and of nothing else."""
+    patterns = set()
+    for name in re.findall(r"`([^`\s]+/[^`\s]+)`", text):
+        parts = [part.strip("{}").split(",") for part in re.findall(r"\{[^}]*\}|[^{}]+", name)]
+        for spelled in itertools.product(*parts):
+            pattern = "".join(spelled).replace("<term>", ".+")  # a term of the objective may have a subspace
+            patterns.add(re.compile(re.sub(r"<[^>]*>", "[^/]+", pattern)))
+    return patterns
+
+
+def undescribed(names, text):
+    patterns = described(text)
+    return [name for name in names if not any(pattern.fullmatch(name) for pattern in patterns)]
+
+
+def material():
+    """Of a model with two latents, each a factor."""
+    class_NC = torch.arange(24)[:, None] // torch.tensor([1, 2]) % 2
+    waveform_NS = torch.sin(torch.arange(TINY.clip_samples) * torch.tensor([[0.2], [0.4]]))
+    return Material(
+        fit_ND=class_NC.float().numpy(),
+        fit_class_NC=class_NC.numpy(),
+        held_out_ND=class_NC.float().numpy(),
+        held_out_class_NC=class_NC.numpy(),
+        waveform_NS=waveform_NS.numpy(),
+        log_mel_NFT=torch.zeros(2, TINY.mel_bands, TINY.frames).numpy(),
+        audio=TINY,
+        mean_db=-40.0,
+        std_db=15.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def page():
+    return PAGE.read_text(encoding="utf-8")
+
+
+def test_every_metric_that_a_study_may_ask_for_is_described(page):
+    assert undescribed(metric_names(FACTORS), page) == []
+
+
+@pytest.mark.parametrize("name", EXAMINATIONS)
+def test_every_column_of_an_examination_is_described(page, name):
+    columns = EXAMINATIONS[name](material())
+    assert all(math.isfinite(value) for value in columns.values())
+    assert undescribed(columns, page) == []
+
+
+def test_every_column_of_a_report_is_described(page, small_dataset):
+    config = Config.model_validate(
+        {"model": {"width": 16, "embedding": 16, "hidden": 32}, "latent": {"private": 4, "shared": 2}}
+    )
+    architecture = Architecture(64, 64, config.model, 4, 2)
+    stack = Stack(architecture, 1, small_dataset, config.views, 16, Ingredients.of(config))
+    stack.attach(config, seed=0)
+    (columns,) = evaluate(stack.models, ["timbre"], MATURE).metrics
+    assert set(metric_names(small_dataset.factor_names)) < columns.keys()
+    assert undescribed(columns, page) == []
+
+
+def test_a_column_that_the_page_does_not_name_is_noticed(page):
+    unknown = ["disentanglement/unheard", "probe/timbre/neither", "nmi/timbre/both", "fidelity/stft_error/sd"]
+    assert undescribed(unknown, page) == unknown
+
+
+def test_all_pictures_are_shown_and_all_that_are_shown_exist_and_are_small(page):
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+    files = sorted((PAGE.parent / "pictures").glob("*.png"))
+    assert sorted(shown) == [f"pictures/{file.name}" for file in files]
+    assert all(file.stat().st_size < 60_000 for file in files)
