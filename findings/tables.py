@@ -140,11 +140,15 @@ def finding_3() -> str:
 
 def finding_4() -> str:
     """What is read from reconstruction alone."""
-    rows = _reconstruction_alone()
+    models = {
+        "shared latents averaged over the views": _reconstruction_alone(),
+        "each view on its own": read("tradeoff").query("trial == 0"),
+    }
     names = [f"probe/{factor}/{subspace}" for factor in ("timbre", "frequency") for subspace in ("private", "shared")]
-    lines = [[spread(rows[SEPARATION]), *(spread(rows[name]) for name in names)]]
-    headings = ["separation", *(name.removeprefix("probe/").replace("/", " from ") for name in names)]
-    return markdown(headings, lines) + "\n\n" + provenance("strategies")
+    lines = [[name, *(spread(rows[column]) for column in (SEPARATION, *names))] for name, rows in models.items()]
+    headings = ["reconstruction alone", "separation"]
+    headings += [name.removeprefix("probe/").replace("/", " from ") for name in names]
+    return f"{markdown(headings, lines)}\n\n{provenance('strategies')}  \n{provenance('tradeoff')}"
 
 
 def _against_reconstruction(reconstruction: int) -> str:
