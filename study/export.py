@@ -17,6 +17,9 @@ from study.spec import Spec
 
 __all__ = ["best_trial", "export_trials"]
 
+# A name of so many parts is that of a class of a factor; the card leaves these out.
+_DETAIL = 3
+
 
 def best_trial(results: StudyResults, column: str) -> int:
     """The complete trial that is best in a metric.
@@ -78,7 +81,7 @@ def _write(results: StudyResults, dataset: Dataset, trial: int, seed: int, by: s
     table = results.results().set_index("trial")
     means = table.loc[trial].to_dict()
     scores = {
-        "in the study, this replicate": _metrics(found.record["reports"][-1]),
+        "in the study, this replicate": _metrics(_mature(results, trial).loc[seed].to_dict()),
         "in the study, mean over replicates": _metrics(means),
     }
     write_bundle(
@@ -92,12 +95,17 @@ def _write(results: StudyResults, dataset: Dataset, trial: int, seed: int, by: s
 
 
 def _best_replicate(results: StudyResults, trial: int, by: str) -> int:
-    reports = results.reports()
-    last = reports[(reports["trial"] == trial) & (reports["step"] == results.spec.train.steps)]
+    last = _mature(results, trial)
     if by not in last or last[by].isna().any():
         raise UserError(f"trial {trial} has no value of {by!r} to choose a replicate by")
-    row = last[by].idxmin() if _is_cost(results.spec, by) else last[by].idxmax()
-    return int(last.loc[row, "seed"])
+    return int(last[by].idxmin() if _is_cost(results.spec, by) else last[by].idxmax())
+
+
+def _mature(results: StudyResults, trial: int) -> pd.DataFrame:
+    """The last reports of a trial's replicates, by seed; of each metric the latest version."""
+    reports = results.reports()
+    last = reports[(reports["trial"] == trial) & (reports["step"] == results.spec.train.steps)]
+    return last.groupby("seed").last()
 
 
 def _is_cost(spec: Spec, column: str) -> bool:
@@ -118,7 +126,9 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _card(spec: Spec, trial: int, seed: int, by: str, scores: Mapping[str, float], means: Mapping[str, Any]) -> str:
     metrics = [
-        f"| {name} | {value:.4f} | {means[name]:.4f} | {means[f'{name}/sd']:.4f} |" for name, value in scores.items()
+        f"| {name} | {scores[name]:.4f} | {means[name]:.4f} | {means[f'{name}/sd']:.4f} |"
+        for name in metric_columns(pd.DataFrame([scores]))
+        if name.count("/") < _DETAIL
     ]
     parameters = [f"| {name} | {means[f'config/{name}']} |" for name in spec.space]
     return f"""# {spec.name}, trial {trial}, seed {seed}

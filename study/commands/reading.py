@@ -82,7 +82,8 @@ def results(
     else:
         table = read.front() if front else read.results()
         table = table.merge(read.front_probability(), on="trial", how="left")
-        table = pd.concat([table, read.baselines()], ignore_index=True)
+        if not front or output is Format.table:  # a program that asks for the front wants trials
+            table = pd.concat([table, read.baselines()], ignore_index=True)
     if output is not Format.table:
         echo(table, output)
         return
