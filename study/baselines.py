@@ -4,7 +4,7 @@ import torch
 
 from marl.config import Config
 from marl.data import Dataset
-from marl.evaluation import OF_WEIGHTS, evaluate
+from marl.evaluation import MATURE, OF_WEIGHTS, evaluate
 from marl.objective import Ingredients
 from marl.stack import Stack
 from study.configuration import StackPlan, audio_of, config_of
@@ -42,7 +42,8 @@ def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset
         return
     for seed in seeds:
         stack.attach(config, seed)
-    rows = evaluate(stack.models, spec.shared_factors, OF_WEIGHTS).metrics
+    measures = [name for name in MATURE if name in OF_WEIGHTS]
+    rows = evaluate(stack.models, spec.shared_factors, measures).metrics
     untrained: dict[str, float] = {}
     for name in rows[0]:
         values = torch.tensor([row[name] for row in rows], dtype=torch.float64)

@@ -142,7 +142,9 @@ class _Driver:
 
         for name, replicates in missing.items():
             if name == "test":
-                score(trainers, replicates, OF_WEIGHTS, name, self._record_report, tick)
+                score(trainers, replicates, OF_WEIGHTS, "test", self._record_report, tick)
+            elif name == "samples":
+                score(trainers, replicates, ["sampled_probes"], "validation", self._record_report, tick)
             else:
                 examine(trainers, replicates, name, self._record_report, tick)
 

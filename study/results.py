@@ -36,12 +36,6 @@ _NOT_METRICS = {*_KEY, "time", "launch"}
 # What says how sure another column is, or how good it could be.
 _DETAILS = ("/clips_se", "/floor")
 _SAY_HOW_SURE = ("/sd", "/ci", *_DETAILS)
-# What a replicate has when it has the rest of it.
-_SIGN_OF = {
-    "test": "test/fidelity/log_mel_rmse_db",
-    "dci": "disentanglement/dci",
-    "sound": "fidelity/stft_error",
-}
 
 
 class StudyResults:
@@ -148,9 +142,17 @@ class StudyResults:
         if trials and (reports["trial"] == PLAIN_VAE).any():
             trials.append(PLAIN_VAE)
         wanted = [(trial, seed) for trial in trials for seed in range(self.spec.replicates)]
+        # What a replicate has when it has the rest of it.
+        signs = {
+            "test": "test/fidelity/log_mel_rmse_db",
+            "samples": f"sampled_probe/{self.spec.shared_factors[0]}/both",
+            "dci": "disentanglement/dci",
+            "sound": "fidelity/stft_error",
+        }
         missing = {}
         for name in self.spec.final:
-            rows = reports.dropna(subset=[_SIGN_OF[name]]) if _SIGN_OF[name] in reports else reports.iloc[:0]
+            sign = signs[name]
+            rows = reports.dropna(subset=[sign]) if sign in reports else reports.iloc[:0]
             there = set(zip(rows["trial"], rows["seed"], strict=True))
             missing[name] = [one for one in wanted if one not in there]
         return {name: replicates for name, replicates in missing.items() if replicates}

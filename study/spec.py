@@ -142,7 +142,7 @@ class Spec(_Section):
 
     The sections `data` to `optimiser` are the fields of marl's configurations; `study.configuration.resolve` checks
     them and fills in their defaults. `final` is what is computed of the front, and of trials near it, after training:
-    all metrics once more on test clips, and what takes seconds a model (`marl.examination`).
+    all metrics once more on test clips, probes of samples, and what takes seconds a model (`marl.examination`).
     """
 
     name: str
@@ -164,7 +164,7 @@ class Spec(_Section):
     search: _Search = _Search()
     include: tuple[dict[str, Scalar], ...] = ()
     halving: _Halving | None = None
-    final: tuple[Literal["test", "dci", "sound"], ...] = ("test", "dci", "sound")
+    final: tuple[Literal["test", "samples", "dci", "sound"], ...] = ("test", "samples", "dci", "sound")
     resources: _Resources = _Resources()
 
     @field_validator("name")

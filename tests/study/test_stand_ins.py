@@ -10,7 +10,6 @@ from study.stand_ins import stand_in
     ("objective", "expected"),
     [
         ("disentanglement/separation", "disentanglement/linear_separation"),
-        ("sampled_probe/timbre/shared", "linear_probe/timbre/shared"),
         ("probe/timbre/shared", "linear_probe/timbre/shared"),
         ("fidelity/log_mel_rmse_db", "fidelity/log_mel_rmse_db"),
         ("linear_probe/timbre/shared", "linear_probe/timbre/shared"),
