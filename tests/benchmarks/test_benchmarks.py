@@ -76,6 +76,31 @@ def test_the_control_plane_is_measured_in_parts_without_training(tmp_path):
     assert "20 trials of 2 reports" in out
 
 
+@pytest.mark.slow
+def test_what_a_term_adds_is_measured_beside_the_operations_that_it_asks_for(tmp_path):
+    results, _ = run(tmp_path, "terms", "--only", "byol", rounds=1)
+    first, byol = results["terms"]
+    assert first["times_first"] == first["products_times_first"] == 1
+    assert byol["products_times_first"] > 1.1
+    assert byol["step_ms"] > 0
+
+
+@pytest.mark.slow
+def test_metrics_in_one_batch_are_those_of_the_library_one_by_one(tmp_path):
+    results, _ = run(tmp_path, "metrics", models=3, clips=300, latents=4, plain_models=3)
+    assert [row["metric"] for row in results["metrics"]] == ["MIG", "modularity", "SAP", "explicitness"]
+    for row in results["metrics"]:
+        assert row["ms_a_model"] > 0
+        assert row["largest_difference"] < (1e-9 if row["metric"] in ("MIG", "modularity") else 0.01), row
+
+
+@pytest.mark.slow
+def test_boosted_trees_are_measured_beside_scikit_learns(tmp_path):
+    results, out = run(tmp_path, "dci", "--classes", "3", "5", clips=300, held_out=100, latents=6)
+    assert results
+    assert "scikit-learn" in out
+
+
 def test_phases_of_a_study_whose_speed_is_known():
     """Ten seconds of start, two of filling at half the lanes, eight full, four with half of them idle; 100 steps/s."""
 
