@@ -59,7 +59,7 @@ def rescore(
             there_are = ", ".join(map(str, complete)) or "none"
             raise UserError(f"--trial: {trial} is no complete trial; there are {there_are}")
     chosen = complete if trials is None else sorted(set(trials))
-    replicates = [(trial, seed) for trial in chosen for seed in range(results.spec.replicates)]
+    replicates = [(trial, seed) for trial in chosen for seed in results.spec.seeds]
     recorder = Recorder(results.store, results.target)
     stop_asked = False
 

@@ -141,7 +141,7 @@ class StudyResults:
         trials = sorted(found.front + found.near)
         if trials and (reports["trial"] == PLAIN_VAE).any():
             trials.append(PLAIN_VAE)
-        wanted = [(trial, seed) for trial in trials for seed in range(self.spec.replicates)]
+        wanted = [(trial, seed) for trial in trials for seed in self.spec.seeds]
         # What a replicate has when it has the rest of it.
         signs = {
             "test": "test/fidelity/log_mel_rmse_db",

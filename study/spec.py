@@ -141,8 +141,9 @@ class Spec(_Section):
     """One question: data, search space, objectives and budget.
 
     The sections `data` to `optimiser` are the fields of marl's configurations; `study.configuration.resolve` checks
-    them and fills in their defaults. `final` is what is computed of the front, and of trials near it, after training:
-    all metrics once more on test clips, probes of samples, and what takes seconds a model (`marl.examination`).
+    them and fills in their defaults. The seeds of a trial are `first_seed` and those after it. `final` is what is
+    computed of the front, and of trials near it, after training: all metrics once more on test clips, probes of
+    samples, and what takes seconds a model (`marl.examination`).
     """
 
     name: str
@@ -157,6 +158,7 @@ class Spec(_Section):
     optimiser: dict[str, Any] = {}
     train: _Train = _Train()
     replicates: int = Field(3, ge=1)
+    first_seed: int = Field(0, ge=0)
     space: dict[str, Parameter] = Field(min_length=1)
     objectives: dict[str, Literal["min", "max"]] = Field(
         {"fidelity/log_mel_rmse_db": "min", "disentanglement/separation": "max"}, min_length=1
@@ -194,6 +196,12 @@ class Spec(_Section):
         return self
 
     @model_validator(mode="after")
+    def _halving_follows_the_first_seed(self) -> "Spec":
+        if self.halving and self.first_seed:
+            raise ValueError(f"first_seed must be 0 with halving, which follows that seed; got {self.first_seed}")
+        return self
+
+    @model_validator(mode="after")
     def _conditions_can_hold(self) -> "Spec":
         for name, parameter in self.space.items():
             for other, values in parameter.when.items():
@@ -209,6 +217,11 @@ class Spec(_Section):
     def shared_factors(self) -> tuple[str, ...]:
         """What the two views of a pair have in common, of a resolved spec."""
         return tuple(self.views["shared"])
+
+    @property
+    def seeds(self) -> range:
+        """Seeds of a trial's replicates."""
+        return range(self.first_seed, self.first_seed + self.replicates)
 
     def budgets(self) -> tuple[int, ...]:
         """Steps at which trials report: evenly spaced, and the rungs of halving; the last is the full budget."""

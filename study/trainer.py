@@ -56,6 +56,7 @@ class Trainer:
         self._seeds: dict[int, set[int]] = {}
         self._held: set[int] = set()
         self._replicates, self._last_rung = 0, 0
+        self._all_seeds = range(0)
         self._error: str | None = None
         self._draining = False
         self._drained = False
@@ -197,6 +198,7 @@ class Trainer:
         store = StudyStore(Objects(self._store_uri), self._study)
         document = store.document()
         self._replicates, self._last_rung = document.spec.replicates, max(document.spec.rungs(), default=0)
+        self._all_seeds = document.spec.seeds
         self._lanes = Lanes(store, torch.device(self._device))
         self._progress = {
             "phase": "compiling the step" if document.stack.get("compiled") else "training",
@@ -241,7 +243,7 @@ class Trainer:
         """Put those seeds of a trial in line that have a place there and are not in it yet."""
         self._held.add(trial)
         known = self._seeds.setdefault(trial, set())
-        seeds = range(self._replicates if after >= self._last_rung else 1)
+        seeds = self._all_seeds if after >= self._last_rung else self._all_seeds[:1]
         new = [seed for seed in seeds if seed not in known]
         known.update(new)
         self._lanes.add(trial, parameters, new, in_front=after >= self._last_rung > 0)

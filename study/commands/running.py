@@ -49,8 +49,13 @@ def resume(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
     trials: Annotated[int | None, typer.Option(min=1, help="Bring the study to this many trials.")] = None,
+    confirm: Annotated[
+        int | None, typer.Option(min=1, metavar="SEEDS", help="Train the front again under so many fresh seeds.")
+    ] = None,
 ) -> None:
     """Go on with a study that was interrupted, or give it more trials.
+
+    With --confirm the trials of its front become a study NAME-confirmed, under seeds that they were not chosen by.
 
     Example: marl-study resume quickstart --trials 24
     """
@@ -67,6 +72,14 @@ def resume(
         raise UserError(f"--trials: the grid of study {study!r} has {results.spec.search.trials} cells; got {target}")
     objects.check_writable()
     _launch(found, target)
+    if confirm is not None:
+        from study.beginning import begin
+        from study.confirming import confirmation_of
+
+        spec = confirmation_of(StudyResults(found), confirm)
+        again = StudyStore(objects, spec.name)
+        begin(again, spec)
+        _launch(again, spec.search.trials or 0)
 
 
 def rescore(

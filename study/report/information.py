@@ -13,7 +13,7 @@ from altair.typing import ChartType
 
 from marl.data import Factor
 from marl.metrics.mutual_information import factor_entropy, mutual_information
-from study.report.material import SEED, SUBSPACES, Material, MissingError, Picture, latent_columns
+from study.report.material import SUBSPACES, Material, MissingError, Picture, latent_columns
 from study.report.style import COLOURS, WIDTH
 
 __all__ = ["classes_of", "information_chart", "information_data", "information_picture"]
@@ -30,9 +30,9 @@ def information_picture(material: Material) -> Picture:
     return Picture(
         title="Which latent knows which factor",
         caption=(
-            f"Each cell is the mutual information between one latent of trial {trial}, seed {SEED}, and one factor, "
-            "over the factor's entropy: 1 means that this latent alone tells the factor's class, 0 that it says "
-            "nothing of it. In a model that separates, a factor has dark cells only in the subspace that is named "
+            f"Each cell is the mutual information between one latent of trial {trial}, seed {material.seed}, and one "
+            "factor, over the factor's entropy: 1 means that this latent alone tells the factor's class, 0 that it "
+            "says nothing of it. In a model that separates, a factor has dark cells only in the subspace that is named "
             "with it; there are no error bars, as one replicate is shown."
         ),
         chart=information_chart(data, material.home),

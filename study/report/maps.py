@@ -9,7 +9,7 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.report.labels import factor_label
-from study.report.material import SEED, SUBSPACES, Material, MissingError, Picture, latent_columns
+from study.report.material import SUBSPACES, Material, MissingError, Picture, latent_columns
 from study.report.style import WIDTH
 
 __all__ = ["maps_chart", "maps_data", "maps_picture"]
@@ -30,9 +30,9 @@ def maps_picture(material: Material) -> Picture:
         title="Maps of the subspaces",
         caption=(
             f"Each point is one of {data['clip'].nunique():,} held-out clips in one subspace of trial {trial}, seed "
-            f"{SEED}: UMAP puts clips near one another whose latents are, and its axes have no unit. A subspace that "
-            "holds the factor of a column has clusters or a gradient in its colours, one that does not mixes them; "
-            "there are no error bars, as one replicate is shown."
+            f"{material.seed}: UMAP puts clips near one another whose latents are, and its axes have no unit. A "
+            "subspace that holds the factor of a column has clusters or a gradient in its colours, one that does not "
+            "mixes them; there are no error bars, as one replicate is shown."
         ),
         chart=maps_chart(data),
     )

@@ -13,10 +13,7 @@ from study.results import StudyResults
 if TYPE_CHECKING:
     from marl.data import Factor
 
-__all__ = ["SEED", "SUBSPACES", "Material", "MissingError", "Picture"]
-
-SEED = 0
-"""The replicate whose latents are shown."""
+__all__ = ["SUBSPACES", "Material", "MissingError", "Picture"]
 
 SUBSPACES = ("private", "shared")
 
@@ -47,12 +44,16 @@ class Material:
 
     Args:
         results: the study.
+
+    Attributes:
+        seed: the replicate whose latents are shown.
     """
 
     def __init__(self, results: StudyResults) -> None:
         self.results = results
         self.spec = results.spec
         self.table = results.results()
+        self.seed = results.spec.first_seed
 
     @property
     def complete(self) -> pd.DataFrame:
@@ -87,9 +88,9 @@ class Material:
             MissingError: when there are none in the store.
         """
         trial = int(self.chosen["trial"])
-        found = self.results.store.read_latents(trial, SEED)
+        found = self.results.store.read_latents(trial, self.seed)
         if found is None or found.empty:
-            raise MissingError(f"the store has no readable latents of trial {trial}, seed {SEED}")
+            raise MissingError(f"the store has no readable latents of trial {trial}, seed {self.seed}")
         return found
 
     @cached_property

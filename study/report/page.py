@@ -17,7 +17,7 @@ from study.report.curves import curves_picture
 from study.report.information import information_picture
 from study.report.labels import parameter_label, value_label
 from study.report.maps import maps_picture
-from study.report.material import SEED, Material, MissingError, Picture
+from study.report.material import Material, MissingError, Picture
 from study.report.style import styled
 from study.report.trade_off import trade_off_picture
 from study.results import STATES, StudyResults
@@ -177,7 +177,7 @@ def _chosen(material: Material) -> str:
     return (
         f"<h2>Trial {int(row['trial'])}</h2>"
         f"<p>The pictures below show one trial: of the front, the one that is best in {escape(by)}. Latents are those "
-        f"of its replicate with seed {SEED}. Its configuration: {escape(', '.join(values))}.</p>"
+        f"of its replicate with seed {material.seed}. Its configuration: {escape(', '.join(values))}.</p>"
     )
 
 
