@@ -100,14 +100,22 @@ class Evaluator:
                 is_full = len(queue) >= self._together
                 if not is_full and not nobody_comes and time.monotonic() - queue[0].since < wait_s:
                     break
-                group, self._queues[key] = queue[: self._together], queue[self._together :]
-                try:
-                    yield from self._evaluated(family, group, is_mature)
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error) or self._together == 1:
-                        raise
-                    self._together //= 2
-                    self._queues[key] = group + self._queues[key]
+                # A replicate's reports come in the order of its steps, however long the earlier ones may wait.
+                while is_mature and self._queues.get((family, False)):
+                    yield from self._next_group((family, False))
+                yield from self._next_group(key)
+
+    def _next_group(self, key: tuple[Family, bool]) -> Iterator[Evaluated]:
+        family, is_mature = key
+        queue = self._queues[key]
+        group, self._queues[key] = queue[: self._together], queue[self._together :]
+        try:
+            yield from self._evaluated(family, group, is_mature)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or self._together == 1:
+                raise
+            self._together //= 2
+            self._queues[key] = group + self._queues[key]
 
     def _evaluated(self, family: Family, group: list[Due], is_mature: bool) -> list[Evaluated]:
         models = self._models_of(family, group[0].replicate.config)

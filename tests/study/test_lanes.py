@@ -242,6 +242,23 @@ def test_a_model_that_breaks_in_the_last_step_fails_instead_of_reporting_nothing
     assert failures == [Failure(0, "diverged: the metrics of seed 0 are not finite at step 15")]
 
 
+def test_a_report_that_waits_for_others_still_comes_before_those_of_later_steps(store, monkeypatch):
+    monkeypatch.setattr(evaluator, "_YOUNG_WAIT_S", 600.0)
+    monkeypatch.setattr(evaluator, "_MATURE_WAIT_S", 0.0)
+    lanes = lanes_on(store)
+    known(lanes, 0, PLAIN, SEEDS)
+    assert lanes.advance(interrupted=lambda: False) == []  # at step 15, waiting for others
+    # Another trial is still training when the first is at its end, so that nobody is evaluated because nobody comes.
+    known(lanes, 1, PLAIN, SEEDS[:1])
+    reports = [one for one in finish(lanes) if isinstance(one, Report)]
+    for trial, seeds in ((0, SEEDS), (1, SEEDS[:1])):
+        for seed in seeds:
+            steps = [one.row["step"] for one in reports if (one.trial, one.row["seed"]) == (trial, seed)]
+            assert steps == [15, 30]
+    checkpoint = store.latest_checkpoint(0, 0)
+    assert [row["step"] for row in checkpoint.record["reports"]] == [15, 30]
+
+
 def test_a_trial_that_is_removed_frees_its_lanes_and_its_place_in_line(store):
     lanes = lanes_on(store)
     for trial in range(4):
