@@ -28,8 +28,8 @@ from benchmarks.machine import add_json_option, part, print_table, say, write_re
 from benchmarks.sleeping import without_training
 from study import launch
 from study.beginning import begin
-from study.configuration import resolve
 from study.objects import Objects
+from study.resolving import resolve
 from study.results import StudyResults
 from study.spec import Spec, parse_spec
 from study.store import StudyStore

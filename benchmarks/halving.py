@@ -22,11 +22,11 @@ import yaml
 
 from benchmarks.machine import ROOT, add_json_option, device_kind, print_table, say, write_record
 from study.beginning import begin
-from study.configuration import resolve
 from study.halving import Rungs
 from study.lanes import Failure, Lanes
 from study.objects import Objects
 from study.pareto import hypervolume, pareto_front
+from study.resolving import resolve
 from study.search import Search
 from study.spec import Spec, parse_spec
 from study.store import StudyStore

@@ -12,7 +12,7 @@ from unittest import mock
 
 import ray
 
-from study import trainer
+from study import trainers
 from study.objects import Objects
 from study.store import StudyStore
 
@@ -116,8 +116,8 @@ def without_training(
         def __enter__(self) -> None:
             super().__enter__()
             # The driver starts it as a trial would, so it has the name that all trials look for.
-            with mock.patch.object(trainer, "Trainer", Sleeping):
-                self._trainer = trainer.find_or_start(store.objects.uri, store.name, 1)
+            with mock.patch.object(trainers, "Trainer", Sleeping):
+                self._trainer = trainers.find_or_start(store.objects.uri, store.name, 1)
             ray.get(self._trainer.progress.remote())
 
         def __exit__(self, *error: object) -> None:

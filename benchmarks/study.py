@@ -31,9 +31,10 @@ from benchmarks.machine import (
 )
 from benchmarks.phases import phases, sample
 from study.beginning import begin
-from study.configuration import audio_of, config_of, data_of, resolve
+from study.configuration import audio_of, config_of, data_of
 from study.execution import can_compile
 from study.objects import Objects
+from study.resolving import resolve
 from study.search import Search
 from study.spec import Spec
 from study.spec_file import load_spec

@@ -7,8 +7,9 @@ from marl.data import Dataset
 from marl.evaluation import MATURE, OF_WEIGHTS, evaluate
 from marl.objective import Ingredients
 from marl.stack import Stack
-from study.configuration import StackPlan, audio_of, config_of
+from study.configuration import audio_of, config_of
 from study.spec import Spec
+from study.stacks import StackPlan
 from study.store import StudyStore
 
 __all__ = ["write_baselines_once"]

@@ -11,9 +11,9 @@ from marl.config import Config
 from marl.evaluation import MATURE, YOUNG, evaluate, held_out_clips
 from marl.models import Model, Models
 from marl.stack import Snapshot
-from study.configuration import Family
 from study.memory import is_out_of_memory
 from study.replicate import Replicate
+from study.stacks import Family
 
 __all__ = ["Due", "Evaluated", "Evaluator"]
 

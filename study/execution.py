@@ -8,8 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from marl.model import Architecture, network_of
 from marl.stack import Precision
-from study.configuration import StackPlan, audio_of, one_of
+from study.configuration import audio_of, one_of
 from study.spec import Spec
+from study.stacks import StackPlan
 
 __all__ = ["DeviceType", "can_compile", "device_type", "executed", "training_flop"]
 

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from marl.config import Hierarchy
-from marl.data import factors
+from marl.data import HELD_OUT_SHARE, factors
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.model import network_of
 from marl.model.heads import head_of
-from study.configuration import StackPlan, audio_of, config_of, data_of, ingredients_of
+from study.configuration import audio_of, config_of, data_of
 from study.parts import COMPACT_FROM, parquet_of
 from study.spec import Scalar, Spec
+from study.stacks import StackPlan, ingredients_of
 from study.tables import format_bytes
 
 __all__ = ["Footprint", "footprint", "footprint_line"]
@@ -24,7 +25,6 @@ _BYTES_PER_PARAMETER = 4  # float32; the optimiser keeps two moments of each
 _HEADER_PER_TENSOR = 128
 _LOSS_TERMS = 8  # that every objective has
 _DETAILS = 4  # columns that say how sure others are, and columns of an examination
-_HELD_OUT_SHARE = 0.1
 # What is written once, or once for each launch: the spec, baselines, a launch's claim.
 _ONCE = 20_000
 # What a sampler remembers of a trial.
@@ -108,7 +108,7 @@ def _latents(spec: Spec, plan: StackPlan) -> int:
     data = data_of(spec)
     clips = HELD_OUT_CLIPS
     if (count := getattr(data, "clips", None)) is not None:
-        clips = min(clips, int(count * _HELD_OUT_SHARE))
+        clips = min(clips, int(count * HELD_OUT_SHARE))
     # Numbers as they will be written: single precision for latents, double for factors.
     latents = [f"latent/{index}" for index in range(plan.private + plan.shared)]
     noise = _noise()

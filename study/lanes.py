@@ -23,7 +23,7 @@ from marl.metrics import METRIC_VERSION
 from marl.stack import Snapshot, Stack
 from study.background import Background
 from study.baselines import write_baselines_once
-from study.configuration import Family, StackPlan, audio_of, config_of, data_of, plain_vae
+from study.configuration import audio_of, config_of, data_of, plain_vae
 from study.evaluator import Due, Evaluator
 from study.memory import is_out_of_memory
 from study.provenance import processor
@@ -31,6 +31,7 @@ from study.replicate import Replicate, ReplicateFiles
 from study.results import PLAIN_VAE
 from study.scorer import Scorer
 from study.spec import Scalar
+from study.stacks import Family, StackPlan
 from study.store import StudyStore
 
 __all__ = ["Failure", "Lanes", "Report"]
@@ -89,7 +90,7 @@ class Lanes:
             store,
             partial(self._plan.family, self._audio),
             lambda family, config: self._stack(family, config).models,
-            self._evaluator.together,
+            lambda: self._evaluator.together,
         )
         """Measures models that are over."""
         self._results: list[Report | Failure] = []

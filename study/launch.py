@@ -15,7 +15,6 @@ from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
 from marl.evaluation import OF_WEIGHTS
-from study.configuration import StackPlan
 from study.errors import Interrupted
 from study.examining import examine, score
 from study.execution import device_type
@@ -26,8 +25,9 @@ from study.past import past_trials
 from study.recorder import Recorder
 from study.results import PLAIN_VAE, StudyResults
 from study.spec import Spec
+from study.stacks import StackPlan
 from study.store import StudyStore
-from study.trainer import start_trainer, trainers_of
+from study.trainers import start_trainer, trainers_of
 from study.trial import StudyTrial
 from study.tuning import StudyCallback, StudySearcher
 
@@ -137,8 +137,7 @@ class _Driver:
 
         def tick() -> None:
             self._recorder.tick()
-            if self._stop_asked:
-                raise Interrupted
+            self._tick()
 
         for name, replicates in missing.items():
             if name == "test":

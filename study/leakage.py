@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from marl.data import factors
-from marl.evaluation import HELD_OUT_CLIPS
+from marl.data import HELD_OUT_SHARE, factors
+from marl.evaluation import HELD_OUT_CLIPS, SUBSPACES
 from marl.metrics.separation import chance_corrected
 from study.certainty import accuracy_standard_error
 from study.configuration import data_of
@@ -20,8 +20,6 @@ _PROBES = {
     "sampled_probe": ("network", "samples"),
     "sampled_linear_probe": ("linear", "samples"),
 }
-_SUBSPACES = ("private", "shared", "both")
-_HELD_OUT_SHARE = 0.1
 
 
 def leakage(results: StudyResults, trial: int) -> pd.DataFrame:
@@ -47,11 +45,11 @@ def leakage(results: StudyResults, trial: int) -> pd.DataFrame:
         raise UserError(f"--trial: {trial} is no complete trial; there are {complete}")
     row = found.iloc[0]
     data = data_of(results.spec)
-    clips = min(HELD_OUT_CLIPS, int(data.clips * _HELD_OUT_SHARE))
+    clips = min(HELD_OUT_CLIPS, int(data.clips * HELD_OUT_SHARE))
     lines = []
     for factor in factors(data):
         scale = 1 / (1 - 1 / factor.classes) if factor.classes > 1 else 0.0
-        for subspace in _SUBSPACES:
+        for subspace in SUBSPACES:
             belongs = subspace == "both" or (factor.name in results.spec.shared_factors) == (subspace == "shared")
             for name, (probe, of) in _PROBES.items():
                 accuracy = row.get(f"{name}/{factor.name}/{subspace}", np.nan)

@@ -7,7 +7,7 @@ import tempfile
 import ray
 
 from study.errors import RunError
-from study.trainer import NAMESPACE
+from study.trainers import NAMESPACE
 
 __all__ = ["LocalRay"]
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+import ray
 from rich.console import Console
 
 from marl.evaluation import OF_WEIGHTS
@@ -15,7 +16,7 @@ from study.execution import device_type
 from study.local_ray import LocalRay
 from study.recorder import Recorder
 from study.results import StudyResults
-from study.trainer import start_trainer
+from study.trainers import start_trainer
 
 __all__ = ["rescore"]
 
@@ -49,7 +50,7 @@ def rescore(
     known = (*OF_WEIGHTS, *EXAMINATIONS)
     for name in names:
         if name not in known:
-            raise UserError(f"--metrics: {name!r} is no metric; there are {', '.join(known)}")
+            raise UserError(f"--metrics: {name!r} is no group of metrics; there are {', '.join(known)}")
         if name in EXAMINATIONS and split != "validation":
             raise UserError(f"--test: {name} is measured on validation clips alone; leave it out")
     table = results.trials()
@@ -89,6 +90,7 @@ def rescore(
             for name in names:
                 if name in EXAMINATIONS:
                     examine(trainers, replicates, name, record, tick)
+            recorder.note_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
     finally:
         signal.signal(signal.SIGINT, previous)
         recorder.finish()

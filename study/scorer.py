@@ -1,5 +1,6 @@
 """Scores trained models of the store: by the same code, in groups of the same size, as when they were reported."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from marl.examination import Material, material_of
 from marl.metrics import METRIC_VERSION
 from marl.models import Model, Models
 from marl.objective import lane_settings
-from study.configuration import Family
+from study.stacks import Family
 from study.store import StudyStore
 
 __all__ = ["Scorer"]
@@ -23,7 +24,7 @@ class Scorer:
         store: the study.
         family_of: of a configuration.
         models_of: makes models of a family of which a configuration is one.
-        together: models of a group, which decides the last bits of some metrics.
+        together: models of a group now, which decides the last bits of some metrics.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Scorer:
         store: StudyStore,
         family_of: Callable[[Config], Family],
         models_of: Callable[[Family, Config], Models],
-        together: int,
+        together: Callable[[], int],
     ) -> None:
         self._store = store
         self._family_of = family_of
@@ -58,13 +59,15 @@ class Scorer:
                 by_family.setdefault(self._family_of(config), []).append((trial, seed, config, model))
         rows = []
         for family, members in by_family.items():
-            models = self._models_of(family, members[0][2])
-            for first in range(0, len(members), self._together):
-                group = members[first : first + self._together]
-                together = models.group([model for *_, model in group], self._together)
+            models, size = self._models_of(family, members[0][2]), self._together()
+            for first in range(0, len(members), size):
+                group = members[first : first + size]
+                together = models.group([model for *_, model in group], size)
                 metrics = evaluate(together, self._shared, measures, split).metrics
                 for (trial, seed, *_), scores in zip(group, metrics, strict=False):
-                    rows.append(self._row(trial, seed) | {f"{prefix}{name}": value for name, value in scores.items()})
+                    # What is not finite on clips that nobody has looked at yet is absent.
+                    finite = {f"{prefix}{name}": value for name, value in scores.items() if math.isfinite(value)}
+                    rows.append(self._row(trial, seed) | finite)
         return rows
 
     def material(self, trial: int, seed: int) -> tuple[dict[str, Any], Material] | None:

@@ -1,6 +1,6 @@
 """A study's spec: a validated object, with errors that name the field, the rule and the value.
 
-Neither torch nor Ray is imported here, so that a study can be read quickly; `study.configuration` checks the sections
+Neither torch nor Ray is imported here, so that a study can be read quickly; `study.resolving` checks the sections
 that configure models against marl.
 """
 
@@ -140,7 +140,7 @@ class _Resources(_Section):
 class Spec(_Section):
     """One question: data, search space, objectives and budget.
 
-    The sections `data` to `optimiser` are the fields of marl's configurations; `study.configuration.resolve` checks
+    The sections `data` to `optimiser` are the fields of marl's configurations; `study.resolving.resolve` checks
     them and fills in their defaults. The seeds of a trial are `first_seed` and those after it. `final` is what is
     computed of the front, and of trials near it, after training: all metrics once more on test clips, probes of
     samples, and what takes seconds a model (`marl.examination`).

@@ -46,7 +46,7 @@ class Document(BaseModel, frozen=True):
     Attributes:
         format: of the store.
         spec: resolved, every default filled in.
-        stack: how wide stacks are, as `study.configuration.StackPlan`.
+        stack: how wide stacks are, as `study.stacks.StackPlan`.
         factors: names of the data's factors.
         created: when.
     """

@@ -7,7 +7,7 @@ import ray
 from ray import tune
 
 from study.spec import Scalar
-from study.trainer import find_or_start
+from study.trainers import find_or_start
 
 __all__ = ["StudyTrial"]
 

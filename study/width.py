@@ -10,10 +10,11 @@ import torch
 
 from marl.data import build
 from marl.stack import Stack
-from study.configuration import StackPlan, audio_of, data_of, one_of, plan_stacks
+from study.configuration import audio_of, data_of, one_of
 from study.execution import DeviceType, executed
 from study.memory import is_out_of_memory
 from study.spec import Spec
+from study.stacks import StackPlan, plan_stacks
 from study.surroundings import surroundings
 
 __all__ = ["measured_lanes", "planned", "steps_per_second"]

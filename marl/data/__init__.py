@@ -4,11 +4,11 @@ import torch
 
 from marl.audio import AudioConfig
 from marl.data import syntone
-from marl.data.dataset import Dataset, Factor
+from marl.data.dataset import HELD_OUT_SHARE, Dataset, Factor
 from marl.data.pairs import Pairs, PairSampler
 from marl.data.syntone import SynTone
 
-__all__ = ["DataConfig", "Dataset", "Factor", "PairSampler", "Pairs", "build"]
+__all__ = ["HELD_OUT_SHARE", "DataConfig", "Dataset", "Factor", "PairSampler", "Pairs", "build"]
 
 DataConfig = SynTone
 """The configuration of any dataset: a union of their classes, told apart by `kind`."""

@@ -12,10 +12,11 @@ from torch import Tensor
 from marl import randomness
 from marl.audio import LogMel
 
-__all__ = ["SPLITS", "Dataset", "Factor", "split_clips", "standardise"]
+__all__ = ["HELD_OUT_SHARE", "SPLITS", "Dataset", "Factor", "split_clips", "standardise"]
 
 SPLITS = ("training", "validation", "test")
-_HELD_OUT_SHARE = 0.1  # of all clips, for validation and again for test
+HELD_OUT_SHARE = 0.1
+"""Of all clips, for validation and again for test."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Dataset:
 
 def split_clips(count: int, device: torch.device) -> dict[str, Tensor]:
     """Training, validation and test clips: 80, 10 and 10 of 100, by a hash of the clip's index alone."""
-    held_out = int(count * _HELD_OUT_SHARE)
+    held_out = int(count * HELD_OUT_SHARE)
     zero = torch.zeros((), dtype=torch.int64, device=device)
     state = randomness.stream(zero, zero, randomness.Purpose.SPLIT)
     scores = randomness.bits(state, torch.arange(count, device=device), torch.zeros_like(zero)[None])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from marl.evaluation.measures import MATURE, MEASURES, OF_WEIGHTS, YOUNG, information_metrics, is_young, metric_names
-from marl.evaluation.subject import HELD_OUT_CLIPS, Subject, held_out_clips
+from marl.evaluation.subject import HELD_OUT_CLIPS, SUBSPACES, Subject, held_out_clips
 from marl.models import Models
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "MATURE",
     "MEASURES",
     "OF_WEIGHTS",
+    "SUBSPACES",
     "YOUNG",
     "Evaluation",
     "evaluate",

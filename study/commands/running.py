@@ -27,7 +27,7 @@ def run(
     Example: marl-study run studies/quickstart.yaml --set train.steps=400
     """
     from study.beginning import begin
-    from study.configuration import resolve
+    from study.resolving import resolve
     from study.spec_file import load_spec
 
     changes = list(overrides or [])
@@ -86,7 +86,7 @@ def rescore(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
     metrics: Annotated[
-        str | None, typer.Option("--metrics", metavar="NAME,…", help="Which; all but dci and sound by default.")
+        str | None, typer.Option("--metrics", metavar="NAME,…", help="Which groups; all but dci and sound by default.")
     ] = None,
     trial: Annotated[list[int] | None, typer.Option("--trial", help="Only this trial; may be given again.")] = None,
     test: Annotated[bool, typer.Option("--test", help="On test clips instead of validation clips.")] = False,
@@ -117,9 +117,9 @@ def _launch(store: StudyStore, target: int) -> None:
     if not to_come and not before.unexamined():
         err.print(f"study {store.name} is complete: {over} trials", soft_wrap=True)
         return
-    from study.configuration import StackPlan
     from study.footprint import footprint, footprint_line
     from study.launch import launch
+    from study.stacks import StackPlan
 
     size = footprint(before.spec, StackPlan.model_validate(before.document.stack), to_come)
     err.print(footprint_line(size, store.uri), soft_wrap=True)

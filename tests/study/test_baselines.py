@@ -9,8 +9,9 @@ import study.baselines as module
 from marl.data import build
 from marl.evaluation import Evaluation, evaluate
 from study.baselines import write_baselines_once
-from study.configuration import StackPlan, audio_of, data_of
+from study.configuration import audio_of, data_of
 from study.lanes import Lanes
+from study.stacks import StackPlan
 from study.store import UnreadableObject
 from tests.study.test_lanes import new_store
 

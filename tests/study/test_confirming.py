@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from study.configuration import resolve
 from study.confirming import confirmation_of
 from study.errors import UserError
 from study.objects import Objects
+from study.resolving import resolve
 from study.results import StudyResults
 from study.spec import Spec, parse_spec
 from study.store import StudyStore
@@ -53,3 +53,10 @@ def test_fresh_seeds_give_other_values_of_the_same_configurations(finished_store
     metric = "fidelity/log_mel_rmse_db"
     assert not (confirmed[metric] == front[metric]).any()
     assert (confirmed[metric] / front[metric]).between(0.8, 1.2).all()
+
+
+def test_a_name_that_leaves_no_room_is_told_before_anything_is_written(tmp_path, tiny):
+    tiny["name"] = "x" * 60
+    results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])]))
+    with pytest.raises(UserError, match="--confirm: name: must be 1 to 64 letters"):
+        confirmation_of(results, 3)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import study.execution as module
-from study.configuration import plan_stacks, resolve
 from study.execution import can_compile, executed, training_flop
+from study.resolving import resolve
 from study.spec import parse_spec
+from study.stacks import plan_stacks
 
 
 def resolved(tiny, **changes):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.configuration import resolve
 from study.halving import HalvingScheduler, Rungs, rungs_so_far
 from study.launch import _share_of_a_device, _trials_at_once
+from study.resolving import resolve
 from study.spec import parse_spec
 from study.stand_ins import stand_in
 from study.tuning import StudySearcher

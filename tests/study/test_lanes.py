@@ -12,9 +12,10 @@ import marl
 import study.evaluator as evaluator
 import study.lanes as module
 from marl.evaluation import YOUNG
-from study.configuration import config_of, data_of, resolve
+from study.configuration import config_of, data_of
 from study.lanes import Failure, Lanes, Report
 from study.objects import Objects
+from study.resolving import resolve
 from study.spec import parse_spec
 from study.store import Document, StudyStore, UnreadableObject
 from study.width import planned

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from study.configuration import resolve
 from study.live import LiveView
+from study.resolving import resolve
 from study.spec import parse_spec
 
 

@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from study.configuration import data_of, plan_stacks, resolve
+from study.configuration import data_of
 from study.objects import Objects
 from study.past import past_trials
+from study.resolving import resolve
 from study.results import StudyResults
 from study.spec import parse_spec
+from study.stacks import plan_stacks
 from study.store import Document, StudyStore
 
 FIDELITY = "fidelity/log_mel_rmse_db"

@@ -63,7 +63,7 @@ def test_a_metric_that_takes_long_is_computed_for_the_trials_that_are_asked_for(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--metrics", "mig,frobnicate"], "'mig' is no metric; there are fidelity"),
+        (["--metrics", "mig,frobnicate"], "'mig' is no group of metrics; there are fidelity"),
         (["--metrics", "dci", "--test"], "dci is measured on validation clips alone"),
         (["--trial", 9], "9 is no complete trial; there are 0, 1, 2, 3"),
     ],

@@ -3,8 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from study.configuration import resolve
 from study.grid import grid
+from study.resolving import resolve
 from study.search import PastTrial, Search
 from study.spec import Parameter, active_parameters, parse_spec
 

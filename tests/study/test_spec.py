@@ -4,10 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marl.audio import AudioConfig
-from study.configuration import _candidates, config_of, ingredients_of, plan_stacks, resolve
+from study.configuration import config_of
 from study.errors import UserError
+from study.resolving import resolve
 from study.spec import Parameter, Spec, active_parameters, parse_spec
 from study.spec_file import load_spec
+from study.stacks import candidates, ingredients_of, plan_stacks
 from tests.study.commands import ROOT
 
 
@@ -286,7 +288,7 @@ def test_what_a_view_of_one_clip_may_suffer_divides_families_but_leaves_out_no_t
 
 def test_of_many_weights_few_configurations_stand_for_all():
     spec = resolve(load_spec(ROOT / "studies" / "tradeoff.yaml"))
-    assert len(list(_candidates(spec))) < 100
+    assert len(list(candidates(spec))) < 100
     assert ingredients_of(spec).independence == ("adversarial", "cross_covariance", "hsic")
 
 

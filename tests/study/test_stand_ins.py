@@ -1,7 +1,7 @@
 import pytest
 
-from study.configuration import resolve
 from study.errors import UserError
+from study.resolving import resolve
 from study.spec import parse_spec
 from study.stand_ins import stand_in
 

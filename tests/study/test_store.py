@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.configuration import resolve
 from study.errors import UserError
 from study.objects import Objects
+from study.resolving import resolve
 from study.spec import parse_spec
 from study.store import Document, StudyStore, UnreadableObject, list_studies
 

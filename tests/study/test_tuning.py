@@ -8,10 +8,10 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from study.beginning import begin
-from study.configuration import resolve
 from study.local_ray import LocalRay
 from study.objects import Objects
 from study.recorder import Recorder
+from study.resolving import resolve
 from study.results import StudyResults
 from study.search import PastTrial
 from study.spec import parse_spec

@@ -3,8 +3,9 @@
 import pytest
 
 import study.width as module
-from study.configuration import plan_stacks, resolve
+from study.resolving import resolve
 from study.spec import parse_spec
+from study.stacks import plan_stacks
 from study.width import measured_lanes, planned
 
 

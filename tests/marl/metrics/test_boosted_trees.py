@@ -7,24 +7,13 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.tree import DecisionTreeRegressor
 
 from marl.metrics import boosted_trees
-from marl.metrics.boosted_trees import _add_tree, _sorted, boosted_tree_importances
+from marl.metrics.boosted_trees import boosted_tree_importances
 from marl.metrics.dci import completeness, disentanglement
+from marl.metrics.regression_tree import DEPTH, add_tree, sort_latents
+from tests.marl.metrics.cases import TRAINABLE
 
-CASES = (
-    "perfect_exact_n500",
-    "perfect_noisy_n500",
-    "entangled_n500",
-    "partial_n500",
-    "relabelled_n500",
-    "constant_latent_n500",
-    "all_latents_constant_n500",
-    pytest.param("entangled_n5000", marks=pytest.mark.slow),
-    pytest.param("partial_n5000", marks=pytest.mark.slow),
-    "perfect_noisy_n5000",
-    "constant_latent_n500__degenerate_columns_removed",
-    "single_value_factor_n500__degenerate_columns_removed",
-    "constant_latent_and_single_value_factor_n500__degenerate_columns_removed",
-)
+SLOW = ("entangled_n5000", "partial_n5000")
+FITTED = tuple(pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in TRAINABLE)
 
 
 def halves(latents, classes):
@@ -46,7 +35,7 @@ def partly_told(clips=600, classes=3, latents=4, seed=0):
     return (told + random.normal(size=(clips, latents))).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", FITTED)
 def test_importances_scores_and_accuracy_agree_with_disentanglement_lib(reference, case):
     arrays = reference("disentanglement.npz", case)
     latents, classes, fitted = arrays["mus"], arrays["ys"], int(arrays["n_train"])
@@ -83,7 +72,7 @@ def test_a_tree_has_the_splits_and_gains_of_scikit_learns_and_tells_clips_by_the
     fit, held_out = latents[:400], np.ascontiguousarray(latents[400:].T, dtype=np.float32)
     importance, output, held_out_output = np.zeros(5), np.zeros(400), np.zeros(300)
     precedence = np.arange(5)
-    _add_tree(_sorted(fit), residual[:400], 1.0, precedence, output, held_out, held_out_output, importance)
+    add_tree(sort_latents(fit), residual[:400], 1.0, precedence, output, held_out, held_out_output, importance)
 
     # Where several splits of a node have the same gain scikit-learn draws one.
     trees = [DecisionTreeRegressor(max_depth=3, random_state=draw).fit(fit, residual[:400]) for draw in range(20)]
@@ -100,7 +89,7 @@ def test_a_tree_has_the_splits_and_gains_of_scikit_learns_and_tells_clips_by_the
 
 def test_stages_depth_and_rate_are_those_of_scikit_learn_as_it_comes():
     trees = GradientBoostingClassifier()
-    ours = (boosted_trees._STAGES, boosted_trees._DEPTH, boosted_trees._RATE)
+    ours = (boosted_trees._STAGES, DEPTH, boosted_trees._RATE)
     assert ours == (trees.n_estimators, trees.max_depth, trees.learning_rate)
 
 

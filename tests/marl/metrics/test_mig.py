@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from marl.metrics.mig import mutual_information_gap
 from marl.metrics.mutual_information import factor_entropy, information, mutual_information
-from tests.marl.metrics.test_mutual_information import CASES, random_clips, split, table_of
+from tests.marl.metrics.cases import CASES
+from tests.marl.metrics.test_mutual_information import random_clips, split, table_of
 
 
 def gap_of(latents_ND, classes_NC):

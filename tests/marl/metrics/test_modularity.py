@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from marl.metrics.modularity import modularity
 from marl.metrics.mutual_information import information, mutual_information
-from tests.marl.metrics.test_mutual_information import CASES, random_clips, split, table_of
+from tests.marl.metrics.cases import CASES
+from tests.marl.metrics.test_mutual_information import random_clips, split, table_of
 
 MATRICES = (
     "identity",

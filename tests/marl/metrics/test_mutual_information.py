@@ -8,24 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
 from marl.metrics.mutual_information import discretise, factor_entropy, information, mutual_information
-
-CASES = (
-    "perfect_exact_n500",
-    "perfect_noisy_n500",
-    "entangled_n500",
-    "partial_n500",
-    "relabelled_n500",
-    "constant_latent_n500",
-    "single_value_factor_n500",
-    "constant_latent_and_single_value_factor_n500",
-    "all_latents_constant_n500",
-    "entangled_n5000",
-    "partial_n5000",
-    "perfect_noisy_n5000",
-    "constant_latent_n500__degenerate_columns_removed",
-    "single_value_factor_n500__degenerate_columns_removed",
-    "constant_latent_and_single_value_factor_n500__degenerate_columns_removed",
-)
+from tests.marl.metrics.cases import CASES
 
 LIBRARY_CASES = tuple(case for case in CASES if not case.endswith("degenerate_columns_removed"))
 """Those that JEMMIG and DCIMIG have references for."""

@@ -7,24 +7,8 @@ from sklearn.svm import LinearSVC
 
 from marl.metrics import sap
 from marl.metrics.sap import sap_accuracies, sap_gap
+from tests.marl.metrics.cases import SINGLE_VALUED, TRAINABLE
 from tests.marl.metrics.test_modularity import MATRICES
-
-CASES = (
-    "perfect_exact_n500",
-    "perfect_noisy_n500",
-    "entangled_n500",
-    "partial_n500",
-    "relabelled_n500",
-    "constant_latent_n500",
-    "all_latents_constant_n500",
-    "entangled_n5000",
-    "partial_n5000",
-    "perfect_noisy_n5000",
-    "constant_latent_n500__degenerate_columns_removed",
-    "single_value_factor_n500__degenerate_columns_removed",
-    "constant_latent_and_single_value_factor_n500__degenerate_columns_removed",
-)
-DEGENERATE = ("single_value_factor_n500", "constant_latent_and_single_value_factor_n500")
 
 
 def from_zero(labels):
@@ -59,7 +43,7 @@ def random_clips(seed, clips=180, models=1, latents=4):
     return classes.to(torch.float64) @ weights + noise, classes
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", TRAINABLE)
 def test_accuracies_and_gap_agree_with_disentanglement_lib(reference, case):
     arrays = reference("disentanglement.npz", case)
     accuracy, chance = accuracies_and_chance(arrays)
@@ -69,7 +53,7 @@ def test_accuracies_and_gap_agree_with_disentanglement_lib(reference, case):
     assert found.item() == pytest.approx(float(arrays["sap"]), abs=1e-9)
 
 
-@pytest.mark.parametrize("case", DEGENERATE)
+@pytest.mark.parametrize("case", SINGLE_VALUED)
 def test_a_factor_with_a_single_value_is_left_out_where_disentanglement_lib_raises(reference, case):
     # One such factor would leave a study without a score; that nothing can be said of it says nothing of the others.
     arrays, without = (reference("disentanglement.npz", name) for name in (case, f"{case}__degenerate_columns_removed"))

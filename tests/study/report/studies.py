@@ -26,7 +26,7 @@ PROBES = {
 
 def write_study(location: Any, content: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> StudyStore:
     """A study with the trials that `trial_of` makes."""
-    store = new_store(location, content)
+    store = new_store(location, content, content["name"])
     recorder = Recorder(store, trials=len(trials))
     for number, trial in enumerate(trials):
         step = STEPS if trial["state"] == "complete" else STEPS // 2
