@@ -1,65 +1,109 @@
-"""The dashboard's page: a study's state, its trade-off and its front. Run by `marl-study dashboard`."""
+"""The dashboard: which page, of which study. Run by `marl-study dashboard`."""
 
 import sys
-import warnings
+from functools import partial
+from importlib import import_module
 
 import streamlit as st
 
+from dashboard.access import require_sign_in
+from dashboard.address import STUDY, chosen_trials, link, remember_pages, study_of
+from dashboard.reading import LIVE_S, QUIET_S, Reading, Shelf, shelf
+from dashboard.text import plain
+from dashboard.views import studies
 from study.errors import UserError
-from study.objects import Objects
-from study.plot import trade_off_chart
-from study.results import StudyResults
-from study.status import status_of
-from study.store import StudyStore, UnreadableObject, list_studies
 
-_REFRESH_S = 10
+# Title and module of each page about a study. A module is imported when its page is drawn: some need seconds.
+_PAGES = {
+    "trade-off": ("Trade-off", "trade_off"),
+    "trial": ("Trial", "trial"),
+    "compare": ("Compare", "compare"),
+    "ablation": ("Ablation", "ablation"),
+    "search": ("Search", "search"),
+    "export": ("Export", "export"),
+}
+
+# On a narrow screen a chart of fixed width is moved sideways instead of cut.
+_STYLE = "<style>[data-testid='stVegaLiteChart'] {overflow-x: auto}</style>"
+_OTHER_STUDY = "other study"
 
 
-def page(store_uri: str) -> None:
-    """Draw the page.
+def main(store_uri: str) -> None:
+    """Draw the page that the address names.
 
     Args:
         store_uri: folder or `s3://bucket/prefix` with the studies.
     """
-    st.set_page_config(page_title="marl-study", layout="wide")
-    objects = Objects(store_uri)
-    names = list_studies(objects)
+    st.set_page_config(page_title="marl-study", page_icon="\N{HEADPHONE}", layout="wide")
+    st.html(_STYLE)
+    require_sign_in()
+    try:
+        store = shelf(store_uri)
+        names = store.studies()
+    except UserError as error:
+        st.error(plain(str(error)))
+        st.caption("This page tries again when it is reloaded.")
+        return
+    pages = {"studies": st.Page(partial(studies.page, store, names), title="Studies", url_path="studies", default=True)}
+    for path, (title, module) in _PAGES.items():
+        pages[path] = st.Page(partial(_of_a_study, store, names, module), title=title, url_path=path)
+    remember_pages(pages)
+    chosen = st.navigation(list(pages.values()), position="hidden")
+    name = study_of(names) if names else None
+    _sidebar(store, names, name)
+    chosen.run()
+
+
+def _sidebar(store: Shelf, names: list[str], name: str | None) -> None:
+    """Where to go."""
+
+    def other_study() -> None:
+        # What the address says of the view is of the other study: its metrics, its trials.
+        st.query_params.from_dict({STUDY: st.session_state[_OTHER_STUDY]})
+
+    with st.sidebar:
+        link("studies", "Studies", "")
+        if name is not None:
+            st.session_state[_OTHER_STUDY] = name
+            st.selectbox("Study", names, key=_OTHER_STUDY, on_change=other_study)
+            for path, (title, _) in _PAGES.items():
+                link(path, title, name, chosen_trials())
+        st.caption(plain(store.objects.uri))
+
+
+def _of_a_study(store: Shelf, names: list[str], module: str) -> None:
+    """A page about one study, and what is to be known of its state before all else."""
     if not names:
-        st.info(f"No studies in {objects.uri} yet. Start one with `marl-study run studies/quickstart.yaml`.")
+        studies.nothing_yet(store)
         return
-    name = st.sidebar.selectbox("Study", names, key="study")
-    st.sidebar.caption(objects.uri)
-    _study(objects, name)
+    named, name = st.query_params.get(STUDY), study_of(names)
+    if named not in (None, name):
+        st.warning(plain(f"There is no study {named} in this store; this is {name}."))
+    st.query_params[STUDY] = name
+    try:
+        reading = store.latest(name)
+    except UserError as error:
+        st.error(plain(str(error)))
+        return
+    st.title(plain(name))
+    _watch(store, name, reading)
+    for sentence in reading.damaged:
+        st.warning(plain(sentence))
+    import_module(f"dashboard.views.{module}").page(reading)
 
 
-@st.fragment(run_every=_REFRESH_S)
-def _study(objects: Objects, name: str) -> None:
-    with warnings.catch_warnings(record=True) as damaged:
-        warnings.simplefilter("always", UnreadableObject)
-        store = StudyStore(objects, name)
-        results, status = StudyResults(store), status_of(store)
-        front = results.front()
-    st.header(f"Study {name}")
-    for message in dict.fromkeys(str(one.message) for one in damaged if issubclass(one.category, UnreadableObject)):
-        st.warning(message)
-    states = {state: count for state, count in status["trials"].items() if count}
-    for column, (label, value) in zip(
-        st.columns(len(states) + 2),
-        {"state": status["state"], **states, "trials wanted": status["target"]}.items(),
-        strict=True,
-    ):
-        column.metric(label, value)
-    if not status["trials"]["complete"]:
-        st.info("No trial is complete yet.")
-        return
-    st.altair_chart(trade_off_chart(results), width="content")
-    st.subheader("Front")
-    shown = ["trial", *(column for name in results.spec.objectives for column in (name, f"{name}/sd"))]
-    st.dataframe(front[[*shown, *(f"config/{name}" for name in results.spec.space)]], hide_index=True)
+def _watch(store: Shelf, name: str, drawn: Reading) -> None:
+    """Say how the study is, look again by and by, and draw the page anew when there is something new."""
+
+    @st.fragment(run_every=LIVE_S if drawn.is_live or drawn.trouble else QUIET_S)
+    def look() -> None:
+        reading = store.latest(name)
+        if (reading.facts, bool(reading.trouble)) != (drawn.facts, bool(drawn.trouble)):
+            st.rerun()
+        studies.state_line(reading)
+
+    look()
 
 
 if __name__ == "__main__":
-    try:
-        page(sys.argv[1])
-    except UserError as error:
-        st.error(str(error))
+    main(sys.argv[1])

@@ -22,6 +22,7 @@ __all__ = [
     "STATE_FILE",
     "Description",
     "architecture_of",
+    "extractor_of",
     "load",
     "model_bytes",
     "parameters_of",
@@ -127,7 +128,18 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtract
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{folder / DESCRIPTION_FILE}: {field or 'JSON'}: {first['msg']}") from None
-    parameters = parameters_of(description, (folder / MODEL_FILE).read_bytes(), str(folder / MODEL_FILE))
+    return extractor_of(description, (folder / MODEL_FILE).read_bytes(), device, str(folder / MODEL_FILE))
+
+
+def extractor_of(
+    description: Description, model: bytes, device: torch.device | str = "cpu", name: str = MODEL_FILE
+) -> FeatureExtractor:
+    """A ready feature extractor from what `model_bytes` made.
+
+    Raises:
+        ValueError: when the bytes are not the weights of the model that is described; the message has the name.
+    """
+    parameters = parameters_of(description, model, name)
     log_mel = LogMel(description.audio, description.mean_db, description.std_db, device)
     network = network_of(architecture_of(description))
     return FeatureExtractor(network, {name: value.to(device) for name, value in parameters.items()}, log_mel)

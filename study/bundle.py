@@ -26,7 +26,7 @@ from marl.evaluation import information_metrics
 from marl.metrics import METRIC_VERSION
 from study.errors import RunError, UserError
 
-__all__ = ["is_whole", "verify", "write_bundle"]
+__all__ = ["checksums", "is_whole", "verify", "write_bundle"]
 
 _MANIFEST_FILE = "manifest.json"
 _SCORES_FILE = "scores.json"
@@ -93,10 +93,14 @@ def write_bundle(
 def is_whole(bundle: Path) -> bool:
     """Whether a bundle is there and no file of it has changed."""
     try:
-        hashes = json.loads((bundle / _MANIFEST_FILE).read_text(encoding="utf-8"))["sha256"]
-        return all(_sha256(bundle / name) == expected for name, expected in hashes.items())
+        return all(_sha256(bundle / name) == expected for name, expected in checksums(bundle).items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def checksums(bundle: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a bundle, as its manifest states them."""
+    return dict(json.loads((bundle / _MANIFEST_FILE).read_text(encoding="utf-8"))["sha256"])
 
 
 def verify(bundle: Path) -> dict[str, tuple[float, float]]:
@@ -110,8 +114,7 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
         RunError: when a file is not what the manifest says, or a score differs by more than its tolerance.
     """
     try:
-        manifest = json.loads((bundle / _MANIFEST_FILE).read_text(encoding="utf-8"))
-        hashes: dict[str, str] = dict(manifest["sha256"])
+        hashes = checksums(bundle)
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{bundle} is no exported model: it has no readable {_MANIFEST_FILE}") from None
     for name, expected in sorted(hashes.items()):

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from study.pareto import pareto_front
 from study.spec import Scalar, Spec
-from study.tables import format_number, objective_label
+from study.tables import format_duration, format_number, objective_label
 
 __all__ = ["LiveView"]
 
@@ -151,7 +151,7 @@ class LiveView:
     def _summary(self) -> str:
         over = sum(self._states.values())
         ended = "".join(f", {self._states[state]} {state}" for state in ("pruned", "failed") if self._states[state])
-        left = f", {_duration(self._remaining() / self._rate)} left" if self._rate > 0 else ""
+        left = f", {format_duration(self._remaining() / self._rate)} left" if self._rate > 0 else ""
         return (
             f"{over} of {self._target} trials done{ended}, {len(self._running)} running, "
             f"{self._rate:.0f} trial-steps/s{left}"
@@ -180,7 +180,7 @@ class LiveView:
         lanes = sum(len(others) for others in self._running.values())
         if not steps or not self._rate or not lanes:
             return ""
-        return _duration((self._spec.train.steps - min(steps.values())) * lanes / self._rate)
+        return format_duration((self._spec.train.steps - min(steps.values())) * lanes / self._rate)
 
     def _front(self) -> RenderableType:
         if not self._values:
@@ -206,11 +206,3 @@ def _short(parameters: Mapping[str, Scalar]) -> str:
     return " ".join(
         f"{name}={format_number(value) if isinstance(value, float) else value}" for name, value in parameters.items()
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

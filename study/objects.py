@@ -7,7 +7,7 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +49,7 @@ class Objects:
                 "config_kwargs": _S3_CONFIG,
                 "endpoint_url": os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
                 "use_listings_cache": False,
+                "max_concurrency": 1,  # or the size of each object is asked for before it is read
             }
         try:
             self._files, self._root = fsspec.core.url_to_fs(uri, **options)
@@ -66,6 +67,34 @@ class Objects:
         """
         content: bytes = self._retried(lambda: self._files.cat_file(self._path(name)))
         return content
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Contents of objects by name, read side by side with one request each; those that are not there are left out.
+
+        Raises:
+            UserError: when the store cannot be reached or refuses.
+        """
+        found: dict[str, bytes] = {}
+        absent: set[str] = set()
+
+        def read() -> None:
+            waiting = [name for name in names if name not in found and name not in absent]
+            # Unlike `cat` it takes names as they are, and no star in one for a pattern.
+            contents = self._files.cat_ranges([self._path(name) for name in waiting], None, None, on_error="return")
+            errors: list[Exception] = []
+            for name, content in zip(waiting, contents, strict=True):
+                if isinstance(content, FileNotFoundError):
+                    absent.add(name)
+                elif isinstance(content, Exception):
+                    errors.append(content)
+                else:
+                    found[name] = content
+            if errors:  # what is hopeless first; else only what failed is read again
+                raise min(errors, key=_is_passing)
+
+        if names:
+            self._retried(read)
+        return found
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object whole: readers see all of it or nothing.
@@ -87,8 +116,16 @@ class Objects:
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Bytes of all objects under a prefix, by name, sorted."""
-        found: dict[str, int] = self._retried(lambda: self._find(prefix))
-        return found
+        return {name: int(entry["size"] or 0) for name, entry in self._entries(prefix).items()}
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """Of all objects under a prefix, by name, sorted: what is another when an object was written again.
+
+        One request for each thousand objects. It is the size with the entity tag, or the time and number of the file.
+        """
+        fields = ("size", "ETag", "mtime", "ino")
+        entries = self._entries(prefix)
+        return {name: " ".join(str(entry.get(field)) for field in fields) for name, entry in entries.items()}
 
     def folders(self) -> list[str]:
         """Names of the folders at the top, sorted."""
@@ -128,14 +165,20 @@ class Objects:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _find(self, prefix: str) -> dict[str, int]:
+    def _entries(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """What the store says of all objects under a prefix, by name, sorted."""
+        found: dict[str, dict[str, Any]] = self._retried(lambda: self._find(prefix))
+        return found
+
+    def _find(self, prefix: str) -> dict[str, dict[str, Any]]:
         self._files.invalidate_cache()
         try:
-            entries: dict[str, dict[str, Any]] = self._files.find(self._path(prefix), detail=True)
+            path = self._path(prefix)
+            entries = _files_below(path) if self._is_local else self._files.find(path, detail=True)
         except FileNotFoundError:
             return {}
-        sizes = {path[len(self._root) :].lstrip("/"): int(entry["size"] or 0) for path, entry in entries.items()}
-        return {name: sizes[name] for name in sorted(sizes) if not Path(name).name.startswith(_UNFINISHED)}
+        by_name = {path[len(self._root) :].lstrip("/"): entry for path, entry in entries.items()}
+        return {name: by_name[name] for name in sorted(by_name) if not Path(name).name.startswith(_UNFINISHED)}
 
     def _write_file(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,6 +207,25 @@ class Objects:
                     raise UserError(f"store {self.uri}: {_reason(error)}") from error
                 time.sleep(_FIRST_WAIT_S * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _files_below(path: str) -> dict[str, dict[str, Any]]:
+    """A file, or all in a folder, by path.
+
+    One that is deleted meanwhile is listed: whoever reads it learns that, and lists again. Were it left out, what it
+    was compacted into could be missing too, as something that came after the folder was read.
+    """
+    paths = [Path(path)] if Path(path).is_file() else []
+    paths += [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    entries = {}
+    for one in paths:
+        try:
+            found = one.stat()
+        except FileNotFoundError:
+            entries[str(one)] = {"size": 0}
+        else:
+            entries[str(one)] = {"size": found.st_size, "mtime": found.st_mtime_ns, "ino": found.st_ino}
+    return entries
 
 
 def _is_passing(error: Exception) -> bool:

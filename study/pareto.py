@@ -20,8 +20,16 @@ def pareto_front(values: pd.DataFrame, objectives: Mapping[str, str]) -> Sequenc
 
 
 def dominated(costs_NM: np.ndarray, others_KM: np.ndarray) -> np.ndarray:
-    """For each point whether one of the others is at least as good in every objective and better in one, [N]."""
-    return np.array([_dominates(others_KM, cost_M).any() for cost_M in costs_NM], dtype=bool)
+    """For each point whether one of the others is at least as good in every objective and better in one, [N].
+
+    What is not a number is neither better nor worse than anything.
+    """
+    costs_NM, others_KM = np.asarray(costs_NM, dtype=float), np.asarray(others_KM, dtype=float)
+    others_KM = others_KM[~np.isnan(others_KM).any(axis=1)]
+    if costs_NM.shape[1] == 2 and len(others_KM):
+        return _dominated_in_two(costs_NM, others_KM)
+    front_FM = _front_of(others_KM)  # whoever is dominated is dominated by one of these
+    return np.array([_dominates(front_FM, cost_M).any() for cost_M in costs_NM], dtype=bool)
 
 
 def nondominated_order(costs_NM: np.ndarray) -> list[int]:
@@ -54,6 +62,28 @@ def hypervolume(costs_NM: np.ndarray, reference_M: Sequence[float] | np.ndarray)
     costs_NM = np.asarray(costs_NM, dtype=float).reshape(-1, len(reference_M))
     counts_N = (costs_NM < reference_M).all(axis=1) & np.isfinite(costs_NM).all(axis=1)
     return _volume(costs_NM[counts_N], reference_M)
+
+
+def _dominated_in_two(costs_N2: np.ndarray, others_K2: np.ndarray) -> np.ndarray:
+    """`dominated` in two objectives, without a loop: in the order of the first, it is the best so far in the second."""
+    others_K2 = others_K2[np.lexsort(others_K2.T[::-1])]
+    best_K = np.minimum.accumulate(others_K2[:, 1])
+    first_N, second_N = costs_N2.T
+    better_N = np.searchsorted(others_K2[:, 0], first_N, side="left")  # how many others are better in the first
+    alike_N = np.searchsorted(others_K2[:, 0], first_N, side="right")  # and these or as good
+    is_behind_N = (better_N > 0) & (best_K[better_N - 1] <= second_N)
+    is_beside_N = (alike_N > 0) & (best_K[alike_N - 1] < second_N)
+    found_N: np.ndarray = (is_behind_N | is_beside_N) & ~np.isnan(first_N)
+    return found_N
+
+
+def _front_of(costs_NM: np.ndarray) -> np.ndarray:
+    """The points that no other dominates, each once, [F, M]."""
+    front_FM = np.empty((0, costs_NM.shape[1]))
+    for cost_M in np.unique(costs_NM, axis=0):  # in order, so that whoever dominates a point comes before it
+        if not (front_FM <= cost_M).all(axis=1).any():
+            front_FM = np.vstack([front_FM, cost_M])
+    return front_FM
 
 
 def _dominates(costs_NM: np.ndarray, cost_M: np.ndarray) -> np.ndarray:

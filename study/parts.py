@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["COMPACT_FROM", "Part", "parquet_of", "that_count"]
+__all__ = ["COMPACT_FROM", "Part", "compacted", "parquet_of", "rows_of", "that_count"]
 
 COMPACT_FROM = 64
 """So many parts of one launch become one."""
@@ -77,6 +77,31 @@ def parquet_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table({name: pa.array(values, _column_type(values)) for name, values in columns.items()}), buffer)
     return buffer.getvalue()
+
+
+def compacted(contents: Sequence[bytes]) -> bytes:
+    """The contents of several parts as one.
+
+    Raises:
+        ArrowException, ValueError or OSError: when one of them is damaged.
+    """
+    tables = [pq.read_table(io.BytesIO(content)) for content in contents]
+    buffer = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables, promote_options="permissive"), buffer)
+    return buffer.getvalue()
+
+
+def rows_of(name: str, content: bytes) -> pa.Table:
+    """What was written as the part of a name, with the `launch` that wrote it.
+
+    Raises:
+        ArrowException, ValueError or OSError: when it is damaged.
+    """
+    rows = pq.read_table(io.BytesIO(content))
+    part = Part.of(name)
+    if part is None or "trial" not in rows.column_names:
+        raise ValueError("is no part of a table")
+    return rows.append_column("launch", pa.array([part.launch] * len(rows), pa.int64()))
 
 
 def _column_type(values: list[Any]) -> pa.DataType | None:

@@ -9,7 +9,7 @@ from study.results import StudyResults
 from study.search import PastTrial
 from study.spec import Scalar, Spec
 
-__all__ = ["past_trials"]
+__all__ = ["as_spec", "past_trials"]
 
 
 def past_trials(results: StudyResults) -> list[PastTrial]:
@@ -27,7 +27,7 @@ def past_trials(results: StudyResults) -> list[PastTrial]:
             PastTrial(
                 number=int(row["trial"]),
                 state=str(row["state"]) if is_complete or row["state"] != "complete" else "interrupted",
-                parameters={name: _as_spec(spec, name, value) for name, value in parameters.items() if pd.notna(value)},
+                parameters={name: as_spec(spec, name, value) for name, value in parameters.items() if pd.notna(value)},
                 values=[float(value) for value in values] if is_complete else None,
                 attributes=json.loads(attributes[row["trial"]]),
             )
@@ -35,7 +35,7 @@ def past_trials(results: StudyResults) -> list[PastTrial]:
     return past
 
 
-def _as_spec(spec: Spec, name: str, value: Any) -> Scalar:
+def as_spec(spec: Spec, name: str, value: Any) -> Scalar:
     """A value as the table gives it back, as the type that the space has: 8.0 in a column with gaps is the choice 8."""
     parameter = spec.space[name]
     if parameter.choice is not None:

@@ -5,6 +5,8 @@ reached by all, with its spread in `<column>/sd` and its interval in `<column>/c
 """
 
 import math
+from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ import pandas as pd
 
 from study.certainty import front_probabilities, half_width
 from study.contenders import contenders
+from study.means import DETAILS, KEY, coalesced, mean_over_replicates, means_of, means_over_replicates
 from study.pareto import hypervolume, pareto_front
 from study.progress import costs_of, progress_of, reference_of
 from study.recorder import is_live
 from study.spec import Spec
 from study.store import Document, StudyStore
+from study.table_rows import TableRows
 
 __all__ = [
     "PLAIN_VAE",
@@ -31,15 +35,14 @@ PLAIN_VAE, UNTRAINED = -1, -2
 """Numbers of what trials are compared with. The first is trained as they are, but no sampler knows of it."""
 
 STATES = ("complete", "running", "interrupted", "pruned", "failed")
-_KEY = ["trial", "seed", "step", "metric_version"]
-_NOT_METRICS = {*_KEY, "time", "launch"}
-# What says how sure another column is, or how good it could be.
-_DETAILS = ("/clips_se", "/floor")
-_SAY_HOW_SURE = ("/sd", "/ci", *_DETAILS)
+_SAY_HOW_SURE = ("/sd", "/ci", *DETAILS)
 
 
 class StudyResults:
-    """What is known of a study now.
+    """What is known of a study at one moment: each table is read once, when it is first asked for.
+
+    Every call answers with a data frame of the caller's own. Whoever wants to know what came since makes another
+    `StudyResults`; with a store that has a cache, that reads and computes only what is new.
 
     Args:
         store: the study.
@@ -64,33 +67,37 @@ class StudyResults:
         """How many trials the study was last asked for."""
         return max((int(launch["trials"]) for launch in self.launches.values()), default=self.spec.search.trials or 0)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many rows trials and reports have: another one when there is something new to see."""
+        return len(self._trial_rows), len(self._report_rows)
+
     def trials(self) -> pd.DataFrame:
         """One row a trial: the last that was written of it."""
-        rows = self._last_rows()
-        rows = rows[rows["trial"] > PLAIN_VAE] if len(rows) else rows
-        if rows.empty:
-            return pd.DataFrame(columns=["trial", "state", "error", "step"])
-        rows = rows.sort_values("trial", ignore_index=True)
-        rows = _ordered(rows, ["trial", "state", "error", "step", *(f"config/{name}" for name in self.spec.space)])
-        if not self.is_live:
-            rows["state"] = rows["state"].replace("running", "interrupted")
-        return rows
+        return self._trials.copy(deep=False)
 
-    def reports(self) -> pd.DataFrame:
-        """One row a replicate and report; one that was written twice counts once."""
-        rows = self._reports()
+    def reports(self, trials: Collection[int] | None = None) -> pd.DataFrame:
+        """One row a replicate and report; one that was written twice counts once.
+
+        Args:
+            trials: whose; of all by default, which in a large study is much.
+        """
+        rows = self._reports(of=trials)
         return rows[rows["trial"] > PLAIN_VAE].reset_index(drop=True)
+
+    def steps(self) -> pd.DataFrame:
+        """`trial`, `seed`, `step` and `time` of all reports of trials, in the order in which they came."""
+        rows = self._report_rows.frame(["trial", "seed", "step", "time"])
+        return rows[rows["trial"] > PLAIN_VAE].reset_index(drop=True) if len(rows) else rows
 
     def results(self) -> pd.DataFrame:
         """One row a trial: configuration, state, and means with spread."""
-        trials = self.trials()
-        keep = ["trial", "state", "error", *(column for column in trials if str(column).startswith("config/"))]
-        return trials[keep].merge(means_over_replicates(self.reports(), self.spec.replicates), on="trial", how="left")
+        return self._results.copy(deep=False)
 
     @property
     def has_plain_vae(self) -> bool:
         """Whether the plain variational autoencoder is trained, or failed."""
-        rows = self._last_rows()
+        rows = self._last_rows
         return bool(len(rows)) and bool(rows[rows["trial"] == PLAIN_VAE]["state"].isin(["complete", "failed"]).any())
 
     def baselines(self) -> pd.DataFrame:
@@ -100,15 +107,14 @@ class StudyResults:
         one and no contrast, trained as every trial is. The untrained network is its beginning.
         """
         found = []
-        if (untrained := self.store.baselines()) is not None:
+        if (untrained := self._baselines) is not None:
             seeds, scores = untrained["replicates"], untrained["untrained"]
             spreads = {name: value for name, value in scores.items() if name.endswith("/sd")}
             intervals = {f"{name.removesuffix('/sd')}/ci": half_width(sd, seeds) for name, sd in spreads.items()}
             found.append(
                 {"trial": UNTRAINED, "state": "untrained", "step": 0, "replicates": seeds} | scores | intervals
             )
-        rows = self._reports()
-        rows = rows[rows["trial"] == PLAIN_VAE]
+        rows = self._reports(of=[PLAIN_VAE])
         if len(rows) and (rows["step"].max() == self.spec.train.steps):
             found.append({"trial": PLAIN_VAE, "state": "plain VAE"} | mean_over_replicates(rows, self.spec.replicates))
         return pd.DataFrame(found)
@@ -119,29 +125,26 @@ class StudyResults:
         names = list(self.spec.objectives)
         if any(name not in results for name in names):
             return results.iloc[0:0]
-        mature = results[results["state"] == "complete"].dropna(subset=names)
-        front = mature[np.array(pareto_front(mature, self.spec.objectives), dtype=bool)]  # an empty list picks columns
+        mature = np.flatnonzero((results["state"] == "complete") & results[names].notna().all(axis=1))
+        is_front = np.array(pareto_front(results[names].iloc[mature], self.spec.objectives), dtype=bool)
+        front = results.iloc[mature[is_front]]
         return front.sort_values(names[0], ascending=self.spec.objectives[names[0]] == "min", ignore_index=True)
 
     def front_probability(self) -> pd.Series:
         """How probable it is that each complete trial is truly on the front, by trial."""
-        reports, names = self.reports(), list(self.spec.objectives)
-        trials = self.trials()
+        names = list(self.spec.objectives)
+        trials = self._trials
         complete = trials[trials["state"] == "complete"]["trial"]
+        reports = self._reports([*KEY, *names])
         mature = reports[reports["trial"].isin(complete) & (reports["step"] == self.spec.train.steps)]
         if mature.empty or any(name not in mature for name in names):
             return pd.Series(dtype=float, name="front_probability", index=pd.Index([], name="trial"))
-        return front_probabilities(_coalesced(mature, ["trial", "seed"]), self.spec.objectives)
+        return front_probabilities(coalesced(mature, ["trial", "seed"]), self.spec.objectives)
 
     def unexamined(self) -> dict[str, list[tuple[int, int]]]:
         """Trial and seed of contenders and plain VAE that lack what `final` of the spec asks for, by its name."""
-        found = contenders(self.results(), self.spec)
-        reports = self._reports()
-        reports = reports[reports["step"] == self.spec.train.steps]
+        found = contenders(self._results, self.spec)
         trials = sorted(found.front + found.near)
-        if trials and (reports["trial"] == PLAIN_VAE).any():
-            trials.append(PLAIN_VAE)
-        wanted = [(trial, seed) for trial in trials for seed in self.spec.seeds]
         # What a replicate has when it has the rest of it.
         signs = {
             "test": "test/fidelity/log_mel_rmse_db",
@@ -149,6 +152,11 @@ class StudyResults:
             "dci": "disentanglement/dci",
             "sound": "fidelity/stft_error",
         }
+        reports = self._reports([*KEY, *signs.values()])
+        reports = reports[reports["step"] == self.spec.train.steps]
+        if trials and (reports["trial"] == PLAIN_VAE).any():
+            trials.append(PLAIN_VAE)
+        wanted = [(trial, seed) for trial in trials for seed in self.spec.seeds]
         missing = {}
         for name in self.spec.final:
             sign = signs[name]
@@ -159,7 +167,7 @@ class StudyResults:
 
     def reference(self) -> np.ndarray | None:
         """Costs of the untrained network, from which hypervolumes are measured; none where it was not scored."""
-        return reference_of(self.store.baselines(), self.spec.objectives)
+        return reference_of(self._baselines, self.spec.objectives)
 
     def hypervolume(self, front: pd.DataFrame | None = None) -> float:
         """Of the front now, as in `progress`."""
@@ -170,30 +178,73 @@ class StudyResults:
 
     def trial_steps(self) -> int:
         """Steps that all replicates have trained, as far as they have reported."""
-        reports = self.reports()
-        return 0 if reports.empty else int(reports.groupby(["trial", "seed"])["step"].max().sum())
-
-    def _last_rows(self) -> pd.DataFrame:
-        rows = self.store.read("trials")
-        return rows.drop_duplicates("trial", keep="last") if len(rows) else rows
-
-    def _reports(self) -> pd.DataFrame:
-        rows = self.store.read("reports")
-        if rows.empty:
-            return pd.DataFrame(columns=_KEY)
-        return _ordered(_coalesced(rows, _KEY), _KEY)
+        reports = self._report_rows.frame(["trial", "seed", "step"])
+        if reports.empty:
+            return 0
+        return int(reports[reports["trial"] > PLAIN_VAE].groupby(["trial", "seed"])["step"].max().sum())
 
     def progress(self) -> pd.DataFrame:
         """One row for each trial that completed, by time; its columns are those of `study.progress.progress_of`."""
-        trials, reports = self.trials(), self.store.read("reports")
+        reports = self._report_rows.frame(["trial", "seed", "step", "time"])
         reports = reports[reports["trial"] > PLAIN_VAE] if len(reports) else reports
+        trials = self._trials
         complete = trials[trials["state"] == "complete"]
-        names = [name for name in self.spec.objectives if name in reports]
         if not complete.empty:
-            mature = reports[reports["trial"].isin(complete["trial"])][[*_KEY, *names]]
-            means = means_over_replicates(mature, self.spec.replicates)
+            means = self._means[["trial", *(name for name in self.spec.objectives if name in self._means)]]
             complete = complete[["trial", "time", "launch"]].merge(means, on="trial", how="left")
         return progress_of(complete, reports, self.launches, self.spec.objectives, self.reference())
+
+    @cached_property
+    def _trial_rows(self) -> TableRows:
+        return self.store.rows("trials")
+
+    @cached_property
+    def _report_rows(self) -> TableRows:
+        len(self._trial_rows)  # read before, so that the reports of a trial that is complete there are here
+        return self.store.rows("reports")
+
+    @cached_property
+    def _baselines(self) -> dict[str, Any] | None:
+        return self.store.baselines()
+
+    @cached_property
+    def _last_rows(self) -> pd.DataFrame:
+        rows = self._trial_rows.frame()
+        return rows.drop_duplicates("trial", keep="last") if len(rows) else rows
+
+    @cached_property
+    def _trials(self) -> pd.DataFrame:
+        rows = self._last_rows
+        rows = rows[rows["trial"] > PLAIN_VAE] if len(rows) else rows
+        if rows.empty:
+            return pd.DataFrame(columns=["trial", "state", "error", "step"])
+        rows = rows.sort_values("trial", ignore_index=True)
+        rows = _ordered(rows, ["trial", "state", "error", "step", *(f"config/{name}" for name in self.spec.space)])
+        if not self.is_live:
+            rows["state"] = rows["state"].replace("running", "interrupted")
+        return rows
+
+    @cached_property
+    def _means(self) -> pd.DataFrame:
+        """As of `means_over_replicates`, of all trials."""
+        cache = self.store.cache
+        means = means_of(self._report_rows, self.spec.replicates, PLAIN_VAE + 1, cache.means if cache else None)
+        if cache:
+            cache.means = means
+        return means.table
+
+    @cached_property
+    def _results(self) -> pd.DataFrame:
+        keep = ["trial", "state", "error", *(column for column in self._trials if str(column).startswith("config/"))]
+        return self._trials[keep].merge(self._means, on="trial", how="left")
+
+    def _reports(self, columns: Sequence[str] | None = None, of: Collection[int] | None = None) -> pd.DataFrame:
+        """One row a replicate and report, also of the plain VAE; of some columns, or some trials."""
+        rows = self._report_rows
+        if not rows.parts:
+            return pd.DataFrame(columns=KEY)
+        is_wanted = None if of is None else np.isin(rows.frame(["trial"])["trial"], list(of))
+        return _ordered(coalesced(rows.frame(columns, is_wanted), KEY), KEY)
 
 
 def metric_columns(table: pd.DataFrame) -> list[str]:
@@ -204,60 +255,7 @@ def metric_columns(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _coalesced(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """One row a key, by key: of each column what was written last, since a metric may be computed later than others.
-
-    Its launch is the first, which trained.
-    """
-    groups = rows.groupby(key, sort=True)
-    found = groups.last()
-    if "launch" in found:
-        found["launch"] = groups["launch"].first()
-    return found.reset_index()
-
-
 def _ordered(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:
     """Some columns first, the others by name: in which order rows came to have them says nothing."""
     known = [column for column in first if column in rows]
     return rows[[*known, *sorted(set(rows.columns) - set(known))]]
-
-
-def mean_over_replicates(reports: pd.DataFrame, replicates: int) -> dict[str, Any]:
-    """Mean and spread at the last step that all replicates reported; empty where there is no report yet.
-
-    Where no step has all of them, as in a trial that halving stopped, it is the last that most of them reported.
-
-    Args:
-        reports: of one trial.
-        replicates: how many it has.
-
-    Returns:
-        `step`, `replicates` that the means are over, each metric, its standard deviation over these in `<metric>/sd`,
-        and half the width of its 90 % interval in `<metric>/ci`.
-    """
-    if reports.empty:
-        return {}
-    means = means_over_replicates(reports.assign(trial=0), replicates)
-    summary: dict[str, Any] = means.drop(columns="trial").to_dict("records")[0]
-    return summary
-
-
-def means_over_replicates(reports: pd.DataFrame, replicates: int) -> pd.DataFrame:
-    """The same of many trials, one row each; a metric that a trial has no value of is not a number."""
-    # A metric of a later version replaces that of earlier ones of the same replicate and step.
-    key = ["trial", "seed", "step"]
-    reports = _coalesced(reports.sort_values("metric_version", kind="stable"), key)
-    seeds = reports.groupby(["trial", "step"])["seed"].nunique().reset_index()
-    needed = seeds.groupby("trial")["seed"].transform("max").clip(upper=replicates)
-    last = seeds[seeds["seed"] >= needed].groupby("trial")["step"].max()
-    rows = reports[reports["step"] == reports["trial"].map(last)]
-    metrics = [column for column in rows if column not in _NOT_METRICS and rows[column].notna().any()]
-    groups = rows.groupby("trial")
-    means, spreads = groups[metrics].mean(), groups[metrics].std(ddof=1)
-    summaries: dict[str, pd.Series] = {"step": last, "replicates": groups.size()}
-    for metric in metrics:
-        summaries[metric] = means[metric]
-        if not metric.endswith(_DETAILS):
-            summaries[f"{metric}/sd"] = spreads[metric]
-            summaries[f"{metric}/ci"] = half_width(spreads[metric], groups[metric].count())
-    return pd.DataFrame(summaries).rename_axis("trial").reset_index()

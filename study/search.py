@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.grid import grid
 from study.spec import Parameter, Scalar, Spec, parameter_order
 
-__all__ = ["PastTrial", "Search"]
+__all__ = ["PastTrial", "Search", "distribution_of", "frozen_trial"]
 
 # Optuna announces each trial, and each parameter that its model does not cover; neither is for the user of a study.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -53,7 +53,7 @@ class Search:
 
     def __init__(self, spec: Spec, past: Iterable[PastTrial] = ()) -> None:
         self._spec = spec
-        self._distributions = {name: _distribution(parameter) for name, parameter in spec.space.items()}
+        self._distributions = {name: distribution_of(parameter) for name, parameter in spec.space.items()}
         self._fixed = list(spec.include) + (grid(spec.space) if spec.search.sampler == "grid" else [])
         self._study = optuna.create_study(
             directions=["minimize" if mode == "min" else "maximize" for mode in spec.objectives.values()]
@@ -114,20 +114,7 @@ class Search:
                     return RandomSampler(seed=seed)
 
     def _remember(self, trial: PastTrial) -> None:
-        state = {
-            "complete": TrialState.COMPLETE,
-            "pruned": TrialState.PRUNED,
-            "failed": TrialState.FAIL,
-        }.get(trial.state, TrialState.RUNNING)
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                state=state,
-                values=trial.values if state is TrialState.COMPLETE else None,
-                params=trial.parameters,
-                distributions={name: self._distributions[name] for name in trial.parameters},
-                system_attrs=trial.attributes,
-            )
-        )
+        self._study.add_trial(frozen_trial(trial, self._distributions))
         self._trials[trial.number] = self._study.get_trials(deepcopy=False)[-1]
 
     def _frozen(self, optuna_number: int) -> FrozenTrial:
@@ -158,7 +145,29 @@ class _NumberedQMCSampler(QMCSampler):
         return self._number
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def frozen_trial(trial: PastTrial, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    """A trial as Optuna keeps it; one that was interrupted runs still.
+
+    Args:
+        trial: the trial.
+        distributions: of all parameters of the space.
+    """
+    state = {
+        "complete": TrialState.COMPLETE,
+        "pruned": TrialState.PRUNED,
+        "failed": TrialState.FAIL,
+    }.get(trial.state, TrialState.RUNNING)
+    return optuna.trial.create_trial(
+        state=state,
+        values=trial.values if state is TrialState.COMPLETE else None,
+        params=trial.parameters,
+        distributions={name: distributions[name] for name in trial.parameters},
+        system_attrs=trial.attributes,
+    )
+
+
+def distribution_of(parameter: Parameter) -> BaseDistribution:
+    """The range of a parameter in Optuna's words."""
     if parameter.choice is not None:
         return CategoricalDistribution(parameter.choice)
     if parameter.int is not None:

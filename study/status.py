@@ -26,9 +26,9 @@ def volume_line(hypervolume: float | None, trial_steps: int) -> str:
     return f"hypervolume {format_number(hypervolume)} after {trial_steps:,} trial-steps"
 
 
-def status_of(store: StudyStore) -> dict[str, Any]:
+def status_of(results: StudyResults) -> dict[str, Any]:
     """State of a study, trials by state, and its launches, as plain JSON."""
-    results = StudyResults(store)
+    store = results.store
     trials = results.trials()
     counts = trials["state"].value_counts().to_dict()
     by_state = {state: int(counts.get(state, 0)) for state in STATES}

@@ -10,52 +10,40 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from study.cache import StudyCache
+from study.document import Document
 from study.errors import UserError
 from study.objects import Objects
-from study.parts import COMPACT_FROM, Part, parquet_of, that_count
-from study.spec import Spec, explain
+from study.parts import COMPACT_FROM, Part, compacted, parquet_of, rows_of, that_count
+from study.spec import explain
+from study.table_rows import TableRows
 
 __all__ = ["Checkpoint", "Document", "StudyStore", "Table", "UnreadableObject", "list_studies"]
 
 Table = Literal["trials", "reports"]
+_Value = TypeVar("_Value")
 
 _DOCUMENT = "study.json"
 _BASELINES = "baselines.json"
 _RECORD = "replicate.json"
 _STEP = re.compile(rf"/(\d+)/{re.escape(_RECORD)}$")
+_LAUNCH = re.compile(r"launches/\d{4}\.json")
 _READ_ATTEMPTS = 3
 
 
 class UnreadableObject(UserWarning):
     """Something in the store is half-written or corrupt; it was left out."""
-
-
-class Document(BaseModel, frozen=True):
-    """`study.json`: written once, when the study begins.
-
-    Attributes:
-        format: of the store.
-        spec: resolved, every default filled in.
-        stack: how wide stacks are, as `study.stacks.StackPlan`.
-        factors: names of the data's factors.
-        created: when.
-    """
-
-    format: Literal[1] = 1
-    spec: Spec
-    stack: dict[str, Any]
-    factors: tuple[str, ...]
-    created: datetime
 
 
 @dataclass(frozen=True)
@@ -79,11 +67,19 @@ class StudyStore:
     Args:
         objects: the store.
         name: of the study.
+        cache: for a process that reads the study again and again. Looking at launches and tables then takes a request
+            for each of these three folders (or for each thousand objects in one; a table has one more for every 64
+            parts, which is what comes in five minutes at most), and one for each object that is new, replaced or
+            damaged, however many trials there are.
+
+    Attributes:
+        cache: the same.
     """
 
-    def __init__(self, objects: Objects, name: str) -> None:
+    def __init__(self, objects: Objects, name: str, cache: StudyCache | None = None) -> None:
         self.objects = objects
         self.name = name
+        self.cache = cache
 
     @property
     def uri(self) -> str:
@@ -124,16 +120,9 @@ class StudyStore:
 
     def launches(self) -> dict[int, dict[str, Any]]:
         """The launches so far, by number."""
-        found = {}
-        for name in self._names("launches/"):
-            match = re.fullmatch(r"launches/(\d{4})\.json", name)
-            if not match:
-                continue
-            try:
-                found[int(match[1])] = _json_object(self._read(name))
-            except (ValueError, FileNotFoundError) as error:
-                self._warn(name, error)
-        return found
+        stamps = {name: stamp for name, stamp in self._stamps("launches").items() if _LAUNCH.fullmatch(name)}
+        found = self._kept("launches", stamps, lambda _, content: _json_object(content))
+        return {int(Path(name).stem): launch for name, launch in self._readable(found)}
 
     def write_baselines(self, content: Mapping[str, Any]) -> None:
         """Write what models score that a study compares its trials with; `study.baselines` says what."""
@@ -161,29 +150,35 @@ class StudyStore:
 
         A reader that sees the whole and a part of it counts nothing twice, because the whole names the range it holds.
         """
-        parts = [part for part in self._parts(table) if part.launch == launch and part.last is None]
+        known = that_count(part for part in map(Part.of, self._names(f"{table}/")) if part)
+        parts = [part for part in known if part.launch == launch and part.last is None]
         if len(parts) < COMPACT_FROM:
             return
+        contents = self._read_all([part.name for part in parts])
         try:
-            tables = [pq.read_table(io.BytesIO(self._read(part.name))) for part in parts]
-        except (pa.ArrowException, ValueError, OSError):
+            content = compacted([contents[part.name] for part in parts])
+        except (pa.ArrowException, ValueError, OSError, KeyError):
             return  # a damaged part stays as it is, to be named by whoever reads
-        buffer = io.BytesIO()
-        pq.write_table(pa.concat_tables(tables, promote_options="permissive"), buffer)
-        whole = Part(table, launch, parts[0].first, parts[-1].first)
-        self._write(whole.name, buffer.getvalue())
+        self._write(Part(table, launch, parts[0].first, parts[-1].first).name, content)
         for part in parts:
             self.objects.delete(f"{self.name}/{part.name}")
 
     def read(self, table: Table) -> pd.DataFrame:
         """All rows of a table, in the order in which they were written; `launch` says by whom."""
+        return self.rows(table).frame()
+
+    def rows(self, table: Table) -> TableRows:
+        """The same, not yet as a data frame."""
         for _ in range(_READ_ATTEMPTS):
-            try:
-                parts = [rows for part in self._parts(table) if (rows := self._rows(part)) is not None]
-            except FileNotFoundError:  # compacted between listing and reading: list again
-                continue
-            # Merged before pandas sees them: a column that is empty in one part has its type from the others.
-            return pa.concat_tables(parts, promote_options="permissive").to_pandas() if parts else pd.DataFrame()
+            stamps = self._stamps(table)
+            parts = that_count(part for part in map(Part.of, stamps) if part)
+            found = self._kept(table, {part.name: stamps[part.name] for part in parts}, rows_of)
+            if any(isinstance(rows, FileNotFoundError) for rows in found.values()):
+                continue  # compacted between listing and reading: list again
+            for name in stamps:
+                if Part.of(name) is None:
+                    self._warn(name, ValueError("is no part of a table"))
+            return TableRows({(name, stamps[name]): rows for name, rows in self._readable(found)})
         raise UserError(f"{self.uri}/{table} changes faster than it can be read; try again")
 
     def write_checkpoint(
@@ -269,25 +264,27 @@ class StudyStore:
                 raise ValueError(f"{name} is not what was written: its SHA-256 differs")
         return Checkpoint(step, files, record)
 
-    def _parts(self, table: Table) -> list[Part]:
-        """The parts that count, in order: those that lie in the range of a compacted one do not."""
-        parts = []
-        for name in self._names(f"{table}/"):
-            part = Part.of(name)
-            if part is None:
-                self._warn(name, ValueError("is no part of a table"))
-            else:
-                parts.append(part)
-        return that_count(parts)
+    def _kept(
+        self, folder: str, stamps: Mapping[str, str], decode: Callable[[str, bytes], _Value]
+    ) -> dict[str, _Value | Exception]:
+        """What objects of a folder hold, by name, or why that cannot be said; read where no cache has them."""
+        return (self.cache or StudyCache()).read(folder, stamps, self._read_all, decode)
 
-    def _rows(self, part: Part) -> pa.Table | None:
-        content = self._read(part.name)
-        try:
-            rows = pq.read_table(io.BytesIO(content))
-            return rows.append_column("launch", pa.array([part.launch] * len(rows), pa.int64()))
-        except (pa.ArrowException, ValueError, OSError) as error:
-            self._warn(part.name, error)
-            return None
+    def _readable(self, found: Mapping[str, _Value | Exception]) -> Iterator[tuple[str, _Value]]:
+        """What could be read; the rest is named in a warning each."""
+        for name, value in found.items():
+            if isinstance(value, Exception):
+                self._warn(name, value)
+            else:
+                yield name, value
+
+    def _stamps(self, folder: str) -> dict[str, str]:
+        stamps = self.objects.stamps(f"{self.name}/{folder}")
+        return {name.removeprefix(f"{self.name}/"): stamp for name, stamp in stamps.items()}
+
+    def _read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        contents = self.objects.read_all([f"{self.name}/{name}" for name in names])
+        return {name.removeprefix(f"{self.name}/"): content for name, content in contents.items()}
 
     def _names(self, prefix: str) -> list[str]:
         return [name.removeprefix(f"{self.name}/") for name in self.objects.names(f"{self.name}/{prefix}".rstrip("/"))]

@@ -13,7 +13,7 @@ _LABELS = {
     "disentanglement/mig": "MIG",
 }
 
-__all__ = ["format_bytes", "format_number", "objective_label", "progress_table", "results_table"]
+__all__ = ["format_bytes", "format_duration", "format_number", "objective_label", "progress_table", "results_table"]
 
 
 def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
@@ -74,6 +74,15 @@ def format_bytes(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:,.3g} TB" if size < 999.5 else f"{size:,.0f} TB"
+
+
+def format_duration(seconds: float) -> str:
+    """The two largest units of hours, minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
 def _with_spread(mean: float | None, spread: float | None) -> str:

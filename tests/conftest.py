@@ -1,8 +1,10 @@
 """What tests of several folders share: reference values, small data, and a tiny study that was run once."""
 
+import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +31,12 @@ def reference() -> Callable[[str, str], dict[str, np.ndarray]]:
         return {key.removeprefix(prefix): arrays[key] for key in arrays.files if key.startswith(prefix)}
 
     return load
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """The fields of a tiny spec, to be changed by a test."""
+    return copy.deepcopy(TINY)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from torch import Tensor
 from marl import randomness
 from marl.audio import LogMel
 
-__all__ = ["HELD_OUT_SHARE", "SPLITS", "Dataset", "Factor", "split_clips", "standardise"]
+__all__ = ["HELD_OUT_SHARE", "SPLITS", "Clips", "Dataset", "Factor", "split_clips", "standardise"]
 
 SPLITS = ("training", "validation", "test")
 HELD_OUT_SHARE = 0.1
@@ -47,30 +47,21 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """All clips of a set, resident on one device.
+class Clips:
+    """What is known of the clips of a set without their spectrograms.
 
     Attributes:
-        log_mel_NFT: standardised log-mel spectrograms, float32.
         value_NC: index into each factor's values, int64.
         factors: the C factors.
         splits: for each of `SPLITS` the clips in it, int64, in an order that is random and fixed: its first n clips
             are a fair sample of it.
-        audio: turns waveforms into such spectrograms and back.
         waveforms: waveforms [n, S] of the clips of the given indices, on the CPU.
     """
 
-    log_mel_NFT: Tensor
     value_NC: Tensor
     factors: tuple[Factor, ...]
     splits: dict[str, Tensor]
-    audio: LogMel
     waveforms: Callable[[Sequence[int]], Tensor]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the spectrograms are."""
-        return self.log_mel_NFT.device
 
     @property
     def factor_names(self) -> tuple[str, ...]:
@@ -84,6 +75,24 @@ class Dataset:
             for column, factor in enumerate(self.factors)
         ]
         return torch.stack(columns, dim=1)
+
+
+@dataclass(frozen=True)
+class Dataset(Clips):
+    """All clips of a set and their spectrograms, resident on one device.
+
+    Attributes:
+        log_mel_NFT: standardised log-mel spectrograms, float32.
+        audio: turns waveforms into such spectrograms and back.
+    """
+
+    log_mel_NFT: Tensor
+    audio: LogMel
+
+    @property
+    def device(self) -> torch.device:
+        """Where the spectrograms are."""
+        return self.log_mel_NFT.device
 
 
 def split_clips(count: int, device: torch.device) -> dict[str, Tensor]:

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
-from marl.data.dataset import Dataset, Factor, split_clips, standardise
+from marl.data.dataset import Clips, Dataset, Factor, split_clips, standardise
 from marl.settings import Settings
 
-__all__ = ["TIMBRES", "SynTone", "amplitudes", "build", "factors", "frequencies_hz", "synthesise"]
+__all__ = ["TIMBRES", "SynTone", "amplitudes", "build", "clips", "factors", "frequencies_hz", "synthesise"]
 
 TIMBRES = ("sine", "triangle", "sawtooth", "square")
 _MOST_CLASSES = 20
@@ -82,11 +82,32 @@ def factors(config: SynTone) -> tuple[Factor, ...]:
     )
 
 
+def clips(config: SynTone, audio: AudioConfig, device: torch.device) -> Clips:
+    """All clips, of which none is synthesised before it is asked for.
+
+    They are numbered with the amplitude fastest, then the frequency, then the timbre.
+    """
+    value_NC = torch.cartesian_prod(
+        torch.arange(len(TIMBRES)), torch.arange(config.frequencies), torch.arange(config.amplitudes)
+    ).to(device)
+    hz, level = frequencies_hz(config), amplitudes(config)
+
+    def waveforms(indices: Sequence[int]) -> Tensor:
+        values = value_NC[torch.as_tensor(indices, device=device)].cpu().tolist()
+        rows = [
+            level[amplitude] * synthesise(TIMBRES[timbre], hz[frequency], audio.clip_samples, audio.sample_rate)
+            for timbre, frequency, amplitude in values
+        ]
+        return torch.stack(rows).to(torch.float32)
+
+    return Clips(value_NC, factors(config), split_clips(config.clips, device), waveforms)
+
+
 def build(config: SynTone, audio: AudioConfig, device: torch.device) -> Dataset:
     """Synthesise the whole set on a device.
 
     A clip's power scales with the square of its amplitude, so one spectrogram for each timbre and frequency gives those
-    of all amplitudes. Clips are numbered with the amplitude fastest, then the frequency, then the timbre.
+    of all amplitudes.
     """
     log_mel = LogMel(audio, device=device)
     hz = frequencies_hz(config).to(device)
@@ -100,28 +121,15 @@ def build(config: SynTone, audio: AudioConfig, device: torch.device) -> Dataset:
             spectrograms[row : row + len(scaled)] = log_mel.from_power(scaled)
             row += len(scaled)
 
-    value_NC = torch.cartesian_prod(
-        torch.arange(len(TIMBRES)), torch.arange(config.frequencies), torch.arange(config.amplitudes)
-    ).to(device)
-    splits = split_clips(config.clips, device)
-    mean_db, std_db = standardise(spectrograms, splits["training"])
-
-    def waveforms(clips: Sequence[int]) -> Tensor:
-        values = value_NC[torch.as_tensor(clips, device=device)].cpu().tolist()
-        level = amplitudes(config)
-        rows = [
-            level[amplitude] * synthesise(TIMBRES[timbre], hz[frequency].cpu(), audio.clip_samples, audio.sample_rate)
-            for timbre, frequency, amplitude in values
-        ]
-        return torch.stack(rows).to(torch.float32)
-
+    known = clips(config, audio, device)
+    mean_db, std_db = standardise(spectrograms, known.splits["training"])
     return Dataset(
+        value_NC=known.value_NC,
+        factors=known.factors,
+        splits=known.splits,
+        waveforms=known.waveforms,
         log_mel_NFT=spectrograms,
-        value_NC=value_NC,
-        factors=factors(config),
-        splits=splits,
         audio=LogMel(audio, mean_db, std_db, device),
-        waveforms=waveforms,
     )
 
 

@@ -20,7 +20,7 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="Folder that gets one folder a model.")],
     store: StoreOption = DEFAULT_STORE,
     front: Annotated[bool, typer.Option("--front", help="Every trial of the front.")] = False,
-    trial: Annotated[int | None, typer.Option("--trial", min=0, help="This trial.")] = None,
+    trial: Annotated[list[int] | None, typer.Option("--trial", min=0, help="This trial; may be repeated.")] = None,
     best: Annotated[str | None, typer.Option("--best", metavar="COLUMN", help="The best trial in a metric.")] = None,
 ) -> None:
     """Write models out of a study, each with what is needed to use and to check it.
@@ -30,14 +30,14 @@ def export(
     from study.export import best_trial, export_trials
     from study.results import StudyResults
 
-    if sum([front, trial is not None, best is not None]) != 1:
+    if sum([front, bool(trial), best is not None]) != 1:
         raise UserError("say which models: exactly one of --front, --trial ID and --best COLUMN")
     read = StudyResults(StudyStore(Objects(store), study))
     by = best or list(read.spec.objectives)[-1]
     if best is not None:
         trials = [best_trial(read, best)]
     else:
-        trials = [trial] if trial is not None else [int(number) for number in read.front()["trial"]]
+        trials = trial or [int(number) for number in read.front()["trial"]]
     if not trials:
         raise UserError(f"study {study!r} has no complete trial yet, so no front")
     for bundle in export_trials(read, trials, by, to):

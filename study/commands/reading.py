@@ -26,10 +26,11 @@ def ls(
 
     Example: marl-study ls --store s3://bucket/studies
     """
+    from study.results import StudyResults
     from study.store import list_studies
 
     objects = Objects(store)
-    found = [status_of(StudyStore(objects, name)) for name in list_studies(objects)]
+    found = [status_of(StudyResults(StudyStore(objects, name))) for name in list_studies(objects)]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -49,7 +50,9 @@ def status(
 
     Example: marl-study status quickstart
     """
-    found = status_of(StudyStore(Objects(store), study))
+    from study.results import StudyResults
+
+    found = status_of(StudyResults(StudyStore(Objects(store), study)))
     typer.echo(json.dumps(found, indent=1) if as_json else status_lines(found))
 
 
@@ -59,6 +62,9 @@ def results(
     front: Annotated[bool, typer.Option("--front", help="Only trials that no other beats in all objectives.")] = False,
     progress: Annotated[bool, typer.Option("--progress", help="How the front grew, trial by trial.")] = False,
     output: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.table,
+    optuna: Annotated[
+        Path | None, typer.Option("--optuna", metavar="FILE", help="Write all trials as a storage of Optuna instead.")
+    ] = None,
 ) -> None:
     """Show a study's results: means over replicates.
 
@@ -69,6 +75,8 @@ def results(
     The hypervolume measures a front: the volume between it and what the untrained network scores, in the product of the
     objectives' units. More is better.
 
+    With --optuna, nothing is shown: all trials go into a new SQLite file, for `optuna.load_study` and optuna-dashboard.
+
     Example: marl-study results quickstart --front --format csv
     """
     from study.results import StudyResults
@@ -76,7 +84,17 @@ def results(
 
     if front and progress:
         raise UserError("--front and --progress show different tables; say one of them")
+    if optuna and (front or progress or output is not Format.table):
+        raise UserError(
+            "--optuna writes all trials to a file and shows no table; leave --front, --progress, --format out"
+        )
     read = StudyResults(StudyStore(Objects(store), study))
+    if optuna:
+        from study.optuna_storage import write_optuna_storage
+
+        write_optuna_storage(read, optuna)
+        err.print(f"optuna: {optuna}, to be seen by: optuna-dashboard sqlite:///{optuna}", markup=False, soft_wrap=True)
+        return
     if progress:
         table = read.progress()
     else:
@@ -130,8 +148,9 @@ def plot(
 
     Example: marl-study plot quickstart -o tradeoff.html
     """
-    from study.plot import save_chart, trade_off_chart
+    from study.plot import save_chart
     from study.results import StudyResults
+    from study.trade_off import trade_off_chart
 
     save_chart(trade_off_chart(StudyResults(StudyStore(Objects(store), study))), output)
     err.print(f"plot: {output}", soft_wrap=True)
@@ -149,7 +168,7 @@ def report(
     from study.results import StudyResults
 
     read = StudyResults(StudyStore(Objects(store), study))
-    from study.report import write_report  # a study that is not there is told at once
+    from study.report.page import write_report  # a study that is not there is told at once
 
     written = write_report(read, output)
     for what, why in written.missing.items():
@@ -169,6 +188,7 @@ def dashboard(
 
     page = Path(str(find_spec("dashboard").origin)).with_name("app.py")  # type: ignore[union-attr]  # it is ours
     options = ["--server.address=localhost", f"--server.port={port}", "--browser.gatherUsageStats=false"]
+    options += ["--client.toolbarMode=minimal", "--server.showEmailPrompt=false"]
     os.execv(  # noqa: S606  # the page replaces this process
         sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *options, "--", Objects(store).uri]
     )

@@ -3,7 +3,3 @@
 Each picture is a function of the study's `Material` that gives a `Picture`, or raises `MissingError` with the reason
 why it cannot be drawn. What a picture shows is computed by a function of its own, so that it can be had as numbers.
 """
-
-from study.report.page import Page, write_report
-
-__all__ = ["Page", "write_report"]

@@ -21,7 +21,7 @@ def accuracy_picture(material: Material) -> Picture:
     classes = {factor.name: factor.classes for factor in material.factors}
     baselines = (material.results.store.baselines() or {}).get("untrained", {})
     data = accuracy_data(material.chosen, classes, baselines)
-    untrained = ", the black tick what the untrained network allows" if data["untrained"].notna().any() else ""
+    untrained = ", the red tick what the untrained network allows" if data["untrained"].notna().any() else ""
     return Picture(
         title="What can be read from each subspace",
         caption=(
@@ -96,17 +96,18 @@ def accuracy_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
                 "subspace:N", scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=None
             ),
         )
-        errors = (
-            base.transform_filter("isValid(datum.low)")
-            .mark_rule(strokeWidth=1.5, color="#222222", clip=True)
-            .encode(y="low:Q", y2="high:Q")
-        )
-        chance = alt.Chart(part.head(1)).mark_rule(strokeDash=[4, 3], color="#555555").encode(y="chance:Q")
+        # Dark on light, to be seen on bars and on pages of either kind.
+        spread = base.transform_filter("isValid(datum.low)").encode(y="low:Q", y2="high:Q")
+        errors = [
+            spread.mark_rule(strokeWidth=width, color=colour, clip=True)
+            for width, colour in ((4, "white"), (1.5, "#222222"))
+        ]
+        chance = alt.Chart(part.head(1)).mark_rule(strokeDash=[4, 3], color="#808080").encode(y="chance:Q")
         untrained = (
             base.transform_filter("isValid(datum.untrained)")
-            .mark_tick(color="black", thickness=2, width={"band": 0.62})
+            .mark_tick(color="#d1495b", thickness=2.5, width={"band": 0.62})
             .encode(y="untrained:Q")
         )
-        title = alt.Title(factor, subtitle=f"belongs into the {home[factor]} subspace")
-        panels.append(alt.layer(bars, chance, untrained, errors).properties(width=width, height=200, title=title))
+        title = alt.Title(factor, subtitle=f"belongs into the {home[factor]} subspace", subtitleColor="#808080")
+        panels.append(alt.layer(bars, chance, untrained, *errors).properties(width=width, height=200, title=title))
     return alt.concat(*panels, columns=_MOST_IN_A_ROW, spacing=24)

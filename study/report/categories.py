@@ -3,9 +3,9 @@
 import altair as alt
 from altair.typing import ChartType
 
+from study.labels import metric_lines, parameter_label
 from study.plot import compared_metrics
 from study.report.curves import Panels, reference_note
-from study.report.labels import metric_lines, parameter_label
 from study.report.material import Material, MissingError, Picture
 from study.report.points import domain_of, independent, panel, points_data
 from study.report.style import WIDTH

@@ -4,8 +4,8 @@ import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
+from study.labels import metric_lines, parameter_label, parameter_meaning, value_label
 from study.plot import compared_metrics
-from study.report.labels import metric_lines, parameter_label, parameter_meaning, value_label
 from study.report.material import Material, MissingError, Picture
 from study.report.points import domain_of, independent, panel, points_data
 from study.report.style import WIDTH
@@ -84,7 +84,7 @@ def curves_chart(panels: Panels, sweep: Sweep, spec: Spec) -> ChartType:
             for metric, part in parts.items()
             if (domain := domains[metric]) is not None and len(part)
         ]
-        title = alt.Title(parameter_label(name), subtitle=parameter_meaning(name))
+        title = alt.Title(parameter_label(name), subtitle=parameter_meaning(name), subtitleColor="#808080")
         columns.append(independent(alt.vconcat(*rows, spacing=8, title=title)))
     chart: ChartType = alt.concat(*columns, columns=_MOST_IN_A_ROW, spacing=22)
     return independent(chart)

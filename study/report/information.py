@@ -19,7 +19,6 @@ from study.report.style import COLOURS, WIDTH
 __all__ = ["classes_of", "information_chart", "information_data", "information_picture"]
 
 _SHADES = ("#f4f7fa", "#bfd3e3", "#7ba5c6", "#30638e", "#132f49")
-_SHADES = ("#f4f7fa", "#bfd3e3", "#7ba5c6", "#30638e", "#132f49")
 _CELL, _SMALLEST_CELL, _SMALLEST_WITH_TEXT = 34, 5, 24  # pixels
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.report.labels import factor_label
+from study.labels import factor_label
 from study.report.material import SUBSPACES, Material, MissingError, Picture, latent_columns
 from study.report.style import WIDTH
 

@@ -44,16 +44,16 @@ class Material:
 
     Args:
         results: the study.
-
-    Attributes:
-        seed: the replicate whose latents are shown.
+        trial: whose latents are shown; without one, that of the front which is best in disentanglement.
+        seed: the replicate whose latents are shown; without one, the first.
     """
 
-    def __init__(self, results: StudyResults) -> None:
+    def __init__(self, results: StudyResults, trial: int | None = None, seed: int | None = None) -> None:
         self.results = results
         self.spec = results.spec
         self.table = results.results()
-        self.seed = results.spec.first_seed
+        self.seed = results.spec.first_seed if seed is None else seed
+        self._trial = trial
 
     @property
     def complete(self) -> pd.DataFrame:
@@ -69,11 +69,13 @@ class Material:
 
     @cached_property
     def chosen(self) -> pd.Series:
-        """The trial of the front that is best in it.
+        """The trial that is shown, or the one of the front that is best in it.
 
         Raises:
             MissingError: when there is no front yet.
         """
+        if self._trial is not None:
+            return self.table.set_index("trial", drop=False).loc[self._trial]
         front = self.results.front(self.table)
         if front.empty:
             raise MissingError("no trial is complete yet, so there is no front to choose a trial from")

@@ -10,12 +10,12 @@ import pandas as pd
 import yaml
 
 from study.errors import UserError
+from study.labels import parameter_label, value_label
 from study.plot import PIXEL_RATIO, save_chart
 from study.report.accuracy import accuracy_picture
 from study.report.categories import categories_picture
 from study.report.curves import curves_picture
 from study.report.information import information_picture
-from study.report.labels import parameter_label, value_label
 from study.report.maps import maps_picture
 from study.report.material import Material, MissingError, Picture
 from study.report.style import styled

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.report.labels import value_label
+from study.labels import value_label
 from study.report.style import INK
 from study.spec import Parameter
 
-__all__ = ["domain_of", "independent", "panel", "points_data"]
+__all__ = ["domain_of", "independent", "log_ticks", "panel", "points_data"]
 
 # Trials of one value stand beside one another in this part of its band.
 _BAND = 0.7
@@ -121,9 +121,9 @@ def panel(
 def _position(data: pd.DataFrame, parameter: Parameter, title: str | None) -> dict[str, Any]:
     if parameter.choice is None:
         scale = alt.Scale(type="log" if parameter.log_uniform else "linear", nice=False, padding=8, zero=False)
-        round_numbers = _log_ticks(data["value"]) if parameter.log_uniform else []
+        round_numbers = log_ticks(data["value"]) if parameter.log_uniform else []
         ticks = {"values": round_numbers} if len(round_numbers) > 1 else {"tickCount": 5}
-        return {"x": alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(format="~g", grid=False, **ticks))}
+        return {"x": alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g", grid=False, **ticks))}
     # All choices, or one that has no complete trial would not be missed.
     order = [value_label(parameter, choice) for choice in _in_order(parameter)]
     axis = alt.Axis(labelAngle=-35 if sum(map(len, order)) > _MOST_LETTERS else 0, labelLimit=110, grid=False)
@@ -133,7 +133,7 @@ def _position(data: pd.DataFrame, parameter: Parameter, title: str | None) -> di
     }
 
 
-def _log_ticks(values: pd.Series) -> list[float]:
+def log_ticks(values: pd.Series) -> list[float]:
     """Round numbers within the values: as many of each decade as leave room for their labels."""
     low, high = float(values.min()), float(values.max())
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

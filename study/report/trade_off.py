@@ -1,14 +1,14 @@
 """The trade-off between the objectives."""
 
-from study.plot import trade_off_chart, trade_off_data
 from study.report.material import Material, MissingError, Picture
+from study.trade_off import trade_off_chart, trade_off_data
 
 __all__ = ["trade_off_picture"]
 
 
 def trade_off_picture(material: Material) -> Picture:
     """The plot of `marl-study plot`."""
-    if trade_off_data(material.results).empty:
+    if (trade_off_data(material.results)["trial"] < 0).all():
         raise MissingError("no trial has values of both objectives yet")
     return Picture(
         title="Trade-off",

@@ -101,6 +101,27 @@ def test_boosted_trees_are_measured_beside_scikit_learns(tmp_path):
     assert "scikit-learn" in out
 
 
+@pytest.mark.slow
+def test_reading_a_study_again_is_measured_from_a_folder_and_from_s3(tmp_path):
+    results, out = run(tmp_path, "dashboard", trials=100, rows=4)
+    readings = results["readings"]
+    assert list(readings) == [
+        "from folder, kept",
+        "from folder, nothing kept",
+        "from S3, kept",
+        "from S3, nothing kept",
+    ]
+    for title, (everything, nothing_new, *others) in readings.items():
+        assert everything["rows"] == nothing_new["rows"]
+        assert len(others) == (0 if "nothing" in title else 4)
+        assert all(one["seconds"] > 0 and one["peak_rss_mb"] > 0 for one in readings[title])
+    kept, forgotten = readings["from S3, kept"], readings["from S3, nothing kept"]
+    assert kept[0]["requests"] == forgotten[0]["requests"] == forgotten[1]["requests"]
+    assert kept[1]["requests"] == 5
+    assert kept[2]["rows"][1] == kept[1]["rows"][1] + 4
+    assert "new reports" in out
+
+
 def test_phases_of_a_study_whose_speed_is_known():
     """Ten seconds of start, two of filling at half the lanes, eight full, four with half of them idle; 100 steps/s."""
 

@@ -1,6 +1,5 @@
 """Specs to be changed, and the command line in this process."""
 
-import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,7 @@ import pytest
 import yaml
 
 import study.cli
-from tests.study.commands import TINY, Outcome
-
-
-@pytest.fixture
-def tiny() -> dict[str, Any]:
-    """The fields of a tiny spec, to be changed by a test."""
-    return copy.deepcopy(TINY)
+from tests.study.commands import Outcome
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from study.certainty import (
+    _times_on_front,
+    _times_on_front_of_two,
     accuracy_standard_error,
     front_probabilities,
     half_width,
@@ -202,3 +204,13 @@ def test_thousands_of_trials_take_seconds():
     probability = front_probabilities(reports_of(noisy(means)), lower())
     assert len(probability) == 2000
     assert 3 < probability.sum() < 20
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.tuples(*[st.integers(0, 3)] * 2), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_in_two_objectives_the_times_on_the_front_are_those_of_each_draw(draws):
+    cost_STM = np.array(draws, dtype=float)
+    fronts = [pareto_front(pd.DataFrame(cost_TM, columns=list("ab")), lower()) for cost_TM in cost_STM]
+    cost_MST = cost_STM.transpose(2, 0, 1)
+    for count in (_times_on_front, _times_on_front_of_two):
+        assert count(cost_MST).tolist() == np.sum(fronts, axis=0).tolist()

@@ -36,6 +36,27 @@ def test_what_is_written_is_read(objects):
     assert objects.read("a/b/c.bin") == b"\x00\xffcontent"
 
 
+def test_many_objects_are_read_at_once_and_those_that_are_not_there_are_left_out(objects):
+    written = {f"folder/{number}": os.urandom(number) for number in range(70)} | {"a [b]*?": b"no pattern"}
+    for name, content in written.items():
+        objects.write(name, content)
+    assert objects.read_all([*written, "absent", "folder/absent"]) == written
+    assert objects.read_all([]) == {}
+
+
+def test_a_stamp_is_another_one_when_an_object_was_written_again(objects):
+    objects.write("x/a", b"one")
+    objects.write("x/b", b"one")
+    before = objects.stamps("x")
+    assert objects.stamps("x") == before
+    objects.write("x/a", b"two")
+    after = objects.stamps("x")
+    assert list(after) == ["x/a", "x/b"]
+    assert after["x/a"] != before["x/a"]
+    assert after["x/b"] == before["x/b"]
+    assert objects.stamps("nothing") == {}
+
+
 def test_large_objects_are_written_whole(objects):
     content = os.urandom(1 << 20) * 12
     objects.write("large", content)
@@ -113,6 +134,23 @@ def test_unfinished_files_of_a_killed_writer_are_not_listed(tmp_path):
     assert objects.names("") == ["a"]
 
 
+def test_what_is_deleted_while_a_folder_is_listed_is_listed(tmp_path, monkeypatch):
+    """What it held may be in an object that came later; whoever reads it learns that, and lists again."""
+    objects = Objects(str(tmp_path))
+    for name in ("x/part", "x/other"):
+        objects.write(name, b"rows")
+    stat = Path.stat
+
+    def deleting_stat(path, **options):
+        if path.name == "part":
+            path.unlink(missing_ok=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", deleting_stat)
+    assert objects.names("x") == ["x/other", "x/part"]
+    assert objects.read_all(["x/other", "x/part"]) == {"x/other": b"rows"}
+
+
 def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="store .*file/store: "):
@@ -122,6 +160,16 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path):
 def test_a_place_where_nobody_may_write_is_refused():
     with pytest.raises(UserError, match="store /proc/store: "):
         Objects("/proc/store").check_writable()
+
+
+def test_reading_many_objects_says_what_is_wrong(s3_keys, monkeypatch):
+    import s3fs
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(UserError, match="access denied; check the keys"):
+        Objects("s3://studies/x").read_all(["a", "b"])
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_an_unknown_kind_of_store_is_refused():

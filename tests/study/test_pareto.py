@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.pareto import hypervolume, nondominated_order, pareto_front
+from study.pareto import dominated, hypervolume, nondominated_order, pareto_front
 
 SIDE = 6
 
@@ -46,6 +47,28 @@ def test_the_front_is_what_nobody_beats_and_everything_else_is_beaten_by_it(poin
     assert front
     for point, is_on in zip(points, on_front, strict=True):
         assert is_on != any(beats(other, point) for other in front)
+
+
+odd = st.sampled_from([0.0, 1.0, 2.0, 3.0, np.inf, -np.inf, np.nan])
+
+
+@given(st.integers(1, 4).flatmap(lambda n: st.tuples(*[st.lists(st.tuples(*[odd] * n), min_size=1, max_size=9)] * 2)))
+def test_a_point_is_dominated_by_what_is_as_good_in_everything_and_better_in_something(clouds):
+    costs, others = map(np.array, clouds)
+    expected = [any((other <= cost).all() and (other < cost).any() for other in others) for cost in costs]
+    assert dominated(costs, others).tolist() == expected
+    assert not dominated(costs, others[:0]).any()
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_the_front_of_ten_thousand_points_takes_no_time(objectives):
+    costs = np.random.default_rng(0).normal(size=(10_000, objectives))
+    began = time.process_time()
+    is_dominated = dominated(costs, costs)
+    assert time.process_time() - began < 1
+    front = costs[~is_dominated]
+    assert 1 <= len(front) < 500
+    assert not dominated(front, front).any()
 
 
 def test_an_empty_table_has_an_empty_front():

@@ -57,6 +57,29 @@ def test_before_any_trial_is_complete_the_front_is_empty_and_has_its_columns(tmp
     assert list(front) == list(results.results())
 
 
+def test_results_are_of_one_moment_and_those_who_read_them_may_change_what_they_get(tmp_path, tiny):
+    store = write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.2], [0.3, 0.4])])
+    results = StudyResults(store)
+    before = {name: getattr(results, name)() for name in ("trials", "reports", "results", "front", "progress")}
+    (row,) = results.trials().query("trial == 1").drop(columns="launch").to_dict("records")
+    store.append("trials", 1, 99, [row | {"state": "failed"}])
+    for name, table in before.items():
+        kept = table.copy()
+        table["trial"] = -9
+        table.loc[:, "new"] = 1.0
+        pd.testing.assert_frame_equal(getattr(results, name)(), kept)
+    assert StudyResults(store).results()["state"].tolist() == ["complete", "failed"]
+
+
+def test_reports_of_some_trials_are_rows_of_all_reports(tmp_path, tiny):
+    results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])] * 3))
+    reports = results.reports()
+    assert reports["trial"].tolist() == [0, 0, 1, 1, 2, 2]
+    some = reports[reports["trial"].isin([0, 2])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(results.reports([2, 0]), some)
+    assert results.reports([7]).empty
+
+
 @pytest.mark.slow
 def test_a_finished_study_has_one_row_a_trial_with_all_columns_of_the_contract(finished):
     table = finished.results()

@@ -4,7 +4,7 @@ import torch
 from scipy import signal
 
 from marl.audio import AudioConfig
-from marl.data import SynTone, build, factors
+from marl.data import SynTone, build, clips, factors
 from marl.data.syntone import TIMBRES, amplitudes, frequencies_hz, synthesise
 
 
@@ -47,6 +47,14 @@ def test_every_combination_is_there_once_and_named_by_its_factors(small_dataset)
     assert small_dataset.factor_names == ("timbre", "frequency", "amplitude") == SynTone.factor_names
     assert len(values.unique(dim=0)) == len(values) == 4 * 40 * 4
     assert [len(factor.values) for factor in small_dataset.factors] == [4, 40, 4]
+
+
+def test_clips_are_known_without_their_spectrograms(small_dataset):
+    known = clips(SynTone(frequencies=40, amplitudes=4), AudioConfig())
+    assert torch.equal(known.value_NC, small_dataset.value_NC)
+    assert known.factors == small_dataset.factors
+    assert all(torch.equal(known.splits[name], some) for name, some in small_dataset.splits.items())
+    assert torch.equal(known.waveforms([5, 600]), small_dataset.waveforms([5, 600]))
 
 
 def test_factors_are_known_without_the_clips(small_dataset):

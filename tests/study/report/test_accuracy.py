@@ -47,7 +47,7 @@ def test_the_untrained_network_is_shown_where_it_was_scored(tmp_path, tiny):
     store = write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.4])])
     assert "untrained" not in accuracy_picture(material_of(store)).caption
     store.write_baselines({"untrained": {"probe/timbre/shared": 0.3}, "replicates": 2})
-    assert "the black tick what the untrained network allows" in accuracy_picture(material_of(store)).caption
+    assert "the red tick what the untrained network allows" in accuracy_picture(material_of(store)).caption
 
 
 def test_a_trial_without_probes_is_named():

@@ -4,8 +4,7 @@ import sys
 
 import pytest
 
-from study.report import write_report
-from study.report.page import PICTURES, render
+from study.report.page import PICTURES, render, write_report
 from study.results import StudyResults
 from tests.study.report.studies import material_of, separated, trial_of, write_study
 

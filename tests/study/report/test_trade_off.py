@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from study.plot import trade_off_chart
 from study.report.material import MissingError
 from study.report.trade_off import trade_off_picture
+from study.trade_off import trade_off_chart
 from tests.study.report.studies import material_of, trial_of, write_study
 
 
@@ -17,11 +17,9 @@ def layers(material):
 def test_trials_that_are_not_mature_are_circles_and_complete_ones_are_filled(tmp_path, tiny):
     trials = [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.2], [0.3, 0.5], state="pruned")]
     found, data = layers(material_of(write_study(tmp_path, tiny, trials)))
-    circles, points = (layer for layer in found if layer["mark"]["type"] == "point")
-    assert "transform" not in circles
-    assert not circles["mark"].get("filled")
-    assert points["transform"] == [{"filter": "datum.mature"}]
-    assert points["mark"]["filled"]
+    marks = {one["transform"][0]["filter"]: one["mark"] for one in found if one["mark"]["type"] == "point"}
+    assert not marks["!datum.mature && datum.trial >= 0"].get("filled")
+    assert marks["datum.mature"]["filled"]
     assert [row["kind"] for row in data] == ["on the front", "not mature"]
 
 

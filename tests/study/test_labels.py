@@ -1,6 +1,6 @@
 import pytest
 
-from study.report.labels import factor_label, metric_lines, parameter_label, parameter_meaning, value_label
+from study.labels import factor_label, metric_lines, parameter_label, parameter_meaning, value_label
 from study.spec import Parameter, parse_spec
 
 

@@ -1,0 +1,167 @@
+"""A study as large as one likes, as launches leave it: parts of some rows each, most of them compacted.
+
+Its numbers are made up, under the real columns: few at young reports, all at mature ones, and those that are computed
+after training for every hundredth trial.
+"""
+
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from study.objects import Objects
+from study.parts import COMPACT_FROM, Part
+from study.store import StudyStore, Table
+
+NAME = "large"
+REPLICATES, REPORTS, STEPS = 3, 6, 6000
+ROWS_OF_A_PART = 25  # what comes in 5 s, at 5 reports a second
+AT_ONCE = 128  # trials side by side
+BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
+SUBSPACES = [f"{block}/{term}" for block in ("private", "shared") for term in ("mi", "total_correlation", "kl")]
+LOSSES = [f"loss/{term}" for term in ("total", "reconstruction", *SUBSPACES, "shared/infonce")]
+SPACE = {
+    "loss.private.gamma": {"log_uniform": [0.1, 10]},
+    "loss.shared.gamma": {"log_uniform": [0.1, 10]},
+    "latent.private": {"choice": [2, 4, 8]},
+    "latent.shared": {"choice": [2, 4, 8]},
+    "contrast.strategy": {"choice": ["none", "infonce"]},
+    "contrast.temperature": {"log_uniform": [0.05, 1], "when": {"contrast.strategy": "infonce"}},
+    "optimiser.learning_rate": {"log_uniform": [1e-4, 1e-2]},
+}
+
+
+def columns() -> tuple[list[str], list[str], list[str]]:
+    """Names of metrics: of young reports, of what mature ones have beside them, and of what comes after training."""
+    from marl.data import SynTone, factors
+    from marl.evaluation import is_young, metric_names
+
+    found = factors(SynTone())
+    names = metric_names([factor.name for factor in found])
+    young = [*LOSSES, f"{FIDELITY}/clips_se", *filter(is_young, names)]
+    mature = [name for name in names if not is_young(name)]
+    mature += [f"{FIDELITY}/{one.name}/{one.class_name(number)}" for one in found for number in range(one.classes)]
+    late = [f"test/{name}" for name in (*young, *mature) if not name.startswith("loss/")]
+    late += [f"sampled_{name}" for name in names if name.startswith(("probe/", "linear_probe/"))]
+    return young, mature, [*late, *(f"disentanglement/dci{end}" for end in ("", "_completeness", "_informativeness"))]
+
+
+def write_study(folder: Path, trials: int) -> StudyStore:
+    """A study of so many trials, the last of which have not reported their last step; its second launch is alive."""
+    from study.beginning import begin
+    from study.resolving import resolve
+    from study.spec import parse_spec
+
+    content = {"name": NAME, "data": {"kind": "syntone"}, "train": {"steps": STEPS, "reports": REPORTS}}
+    content |= {"replicates": REPLICATES, "space": SPACE, "search": {"sampler": "random", "trials": trials}}
+    store = StudyStore(Objects(str(folder)), NAME)
+    begin(store, resolve(parse_spec(content, source="benchmark")))
+    numbers = np.random.default_rng(0)
+    young, mature, late = columns()
+    untrained = dict.fromkeys((*young, *mature), 0.0) | {FIDELITY: 40.0}
+    store.write_baselines({"untrained": untrained, "replicates": REPLICATES})
+    first, complete = round(0.9 * trials), trials - running_of(trials)
+    for launch, (begin_at, end_at) in enumerate([(0, first), (first, trials)], start=1):
+        started = BEGUN + timedelta(days=launch)
+        content = {"launch": launch, "trials": trials, "host": "elsewhere", "started": started.isoformat()}
+        content |= {"heartbeat": datetime.now(UTC).isoformat(), "finished": None if launch > 1 else started.isoformat()}
+        store.write_launch(launch, content)
+        keys = report_keys(range(begin_at, end_at))
+        if launch > 1:
+            keys = keys[(keys[:, 2] < STEPS) | (keys[:, 0] < complete)]
+        reports = [reports_of(keys[rows], young, mature, started, numbers) for rows in parts_of(len(keys))]
+        if launch == 1:
+            looked_at = keys[(keys[:, 2] == STEPS) & (keys[:, 0] % 100 == 0)]
+            reports += [reports_of(looked_at[rows], [], late, started, numbers) for rows in parts_of(len(looked_at))]
+        write_parts(store, "reports", launch, reports)
+        states = trials_of(range(begin_at, end_at), complete, started, numbers)
+        write_parts(store, "trials", launch, [states.slice(at, 3) for at in range(0, len(states), 3)])
+    return store
+
+
+def running_of(trials: int) -> int:
+    """How many trials run: the last ones."""
+    return min(AT_ONCE, trials // 10)
+
+
+def parts_of(rows: int) -> Iterator[slice]:
+    return (slice(at, at + ROWS_OF_A_PART) for at in range(0, rows, ROWS_OF_A_PART))
+
+
+def report_keys(trials: range) -> np.ndarray:
+    """Trial, seed and step of each report, in the order in which trials side by side come to report, [N, 3]."""
+    budgets = range(STEPS // REPORTS, STEPS + 1, STEPS // REPORTS)
+    groups = (trials[at : at + AT_ONCE] for at in range(0, len(trials), AT_ONCE))
+    keys = [
+        (trial, seed, step)
+        for group in groups
+        for step, trial, seed in itertools.product(budgets, group, range(REPLICATES))
+    ]
+    return np.array(keys)
+
+
+def reports_of(
+    keys_N3: np.ndarray, young: list[str], mature: list[str], started: datetime, numbers: np.random.Generator
+) -> pa.Table:
+    """Rows as `parquet_of` writes them: a column of the mature ones is empty in the young ones, or absent."""
+    trial_N, seed_N, step_N = keys_N3.T
+    is_young_N = step_N < STEPS
+    found = {"trial": trial_N, "seed": seed_N, "step": step_N, "metric_version": np.ones(len(keys_N3), dtype=int)}
+    # Trials lie along a trade-off and behind it, and seeds differ.
+    place_N = (0.618034 * trial_N) % 1
+    behind_N = 5.0 * (0.7548777 * trial_N % 1) + 20.0 * (1 - step_N / STEPS)
+    known = {FIDELITY: 3 + 10 * place_N + behind_N, SEPARATION: place_N**0.5 - 0.04 * behind_N}
+    for name in young:
+        found[name] = numbers.normal(known.get(name, 0.5), 0.05, len(keys_N3))
+    for name in mature if not is_young_N.all() else []:
+        found[name] = pa.array(numbers.normal(known.get(name, 0.5), 0.05, len(keys_N3)), mask=is_young_N)
+    found["time"] = stamps(started, trial_N, step_N)
+    return pa.table(found)
+
+
+def trials_of(trials: range, complete: int, started: datetime, numbers: np.random.Generator) -> pa.Table:
+    """A row when a trial begins and one when it is over."""
+    groups = (trials[at : at + AT_ONCE] for at in range(0, len(trials), AT_ONCE))
+    pairs = [(trial, step) for group in groups for step in (0, STEPS) for trial in group]
+    trial_N, step_N = np.array([(trial, step) for trial, step in pairs if trial < complete or not step]).T
+    is_contrastive_N = trial_N % 2 == 1
+    values = {name: np.exp(np.random.default_rng(at).normal(size=1 + trial_N.max())) for at, name in enumerate(SPACE)}
+    config: dict[str, Any] = {f"config/{name}": values[name][trial_N] for name in SPACE}
+    config |= {f"config/latent.{block}": 2 ** (1 + trial_N % 3) for block in ("private", "shared")}
+    config["config/contrast.strategy"] = np.where(is_contrastive_N, "infonce", "none")
+    config["config/contrast.temperature"] = pa.array(config["config/contrast.temperature"], mask=~is_contrastive_N)
+    return pa.table(
+        {
+            "trial": trial_N,
+            "state": np.where(step_N > 0, "complete", "running"),
+            "error": pa.nulls(len(trial_N)),
+            "step": step_N,
+            "sampler": ["{}"] * len(trial_N),
+            **config,
+            "time": stamps(started, trial_N, step_N),
+        }
+    )
+
+
+def stamps(started: datetime, trial_N: np.ndarray, step_N: np.ndarray) -> pa.Array:
+    seconds_N = 3.6 * trial_N + 60.0 * step_N / STEPS
+    times_N = np.datetime64(started.replace(tzinfo=None), "us") + (1e6 * seconds_N).astype("timedelta64[us]")
+    return pa.array(times_N).cast(pa.timestamp("us", "UTC"))
+
+
+def write_parts(store: StudyStore, table: Table, launch: int, parts: list[pa.Table]) -> None:
+    """Most parts compacted, the last ones not yet: as `StudyStore.compact` leaves them, without writing each first."""
+    whole = len(parts) // COMPACT_FROM * COMPACT_FROM
+    for at in [*range(0, whole, COMPACT_FROM), *range(whole, len(parts))]:
+        together = parts[at : at + COMPACT_FROM] if at < whole else parts[at : at + 1]
+        last = at + len(together) if at < whole else None
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.concat_tables(together, promote_options="permissive"), buffer)
+        name = Part(table, launch, at + 1, last).name
+        store.objects.write(f"{store.name}/{name}", buffer.getvalue().to_pybytes())

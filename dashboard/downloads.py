@@ -1,0 +1,51 @@
+"""A chart or a table of a page as a file."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+from altair.typing import ChartType
+
+from study.plot import save_chart
+
+__all__ = ["download_chart"]
+
+_FORMATS = {".png": "PNG, for slides", ".svg": "SVG, for a paper", ".html": "HTML, to click on"}
+
+
+def download_chart(chart: ChartType, data: pd.DataFrame, name: str) -> None:
+    """Offer a chart as PNG, SVG and HTML, and what it draws as CSV.
+
+    Args:
+        chart: whole, as it is drawn on the page.
+        data: what it draws.
+        name: of the files, without an ending; also tells the buttons of several charts apart.
+    """
+    with st.popover("Save this chart"):
+        for ending, label in _FORMATS.items():
+            st.download_button(
+                label, partial(_content, chart, ending), f"{name}{ending}", key=f"{name}{ending}", on_click="ignore"
+            )
+        st.download_button(
+            "CSV, what it draws",
+            partial(_csv, data),
+            f"{name}.csv",
+            mime="text/csv",
+            key=f"{name}.csv",
+            on_click="ignore",
+        )
+
+
+def _content(chart: ChartType, ending: str) -> bytes:
+    """Only made when it is asked for."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"chart{ending}"
+        save_chart(chart, path)
+        content: bytes = path.read_bytes()
+    return content
+
+
+def _csv(data: pd.DataFrame) -> bytes:
+    return str(data.to_csv(index=False)).encode()

@@ -1,0 +1,218 @@
+"""Sounds of models beside one another, each with its spectrogram, made on demand and kept."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard.address import choose, choose_many
+from dashboard.reading import Reading
+from dashboard.text import plain
+from study.errors import UserError
+from study.labels import factor_label
+from study.listening import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
+from study.report.material import SUBSPACES
+from study.results import StudyResults
+
+__all__ = ["listening_table", "side_by_side", "traversal"]
+
+_OFFERED = 200
+_RECONSTRUCTION = "reconstruction"
+_MOST_CLIPS = 6
+_HEADINGS = {
+    "original": "original",
+    "reconstruction": "reconstruction",
+    "private swapped": "private part of the other",
+    "shared swapped": "shared part of the other",
+}
+_EXPLAINED = (
+    "Each row is a clip that no model was trained on. The private part holds what is the clip's own, the shared part "
+    "what it has in common with others of its kind: with the private part of another clip, the sound should keep its "
+    "{shared} and take on the other's {private}; with the shared part of another, the reverse. All sounds of a row are "
+    "as loud as they are against one another."
+)
+# A ramp that is ordered by lightness, for both themes: dB from the floor to full scale.
+_RAMP = np.array([[10, 10, 30], [60, 20, 90], [140, 40, 110], [220, 90, 70], [250, 190, 90], [252, 253, 220]])
+_FLOOR_DB, _TOP_DB = -60.0, 0.0
+_ENLARGED = 3
+
+
+def listening_table(reading: Reading, trial: int, seed: int) -> None:
+    """A row for each clip of choice: the original, the reconstruction, and both swaps."""
+    listener = _listener_or_reason(reading, trial, seed)
+    if listener is None:
+        return
+    clips, other, labels = _clips(reading, listener)
+    for clip in dict.fromkeys([*clips, other]):
+        st.markdown(f"**{plain(labels[clip])}**" + (" (the other clip)" if clip == other else ""))
+        sounds = _sounds_of(reading, listener, (trial, seed, clip, other))
+        # A clip swapped with itself is its reconstruction.
+        shown = ROW if clip != other else ROW[:2]
+        remarks = {_HEADINGS[_RECONSTRUCTION]: _error(sounds)}
+        _players({_HEADINGS[name]: sounds[name] for name in shown}, f"clip {clip}, trial {trial}", remarks, len(ROW))
+
+
+def side_by_side(reading: Reading, trials: Sequence[int], seed: int) -> None:
+    """For each clip of choice a row for each way to decode it, a column for each trial, all equally loud."""
+    listeners = {trial: one for trial in trials if (one := _listener_or_reason(reading, trial, seed)) is not None}
+    if not listeners:
+        return
+    clips, other, labels = _clips(reading, next(iter(listeners.values())))
+    for clip in clips:
+        st.markdown(f"**{plain(labels[clip])}**")
+        rows = {trial: _sounds_of(reading, one, (trial, seed, clip, other)) for trial, one in listeners.items()}
+        first = next(iter(rows.values()))
+        for name in ROW[1:]:
+            heard = {"original": first["original"]}
+            if name != _RECONSTRUCTION:
+                heard = {"the other clip": next(iter(listeners.values())).original(other)}
+            titles = {trial: f"trial {trial}: {_HEADINGS[name]}" for trial in rows}
+            heard |= {titles[trial]: row[name] for trial, row in rows.items()}
+            remarks = {titles[trial]: _error(row) for trial, row in rows.items()} if name == _RECONSTRUCTION else {}
+            _players(heard, f"clip {clip}", remarks, len(heard))
+
+
+def traversal(reading: Reading, trial: int, seed: int) -> None:
+    """A clip's latents, one slider each, and what they decode to."""
+    listener = _listener_or_reason(reading, trial, seed)
+    if listener is None:
+        return
+    labels = _labels(listener.clips.head(_OFFERED))
+    clip = choose("clip", "Begin with clip", list(labels), next(iter(labels)), labels.__getitem__)
+    sample = reading.results.store.read_latents(trial, seed)
+    if sample is None:
+        st.info(f"Not drawn: the store has no readable latents of trial {trial}, seed {seed}.")
+        return
+    ranges = latent_ranges(sample)
+    own = dict(zip(SUBSPACES, listener.latents(clip), strict=True))
+    st.caption(
+        "Each slider goes a little beyond what nine of ten clips have; it begins with the clip's own value. "
+        "What is heard is the clip with the latents that the sliders say."
+    )
+    columns = st.columns(2)
+    moved = {}
+    for place, subspace in enumerate(SUBSPACES):
+        with columns[place]:
+            st.markdown(f"**{subspace}**")
+            moved[subspace] = [
+                _slider(f"{subspace}/{index}", float(value), ranges.loc[f"{subspace}/{index}"], (trial, seed, clip))
+                for index, value in enumerate(own[subspace])
+            ]
+    before = listener.reconstruction(clip)
+    after = listener.decoded(np.array(moved["private"]), np.array(moved["shared"]))
+    sounds = {"its own latents": before, "with the latents above": after}
+    _players(
+        sounds, labels[clip], {"with the latents above": f"{log_mel_rmse_db(before, after):.2f} dB from its own"}, 2
+    )
+
+
+def _slider(name: str, value: float, limits: pd.Series, place: tuple[int, ...]) -> float:
+    margin = 0.25 * max(float(limits["p95"] - limits["p5"]), 1e-3)
+    low, high = min(float(limits["p5"]) - margin, value), max(float(limits["p95"]) + margin, value)
+    return float(st.slider(name, low, high, value, step=(high - low) / 100, key=f"{place} {name}"))
+
+
+def _listener_or_reason(reading: Reading, trial: int, seed: int) -> Listener | None:
+    """A model to listen to, or the reason why there is none on the page."""
+    try:
+        with st.spinner("Loading the model"):
+            return _listener(reading.results, reading.results.store.uri, reading.results.document.created, trial, seed)
+    except UserError as error:
+        st.info(plain(f"Trial {trial}: {error}"))
+        return None
+
+
+# The weights of a complete trial never change, so what was loaded and made outlives a reading.
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _listener(_results: StudyResults, uri: str, created: datetime, trial: int, seed: int) -> Listener:
+    return Listener.of(_results, trial, seed)
+
+
+@st.cache_resource(max_entries=200, show_spinner=False)
+def _sounds(_listener: Listener, uri: str, created: datetime, place: tuple[int, int, int, int]) -> dict[str, Sound]:
+    _, _, clip, other = place
+    return _listener.row(clip, other)
+
+
+def _sounds_of(reading: Reading, listener: Listener, place: tuple[int, int, int, int]) -> dict[str, Sound]:
+    with st.spinner("Making the sounds"):
+        return _sounds(listener, reading.results.store.uri, reading.results.document.created, place)
+
+
+def _error(sounds: dict[str, Sound]) -> str:
+    return f"{log_mel_rmse_db(sounds['original'], sounds[_RECONSTRUCTION]):.2f} dB from the original"
+
+
+def _clips(reading: Reading, listener: Listener) -> tuple[list[int], int, dict[int, str]]:
+    """The clips that are chosen, the other one, and what each is; stops where none is chosen."""
+    offered = listener.clips.head(_OFFERED)
+    labels = _labels(offered)
+    left, right = st.columns(2)
+    with left:
+        clips = choose_many("clips", "Clips", list(labels), _different(offered), labels.__getitem__, _MOST_CLIPS)
+    with right:
+        other = choose("other", "The other clip", list(labels), _unlike(offered, clips), labels.__getitem__)
+    if not clips:
+        st.info("Choose a clip.")
+        st.stop()
+    shared = reading.results.spec.shared_factors
+    private = [name for name in reading.results.document.factors if name not in shared]
+    st.caption(plain(_EXPLAINED.format(shared=" and ".join(shared), private=" and ".join(private))))
+    return clips, other, labels
+
+
+def _players(sounds: dict[str, Sound], what: str, remarks: dict[str, str], columns: int) -> None:
+    contents = wavs(list(sounds.values()))
+    for column, (name, sound), content in zip(st.columns(columns), sounds.items(), contents, strict=False):
+        with column:
+            st.image(_picture(sound), width="stretch", caption=name, alt=f"spectrogram of the {name}, {what}")
+            st.audio(content, format="audio/wav", alt=f"{name}, {what}")
+            if name in remarks:
+                st.caption(remarks[name])
+
+
+def _picture(sound: Sound) -> np.ndarray:
+    """A spectrogram as an image, low frequencies below."""
+    part_FT = np.clip((sound.decibels_FT - _FLOOR_DB) / (_TOP_DB - _FLOOR_DB), 0, 1)[::-1]
+    steps = np.linspace(0, 1, len(_RAMP))
+    image = np.stack([np.interp(part_FT, steps, _RAMP[:, colour]) for colour in range(3)], axis=-1)
+    return image.astype(np.uint8).repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
+
+
+def _labels(clips: pd.DataFrame) -> dict[int, str]:
+    """What each clip is, in the factors' own units."""
+    names = [str(name) for name in clips if str(name).startswith("factor/")]
+    return {
+        int(row["clip"]): ", ".join(
+            f"{row[name]:.4g}" + _unit(name.removeprefix("factor/"))
+            if isinstance(row[name], float)
+            else str(row[name]) + _unit(name.removeprefix("factor/"))
+            for name in names
+        )
+        + f" (clip {int(row['clip'])})"
+        for row in clips.to_dict("records")
+    }
+
+
+def _unit(factor: str) -> str:
+    """Behind a value: a short unit, or the factor's name where it has none."""
+    label = factor_label(factor)
+    if "(Hz)" in label:
+        return " Hz"
+    return "" if factor == "timbre" else f" {factor}"
+
+
+def _different(clips: pd.DataFrame) -> list[int]:
+    """A few clips that differ in the first factor."""
+    first = next(name for name in clips if str(name).startswith("factor/"))
+    return [int(clip) for clip in clips.drop_duplicates(first)["clip"].head(2)]
+
+
+def _unlike(clips: pd.DataFrame, chosen: Sequence[int]) -> int:
+    """A clip that differs from the first of those chosen in every factor, where there is one, and is none of them."""
+    names = [name for name in clips if str(name).startswith("factor/")]
+    first = clips[clips["clip"] == chosen[0]] if chosen else clips.head(1)
+    differs = (clips[names] != first[names].iloc[0]).all(axis=1) & ~clips["clip"].isin(chosen)
+    return int(clips[differs]["clip"].iloc[0] if differs.any() else clips["clip"].iloc[-1])

@@ -1,0 +1,70 @@
+"""What each loss weight does to each metric: the papers' figure, of this study."""
+
+import altair as alt
+import streamlit as st
+
+from dashboard.address import choose, choose_many
+from dashboard.downloads import download_chart
+from dashboard.reading import Reading
+from dashboard.views.state import needs_a_trial
+from study.labels import parameter_label, parameter_meaning
+from study.plot import compared_metrics
+from study.report.material import Material, MissingError
+from study.report.sweeps import is_numeric, sweep_of
+from study.report.weights import small_multiple, weights_data, weights_of
+from study.results import metric_columns
+from study.tables import objective_label
+
+__all__ = ["page"]
+
+_IN_A_ROW = 3
+_NOTHING = "nothing"
+
+
+def page(reading: Reading) -> None:
+    """Draw it."""
+    results, spec = reading.results, reading.results.spec
+    if not needs_a_trial(reading):
+        return
+    table = reading.once("results", results.results)
+    numbers = [name for name, parameter in spec.space.items() if is_numeric(parameter)]
+    choices = [name for name in spec.space if name not in numbers]
+    if not numbers:
+        st.info("No parameter of this study is a number; the trade-off page can be coloured by its choices.")
+        return
+    left, middle, right = st.columns([3, 3, 2])
+    with left:
+        parameters = choose_many("parameters", "Parameters", numbers, weights_of(spec), parameter_label)
+    with middle:
+        known = list(dict.fromkeys([*compared_metrics(spec), *metric_columns(table)]))
+        metrics = choose_many("metrics", "Metrics", known, compared_metrics(spec), objective_label)
+    with right:
+        usual = "contrast.strategy" if "contrast.strategy" in choices else _NOTHING
+        series = choose("series", "Told apart by", [_NOTHING, *choices], usual, parameter_label)
+    if not parameters or not metrics:
+        st.info("Choose at least one parameter and one metric.")
+        return
+    try:
+        data = weights_data(table, spec, parameters, metrics, None if series == _NOTHING else series)
+    except MissingError as error:
+        st.info(f"{str(error).capitalize()}.")
+        return
+    alone = sweep_of(table, spec).reference is not None
+    st.caption(
+        ("Each panel has the complete trials that differ in its parameter alone. " if alone else "")
+        + f"Each point is a complete trial, a mean over replicates; {Material(results).spread}."
+        + ("" if alone else " The other parameters differ between these trials too.")
+    )
+    meanings = {parameter_label(name): parameter_meaning(name).strip() for name in parameters}
+    st.caption("; ".join(f"{label}: {meaning}" for label, meaning in meanings.items() if meaning))
+    every = []
+    for metric in metrics:
+        st.subheader(objective_label(metric))
+        panels = {name: chart for name in parameters if (chart := small_multiple(data, spec, name, metric))}
+        columns = st.columns(min(_IN_A_ROW, max(2, len(panels))))
+        for place, (name, chart) in enumerate(panels.items()):
+            with columns[place % len(columns)]:
+                words = f"{objective_label(metric)} against {parameter_label(name)}, with error bars"
+                st.altair_chart(chart, width="stretch", key=f"{metric} {name}", alt=words)
+        every.append(alt.hconcat(*(chart.properties(width=240, height=180) for chart in panels.values())))
+    download_chart(alt.vconcat(*every), data, f"{spec.name}-ablation")

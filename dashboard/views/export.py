@@ -1,0 +1,103 @@
+"""Models out of a study: files that stand on their own, to be downloaded, or a command that writes them."""
+
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.address import CHOSEN, choose, choose_many
+from dashboard.reading import Reading
+from dashboard.text import plain
+from dashboard.views.state import needs_a_trial
+from study.errors import RunError, UserError
+from study.results import metric_columns
+from study.status import command_for
+from study.tables import format_bytes, objective_label
+
+__all__ = ["page"]
+
+_MOST = 20
+_BUNDLES = "bundles"
+
+
+def page(reading: Reading) -> None:
+    """Draw it."""
+    results, spec = reading.results, reading.results.spec
+    if not needs_a_trial(reading):
+        return
+    table = reading.once("results", results.results)
+    complete = table[table["state"] == "complete"]["trial"].tolist()
+    if not complete:
+        st.info("No trial is complete yet, and only complete trials are exported.")
+        return
+    front = reading.once("front", results.front)["trial"].tolist()
+    trials = choose_many(CHOSEN, "Trials", complete, front, most=_MOST)
+    objectives = list(spec.objectives)
+    known = list(dict.fromkeys([*objectives, *metric_columns(table)]))
+    by = choose("by", "Of each trial the replicate that is best in", known, objectives[-1], objective_label)
+    if not trials:
+        st.info("Choose a trial.")
+        return
+    st.caption(
+        "A bundle holds the weights, the configuration, held-out clips, scores, a model card, and each file's SHA-256."
+    )
+    st.code(_command(reading, trials), language="bash")
+    wanted = (spec.name, tuple(trials), by)
+    if st.button("Prepare the download", type="primary"):
+        try:
+            with st.spinner("Writing the bundles, and scoring each model on its clips"):
+                st.session_state[_BUNDLES] = (wanted, *_bundles(reading, trials, by))
+        except (UserError, RunError) as error:
+            st.error(plain(str(error)))
+            return
+    prepared = st.session_state.get(_BUNDLES)
+    if prepared is None or prepared[0] != wanted:
+        return
+    _, content, files, cards = prepared
+    st.download_button(
+        f"Download {len(trials)} model{'s' * (len(trials) != 1)}, {format_bytes(len(content))}",
+        content,
+        f"{spec.name}-models.zip",
+        mime="application/zip",
+        on_click="ignore",
+    )
+    st.caption("Unpack it and check each folder with `marl-study verify DIR`.")
+    st.dataframe(files, hide_index=True, width="stretch")
+    for name, card in cards.items():
+        with st.expander(f"Model card of {plain(name)}"):
+            st.code(card, language=None, wrap_lines=True)
+
+
+def _command(reading: Reading, trials: list[int]) -> str:
+    options = " ".join(f"--trial {trial}" for trial in trials)
+    return f"{command_for(reading.results.store, 'export')} {options} --to exported"
+
+
+def _bundles(reading: Reading, trials: list[int], by: str) -> tuple[bytes, pd.DataFrame, dict[str, str]]:
+    """A ZIP file of the bundles, a table of their files, and their cards."""
+    from study.bundle import checksums
+    from study.export import export_trials  # imports torch, which takes seconds
+
+    buffer = io.BytesIO()
+    files, cards = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        bundles = export_trials(reading.results, trials, by, Path(folder))
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for bundle in bundles:
+                sums = checksums(bundle)
+                cards[bundle.name] = (bundle / "README.md").read_text(encoding="utf-8")
+                for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+                    name = path.relative_to(bundle).as_posix()
+                    archive.write(path, f"{bundle.name}/{name}")
+                    files.append(
+                        {
+                            "model": bundle.name,
+                            "file": name,
+                            "size": format_bytes(path.stat().st_size),
+                            "SHA-256": sums.get(name, ""),
+                        }
+                    )
+    return buffer.getvalue(), pd.DataFrame(files), cards

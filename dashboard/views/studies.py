@@ -1,0 +1,110 @@
+"""All studies of a store, a card each."""
+
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from dashboard.address import link
+from dashboard.moments import ago, local_time
+from dashboard.reading import Reading, Shelf
+from dashboard.text import plain
+from study.errors import UserError
+from study.tables import format_duration, format_number, objective_label
+
+__all__ = ["nothing_yet", "page", "state_line"]
+
+_COLOURS = {"running": "blue", "complete": "green", "interrupted": "orange"}
+_CARDS_IN_A_ROW = 2
+_REFRESH_S = 10.0
+
+
+def page(store: Shelf, names: list[str]) -> None:
+    """Draw it."""
+    st.title("Studies")
+    if not names:
+        nothing_yet(store)
+        return
+
+    @st.fragment(run_every=_REFRESH_S)
+    def cards() -> None:
+        columns = st.columns(_CARDS_IN_A_ROW)
+        for place, name in enumerate(names):
+            with columns[place % _CARDS_IN_A_ROW].container(border=True):
+                _card(store, name)
+
+    cards()
+
+
+def nothing_yet(store: Shelf) -> None:
+    """What to do when there is no study."""
+    st.info(f"No studies in {plain(store.objects.uri)} yet. Start one with `marl-study run studies/quickstart.yaml`.")
+
+
+def state_line(reading: Reading, is_timed: bool = True) -> None:
+    """How a study is, in a line, when that was, and whether it can be read now."""
+    status = reading.status
+    trials = ", ".join(f"{count:,} {state}" for state, count in status["trials"].items() if count) or "no trial yet"
+    words = f":{_COLOURS[status['state']]}-badge[{status['state']}] {trials}, of {status['target']:,}"
+    left = time_left(reading)
+    if left is not None:
+        words += f" · about {format_duration(left)} left"
+    if is_timed:
+        words += f" · read {local_time(reading.at, st.context.timezone)}"
+    st.markdown(words)
+    if reading.trouble:
+        st.warning(
+            f"The store cannot be read now: {plain(reading.trouble)}. What is shown is as it was "
+            f"{ago(reading.at, datetime.now(UTC))}; this page tries again by itself."
+        )
+    if status["state"] == "interrupted":
+        st.caption(f"Go on with `{status['resume']}`")
+
+
+def time_left(reading: Reading) -> float | None:
+    """Seconds until the trials that are missing are over, if they take as long as those of this launch did."""
+    status, results = reading.status, reading.results
+    if status["state"] != "running":
+        return None
+    last = max(results.launches)
+    trials = results.trials()
+    over = trials[trials["state"].isin(["complete", "pruned", "failed"])]
+    of_this_launch = int((over["launch"] == last).sum()) if len(over) else 0
+    started = datetime.fromisoformat(str(results.launches[last]["started"]))
+    if not of_this_launch:
+        return None
+    missing = max(0, int(status["target"]) - len(over))
+    return (datetime.now(UTC) - started).total_seconds() / of_this_launch * missing
+
+
+def _card(store: Shelf, name: str) -> None:
+    try:
+        reading = store.latest(name)
+    except UserError as error:
+        st.subheader(plain(name))
+        st.error(plain(str(error)))
+        return
+    results, status = reading.results, reading.status
+    st.subheader(plain(name))
+    state_line(reading, is_timed=False)
+    st.progress(min(1.0, _over(status) / max(1, status["target"])))
+    front = reading.once("front", results.front)
+    best, volume = st.columns([3, 2])
+    with best:
+        for objective, mode in results.spec.objectives.items():
+            if len(front):
+                value = front[objective].min() if mode == "min" else front[objective].max()
+                st.metric(f"best {objective_label(objective)}", format_number(float(value)))
+        st.caption(f"{len(front)} trial{'s' * (len(front) != 1)} on the front" if len(front) else "no front yet")
+    with volume:
+        grown = reading.once("progress", results.progress)
+        known = grown["hypervolume"].dropna()
+        if len(known):
+            st.metric("hypervolume", format_number(float(known.iloc[-1])), chart_data=known.tolist()[-200:])
+    reports = reading.once("steps", results.steps)
+    if len(reports):
+        st.caption(f"last report {local_time(reports['time'].max(), st.context.timezone)}")
+    link("trade-off", "Open", name)
+
+
+def _over(status: dict[str, dict[str, int]]) -> int:
+    return sum(status["trials"][state] for state in ("complete", "pruned", "failed"))

@@ -1,0 +1,224 @@
+"""One trial: what it is, how it learned, what its latents know, and how it sounds."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from dashboard.address import CHOSEN, choose, choose_many, choose_part, chosen_trials, link, set_chosen
+from dashboard.downloads import download_chart
+from dashboard.moments import ago
+from dashboard.reading import Reading
+from dashboard.text import paragraphs, plain
+from dashboard.views.state import needs_a_trial
+from study.errors import UserError
+from study.labels import parameter_label
+from study.notes import MAX_AUTHOR, MAX_TEXT
+from study.plot import compared_metrics
+from study.report.learning import learning_chart, learning_data
+from study.report.material import Material, MissingError, Picture
+from study.results import metric_columns
+from study.tables import format_number, objective_label
+
+__all__ = ["page"]
+
+_PARTS = ("Overview", "Latents", "Maps", "Listen", "Traverse")
+
+
+def page(reading: Reading) -> None:
+    """Draw it."""
+    results = reading.results
+    if not needs_a_trial(reading):
+        return
+    table = reading.once("results", results.results)
+    trial = _which(reading, table)
+    row = table.set_index("trial", drop=False).loc[trial]
+    _head(reading, row)
+    part = choose_part("part", "What to see", _PARTS, _PARTS[0])
+    if part == "Overview":
+        _overview(reading, row)
+        return
+    seeds = sorted(results.reports([trial])["seed"].unique().tolist())
+    seed = choose_part("seed", "Replicate, by its seed", seeds, seeds[0])
+    material = Material(results, trial, seed)
+    if part == "Latents":
+        from study.report.accuracy import accuracy_picture
+        from study.report.information import information_picture  # imports torch, which takes seconds, as below
+
+        _picture(reading, f"bars {trial}", lambda: accuracy_picture(material))
+        _picture(reading, f"information {trial} {seed}", lambda: information_picture(material))
+    elif part == "Maps":
+        from study.report.maps import maps_picture
+
+        _picture(reading, f"maps {trial} {seed}", lambda: maps_picture(material))
+    elif part == "Listen":
+        from dashboard.listening import listening_table
+
+        listening_table(reading, trial, seed)
+    else:
+        from dashboard.listening import traversal
+
+        traversal(reading, trial, seed)
+
+
+def _which(reading: Reading, table: pd.DataFrame) -> int:
+    """The trial that the address names, else the first of the front, else the first."""
+    trials: list[int] = table["trial"].tolist()
+    front: list[int] = reading.once("front", reading.results.front)["trial"].tolist()
+    starred = reading.marks.starred
+    states = dict(zip(trials, table["state"], strict=True))
+    # A link to several trials shows the first one here.
+    if len(chosen_trials()) > 1:
+        set_chosen(chosen_trials(trials)[:1])
+    return choose(
+        CHOSEN,
+        "Trial",
+        trials,
+        next(iter([*front, *trials])),
+        lambda trial: f"{trial} · {states[trial]}{' ★' if trial in starred else ''}",
+    )
+
+
+def _head(reading: Reading, row: pd.Series) -> None:
+    """Its objectives, and what can be done with it."""
+    trial = int(row["trial"])
+    objectives = list(reading.results.spec.objectives)
+    columns = st.columns([*(2 for _ in objectives), 1, 1, 1], vertical_alignment="center")
+    for place, name in enumerate(objectives):
+        value, spread = row.get(name), row.get(f"{name}/ci")
+        with columns[place]:
+            if pd.isna(value):
+                st.metric(objective_label(name), "–")
+            else:
+                st.metric(
+                    objective_label(name),
+                    format_number(value) + ("" if pd.isna(spread) else f" ± {format_number(spread)}"),
+                    help="mean over replicates, ± half of its 90 % interval",
+                )
+    is_starred = trial in reading.marks.starred
+    with columns[-3]:
+        st.button(
+            "★ Starred" if is_starred else "☆ Star",
+            on_click=_change,
+            args=(reading, reading.notes.unstar if is_starred else reading.notes.star, trial),
+            help="Stars are kept in the store, for all who look at this study.",
+        )
+    with columns[-2]:
+        link("compare", "Compare", reading.results.spec.name, [trial])
+    with columns[-1]:
+        link("export", "Export", reading.results.spec.name, [trial])
+
+
+def _overview(reading: Reading, row: pd.Series) -> None:
+    results, spec, trial = reading.results, reading.results.spec, int(row["trial"])
+    if row["state"] == "failed":
+        st.error("This trial has failed, and is on no front:")
+        st.text(str(row["error"]))
+    elif row["state"] != "complete":
+        st.info(
+            {
+                "running": "This trial is still training: its values are of the last budget that all replicates had.",
+                "pruned": "Halving stopped this trial: at its rung, others were better.",
+                "interrupted": "This trial waits to be gone on with; its values are of the last budget reached.",
+            }[row["state"]]
+        )
+    left, right = st.columns([2, 3])
+    with left:
+        st.subheader("Configuration")
+        values = {parameter_label(name): row.get(f"config/{name}") for name in spec.space}
+        st.dataframe(
+            pd.DataFrame({"parameter": list(values), "value": [_value(value) for value in values.values()]}),
+            hide_index=True,
+            width="stretch",
+        )
+    with right:
+        _learning(reading, trial)
+    with st.expander("All metrics"):
+        names = [name for name in metric_columns(results.results()) if pd.notna(row.get(name))]
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "metric": names,
+                    "mean": [row[name] for name in names],
+                    "standard deviation": [row.get(f"{name}/sd") for name in names],
+                    "± (90 % interval)": [row.get(f"{name}/ci") for name in names],
+                }
+            ),
+            hide_index=True,
+            width="stretch",
+        )
+    _notes(reading, trial)
+
+
+def _learning(reading: Reading, trial: int) -> None:
+    st.subheader("Learning curves")
+    spec = reading.results.spec
+    mine = reading.results.reports([trial])
+    known = [name for name in metric_columns(mine) if mine[name].notna().any()]
+    usual = [name for name in compared_metrics(spec) if name in known] or known[:1]
+    names = choose_many("curves", "Metrics", known, usual, objective_label, most=6)
+    if not names:
+        st.info("Choose a metric.")
+        return
+    data = learning_data(mine, names)
+    drawn = list(data["metric"].unique())
+    charts = [learning_chart(data, spec, name) for name in drawn]
+    columns = st.columns(2)
+    for place, (name, chart) in enumerate(zip(drawn, charts, strict=True)):
+        with columns[place % 2]:
+            words = f"{objective_label(name)} of trial {trial} by steps, of each replicate, and their mean"
+            st.altair_chart(chart, width="stretch", key=f"learning {name}", alt=words)
+    download_chart(alt.concat(*charts, columns=2), data, f"{spec.name}-trial-{trial}-learning")
+
+
+def _picture(reading: Reading, key: str, draw: Any) -> None:
+    """A picture of the report, or why there is none."""
+    with st.spinner("Drawing, which takes some seconds the first time"):
+        try:
+            found: Picture = reading.once(key, draw)
+        except (MissingError, UserError) as error:
+            st.info(f"Not drawn: {plain(str(error))}.")
+            return
+    st.subheader(found.title)
+    st.caption(found.caption)
+    st.altair_chart(found.chart, width="content", key=key, alt=found.caption)
+    download_chart(found.chart, pd.DataFrame(), f"{reading.results.spec.name}-{key.replace(' ', '-')}")
+
+
+def _notes(reading: Reading, trial: int) -> None:
+    st.subheader("Notes")
+    for note in reading.marks.notes:
+        if note.trial != trial:
+            continue
+        who = f"{plain(note.author)}, " if note.author else ""
+        with st.container(border=True):
+            st.markdown(paragraphs(note.text))
+            st.caption(f"{who}{ago(note.time, datetime.now(UTC))}")
+            st.button("Remove", key=f"remove {note.name}", on_click=_change, args=(reading, reading.notes.remove, note))
+    with st.form("note", clear_on_submit=True):
+        text = st.text_area(
+            "A note on this trial", max_chars=MAX_TEXT, help="Kept in the store, for all who look at it."
+        )
+        author = st.text_input("Your name, if you like", max_chars=MAX_AUTHOR)
+        if st.form_submit_button("Write it down") and text.strip():
+            _change(reading, reading.notes.write, trial, text, author)
+            st.rerun()
+
+
+def _change(reading: Reading, action: Callable[..., Any], *arguments: Any) -> None:
+    """Write something, and look at the study again."""
+    try:
+        action(*arguments)
+    except UserError as error:
+        st.error(plain(str(error)))
+        return
+    reading.expire()
+
+
+def _value(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "–"
+    return format_number(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,215 @@
+"""The dashboard as a user meets it: served by the command, shown in a browser, clicked on and listened to.
+
+Tests take the fixtures `page` and `served` (conftest.py). Without a browser they are skipped, in CI they fail.
+
+- After a click, wait for what it should bring by `expect(locator)…`, which tries again until a timeout. That no script
+  runs says nothing then: Streamlit sends a click up to 150 ms later.
+- Old elements stay on the page while a script runs again; look for what is new, not for what was there before.
+- A dark theme: `page.emulate_media(color_scheme="dark")` before `open_view`.
+- A download: `with page.expect_download() as caught: button.click()`, then `caught.value.suggested_filename`.
+"""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+from playwright.sync_api import Locator, Page, Position
+
+from tests.study.commands import command
+
+WAIT_S = 120
+"""Longer than anything takes on a machine that is busy with other things."""
+
+
+class Mark(NamedTuple):
+    """What a chart drew for one row of its data."""
+
+    datum: dict[str, Any]
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom in CSS pixels from the chart element's upper left corner."""
+
+
+class Sound(NamedTuple):
+    """What a browser plays."""
+
+    sample_rate_hz: int
+    samples_CN: np.ndarray
+
+
+@contextmanager
+def serve(store_uri: object, **environment: str) -> Iterator[str]:
+    """`marl-study dashboard` on a free port, as a process of its own; its URL.
+
+    It must outlive the pages that look at it, which otherwise report a lost connection as an error: use the fixture
+    `served`, or a fixture of a module. What it wrote is added to an exception that leaves the block.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = command("dashboard", "--store", store_uri, "--port", port)
+    environment = {**os.environ, "STREAMLIT_SERVER_HEADLESS": "true", **environment}
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+        )
+        try:
+            _wait_until_healthy(server, port)
+            yield f"http://localhost:{port}"
+            assert server.poll() is None, f"the dashboard ended with status {server.returncode}"
+        except Exception as failure:
+            log.seek(0)
+            failure.add_note(f"the dashboard wrote:\n{log.read().decode()}")
+            raise
+        finally:
+            server.terminate()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        assert server.poll() is None, f"the dashboard ended with status {server.returncode}"
+        try:
+            with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=5) as answer:
+                assert answer.read() == b"ok"
+                return
+        except OSError:
+            assert time.monotonic() < deadline, f"the dashboard did not answer within {WAIT_S} s"
+            time.sleep(0.1)
+
+
+def open_view(page: Page, url: str) -> None:
+    """Go to a page of the dashboard and wait until it is drawn."""
+    page.goto(url)
+    wait_until_drawn(page)
+
+
+_DRAWN = """() => {
+    const all = name => [...document.querySelectorAll(`[data-testid="${name}"]`)];
+    const drawn = chart => chart.closest('[data-testid="stElementContainer"]')
+        .querySelector('[data-testid="stElementToolbarButton"] [aria-label^="Download as PNG"]');
+    return all("stApp")[0]?.dataset.testScriptState === "notRunning"
+        && all("stSkeleton").length === 0
+        && document.querySelector('[data-stale="true"]') === null
+        && document.fonts.status === "loaded"
+        && all("stVegaLiteChart").every(chart => !chart.checkVisibility() || drawn(chart));
+}"""
+
+
+def wait_until_drawn(page: Page) -> None:
+    """Wait until Streamlit has run the script and drawn what is visible, charts with their data.
+
+    Streamlit offers a chart as PNG once Vega has drawn it with its data, and not before; charts in a closed tab or
+    expander are not drawn at all.
+
+    Raises:
+        AssertionError: when the script raised an exception, which Streamlit shows on the page and not in the console.
+    """
+    page.wait_for_function(_DRAWN, timeout=WAIT_S * 1000)
+    exceptions = page.get_by_test_id("stException").all_inner_texts()
+    assert not exceptions, "\n".join(exceptions)
+
+
+# Streamlit's component keeps a chart's Vega view in a `useRef` of React, which is reached from the chart's element by
+# React's fibres. The view knows where each row is drawn, be it as SVG or (Streamlit's choice above 2000 marks) on a
+# canvas. As SVG alone they would be found by their `aria-label`, too, but with rounded numbers.
+_MARKS = """(chart, kind) => {
+    const viewOf = element => {
+        const key = Object.keys(element).find(key => key.startsWith("__reactFiber$"));
+        for (let fibre = element[key]; fibre; fibre = fibre.return)
+            for (let hook = fibre.memoizedState; hook?.next !== undefined; hook = hook.next)
+                if (typeof hook.memoizedState?.current?.scenegraph === "function") return hook.memoizedState.current;
+        throw new Error("the chart has no Vega view");
+    };
+    const view = viewOf(chart), found = [];
+    const collect = (mark, x, y) => {
+        for (const item of mark.items)
+            if (mark.marktype === "group")
+                for (const inner of item.items) collect(inner, x + (item.x || 0), y + (item.y || 0));
+            else if (mark.marktype === kind && mark.role === "mark") {
+                const {x1, y1, x2, y2} = item.bounds;
+                found.push([item.datum, [x + x1, y + y1, x + x2, y + y2]]);
+            }
+    };
+    const outer = chart.getBoundingClientRect();
+    const drawing = chart.querySelector("svg.marks, canvas.marks").getBoundingClientRect();
+    const [left, top] = view.origin(), padding = view.padding();
+    collect(
+        view.scenegraph().root, drawing.x - outer.x + left + padding.left, drawing.y - outer.y + top + padding.top
+    );
+    return found;
+}"""
+
+
+def marks(chart: Locator, kind: str = "symbol") -> list[Mark]:
+    """Marks of a Vega chart in the order in which they are drawn; of a legend or an axis none.
+
+    Args:
+        chart: the element, as from `page.get_by_test_id("stVegaLiteChart")`.
+        kind: Vega's name: "symbol" for points, "rect" for bars and cells, "text", "rule".
+    """
+    wait_until_drawn(chart.page)
+    return [Mark(datum, tuple(box)) for datum, box in chart.evaluate(_MARKS, kind)]
+
+
+def position_of(chart: Locator, datum: dict[str, Any], kind: str = "symbol") -> Position:
+    """Where on a chart the uppermost mark lies whose row has these values, for `chart.click` and `chart.hover`.
+
+    Raises:
+        AssertionError: when there is none, or its middle lies under the mark of another row, which a click would hit.
+    """
+    drawn = marks(chart, kind)
+    wanted = [index for index, mark in enumerate(drawn) if datum.items() <= mark.datum.items()]
+    assert wanted, f"none of {len(drawn)} marks of the kind {kind!r} has {datum}"
+    left, top, right, bottom = drawn[wanted[-1]].box
+    x, y = (left + right) / 2, (top + bottom) / 2
+    for above in drawn[wanted[-1] + 1 :]:
+        left, top, right, bottom = above.box
+        assert not (left <= x <= right and top <= y <= bottom), f"{datum} is drawn under {above.datum}"
+    return {"x": x, "y": y}
+
+
+def click_point(chart: Locator, **datum: Any) -> None:
+    """Click on the point whose row has these values: `click_point(chart, trial=3)`."""
+    chart.click(position=position_of(chart, datum))
+
+
+_BYTES = """async player => {
+    const bytes = new Uint8Array(await (await fetch(player.currentSrc)).arrayBuffer());
+    return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(""));
+}"""
+_DECODED = """async (player, rate) => {
+    const bytes = await (await fetch(player.currentSrc)).arrayBuffer();
+    const sound = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
+    const channels = Array.from({length: sound.numberOfChannels}, (_, channel) => [...sound.getChannelData(channel)]);
+    return JSON.stringify(channels);
+}"""
+
+
+def decoded_audio(player: Locator) -> Sound:
+    """What an `<audio>` element plays, decoded by the browser.
+
+    A browser decodes to the rate of its output; that of the file is read from the file, so that nothing is resampled.
+
+    Raises:
+        playwright.sync_api.Error: when the browser cannot decode it.
+    """
+    player.evaluate("player => player.error && Promise.reject(player.error.message)")
+    file = b64decode(player.evaluate(_BYTES))
+    rate_hz = soundfile.info(io.BytesIO(file)).samplerate
+    return Sound(rate_hz, np.array(json.loads(player.evaluate(_DECODED, rate_hz)), dtype=np.float32))

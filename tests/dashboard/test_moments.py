@@ -1,0 +1,67 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pandas as pd
+import pytest
+
+from dashboard.moments import ago, local_time
+
+MOMENT = datetime(2026, 5, 9, 14, 32, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [
+        ("Europe/Berlin", "2026-05-09 16:32 CEST"),
+        ("America/New_York", "2026-05-09 10:32 EDT"),
+        ("Asia/Kolkata", "2026-05-09 20:02 IST"),
+        ("America/Sao_Paulo", "2026-05-09 11:32 UTC-03"),
+        ("Pacific/Auckland", "2026-05-10 02:32 NZST"),
+        ("Etc/UTC", "2026-05-09 14:32 UTC"),
+    ],
+)
+def test_a_moment_is_shown_in_the_readers_zone_and_names_it(zone, shown):
+    assert local_time(MOMENT, zone) == shown
+    assert local_time(MOMENT.astimezone(timezone(timedelta(hours=-7))), zone) == shown
+    assert local_time(pd.Timestamp(MOMENT), zone) == shown
+
+
+def test_winter_and_summer_have_their_own_hours():
+    assert local_time(datetime(2026, 1, 9, 14, 32, tzinfo=UTC), "Europe/Berlin") == "2026-01-09 15:32 CET"
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [None, "", "Mars/Olympus", "Europe", "../../etc/passwd", "/etc/passwd", "a\0b", "\ud800", "zone.tab", "x" * 5000],
+)
+def test_a_zone_that_nobody_knows_is_utc_and_says_so(zone):
+    assert local_time(MOMENT, zone) == "2026-05-09 14:32 UTC"
+
+
+def test_a_moment_at_the_end_of_time_is_shown_in_its_own_zone():
+    assert local_time(datetime(9999, 12, 31, 23, 59, tzinfo=UTC), "Asia/Tokyo") == "9999-12-31 23:59 UTC"
+
+
+def test_a_moment_without_a_zone_is_refused():
+    with pytest.raises(ValueError, match="2026-05-09 14:32:59 has no time zone"):
+        local_time(MOMENT.replace(tzinfo=None), "Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-30, "just now"),
+        (0, "just now"),
+        (4.9, "just now"),
+        (5, "5 s ago"),
+        (59.9, "59 s ago"),
+        (60, "1 min ago"),
+        (3599, "59 min ago"),
+        (3600, "1 h ago"),
+        (86_399, "23 h ago"),
+        (86_400, "1 d ago"),
+        (40 * 86_400, "40 d ago"),
+    ],
+)
+def test_time_gone_by_is_said_in_the_largest_unit_that_fits(seconds, said):
+    assert ago(MOMENT, MOMENT + timedelta(seconds=seconds)) == said
+    assert ago(MOMENT, (MOMENT + timedelta(seconds=seconds)).astimezone(timezone(timedelta(hours=5)))) == said

@@ -1,0 +1,89 @@
+"""What the dashboard knows of studies, and keeps knowing when the store fails."""
+
+import pandas as pd
+import pytest
+
+from dashboard.reading import Shelf
+from study.errors import UserError
+from study.objects import Objects
+from study.recorder import Recorder
+from tests.study.report.studies import trial_of, write_study
+
+
+@pytest.fixture
+def store(tmp_path, tiny):
+    return write_study(tmp_path / "runs", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
+
+
+@pytest.fixture
+def shelf(tmp_path, store):
+    return Shelf(Objects(str(tmp_path / "runs")))
+
+
+def again(shelf):
+    """A study, read anew."""
+    shelf.latest("tiny").expire()
+    return shelf.latest("tiny")
+
+
+def test_what_has_not_changed_is_computed_once(shelf):
+    first = shelf.latest("tiny")
+    calls = []
+    assert first.once("x", lambda: calls.append(1) or 3) == 3
+    assert again(shelf).once("x", lambda: calls.append(1) or 4) == 3
+    assert len(calls) == 1
+
+
+def test_new_reports_make_a_new_reading(shelf, store):
+    before = shelf.latest("tiny")
+    recorder = Recorder(store, trials=2)
+    recorder.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
+    recorder.finish()
+    after = again(shelf)
+    assert after.facts != before.facts
+    assert set(after.results.reports()["trial"]) == {0, 1}
+    assert set(before.results.reports()["trial"]) == {0}
+
+
+def test_a_store_that_is_gone_for_a_while_leaves_what_was_read_and_comes_back(shelf, tmp_path):
+    before = shelf.latest("tiny")
+    (tmp_path / "runs").rename(tmp_path / "away")
+    gone = again(shelf)
+    assert "no study 'tiny'" in gone.trouble
+    pd.testing.assert_frame_equal(gone.results.results(), before.results.results())
+    assert shelf.studies() == [] or shelf.studies() == ["tiny"]
+    (tmp_path / "away").rename(tmp_path / "runs")
+    back = again(shelf)
+    assert back.trouble == ""
+    assert back.at > before.at
+
+
+def test_a_store_that_was_never_read_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no study 'tiny'"):
+        Shelf(Objects(str(tmp_path))).latest("tiny")
+
+
+def test_studies_stay_listed_while_the_store_is_gone(shelf, tmp_path, monkeypatch):
+    assert shelf.studies() == ["tiny"]
+    (tmp_path / "runs").rename(tmp_path / "away")
+    monkeypatch.setattr("dashboard.reading.LIVE_S", -1.0)
+    assert shelf.studies() == ["tiny"]
+
+
+def test_a_damaged_part_is_named_and_the_rest_counts_and_a_mended_one_is_read(shelf, store):
+    (part,) = store.objects.names("tiny/reports")
+    whole = store.objects.read(part)
+    store.objects.write("tiny/reports/0001-000009.parquet", whole[:100])
+    (sentence,) = again(shelf).damaged
+    assert "0001-000009.parquet was left out" in sentence
+    assert len(shelf.latest("tiny").results.reports()) == 2
+    store.objects.delete("tiny/reports/0001-000009.parquet")
+    assert again(shelf).damaged == ()
+
+
+def test_stars_and_notes_of_others_make_a_new_reading(shelf):
+    before = shelf.latest("tiny")
+    before.notes.star(0)
+    after = again(shelf)
+    assert after.marks.starred == {0}
+    assert after.facts != before.facts

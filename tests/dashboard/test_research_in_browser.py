@@ -1,0 +1,116 @@
+"""What a researcher does, in a real browser: looks, clicks, listens, sets limits, exports; and a study that goes on."""
+
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from study.listening import ROW, Listener, wavs
+from study.recorder import Recorder
+from tests.dashboard.browser import click_point, decoded_audio, marks, open_view
+from tests.study.commands import TINY, run_command
+from tests.study.report.studies import separated, trial_of, write_study
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_point_of_the_front_is_clicked_looked_into_heard_and_exported(page, served, finished, tmp_path):
+    url = served(finished.store.objects.uri)
+    open_view(page, f"{url}/trade-off?study=tiny")
+    trial = int(finished.front()["trial"].iloc[0])
+    click_point(page.get_by_test_id("stVegaLiteChart").first, trial=trial)
+    expect(page.get_by_role("heading", name="Selected trials (1)")).to_be_visible()
+
+    page.get_by_role("link", name="Look into the first").click()
+    expect(page).to_have_url(re.compile(rf"/trial\?study=tiny&trials={trial}$"))
+    page.get_by_role("radio", name="Listen").or_(page.get_by_role("button", name="Listen")).first.click()
+    players = page.locator("audio")
+    expect(players.nth(len(ROW) - 1)).to_be_attached()
+    heard = [decoded_audio(players.nth(place)) for place in range(len(ROW))]
+    listener = Listener.of(finished, trial, 0)
+    clip = int(re.search(r"\(clip (\d+)\)", page.locator("strong").first.inner_text())[1])
+    other = int(re.search(r"\(clip (\d+)\)", page.locator("strong").last.inner_text())[1])
+    assert heard[0].sample_rate_hz == 16_000
+    np.testing.assert_allclose(heard[0].samples_CN[0], listener.original(clip).waveform_S, atol=1e-3)
+    written = wavs(list(listener.row(clip, other).values()))
+    assert len(written) == len(heard)
+    # A swap is another sound than the reconstruction, and none is silence.
+    assert np.abs(heard[1].samples_CN - heard[2].samples_CN).max() > 1e-3
+    assert all(np.abs(one.samples_CN).max() > 1e-3 for one in heard)
+
+    page.get_by_role("link", name="Export").last.click()
+    page.get_by_role("button", name="Prepare the download").click()
+    button = page.get_by_role("button", name=re.compile("Download 1 model"))
+    with page.expect_download() as caught:
+        button.click()
+    with zipfile.ZipFile(caught.value.path()) as archive:
+        archive.extractall(tmp_path / "models")
+    (bundle,) = (tmp_path / "models").iterdir()
+    assert bundle.name.startswith(f"tiny-trial-{trial}-seed-")
+    verified = run_command("verify", bundle)
+    assert verified.status == 0, verified.err
+
+
+@pytest.fixture
+def known(tmp_path):
+    trials = [trial_of([4.0, 4.2], [0.7, 0.8]), trial_of([3.0, 3.2], [0.3, 0.5]), trial_of([4.9, 5.0], [0.2, 0.25])]
+    return write_study(tmp_path / "runs", TINY, trials)
+
+
+def test_a_limit_leaves_the_trials_that_meet_it_and_the_address_restores_the_view(page, served, known):
+    url = served(known.objects.uri)
+    open_view(page, f"{url}/trade-off?study=tiny&limited=fidelity/log_mel_rmse_db&colour=contrast.strategy")
+    slider = page.get_by_role("slider", name="log-mel RMSE (dB) at most")
+    slider.focus()
+    slider.press("Home")
+    expect(page.get_by_text("1 of 3 trials have values of both metrics")).to_be_visible()
+    address = page.url
+    assert "limit" in address
+
+    again = page.context.new_page()
+    open_view(again, address)
+    expect(again.get_by_text("1 of 3 trials have values of both metrics")).to_be_visible()
+    drawn = {mark.datum["trial"] for mark in marks(again.get_by_test_id("stVegaLiteChart").first)}
+    assert {trial for trial in drawn if trial >= 0} == {1}
+    expect(again.get_by_role("combobox", name="Colour")).to_be_visible()
+
+
+def test_a_study_that_goes_on_is_drawn_anew_and_what_was_selected_stays(page, served, known):
+    recorder = Recorder(known, trials=5)  # this process is the launch, and lives
+    recorder.add("trials", {"trial": 3, "state": "running", "error": None, "step": 0, "sampler": "{}"})
+    recorder.flush()
+    open_view(page, f"{served(known.objects.uri)}/trade-off?study=tiny&trials=1")
+    expect(page.get_by_text("3 complete, 1 running, of 5")).to_be_visible()
+    page.get_by_test_id("stMain").evaluate("main => { main.scrollTop = 300; window.stays = 1; }")
+    for seed in (0, 1):
+        metrics = {"fidelity/log_mel_rmse_db": 2.0, "disentanglement/separation": 0.9}
+        recorder.add("reports", {"trial": 3, "seed": seed, "step": 30, "metric_version": 1} | metrics)
+    recorder.add("trials", {"trial": 3, "state": "complete", "error": None, "step": 30, "sampler": "{}"})
+    recorder.flush()
+    expect(page.get_by_text("4 complete, of 5")).to_be_visible()
+    chart = page.get_by_test_id("stVegaLiteChart").first
+    assert {mark.datum["trial"] for mark in marks(chart)} >= {0, 1, 2, 3}
+    expect(page.get_by_role("heading", name="Selected trials (1)")).to_be_visible()
+    assert page.evaluate("window.stays") == 1  # not loaded anew
+    assert page.get_by_test_id("stMain").evaluate("main => main.scrollTop") > 200
+    recorder.finish()
+
+
+# A chart that is wider can be scrolled to its end.
+_BEYOND = """main => [...main.querySelectorAll("svg.marks, canvas.marks, [data-testid=stDataFrame], img, audio")]
+    .filter(one => getComputedStyle(one.closest("[data-testid=stVegaLiteChart]") || one).overflowX !== "auto")
+    .filter(one => one.getBoundingClientRect().right > main.getBoundingClientRect().right + 1)
+    .map(one => one.outerHTML.slice(0, 80))"""
+
+
+@pytest.mark.parametrize("width", [768, 1280, 1920])
+def test_nothing_is_cut_off(page, served, known, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    url = served(known.objects.uri)
+    known.write_latents(0, 0, separated())
+    views = ["", *(f"{view}?study=tiny" for view in ("trade-off", "trial", "compare", "ablation", "search"))]
+    for view in [*views, "trial?study=tiny&trials=0&part=Latents"]:
+        open_view(page, f"{url}/{view}")
+        assert page.get_by_test_id("stMain").evaluate(_BEYOND) == [], view

@@ -1,0 +1,23 @@
+import pytest
+
+from tests.dashboard.opening import open_page, words
+from tests.study.report.studies import PLAIN, trial_of, write_study
+
+pytestmark = pytest.mark.slow
+
+OTHER = PLAIN | {"latent.private": 4}
+
+
+def test_configurations_are_compared_where_they_differ(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.2], [0.1, 0.2], config=OTHER)])
+    app = open_page(monkeypatch, tmp_path, "compare", study="tiny", trials="0,1")
+    differences = app.dataframe[0].value
+    assert differences.index.tolist() == ["private latents"]
+    assert differences.iloc[0].tolist() == ["2", "4"]
+    assert "The same in all: γ private" in words(app)
+
+
+def test_one_trial_is_not_compared(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
+    app = open_page(monkeypatch, tmp_path, "compare", study="tiny", trials="0")
+    assert "Choose at least two trials" in words(app)

@@ -1,0 +1,25 @@
+import pytest
+
+from tests.dashboard.opening import open_page, words
+from tests.study.report.studies import trial_of, write_study
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_command_that_does_the_same_can_be_copied(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.2], [0.1, 0.2])])
+    app = open_page(monkeypatch, tmp_path, "export", study="tiny", trials="1,0")
+    assert app.code[0].value == f"marl-study export tiny --store {tmp_path} --trial 1 --trial 0 --to exported"
+
+
+def test_a_trial_without_weights_is_told_and_nothing_is_offered(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
+    app = open_page(monkeypatch, tmp_path, "export", study="tiny")
+    app = app.button[0].click().run()
+    assert app.error
+    assert not app.get("download_button")
+
+
+def test_before_a_trial_is_complete_nothing_can_be_exported(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4], "running")])
+    assert "only complete trials are exported" in words(open_page(monkeypatch, tmp_path, "export", study="tiny"))

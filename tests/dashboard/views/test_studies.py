@@ -1,0 +1,40 @@
+import pytest
+
+from tests.dashboard.opening import open_page, words
+from tests.study.report.studies import trial_of, write_study
+
+pytestmark = pytest.mark.slow
+
+
+def test_each_study_has_a_card_with_its_state_and_its_best_values(tmp_path, tiny, monkeypatch):
+    for name, fidelity in (("one", 4.0), ("two", 3.0)):
+        write_study(tmp_path, tiny | {"name": name}, [trial_of([fidelity, fidelity], [0.2, 0.4])])
+    app = open_page(monkeypatch, tmp_path)
+    assert [heading.value for heading in app.subheader] == ["one", "two"]
+    values = [metric.value for metric in app.metric if metric.label == "best log-mel RMSE (dB)"]
+    assert values == ["4", "3"]
+    assert words(app).count("1 complete, of 1") == 2
+
+
+def test_an_empty_store_says_how_to_begin(tmp_path, monkeypatch):
+    assert "marl-study run studies/quickstart.yaml" in words(open_page(monkeypatch, tmp_path))
+
+
+def test_a_store_that_is_none_is_one_clear_line(monkeypatch):
+    assert "must be a folder or s3" in words(open_page(monkeypatch, "ftp-of-old://host/x"))
+
+
+def test_a_damaged_study_is_told_and_the_others_are_shown(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny | {"name": "good"}, [trial_of([4.0, 4.0], [0.2, 0.4])])
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "study.json").write_text("{")
+    app = open_page(monkeypatch, tmp_path)
+    assert "is damaged" in words(app)
+    assert [metric.label for metric in app.metric if metric.label == "best separation"]
+
+
+def test_a_failing_page_of_an_interrupted_study_says_how_to_go_on(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.4], "running")])
+    app = open_page(monkeypatch, tmp_path)
+    assert "interrupted" in words(app)
+    assert f"marl-study resume tiny --store {tmp_path}" in words(app)

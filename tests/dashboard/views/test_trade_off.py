@@ -1,0 +1,70 @@
+import json
+
+import pytest
+
+from tests.dashboard.opening import open_page, words
+from tests.study.report.studies import trial_of, write_study
+
+pytestmark = pytest.mark.slow
+
+TRIALS = [
+    trial_of([4.0, 4.2], [0.2, 0.4]),
+    trial_of([3.0, 3.2], [0.1, 0.2]),
+    trial_of([5.0, 5.1], [0.1, 0.1], state="pruned"),
+]
+
+
+def drawn(app):
+    """The chart's rows, as Vega gets them."""
+    return [json.loads(chart.proto.spec) for chart in app.get("vega_lite_chart") + app.get("arrow_vega_lite_chart")]
+
+
+def test_the_front_is_in_the_table_and_the_chart_says_what_it_shows(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, TRIALS)
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
+    assert "Trials on the front" in words(app)
+    assert app.dataframe[0].value["trial"].tolist() == [1, 0]
+    assert drawn(app)
+
+
+def test_the_address_selects_trials_and_what_it_names_wrongly_is_left_out(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, TRIALS)
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", trials="2,99,x,0")
+    assert "Selected trials (2)" in words(app)
+    assert app.dataframe[0].value["trial"].tolist() == [2, 0]
+
+
+def test_a_limit_leaves_what_is_within_it_and_says_how_many(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, TRIALS)
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", limited="fidelity/log_mel_rmse_db")
+    (slider,) = app.slider
+    assert slider.label == "log-mel RMSE (dB) at most"
+    app = slider.set_value(4.2).run()
+    assert "2 of 3 trials" in words(app)
+
+
+def test_a_study_without_reports_says_what_is_going_on(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, [])
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
+    assert "No trial has reported yet" in words(app)
+
+
+def test_a_study_of_failed_trials_shows_why(tmp_path, tiny, monkeypatch):
+    store = write_study(tmp_path, tiny, [])
+    store.append("trials", 1, 99, [{"trial": 0, "state": "failed", "error": "seed 0 diverged at step 7", "step": 7}])
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
+    assert "seed 0 diverged at step 7" in words(app)
+
+
+def test_an_unknown_study_in_the_address_is_told_and_another_shown(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, TRIALS)
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="nothere")
+    assert "There is no study nothere" in words(app)
+    assert app.title[0].value == "tiny"
+
+
+@pytest.mark.parametrize("colour", ["contrast.strategy", "loss.private.gamma"])
+def test_points_are_coloured_by_a_parameter(tmp_path, tiny, monkeypatch, colour):
+    write_study(tmp_path, tiny, TRIALS)
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", colour=colour)
+    assert app.selectbox(key="one colour").value == colour
