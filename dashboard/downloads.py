@@ -1,6 +1,7 @@
 """A chart or a table of a page as a file."""
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,18 +16,18 @@ __all__ = ["download_chart"]
 _FORMATS = {".png": "PNG, for slides", ".svg": "SVG, for a paper", ".html": "HTML, to click on"}
 
 
-def download_chart(chart: ChartType, data: pd.DataFrame, name: str) -> None:
+def download_chart(draw: Callable[[], ChartType], data: pd.DataFrame, name: str) -> None:
     """Offer a chart as PNG, SVG and HTML, and what it draws as CSV.
 
     Args:
-        chart: whole, as it is drawn on the page.
+        draw: makes the chart, whole; only called when it is asked for.
         data: what it draws.
         name: of the files, without an ending; also tells the buttons of several charts apart.
     """
     with st.popover("Save this chart"):
         for ending, label in _FORMATS.items():
             st.download_button(
-                label, partial(_content, chart, ending), f"{name}{ending}", key=f"{name}{ending}", on_click="ignore"
+                label, partial(_content, draw, ending), f"{name}{ending}", key=f"{name}{ending}", on_click="ignore"
             )
         st.download_button(
             "CSV, what it draws",
@@ -38,11 +39,10 @@ def download_chart(chart: ChartType, data: pd.DataFrame, name: str) -> None:
         )
 
 
-def _content(chart: ChartType, ending: str) -> bytes:
-    """Only made when it is asked for."""
+def _content(draw: Callable[[], ChartType], ending: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"chart{ending}"
-        save_chart(chart, path)
+        save_chart(draw(), path)
         content: bytes = path.read_bytes()
     return content
 

@@ -13,13 +13,11 @@ from study.labels import parameter_label
 from study.pareto import pareto_front
 from study.plot import compared_metrics
 from study.results import StudyResults
+from study.sampling import sample_of
 from study.spec import Spec
 from study.tables import format_number, objective_label
 
-__all__ = ["MOST_POINTS", "Axes", "axes_of", "trade_off_chart", "trade_off_data", "within"]
-
-MOST_POINTS = 2000
-"""More trials than these are not drawn all."""
+__all__ = ["Axes", "axes_of", "trade_off_chart", "trade_off_data", "within"]
 
 _KINDS = {"on the front": "#d1495b", "complete": "#3d7ea6", "not mature": "#8d99ae", "baseline": "#e09f3e"}
 _FRONT, _COMPLETE, _IMMATURE, _BASELINE = _KINDS
@@ -74,14 +72,15 @@ def trade_off_data(
 
     Returns:
         `x`, `y` with `x_low`, `x_high`, `y_low`, `y_high` (mean plus and minus one standard deviation over replicates),
-        `mature`, `front` (of the complete trials that are left, in these two metrics), `kind`, `chosen`, and the
-        trial's columns of results.
+        `mature`, `front` (of the complete trials that are left, in these two metrics), `kind`, `chosen`, and of the
+        columns of results the trial, its state, its configuration and both metrics with their spread.
     """
     axes = axes or axes_of(results.spec)
     trials = within(results.results(), results.spec, limits or {})
-    table = pd.concat([trials, results.baselines()], ignore_index=True).reindex(
-        columns=dict.fromkeys([*trials.columns, axes.x, axes.y])
-    )
+    metrics = [column for name in (axes.x, axes.y) for column in (name, f"{name}/sd")]
+    columns = ["trial", "state", *metrics, *(f"config/{name}" for name in results.spec.space)]
+    known = [part.reindex(columns=dict.fromkeys(columns)) for part in (trials, results.baselines())]
+    table = pd.concat([part for part in known if len(part)] or known[:1], ignore_index=True)
     table = table.dropna(subset=[axes.x, axes.y]).reset_index(drop=True)
     table["trial"] = table["trial"].astype(int)
     values: dict[str, Any] = {}
@@ -120,7 +119,7 @@ def trade_off_chart(
     axes = axes or axes_of(spec)
     data = trade_off_data(results, axes) if data is None else data
     x_range, y_range = _range(data, "x"), _range(data, "y")
-    drawn, shown = _drawn(_sample(data), spec, axes)
+    drawn, shown = _drawn(sample_of(data, data["front"] | data["chosen"] | (data["trial"] < 0)), spec, axes)
     drawn = _moved_into(drawn, x_range, y_range)
     drawn["number"] = _numbers(drawn, x_range, y_range)
     base = alt.Chart(drawn)
@@ -194,15 +193,6 @@ def _drawn(data: pd.DataFrame, spec: Spec, axes: Axes) -> tuple[pd.DataFrame, di
     if axes.size is not None:
         drawn["size"] = data.get(f"config/{axes.size}")
     return drawn, shown
-
-
-def _sample(data: pd.DataFrame) -> pd.DataFrame:
-    """All that stands out, and of the rest what can be drawn without hiding one another."""
-    if len(data) <= MOST_POINTS:
-        return data
-    keep = data["front"] | data["chosen"] | (data["trial"] < 0)
-    rest = data[~keep].sample(max(0, min(MOST_POINTS - int(keep.sum()), int((~keep).sum()))), random_state=0)
-    return data.loc[data.index[keep].union(rest.index)]
 
 
 def _colour(drawn: pd.DataFrame, axes: Axes) -> alt.Color:

@@ -13,6 +13,7 @@ from study.report.material import Material, MissingError
 from study.report.sweeps import is_numeric, sweep_of
 from study.report.weights import small_multiple, weights_data, weights_of
 from study.results import metric_columns
+from study.sampling import sample_sentence
 from study.tables import objective_label
 
 __all__ = ["page"]
@@ -54,6 +55,7 @@ def page(reading: Reading) -> None:
         ("Each panel has the complete trials that differ in its parameter alone. " if alone else "")
         + f"Each point is a complete trial, a mean over replicates; {Material(results).spread}."
         + ("" if alone else " The other parameters differ between these trials too.")
+        + sample_sentence(int((table["state"] == "complete").sum()))
     )
     meanings = {parameter_label(name): parameter_meaning(name).strip() for name in parameters}
     st.caption("; ".join(f"{label}: {meaning}" for label, meaning in meanings.items() if meaning))
@@ -67,4 +69,4 @@ def page(reading: Reading) -> None:
                 words = f"{objective_label(metric)} against {parameter_label(name)}, with error bars"
                 st.altair_chart(chart, width="stretch", key=f"{metric} {name}", alt=words)
         every.append(alt.hconcat(*(chart.properties(width=240, height=180) for chart in panels.values())))
-    download_chart(alt.vconcat(*every), data, f"{spec.name}-ablation")
+    download_chart(lambda: alt.vconcat(*every), data, f"{spec.name}-ablation")

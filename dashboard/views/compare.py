@@ -97,7 +97,7 @@ def _metrics(reading: Reading, table: pd.DataFrame, rows: pd.DataFrame) -> None:
                 alt=f"{objective_label(name)} of each trial, with error bars",
             )
     whole = alt.concat(*(panel.properties(width=300, height=26 * len(rows)) for panel in panels), columns=2)
-    download_chart(whole, data, f"{spec.name}-compared")
+    download_chart(lambda: whole, data, f"{spec.name}-compared")
 
 
 def _side_by_side(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:

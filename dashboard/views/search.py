@@ -18,6 +18,7 @@ from study.report.parallel import MOST_LINES, parallel_chart, parallel_data
 from study.report.rungs import rungs_chart, rungs_data
 from study.report.sweeps import is_numeric
 from study.results import metric_columns
+from study.sampling import sample_of, sample_sentence
 from study.surface import slice_data, surface
 from study.tables import objective_label
 
@@ -61,7 +62,7 @@ def _parallel(reading: Reading, complete: pd.DataFrame, metric: str) -> None:
     )
     words = f"Parallel coordinates of {drawn} trials over {', '.join(parameter_label(name) for name in spec.space)}"
     st.altair_chart(chart, width="stretch", key="parallel", alt=words)
-    download_chart(chart, data, f"{spec.name}-configurations")
+    download_chart(lambda: chart, data, f"{spec.name}-configurations")
 
 
 def _importances(reading: Reading, table: pd.DataFrame, metric: str) -> None:
@@ -101,7 +102,7 @@ def _importances(reading: Reading, table: pd.DataFrame, metric: str) -> None:
             panels.append(panel.properties(width=300, height=24 * max(2, len(data))))
             parts.append(data)
     if panels:
-        download_chart(alt.hconcat(*panels), pd.concat(parts), f"{spec.name}-importance")
+        download_chart(lambda: alt.hconcat(*panels), pd.concat(parts), f"{spec.name}-importance")
 
 
 def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> None:
@@ -112,6 +113,7 @@ def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> No
     with left:
         first = choose("first", "Parameter", names, names[0], parameter_label)
         data = slice_data(table, spec, first, metric)
+        count, data = len(data), sample_of(data)
         kind = "Q" if is_numeric(spec.space[first]) else "N"
         base = alt.Chart(data).encode(
             x=alt.X(
@@ -129,7 +131,9 @@ def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> No
         chart = alt.layer(bars.encode(y=alt.Y("low:Q"), y2="high:Q"), points).properties(height=320)
         words = f"{objective_label(metric)} against {parameter_label(first)}"
         st.altair_chart(chart, width="stretch", key="slice", alt=words)
-        download_chart(chart, data, f"{spec.name}-slice")
+        if said := sample_sentence(count):
+            st.caption(said)
+        download_chart(lambda: chart, data, f"{spec.name}-slice")
     with right:
         others = [name for name in names if name != first]
         if not others:
@@ -149,7 +153,7 @@ def _contour(reading: Reading, table: pd.DataFrame, first: str, second: str, met
     words = f"{objective_label(metric)} over {parameter_label(first)} and {parameter_label(second)}"
     st.altair_chart(chart, width="stretch", key="contour", alt=words)
     st.caption("Between trials the value is interpolated; far from any trial nothing is drawn.")
-    download_chart(chart, data, f"{spec.name}-contour")
+    download_chart(lambda: chart, data, f"{spec.name}-contour")
 
 
 def _halving(reading: Reading, table: pd.DataFrame) -> None:
@@ -166,7 +170,7 @@ def _halving(reading: Reading, table: pd.DataFrame) -> None:
             f"at {row.step:,} steps {row.stopped} of {row.reached} were stopped" for row in data.itertuples()
         ),
     )
-    download_chart(rungs_chart(data), data, f"{spec.name}-halving")
+    download_chart(lambda: rungs_chart(data), data, f"{spec.name}-halving")
 
 
 def _scale(is_log: bool) -> alt.Scale:

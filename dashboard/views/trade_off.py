@@ -54,7 +54,7 @@ def page(reading: Reading) -> None:
         alt=_in_words(data, axes),
     )
     st.caption("Click a point to select its trial, shift-click for more, drag for all within an area.")
-    download_chart(trade_off_chart(results, axes, data), data, f"{spec.name}-trade-off")
+    download_chart(lambda: trade_off_chart(results, axes, data), data, f"{spec.name}-trade-off")
     _selection(reading, table, data, chosen, axes)
     _growth(reading)
 
@@ -141,6 +141,8 @@ def _growth(reading: Reading) -> None:
     grown = reading.once("progress", reading.results.progress).dropna(subset=["hypervolume"])
     if grown.empty:
         return
+    # Between these it stays as it is, which the line says without a point for each trial.
+    grown = grown[grown["hypervolume"].diff().ne(0) | (grown["trial_steps"] == grown["trial_steps"].max())]
     st.subheader("Hypervolume of the front")
     st.caption("What the front gains over the untrained network, in the product of the objectives' units.")
     chart = (

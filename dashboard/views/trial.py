@@ -171,7 +171,7 @@ def _learning(reading: Reading, trial: int) -> None:
         with columns[place % 2]:
             words = f"{objective_label(name)} of trial {trial} by steps, of each replicate, and their mean"
             st.altair_chart(chart, width="stretch", key=f"learning {name}", alt=words)
-    download_chart(alt.concat(*charts, columns=2), data, f"{spec.name}-trial-{trial}-learning")
+    download_chart(lambda: alt.concat(*charts, columns=2), data, f"{spec.name}-trial-{trial}-learning")
 
 
 def _picture(reading: Reading, key: str, draw: Any) -> None:
@@ -185,7 +185,7 @@ def _picture(reading: Reading, key: str, draw: Any) -> None:
     st.subheader(found.title)
     st.caption(found.caption)
     st.altair_chart(found.chart, width="content", key=key, alt=found.caption)
-    download_chart(found.chart, pd.DataFrame(), f"{reading.results.spec.name}-{key.replace(' ', '-')}")
+    download_chart(lambda: found.chart, pd.DataFrame(), f"{reading.results.spec.name}-{key.replace(' ', '-')}")
 
 
 def _notes(reading: Reading, trial: int) -> None:

@@ -8,6 +8,7 @@ from altair.typing import ChartType
 
 from study.labels import parameter_label, value_label
 from study.report.sweeps import is_numeric
+from study.sampling import sample_of
 from study.spec import Spec
 from study.tables import objective_label
 
@@ -28,6 +29,7 @@ def contour_chart(
         metric: a column of results.
     """
     trials = table[table["state"] == "complete"].dropna(subset=[metric, f"config/{first}", f"config/{second}"])
+    trials = sample_of(trials)
     points = pd.DataFrame(
         {
             "trial": trials["trial"],

@@ -1,7 +1,7 @@
 """Which trials show what a parameter does: those that differ in it alone, where a study was made of such ones."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -44,7 +44,7 @@ def sweep_of(table: pd.DataFrame, spec: Spec) -> Sweep:
         table: results of all trials.
         spec: of the study.
     """
-    configurations = {index: _configuration(row, spec) for index, row in table.iterrows()}
+    configurations = _configurations(table, spec)
     is_ablation = len(spec.include) >= max(_LEAST_INCLUDED, len(table) / 2)
     wanted = list(spec.include) if is_ablation else list(configurations.values())
     reference = _reference(wanted)
@@ -64,10 +64,7 @@ def sweep_of(table: pd.DataFrame, spec: Spec) -> Sweep:
 
 def _reference(configurations: Iterable[_Configuration]) -> dict[str, Scalar] | None:
     """The configuration that differs from each of these in one parameter at most, whether it is among them or not."""
-    distinct: list[_Configuration] = []
-    for one in configurations:
-        if one not in distinct:
-            distinct.append(one)
+    distinct = list({frozenset(one.items()): one for one in configurations}.values())
     if len(distinct) < 2:
         return None
     values: dict[str, Counter[Scalar]] = {}
@@ -86,8 +83,14 @@ def _differences(one: _Configuration, other: _Configuration) -> set[str]:
     return {name for name in one.keys() & other.keys() if one[name] != other[name]}
 
 
-def _configuration(row: pd.Series, spec: Spec) -> dict[str, Scalar]:
-    return {name: row[f"config/{name}"] for name in spec.space if pd.notna(row.get(f"config/{name}"))}
+def _configurations(table: pd.DataFrame, spec: Spec) -> dict[Hashable, dict[str, Scalar]]:
+    """The parameters that each trial has, by row."""
+    columns = {f"config/{name}": name for name in spec.space if f"config/{name}" in table}
+    rows = table[list(columns)].rename(columns=columns).to_dict("records")
+    return {
+        index: {name: value for name, value in row.items() if pd.notna(value)}
+        for index, row in zip(table.index, rows, strict=True)
+    }
 
 
 def _has(table: pd.DataFrame, name: str) -> pd.Series:

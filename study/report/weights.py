@@ -12,6 +12,7 @@ from study.labels import metric_lines, parameter_label
 from study.report.material import MissingError
 from study.report.points import log_ticks
 from study.report.sweeps import is_numeric, sweep_of
+from study.sampling import sample_of
 from study.spec import Spec
 
 __all__ = ["small_multiple", "weights_data", "weights_of"]
@@ -36,7 +37,8 @@ def weights_data(
 ) -> pd.DataFrame:
     """What small multiples show, of the complete trials.
 
-    Where a study changes one parameter at a time, a parameter is shown by the trials that differ in it alone.
+    Where a study changes one parameter at a time, a parameter is shown by the trials that differ in it alone. Of very
+    many trials it is a sample, as of `study.sampling`.
 
     Args:
         table: results of all trials.
@@ -59,7 +61,7 @@ def weights_data(
         for metric in metrics:
             if metric not in trials:
                 continue
-            rows = trials.dropna(subset=[metric])
+            rows = sample_of(trials.dropna(subset=[metric]))
             spread = rows.get(f"{metric}/sd", np.nan)
             parts.append(
                 pd.DataFrame(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from study.results import StudyResults
-from study.trade_off import MOST_POINTS, Axes, trade_off_chart, trade_off_data
+from study.sampling import MOST_POINTS
+from study.trade_off import Axes, trade_off_chart, trade_off_data
 from tests.study.report.studies import FIDELITY, SEPARATION, trial_of, write_study
 
 TRIALS = [
