@@ -13,7 +13,7 @@ def require_sign_in() -> None:
         return
     if not is_wanted:
         return
-    if st.user.is_logged_in:
+    if st.user.to_dict().get("is_logged_in", False):  # absent means no
         st.sidebar.button("Sign out", on_click=st.logout)
         return
     st.title("marl-study")

@@ -67,7 +67,7 @@ def choose(
     """
     named = {str(option): option for option in options}.get(st.query_params.get(name, ""), usual)
     chosen = st.selectbox(label, options, options.index(named), format_func=words, key=f"one {name}")
-    _keep(name, str(chosen), str(usual))
+    _keep(name, str(chosen), _usual(name, [usual]))
     return chosen
 
 
@@ -94,7 +94,7 @@ def choose_many(
     if name in st.query_params:
         named = [known[word] for word in st.query_params[name].split(_BETWEEN) if word in known]
     chosen = st.multiselect(label, options, named[:most], format_func=words, max_selections=most, key=f"many {name}")
-    _keep(name, _BETWEEN.join(map(str, chosen)), _BETWEEN.join(map(str, list(usual)[:most])))
+    _keep(name, _BETWEEN.join(map(str, chosen)), _usual(name, list(usual)[:most]))
     return chosen
 
 
@@ -122,6 +122,11 @@ def link(page: str, label: str, study: str, trials: Iterable[int] = ()) -> None:
         label=label,
         query_params={name: value for name, value in parameters.items() if value},
     )
+
+
+def _usual(name: str, values: Sequence[Any]) -> str:
+    """What need not be said: not which trials, as others may be the usual ones tomorrow."""
+    return "" if name == CHOSEN else _BETWEEN.join(map(str, values))
 
 
 def _words(trials: Iterable[int]) -> str:

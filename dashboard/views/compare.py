@@ -31,7 +31,7 @@ def page(reading: Reading) -> None:
     rows = table.set_index("trial", drop=False).loc[trials]
     st.subheader("What differs")
     known = [name for name in spec.space if f"config/{name}" in rows]  # whose condition ever held
-    different = [name for name in known if rows[f"config/{name}"].astype(str).nunique() > 1]
+    different = [name for name in known if rows[f"config/{name}"].nunique(dropna=False) > 1]
     st.dataframe(_side_by_side(rows, {f"config/{name}": parameter_label(name) for name in different}), width="stretch")
     same = [name for name in known if name not in different]
     if same:

@@ -95,7 +95,10 @@ def _head(reading: Reading, row: pd.Series) -> None:
             else:
                 st.metric(
                     objective_label(name),
-                    format_number(value) + ("" if pd.isna(spread) else f" ± {format_number(spread)}"),
+                    format_number(value),
+                    delta=None if pd.isna(spread) else f"± {format_number(spread)}",
+                    delta_color="off",
+                    delta_arrow="off",
                     help="mean over replicates, ± half of its 90 % interval",
                 )
     is_starred = trial in reading.marks.starred

@@ -1,6 +1,6 @@
 """Screenshots of the dashboard for docs/dashboard.md and the README, from a study that was really run.
 
-    python -m docs.pictures.dashboard quickstart --store runs
+    python -m docs.pictures.dashboard quickstart --store runs [--only trade-off listen]
 
 Needs a Chromium or Chrome, as the tests do.
 """
@@ -22,18 +22,19 @@ WIDTH, LEAST_HEIGHT = 1280, 700
 
 def views(study: str, front: list[int]) -> dict[str, str]:
     """Addresses of the pages that are pictured, by the name of the picture."""
-    two = ",".join(map(str, front[:2]))
+    two, one = f"{front[0]},{front[-1]}", front[-1]
     return {
         "studies": "",
         "trade-off": f"trade-off?study={study}&colour=contrast.strategy&trials={two}",
-        "trial": f"trial?study={study}&trials={front[0]}",
-        "latents": f"trial?study={study}&trials={front[0]}&part=Latents",
-        "maps": f"trial?study={study}&trials={front[0]}&part=Maps",
-        "listen": f"trial?study={study}&trials={front[0]}&part=Listen",
-        "traverse": f"trial?study={study}&trials={front[0]}&part=Traverse",
+        "trial": f"trial?study={study}&trials={one}",
+        "latents": f"trial?study={study}&trials={one}&part=Latents",
+        "maps": f"trial?study={study}&trials={one}&part=Maps",
+        "listen": f"trial?study={study}&trials={one}&part=Listen",
+        "traverse": f"trial?study={study}&trials={one}&part=Traverse",
         "compare": f"compare?study={study}&trials={two}",
         "ablation": f"ablation?study={study}",
         "search": f"search?study={study}",
+        "trade-off-dark": f"trade-off?study={study}&colour=contrast.strategy&trials={two}&embed_options=dark_theme",
         "export": f"export?study={study}&trials={two}",
     }
 
@@ -49,10 +50,11 @@ def picture(page: Page, url: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Draw all of them, and the trade-off in the dark as well."""
+    """Draw those that are wanted, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study")
     parser.add_argument("--store", default="runs")
+    parser.add_argument("--only", nargs="*", help="names of pictures")
     wanted = parser.parse_args()
     front = StudyResults(StudyStore(Objects(wanted.store), wanted.study)).front()["trial"].tolist()
     found = shutil.which("chromium") or shutil.which("google-chrome")
@@ -61,10 +63,8 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         page = browser.new_page()
         for name, address in views(wanted.study, front).items():
-            picture(page, f"{url}/{address}", FOLDER / f"{name}.png")
-        page.emulate_media(color_scheme="dark")
-        address = views(wanted.study, front)["trade-off"]
-        picture(page, f"{url}/{address}", FOLDER / "trade-off-dark.png")
+            if not wanted.only or name in wanted.only:
+                picture(page, f"{url}/{address}", FOLDER / f"{name}.png")
         browser.close()
 
 

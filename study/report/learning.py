@@ -33,7 +33,12 @@ def learning_data(reports: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame
 def learning_chart(data: pd.DataFrame, spec: Spec, metric: str) -> ChartType:
     """Draw a metric of `learning_data`: thin lines are replicates, the thick one their mean, the band its spread."""
     base = alt.Chart(data[data["metric"] == metric]).encode(
-        x=alt.X("step:Q", title="steps", scale=alt.Scale(zero=False, nice=False, padding=6), axis=alt.Axis(tickCount=5))
+        x=alt.X(
+            "step:Q",
+            title="steps",
+            scale=alt.Scale(zero=False, nice=False, padding=6),
+            axis=alt.Axis(tickCount=5, format=",d", tickMinStep=1),
+        )
     )
     y = alt.Y("value:Q", title=metric_lines(spec, metric), scale=alt.Scale(zero=False))
     band = base.mark_area(color=INK, opacity=0.18).encode(y=alt.Y("low:Q"), y2="high:Q")

@@ -20,7 +20,7 @@ __all__ = ["small_multiple", "weights_data", "weights_of"]
 _ALL = "all trials"
 _ABSENT = "none"
 # Of the legend above a panel, which is narrow.
-_LEGEND_COLUMNS = 3
+_LEGEND_COLUMNS = 2
 # Values that differ by a larger factor are drawn by their logarithm.
 _DECADES = 20
 
