@@ -1,13 +1,17 @@
 """What the dashboard knows of studies, and keeps knowing when the store fails."""
 
+import threading
+
 import pandas as pd
 import pytest
 
 from dashboard.reading import Shelf
 from study.errors import UserError
 from study.objects import Objects
+from study.parts import COMPACT_FROM
 from study.recorder import Recorder
 from tests.study.report.studies import trial_of, write_study
+from tests.study.s3_server import s3_server
 
 
 @pytest.fixture
@@ -87,3 +91,57 @@ def test_stars_and_notes_of_others_make_a_new_reading(shelf):
     after = again(shelf)
     assert after.marks.starred == {0}
     assert after.facts != before.facts
+
+
+def test_a_part_that_is_deleted_is_missed_by_the_next_reading_and_nothing_breaks(shelf, store):
+    recorder = Recorder(store, trials=2)
+    recorder.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
+    recorder.finish()
+    assert set(again(shelf).results.reports()["trial"]) == {0, 1}
+    store.objects.delete("tiny/reports/0002-000001.parquet")
+    assert set(again(shelf).results.reports()["trial"]) == {0}
+
+
+def test_two_readers_see_what_one_writer_has_written_so_far_and_never_less(shelf, store, tmp_path):
+    recorder = Recorder(store, trials=400)
+    is_done = threading.Event()
+    seen: dict[int, list[list[int]]] = {0: [], 1: []}
+
+    def read(place: int, own: Shelf) -> None:
+        while not is_done.is_set():
+            seen[place].append(sorted(set(again(own).results.reports()["trial"])))
+
+    shelves = (shelf, Shelf(Objects(str(tmp_path / "runs"))))
+    readers = [threading.Thread(target=read, args=one) for one in enumerate(shelves)]
+    for reader in readers:
+        reader.start()
+    try:
+        for trial in range(1, 3 * COMPACT_FROM):
+            row = {"trial": trial, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0}
+            recorder.add("reports", row)
+            recorder.flush()
+    finally:
+        is_done.set()
+        for reader in readers:
+            reader.join()
+    recorder.finish()
+    for readings in seen.values():
+        assert readings
+        for trials in readings:
+            assert trials == list(range(len(trials)))
+        counts = [len(trials) for trials in readings]
+        assert counts == sorted(counts)
+    assert all(len(again(one).results.reports()) == 2 + 3 * COMPACT_FROM - 1 for one in shelves)
+
+
+@pytest.mark.slow
+def test_a_bucket_that_cannot_be_reached_leaves_what_was_read(tmp_path, tiny, monkeypatch):
+    with s3_server(tmp_path / "buckets") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        write_study("s3://studies/runs", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
+        shelf = Shelf(Objects("s3://studies/runs"))
+        assert len(shelf.latest("tiny").results.results()) == 1
+    gone = again(shelf)
+    assert "s3://studies/runs" in gone.trouble
+    assert len(gone.results.results()) == 1

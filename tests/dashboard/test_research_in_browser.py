@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from study.listening import ROW, Listener, wavs
+from study.notes import Notes
 from study.recorder import Recorder
 from tests.dashboard.browser import click_point, decoded_audio, marks, open_view
 from tests.study.commands import TINY, run_command
@@ -96,6 +97,28 @@ def test_a_study_that_goes_on_is_drawn_anew_and_what_was_selected_stays(page, se
     assert page.evaluate("window.stays") == 1  # not loaded anew
     assert page.get_by_test_id("stMain").evaluate("main => main.scrollTop") > 200
     recorder.finish()
+
+
+def test_a_store_that_is_gone_is_told_and_the_page_recovers_by_itself(page, served, known, tmp_path):
+    recorder = Recorder(known, trials=5)  # a study that is running is looked at often
+    open_view(page, f"{served(known.objects.uri)}/trade-off?study=tiny")
+    (tmp_path / "runs").rename(tmp_path / "away")
+    expect(page.get_by_text("The store cannot be read now")).to_be_visible()
+    expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
+    (tmp_path / "away").rename(tmp_path / "runs")
+    expect(page.get_by_text("The store cannot be read now")).to_have_count(0)
+    recorder.finish()
+
+
+def test_a_sound_goes_on_while_a_page_renews_itself(page, served, finished):
+    trial = int(finished.front()["trial"].iloc[0])
+    open_view(page, f"{served(finished.store.objects.uri)}/trial?study=tiny&trials={trial}&part=Listen")
+    player = page.locator("audio").first
+    player.evaluate("player => { player.loop = true; player.muted = true; player.kept = 1; return player.play(); }")
+    # A star by somebody else is something new, which is seen when the page looks again.
+    Notes(finished.store).star(trial)
+    expect(page.get_by_role("button", name="Starred")).to_be_visible()
+    assert player.evaluate("player => player.kept === 1 && !player.paused")
 
 
 # A chart that is wider can be scrolled to its end.
