@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from dashboard.text import plain
+
 __all__ = [
     "CHOSEN",
     "MOST_CHOSEN",
@@ -104,7 +106,10 @@ def slide(name: str, label: str, low: float, high: float, usual: float) -> float
         named = min(max(float(st.query_params.get(name, usual)), low), high)
     except ValueError:
         named = usual
-    chosen = st.slider(label, low, high, named, step=(high - low) / 200, key=f"slide {name}")
+    # A label is read as Markdown; hidden, it is only what a screen reader says.
+    st.markdown(plain(label))
+    step = (high - low) / 200
+    chosen = st.slider(label, low, high, named, step=step, key=f"slide {name}", label_visibility="collapsed")
     _keep(name, f"{chosen:.6g}", f"{usual:.6g}")
     return chosen
 

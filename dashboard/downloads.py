@@ -16,12 +16,12 @@ __all__ = ["download_chart"]
 _FORMATS = {".png": "PNG, for slides", ".svg": "SVG, for a paper", ".html": "HTML, to click on"}
 
 
-def download_chart(draw: Callable[[], ChartType], data: pd.DataFrame, name: str) -> None:
+def download_chart(draw: Callable[[], ChartType], data: pd.DataFrame | None, name: str) -> None:
     """Offer a chart as PNG, SVG and HTML, and what it draws as CSV.
 
     Args:
         draw: makes the chart, whole; only called when it is asked for.
-        data: what it draws.
+        data: what it draws; without it there is no CSV.
         name: of the files, without an ending; also tells the buttons of several charts apart.
     """
     with st.popover("Save this chart"):
@@ -29,6 +29,8 @@ def download_chart(draw: Callable[[], ChartType], data: pd.DataFrame, name: str)
             st.download_button(
                 label, partial(_content, draw, ending), f"{name}{ending}", key=f"{name}{ending}", on_click="ignore"
             )
+        if data is None:
+            return
         st.download_button(
             "CSV, what it draws",
             partial(_csv, data),

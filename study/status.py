@@ -1,6 +1,7 @@
 """How far a study is, from the store alone."""
 
 import math
+import shlex
 from typing import Any
 
 from study.objects import Objects
@@ -15,8 +16,8 @@ DEFAULT_STORE = "runs"
 
 def command_for(store: StudyStore, name: str) -> str:
     """The words that a user types for a command on a study, with its store where that is not the default."""
-    where = "" if store.objects.uri == Objects(DEFAULT_STORE).uri else f" --store {store.objects.uri}"
-    return f"marl-study {name} {store.name}{where}"
+    where = "" if store.objects.uri == Objects(DEFAULT_STORE).uri else f" --store {shlex.quote(store.objects.uri)}"
+    return f"marl-study {name} {shlex.quote(store.name)}{where}"
 
 
 def volume_line(hypervolume: float | None, trial_steps: int) -> str:

@@ -6,6 +6,7 @@ import streamlit as st
 from dashboard.address import choose, choose_many
 from dashboard.downloads import download_chart
 from dashboard.reading import Reading
+from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.labels import parameter_label, parameter_meaning
 from study.plot import compared_metrics
@@ -61,7 +62,7 @@ def page(reading: Reading) -> None:
     st.caption("; ".join(f"{label}: {meaning}" for label, meaning in meanings.items() if meaning))
     every = []
     for metric in metrics:
-        st.subheader(objective_label(metric))
+        st.subheader(plain(objective_label(metric)))
         panels = {name: chart for name in parameters if (chart := small_multiple(data, spec, name, metric))}
         columns = st.columns(min(_IN_A_ROW, max(2, len(panels))))
         for place, (name, chart) in enumerate(panels.items()):

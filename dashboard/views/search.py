@@ -57,7 +57,7 @@ def _parallel(reading: Reading, complete: pd.DataFrame, metric: str) -> None:
     drawn = data["trial"].nunique()
     st.caption(
         "Each line is a complete trial; every axis has the range of its own values, loss weights by their logarithm. "
-        f"The colour is {objective_label(metric)}."
+        f"The colour is {plain(objective_label(metric))}."
         + (f" {drawn:,} of {len(complete):,} are drawn, a random sample." if len(complete) > MOST_LINES else "")
     )
     words = f"Parallel coordinates of {drawn} trials over {', '.join(parameter_label(name) for name in spec.space)}"
@@ -76,7 +76,7 @@ def _importances(reading: Reading, table: pd.DataFrame, metric: str) -> None:
             try:
                 found = reading.once(("importance", name, method), partial(importances, table, spec, name, method))
             except UndeterminedError as error:
-                st.info(f"{objective_label(name)}: {plain(str(error))}.")
+                st.info(plain(f"{objective_label(name)}: {error}."))
                 continue
             data = found.dropna(subset=["importance"]).assign(metric=name)
             data["label"] = data["parameter"].map(parameter_label)

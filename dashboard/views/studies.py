@@ -93,7 +93,7 @@ def _card(store: Shelf, name: str) -> None:
         for objective, mode in results.spec.objectives.items():
             if len(front):
                 value = front[objective].min() if mode == "min" else front[objective].max()
-                st.metric(f"best {objective_label(objective)}", format_number(float(value)))
+                st.metric(f"best {plain(objective_label(objective))}", format_number(float(value)))
         st.caption(f"{len(front)} trial{'s' * (len(front) != 1)} on the front" if len(front) else "no front yet")
     with volume:
         grown = reading.once("progress", results.progress)

@@ -9,6 +9,7 @@ import streamlit as st
 from dashboard.address import MOST_CHOSEN, choose, choose_many, chosen_trials, link, set_chosen, slide
 from dashboard.downloads import download_chart
 from dashboard.reading import Reading
+from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.directions import direction_of
 from study.labels import parameter_label
@@ -41,7 +42,7 @@ def page(reading: Reading) -> None:
         st.caption(f"{len(trials):,} of {len(table):,} trials have values of both metrics and meet all limits.")
     if trials.empty:
         st.info(
-            f"No trial has values of both {objective_label(axes.x)} and {objective_label(axes.y)}"
+            plain(f"No trial has values of both {objective_label(axes.x)} and {objective_label(axes.y)}")
             + (" within the limits: loosen one." if limits else " yet.")
         )
         return

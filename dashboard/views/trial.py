@@ -91,10 +91,10 @@ def _head(reading: Reading, row: pd.Series) -> None:
         value, spread = row.get(name), row.get(f"{name}/ci")
         with columns[place]:
             if pd.isna(value):
-                st.metric(objective_label(name), "–")
+                st.metric(plain(objective_label(name)), "–")
             else:
                 st.metric(
-                    objective_label(name),
+                    plain(objective_label(name)),
                     format_number(value),
                     delta=None if pd.isna(spread) else f"± {format_number(spread)}",
                     delta_color="off",
@@ -188,7 +188,7 @@ def _picture(reading: Reading, key: str, draw: Any) -> None:
     st.subheader(found.title)
     st.caption(found.caption)
     st.altair_chart(found.chart, width="content", key=key, alt=found.caption)
-    download_chart(lambda: found.chart, pd.DataFrame(), f"{reading.results.spec.name}-{key.replace(' ', '-')}")
+    download_chart(lambda: found.chart, found.data, f"{reading.results.spec.name}-{key.replace(' ', '-')}")
 
 
 def _notes(reading: Reading, trial: int) -> None:

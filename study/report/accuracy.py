@@ -30,6 +30,7 @@ def accuracy_picture(material: Material) -> Picture:
             "model that separates, the subspace named above a panel comes far above the line and the other one near it."
         ),
         chart=accuracy_chart(data, material.home),
+        data=data,
     )
 
 

@@ -35,6 +35,7 @@ def information_picture(material: Material) -> Picture:
             "with it; there are no error bars, as one replicate is shown."
         ),
         chart=information_chart(data, material.home),
+        data=data,
     )
 
 

@@ -35,6 +35,7 @@ def maps_picture(material: Material) -> Picture:
             "mixes them; there are no error bars, as one replicate is shown."
         ),
         chart=maps_chart(data),
+        data=data,
     )
 
 

@@ -31,12 +31,14 @@ class Picture:
         caption: what it shows, and what its error bars are, in plain words.
         chart: the picture.
         note: what else belongs below it.
+        data: the numbers that it shows, where they are one table.
     """
 
     title: str
     caption: str
     chart: ChartType
     note: str = ""
+    data: pd.DataFrame | None = None
 
 
 class Material:

@@ -28,5 +28,9 @@ def open_page(monkeypatch: pytest.MonkeyPatch, store: object, path: str = "studi
 def words(app: AppTest) -> str:
     """All that a page says in words, without the escapes of Markdown."""
     kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "text", "code")
-    said = "\n".join(str(one.value) for kind in kinds for one in app.get(kind) if hasattr(one, "value"))
-    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", said.replace(":small[]", ""))
+    return unescaped("\n".join(str(one.value) for kind in kinds for one in app.get(kind) if hasattr(one, "value")))
+
+
+def unescaped(markdown: str) -> str:
+    """What is read where text was made safe for Markdown."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown.replace(":small[]", ""))

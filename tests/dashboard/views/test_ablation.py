@@ -1,6 +1,6 @@
 import pytest
 
-from tests.dashboard.opening import open_page, words
+from tests.dashboard.opening import open_page, unescaped, words
 from tests.study.report.studies import PLAIN, trial_of, write_study
 
 pytestmark = pytest.mark.slow
@@ -13,7 +13,7 @@ def test_each_metric_has_a_panel_for_each_weight(tmp_path, tiny, monkeypatch):
     ]
     write_study(tmp_path, tiny, trials)
     app = open_page(monkeypatch, tmp_path, "ablation", study="tiny")
-    assert [heading.value for heading in app.subheader] == ["log-mel RMSE (dB)", "separation"]
+    assert [unescaped(heading.value) for heading in app.subheader] == ["log-mel RMSE (dB)", "separation"]
     assert len(app.get("vega_lite_chart")) == 2
     assert "differ in its parameter alone" in words(app)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.dashboard.opening import open_page, words
+from tests.dashboard.opening import open_page, unescaped, words
 from tests.study.report.studies import trial_of, write_study
 
 pytestmark = pytest.mark.slow
@@ -11,7 +11,7 @@ def test_each_study_has_a_card_with_its_state_and_its_best_values(tmp_path, tiny
         write_study(tmp_path, tiny | {"name": name}, [trial_of([fidelity, fidelity], [0.2, 0.4])])
     app = open_page(monkeypatch, tmp_path)
     assert [heading.value for heading in app.subheader] == ["one", "two"]
-    values = [metric.value for metric in app.metric if metric.label == "best log-mel RMSE (dB)"]
+    values = [metric.value for metric in app.metric if unescaped(metric.label) == "best log-mel RMSE (dB)"]
     assert values == ["4", "3"]
     assert words(app).count("1 complete, of 1") == 2
 
