@@ -14,6 +14,7 @@ from dashboard.views.state import needs_a_trial
 from study.importance import EVALUATORS, UndeterminedError, importances
 from study.labels import parameter_label
 from study.report.contour import contour_chart
+from study.report.history import history_chart, history_data
 from study.report.parallel import MOST_LINES, parallel_chart, parallel_data
 from study.report.rungs import rungs_chart, rungs_data
 from study.report.sweeps import is_numeric
@@ -43,10 +44,24 @@ def page(reading: Reading) -> None:
     if complete.empty or metric not in complete or complete[metric].isna().all():
         st.info("No complete trial has a value of this metric yet.")
         return
+    _history(reading, table, metric)
     _parallel(reading, complete, metric)
     _importances(reading, table, metric)
     _slice_and_contour(reading, table, metric)
     _halving(reading, table)
+
+
+def _history(reading: Reading, table: pd.DataFrame, metric: str) -> None:
+    st.subheader("How it went")
+    progress = reading.once("progress", reading.results.progress)
+    data = history_data(table, progress, reading.results.spec, metric)
+    if data.empty:
+        st.info("The store does not say when trials came to their end.")
+        return
+    st.caption("The line is the best so far." + sample_sentence(len(data)))
+    words = f"{objective_label(metric)} of {len(data)} trials in order; the best so far is {data['best'].iloc[-1]:.4g}"
+    st.altair_chart(history_chart(data, metric), width="stretch", key="history", alt=words)
+    download_chart(lambda: history_chart(data, metric), data, f"{reading.results.spec.name}-history")
 
 
 def _parallel(reading: Reading, complete: pd.DataFrame, metric: str) -> None:

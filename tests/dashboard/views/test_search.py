@@ -22,6 +22,7 @@ def test_configurations_importance_slice_and_contour_are_drawn(tmp_path, tiny, m
     study(tmp_path, tiny, 8)
     app = open_page(monkeypatch, tmp_path, "search", study="tiny")
     assert [heading.value for heading in app.subheader] == [
+        "How it went",
         "Configurations",
         "Which parameters matter",
         "One parameter, and two",

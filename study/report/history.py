@@ -1,0 +1,47 @@
+"""How a metric went in the order in which trials came to their end, and the best so far."""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from altair.typing import ChartType
+
+from study.directions import direction_of
+from study.report.style import INK
+from study.sampling import sample_of
+from study.spec import Spec
+from study.tables import objective_label
+
+__all__ = ["history_chart", "history_data"]
+
+
+def history_data(table: pd.DataFrame, progress: pd.DataFrame, spec: Spec, metric: str) -> pd.DataFrame:
+    """What the history shows.
+
+    Args:
+        table: results.
+        progress: as of `StudyResults.progress`.
+        spec: of the study.
+        metric: a column of results.
+
+    Returns:
+        A row for each complete trial that has the metric, by time: `order` from 1; `trial`; `time`; `mean`, `low` and
+        `high` (minus and plus one standard deviation, not a number where there is none); `best` of all means so far.
+    """
+    known = table.set_index("trial").reindex(columns=[metric, f"{metric}/sd"])
+    rows = progress[["trial", "time"]].join(known, on="trial").dropna(subset=[metric])
+    mean, spread = rows[metric].astype(float), rows[f"{metric}/sd"].astype(float)
+    best = mean.cummin() if direction_of(spec, metric) == "min" else mean.cummax()
+    data = {"trial": rows["trial"], "time": rows["time"], "mean": mean, "low": mean - spread, "high": mean + spread}
+    return pd.DataFrame(data | {"best": best, "order": np.arange(1, len(rows) + 1)}).reset_index(drop=True)
+
+
+def history_chart(data: pd.DataFrame, metric: str) -> ChartType:
+    """Draw `history_data`: a point a trial, and a line for the best so far."""
+    base = alt.Chart(sample_of(data)).encode(x=alt.X("order:Q", title="complete trials, in order"))
+    y = alt.Y("mean:Q", title=objective_label(metric), scale=alt.Scale(zero=False))
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(color=INK, opacity=0.3)
+    points = base.mark_point(filled=True, size=40, color=INK, opacity=0.8).encode(
+        y=y, tooltip=["trial", alt.Tooltip("mean:Q", format=".4g"), alt.Tooltip("best:Q", format=".4g")]
+    )
+    best = base.mark_line(interpolate="step-after", color="#d1495b", strokeWidth=2).encode(y="best:Q")
+    return alt.layer(bars.encode(y=alt.Y("low:Q"), y2="high:Q"), points, best).properties(height=280)
