@@ -71,3 +71,22 @@ def test_a_sound_is_heard_as_it_was_written(page):
     heard = decoded_audio(page.locator("audio"))
     assert heard.sample_rate_hz == 11025
     np.testing.assert_array_equal(heard.samples_CN, samples_CN)
+
+
+def test_an_area_that_is_drawn_selects_the_trials_in_it(page, chart):
+    first, second = (position_of(chart, {"trial": trial}) for trial in (0, 1))
+    box = chart.bounding_box()
+    left, right = sorted((first["x"], second["x"]))
+    top, bottom = sorted((first["y"], second["y"]))
+    page.mouse.move(box["x"] + left - 15, box["y"] + top - 15)
+    page.mouse.down()
+    page.mouse.move(box["x"] + right + 15, box["y"] + bottom + 15, steps=8)
+    page.mouse.up()
+    expect(page.get_by_role("heading", name="Selected trials (2)")).to_be_visible()
+
+
+def test_shift_and_a_click_selects_one_more(page, chart):
+    click_point(chart, trial=1)
+    expect(page.get_by_role("heading", name="Selected trials (1)")).to_be_visible()
+    chart.click(position=position_of(chart, {"trial": 0}), modifiers=["Shift"])
+    expect(page.get_by_role("heading", name="Selected trials (2)")).to_be_visible()
