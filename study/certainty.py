@@ -20,8 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from study.pareto import dominated
-from study.progress import costs_of
+from study.pareto import costs_of, dominated
 
 __all__ = [
     "accuracy_standard_error",

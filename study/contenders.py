@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.pareto import dominated
-from study.progress import costs_of
+from study.pareto import costs_of, dominated
 from study.spec import Spec
 
 __all__ = ["Contenders", "contenders"]

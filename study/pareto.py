@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-__all__ = ["dominated", "hypervolume", "nondominated_order", "pareto_front"]
+__all__ = ["costs_of", "dominated", "hypervolume", "nondominated_order", "pareto_front"]
+
+
+def costs_of(values: pd.DataFrame, objectives: Mapping[str, str]) -> np.ndarray:
+    """Objectives as costs, [N, M]: what is maximised has its sign changed."""
+    signs_M = np.array([1.0 if mode == "min" else -1.0 for mode in objectives.values()])
+    costs_NM: np.ndarray = values.reindex(columns=list(objectives)).to_numpy(dtype=float) * signs_M
+    return costs_NM
 
 
 def pareto_front(values: pd.DataFrame, objectives: Mapping[str, str]) -> Sequence[bool]:
     """For each row whether no other is at least as good in every objective and better in one."""
-    signs = np.array([1.0 if mode == "min" else -1.0 for mode in objectives.values()])
-    costs_NM = values[list(objectives)].to_numpy(dtype=float) * signs
+    costs_NM = costs_of(values, objectives)
     is_on_front: list[bool] = (~dominated(costs_NM, costs_NM)).tolist()
     return is_on_front
 

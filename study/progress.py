@@ -10,20 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.pareto import dominated, hypervolume
+from study.pareto import costs_of, dominated, hypervolume
 from study.recorder import is_live
 
-__all__ = ["costs_of", "progress_of", "reference_of", "trial_steps"]
+__all__ = ["progress_of", "reference_of", "trial_steps"]
 
 _COLUMNS = ["time", "trial", "complete", "trial_steps", "device_hours", "hypervolume"]
 _S_PER_HOUR = 3600.0
-
-
-def costs_of(values: pd.DataFrame, objectives: Mapping[str, str]) -> np.ndarray:
-    """Objectives as costs, [N, M]: what is maximised has its sign changed."""
-    signs_M = np.array([1.0 if mode == "min" else -1.0 for mode in objectives.values()])
-    costs_NM: np.ndarray = values.reindex(columns=list(objectives)).to_numpy(dtype=float) * signs_M
-    return costs_NM
 
 
 def reference_of(baselines: Mapping[str, Any] | None, objectives: Mapping[str, str]) -> np.ndarray | None:

@@ -15,8 +15,8 @@ import pandas as pd
 from study.certainty import front_probabilities, half_width
 from study.contenders import contenders
 from study.means import DETAILS, KEY, coalesced, mean_over_replicates, means_of, means_over_replicates
-from study.pareto import hypervolume, pareto_front
-from study.progress import costs_of, progress_of, reference_of
+from study.pareto import costs_of, hypervolume, pareto_front
+from study.progress import progress_of, reference_of
 from study.recorder import is_live
 from study.spec import Spec
 from study.store import Document, StudyStore
