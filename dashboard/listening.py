@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import choose, choose_many
+from dashboard.address import choose, choose_many, slide
 from dashboard.reading import Reading
 from dashboard.text import plain
 from study.errors import UserError
@@ -111,7 +111,8 @@ def traversal(reading: Reading, trial: int, seed: int) -> None:
 def _slider(name: str, value: float, limits: pd.Series, place: tuple[int, ...]) -> float:
     margin = 0.25 * max(float(limits["p95"] - limits["p5"]), 1e-3)
     low, high = min(float(limits["p5"]) - margin, value), max(float(limits["p95"]) + margin, value)
-    return float(st.slider(name, low, high, value, step=(high - low) / 100, key=f"{place} {name}"))
+    # Of another clip, or another model, the values are others.
+    return slide("/".join(map(str, (*place, name))), name, low, high, value)
 
 
 def _listener_or_reason(reading: Reading, trial: int, seed: int) -> Listener | None:

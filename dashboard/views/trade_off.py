@@ -114,7 +114,9 @@ def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, chosen
     typed = st.text_input(
         "Trials, by number", ", ".join(map(str, chosen)), help="Numbers with commas between; empty is the front."
     )
-    wanted = [int(word) for word in typed.replace(",", " ").split() if word.isdigit()]
+    there = set(table["trial"])
+    numbers = [int(word) for word in typed.replace(",", " ").split() if word.isascii() and word.isdigit()]
+    wanted = list(dict.fromkeys(number for number in numbers if number in there))[:MOST_CHOSEN]
     if wanted != chosen:
         set_chosen(wanted)
         st.rerun()
@@ -122,7 +124,7 @@ def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, chosen
     names = [*dict.fromkeys([axes.x, axes.y, *spec.objectives])]
     columns = ["trial", "state", *(part for name in names for part in (name, f"{name}/sd"))]
     columns += [f"config/{name}" for name in spec.space]
-    rows = table.set_index("trial", drop=False).loc[[trial for trial in shown if trial in set(table["trial"])]]
+    rows = table.set_index("trial", drop=False).loc[shown]
     labels = {name: objective_label(name) for name in names} | {f"{name}/sd": "± sd" for name in names}
     labels |= {f"config/{name}": parameter_label(name) for name in spec.space}
     st.dataframe(rows.reindex(columns=columns), hide_index=True, width="stretch", column_config=labels)
@@ -160,7 +162,7 @@ def _growth(reading: Reading) -> None:
         chart,
         width="stretch",
         key="growth",
-        alt=f"Hypervolume grew to {grown['hypervolume'].iloc[-1]:.3g} in {len(grown)} complete trials",
+        alt=f"Hypervolume grew to {grown['hypervolume'].iloc[-1]:.3g} in {grown['complete'].iloc[-1]} complete trials",
     )
 
 

@@ -41,8 +41,7 @@ def page(reading: Reading) -> None:
     if part == "Overview":
         _overview(reading, row)
         return
-    seeds = sorted(results.reports([trial])["seed"].unique().tolist())
-    seed = choose_part("seed", "Replicate, by its seed", seeds, seeds[0])
+    seed = choose_part("seed", "Replicate, by its seed", list(results.spec.seeds), results.spec.first_seed)
     material = Material(results, trial, seed)
     if part == "Latents":
         from study.report.accuracy import accuracy_picture

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from study.listening import ROW, Listener, wavs
 from study.notes import Notes
 from study.recorder import Recorder
-from tests.dashboard.browser import click_point, decoded_audio, marks, open_view
+from tests.dashboard.browser import WAIT_S, click_point, decoded_audio, marks, open_view
 from tests.study.commands import TINY, run_command
 from tests.study.report.studies import separated, trial_of, write_study
 
@@ -119,6 +119,23 @@ def test_a_sound_goes_on_while_a_page_renews_itself(page, served, finished):
     Notes(finished.store).star(trial)
     expect(page.get_by_role("button", name="Starred")).to_be_visible()
     assert player.evaluate("player => player.kept === 1 && !player.paused")
+
+
+def test_a_latent_that_is_moved_is_heard_and_kept_in_the_address(page, served, finished):
+    trial = int(finished.front()["trial"].iloc[0])
+    open_view(page, f"{served(finished.store.objects.uri)}/trial?study=tiny&trials={trial}&part=Traverse")
+    own, moved = page.locator("audio").nth(0), page.locator("audio").nth(1)
+    expect(moved).to_be_attached()
+    np.testing.assert_array_equal(decoded_audio(own).samples_CN, decoded_audio(moved).samples_CN)
+    source = moved.evaluate("player => player.currentSrc")
+    slider = page.get_by_role("slider", name="shared/0")
+    slider.focus()
+    slider.press("End")
+    expect(page).to_have_url(re.compile("shared%2F0="))
+    page.wait_for_function(
+        "source => document.querySelectorAll('audio')[1].currentSrc !== source", arg=source, timeout=WAIT_S * 1000
+    )
+    assert np.abs(decoded_audio(own).samples_CN - decoded_audio(moved).samples_CN).max() > 1e-3
 
 
 # A chart that is wider can be scrolled to its end.

@@ -68,3 +68,14 @@ def test_points_are_coloured_by_a_parameter(tmp_path, tiny, monkeypatch, colour)
     write_study(tmp_path, tiny, TRIALS)
     app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", colour=colour)
     assert app.selectbox(key="one colour").value == colour
+
+
+def test_trials_are_selected_by_typing_their_numbers_and_others_are_passed_over(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, TRIALS)
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
+    app = app.text_input[0].set_value("1, 99, 1 two 0").run()
+    assert not app.exception
+    assert "Selected trials (2)" in words(app)
+    assert app.query_params["trials"] in ("1,0", ["1,0"])
+    app = app.text_input[0].set_value("99").run()
+    assert "Trials on the front" in words(app)

@@ -77,3 +77,11 @@ def test_a_pruned_trial_cannot_be_heard_and_the_page_names_one_that_can(store, t
 def test_an_address_of_several_trials_shows_the_first(store, tmp_path, monkeypatch):
     app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials="1,0")
     assert app.selectbox(key="one trials").value == 1
+
+
+@pytest.mark.parametrize("part", ["Overview", "Latents", "Maps", "Listen", "Traverse"])
+def test_a_trial_that_has_just_begun_has_a_page_that_says_what_is_missing(store, tmp_path, monkeypatch, part):
+    store.append("trials", 1, 99, [{"trial": 3, "state": "running", "error": None, "step": 0, "sampler": "{}"}])
+    app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials=3, part=part)
+    assert app.selectbox(key="one trials").value == 3
+    assert app.info
