@@ -169,12 +169,19 @@ def trade_off_chart(
     )
     baselines = base.transform_filter("datum.trial < 0").encode(x=x, y=y)
     diamonds = baselines.mark_point(shape="diamond", size=110, filled=True, opacity=1, color=_KINDS[_BASELINE])
-    names = baselines.mark_text(dy=-11, color=_KINDS[_BASELINE]).encode(text="label:N")
+    middle = sum(x_range) / 2  # a name goes towards it, not out of the chart
+    sides: tuple[tuple[str, int, Literal["left", "right"]], ...] = (("<=", -6, "left"), (">", 6, "right"))
+    names = [
+        baselines.transform_filter(f"datum.x {side} {middle}")
+        .mark_text(dy=-12, dx=dx, align=align, color=_KINDS[_BASELINE])
+        .encode(text="label:N")
+        for side, dx, align in sides
+    ]
     if is_selectable:
         picked = alt.selection_point(name="picked", fields=["trial"], on="click", empty=False)
         brush = alt.selection_interval(name="brush", encodings=["x", "y"], empty=False)
         points = points.add_params(picked, brush)
-    layers = [front, bars_x, bars_y, ring, circles, points, diamonds.encode(tooltip=tooltip[:4]), names]
+    layers = [front, bars_x, bars_y, ring, circles, points, diamonds.encode(tooltip=tooltip[:4]), *names]
     numbers = base.transform_filter("datum.number != ''").mark_text(
         dx=-7, dy=-9, align="right", color=_KINDS[_FRONT], fontWeight="bold"
     )

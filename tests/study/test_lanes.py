@@ -20,6 +20,8 @@ from study.spec import parse_spec
 from study.store import Document, StudyStore, UnreadableObject
 from study.width import planned
 
+pytestmark = pytest.mark.slow  # each trains for some seconds, and they are many
+
 SEEDS = (0, 1)
 PLAIN = {"loss.private.gamma": 1.0, "latent.private": 2, "contrast.strategy": "none"}
 CONTRASTIVE = {
