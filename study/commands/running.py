@@ -125,9 +125,9 @@ def _launch(store: StudyStore, target: int) -> None:
     err.print(footprint_line(size, store.uri), soft_wrap=True)
     try:
         launch(store, target, err)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):  # the latter when asked once more while all is put away
         err.print(f"stopped; go on with: {command_for(store, 'resume')}", soft_wrap=True)
-        raise
+        raise Interrupted from None
     states = StudyResults(store).trials()["state"].value_counts()
     err.print(
         f"study {store.name} is done: " + ", ".join(f"{count} {state}" for state, count in states.items()),

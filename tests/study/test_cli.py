@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import study.cli
-from study.errors import UserError
+from study.errors import Interrupted, UserError
 from study.recorder import Recorder
 from tests.study.commands import ROOT, command, run_command
 from tests.study.s3_server import s3_server
@@ -284,3 +284,16 @@ def test_output_that_nobody_reads_on_is_no_error(tmp_path):
         f"{' '.join(command('--help'))} | head -n 1", shell=True, capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("asked", [Interrupted, KeyboardInterrupt])
+def test_a_run_that_is_stopped_exits_130_also_when_asked_again_while_it_puts_all_away(
+    cli, spec_file, tiny, tmp_path, monkeypatch, asked
+):
+    def stopped(*arguments):
+        raise asked
+
+    monkeypatch.setattr("study.launch.launch", stopped)
+    outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs")
+    assert outcome.status == 130
+    assert "stopped; go on with: marl-study resume tiny" in outcome.err
