@@ -4,6 +4,8 @@ And what is computed from a study's samples has a known answer.
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -161,3 +163,12 @@ def test_the_trainer_that_sleeps_answers_all_that_is_asked_of_a_trainer():
         return {name for name in vars(trainer) if not name.startswith("_") and callable(getattr(trainer, name))}
 
     assert methods(SleepingTrainer) == methods(Trainer)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None and not os.environ.get("CI"), reason="no Chromium")
+def test_the_first_chart_is_waited_for_in_a_browser(tmp_path):
+    results, out = run(tmp_path, "pages", trials=50)
+    assert list(results["seconds"]) == ["the dashboard has just started", "another browser", "loaded again"]
+    assert all(0 < seconds < 60 for seconds in results["seconds"].values())
+    assert "first chart of 50 trials" in out
