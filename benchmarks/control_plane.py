@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from benchmarks.large_study import SPACE
 from benchmarks.machine import add_json_option, part, print_table, say, write_record
 from benchmarks.sleeping import without_training
 from study import launch
@@ -38,16 +39,6 @@ NAME = "control-plane"
 STEPS = 1000
 PARTS = 5
 PROFILED = 30
-# A space as wide as that of a real study.
-SPACE = {
-    "loss.private.gamma": {"log_uniform": [0.1, 10]},
-    "loss.shared.gamma": {"log_uniform": [0.1, 10]},
-    "latent.private": {"choice": [2, 4, 8]},
-    "latent.shared": {"choice": [2, 4, 8]},
-    "contrast.strategy": {"choice": ["none", "infonce"]},
-    "contrast.temperature": {"log_uniform": [0.05, 1], "when": {"contrast.strategy": "infonce"}},
-    "optimiser.learning_rate": {"log_uniform": [1e-4, 1e-2]},
-}
 
 
 def spec_of(chosen: argparse.Namespace) -> Spec:

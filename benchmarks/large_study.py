@@ -26,6 +26,7 @@ BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 SUBSPACES = [f"{block}/{term}" for block in ("private", "shared") for term in ("mi", "total_correlation", "kl")]
 LOSSES = [f"loss/{term}" for term in ("total", "reconstruction", *SUBSPACES, "shared/infonce")]
+# As wide as that of a real study.
 SPACE = {
     "loss.private.gamma": {"log_uniform": [0.1, 10]},
     "loss.shared.gamma": {"log_uniform": [0.1, 10]},

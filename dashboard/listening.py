@@ -11,7 +11,7 @@ from dashboard.address import choose, choose_many, slide
 from dashboard.reading import Reading
 from dashboard.text import plain
 from study.errors import UserError
-from study.labels import factor_label
+from study.labels import factor_value
 from study.listening import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
 from study.report.material import SUBSPACES
 from study.results import StudyResults
@@ -186,23 +186,10 @@ def _labels(clips: pd.DataFrame) -> dict[int, str]:
     """What each clip is, in the factors' own units."""
     names = [str(name) for name in clips if str(name).startswith("factor/")]
     return {
-        int(row["clip"]): ", ".join(
-            f"{row[name]:.4g}" + _unit(name.removeprefix("factor/"))
-            if isinstance(row[name], float)
-            else str(row[name]) + _unit(name.removeprefix("factor/"))
-            for name in names
-        )
+        int(row["clip"]): ", ".join(factor_value(name.removeprefix("factor/"), row[name]) for name in names)
         + f" (clip {int(row['clip'])})"
         for row in clips.to_dict("records")
     }
-
-
-def _unit(factor: str) -> str:
-    """Behind a value: a short unit, or the factor's name where it has none."""
-    label = factor_label(factor)
-    if "(Hz)" in label:
-        return " Hz"
-    return "" if factor == "timbre" else f" {factor}"
 
 
 def _different(clips: pd.DataFrame) -> list[int]:

@@ -42,8 +42,8 @@ class Reading:
         at: when it was read.
         damaged: what was left out, a sentence each.
         facts: what differs between two readings that are to be drawn otherwise.
-        trouble: why it could not be read since; empty while all is well.
         expire: have it read again when it is asked for next.
+        trouble: why it could not be read since; empty while all is well.
     """
 
     results: StudyResults
@@ -53,8 +53,8 @@ class Reading:
     at: datetime
     damaged: tuple[str, ...]
     facts: tuple[Any, ...]
+    expire: Callable[[], Any]
     trouble: str = ""
-    expire: Callable[[], Any] = lambda: None
     _known: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -145,16 +145,8 @@ class Shelf:
         facts = (*rows, status["state"], status["target"], damaged, marks.starred, tuple(marks.notes))
         if before is not None and before.facts == facts:
             return replace(before, status=status, at=datetime.now(UTC), trouble="")
-        return Reading(
-            results,
-            notes,
-            marks,
-            status,
-            datetime.now(UTC),
-            damaged,
-            facts,
-            expire=partial(self._looked_at.pop, name, None),
-        )
+        expire = partial(self._looked_at.pop, name, None)
+        return Reading(results, notes, marks, status, datetime.now(UTC), damaged, facts, expire)
 
 
 @st.cache_resource(show_spinner=False)

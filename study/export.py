@@ -11,6 +11,7 @@ from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE
 from marl.data import Dataset, build
 from study.bundle import is_whole, write_bundle
 from study.configuration import audio_of, data_of
+from study.directions import direction_of
 from study.errors import RunError, UserError
 from study.results import StudyResults, metric_columns
 from study.spec import Spec
@@ -34,7 +35,7 @@ def best_trial(results: StudyResults, column: str) -> int:
     mature = table[table["state"] == "complete"].dropna(subset=[column])
     if mature.empty:
         raise UserError(f"study {results.spec.name!r} has no complete trial yet")
-    row = mature[column].idxmin() if _is_cost(results.spec, column) else mature[column].idxmax()
+    row = mature[column].idxmin() if direction_of(results.spec, column) == "min" else mature[column].idxmax()
     return int(mature.loc[row, "trial"])
 
 
@@ -98,7 +99,7 @@ def _best_replicate(results: StudyResults, trial: int, by: str) -> int:
     last = _mature(results, trial)
     if by not in last or last[by].isna().any():
         raise UserError(f"trial {trial} has no value of {by!r} to choose a replicate by")
-    return int(last[by].idxmin() if _is_cost(results.spec, by) else last[by].idxmax())
+    return int(last[by].idxmin() if direction_of(results.spec, by) == "min" else last[by].idxmax())
 
 
 def _mature(results: StudyResults, trial: int) -> pd.DataFrame:
@@ -106,12 +107,6 @@ def _mature(results: StudyResults, trial: int) -> pd.DataFrame:
     reports = results.reports()
     last = reports[(reports["trial"] == trial) & (reports["step"] == results.spec.train.steps)]
     return last.groupby("seed").last()
-
-
-def _is_cost(spec: Spec, column: str) -> bool:
-    """Whether less of a metric is better: as the spec says, else errors and losses."""
-    mode = spec.objectives.get(column)
-    return mode == "min" if mode else column.startswith(("fidelity/", "loss/"))
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:

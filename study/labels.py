@@ -3,7 +3,7 @@
 from study.spec import Parameter, Scalar, Spec
 from study.tables import objective_label
 
-__all__ = ["factor_label", "metric_lines", "parameter_label", "parameter_meaning", "value_label"]
+__all__ = ["factor_label", "factor_value", "metric_lines", "parameter_label", "parameter_meaning", "value_label"]
 
 _KL = {
     "alpha": ("α", "weight of the index-code mutual information"),
@@ -48,6 +48,14 @@ def metric_lines(spec: Spec, name: str) -> list[str]:
 def factor_label(name: str) -> str:
     """A factor with its unit."""
     return f"{name} ({_UNITS[name]})" if name in _UNITS else name
+
+
+def factor_value(name: str, value: Scalar) -> str:
+    """A factor's value as it is read: with its unit, else with the factor's name unless it is a word."""
+    if isinstance(value, str):
+        return value
+    unit = _UNITS.get(name, "")
+    return f"{value:.4g} {unit}" if unit == "Hz" else f"{name} {value:.4g}"
 
 
 def value_label(parameter: Parameter, value: Scalar) -> str:

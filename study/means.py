@@ -14,7 +14,16 @@ import pandas as pd
 from study.certainty import half_width
 from study.table_rows import PartId, TableRows
 
-__all__ = ["DETAILS", "KEY", "Means", "coalesced", "mean_over_replicates", "means_of", "means_over_replicates"]
+__all__ = [
+    "DETAILS",
+    "KEY",
+    "Means",
+    "coalesced",
+    "mean_over_replicates",
+    "means_of",
+    "means_over_replicates",
+    "with_spread",
+]
 
 KEY = ["trial", "seed", "step", "metric_version"]
 """What tells reports from one another."""
@@ -36,6 +45,18 @@ class Means:
 
     table: pd.DataFrame
     trials: Mapping[PartId, np.ndarray]
+
+
+def with_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
+    """`mean` of a metric with `low` and `high`, minus and plus one standard deviation over replicates.
+
+    Args:
+        rows: of results. Ends are not a number where there is no spread.
+        metric: a column of these.
+    """
+    mean = rows[metric].astype(float)
+    spread = rows[f"{metric}/sd"].astype(float) if f"{metric}/sd" in rows else np.nan
+    return {"mean": mean, "low": mean - spread, "high": mean + spread}
 
 
 def means_of(reports: TableRows, replicates: int, first_trial: int, earlier: Means | None) -> Means:

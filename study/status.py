@@ -45,6 +45,7 @@ def status_of(results: StudyResults) -> dict[str, Any]:
         "state": state,
         "target": target,
         "trials": by_state,
+        "over": over,
         "front": [int(trial) for trial in front["trial"]],
         "hypervolume": None if math.isnan(hypervolume) else hypervolume,
         "trial_steps": results.trial_steps(),

@@ -13,7 +13,15 @@ _LABELS = {
     "disentanglement/mig": "MIG",
 }
 
-__all__ = ["format_bytes", "format_duration", "format_number", "objective_label", "progress_table", "results_table"]
+__all__ = [
+    "cell_text",
+    "format_bytes",
+    "format_duration",
+    "format_number",
+    "objective_label",
+    "progress_table",
+    "results_table",
+]
 
 
 def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
@@ -31,8 +39,8 @@ def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
     for _, row in results.iterrows():
         cells = [str(row["trial"]) if row["trial"] >= 0 else "", str(row["state"])]
         cells += [_with_spread(row.get(name), row.get(f"{name}/ci")) for name in spec.objectives]
-        cells.append(_cell(row.get("front_probability")))
-        cells += [_cell(row.get(f"config/{name}")) for name in spec.space]
+        cells.append(cell_text(row.get("front_probability")))
+        cells += [cell_text(row.get(f"config/{name}")) for name in spec.space]
         table.add_row(*cells)
     return table
 
@@ -49,7 +57,7 @@ def progress_table(progress: pd.DataFrame, title: str) -> Table:
             str(row.complete),
             f"{row.trial_steps:,}",
             f"{row.device_hours:.3f}",
-            _cell(row.hypervolume),
+            cell_text(row.hypervolume),
         )
     return table
 
@@ -93,7 +101,8 @@ def _with_spread(mean: float | None, spread: float | None) -> str:
     return f"{mean:.3f} ± {spread:.3f}"
 
 
-def _cell(value: object) -> str:
+def cell_text(value: object) -> str:
+    """A value of a table as it is read; a dash for what is absent."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return format_number(value) if isinstance(value, float) else str(value)

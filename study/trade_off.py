@@ -10,8 +10,11 @@ from altair.typing import ChartType
 
 from study.directions import direction_of
 from study.labels import parameter_label
+from study.means import with_spread
 from study.pareto import pareto_front
 from study.plot import compared_metrics
+from study.report.points import spans_decades
+from study.report.style import BLUE, GREY, ORANGE, PALE, RED
 from study.results import StudyResults
 from study.sampling import sample_of
 from study.spec import Spec
@@ -19,16 +22,13 @@ from study.tables import format_number, objective_label
 
 __all__ = ["Axes", "axes_of", "trade_off_chart", "trade_off_data", "within"]
 
-_KINDS = {"on the front": "#d1495b", "complete": "#3d7ea6", "not mature": "#8d99ae", "baseline": "#e09f3e"}
+_KINDS = {"on the front": RED, "complete": BLUE, "not mature": PALE, "baseline": ORANGE}
 _FRONT, _COMPLETE, _IMMATURE, _BASELINE = _KINDS
 _CHOSEN = "#e8871e"
-_GREY = "#808080"  # is read on white and on black
 # Of the number of a trial, as parts of the chart.
 _WIDTH, _HEIGHT = 0.035, 0.05
 # Error bars of more trials are faint.
 _MOST_BARS = 250
-# A parameter whose values differ by a larger factor is coloured by its logarithm.
-_DECADES = 20
 # A baseline farther from the trials than this part of their range is drawn at the edge.
 _NEAR = 0.5
 _MARGIN = 0.05
@@ -85,8 +85,8 @@ def trade_off_data(
     table["trial"] = table["trial"].astype(int)
     values: dict[str, Any] = {}
     for axis, name in (("x", axes.x), ("y", axes.y)):
-        spread = table[f"{name}/sd"].fillna(0.0) if f"{name}/sd" in table else 0.0
-        values |= {axis: table[name], f"{axis}_low": table[name] - spread, f"{axis}_high": table[name] + spread}
+        mean, low, high = with_spread(table, name).values()
+        values |= {axis: mean, f"{axis}_low": low.fillna(mean), f"{axis}_high": high.fillna(mean)}
     mature = table["state"] == "complete"
     directions = {name: direction_of(results.spec, name) for name in dict.fromkeys((axes.x, axes.y))}
     front = np.zeros(len(table), dtype=bool)
@@ -137,7 +137,7 @@ def trade_off_chart(
         ),
     ]
     size: dict[str, Any] = {}
-    legend = alt.Legend(orient="top", symbolFillColor=_GREY, symbolStrokeColor=_GREY)
+    legend = alt.Legend(orient="top", symbolFillColor=GREY, symbolStrokeColor=GREY)
     if axes.size is not None:
         scale = alt.Scale(range=[30, 300], zero=False)
         size = {"size": alt.Size("size:Q", title=parameter_label(axes.size), scale=scale, legend=legend)}
@@ -186,7 +186,7 @@ def trade_off_chart(
         dx=-7, dy=-9, align="right", color=_KINDS[_FRONT], fontWeight="bold"
     )
     layers.append(numbers.encode(x=x, y=y, text="number:N"))
-    title = alt.Title(f"Study {spec.name}", subtitle=_subtitle(data, drawn, spec), subtitleColor=_GREY)
+    title = alt.Title(f"Study {spec.name}", subtitle=_subtitle(data, drawn, spec), subtitleColor=GREY)
     return alt.layer(*layers).properties(title=title, width=640, height=420)
 
 
@@ -211,11 +211,7 @@ def _colour(drawn: pd.DataFrame, axes: Axes) -> alt.Color:
     if pd.api.types.is_bool_dtype(drawn["colour"]) or not pd.api.types.is_numeric_dtype(drawn["colour"]):
         scale = alt.Scale(domain=sorted(drawn["colour"].dropna().unique()), scheme="tableau10")
         return alt.Color("colour:N", title=parameter_label(axes.colour), scale=scale, legend=legend)
-    known = drawn["colour"].dropna()
-    kind: Literal["log", "linear"] = (
-        "log" if len(known) and known.min() > 0 and known.max() / known.min() > _DECADES else "linear"
-    )
-    scale = alt.Scale(scheme="viridis", type=kind)
+    scale = alt.Scale(scheme="viridis", type="log" if spans_decades(drawn["colour"]) else "linear")
     return alt.Color("colour:Q", title=parameter_label(axes.colour), scale=scale, legend=legend)
 
 

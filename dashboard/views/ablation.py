@@ -28,7 +28,7 @@ def page(reading: Reading) -> None:
     results, spec = reading.results, reading.results.spec
     if not needs_a_trial(reading):
         return
-    table = reading.once("results", results.results)
+    table = results.results()
     numbers = [name for name, parameter in spec.space.items() if is_numeric(parameter)]
     choices = [name for name in spec.space if name not in numbers]
     if not numbers:

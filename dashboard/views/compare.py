@@ -9,9 +9,11 @@ from dashboard.downloads import download_chart
 from dashboard.reading import Reading
 from dashboard.views.state import needs_a_trial
 from study.labels import metric_lines, parameter_label
+from study.means import with_spread
 from study.plot import compared_metrics
+from study.report.material import Material
 from study.results import metric_columns
-from study.tables import format_number, objective_label
+from study.tables import cell_text, objective_label
 
 __all__ = ["page"]
 
@@ -23,7 +25,7 @@ def page(reading: Reading) -> None:
     results, spec = reading.results, reading.results.spec
     if not needs_a_trial(reading):
         return
-    table = reading.once("results", results.results)
+    table = results.results()
     trials = _which(reading, table)
     if len(trials) < 2:
         st.info("Choose at least two trials to compare.")
@@ -61,17 +63,10 @@ def _metrics(reading: Reading, table: pd.DataFrame, rows: pd.DataFrame) -> None:
     names = choose_many("metrics", "Metrics", known, usual, objective_label)
     if not names:
         return
+    st.caption(f"Each point is a mean over replicates; {Material(reading.results).spread}.")
     data = pd.concat(
         [
-            pd.DataFrame(
-                {
-                    "trial": rows["trial"].astype(str),
-                    "metric": name,
-                    "mean": rows[name],
-                    "low": rows[name] - rows.get(f"{name}/sd", float("nan")),
-                    "high": rows[name] + rows.get(f"{name}/sd", float("nan")),
-                }
-            )
+            pd.DataFrame({"trial": rows["trial"].astype(str), "metric": name, **with_spread(rows, name)})
             for name in names
         ]
     ).dropna(subset=["mean"])
@@ -104,6 +99,4 @@ def _side_by_side(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     """A row for each column of results, a column for each trial, as text."""
     shown = rows[list(columns)].rename(columns=columns).T.rename_axis("parameter")
     shown.columns = [f"trial {trial}" for trial in rows["trial"]]
-    return shown.map(
-        lambda value: format_number(value) if isinstance(value, float) and pd.notna(value) else str(value)
-    ).replace({"nan": "–", "None": "–"})
+    return shown.map(cell_text)

@@ -28,7 +28,7 @@ def page(reading: Reading) -> None:
     results, spec = reading.results, reading.results.spec
     if not needs_a_trial(reading):
         return
-    table = reading.once("results", results.results)
+    table = results.results()
     complete = table[table["state"] == "complete"]["trial"].tolist()
     if not complete:
         st.info("No trial is complete yet, and only complete trials are exported.")

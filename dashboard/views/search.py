@@ -15,8 +15,10 @@ from study.importance import EVALUATORS, UndeterminedError, importances
 from study.labels import parameter_label
 from study.report.contour import contour_chart
 from study.report.history import history_chart, history_data
+from study.report.material import Material
 from study.report.parallel import MOST_LINES, parallel_chart, parallel_data
 from study.report.rungs import rungs_chart, rungs_data
+from study.report.style import BLUE
 from study.report.sweeps import is_numeric
 from study.results import metric_columns
 from study.sampling import sample_of, sample_sentence
@@ -37,7 +39,7 @@ def page(reading: Reading) -> None:
     results, spec = reading.results, reading.results.spec
     if not needs_a_trial(reading):
         return
-    table = reading.once("results", results.results)
+    table = results.results()
     complete = table[table["state"] == "complete"]
     metrics = list(dict.fromkeys([*spec.objectives, *metric_columns(table)]))
     metric = choose("metric", "Metric", metrics, metrics[0], objective_label)
@@ -58,7 +60,8 @@ def _history(reading: Reading, table: pd.DataFrame, metric: str) -> None:
     if data.empty:
         st.info("The store does not say when trials came to their end.")
         return
-    st.caption("The line is the best so far." + sample_sentence(len(data)))
+    bars = Material(reading.results).spread
+    st.caption(f"The line is the best so far; {bars}.{sample_sentence(len(data))}")
     words = f"{objective_label(metric)} of {len(data)} trials in order; the best so far is {data['best'].iloc[-1]:.4g}"
     st.altair_chart(history_chart(data, metric), width="stretch", key="history", alt=words)
     download_chart(lambda: history_chart(data, metric), data, f"{reading.results.spec.name}-history")
@@ -97,7 +100,7 @@ def _importances(reading: Reading, table: pd.DataFrame, metric: str) -> None:
             data["label"] = data["parameter"].map(parameter_label)
             panel = (
                 alt.Chart(data)
-                .mark_bar(color="#3d7ea6")
+                .mark_bar(color=BLUE)
                 .encode(
                     x=alt.X("importance:Q", title="share", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
                     y=alt.Y("label:N", sort="-x", title=None, axis=alt.Axis(labelLimit=160)),
@@ -137,7 +140,7 @@ def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> No
             if kind == "Q"
             else alt.X("value:N", title=parameter_label(first), axis=alt.Axis(labelAngle=-30))
         )
-        bars = base.transform_filter("isValid(datum.low)").mark_rule(opacity=0.4, color="#3d7ea6")
+        bars = base.transform_filter("isValid(datum.low)").mark_rule(opacity=0.4, color=BLUE)
         points = base.mark_point(filled=True, size=50, opacity=0.9).encode(
             y=alt.Y("mean:Q", title=objective_label(metric), scale=alt.Scale(zero=False)),
             color=alt.Color("state:N", title=None, legend=alt.Legend(orient="top")),
@@ -146,8 +149,7 @@ def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> No
         chart = alt.layer(bars.encode(y=alt.Y("low:Q"), y2="high:Q"), points).properties(height=320)
         words = f"{objective_label(metric)} against {parameter_label(first)}"
         st.altair_chart(chart, width="stretch", key="slice", alt=words)
-        if said := sample_sentence(count):
-            st.caption(said)
+        st.caption(f"Bars are 90 % intervals over replicates.{sample_sentence(count)}")
         download_chart(lambda: chart, data, f"{spec.name}-slice")
     with right:
         others = [name for name in names if name != first]

@@ -8,18 +8,19 @@ __all__ = ["needs_a_trial"]
 
 
 def needs_a_trial(reading: Reading) -> bool:
-    """Whether the study has a report of a trial; if not, say what is going on."""
-    if reading.results.size[1]:
+    """Whether a trial of the study has reported; if not, say what is going on."""
+    results = reading.results
+    if len(reading.once("steps", results.steps)):
         return True
-    counts = reading.status["trials"]
-    if counts["failed"]:
-        first = reading.results.trials().query("state == 'failed'").iloc[0]
-        st.error(
-            f"All {counts['failed']} trials that began have failed; the first one, trial {first['trial']}, because:"
-        )
-        st.text(str(first["error"]))
-    elif reading.status["state"] == "running":
+    trials = results.trials()
+    failed = trials[trials["state"] == "failed"]
+    if reading.is_live:
         st.info("The first reports are on their way: trials have begun to train. This page draws them by itself.")
     else:
-        st.info(f"No trial has reported yet. Go on with the study: `{reading.status['resume']}`")
+        st.info("No trial has reported yet. Go on with the study:")
+        st.code(reading.status["resume"], language=None)
+    if len(failed):
+        first = failed.iloc[0]
+        st.error(f"{len(failed)} of {len(trials)} trials that began have failed; trial {first['trial']} because:")
+        st.text(str(first["error"]))
     return False

@@ -28,7 +28,7 @@ def page(store: Shelf, names: list[str]) -> None:
     @st.fragment(run_every=_REFRESH_S)
     def cards() -> None:
         columns = st.columns(_CARDS_IN_A_ROW)
-        for place, name in enumerate(names):
+        for place, name in enumerate(store.studies()):  # one that began meanwhile is among them
             with columns[place % _CARDS_IN_A_ROW].container(border=True):
                 _card(store, name)
 
@@ -57,7 +57,8 @@ def state_line(reading: Reading, is_timed: bool = True) -> None:
             f"{ago(reading.at, datetime.now(UTC))}; this page tries again by itself."
         )
     if status["state"] == "interrupted":
-        st.caption(f"Go on with `{status['resume']}`")
+        st.caption("Go on with:")
+        st.code(status["resume"], language=None)
 
 
 def time_left(reading: Reading) -> float | None:
@@ -67,12 +68,12 @@ def time_left(reading: Reading) -> float | None:
         return None
     last = max(results.launches)
     trials = results.trials()
-    over = trials[trials["state"].isin(["complete", "pruned", "failed"])]
-    of_this_launch = int((over["launch"] == last).sum()) if len(over) else 0
+    is_over = trials["state"].isin(["complete", "pruned", "failed"])
+    of_this_launch = int((trials[is_over]["launch"] == last).sum()) if status["over"] else 0
     started = datetime.fromisoformat(str(results.launches[last]["started"]))
     if not of_this_launch:
         return None
-    missing = max(0, int(status["target"]) - len(over))
+    missing = max(0, int(status["target"]) - int(status["over"]))
     return (datetime.now(UTC) - started).total_seconds() / of_this_launch * missing
 
 
@@ -86,7 +87,7 @@ def _card(store: Shelf, name: str) -> None:
     results, status = reading.results, reading.status
     st.subheader(plain(name))
     state_line(reading, is_timed=False)
-    st.progress(min(1.0, _over(status) / max(1, status["target"])))
+    st.progress(min(1.0, status["over"] / max(1, status["target"])))
     front = reading.once("front", results.front)
     best, volume = st.columns([3, 2])
     with best:
@@ -104,7 +105,3 @@ def _card(store: Shelf, name: str) -> None:
     if len(reports):
         st.caption(f"last report {local_time(reports['time'].max(), st.context.timezone)}")
     link("trade-off", "Open", name)
-
-
-def _over(status: dict[str, dict[str, int]]) -> int:
-    return sum(status["trials"][state] for state in ("complete", "pruned", "failed"))

@@ -13,6 +13,7 @@ from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.directions import direction_of
 from study.labels import parameter_label
+from study.report.style import BLUE
 from study.report.sweeps import is_numeric
 from study.results import metric_columns
 from study.spec import Spec
@@ -29,7 +30,7 @@ _CHART = "trade-off chart"
 def page(reading: Reading) -> None:
     """Draw it."""
     results, spec = reading.results, reading.results.spec
-    table = reading.once("results", results.results)
+    table = results.results()
     metrics = [*dict.fromkeys([*axes_of(spec)[:2], *metric_columns(table)])]
     if not needs_a_trial(reading):
         return
@@ -150,7 +151,7 @@ def _growth(reading: Reading) -> None:
     st.caption("What the front gains over the untrained network, in the product of the objectives' units.")
     chart = (
         alt.Chart(grown[["trial_steps", "hypervolume", "trial", "complete"]])
-        .mark_line(interpolate="step-after", point=len(grown) < 100, color="#3d7ea6")
+        .mark_line(interpolate="step-after", point=len(grown) < 100, color=BLUE)
         .encode(
             x=alt.X("trial_steps:Q", title="steps that all replicates have trained"),
             y=alt.Y("hypervolume:Q", title="hypervolume", scale=alt.Scale(zero=False)),

@@ -21,7 +21,7 @@ from study.plot import compared_metrics
 from study.report.learning import learning_chart, learning_data
 from study.report.material import Material, MissingError, Picture
 from study.results import metric_columns
-from study.tables import format_number, objective_label
+from study.tables import cell_text, format_number, objective_label
 
 __all__ = ["page"]
 
@@ -33,7 +33,7 @@ def page(reading: Reading) -> None:
     results = reading.results
     if not needs_a_trial(reading):
         return
-    table = reading.once("results", results.results)
+    table = results.results()
     trial = _which(reading, table)
     row = table.set_index("trial", drop=False).loc[trial]
     _head(reading, row)
@@ -102,12 +102,13 @@ def _head(reading: Reading, row: pd.Series) -> None:
                 )
     is_starred = trial in reading.marks.starred
     with columns[-3]:
-        st.button(
+        action = reading.notes.unstar if is_starred else reading.notes.star
+        is_asked = st.button(
             "★ Starred" if is_starred else "☆ Star",
-            on_click=_change,
-            args=(reading, reading.notes.unstar if is_starred else reading.notes.star, trial),
             help="Stars are kept in the store, for all who look at this study.",
         )
+        if is_asked and _change(reading, action, trial):
+            st.rerun()
     with columns[-2]:
         link("compare", "Compare", reading.results.spec.name, [trial])
     with columns[-1]:
@@ -132,7 +133,7 @@ def _overview(reading: Reading, row: pd.Series) -> None:
         st.subheader("Configuration")
         values = {parameter_label(name): row.get(f"config/{name}") for name in spec.space}
         st.dataframe(
-            pd.DataFrame({"parameter": list(values), "value": [_value(value) for value in values.values()]}),
+            pd.DataFrame({"parameter": list(values), "value": [cell_text(value) for value in values.values()]}),
             hide_index=True,
             width="stretch",
         )
@@ -176,11 +177,11 @@ def _learning(reading: Reading, trial: int) -> None:
     download_chart(lambda: alt.concat(*charts, columns=2), data, f"{spec.name}-trial-{trial}-learning")
 
 
-def _picture(reading: Reading, key: str, draw: Any) -> None:
+def _picture(reading: Reading, key: str, draw: Callable[[], Picture]) -> None:
     """A picture of the report, or why there is none."""
     with st.spinner("Drawing, which takes some seconds the first time"):
         try:
-            found: Picture = reading.once(key, draw)
+            found = reading.once(key, draw)
         except (MissingError, UserError) as error:
             st.info(f"Not drawn: {plain(str(error))}.")
             return
@@ -199,28 +200,26 @@ def _notes(reading: Reading, trial: int) -> None:
         with st.container(border=True):
             st.markdown(paragraphs(note.text))
             st.caption(f"{who}{ago(note.time, datetime.now(UTC))}")
-            st.button("Remove", key=f"remove {note.name}", on_click=_change, args=(reading, reading.notes.remove, note))
-    with st.form("note", clear_on_submit=True):
+            if st.button("Remove", key=f"remove {note.name}") and _change(reading, reading.notes.remove, note):
+                st.rerun()
+    with st.form("note"):
+        # A field of another name, hence empty, when one more note is there; until then what was typed stays.
+        field = f"note {trial} {len(reading.marks.notes)}"
         text = st.text_area(
-            "A note on this trial", max_chars=MAX_TEXT, help="Kept in the store, for all who look at it."
+            "A note on this trial", max_chars=MAX_TEXT, help="Kept in the store, for all who look at it.", key=field
         )
         author = st.text_input("Your name, if you like", max_chars=MAX_AUTHOR)
-        if st.form_submit_button("Write it down") and text.strip():
-            _change(reading, reading.notes.write, trial, text, author)
-            st.rerun()
+        is_asked = st.form_submit_button("Write it down") and bool(text.strip())
+    if is_asked and _change(reading, reading.notes.write, trial, text, author):
+        st.rerun()
 
 
-def _change(reading: Reading, action: Callable[..., Any], *arguments: Any) -> None:
-    """Write something, and look at the study again."""
+def _change(reading: Reading, action: Callable[..., Any], *arguments: Any) -> bool:
+    """Write something and have the study read again, or say why it could not be written."""
     try:
         action(*arguments)
     except UserError as error:
         st.error(plain(str(error)))
-        return
+        return False
     reading.expire()
-
-
-def _value(value: Any) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
-        return "–"
-    return format_number(value) if isinstance(value, float) else str(value)
+    return True

@@ -37,7 +37,7 @@ def export(
     if best is not None:
         trials = [best_trial(read, best)]
     else:
-        trials = trial or [int(number) for number in read.front()["trial"]]
+        trials = list(dict.fromkeys(trial or ())) or [int(number) for number in read.front()["trial"]]
     if not trials:
         raise UserError(f"study {study!r} has no complete trial yet, so no front")
     for bundle in export_trials(read, trials, by, to):

@@ -189,7 +189,7 @@ def dashboard(
     page = Path(str(find_spec("dashboard").origin)).with_name("app.py")  # type: ignore[union-attr]  # it is ours
     options = ["--server.address=localhost", f"--server.port={port}", "--browser.gatherUsageStats=false"]
     options += ["--client.toolbarMode=minimal", "--server.showEmailPrompt=false"]
-    # Threads that each keep what they have freed would make the process of a large study twice as big.
+    # Else each thread keeps memory of its own that it has freed.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.execv(  # noqa: S606  # the page replaces this process
         sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *options, "--", Objects(store).uri]

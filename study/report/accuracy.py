@@ -7,7 +7,7 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.report.material import Material, MissingError, Picture
-from study.report.style import COLOURS, WIDTH
+from study.report.style import COLOURS, GREY, RED, WIDTH
 
 __all__ = ["accuracy_chart", "accuracy_data", "accuracy_picture"]
 
@@ -103,12 +103,12 @@ def accuracy_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
             spread.mark_rule(strokeWidth=width, color=colour, clip=True)
             for width, colour in ((4, "white"), (1.5, "#222222"))
         ]
-        chance = alt.Chart(part.head(1)).mark_rule(strokeDash=[4, 3], color="#808080").encode(y="chance:Q")
+        chance = alt.Chart(part.head(1)).mark_rule(strokeDash=[4, 3], color=GREY).encode(y="chance:Q")
         untrained = (
             base.transform_filter("isValid(datum.untrained)")
-            .mark_tick(color="#d1495b", thickness=2.5, width={"band": 0.62})
+            .mark_tick(color=RED, thickness=2.5, width={"band": 0.62})
             .encode(y="untrained:Q")
         )
-        title = alt.Title(factor, subtitle=f"belongs into the {home[factor]} subspace", subtitleColor="#808080")
+        title = alt.Title(factor, subtitle=f"belongs into the {home[factor]} subspace", subtitleColor=GREY)
         panels.append(alt.layer(bars, chance, untrained, *errors).properties(width=width, height=200, title=title))
     return alt.concat(*panels, columns=_MOST_IN_A_ROW, spacing=24)

@@ -8,7 +8,7 @@ from study.labels import metric_lines, parameter_label, parameter_meaning, value
 from study.plot import compared_metrics
 from study.report.material import Material, MissingError, Picture
 from study.report.points import domain_of, independent, panel, points_data
-from study.report.style import WIDTH
+from study.report.style import GREY, WIDTH
 from study.report.sweeps import Sweep, is_numeric, sweep_of
 from study.spec import Spec
 
@@ -84,7 +84,7 @@ def curves_chart(panels: Panels, sweep: Sweep, spec: Spec) -> ChartType:
             for metric, part in parts.items()
             if (domain := domains[metric]) is not None and len(part)
         ]
-        title = alt.Title(parameter_label(name), subtitle=parameter_meaning(name), subtitleColor="#808080")
+        title = alt.Title(parameter_label(name), subtitle=parameter_meaning(name), subtitleColor=GREY)
         columns.append(independent(alt.vconcat(*rows, spacing=8, title=title)))
     chart: ChartType = alt.concat(*columns, columns=_MOST_IN_A_ROW, spacing=22)
     return independent(chart)

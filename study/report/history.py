@@ -6,7 +6,8 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.directions import direction_of
-from study.report.style import INK
+from study.means import with_spread
+from study.report.style import INK, RED
 from study.sampling import sample_of
 from study.spec import Spec
 from study.tables import objective_label
@@ -29,9 +30,8 @@ def history_data(table: pd.DataFrame, progress: pd.DataFrame, spec: Spec, metric
     """
     known = table.set_index("trial").reindex(columns=[metric, f"{metric}/sd"])
     rows = progress[["trial", "time"]].join(known, on="trial").dropna(subset=[metric])
-    mean, spread = rows[metric].astype(float), rows[f"{metric}/sd"].astype(float)
-    best = mean.cummin() if direction_of(spec, metric) == "min" else mean.cummax()
-    data = {"trial": rows["trial"], "time": rows["time"], "mean": mean, "low": mean - spread, "high": mean + spread}
+    data = {"trial": rows["trial"], "time": rows["time"], **with_spread(rows, metric)}
+    best = data["mean"].cummin() if direction_of(spec, metric) == "min" else data["mean"].cummax()
     return pd.DataFrame(data | {"best": best, "order": np.arange(1, len(rows) + 1)}).reset_index(drop=True)
 
 
@@ -43,5 +43,5 @@ def history_chart(data: pd.DataFrame, metric: str) -> ChartType:
     points = base.mark_point(filled=True, size=40, color=INK, opacity=0.8).encode(
         y=y, tooltip=["trial", alt.Tooltip("mean:Q", format=".4g"), alt.Tooltip("best:Q", format=".4g")]
     )
-    best = base.mark_line(interpolate="step-after", color="#d1495b", strokeWidth=2).encode(y="best:Q")
+    best = base.mark_line(interpolate="step-after", color=RED, strokeWidth=2).encode(y="best:Q")
     return alt.layer(bars.encode(y=alt.Y("low:Q"), y2="high:Q"), points, best).properties(height=280)

@@ -8,6 +8,8 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.labels import parameter_label, value_label
+from study.report.points import spans_decades
+from study.report.style import BLUE, ORANGE, PALE, RED
 from study.report.sweeps import is_numeric
 from study.spec import Spec
 from study.tables import format_number, objective_label
@@ -17,8 +19,7 @@ __all__ = ["MOST_LINES", "parallel_chart", "parallel_data"]
 MOST_LINES = 500
 """Of more trials a random sample is drawn."""
 
-_WIDE = 20
-_RAMP = ["#3d7ea6", "#e09f3e", "#d1495b"]  # seen on white and on black
+_RAMP = [BLUE, ORANGE, RED]
 
 
 def parallel_data(
@@ -50,7 +51,7 @@ def parallel_data(
         else:
             numbers = known[column].to_numpy(dtype=float)
             values = [format_number(value) for value in numbers]
-            is_log = name in spec.space and numbers.min() > 0 and numbers.max() / numbers.min() > _WIDE
+            is_log = name in spec.space and spans_decades(known[column])
             place = _placed(np.log(numbers) if is_log else numbers)
         label = parameter_label(name) if name in spec.space else objective_label(name)
         parts.append(
@@ -88,9 +89,9 @@ def parallel_chart(data: pd.DataFrame, metric: str) -> ChartType:
             tooltip=["trial:N"],
         )
     )
-    axes = alt.Chart(ends).mark_rule(color="#8d99ae", opacity=0.6).encode(x=x)
-    low = alt.Chart(ends).transform_filter("datum.place < 0.5").mark_text(dy=10, color="#8d99ae")
-    high = alt.Chart(ends).transform_filter("datum.place >= 0.5").mark_text(dy=-9, color="#8d99ae")
+    axes = alt.Chart(ends).mark_rule(color=PALE, opacity=0.6).encode(x=x)
+    low = alt.Chart(ends).transform_filter("datum.place < 0.5").mark_text(dy=10, color=PALE)
+    high = alt.Chart(ends).transform_filter("datum.place >= 0.5").mark_text(dy=-9, color=PALE)
     texts = [part.encode(x=x, y=y, text="value:N") for part in (low, high)]
     return alt.layer(axes, lines, *texts).properties(height=340, width=900)
 

@@ -9,16 +9,18 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.labels import value_label
+from study.means import with_spread
 from study.report.style import INK
 from study.spec import Parameter
 
-__all__ = ["domain_of", "independent", "log_ticks", "panel", "points_data"]
+__all__ = ["domain_of", "independent", "log_ticks", "panel", "points_data", "spans_decades"]
 
 # Trials of one value stand beside one another in this part of its band.
 _BAND = 0.7
 # Labels of one axis that have more letters than this are turned, not to touch one another.
 _MOST_LETTERS = 36
 _MOST_DIGITS = 18
+_WIDE = 20
 
 
 def points_data(trials: pd.DataFrame, name: str, parameter: Parameter, metric: str) -> pd.DataFrame:
@@ -38,16 +40,13 @@ def points_data(trials: pd.DataFrame, name: str, parameter: Parameter, metric: s
     if metric not in trials or f"config/{name}" not in trials:
         return pd.DataFrame(columns=["trial", "value", "label", "mean", "low", "high", "offset"])
     rows = trials.dropna(subset=[metric, f"config/{name}"])
-    spread = rows.get(f"{metric}/sd", np.nan)
     values = rows[f"config/{name}"]
     data = pd.DataFrame(
         {
             "trial": rows["trial"],
             "value": values,
             "label": [value_label(parameter, value) for value in values],
-            "mean": rows[metric],
-            "low": rows[metric] - spread,
-            "high": rows[metric] + spread,
+            **with_spread(rows, metric),
         }
     ).sort_values(["value", "trial"], ignore_index=True)
     groups = data.groupby("label")
@@ -131,6 +130,12 @@ def _position(data: pd.DataFrame, parameter: Parameter, title: str | None) -> di
         "x": alt.X("label:N", title=title, scale=alt.Scale(domain=order), axis=axis),
         "xOffset": alt.XOffset("offset:Q", scale=alt.Scale(domain=[-0.5, 0.5])),
     }
+
+
+def spans_decades(values: pd.Series) -> bool:
+    """Whether numbers are best seen by their logarithm: all are positive, and they differ by a large factor."""
+    known = values.dropna()
+    return bool(len(known) and known.min() > 0 and known.max() / known.min() > _WIDE)
 
 
 def log_ticks(values: pd.Series) -> list[float]:

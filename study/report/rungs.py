@@ -4,6 +4,7 @@ import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
+from study.report.style import BLUE, PALE
 from study.results import StudyResults
 
 __all__ = ["rungs_chart", "rungs_data"]
@@ -39,7 +40,7 @@ def rungs_chart(data: pd.DataFrame) -> ChartType:
             color=alt.Color(
                 "fate:N",
                 title=None,
-                scale=alt.Scale(domain=["went on", "stopped"], range=["#3d7ea6", "#8d99ae"]),
+                scale=alt.Scale(domain=["went on", "stopped"], range=[BLUE, PALE]),
                 legend=alt.Legend(orient="top"),
             ),
             order=alt.Order("fate:N", sort="descending"),

@@ -4,13 +4,15 @@ from typing import Any
 
 from altair.typing import ChartType
 
-__all__ = ["COLOURS", "INK", "WIDTH", "styled"]
+__all__ = ["BLUE", "COLOURS", "GREY", "INK", "ORANGE", "PALE", "RED", "WIDTH", "styled"]
 
 WIDTH = 760
 """Of a picture that fills the column of the page, pixels."""
 
 INK = "#30638e"
-COLOURS = {"private": "#30638e", "shared": "#e09f3e", "both": "#8d99ae"}
+# These are seen on white and on black.
+BLUE, ORANGE, RED, PALE, GREY = "#3d7ea6", "#e09f3e", "#d1495b", "#8d99ae", "#808080"
+COLOURS = {"private": INK, "shared": ORANGE, "both": PALE}
 _TEXT, _LINES = "#333333", "#dddddd"
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.labels import metric_lines, parameter_label
+from study.labels import metric_lines, parameter_label, value_label
+from study.means import with_spread
 from study.report.material import MissingError
-from study.report.points import log_ticks
+from study.report.points import log_ticks, spans_decades
 from study.report.sweeps import is_numeric, sweep_of
 from study.sampling import sample_of
 from study.spec import Spec
@@ -18,11 +18,9 @@ from study.spec import Spec
 __all__ = ["small_multiple", "weights_data", "weights_of"]
 
 _ALL = "all trials"
-_ABSENT = "none"
+_ABSENT = "absent"
 # Of the legend above a panel, which is narrow.
 _LEGEND_COLUMNS = 2
-# Values that differ by a larger factor are drawn by their logarithm.
-_DECADES = 20
 
 
 def weights_of(spec: Spec) -> list[str]:
@@ -62,7 +60,6 @@ def weights_data(
             if metric not in trials:
                 continue
             rows = sample_of(trials.dropna(subset=[metric]))
-            spread = rows.get(f"{metric}/sd", np.nan)
             parts.append(
                 pd.DataFrame(
                     {
@@ -70,12 +67,8 @@ def weights_data(
                         "metric": metric,
                         "trial": rows["trial"],
                         "value": rows[f"config/{parameter}"].astype(float),
-                        "series": _ALL
-                        if series is None
-                        else rows.get(f"config/{series}", pd.Series(_ABSENT, rows.index)).astype(str),
-                        "mean": rows[metric],
-                        "low": rows[metric] - spread,
-                        "high": rows[metric] + spread,
+                        "series": _series(rows, spec, series),
+                        **with_spread(rows, metric),
                     }
                 )
             )
@@ -90,7 +83,7 @@ def small_multiple(data: pd.DataFrame, spec: Spec, parameter: str, metric: str) 
     part = data[(data["parameter"] == parameter) & (data["metric"] == metric)]
     if part.empty:
         return None
-    is_log = spec.space[parameter].log_uniform is not None or _is_wide(part["value"])
+    is_log = spec.space[parameter].log_uniform is not None or spans_decades(part["value"])
     scale = alt.Scale(type="log", nice=False, padding=8) if is_log else alt.Scale(nice=False, padding=8, zero=False)
     round_numbers = log_ticks(part["value"]) if is_log else []
     ticks: dict[str, Any] = {"values": round_numbers} if len(round_numbers) > 1 else {"tickCount": 4}
@@ -118,6 +111,9 @@ def small_multiple(data: pd.DataFrame, spec: Spec, parameter: str, metric: str) 
     return alt.layer(bars, points).properties(height=300)
 
 
-def _is_wide(values: pd.Series) -> bool:
-    """Whether values are best seen by their logarithm: none is zero, and they differ by a large factor."""
-    return bool(values.min() > 0 and values.max() / values.min() > _DECADES)
+def _series(rows: pd.DataFrame, spec: Spec, parameter: str | None) -> list[str]:
+    """Which series each trial is in; those that lack a conditional parameter are in one of their own."""
+    if parameter is None or f"config/{parameter}" not in rows:
+        return [_ALL if parameter is None else _ABSENT] * len(rows)
+    values = rows[f"config/{parameter}"]
+    return [_ABSENT if pd.isna(value) else value_label(spec.space[parameter], value) for value in values]

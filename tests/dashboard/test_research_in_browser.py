@@ -1,10 +1,12 @@
 """What a researcher does, in a real browser: looks, clicks, listens, sets limits, exports; and a study that goes on."""
 
+import io
 import re
 import zipfile
 
 import numpy as np
 import pytest
+import soundfile
 from playwright.sync_api import expect
 
 from study.listening import ROW, Listener, wavs
@@ -36,7 +38,8 @@ def test_a_point_of_the_front_is_clicked_looked_into_heard_and_exported(page, se
     assert heard[0].sample_rate_hz == 16_000
     np.testing.assert_allclose(heard[0].samples_CN[0], listener.original(clip).waveform_S, atol=1e-3)
     written = wavs(list(listener.row(clip, other).values()))
-    assert len(written) == len(heard)
+    for file, sound in zip(written, heard, strict=True):
+        np.testing.assert_allclose(sound.samples_CN[0], soundfile.read(io.BytesIO(file))[0], atol=1e-4)
     # A swap is another sound than the reconstruction, and none is silence.
     assert np.abs(heard[1].samples_CN - heard[2].samples_CN).max() > 1e-3
     assert all(np.abs(one.samples_CN).max() > 1e-3 for one in heard)

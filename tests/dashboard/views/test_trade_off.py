@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tests.dashboard.opening import open_page, words
-from tests.study.report.studies import trial_of, write_study
+from tests.study.report.studies import FIDELITY, trial_of, write_study
 
 pytestmark = pytest.mark.slow
 
@@ -79,3 +79,20 @@ def test_trials_are_selected_by_typing_their_numbers_and_others_are_passed_over(
     assert app.query_params["trials"] in ("1,0", ["1,0"])
     app = app.text_input[0].set_value("99").run()
     assert "Trials on the front" in words(app)
+
+
+def test_reports_of_the_plain_vae_alone_are_no_reports_of_trials(tmp_path, tiny, monkeypatch):
+    store = write_study(tmp_path, tiny, [])
+    store.append("reports", 1, 98, [{"trial": -1, "seed": 0, "step": 30, "metric_version": 1, FIDELITY: 4.0}])
+    store.append("trials", 1, 99, [{"trial": 0, "state": "failed", "error": "seed 0 diverged at step 7", "step": 7}])
+    for page in ("trade-off", "trial", "compare", "search"):
+        assert "seed 0 diverged at step 7" in words(open_page(monkeypatch, tmp_path, page, study="tiny"))
+
+
+def test_while_other_trials_train_the_first_failure_is_not_said_to_be_of_all(tmp_path, tiny, monkeypatch):
+    store = write_study(tmp_path, tiny, [])
+    store.append("trials", 1, 98, [{"trial": 0, "state": "failed", "error": "seed 0 diverged at step 7", "step": 7}])
+    store.append("trials", 1, 99, [{"trial": 1, "state": "running", "error": None, "step": 0}])
+    said = words(open_page(monkeypatch, tmp_path, "trade-off", study="tiny"))
+    assert "All" not in said
+    assert "seed 0 diverged at step 7" in said

@@ -47,7 +47,8 @@ def test_a_star_and_a_note_go_into_the_store_and_a_note_is_no_markup(store, tmp_
     (note,) = notes.of(0)
     assert note.text == HOSTILE
     assert any("\\<img src\\=x" in one.value for one in app.markdown)
-    assert "★" in app.selectbox[0].options[0] or "★" in "".join(button.label for button in app.button)
+    assert "★ Starred" in [button.label for button in app.button]
+    assert "0 · complete ★" in app.selectbox(key="one trials").options
 
 
 def test_latents_that_are_not_there_are_told(store, tmp_path, monkeypatch):
@@ -85,3 +86,20 @@ def test_a_trial_that_has_just_begun_has_a_page_that_says_what_is_missing(store,
     app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials=3, part=part)
     assert app.selectbox(key="one trials").value == 3
     assert app.info
+
+
+def test_a_note_that_cannot_be_written_stays_in_its_field_and_the_reason_is_told(store, tmp_path, monkeypatch):
+    app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials=0)
+    app.text_area[0].set_value("worth a second look")
+    (tmp_path / "tiny").rename(tmp_path / "away")
+    app = next(button for button in app.button if button.label == "Write it down").click().run()
+    assert "it may have been deleted" in words(app)
+    assert app.text_area[0].value == "worth a second look"
+
+
+def test_a_note_that_was_written_leaves_an_empty_field(store, tmp_path, monkeypatch):
+    app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials=0)
+    app.text_area[0].set_value("worth a second look")
+    app = next(button for button in app.button if button.label == "Write it down").click().run()
+    assert "worth a second look" in words(app)
+    assert app.text_area[0].value == ""

@@ -99,3 +99,12 @@ def test_a_contour_has_cells_and_the_trials_that_it_goes_through(tmp_path, tiny,
     assert cells["mark"]["type"] == "rect"
     assert points["mark"]["type"] == "point"
     assert data["mean"].notna().any()
+
+
+def test_trials_that_lack_the_parameter_that_tells_apart_are_a_series_of_their_own(tmp_path, tiny):
+    tiny["space"]["contrast.projection"] = {"choice": [True, False], "when": {"contrast.strategy": "infonce"}}
+    with_it = {"contrast.strategy": "infonce", "contrast.temperature": 0.2, "contrast.projection": True, GAMMA: 3.0}
+    results = study(tmp_path, tiny, {}, with_it, {"latent.private": 4, GAMMA: 2.0})
+    data = weights_data(results.results(), results.spec, [GAMMA], [FIDELITY], "contrast.projection")
+    assert sorted(data["series"]) == ["absent", "absent", "true"]
+    assert small_multiple(data, results.spec, GAMMA, FIDELITY) is not None
