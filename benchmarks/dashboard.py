@@ -41,9 +41,7 @@ class Reader:
         self.readings: list[dict[str, Any]] = []
         self._requests = 0
         if store.objects.uri.startswith("s3://"):
-            files = store.objects._files
-            files.connect()
-            files.s3.meta.events.register("before-send.s3", self._count)
+            store.objects._storage.client.meta.events.register("before-send.s3", self._count)
 
     def read(self, what: str) -> StudyResults:
         self._requests, cpu, began = 0, time.process_time(), time.perf_counter()

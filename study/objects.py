@@ -1,72 +1,91 @@
 """Objects in a folder or a bucket: written whole under their final name, never changed.
 
-One place for what storage does differently: credentials, errors, retries and atomic writes.
+One place for what is done when storage fails: it is asked again, and if that does not help, the user is told why.
 """
 
-import errno
-import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
+from study.bucket import Bucket
 from study.errors import UserError
+from study.folder import Folder
+from study.retrying import retried
+from study.storage import UNFINISHED, Entry, Storage, StorageError, TooLarge
 
-__all__ = ["Objects"]
+__all__ = ["PATIENT_S", "Objects"]
+
+PATIENT_S = 600.0
+"""For how long whatever runs a study asks again, seconds: storage fails now and then, and comes back."""
 
 _Result = TypeVar("_Result")
 
-_ATTEMPTS = 6
-_FIRST_WAIT_S = 0.2
-_UNFINISHED = ".unfinished-"
-# Servers other than AWS refuse, or answer wrongly, the checksums that botocore began to send by default.
-_S3_CONFIG = {
-    "request_checksum_calculation": "when_required",
-    "response_checksum_validation": "when_required",
-    "connect_timeout": 10,
-    "read_timeout": 60,
-}
+# A user waits in front of a command.
+_COMMAND_S = 10.0
+# A failure that is over sooner is nobody's concern.
+_TROUBLE_AFTER_S = 5.0
+_LARGEST = 1 << 30
 
 
 class Objects:
-    """A tree of objects under a URI: a path of this machine, or `s3://bucket/prefix`.
+    """A tree of objects under a URI: a path of this machine, or `s3://bucket/prefix`. Threads may share it.
 
     Keys and endpoint of S3 come from the usual variables, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-    AWS_ENDPOINT_URL.
+    AWS_ENDPOINT_URL, from ~/.aws, or from the machine's role.
+
+    Args:
+        uri: where.
+        patience_s: for how long a call is tried again, seconds. With the patience of a command that is done where it
+            may help. With more of it storage is taken to have worked before: then refused keys may be renewed, and a
+            full disk be cleared, and everything is tried again.
 
     Raises:
         UserError: when the URI is of no kind that is known.
     """
 
-    def __init__(self, uri: str) -> None:
-        options: dict[str, Any] = {}
-        if uri.startswith("s3://"):
-            options = {
-                "config_kwargs": _S3_CONFIG,
-                "endpoint_url": os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
-                "use_listings_cache": False,
-                "max_concurrency": 1,  # or the size of each object is asked for before it is read
-            }
-        try:
-            self._files, self._root = fsspec.core.url_to_fs(uri, **options)
-        except (ValueError, ImportError) as error:
-            raise UserError(f"store {uri}: must be a folder or s3://bucket/prefix; {error}") from None
-        self.uri = uri.rstrip("/") if "://" in uri else self._root
-        self._is_local = isinstance(self._files, LocalFileSystem)
+    def __init__(self, uri: str, patience_s: float = _COMMAND_S) -> None:
+        kind, _, path = uri.rpartition("://")
+        if kind not in ("", "s3", "file") or (kind == "s3" and not path.strip("/")):
+            raise UserError(f"store {uri}: must be a folder or s3://bucket/prefix")
+        self._storage: Storage = Bucket(uri) if kind == "s3" else Folder(path)
+        self._patience_s = patience_s
+        self._fails_since: tuple[float, datetime] | None = None
+        self._reason = ""
+        self._lock = threading.Lock()
 
-    def read(self, name: str) -> bytes:
-        """The content of an object.
+    @property
+    def uri(self) -> str:
+        """Where it is."""
+        return self._storage.uri
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with a store that has failed for some seconds, and is being asked again; none when it works."""
+        with self._lock:
+            if self._fails_since is None or time.monotonic() - self._fails_since[0] < _TROUBLE_AFTER_S:
+                return None
+            return f"store {self.uri} fails since {self._fails_since[1]:%H:%M:%S} UTC: {self._reason}"
+
+    def now(self) -> datetime:
+        """What time it is by the store's clock, in UTC; of a folder, by this machine's.
+
+        Machines whose own clocks differ agree on it to some seconds.
+        """
+        return datetime.now(UTC) + self._retried(self._storage.clock_offset)
+
+    def read(self, name: str, limit: int = _LARGEST) -> bytes:
+        """The content of an object of at most so many bytes.
 
         Raises:
             FileNotFoundError: when there is none of that name.
+            TooLarge: a ValueError, when it has more bytes.
             UserError: when the store cannot be reached or refuses.
         """
-        content: bytes = self._retried(lambda: self._files.cat_file(self._path(name)))
-        return content
+        return self._retried(lambda: self._storage.read(name, limit))
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """Contents of objects by name, read side by side with one request each; those that are not there are left out.
@@ -79,74 +98,72 @@ class Objects:
 
         def read() -> None:
             waiting = [name for name in names if name not in found and name not in absent]
-            # Unlike `cat` it takes names as they are, and no star in one for a pattern.
-            contents = self._files.cat_ranges([self._path(name) for name in waiting], None, None, on_error="return")
-            errors: list[Exception] = []
-            for name, content in zip(waiting, contents, strict=True):
+            errors: list[StorageError] = []
+            for name, content in zip(waiting, self._storage.read_all(waiting, _LARGEST), strict=True):
                 if isinstance(content, FileNotFoundError):
                     absent.add(name)
-                elif isinstance(content, Exception):
+                elif isinstance(content, bytes):
+                    found[name] = content
+                elif isinstance(content, StorageError):
                     errors.append(content)
                 else:
-                    found[name] = content
+                    raise content
             if errors:  # what is hopeless first; else only what failed is read again
-                raise min(errors, key=_is_passing)
+                raise min(errors, key=lambda error: error.may_pass)
 
         if names:
             self._retried(read)
         return found
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an object whole: readers see all of it or nothing.
+        """Write an object whole: readers see all of it or nothing. It is there when this returns.
 
         Raises:
             UserError: when the store cannot be reached, refuses or is full.
         """
-        try:
-            if self._is_local:
-                self._retried(lambda: self._write_file(Path(self._path(name)), content))
-            else:
-                self._retried(lambda: self._files.pipe_file(self._path(name), content))
-        except FileNotFoundError:
-            raise UserError(f"store {self.uri}: no folder can be made there") from None
+        self._retried(lambda: self._storage.write(name, content))
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write an object if there is none of that name; whether it has this content now.
+
+        Of several who create one at once, all but one hear False, in a folder and on servers that know conditions, as
+        AWS does. On others two may hear True, and the object has the content of the last.
+
+        Raises:
+            UserError: when the store cannot be reached, refuses or is full.
+        """
+
+        def create() -> bool:
+            if self._is(name, content) is None:
+                self._storage.create(name, content)
+            # An answer may have been lost, or the object itself.
+            is_ours = self._is(name, content)
+            if is_ours is None:
+                raise StorageError("an object that it took is not there", may_pass=True)
+            return is_ours
+
+        return self._retried(create)
 
     def names(self, prefix: str) -> list[str]:
         """Names of all objects under a prefix, sorted."""
-        return list(self.sizes(prefix))
+        return list(self.entries(prefix))
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Bytes of all objects under a prefix, by name, sorted."""
-        return {name: int(entry["size"] or 0) for name, entry in self._entries(prefix).items()}
+        return {name: entry.size for name, entry in self.entries(prefix).items()}
 
-    def stamps(self, prefix: str) -> dict[str, str]:
-        """Of all objects under a prefix, by name, sorted: what is another when an object was written again.
-
-        One request for each thousand objects. It is the size with the entity tag, or the time and number of the file.
-        """
-        fields = ("size", "ETag", "mtime", "ino")
-        entries = self._entries(prefix)
-        return {name: " ".join(str(entry.get(field)) for field in fields) for name, entry in entries.items()}
+    def entries(self, prefix: str) -> dict[str, Entry]:
+        """What a list says of all objects under a prefix, by name, sorted: one request for each thousand."""
+        found = self._retried(lambda: self._storage.entries(prefix))
+        return {name: found[name] for name in sorted(found) if not Path(name).name.startswith(UNFINISHED)}
 
     def folders(self) -> list[str]:
         """Names of the folders at the top, sorted."""
-
-        def folders() -> list[str]:
-            try:
-                entries = self._files.ls(self._root, detail=True)
-            except FileNotFoundError:
-                return []
-            return sorted(Path(entry["name"]).name for entry in entries if entry["type"] == "directory")
-
-        return self._retried(folders)
+        return sorted(self._retried(self._storage.folders))
 
     def delete(self, prefix: str) -> None:
         """Delete an object, or everything under a prefix."""
-
-        def delete() -> None:
-            if self._files.exists(self._path(prefix)):
-                self._files.rm(self._path(prefix), recursive=True)
-
-        self._retried(delete)
+        self._retried(lambda: self._storage.delete(prefix))
 
     def check_writable(self) -> None:
         """Write, list, read and delete a small object.
@@ -162,91 +179,34 @@ class Objects:
         finally:
             self.delete(name)
 
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}"
-
-    def _entries(self, prefix: str) -> dict[str, dict[str, Any]]:
-        """What the store says of all objects under a prefix, by name, sorted."""
-        found: dict[str, dict[str, Any]] = self._retried(lambda: self._find(prefix))
-        return found
-
-    def _find(self, prefix: str) -> dict[str, dict[str, Any]]:
-        self._files.invalidate_cache()
+    def _is(self, name: str, content: bytes) -> bool | None:
+        """Whether an object has a content; none when it is not there."""
         try:
-            path = self._path(prefix)
-            entries = _files_below(path) if self._is_local else self._files.find(path, detail=True)
+            return self._storage.read(name, len(content)) == content
         except FileNotFoundError:
-            return {}
-        by_name = {path[len(self._root) :].lstrip("/"): entry for path, entry in entries.items()}
-        return {name: by_name[name] for name in sorted(by_name) if not Path(name).name.startswith(_UNFINISHED)}
-
-    def _write_file(self, path: Path, content: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
-        try:
-            with unfinished.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+            return None
+        except TooLarge:
+            return False
 
     def _retried(self, action: Callable[[], _Result]) -> _Result:
-        """Try again, with growing pauses, what may go better next time; explain what will not."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                return action()
-            except FileNotFoundError as error:
-                if type(error.__cause__).__name__ != "NoSuchBucket":
-                    raise
-                raise UserError(f"store {self.uri}: there is no such bucket") from None
-            except Exception as error:
-                if not _is_passing(error) or attempt == _ATTEMPTS - 1:
-                    raise UserError(f"store {self.uri}: {_reason(error)}") from error
-                time.sleep(_FIRST_WAIT_S * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
-
-
-def _files_below(path: str) -> dict[str, dict[str, Any]]:
-    """A file, or all in a folder, by path.
-
-    One that is deleted meanwhile is listed: whoever reads it learns that, and lists again. Were it left out, what it
-    was compacted into could be missing too, as something that came after the folder was read.
-    """
-    paths = [Path(path)] if Path(path).is_file() else []
-    paths += [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    entries = {}
-    for one in paths:
+        """Try again what may go better later; explain what will not."""
+        began = time.monotonic()
         try:
-            found = one.stat()
-        except FileNotFoundError:
-            entries[str(one)] = {"size": 0}
-        else:
-            entries[str(one)] = {"size": found.st_size, "mtime": found.st_mtime_ns, "ino": found.st_ino}
-    return entries
+            result = retried(action, self._patience_s, self._may_pass)
+        except StorageError as error:
+            waited_s = time.monotonic() - began
+            tried = f"; tried again for {waited_s:.0f} s, until now in vain" if waited_s > _TROUBLE_AFTER_S else ""
+            raise UserError(f"store {self.uri}: {error}{tried}") from error
+        with self._lock:
+            self._fails_since = None
+        return result
 
-
-def _is_passing(error: Exception) -> bool:
-    """Whether the same call may work a little later."""
-    if isinstance(error, PermissionError):
-        return False
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EACCES):
-        return False
-    return isinstance(error, TimeoutError | ConnectionError | OSError) and not _is_refused_endpoint(error)
-
-
-def _is_refused_endpoint(error: Exception) -> bool:
-    return type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError")
-
-
-def _reason(error: Exception) -> str:
-    name = type(error).__name__
-    if _is_refused_endpoint(error):
-        return "no keys found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if isinstance(error, PermissionError) and error.errno != errno.EACCES:
-        return f"access denied; check the keys and their rights ({error})"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"{name}: {error}"
+    def _may_pass(self, error: Exception) -> bool:
+        if not isinstance(error, StorageError):
+            return False
+        with self._lock:
+            self._reason = str(error)
+            self._fails_since = self._fails_since or (time.monotonic(), datetime.now(UTC))
+        if error.is_refusal:
+            self._storage.renew()
+        return error.may_pass or self._patience_s > _COMMAND_S

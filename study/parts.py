@@ -7,13 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-__all__ = ["COMPACT_FROM", "Part", "compacted", "parquet_of", "rows_of", "that_count"]
+__all__ = ["COMPACT_FROM", "Part", "checked_table", "compacted", "fitting", "parquet_of", "rows_of", "that_count"]
 
 COMPACT_FROM = 64
 """So many parts of one launch become one."""
 
+_REQUIRED = {"trials": ("trial",), "reports": ("trial", "seed", "step"), "log": ("line",)}
+# Not known where they are missing.
+_TIME = pa.timestamp("us", "UTC")
+_EXPECTED = {"trials": {"state": pa.string(), "time": _TIME}, "reports": {"time": _TIME}, "log": {"time": _TIME}}
+_WHOLE = ("trial", "seed", "step", "metric_version")
+_TEXT = ("state", "error", "sampler", "line")
+_KNOWN = (*_WHOLE, *_TEXT, "time")
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+_LAST_TIME_US = 253_000_000_000_000_000  # in the year 9987
+_MOST_CELLS = 100_000_000
+_MOST_COLUMNS = 10_000
+_LONGEST_NAME = 300
 _NAME = re.compile(r"(?P<table>[a-z]+)/(?P<launch>\d{4})-(?P<first>\d{6})(?:-(?P<last>\d{6}))?\.parquet")
 
 
@@ -22,7 +35,7 @@ class Part:
     """One object of a table.
 
     Attributes:
-        table: `trials` or `reports`.
+        table: `trials`, `reports` or `log`.
         launch: who wrote it.
         first: its place in what that launch wrote.
         last: of a whole that was compacted from parts, the place of the last of them.
@@ -85,9 +98,8 @@ def compacted(contents: Sequence[bytes]) -> bytes:
     Raises:
         ArrowException, ValueError or OSError: when one of them is damaged.
     """
-    tables = [pq.read_table(io.BytesIO(content)) for content in contents]
     buffer = io.BytesIO()
-    pq.write_table(pa.concat_tables(tables, promote_options="permissive"), buffer)
+    pq.write_table(pa.concat_tables(map(checked_table, contents), promote_options="permissive"), buffer)
     return buffer.getvalue()
 
 
@@ -95,13 +107,83 @@ def rows_of(name: str, content: bytes) -> pa.Table:
     """What was written as the part of a name, with the `launch` that wrote it.
 
     Raises:
-        ArrowException, ValueError or OSError: when it is damaged.
+        ArrowException, ValueError or OSError: when it is damaged, or holds what nobody writes there.
     """
-    rows = pq.read_table(io.BytesIO(content))
     part = Part.of(name)
-    if part is None or "trial" not in rows.column_names:
+    rows = checked_table(content)
+    if part is None or part.table not in _REQUIRED or "launch" in rows.column_names:
         raise ValueError("is no part of a table")
+    if missing := [column for column in _REQUIRED[part.table] if column not in rows.column_names]:
+        raise ValueError(f"is no part of a table: it lacks {', '.join(missing)}")
+    for place, field in enumerate(rows.schema):
+        values = _checked(field.name, rows.column(place), is_required=field.name in _REQUIRED[part.table])
+        rows = rows.set_column(place, field.name, values)
+    for column, kind in _EXPECTED[part.table].items():
+        if column not in rows.column_names:
+            rows = rows.append_column(column, pa.nulls(len(rows), kind))
     return rows.append_column("launch", pa.array([part.launch] * len(rows), pa.int64()))
+
+
+def checked_table(content: bytes) -> pa.Table:
+    """What Parquet holds, with nothing but its rows: no metadata that has a say in how they are understood.
+
+    Raises:
+        ArrowException, ValueError or OSError: when it is damaged, or more than memory should have to hold. That is
+            looked up before it is read: some hundred bytes of Parquet may stand for billions of rows.
+    """
+    file = pq.ParquetFile(io.BytesIO(content))
+    footer = file.metadata
+    rows = max(footer.num_rows, sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups)))
+    if rows * max(1, footer.num_columns) > _MOST_CELLS or footer.num_columns > _MOST_COLUMNS:
+        raise ValueError(f"says that it has {rows:,} rows of {footer.num_columns:,} columns")
+    table = file.read().replace_schema_metadata(None)
+    names = table.column_names
+    if len(set(names)) < len(names) or not all(name.isprintable() and len(name) <= _LONGEST_NAME for name in names):
+        raise ValueError("has columns of the same name, or of names that nobody gives")
+    return table
+
+
+def fitting(parts: Mapping[str, pa.Table]) -> dict[str, Exception]:
+    """Parts whose columns cannot be merged with those of the parts before them, with the reason."""
+    schema: pa.Schema | None = None
+    known: set[pa.Schema] = set()
+    misfits: dict[str, Exception] = {}
+    for name, rows in parts.items():
+        if rows.schema in known:
+            continue
+        try:
+            schema = (
+                rows.schema if schema is None else pa.unify_schemas([schema, rows.schema], promote_options="permissive")
+            )
+        except pa.ArrowException as error:
+            misfits[name] = ValueError(f"does not fit the parts before it: {error}")
+        else:
+            known.add(rows.schema)
+    return misfits
+
+
+def _checked(name: str, values: pa.ChunkedArray, is_required: bool) -> pa.ChunkedArray:
+    """A column as readers may rely on it."""
+    kind = values.type
+    if is_required and values.null_count:
+        raise ValueError(f"column {name!r} has gaps")
+    if pa.types.is_null(kind):
+        return values
+    if name in _WHOLE and pa.types.is_integer(kind):
+        return values.cast(pa.int64())
+    if name == "time" and pa.types.is_timestamp(kind) and kind.tz is not None:
+        values = values.cast(_TIME)
+        first, last = pc.min_max(values.cast(pa.int64())).as_py().values()
+        if first is not None and not (first >= 0 and last < _LAST_TIME_US):
+            raise ValueError("column 'time' holds times of other centuries")
+        return values
+    # Metrics are numbers. What a later version writes beside what is known here may be text as well.
+    may_be_text = name not in _KNOWN and ("/" not in name or name.startswith("config/"))
+    if (name in _TEXT or may_be_text) and pa.types.is_string(kind):
+        return values
+    if name not in _KNOWN and any(is_kind(kind) for is_kind in _NUMBERS):
+        return values
+    raise ValueError(f"column {name!r} holds {kind}")
 
 
 def _column_type(values: list[Any]) -> pa.DataType | None:

@@ -3,7 +3,7 @@
 Computed from tables alone, whole columns at a time; a study may have ten thousand trials.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from study.pareto import costs_of, dominated, hypervolume
-from study.recorder import is_live
 
 __all__ = ["progress_of", "reference_of", "trial_steps"]
 
@@ -30,6 +29,7 @@ def progress_of(
     completed: pd.DataFrame,
     reports: pd.DataFrame,
     launches: Mapping[int, Mapping[str, Any]],
+    live: Container[int],
     objectives: Mapping[str, str],
     reference_M: np.ndarray | None,
 ) -> pd.DataFrame:
@@ -39,6 +39,7 @@ def progress_of(
         completed: `trial`, `time`, `launch` and the means of the objectives of each complete trial.
         reports: `trial`, `seed`, `step` and `time` of all reports.
         launches: by number.
+        live: which of them are at work.
         objectives: with the direction of each.
         reference_M: costs of the untrained network; without it there is no hypervolume.
 
@@ -56,7 +57,7 @@ def progress_of(
             "trial": completed["trial"],
             "complete": np.arange(1, len(completed) + 1),
             "trial_steps": trial_steps(reports, completed["time"]),
-            "device_hours": _device_hours(launches, completed),
+            "device_hours": _device_hours(launches, live, completed),
             "hypervolume": _hypervolumes(costs_of(completed, objectives), reference_M),
         }
     )
@@ -75,7 +76,9 @@ def trial_steps(reports: pd.DataFrame, times: Sequence[Any] | pd.Series) -> np.n
     return reached
 
 
-def _device_hours(launches: Mapping[int, Mapping[str, Any]], completed: pd.DataFrame) -> np.ndarray:
+def _device_hours(
+    launches: Mapping[int, Mapping[str, Any]], live: Container[int], completed: pd.DataFrame
+) -> np.ndarray:
     """Each launch counts from its start to its end, or to its last sign of life."""
     hours_N = np.zeros(len(completed))
     for number, launch in launches.items():
@@ -85,7 +88,7 @@ def _device_hours(launches: Mapping[int, Mapping[str, Any]], completed: pd.DataF
             trainers = float(launch.get("trainers", 1))
         except (KeyError, ValueError):
             continue
-        last = completed["time"].max() if is_live(launch) else completed["time"][completed["launch"] == number].max()
+        last = completed["time"].max() if number in live else completed["time"][completed["launch"] == number].max()
         until = ended if pd.isna(last) else max(ended, last)
         worked = (completed["time"].clip(upper=until) - started).dt.total_seconds().clip(lower=0.0)
         hours_N += worked.to_numpy() / _S_PER_HOUR * trainers

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from marl.checkpoint import STATE_FILE
+from study.claims import refuse_if_live
 from study.contenders import Contenders, contenders
-from study.recorder import refuse_if_live
 from study.results import StudyResults
 from study.tables import format_bytes
 
@@ -63,7 +63,7 @@ def plan_prune(results: StudyResults) -> Plan:
     Raises:
         UserError: when the study is being run.
     """
-    refuse_if_live(results.store.name, results.launches)
+    refuse_if_live(results.store, results.launches)
     table = results.results()
     states = dict(zip(table["trial"].astype(int), table["state"], strict=True))
     found = contenders(table, results.spec)

@@ -1,162 +1,220 @@
-"""The one writer of a study's tables: the driver, at most every few seconds, for as long as its claim holds."""
+"""The one writer of a study's tables: the driver, every few seconds, for as long as its claim holds."""
 
 import os
 import platform
 import secrets
-import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psutil
-
+from study.claims import check_claim, claim, whereabouts
 from study.errors import RunError, UserError
-from study.provenance import commit
+from study.provenance import commit, package_versions
 from study.store import StudyStore, Table
 
-__all__ = ["Recorder", "is_live", "refuse_if_live"]
+__all__ = ["Recorder"]
 
 _FLUSH_EVERY_S = 5.0
 _HEARTBEAT_EVERY_S = 10.0
-# A launch on another host whose heartbeat is older than this is taken for dead.
-_STALE_AFTER_S = 60.0
-_PACKAGES = ("marl-study", "torch", "torchaudio", "ray", "optuna")
-
-
-def is_live(launch: Mapping[str, Any]) -> bool:
-    """Whether a launch still runs: on this host its process is looked for, elsewhere its heartbeat counts."""
-    if launch.get("finished"):
-        return False
-    if launch.get("host") == _host():
-        return _process_started(int(launch.get("process", -1))) == launch.get("process_started")
-    try:
-        heartbeat = datetime.fromisoformat(str(launch.get("heartbeat")))
-    except ValueError:
-        return False
-    return (datetime.now(UTC) - heartbeat).total_seconds() < _STALE_AFTER_S
-
-
-def refuse_if_live(study: str, launches: Mapping[int, Mapping[str, Any]]) -> None:
-    """Raise a UserError that names the launch, when one of them is live."""
-    for number, launch in launches.items():
-        if is_live(launch):
-            raise UserError(
-                f"study {study!r} is being run by launch {number} on {launch.get('host')} (process "
-                f"{launch.get('process')}, last heartbeat {launch.get('heartbeat')}); wait for it or stop it there"
-            )
+# A driver that has not called for so long hangs: its launch shall look dead.
+_HANGS_AFTER_S = 60.0
+_LOOK_EVERY_S = 0.25
+# A report is there before the trial that it completes.
+_TABLES: tuple[Table, ...] = ("log", "reports", "trials")
 
 
 class Recorder:
     """A launch of a study: its claim, its heartbeat and its rows.
 
+    A thread of its own writes, so that a store that is slow, or fails for a while, holds nobody up: what could not be
+    written is kept and written later.
+
     Args:
         store: the study.
         trials: how many trials this launch will bring the study to.
+        tell: is told, in the caller's thread, when the store fails and when it works again.
 
     Raises:
         UserError: when another launch of the study is live.
     """
 
-    def __init__(self, store: StudyStore, trials: int) -> None:
+    def __init__(self, store: StudyStore, trials: int, tell: Callable[[str], object] = lambda line: None) -> None:
         self._store = store
-        self._rows: dict[Table, list[dict[str, Any]]] = {"reports": [], "trials": []}
-        self._sequence = 0
-        self._flushed = self._beaten = time.monotonic()
-        earlier = store.launches()
-        refuse_if_live(store.name, earlier)
-        self.launch = max(earlier, default=0) + 1
-        started = datetime.now(UTC).isoformat()
+        self._tell = tell
+        self._told: str | None = None
+        self._clock_offset = timedelta()
+        self._read_clock()
+        started = self._now().isoformat()
         self._content: dict[str, Any] = {
-            "launch": self.launch,
             "trials": trials,
             "started": started,
             "heartbeat": started,
             "finished": None,
-            "host": _host(),
-            "process": os.getpid(),
-            "process_started": _process_started(os.getpid()),
+            **whereabouts(),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
             "python": platform.python_version(),
             "commit": commit(),
-            "versions": {package: version(package) for package in _PACKAGES},
+            "versions": package_versions(),
             "token": secrets.token_hex(8),
         }
-        store.write_launch(self.launch, self._content)
-        # Two that claim at once both see both: the lower number goes on. Under one number the later writer does.
-        claims = store.launches()
-        if claims.get(self.launch, {}).get("token") != self._content["token"]:
-            raise UserError(f"study {store.name!r} is just being launched by another process; try again in a moment")
-        refuse_if_live(store.name, {number: claim for number, claim in claims.items() if number < self.launch})
+        self.launch = claim(store, self._content)
+        self._content = {"launch": self.launch, **self._content}
+        self._sequence = 0
+        self._flushed = self._beaten = self._called = time.monotonic()
+        # All below is shared with the thread, under this lock.
+        self._changed = threading.Condition()
+        self._rows: dict[Table, list[dict[str, Any]]] = {table: [] for table in _TABLES}
+        self._added = self._written = self._wanted = 0
+        self._is_finishing = self._is_over = False
+        self._stop_asked = False
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="recorder", daemon=True).start()
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether somebody asked this launch to stop, as `marl-study stop` does; known some seconds later."""
+        return self._stop_asked
 
     def add(self, table: Table, row: Mapping[str, Any]) -> None:
         """Keep a row for the next part. Reports are written before the trials that they complete."""
-        self._rows[table].append({**row, "time": datetime.now(UTC)})
+        with self._changed:
+            self._rows[table].append({**row, "time": self._now()})
+            self._added += 1
+
+    def say(self, line: str) -> None:
+        """Keep a line for the log."""
+        self.add("log", {"line": line})
 
     def note_trainers(self, answers: Sequence[Mapping[str, Any]]) -> None:
         """Keep with the launch what its trainers say of their work, as `study.trainer.Trainer.progress`."""
         seconds = [answer["seconds"] for answer in answers]
-        self._content |= {
-            "trainers": max(len(answers), self._content.get("trainers", 0)),
-            "devices": [answer["device"] for answer in answers],
-            "lanes": [answer["lanes"] for answer in answers],
-            "trained_steps": sum(answer["trained_steps"] for answer in answers),
-            "lane_steps": sum(answer["lane_steps"] for answer in answers),
-            "seconds": {name: round(sum(one[name] for one in seconds), 3) for name in seconds[0]},
-        }
+        with self._changed:
+            self._content |= {
+                "trainers": max(len(answers), self._content.get("trainers", 0)),
+                "devices": [answer["device"] for answer in answers],
+                "lanes": [answer["lanes"] for answer in answers],
+                "trained_steps": sum(answer["trained_steps"] for answer in answers),
+                "lane_steps": sum(answer["lane_steps"] for answer in answers),
+                "seconds": {name: round(sum(one[name] for one in seconds), 3) for name in seconds[0]},
+            }
 
     def tick(self) -> None:
-        """Called often: writes what is due.
+        """Called often, and returns at once: while it is called, the launch lives.
 
         Raises:
-            RunError: when a later launch has taken the study over.
+            RunError: when another launch has taken the study over, or the store has failed for too long.
         """
-        now = time.monotonic()
-        if now - self._flushed >= _FLUSH_EVERY_S:
-            self.flush()
-        if now - self._beaten >= _HEARTBEAT_EVERY_S:
-            self._beat()
+        self._called = time.monotonic()
+        self._tell_of_trouble()
+        self._raise_error()
 
     def flush(self) -> None:
-        """Write all kept rows."""
+        """Wait until all rows so far are written.
+
+        Raises:
+            RunError: as `tick`.
+        """
+        with self._changed:
+            self._wanted = wanted = self._added
+        self._wait(lambda: self._written >= wanted)
+
+    def finish(self) -> None:
+        """Wait until all is written, and give the claim back.
+
+        Raises:
+            RunError: as `tick`.
+        """
+        with self._changed:
+            self._is_finishing = True
+        self._wait(lambda: self._is_over)
+
+    def _wait(self, is_done: Callable[[], bool]) -> None:
+        while True:
+            self.tick()
+            with self._changed:
+                if is_done():
+                    return
+                self._changed.notify_all()
+                self._changed.wait(_LOOK_EVERY_S)
+
+    def _tell_of_trouble(self) -> None:
+        trouble = self._store.objects.trouble
+        if (trouble is None) == (self._told is None):
+            return
+        self._told = trouble
+        self._tell(f"store {self._store.objects.uri} works again" if trouble is None else f"{trouble}; trying again")
+
+    def _raise_error(self) -> None:
+        error = self._error
+        if isinstance(error, UserError):
+            raise RunError(f"{error}; what was written before is whole, go on with it when the store works") from error
+        if isinstance(error, RunError):
+            raise RunError(str(error)) from error
+        if error is not None:
+            raise error
+
+    def _run(self) -> None:
+        """What the thread does."""
+        try:
+            while not self._is_over:
+                with self._changed:
+                    if self._wanted <= self._written and not self._is_finishing:
+                        self._changed.wait(_LOOK_EVERY_S)
+                self._do_what_is_due()
+        except BaseException as error:  # the driver hears of it
+            self._error = error
+        finally:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        is_finishing = self._is_finishing
+        if is_finishing or self._wanted > self._written or now - self._flushed >= _FLUSH_EVERY_S:
+            self._write_rows()
+        if is_finishing:
+            self._content["finished"] = self._now().isoformat()
+            self._beat()
+            self._is_over = True
+        elif now - self._beaten >= _HEARTBEAT_EVERY_S and now - self._called < _HANGS_AFTER_S:
+            self._beat()
+
+    def _write_rows(self) -> None:
         self._flushed = time.monotonic()
-        if not any(self._rows.values()):
+        with self._changed:
+            rows, self._rows = self._rows, {table: [] for table in _TABLES}
+            added = self._added
+        if not any(rows.values()):
             return
         self._check_claim()
         self._sequence += 1
-        for table in ("reports", "trials"):
-            rows = self._rows[table]
-            if rows:
-                self._store.append(table, self.launch, self._sequence, rows)
-                self._rows[table] = []
+        for table in _TABLES:
+            if rows[table]:
+                self._store.append(table, self.launch, self._sequence, rows[table])
+        with self._changed:
+            self._written = added
+            self._changed.notify_all()
+        for table in _TABLES:
+            if rows[table]:
                 self._store.compact(table, self.launch)
-
-    def finish(self) -> None:
-        """Write what is left and give the claim back."""
-        self.flush()
-        self._content["finished"] = datetime.now(UTC).isoformat()
-        self._beat()
 
     def _beat(self) -> None:
         self._beaten = time.monotonic()
         self._check_claim()
-        self._content["heartbeat"] = datetime.now(UTC).isoformat()
-        self._store.write_launch(self.launch, self._content)
+        self._read_clock()
+        with self._changed:
+            self._content["heartbeat"] = self._now().isoformat()
+            content = dict(self._content)
+        self._store.write_launch(self.launch, content)
 
     def _check_claim(self) -> None:
-        latest = max(self._store.launches(), default=self.launch)
-        if latest > self.launch:
-            raise RunError(f"study {self._store.name!r} was taken over by launch {latest}; this one writes no more")
+        self._stop_asked |= check_claim(self._store, self.launch, self._content["token"])
 
+    def _read_clock(self) -> None:
+        self._clock_offset = self._store.objects.now() - datetime.now(UTC)
 
-def _host() -> str:
-    """This machine since it was started: a process of the same number after a restart is another one."""
-    return f"{socket.gethostname()}/{int(psutil.boot_time())}"
-
-
-def _process_started(process: int) -> float | None:
-    try:
-        return psutil.Process(process).create_time()
-    except (psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
-        return None
+    def _now(self) -> datetime:
+        """The store's clock, without asking it."""
+        return datetime.now(UTC) + self._clock_offset

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from study.certainty import front_probabilities, half_width
+from study.claims import is_live
 from study.contenders import contenders
 from study.means import DETAILS, KEY, coalesced, mean_over_replicates, means_of, means_over_replicates
 from study.pareto import costs_of, hypervolume, pareto_front
 from study.progress import progress_of, reference_of
-from study.recorder import is_live
 from study.spec import Spec
 from study.store import Document, StudyStore
 from study.table_rows import TableRows
@@ -60,7 +60,12 @@ class StudyResults:
     @property
     def is_live(self) -> bool:
         """Whether a launch is at work."""
-        return any(is_live(launch) for launch in self.launches.values())
+        return bool(self.live)
+
+    @cached_property
+    def live(self) -> list[int]:
+        """Which launches are at work; there may be one."""
+        return [number for number, launch in self.launches.items() if is_live(launch, self.store.objects.now)]
 
     @property
     def target(self) -> int:
@@ -192,7 +197,7 @@ class StudyResults:
         if not complete.empty:
             means = self._means[["trial", *(name for name in self.spec.objectives if name in self._means)]]
             complete = complete[["trial", "time", "launch"]].merge(means, on="trial", how="left")
-        return progress_of(complete, reports, self.launches, self.spec.objectives, self.reference())
+        return progress_of(complete, reports, self.launches, self.live, self.spec.objectives, self.reference())
 
     @cached_property
     def _trial_rows(self) -> TableRows:

@@ -6,6 +6,7 @@ import pandas as pd
 from rich.table import Table
 
 from study.spec import Spec
+from study.study_objects import printable
 
 _LABELS = {
     "fidelity/log_mel_rmse_db": "log-mel RMSE (dB)",
@@ -37,7 +38,7 @@ def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
     for name in spec.space:
         table.add_column(name.replace(".", ".\n"), justify="right")
     for _, row in results.iterrows():
-        cells = [str(row["trial"]) if row["trial"] >= 0 else "", str(row["state"])]
+        cells = [str(row["trial"]) if row["trial"] >= 0 else "", printable(str(row["state"]))]
         cells += [_with_spread(row.get(name), row.get(f"{name}/ci")) for name in spec.objectives]
         cells.append(cell_text(row.get("front_probability")))
         cells += [cell_text(row.get(f"config/{name}")) for name in spec.space]
@@ -105,4 +106,4 @@ def cell_text(value: object) -> str:
     """A value of a table as it is read; a dash for what is absent."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return format_number(value) if isinstance(value, float) else str(value)
+    return format_number(value) if isinstance(value, float) else printable(str(value))

@@ -24,16 +24,16 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path, bucket: str = "studies") -> Iterator[S3Server]:
-    """Serve a folder whose subfolders are buckets."""
+def s3_server(folder: Path, bucket: str = "studies", address: str = "127.0.0.1") -> Iterator[S3Server]:
+    """Serve a folder whose subfolders are buckets, at an address of this machine."""
     (folder / bucket).mkdir(parents=True)
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         port = probe.getsockname()[1]
     key, secret = "KEY" + secrets.token_hex(8), secrets.token_hex(16)
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"http://{address}:{port}"
     rclone = Path(sys.executable).with_name("rclone")
-    arguments = ["serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "full"]
+    arguments = ["serve", "s3", str(folder), "--addr", f"{address}:{port}", "--vfs-cache-mode", "full"]
     arguments += ["--auth-key", f"{key},{secret}", "--cache-dir", str(folder.parent / "rclone-cache"), "--config", ""]
     with subprocess.Popen(
         [rclone, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"PATH": os.environ["PATH"]}

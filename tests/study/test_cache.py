@@ -13,6 +13,7 @@ from study.results import StudyResults
 from study.store import StudyStore, UnreadableObject
 from tests.study.report.studies import trial_of, write_study
 from tests.study.s3_server import s3_server
+from tests.study.test_store import LAUNCH
 
 
 class CountedObjects(Objects):
@@ -114,11 +115,12 @@ def test_a_study_that_was_deleted_and_begun_anew_is_read_anew(store):
 
 def test_the_heartbeat_of_a_launch_is_seen_and_launches_that_ended_are_not_read_again(store):
     for number in (1, 2):
-        store.write_launch(number, {"heartbeat": "10:00"})
+        store.write_launch(number, LAUNCH)
     assert list(store.launches()) == [1, 2]
     store.objects.read_since()
-    store.write_launch(2, {"heartbeat": "10:10"})
-    assert store.launches()[2] == {"heartbeat": "10:10"}
+    later = {**LAUNCH, "heartbeat": "2026-01-01T10:10:00+00:00"}
+    store.write_launch(2, later)
+    assert store.launches()[2] == later
     assert store.objects.read_since() == ["launches/0002.json"]
 
 
@@ -173,13 +175,13 @@ def test_what_a_refresh_asks_of_s3_does_not_depend_on_how_many_trials_there_are(
     written = write_study(f"s3://studies/{tmp_path.name}", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])] * trials)
     for sequence in range(100, 110):
         written.append("reports", 1, sequence, rows(0))
-    files = written.objects._files
+    events = written.objects._storage.client.meta.events
     asked = []
 
     def note(request, **_):
         asked.append(f"{request.method} {request.url.split('?')[0].removeprefix(server.endpoint)}")
 
-    files.s3.meta.events.register("before-send.s3", note)
+    events.register("before-send.s3", note)
     try:
         store = StudyStore(written.objects, written.name, StudyCache())
 
@@ -195,4 +197,4 @@ def test_what_a_refresh_asks_of_s3_does_not_depend_on_how_many_trials_there_are(
         written.append("reports", 1, 200, rows(1))
         assert refresh() == 5 + 1, asked
     finally:
-        files.s3.meta.events.unregister("before-send.s3", note)
+        events.unregister("before-send.s3", note)

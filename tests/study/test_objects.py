@@ -47,14 +47,14 @@ def test_many_objects_are_read_at_once_and_those_that_are_not_there_are_left_out
 def test_a_stamp_is_another_one_when_an_object_was_written_again(objects):
     objects.write("x/a", b"one")
     objects.write("x/b", b"one")
-    before = objects.stamps("x")
-    assert objects.stamps("x") == before
+    before = objects.entries("x")
+    assert objects.entries("x") == before
     objects.write("x/a", b"two")
-    after = objects.stamps("x")
+    after = objects.entries("x")
     assert list(after) == ["x/a", "x/b"]
-    assert after["x/a"] != before["x/a"]
+    assert after["x/a"].stamp != before["x/a"].stamp
     assert after["x/b"] == before["x/b"]
-    assert objects.stamps("nothing") == {}
+    assert objects.entries("nothing") == {}
 
 
 def test_large_objects_are_written_whole(objects):
@@ -163,13 +163,10 @@ def test_a_place_where_nobody_may_write_is_refused():
 
 
 def test_reading_many_objects_says_what_is_wrong(s3_keys, monkeypatch):
-    import s3fs
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(UserError, match="access denied; check the keys"):
         Objects("s3://studies/x").read_all(["a", "b"])
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_an_unknown_kind_of_store_is_refused():
@@ -191,9 +188,7 @@ def test_s3_says_what_is_wrong_without_giving_keys_away(s3_keys, monkeypatch, ch
     for name, value in changed.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    import s3fs
 
-    s3fs.S3FileSystem.clear_instance_cache()  # clients are kept by URI, with the keys that they first had
     with pytest.raises(UserError, match=message) as refusal:
         Objects(uri).check_writable()
     assert s3_keys.environment["AWS_SECRET_ACCESS_KEY"] not in str(refusal.value)

@@ -38,7 +38,7 @@ def reports(*rows):
 
 
 def of(trials, rows=(), launches=NO_LAUNCHES, baselines=UNTRAINED):
-    return progress_of(trials, reports(*rows), launches, OBJECTIVES, reference_of(baselines, OBJECTIVES))
+    return progress_of(trials, reports(*rows), launches, (), OBJECTIVES, reference_of(baselines, OBJECTIVES))
 
 
 def test_a_known_course():
@@ -135,7 +135,8 @@ def test_ten_thousand_trials_take_seconds(tmp_path, tiny):
     store.append("reports", 1, 1, rows)
     done = [{"trial": n, "state": "complete", "time": begun + timedelta(seconds=n + 1)} for n in range(trials)]
     store.append("trials", 1, 2, done)
-    store.write_baselines({"untrained": {"fidelity/log_mel_rmse_db": 15.0, "disentanglement/separation": 0.0}})
+    scores = {"fidelity/log_mel_rmse_db": 15.0, "disentanglement/separation": 0.0}
+    store.write_baselines({"untrained": scores, "replicates": 2})
     results = StudyResults(store)
     started = time.process_time()
     found = results.progress()
@@ -163,6 +164,7 @@ def test_a_study_that_nothing_is_known_of_yet_has_no_course(tmp_path, tiny):
     assert results.progress().empty
     assert results.trial_steps() == 0
     assert math.isnan(results.hypervolume())
-    store.write_baselines({"untrained": {"fidelity/log_mel_rmse_db": 15.0, "disentanglement/separation": 0.0}})
+    scores = {"fidelity/log_mel_rmse_db": 15.0, "disentanglement/separation": 0.0}
+    store.write_baselines({"untrained": scores, "replicates": 2})
     results = StudyResults(store)  # what was read does not change
     assert results.hypervolume() == 0.0

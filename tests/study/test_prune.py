@@ -154,7 +154,7 @@ def test_a_report_before_the_full_budget_judges_no_complete_trial(tmp_path, tiny
 def test_a_study_that_is_running_is_refused(store, cli):
     before = contents(store)
     Recorder(store, trials=9)
-    with pytest.raises(UserError, match=r"study 'tiny' is being run by launch 1 on .*wait for it or stop it there"):
+    with pytest.raises(UserError, match=r"study 'tiny' is being run by launch 1 on .*wait for it, or stop it"):
         plan_of(store)
     outcome = cli("prune", "tiny", "--store", store.objects.uri)
     assert outcome.status == 2

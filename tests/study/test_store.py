@@ -19,13 +19,24 @@ def store(tmp_path):
     return StudyStore(Objects(str(tmp_path)), "tiny")
 
 
+LAUNCH = {
+    "trials": 3,
+    "started": "2026-01-01T10:00:00+00:00",
+    "heartbeat": "2026-01-01T10:01:00+00:00",
+    "finished": None,
+    "host": "a/1",
+    "process": 7,
+    "process_started": 1.5,
+}
+
+
 def document(tiny):
     spec = resolve(parse_spec(tiny, "spec"))
     return Document(spec=spec, stack={"lanes": 4}, factors=("timbre",), created=datetime.now(UTC))
 
 
 def rows(first, count=1, **columns):
-    return [{"trial": first + index, **columns} for index in range(count)]
+    return [{"trial": first + index, "seed": 0, "step": 10, **columns} for index in range(count)]
 
 
 def trials_of(store):
@@ -71,6 +82,14 @@ def test_parts_with_other_columns_and_empty_columns_merge(store):
     assert pd.isna(table["config/a"].tolist()[1])
     assert table["error"].tolist()[1] == "broke"
     assert store.read("reports").empty
+
+
+def test_columns_that_a_later_version_adds_are_read(store):
+    store.append("reports", 1, 1, rows(0))
+    store.append("reports", 2, 1, rows(1, node="worker-1", generation=2, **{"fidelity/new": 0.5}))
+    table = store.read("reports")
+    assert table["node"].tolist()[1] == "worker-1"
+    assert table["fidelity/new"].tolist()[1] == 0.5
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"\x80\x04\x95pickle", None])
@@ -142,14 +161,15 @@ def test_a_reader_beside_a_compacting_writer_always_sees_every_row(store):
 FILES = {"model.safetensors": b"weights", "config.json": b"{}"}
 
 
-def test_the_latest_whole_checkpoint_is_found_and_older_ones_are_deleted(store):
-    assert store.latest_checkpoint(3, 0) is None
-    store.write_checkpoint(3, 0, 100, FILES, {"reports": []})
-    store.write_checkpoint(3, 0, 20_000, {**FILES, "state.safetensors": b"moments"}, {"reports": [1]})
-    found = store.latest_checkpoint(3, 0)
+@pytest.mark.parametrize("trial", [3, -1])
+def test_the_latest_whole_checkpoint_is_found_and_older_ones_are_deleted(store, trial):
+    assert store.latest_checkpoint(trial, 0) is None
+    store.write_checkpoint(trial, 0, 100, FILES, {"reports": []})
+    store.write_checkpoint(trial, 0, 20_000, {**FILES, "state.safetensors": b"moments"}, {"reports": [1]})
+    found = store.latest_checkpoint(trial, 0)
     assert (found.step, found.files["state.safetensors"], found.record["reports"]) == (20_000, b"moments", [1])
-    assert not store.objects.names("tiny/checkpoints/3/0/100")
-    assert store.latest_checkpoint(3, 1) is None
+    assert not store.objects.names(f"tiny/checkpoints/{trial}/0/100")
+    assert store.latest_checkpoint(trial, 1) is None
     assert store.latest_checkpoint(30, 0) is None
 
 
@@ -186,7 +206,7 @@ def test_a_record_that_makes_no_sense_is_named_and_left_out(store, record):
 
 
 def test_a_damaged_launch_is_named_and_left_out(store):
-    store.write_launch(1, {"launch": 1})
+    store.write_launch(1, LAUNCH)
     store.objects.write("tiny/launches/0002.json", b"{")
     with pytest.warns(UnreadableObject, match=r"launches/0002\.json was left out"):
         assert list(store.launches()) == [1]

@@ -1,7 +1,7 @@
 """Kills a study's command at a chosen write. On PYTHONPATH, it comes into every Python process of the study.
 
-MARL_TEST_CRASH is JSON: `when` (before or after), `method` (write or delete), `pattern` of the object's name, and
-`count`, which such call it shall be. The process that makes the call kills the command first, then itself.
+MARL_TEST_CRASH is JSON: `when` (before or after), `method` (write, create or delete), `pattern` of the object's name,
+and `count`, which such call it shall be. The process that makes the call kills the command first, then itself.
 """
 
 import json
@@ -34,9 +34,10 @@ def _crashing(method):
         now = hit and _calls == _CRASH["count"]
         if now and _CRASH["when"] == "before":
             _crash()
-        original(self, name, *arguments)
+        result = original(self, name, *arguments)
         if now:
             _crash()
+        return result
 
     return call
 
@@ -52,5 +53,5 @@ def _hurry():
             setattr(sys.modules[module], name, 0.5)
 
 
-for _method in ("write", "delete"):
+for _method in ("write", "create", "delete"):
     setattr(study.objects.Objects, _method, _crashing(_method))

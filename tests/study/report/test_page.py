@@ -102,7 +102,7 @@ def test_before_any_trial_is_mature_a_page_says_so(tmp_path, tiny, trials):
 
 def test_whatever_comes_from_the_store_is_escaped(store, tmp_path, flat_maps):
     launch = store.launches()[1]
-    store.write_launch(1, launch | {"machine": EVIL, "commit": EVIL, "versions": {EVIL: EVIL}, "started": EVIL[:16]})
+    store.write_launch(1, launch | {"machine": EVIL, "commit": EVIL, "versions": {EVIL: EVIL}})
     material = material_of(store)
     space = {EVIL: material.spec.space["latent.private"]}
     material.spec = material.spec.model_copy(

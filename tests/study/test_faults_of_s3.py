@@ -1,0 +1,238 @@
+"""What an S3 server may do to a study: fail, hang, be slow, refuse keys, lose what it took, be full, know no time."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from study import bucket
+from study import objects as module
+from study.errors import RunError, UserError
+from study.objects import Objects
+from study.recorder import Recorder
+from study.store import StudyStore
+from tests.study.faulty_s3 import faulty_s3
+from tests.study.s3_server import s3_server
+
+pytestmark = pytest.mark.slow
+
+# More than the patience of a command: what refuses now may not do so later.
+PATIENT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with s3_server(tmp_path_factory.mktemp("s3") / "buckets") as running:
+        yield running
+
+
+@pytest.fixture
+def faults(server, monkeypatch):
+    with faulty_s3(server) as proxy:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        yield proxy
+    bucket._Signature.offset = timedelta()
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return f"s3://studies/{tmp_path.name}"
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_command_outlives_seconds_of_server_errors(faults, uri, status):
+    objects = Objects(uri)
+    faults.fails_for(2.0, status)
+    objects.write("a", b"content")
+    assert objects.read("a") == b"content"
+    assert objects.read_all(["a", "b"]) == {"a": b"content"}
+
+
+def test_a_command_says_what_is_wrong_when_errors_stay(faults, uri, monkeypatch):
+    monkeypatch.setattr(module, "_COMMAND_S", 1.0)
+    faults.status = 500
+    with pytest.raises(UserError, match=f"store {uri}: InternalError: by intention"):
+        Objects(uri, 1.0).read("a")
+
+
+def test_a_request_is_sent_once_a_try(faults, uri):
+    faults.status = 500
+    with pytest.raises(UserError):
+        Objects(uri, 0.0).read("a")
+    assert len(faults.asked) == 1
+
+
+@pytest.mark.parametrize("status", [403, 507])
+def test_what_is_hopeless_is_told_to_a_command_at_once_and_outlived_by_a_study(faults, uri, status):
+    reason = {403: "access denied; check the keys", 507: "it is full"}[status]
+    faults.only = {"PUT"}
+    faults.status = status
+    began = time.monotonic()
+    with pytest.raises(UserError, match=reason):
+        Objects(uri).write("a", b"content")
+    assert time.monotonic() - began < 1.0
+    patient = Objects(uri, PATIENT_S)
+    faults.fails_for(3.0, status)
+    patient.write("a", b"content")
+    assert patient.read("a") == b"content"
+
+
+def test_a_study_that_waits_can_say_since_when_and_why(faults, uri, monkeypatch):
+    monkeypatch.setattr(module, "_TROUBLE_AFTER_S", 0.5)
+    objects = Objects(uri, PATIENT_S)
+    assert objects.trouble is None
+    faults.status = 500
+    writing = threading.Thread(target=objects.write, args=("a", b"content"))
+    writing.start()
+    deadline = time.monotonic() + 10
+    while objects.trouble is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert f"store {uri} fails since {datetime.now(UTC):%H:}" in objects.trouble
+    assert "InternalError" in objects.trouble
+    faults.status = None
+    writing.join()
+    assert objects.trouble is None
+
+
+def test_keys_that_were_renewed_in_their_file_are_taken_up(faults, uri, monkeypatch, tmp_path):
+    good = {name: faults.environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    file = tmp_path / "credentials"
+
+    def write_keys(secret):
+        key = good["AWS_ACCESS_KEY_ID"]
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
+
+    for name in good:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    write_keys("expired")
+    threading.Timer(2.0, write_keys, [good["AWS_SECRET_ACCESS_KEY"]]).start()
+    Objects(uri, PATIENT_S).write("a", b"content")
+
+
+def test_a_server_that_hangs_holds_nobody_for_long(faults, uri, monkeypatch):
+    monkeypatch.setattr(bucket, "_CONFIG", bucket._CONFIG.merge(bucket.Config(read_timeout=1)))
+    faults.hangs = True
+    threading.Timer(2.5, lambda: setattr(faults, "hangs", False)).start()
+    began = time.monotonic()
+    Objects(uri).write("a", b"content")
+    assert time.monotonic() - began < 8.0
+
+
+def test_a_slow_server_only_takes_its_time(faults, uri):
+    faults.delay_s = 1.0
+    objects = Objects(uri)
+    objects.write("a", b"content")
+    assert objects.read("a") == b"content"
+    assert objects.names("") == ["a"]
+    began = time.monotonic()
+    assert len(objects.read_all(["a"] * 16)) == 1
+    assert time.monotonic() - began < 8.0  # side by side
+
+
+def test_what_a_server_takes_and_loses_is_written_again(faults, uri):
+    objects = Objects(uri)
+    for content in (b"first", b"other"):  # of the same size
+        faults.loses = "/a"
+        objects.write("a", content)
+        assert faults.loses is None
+        assert objects.read("a") == content
+    faults.loses = "/b"
+    assert objects.create("b", b"content")
+    assert objects.read("b") == b"content"
+
+
+@pytest.mark.parametrize("knows_conditions", [False, True])
+def test_an_object_is_created_once_and_by_the_one_whose_content_it_has(faults, uri, knows_conditions):
+    faults.knows_conditions = knows_conditions
+    objects = Objects(uri)
+    assert objects.create("a", b"first")
+    assert objects.create("a", b"first")
+    assert not objects.create("a", b"second")
+    assert objects.read("a") == b"first"
+    faults.loses_answer = "/b"  # it was written, and nobody said so
+    assert objects.create("b", b"first")
+
+
+def test_only_one_of_many_creates_an_object_where_the_server_knows_conditions(faults, uri):
+    faults.knows_conditions = True
+    contents = [str(place).encode() for place in range(8)]
+    with ThreadPoolExecutor(len(contents)) as threads:
+        for number in range(5):
+            created = list(threads.map(lambda one, name=f"{number}": Objects(uri).create(name, one), contents))
+            assert sorted(created) == [False] * 7 + [True]
+            assert Objects(uri).read(f"{number}") == contents[created.index(True)]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_machine_whose_clock_is_an_hour_off_is_served_and_knows_the_servers_time(faults, uri, hours):
+    """The other way round it is the same: the server's clock is off."""
+    faults.clock_ahead = timedelta(hours=hours)
+    objects = Objects(uri)
+    objects.write("a", b"content")
+    assert objects.read("a") == b"content"
+    assert abs(objects.now() - datetime.now(UTC) - faults.clock_ahead) < timedelta(seconds=5)
+
+
+def test_clocks_that_agree_cost_no_request_and_change_nothing(faults, uri):
+    objects = Objects(uri)
+    objects.write("a", b"")
+    before = len(faults.asked)
+    assert abs(objects.now() - datetime.now(UTC)) < timedelta(milliseconds=100)
+    assert len(faults.asked) == before
+
+
+def rows_of(store):
+    return store.read("trials")["trial"].tolist()
+
+
+def test_a_recorder_outlives_errors_loses_no_row_and_holds_nobody_up(faults, uri, monkeypatch):
+    monkeypatch.setattr("study.recorder._FLUSH_EVERY_S", 0.5)
+    monkeypatch.setattr(module, "_TROUBLE_AFTER_S", 1.0)
+    store = StudyStore(Objects(uri, PATIENT_S), "tiny")
+    said = []
+    recorder = Recorder(store, trials=40, tell=said.append)
+    faults.fails_for(6.0, 500)
+    for trial in range(40):
+        began = time.monotonic()
+        recorder.add("trials", {"trial": trial, "state": "running"})
+        recorder.say(f"trial {trial} started")
+        recorder.tick()
+        assert time.monotonic() - began < 0.1
+        time.sleep(0.2)
+    recorder.finish()
+    assert rows_of(store) == list(range(40))
+    assert store.read("log")["line"].tolist() == [f"trial {trial} started" for trial in range(40)]
+    assert "fails since" in said[0]
+    assert said[-1] == f"store {uri} works again"
+
+
+def test_a_recorder_gives_up_after_its_patience_and_says_so(faults, uri):
+    recorder = Recorder(StudyStore(Objects(uri, 1.0), "tiny"), trials=1)
+    recorder.add("trials", {"trial": 0, "state": "running"})
+    faults.status = 500
+    with pytest.raises(RunError, match="InternalError.*what was written before is whole"):
+        recorder.flush()
+    with pytest.raises(RunError, match="InternalError"):
+        recorder.tick()
+
+
+def test_a_launch_of_a_machine_whose_clock_is_off_is_neither_taken_over_nor_kept_alive(faults, uri):
+    """Heartbeats are written and judged by the server's clock."""
+    faults.clock_ahead = timedelta(hours=1)
+    store = StudyStore(Objects(uri), "tiny")
+    recorder = Recorder(store, trials=1)
+    heartbeat = datetime.fromisoformat(store.launches()[1]["heartbeat"])
+    assert abs(heartbeat - datetime.now(UTC) - faults.clock_ahead) < timedelta(seconds=5)
+    store.write_launch(1, {**store.launches()[1], "host": "another/1"})
+    with pytest.raises(UserError, match="is being run by launch 1 on another/1"):
+        Recorder(StudyStore(Objects(uri), "tiny"), trials=1)
+    old = (heartbeat - timedelta(minutes=2)).isoformat()
+    store.write_launch(1, {**store.launches()[1], "heartbeat": old})
+    assert Recorder(StudyStore(Objects(uri), "tiny"), trials=1).launch == 2
+    with pytest.raises(RunError, match="taken over by launch 2"):
+        recorder.finish()
