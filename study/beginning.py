@@ -3,22 +3,27 @@
 from datetime import UTC, datetime
 
 from study.configuration import data_of
+from study.document import incompatible
 from study.errors import UserError
 from study.execution import device_type
+from study.provenance import versions
+from study.resolving import resolve
 from study.spec import Spec
+from study.stacks import StackPlan
 from study.status import command_for
 from study.store import Document, StudyStore
 from study.width import planned
 
-__all__ = ["begin"]
+__all__ = ["begin", "spec_of"]
 
 
-def begin(store: StudyStore, spec: Spec) -> Document:
+def begin(store: StudyStore, spec: Spec, address: str | None = None) -> Document:
     """Write a study's document, or find that it has the same spec.
 
     Args:
         store: where the study will be.
         spec: resolved.
+        address: of the cluster whose devices decide about its stacks; none for this machine.
 
     Raises:
         UserError: when the store cannot be written, or holds a study of that name with another spec.
@@ -26,21 +31,54 @@ def begin(store: StudyStore, spec: Spec) -> Document:
     store.objects.check_writable()
     if store.exists():
         document = store.document()
-        if document.spec != spec:
+        if (known := spec_of(document)) != spec:
             raise UserError(
                 f"study {spec.name!r} is already in {store.objects.uri} with another spec "
-                f"({_difference(document.spec, spec)}); give this one another name, go on with that one by "
+                f"({_difference(known, spec)}); give this one another name, go on with that one by "
                 f"`{command_for(store, 'resume')}`, or delete it"
             )
         return document
     document = Document(
         spec=spec,
-        stack=planned(spec, device_type()).model_dump(mode="json"),
+        stack=(planned(spec, device_type()) if address is None else _planned_on(address, spec)).model_dump(mode="json"),
         factors=data_of(spec).factor_names,
         created=datetime.now(UTC),
+        writer=_this_version(),
     )
     store.create(document)
     return document
+
+
+def spec_of(document: Document) -> Spec:
+    """The spec of a study with every field of today: one that came after the study began is as code without it did.
+
+    Raises:
+        UserError: when the document has a field that is not known here.
+    """
+    try:
+        return resolve(document.spec)
+    except UserError as error:
+        raise incompatible(document.spec, document.writer, str(error)) from None
+
+
+def _this_version() -> str:
+    known = versions()
+    return " of commit ".join(known[name] for name in ("marl-study", "commit") if name in known)
+
+
+def _planned_on(address: str, spec: Spec) -> StackPlan:
+    """As `planned`, on a device of a cluster; this waits until there is one."""
+    import ray
+
+    from study.placement import Places
+    from study.ray_session import ray_session
+
+    with ray_session(address):
+        places = Places(spec, lanes=1, is_shared=True)
+        on_cuda = places.device == "cuda"
+        plan = ray.remote(num_cpus=0 if on_cuda else 1, num_gpus=1 if on_cuda else 0)(planned)
+        found: StackPlan = ray.get(plan.remote(spec, places.device))
+    return found
 
 
 def _difference(old: Spec, new: Spec) -> str:

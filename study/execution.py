@@ -1,10 +1,12 @@
 """How a study is trained on the machine at hand: compiled or not, in which precision. Decided once and recorded."""
 
 import shutil
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from marl.model import Architecture, network_of
 from marl.stack import Precision
@@ -61,13 +63,38 @@ def training_flop(spec: Spec) -> float:
     network = network_of(
         Architecture(audio.mel_bands, audio.frames, config.model, config.latent.private, config.latent.shared)
     )
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        parameters = {name: torch.empty(shape) for name, shape in network.shapes.items()}
-        clips = network.to_input(torch.empty(2 * spec.train.batch_pairs, audio.mel_bands, audio.frames))
-        posterior = network.encode(parameters, torch.ones(network.latents), clips)
+    with torch.inference_mode(), _Products() as products:
+        parameters = {name: torch.zeros(shape) for name, shape in network.shapes.items()}
+        clip = network.to_input(torch.zeros(1, audio.mel_bands, audio.frames))
+        posterior = network.encode(parameters, torch.ones(network.latents), clip)
         network.decode(parameters, posterior.mean)
-    step = float(counter.get_total_flops()) * _FORWARD_AND_BACKWARD
+    step = float(products.operations) * 2 * spec.train.batch_pairs * _FORWARD_AND_BACKWARD
     return step * spec.expected_steps() * (spec.search.trials or 1)
+
+
+class _Products(TorchFunctionMode):
+    """Counts operations of matrix products, of which networks consist.
+
+    `torch.utils.flop_counter` counts the same, and it and tensors without values take seconds to begin: they load the
+    compiler.
+
+    Attributes:
+        operations: so far.
+    """
+
+    operations = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (Tensor.matmul, Tensor.__matmul__):
+            self.operations += 2 * result.numel() * args[0].shape[-1]
+        return result
 
 
 def _has_fast_bfloat16(device: DeviceType) -> bool:

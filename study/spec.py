@@ -28,7 +28,7 @@ Scalar = bool | int | float | str
 # The class below has a field of the name `int`, as the spec has.
 _Whole = int
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class _Section(BaseModel):
@@ -128,8 +128,9 @@ class _Halving(_Section):
 class _Resources(_Section):
     lanes: int | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = "auto"
+    devices: int | Literal["auto"] = "auto"
 
-    @field_validator("lanes")
+    @field_validator("lanes", "devices")
     @classmethod
     def _is_positive(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:
@@ -172,7 +173,7 @@ class Spec(_Section):
     @field_validator("name")
     @classmethod
     def _can_be_a_folder(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
+        if not STUDY_NAME.fullmatch(value):
             raise ValueError(
                 f"must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit; got {value!r}"
             )

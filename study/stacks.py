@@ -54,7 +54,7 @@ class StackPlan(BaseModel, frozen=True):
     shared: int
     precision: Precision = "float32"
     compiled: bool = False
-    why: str = ""
+    why: str = "not compiled"
 
     def stack(self, spec: Spec, config: Config, dataset: Dataset) -> Stack:
         """A stack for a configuration of the study, and all that can train beside it."""

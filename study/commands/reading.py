@@ -22,7 +22,7 @@ __all__ = ["dashboard", "leakage", "ls", "plot", "report", "results", "status"]
 def ls(
     store: StoreOption = DEFAULT_STORE, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
-    """List the studies of a store.
+    """List the studies of a store. One that cannot be read is named on stderr and left out.
 
     Example: marl-study ls --store s3://bucket/studies
     """
@@ -30,7 +30,12 @@ def ls(
     from study.store import list_studies
 
     objects = Objects(store)
-    found = [status_of(StudyResults(StudyStore(objects, name))) for name in list_studies(objects)]
+    found = []
+    for name in list_studies(objects):
+        try:
+            found.append(status_of(StudyResults(StudyStore(objects, name))))
+        except UserError as error:
+            err.print(f"warning: {error}; it was left out", markup=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
