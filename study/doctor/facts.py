@@ -1,0 +1,115 @@
+"""What a machine is: versions, devices, memory, disks, open ports. Plain numbers and words, found without Ray."""
+
+import os
+import socket
+import subprocess
+import tempfile
+from importlib.metadata import distributions
+from pathlib import Path
+from shutil import disk_usage
+
+import psutil
+from pydantic import BaseModel
+
+from study.doctor.ports import Listener, listeners
+from study.provenance import processor, versions
+from study.surroundings import available_cpus, surroundings
+
+__all__ = ["Disk", "Facts", "Gpu", "facts_here", "packages_here"]
+
+_QUERY = "name,memory.total,memory.used,driver_version"
+_MEBIBYTE = 1024**2
+
+
+class Gpu(BaseModel, frozen=True):
+    """A GPU as its driver names it; sizes in bytes."""
+
+    name: str
+    memory: int
+    used: int
+    driver: str
+
+
+class Disk(BaseModel, frozen=True):
+    """A folder that is written to, and the bytes of the disk that it lies on."""
+
+    folder: str
+    total: int
+    free: int
+    is_writable: bool
+
+
+class Facts(BaseModel, frozen=True):
+    """What one machine is.
+
+    Attributes:
+        host: its name.
+        versions: of what decides about results, by name, with the commit where it is known.
+        packages: versions of all that is installed, by normalised name.
+        processor: its name.
+        cpus: that this process may use.
+        memory: bytes.
+        available: bytes of memory that nobody uses.
+        gpus: as the driver lists them; none where there is no driver.
+        disks: folders that trials and compilers write to.
+        listeners: ports of Ray that other machines can reach.
+        asks_for_token: whether Ray's token authentication is on in this process.
+    """
+
+    host: str
+    versions: dict[str, str]
+    packages: dict[str, str]
+    processor: str
+    cpus: int
+    memory: int
+    available: int
+    gpus: tuple[Gpu, ...]
+    disks: tuple[Disk, ...]
+    listeners: tuple[Listener, ...]
+    asks_for_token: bool
+
+
+def facts_here() -> Facts:
+    """Of this machine, as this process finds it."""
+    memory = psutil.virtual_memory()
+    folders = (tempfile.gettempdir(), surroundings()["TORCHINDUCTOR_CACHE_DIR"])
+    return Facts(
+        host=socket.gethostname(),
+        versions=versions(),
+        packages=packages_here(),
+        processor=processor(),
+        cpus=available_cpus(),
+        memory=memory.total,
+        available=memory.available,
+        gpus=_gpus(),
+        disks=tuple(_disk(Path(folder)) for folder in folders),
+        listeners=tuple(listeners()),
+        asks_for_token=os.environ.get("RAY_AUTH_MODE", "").lower() == "token",
+    )
+
+
+def packages_here() -> dict[str, str]:
+    """Versions of all that is installed, by normalised name, without what tells one build from another (`+cu130`)."""
+    found = {one.metadata["Name"]: one.version for one in distributions() if one.metadata["Name"]}
+    return {name.lower().replace("_", "-"): version.partition("+")[0] for name, version in sorted(found.items())}
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [[word.strip() for word in line.split(",")] for line in answer.stdout.splitlines()]
+    return tuple(
+        Gpu(name=name, memory=int(total) * _MEBIBYTE, used=int(used) * _MEBIBYTE, driver=driver)
+        for name, total, used, driver in rows
+        if total.isdigit() and used.isdigit()  # a driver that cannot tell says [N/A]
+    )
+
+
+def _disk(folder: Path) -> Disk:
+    """Of a folder that may not be there yet."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    usage = disk_usage(there)
+    return Disk(folder=str(folder), total=usage.total, free=usage.free, is_writable=os.access(there, os.W_OK | os.X_OK))

@@ -1,0 +1,60 @@
+"""What a machine finds out about itself."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from study.doctor.facts import Facts, facts_here
+from study.doctor.machines import check_disk
+from study.provenance import versions
+
+
+def test_facts_travel_as_json():
+    facts = facts_here()
+    assert Facts.model_validate_json(facts.model_dump_json()) == facts
+    assert facts.versions == versions()
+    assert facts.cpus >= 1
+    assert 0 < facts.available <= facts.memory
+    assert facts.disks[0].folder == tempfile.gettempdir()
+
+
+def test_gpus_are_as_the_driver_lists_them(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\necho 'NVIDIA H200, 143771, 12, 570.86.15'\necho 'NVIDIA H200, 143771, [N/A], 570.86'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (gpu,) = facts_here().gpus
+    assert (gpu.name, gpu.driver) == ("NVIDIA H200", "570.86.15")
+    assert gpu.memory == 143771 * 1024**2
+    program.write_text("#!/bin/sh\necho 'no driver' >&2\nexit 9\n")
+    assert facts_here().gpus == ()
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("mount"), reason="only root may mount")
+def test_a_small_full_disk_fails(tmp_path, monkeypatch):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(tmp_path)], check=False)
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        cache = facts_here().disks[1]
+        assert Path(cache.folder).is_relative_to(tmp_path)
+        found = check_disk(cache)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert found.verdict == "fail"
+    assert "4.19 MB free of 4.19 MB" in found.value
+
+
+def test_a_cache_that_cannot_be_written_fails(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    assert check_disk(facts_here().disks[1]).verdict == "fail"

@@ -1,0 +1,97 @@
+"""What facts of a machine say."""
+
+import pytest
+
+from study.doctor.facts import Disk, Gpu, facts_here
+from study.doctor.finding import merged
+from study.doctor.machines import (
+    check_disk,
+    check_gpu,
+    check_lock,
+    check_machine,
+    check_token,
+    check_versions,
+    locked_versions,
+)
+from study.provenance import versions
+
+MINE = {"python": "3.11.7", "torch": "2.11.0", "ray": "2.60.0", "commit": "0123456789ab"}
+GB = 1_000_000_000
+
+
+def test_the_versions_of_this_process_pass():
+    assert check_versions(versions(), versions()).verdict == "pass"
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_another_version_fails_and_both_are_named(name):
+    found = check_versions({**MINE, name: "another"}, MINE)
+    assert found.verdict == "fail"
+    assert found.value == f"{name} another, but this process has {MINE[name]}"
+    assert "requirements.lock" in found.advice
+
+
+def test_a_commit_that_one_side_does_not_know_is_no_difference():
+    without = {name: version for name, version in MINE.items() if name != "commit"}
+    assert check_versions(without, MINE).verdict == check_versions(MINE, without).verdict == "pass"
+
+
+def test_what_is_installed_here_is_what_is_locked():
+    lock = locked_versions()
+    assert {"torch", "torchaudio", "ray", "optuna"} <= lock.keys()
+    assert check_lock(facts_here().packages, lock).verdict == "pass"
+
+
+def test_a_package_off_the_lock_is_named_with_both_versions_and_fails_where_results_depend_on_it():
+    lock = {"rich": "15.0", "torch": "2.11.0", "optuna": "5.0.0"}
+    assert check_lock({**lock, "unlocked": "1.0"}, lock).verdict == "pass"
+    found = check_lock({**lock, "rich": "14.0"}, lock)
+    assert (found.verdict, found.value) == ("warn", "rich 14.0, locked 15.0")
+    found = check_lock({**lock, "rich": "14.0", "torch": "2.10.0"}, lock)
+    assert (found.verdict, found.value) == ("fail", "torch 2.10.0, locked 2.11.0, rich 14.0, locked 15.0")
+
+
+def test_a_gpu_whose_memory_others_hold_is_a_warning():
+    gpu = Gpu(name="H200", memory=150 * GB, used=1 * GB, driver="570.1")
+    assert check_gpu(gpu).value == "H200, 150 GB, driver 570.1"
+    assert check_gpu(gpu).verdict == "pass"
+    assert check_gpu(gpu.model_copy(update={"used": 20 * GB})).verdict == "warn"
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "is_writable", "verdict"),
+    [
+        (50 * GB, 100 * GB, True, "pass"),
+        (4 * GB, 20 * GB, True, "warn"),
+        (40 * GB, 1000 * GB, True, "warn"),  # Ray writes nothing to a disk that is so full
+        (GB - 1, 10 * GB, True, "fail"),
+        (50 * GB, 100 * GB, False, "fail"),
+    ],
+)
+def test_a_disk_is_judged_by_what_is_free(free, total, is_writable, verdict):
+    found = check_disk(Disk(folder="/tmp", total=total, free=free, is_writable=is_writable))
+    assert found.verdict == verdict
+    assert bool(found.advice) == (verdict != "pass")
+
+
+def test_little_memory_is_told():
+    facts = facts_here()
+
+    def verdict(available):
+        machine = facts.model_copy(update={"available": available, "memory": 64 * GB})
+        return next(found for found in check_machine(machine, versions(), {}) if found.check == "memory").verdict
+
+    assert [verdict(size) for size in (8 * GB, 3 * GB, GB)] == ["pass", "warn", "fail"]
+
+
+def test_a_cluster_without_a_token_fails():
+    assert check_token(True).verdict == "pass"
+    found = check_token(False)
+    assert found.verdict == "fail"
+    assert "ray get-auth-token" in found.advice
+
+
+def test_machines_that_say_the_same_share_a_line():
+    same = [check_versions(MINE, MINE)._replace(where=(host,)) for host in ("a", "b")]
+    other = check_versions({**MINE, "ray": "2.59.0"}, MINE)._replace(where=("c",))
+    assert [found.where for found in merged([same[0], other, same[1]])] == [("a", "b"), ("c",)]

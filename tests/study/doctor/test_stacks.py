@@ -1,0 +1,26 @@
+"""What doctor says of a stack that was made."""
+
+from study.doctor.stacks import Probed, check_stack
+from study.probe import Planned, Stepped
+from study.stacks import StackPlan
+
+PLANNED = Planned(device="cpu", device_name="a processor", plan=StackPlan(lanes=8, private=4, shared=4, why="why"))
+STEPPED = Stepped(stack="patch, 9 parameters", number=1, stacks=1, first_step_s=2.0, rate=123.4)
+
+
+def test_a_stack_that_made_steps_passes_with_its_speed():
+    found = check_stack(Probed(planned=PLANNED, stepped=STEPPED), has_gpu=False)
+    assert found.verdict == "pass"
+    assert found.value.startswith("123 trial-steps/s: 8 lanes on a processor, float32, why; patch, 9 parameters")
+
+
+def test_a_gpu_that_torch_does_not_use_fails():
+    found = check_stack(Probed(planned=PLANNED, stepped=STEPPED), has_gpu=True)
+    assert found.verdict == "fail"
+    assert "torch sees no GPU" in found.advice
+
+
+def test_a_stack_that_made_no_step_fails_with_its_reason():
+    found = check_stack(Probed(planned=PLANNED, error="out of memory"), has_gpu=False)
+    assert (found.verdict, found.value, bool(found.advice)) == ("fail", "out of memory", True)
+    assert check_stack(Probed(planned=PLANNED), has_gpu=False).verdict == "fail"

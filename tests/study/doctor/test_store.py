@@ -1,0 +1,127 @@
+"""What doctor says of a store."""
+
+import json
+import os
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from study.doctor.store import Speed, check_clock, check_room, check_speed, check_store, reaches
+from study.footprint import Footprint
+from tests.study.commands import run_command
+from tests.study.s3_server import s3_server
+
+SMALL = Footprint(models=1_000_000, latents=100_000, tables=10_000, training=600_000)
+
+
+def verdicts(findings):
+    return {finding.check: finding.verdict for finding in findings}
+
+
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    with s3_server(tmp_path / "s3") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def test_a_folder_passes_and_is_left_as_it_was(tmp_path):
+    found = list(check_store(str(tmp_path / "runs"), SMALL))
+    assert verdicts(found) == {"store": "pass", "throughput": "pass", "room": "pass"}
+    assert found[0].value.startswith(f"{tmp_path}/runs: write ")
+    assert not list((tmp_path / "runs").rglob("*"))
+
+
+def test_a_folder_that_cannot_be_made_fails_with_its_reason_and_nothing_else_is_tried(tmp_path):
+    (tmp_path / "file").write_text("")
+    (found,) = check_store(str(tmp_path / "file" / "runs"), SMALL)
+    assert (found.check, found.verdict) == ("store", "fail")
+    assert "Not a directory" in found.value
+    assert found.advice
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_not_writable_fails(tmp_path):
+    tmp_path.chmod(0o500)
+    (found,) = check_store(str(tmp_path), None)
+    assert found.verdict == "fail"
+    assert "Permission denied" in found.value
+
+
+@pytest.mark.slow
+def test_a_bucket_passes_and_its_endpoint_clock_and_conditions_are_said(s3):
+    found = {finding.check: finding for finding in check_store("s3://studies/here", SMALL)}
+    assert {finding.verdict for finding in found.values()} == {"pass"}
+    assert list(found) == ["store", "clock", "endpoint", "once only", "throughput", "room"]
+    assert found["endpoint"].value.startswith(s3.endpoint)
+    assert found["once only"].value.endswith("is ignored")  # this server does
+    assert not [path for path in (s3.folder / "studies").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_a_wrong_key_fails_and_neither_key_is_shown(s3, tmp_path):
+    wrong = {"AWS_SECRET_ACCESS_KEY": "a-secret-that-is-wrong"}
+    outcome = run_command("doctor", "--store", "s3://studies", "--json", env={**s3.environment, **wrong})
+    assert outcome.status == 1
+    (store,) = [one for one in json.loads(outcome.out) if one["check"] == "store"]
+    assert store["verdict"] == "fail"
+    assert "access denied" in store["value"]
+    for secret in (s3.environment["AWS_ACCESS_KEY_ID"], s3.environment["AWS_SECRET_ACCESS_KEY"], *wrong.values()):
+        assert secret not in outcome.out + outcome.err
+
+
+@pytest.mark.slow
+def test_a_bucket_that_is_not_there_fails(s3):
+    (found,) = check_store("s3://elsewhere", None)
+    assert found.verdict == "fail"
+    assert "no such bucket" in found.value
+
+
+def test_a_server_of_something_else_fails(tmp_path, monkeypatch):
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setattr("study.objects._COMMAND_S", 0.1)
+        (found,) = check_store("s3://studies", None)
+        server.shutdown()
+    assert (found.check, found.verdict) == ("store", "fail")
+
+
+def test_a_clock_may_be_some_seconds_off_and_an_hour_is_a_warning():
+    assert check_clock(-1.5, "its clock").value == "its clock is 1.5 s behind this machine's"
+    assert check_clock(-1.5, "its clock").verdict == "pass"
+    late = check_clock(3600.0, "its clock")
+    assert (late.verdict, late.value) == ("warn", "its clock is 3600.0 s ahead of this machine's")
+    assert "NTP" in late.advice
+
+
+def test_a_store_that_is_slower_than_checkpoints_come_is_a_warning():
+    assert check_speed(Speed(up=10_001, down=1e6), SMALL).verdict == "pass"
+    slow = check_speed(Speed(up=9_999, down=1e6), SMALL)  # 600 kB a minute are 10 kB/s
+    assert slow.verdict == "warn"
+    assert "need 10 kB/s" in slow.value
+    assert check_speed(Speed(up=9_999, down=1e6), None).verdict == "pass"
+
+
+def test_a_study_that_has_no_room_fails():
+    assert check_room(SMALL, "runs", 1_710_000).verdict == "pass"
+    full = check_room(SMALL, "runs", 1_709_999)
+    assert (full.verdict, bool(full.advice)) == ("fail", True)
+    assert "1.71 MB" in full.value
+    assert check_room(SMALL, "s3://studies", None).verdict == "pass"
+
+
+def test_a_machine_reaches_a_folder_only_where_it_finds_what_another_one_wrote(tmp_path):
+    (tmp_path / "witness").write_bytes(b"")
+    assert reaches(str(tmp_path), "witness") == ""
+    assert "another folder" in reaches(str(tmp_path / "own"), "witness")
+    (tmp_path / "file").write_text("")
+    assert "Not a directory" in reaches(str(tmp_path / "file" / "runs"), "witness")
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"file", "witness"}
