@@ -1,0 +1,127 @@
+"""A grid study on a cluster, as this machine follows it through the store."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from study.objects import Objects
+from study.results import StudyResults
+from study.store import StudyStore
+from tests.cluster.onprem import Cluster, wait_until
+from tests.study.commands import TINY, Outcome, run_command
+
+__all__ = ["CELLS", "StudyOnCluster", "assert_same_study", "grid", "run_alone"]
+
+CELLS = 6
+
+
+def grid(name: str = "grid", steps: int = 600) -> dict[str, Any]:
+    """A spec without halving, so that what happens when decides about no value."""
+    return {
+        **TINY,
+        "name": name,
+        "train": {"steps": steps, "batch_pairs": 16, "reports": 4},
+        "space": {"loss.private.gamma": {"choice": [0.1, 1.0, 10.0]}, "latent.private": {"choice": [2, 4]}},
+        "search": {"sampler": "grid"},
+    }
+
+
+def run_alone(folder: Path, steps: int = 600) -> StudyResults:
+    """The same study on this machine, undisturbed."""
+    path = folder / "grid.yaml"
+    path.write_text(yaml.safe_dump(grid(steps=steps)))
+    outcome = run_command("run", path, "--store", folder / "alone")
+    assert outcome.status == 0, outcome.err
+    return StudyResults(StudyStore(Objects(str(folder / "alone")), "grid"))
+
+
+class StudyOnCluster:
+    """A study that is launched from this machine and runs on a cluster.
+
+    Args:
+        cluster: on which Ray runs.
+        spec: of the study.
+        folder: for the spec's file.
+    """
+
+    def __init__(self, cluster: Cluster, spec: dict[str, Any], folder: Path) -> None:
+        self._cluster = cluster
+        self.name = spec["name"]
+        self._file = folder / f"{self.name}.yaml"
+        self._file.write_text(yaml.safe_dump(spec))
+        self.store = StudyStore(Objects(cluster.environment["MARL_STORE"]), self.name)
+
+    def command(self, *words: object) -> Outcome:
+        """A command on this machine, with the keys of the store."""
+        return run_command(*words, env=self._cluster.environment)
+
+    def launch(self) -> None:
+        """`marl-study run … --cluster`; returns when the study has begun."""
+        outcome = self.command("run", self._file, "--cluster", self._cluster.file)
+        assert outcome.status == 0, outcome.out + outcome.err
+
+    def resume(self) -> None:
+        """`marl-study resume … --cluster`."""
+        outcome = self.command("resume", self.name, "--cluster", self._cluster.file)
+        assert outcome.status == 0, outcome.out + outcome.err
+
+    @property
+    def results(self) -> StudyResults:
+        """As the store has it now."""
+        return StudyResults(self.store)
+
+    def complete(self) -> pd.DataFrame:
+        """Rows of complete trials."""
+        return self.results.trials().query("state == 'complete'")
+
+    def lines(self) -> list[str]:
+        """Its log so far."""
+        return list(self.store.read("log")["line"]) if self.store.exists() else []
+
+    def wait_until_trained_on(self, hosts: set[int]) -> None:
+        """Return when trainers of these hosts, and of no others, train."""
+
+        def trained_on() -> set[int]:
+            made = self._cluster.hosts
+            return {
+                host for host in range(1, made.count) if any("ray::Trainer" in line for line in made.processes(host))
+            }
+
+        wait_until(lambda: trained_on() == hosts, 180, f"trainers on hosts {hosts}")
+        wait_until(
+            lambda: any("trial-steps/s" in line or "complete:" in line for line in self.lines()), 180, "training"
+        )
+
+    def wait_until_complete(self, count: int = CELLS, timeout_s: float = 600) -> None:
+        """Return when so many trials are complete."""
+        wait_until(lambda: len(self.complete()) >= count, timeout_s, f"{count} complete trials")
+
+    def wait_until_over(self, timeout_s: float = 600) -> None:
+        """Return when all trials are complete and the driver has ended."""
+        self.wait_until_complete(timeout_s=timeout_s)
+        wait_until(lambda: not self.results.is_live, 120, "the driver's end")
+
+    def seconds_to_go_on(self, since: float) -> float:
+        """From a moment of this machine's clock until every trial that lost its place afterwards has begun again."""
+        began = 0.0
+        waiting: set[str] = set()
+        for time, line in self.store.read("log")[["time", "line"]].itertuples(index=False):
+            after = time.timestamp() - since
+            who = " ".join(line.split()[:2])
+            if after > 0 and "lost its place" in line:
+                waiting.add(who)
+            elif who in waiting and ("started" in line or "complete" in line):
+                waiting.remove(who)
+                began = after
+        return began
+
+
+def assert_same_study(ours: StudyResults, theirs: StudyResults) -> None:
+    """Every value is that of the other, to the last bit."""
+    pd.testing.assert_frame_equal(ours.results(), theirs.results())
+    pd.testing.assert_frame_equal(
+        ours.reports().drop(columns=["time", "launch"]).reset_index(drop=True),
+        theirs.reports().drop(columns=["time", "launch"]).reset_index(drop=True),
+    )
