@@ -28,7 +28,7 @@ class SleepingTrainer:
 
     sleep_s = 0.0
 
-    def __init__(self, store_uri: str, study: str, device: str) -> None:
+    def __init__(self, store_uri: str, study: str, device: str, versions: Mapping[str, str]) -> None:
         from marl.evaluation import metric_names
         from marl.metrics import METRIC_VERSION
 
@@ -43,7 +43,9 @@ class SleepingTrainer:
         self._steps: dict[int, int] = {}
         self._trained = 0
 
-    async def next_report(self, trial: int, parameters: Mapping[str, Any], after: int) -> dict[str, Any]:
+    async def next_report(
+        self, trial: int, parameters: Mapping[str, Any], after: int, is_suspected: bool, knows_it_is_alone: bool
+    ) -> dict[str, Any]:
         # Real trials last longer than processes take to start. If these ended earlier, Tune would give their processes
         # to trials whose own are still starting, stop those, and so start a process for every few trials.
         self._steps.setdefault(trial, 0)
@@ -86,6 +88,9 @@ class SleepingTrainer:
     async def drain(self) -> None:
         """There is nothing to keep."""
 
+    async def end(self) -> None:
+        """The process ends with Ray."""
+
     def _row(self, trial: int, seed: int, step: int) -> dict[str, Any]:
         numbers = random.Random(f"{trial}/{seed}/{step}")
         # Late trials are not better than early ones, so that fronts stay of one size.
@@ -105,19 +110,20 @@ def without_training(
         ended: called when a trial is over.
         stopping: called with the folder of Ray's session before Ray is stopped.
     """
-    from study import launch
+    from study import launch, ray_session
+    from study.provenance import versions
 
     class Sleeping(SleepingTrainer):  # of this function, so Ray sends it to the actor as it is here
         pass
 
     Sleeping.sleep_s = sleep_s
 
-    class LocalRay(launch.LocalRay):
+    class LocalRay(ray_session.LocalRay):
         def __enter__(self) -> None:
             super().__enter__()
             # The driver starts it as a trial would, so it has the name that all trials look for.
             with mock.patch.object(trainers, "Trainer", Sleeping):
-                self._trainer = trainers.find_or_start(store.objects.uri, store.name, 1)
+                self._trainer = trainers.find_or_start(store.objects.uri, store.name, 1, versions())
             ray.get(self._trainer.progress.remote())
 
         def __exit__(self, *error: object) -> None:
@@ -131,8 +137,8 @@ def without_training(
                 ended()
 
     with (
-        mock.patch.object(launch, "LocalRay", LocalRay),
+        mock.patch.object(launch, "ray_session", side_effect=lambda address: LocalRay()),
         mock.patch.object(launch, "_Driver", Driver),
-        mock.patch.object(launch, "device_type", return_value="cpu"),
+        mock.patch.object(ray_session, "device_type", return_value="cpu"),
     ):
         yield

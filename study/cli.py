@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from study.commands.following import logs, stop
 from study.commands.keeping import delete, export, prune, verify
+from study.commands.preparing import doctor, warm
 from study.commands.reading import dashboard, leakage, ls, plot, report, results, status
 from study.commands.running import rescore, resume, run
 from study.terminal import exit_status, show_warning
@@ -26,10 +28,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
+    doctor,
+    warm,
     run,
     resume,
     ls,
     status,
+    logs,
+    stop,
     results,
     leakage,
     plot,

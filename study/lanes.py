@@ -33,6 +33,7 @@ from study.scorer import Scorer
 from study.spec import Scalar
 from study.stacks import Family, StackPlan
 from study.store import StudyStore
+from study.suspects import Suspects
 
 __all__ = ["Failure", "Lanes", "Report"]
 
@@ -93,6 +94,8 @@ class Lanes:
             lambda: self._evaluator.together,
         )
         """Measures models that are over."""
+        self.suspects = Suspects()
+        """Trials that shall train alone."""
         self._results: list[Report | Failure] = []
         # A trial that was removed and added again is another one; what is still under way for the first is void.
         self._generation: dict[int, int] = {}
@@ -122,7 +125,14 @@ class Lanes:
         """Trial, seed and step of each replicate that trains or waits."""
         return [(one.trial, one.seed, one.step) for one in (*self._training.values(), *self._waiting)]
 
-    def add(self, trial: int, parameters: Mapping[str, Scalar], seeds: Iterable[int], in_front: bool = False) -> None:
+    def add(
+        self,
+        trial: int,
+        parameters: Mapping[str, Scalar],
+        seeds: Iterable[int],
+        in_front: bool = False,
+        alone: bool = False,
+    ) -> None:
         """Put replicates of a trial in line, each from its last checkpoint; what they had reported comes once more.
 
         Args:
@@ -130,7 +140,10 @@ class Lanes:
             parameters: of the trial.
             seeds: of the replicates, none of which is in line or in a lane.
             in_front: whether they come before all others that wait.
+            alone: whether nobody else shall train beside them up to their trial's next report; see `suspects`.
         """
+        if alone:
+            self.suspects.add(trial)
         config = plain_vae(self._spec) if trial == PLAIN_VAE else config_of(self._spec, parameters)
         generation = self._generation.setdefault(trial, 0)
         replicates = [Replicate(trial, seed, config, dict(sorted(parameters.items()))) for seed in seeds]
@@ -146,6 +159,7 @@ class Lanes:
 
     def remove(self, trial: int) -> None:
         """Take a trial out of line and out of its lanes."""
+        self.suspects.clear(trial)
         self._generation[trial] = self._generation.get(trial, 0) + 1
         self._waiting = deque(one for one in self._waiting if one.trial != trial)
         self._evaluator.remove(trial)
@@ -196,8 +210,12 @@ class Lanes:
     def _fill(self) -> None:
         """Give lanes to those in line, in order; a family whose lanes are taken holds up no other."""
         still_waiting: deque[Replicate] = deque()
+        allowed = self.suspects.allowed((one.trial for one in self._waiting), bool(self._training))
         while self._waiting:
             replicate = self._waiting.popleft()
+            if replicate.trial not in allowed:
+                still_waiting.append(replicate)
+                continue
             family = self._plan.family(self._audio, replicate.config)
             stack = self._stack(family, replicate.config)
             if not stack.free_lanes:
@@ -270,6 +288,7 @@ class Lanes:
                     failed.add(one.trial)
                     self._fail(one, f"the metrics of seed {one.seed} are not finite at step {due.step}")
                     continue
+                self.suspects.clear(one.trial)
                 row = {"trial": one.trial, "seed": one.seed, "step": due.step, "metric_version": METRIC_VERSION}
                 one.rows.append(row | metrics)
                 if due.snapshot is None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-import psutil
 import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
@@ -17,17 +16,20 @@ from rich.console import Console
 from marl.evaluation import OF_WEIGHTS
 from study.errors import Interrupted
 from study.examining import examine, score
-from study.execution import device_type
 from study.halving import HalvingScheduler, rungs_so_far
 from study.live import LiveView
-from study.local_ray import LocalRay
+from study.objects import PATIENT_S, Objects
 from study.past import past_trials
+from study.placement import Places
+from study.provenance import versions
+from study.ray_session import ray_session
 from study.recorder import Recorder
 from study.results import PLAIN_VAE, StudyResults
 from study.spec import Spec
 from study.stacks import StackPlan
 from study.store import StudyStore
-from study.trainers import start_trainer, trainers_of
+from study.submission import BEGUN
+from study.trainers import end_trainers, start_trainer, trainers_of
 from study.trial import StudyTrial
 from study.tuning import StudyCallback, StudySearcher
 
@@ -35,19 +37,28 @@ __all__ = ["launch"]
 
 _DRAIN_WITHIN_S = 7.0
 _PROGRESS_EVERY_S = 1.0
-_TRIES = 3
+# So often a trial may lose its place, with its machine or its process, which is no fault of its own. What is its own,
+# it counts itself (`study.trial`).
+_LOSSES = 100
 
 
-def launch(store: StudyStore, target: int, console: Console) -> None:
+def launch(store: StudyStore, target: int, console: Console, address: str | None = None) -> None:
     """Bring a study to a number of trials. Trials that are over stay as they are; interrupted ones go on.
+
+    Args:
+        store: the study.
+        target: how many trials it shall have.
+        console: is told what happens.
+        address: of a cluster's Ray; none for one on this machine alone.
 
     Raises:
         UserError: when another launch of the study is live.
         RunError: when a later launch takes the study over, or Ray cannot be started.
         Interrupted: when the user stops it.
     """
+    store = StudyStore(Objects(store.objects.uri, PATIENT_S), store.name)
     results = StudyResults(store)
-    recorder = Recorder(store, target)
+    recorder = Recorder(store, target, tell=lambda line: view.say(line))
     past = past_trials(results)
     spec = results.spec
     over = [trial for trial in past if trial.state not in ("running", "interrupted")]
@@ -57,61 +68,76 @@ def launch(store: StudyStore, target: int, console: Console) -> None:
         Counter(trial.state for trial in over),
         {trial.number: trial.values for trial in over if trial.values is not None},
         console,
+        recorder.say,
     )
     searcher = StudySearcher(spec, past, target, with_plain_vae=not results.has_plain_vae, recorder=recorder)
     rungs = rungs_so_far(spec, store.read("reports"))
     plan = StackPlan.model_validate(results.document.stack)
-    view.say(f"{plan.lanes} lanes, {plan.precision}, {plan.why}")
-    with view, LocalRay():
-        driver = _Driver(store, spec, recorder, searcher, view)
-        driver.run(plan.lanes, HalvingScheduler(rungs) if rungs else None)
+    begun = BEGUN.format(launch=recorder.launch, study=spec.name)
+    view.say(f"{begun}: {plan.lanes} lanes, {plan.precision}, {plan.why}")
+    with view, ray_session(address):
+        places = Places(spec, plan.lanes, is_shared=address is not None)
+        searcher.allowed = places.allowed
+        driver = _Driver(store, spec, recorder, searcher, view, places)
+        driver.run(HalvingScheduler(rungs) if rungs else None)
 
 
 class _Driver:
     """One run of Tune over a study."""
 
     def __init__(
-        self, store: StudyStore, spec: Spec, recorder: Recorder, searcher: StudySearcher, view: LiveView
+        self,
+        store: StudyStore,
+        spec: Spec,
+        recorder: Recorder,
+        searcher: StudySearcher,
+        view: LiveView,
+        places: Places,
     ) -> None:
         self._store = store
         self._spec = spec
         self._recorder = recorder
         self._searcher = searcher
         self._view = view
+        self._places = places
+        self._versions = versions()
         self._stop_asked = False
         self._progress_at = 0.0
         self._is_training = False
         self._said: set[str] = set()
 
-    def run(self, lanes: int, scheduler: TrialScheduler | None) -> None:
+    def run(self, scheduler: TrialScheduler | None) -> None:
         """Let Tune try configurations until none is left."""
-        previous = signal.signal(signal.SIGINT, self._on_interrupt)
+        previous = {which: signal.signal(which, self._on_interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._view.phase("starting the trainer")
+            end_trainers(self._spec.name, but_those_of=self._recorder.launch)  # a driver died, they went on
             if self._searcher.remaining:
-                self._try_configurations(_trials_at_once(self._spec, lanes), scheduler)
+                self._try_configurations(scheduler)
             self._recorder.flush()
             self._examine_contenders()
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for which, handler in previous.items():
+                signal.signal(which, handler)
             self._recorder.finish()
+            end_trainers(self._spec.name)
 
-    def _try_configurations(self, at_once: int, scheduler: TrialScheduler | None) -> None:
+    def _try_configurations(self, scheduler: TrialScheduler | None) -> None:
         spec = self._spec
         with tempfile.TemporaryDirectory(prefix="marl-tune-") as folder:
             tune.Tuner(
-                tune.with_resources(StudyTrial, _share_of_a_device(at_once)),
+                tune.with_resources(StudyTrial, self._places.share),
                 param_space={
                     "store": self._store.objects.uri,
                     "study": spec.name,
                     "launch": self._recorder.launch,
                     "steps": spec.train.steps,
+                    "versions": self._versions,
                 },
                 tune_config=tune.TuneConfig(
                     search_alg=self._searcher,
                     scheduler=scheduler,
                     num_samples=self._searcher.remaining,
-                    max_concurrent_trials=at_once,
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
@@ -120,7 +146,9 @@ class _Driver:
                     callbacks=[
                         StudyCallback(self._searcher, self._recorder, spec.train.steps, self._changed, self._tick)
                     ],
-                    failure_config=tune.FailureConfig(max_failures=_TRIES - 1),
+                    failure_config=tune.FailureConfig(max_failures=_LOSSES),
+                    # Trainers write checkpoints; Tune's own, by default at the end, would go to a folder here.
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     verbose=0,
                 ),
             ).fit()
@@ -133,7 +161,9 @@ class _Driver:
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
         self._view.say(f"measuring the front and what is near it, {len(trials)} trials: {', '.join(missing)}")
         study, launch = self._spec.name, self._recorder.launch
-        trainers = trainers_of(study, launch) or [start_trainer(self._store.objects.uri, study, launch, device_type())]
+        trainers = trainers_of(study, launch) or [
+            start_trainer(self._store.objects.uri, study, launch, self._versions, self._places.device)
+        ]
 
         def tick() -> None:
             self._recorder.tick()
@@ -157,6 +187,10 @@ class _Driver:
         self._view.say("stopping: writing checkpoints (press Ctrl-C again to stop at once)")
 
     def _changed(self, number: int, state: str, error: str | None) -> None:
+        if state == "interrupted":
+            who = "the plain VAE" if number == PLAIN_VAE else f"trial {number}"
+            self._view.say(f"{who} lost its place and goes on elsewhere: {error}")
+            return
         if number == PLAIN_VAE:
             if error:
                 self._view.say(f"the plain VAE, which trials are compared with, failed: {error}")
@@ -169,6 +203,9 @@ class _Driver:
                 trainer.discard.remote(number)
 
     def _tick(self) -> None:
+        if self._recorder.stop_asked and not self._stop_asked:
+            self._stop_asked = True
+            self._view.say("asked to stop: writing checkpoints")
         if self._stop_asked:
             self._drain()
             raise Interrupted
@@ -206,23 +243,3 @@ class _Driver:
             except ray.exceptions.RayError:  # a trainer that died is replaced by its trials
                 continue
         return answers
-
-
-def _trials_at_once(spec: Spec, lanes: int) -> int:
-    """As many trials as fill the lanes, and some that wait in line there, so that a free lane is taken at once.
-
-    Under halving most trials are one replicate that climbs.
-    """
-    training = lanes if spec.halving else -(-lanes // spec.replicates)
-    return training + max(1, training // 8)
-
-
-def _share_of_a_device(at_once: int) -> dict[str, float]:
-    """What a trial asks Ray for: so much of a GPU, or of this machine's CPUs, that so many have a place."""
-    if device_type() == "cuda":
-        return {"cpu": 0, "gpu": _rounded_down(1 / at_once)}
-    return {"cpu": _rounded_down((psutil.cpu_count() or 1) / at_once)}
-
-
-def _rounded_down(share: float) -> float:
-    return int(share * 10_000) / 10_000  # Ray counts in ten-thousandths

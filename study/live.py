@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
@@ -30,6 +30,7 @@ class LiveView:
         done: trials by state that were there before.
         values: objectives of the trials that are complete already.
         console: where to draw; a live view on a terminal, else lines.
+        log: is told each line, also those that a live view shows otherwise.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class LiveView:
         done: Mapping[str, int],
         values: Mapping[int, list[float]],
         console: Console,
+        log: Callable[[str], None],
     ) -> None:
         self._spec = spec
         self._target = target
         self._states = Counter(done)
         self._values = dict(values)
         self._console = console
+        self._log = log
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._parameters: dict[int, Mapping[str, Scalar]] = {}
         self._running: dict[int, dict[int, int]] = {}
@@ -66,22 +69,21 @@ class LiveView:
 
     def say(self, line: str) -> None:
         """Print a line above the view."""
+        self._log(line)
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def phase(self, phase: str) -> None:
         """What is being done before training begins."""
         if phase != self._phase:
             self._phase = phase
-            if not self._live:
-                self.say(phase)
+            self._note(phase)
         self._draw()
 
     def started(self, trial: int, parameters: Mapping[str, Scalar]) -> None:
         """A trial takes its place."""
         self._parameters[trial] = parameters
         self._running[trial] = {}
-        if not self._live:
-            self.say(f"trial {trial} started: {_short(parameters)}")
+        self._note(f"trial {trial} started: {_short(parameters)}")
 
     def ended(self, trial: int, state: str, error: str | None, values: list[float] | None) -> None:
         """A trial is over."""
@@ -97,8 +99,8 @@ class LiveView:
         over = sum(self._states.values())
         if error:
             self.say(f"trial {trial} failed: {error} ({over} of {self._target})")
-        elif not self._live:
-            self.say(f"trial {trial} {state}{named} ({over} of {self._target})")
+        else:
+            self._note(f"trial {trial} {state}{named} ({over} of {self._target})")
 
     def progress(self, replicates: list[tuple[int, int, int]], trained_steps: int) -> None:
         """Trial, seed and step of each replicate, and steps trained so far by all."""
@@ -111,10 +113,17 @@ class LiveView:
         self._samples.append((now, trained_steps))
         while now - self._samples[0][0] > _RATE_OVER_S:
             self._samples.popleft()
-        if not self._live and now - self._lined >= _LINE_EVERY_S:
+        if now - self._lined >= _LINE_EVERY_S:
             self._lined = now
-            self.say(self._summary())
+            self._note(self._summary())
         self._draw()
+
+    def _note(self, line: str) -> None:
+        """A line for those who see no live view."""
+        if self._live:
+            self._log(line)
+        else:
+            self.say(line)
 
     @property
     def _rate(self) -> float:

@@ -13,9 +13,12 @@ from marl.examination import EXAMINATIONS
 from study.errors import Interrupted, UserError
 from study.examining import examine, score
 from study.execution import device_type
-from study.local_ray import LocalRay
+from study.objects import PATIENT_S, Objects
+from study.provenance import versions
+from study.ray_session import ray_session
 from study.recorder import Recorder
 from study.results import StudyResults
+from study.store import StudyStore
 from study.trainers import start_trainer
 
 __all__ = ["rescore"]
@@ -61,7 +64,8 @@ def rescore(
             raise UserError(f"--trial: {trial} is no complete trial; there are {there_are}")
     chosen = complete if trials is None else sorted(set(trials))
     replicates = [(trial, seed) for trial in chosen for seed in results.spec.seeds]
-    recorder = Recorder(results.store, results.target)
+    patient = StudyStore(Objects(results.store.objects.uri, PATIENT_S), results.store.name)
+    recorder = Recorder(patient, results.target)
     stop_asked = False
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
@@ -81,10 +85,10 @@ def rescore(
 
     previous = signal.signal(signal.SIGINT, interrupt)
     try:
-        with LocalRay():
+        with ray_session(None):
             console.print(f"measuring {len(replicates)} models on {device_type()}: {', '.join(names)}", soft_wrap=True)
             study = results.store.name
-            trainers = [start_trainer(results.store.objects.uri, study, recorder.launch, device_type())]
+            trainers = [start_trainer(results.store.objects.uri, study, recorder.launch, versions(), device_type())]
             if measures := [name for name in names if name in OF_WEIGHTS]:
                 score(trainers, replicates, measures, split, record, tick)
             for name in names:

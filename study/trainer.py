@@ -7,13 +7,17 @@ module is imported by every trial, so torch is imported only where a trainer sta
 import asyncio
 import contextlib
 import os
+import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from study.errors import RunError, UserError
+from study.objects import PATIENT_S
+from study.provenance import refuse_other_versions
 from study.spec import Scalar
 
 __all__ = ["Trainer"]
@@ -23,7 +27,7 @@ _Result = TypeVar("_Result")
 # A trial that has not asked for so long is gone; its replicates give their lanes back.
 _LEASE_S = 60.0
 # A trainer with nothing to do for so long ends itself.
-_IDLE_S = 600.0
+_IDLE_S = 120.0
 _POLL_S = 5.0
 _LAST_WORDS_S = 1.0
 
@@ -35,10 +39,11 @@ class Trainer:
         store_uri: the store.
         study: name of the study.
         device: `cpu` or `cuda`.
+        versions: of the driver, as `study.provenance.versions`; with others it trains nothing.
     """
 
-    def __init__(self, store_uri: str, study: str, device: str) -> None:
-        self._store_uri, self._study, self._device = store_uri, study, device
+    def __init__(self, store_uri: str, study: str, device: str, versions: Mapping[str, str]) -> None:
+        self._store_uri, self._study, self._device, self._versions = store_uri, study, device, versions
         self._commands: list[Callable[[], None]] = []
         self._wake = threading.Condition()
         # By trial: reports by step and seed, a failure, when somebody last asked, and after which step.
@@ -52,15 +57,28 @@ class Trainer:
         self._replicates, self._last_rung = 0, 0
         self._all_seeds = range(0)
         self._error: str | None = None
+        # Why no trial of this study can train here, or anywhere; and why none can go on training here.
+        self._refused: str | None = None
+        self._leaving: str | None = None
         self._draining = False
         self._drained = False
         self._progress: dict[str, Any] = {"phase": "starting the trainer", "ready": False, "replicates": []}
+        # The suspected trial that trains alone, or will when it knows.
+        self._turn: int | None = None
         # By trial: set in the event loop when something came of it.
         self._news: dict[int, asyncio.Event] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         threading.Thread(target=self._run, name="training", daemon=True).start()
+        threading.Thread(target=self._watch_machine, name="machine", daemon=True).start()
 
-    async def next_report(self, trial: int, parameters: dict[str, Scalar], after: int) -> dict[str, Any] | None:
+    async def next_report(
+        self,
+        trial: int,
+        parameters: dict[str, Scalar],
+        after: int,
+        is_suspected: bool = False,
+        knows_it_is_alone: bool = False,
+    ) -> dict[str, Any] | None:
         """A trial's report at its first budget after a step, or None when there is none within some seconds.
 
         The first call puts the trial's replicates in line, as does the first after the trial was taken for gone. With
@@ -68,8 +86,13 @@ class Trainer:
         To ask for what comes after that rung is to say that the trial goes on: the other seeds are put in line then,
         before those that wait there, so that what is promising is finished first. Seed 0 trains on meanwhile.
 
+        A trial that is suspected to kill trainers trains alone up to its next report: it is told when its turn has
+        come, and begins when it has said that it knows, so that it will know whose fault it was.
+
         Returns:
-            `step` and `rows`: the reports of all replicates since the last result; or `failed` with the reason.
+            `step` and `rows`: the reports of all replicates since the last result; or `failed` with the reason; or
+            `alone`: it is the suspected trial's turn; or `leaving` with the reason why it must train elsewhere; or
+            `refused` with the reason why the study cannot go on.
 
         Raises:
             RuntimeError: when training itself broke.
@@ -80,13 +103,21 @@ class Trainer:
         while (left_s := deadline - time.monotonic()) > 0:
             news.clear()
             self._asked[trial] = time.monotonic()
+            if self._refused is not None:
+                return {"refused": self._refused}
+            if self._leaving is not None and self._drained:
+                return {"leaving": self._leaving}
             if self._error is not None:
                 raise RuntimeError(self._error)
             if trial not in self._reports:
                 self._reports[trial] = {}
             if after > self._after.get(trial, -1):
                 self._after[trial] = after
-                self._command(lambda: self._add(trial, parameters, after))
+                self._command(lambda: self._add(trial, parameters, after, is_suspected))
+            if is_suspected and self._turn == trial:
+                if not knows_it_is_alone:
+                    return {"alone": True}
+                self._command(lambda: self._lanes.suspects.admit(trial))
             if trial in self._failures:
                 return {"failed": self._failures[trial]}
             # Sorted before anything else, in one go: the training thread adds to it.
@@ -124,6 +155,10 @@ class Trainer:
             `seconds` of training, evaluation and neither since the beginning, and `notices` for the user.
         """
         return self._progress
+
+    async def end(self) -> None:
+        """End this process, whatever it does."""
+        os._exit(0)
 
     async def drain(self) -> None:
         """Stop training and write a checkpoint of every replicate; returns when that is done."""
@@ -172,6 +207,10 @@ class Trainer:
     def _run(self) -> None:
         try:
             self._train()
+        except (UserError, RunError) as error:  # no trial's fault: the store, or what is installed here
+            self._refused = str(error)
+            for trial in list(self._news):
+                self._wake_up(trial)
         except Exception as error:
             # Trials are told why, then the process ends: they go on with a new trainer, from their last checkpoints.
             self._error = f"{type(error).__name__}: {error}"
@@ -181,6 +220,8 @@ class Trainer:
             time.sleep(_LAST_WORDS_S)
             os._exit(1)
         self._drained = True
+        for trial in list(self._news):
+            self._wake_up(trial)
 
     def _train(self) -> None:
         import torch
@@ -189,7 +230,8 @@ class Trainer:
         from study.objects import Objects
         from study.store import StudyStore
 
-        store = StudyStore(Objects(self._store_uri), self._study)
+        refuse_other_versions(self._versions)
+        store = self._store = StudyStore(Objects(self._store_uri, PATIENT_S), self._study)
         document = store.document()
         self._replicates, self._last_rung = document.spec.replicates, max(document.spec.rungs(), default=0)
         self._all_seeds = document.spec.seeds
@@ -201,7 +243,7 @@ class Trainer:
         started = idle_since = time.monotonic()
         while not self._draining:
             with self._wake:
-                if not self._commands and not self._lanes.is_busy:
+                if not self._commands and (not self._lanes.is_busy or self._lanes.suspects.waits_to_admit):
                     self._wake.wait(timeout=1.0)
                 commands, self._commands = self._commands, []
             for command in commands:
@@ -212,6 +254,7 @@ class Trainer:
                 idle_since = time.monotonic()
                 for result in self._lanes.advance(interrupted=lambda: bool(self._commands)):
                     self._deliver(result)
+                self._tell_whose_turn_it_is()
             elif time.monotonic() - idle_since > _IDLE_S:
                 os._exit(0)
             if self._lanes.trained_steps or not self._lanes.is_busy:
@@ -230,17 +273,41 @@ class Trainer:
             "lane_steps": lanes.lane_steps,
             "lanes": lanes.lanes,
             "seconds": {**lanes.seconds, "idle": seconds - sum(lanes.seconds.values())},
-            "notices": list(lanes.notices),
+            "notices": [*lanes.notices, *self._trouble()],
         }
 
-    def _add(self, trial: int, parameters: dict[str, Scalar], after: int) -> None:
+    def _watch_machine(self) -> None:
+        """Stop training, with checkpoints, when this machine is about to be taken away."""
+        import ray
+
+        if not ray.is_initialized():
+            return
+        from study.leaving import wait_until_leaving
+
+        wait_until_leaving(ray.get_runtime_context().get_node_id())
+        self._leaving = f"{socket.gethostname()} is about to be taken away"
+        self._draining = True
+        self._command(lambda: None)
+
+    def _tell_whose_turn_it_is(self) -> None:
+        if self._turn != self._lanes.suspects.turn:
+            self._turn = self._lanes.suspects.turn
+            if self._turn is not None:
+                self._wake_up(self._turn)
+
+    def _trouble(self) -> list[str]:
+        """What is wrong with the store, as this machine sees it."""
+        trouble = self._store.objects.trouble
+        return [] if trouble is None else [f"{socket.gethostname()}: {trouble}; trying again"]
+
+    def _add(self, trial: int, parameters: dict[str, Scalar], after: int, is_suspected: bool) -> None:
         """Put those seeds of a trial in line that have a place there and are not in it yet."""
         self._held.add(trial)
         known = self._seeds.setdefault(trial, set())
         seeds = self._all_seeds if after >= self._last_rung else self._all_seeds[:1]
         new = [seed for seed in seeds if seed not in known]
         known.update(new)
-        self._lanes.add(trial, parameters, new, in_front=after >= self._last_rung > 0)
+        self._lanes.add(trial, parameters, new, in_front=after >= self._last_rung > 0, alone=is_suspected)
 
     def _remove(self, trial: int) -> None:
         self._lanes.remove(trial)

@@ -5,6 +5,7 @@ loop, in the driver's main thread, so nothing here needs a lock.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from study.errors import RunError
 from study.recorder import Recorder
 from study.results import PLAIN_VAE, mean_over_replicates
 from study.search import PastTrial, Search
@@ -31,6 +33,9 @@ class StudySearcher(Searcher):
         target: how many trials the study shall have.
         with_plain_vae: whether the baseline that is trained as trials are is still to be trained.
         recorder: gets a row for each trial that begins.
+
+    Attributes:
+        allowed: how many trials may be there now; asked before each is handed out.
     """
 
     def __init__(
@@ -49,16 +54,21 @@ class StudySearcher(Searcher):
         self.numbers: dict[str, int] = {}
         self.parameters: dict[int, dict[str, Scalar]] = {}
         self.final_values: dict[int, list[float]] = {}
+        self.allowed: Callable[[], int] = lambda: 1
+        self._under_way = 0
 
     @property
     def remaining(self) -> int:
         """Trials that are still to be handed out."""
         return len(self._queue)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # as its docstring has it
-        """The next trial's number and parameters."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as its docstring has it
+        """The next trial's number and parameters; none while enough are under way."""
         if not self._queue:
             return str(Searcher.FINISHED)
+        if self._under_way >= self.allowed():
+            return None
+        self._under_way += 1
         number = self._queue.pop(0)
         parameters = self._interrupted[number] if number in self._interrupted else self._search.ask(number)
         self.numbers[trial_id], self.parameters[number] = number, parameters
@@ -67,6 +77,7 @@ class StudySearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna: a value only when it is mature, else pruned or failed."""
+        self._under_way -= 1
         number = self.numbers[trial_id]
         if number == PLAIN_VAE:
             return
@@ -159,6 +170,8 @@ class StudyCallback(tune.Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
+        if "refused" in result:
+            raise RunError(result["refused"])
         for row in result.get("rows", []):
             self._recorder.add("reports", row)
 
@@ -173,16 +186,26 @@ class StudyCallback(tune.Callback):
         else:
             self._end(number, "pruned", None, result.get("step", 0))
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial lost its place and will have another."""
+        self._changed(self._searcher.numbers[trial.trial_id], "interrupted", _reason(trial))
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial broke as often as it may."""
-        # Tune's get_error reads a copy that is not made yet.
-        traceback = Path(trial.error_file).read_text() if trial.error_file else "unknown"
-        *_, reason = filter(None, map(str.strip, traceback.splitlines()))
-        self._end(self._searcher.numbers[trial.trial_id], "failed", reason)
+        self._end(self._searcher.numbers[trial.trial_id], "failed", _reason(trial))
 
     def _end(self, number: int, state: str, error: str | None, step: int = 0) -> None:
         self._searcher.record(number, state, error, step)
         self._changed(number, state, error)
 
 
+def _reason(trial: Trial) -> str:
+    """Why a trial broke, in one line; Tune's get_error reads a copy that is not made yet."""
+    traceback = Path(trial.error_file).read_text() if trial.error_file else "unknown"
+    *_, reason = filter(None, map(str.strip, traceback.splitlines()))
+    # Ray says at length what it knows of a process that it lost.
+    return "its process or its machine is gone" if _LOST.search(reason) else reason
+
+
+_LOST = re.compile(r"\b[Aa]ctor\b|\bActor\w*Error\b")
 _UNFINISHED = ("running", "interrupted")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from study.commands.destination import AddressOption, ClusterOption, Destination
 from study.commands.options import StoreOption, StudyArgument
 from study.errors import Interrupted, RunError, UserError
 from study.objects import Objects
@@ -21,8 +22,10 @@ def run(
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="How many trials, instead of search.trials.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and how long it might take.")] = False,
+    address: AddressOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
-    """Run a study, or go on with it.
+    """Run a study, or go on with it; on this machine, or on a cluster.
 
     Example: marl-study run studies/quickstart.yaml --set train.steps=400
     """
@@ -40,9 +43,14 @@ def run(
 
         typer.echo(describe(spec, objects))
         return
+    destination = Destination(address, cluster, store)
+    words = ["run", spec_file.name, *(word for change in changes for word in ("--set", change))]
+    if destination.is_elsewhere:
+        destination.launch(spec.name, words, spec_file)
+        return
     study = StudyStore(objects, spec.name)
-    begin(study, spec)
-    _launch(study, spec.search.trials or 0)
+    begin(study, spec, address)
+    _launch(study, spec.search.trials or 0, address)
 
 
 def resume(
@@ -52,6 +60,8 @@ def resume(
     confirm: Annotated[
         int | None, typer.Option(min=1, metavar="SEEDS", help="Train the front again under so many fresh seeds.")
     ] = None,
+    address: AddressOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Go on with a study that was interrupted, or give it more trials.
 
@@ -59,6 +69,12 @@ def resume(
 
     Example: marl-study resume quickstart --trials 24
     """
+    destination = Destination(address, cluster, store)
+    if destination.is_elsewhere:
+        wishes = {"--trials": trials, "--confirm": confirm}
+        words = [word for name, wish in wishes.items() if wish is not None for word in (name, str(wish))]
+        destination.launch(study, ["resume", study, *words], None)
+        return
     from study.results import StudyResults
 
     objects = Objects(store)
@@ -71,15 +87,15 @@ def resume(
     if trials is not None and results.spec.search.sampler == "grid" and target != results.spec.search.trials:
         raise UserError(f"--trials: the grid of study {study!r} has {results.spec.search.trials} cells; got {target}")
     objects.check_writable()
-    _launch(found, target)
+    _launch(found, target, address)
     if confirm is not None:
         from study.beginning import begin
         from study.confirming import confirmation_of
 
         spec = confirmation_of(StudyResults(found), confirm)
         again = StudyStore(objects, spec.name)
-        begin(again, spec)
-        _launch(again, spec.search.trials or 0)
+        begin(again, spec, address)
+        _launch(again, spec.search.trials or 0, address)
 
 
 def rescore(
@@ -106,25 +122,26 @@ def rescore(
     err.print(f"measured {measured} models of study {study}", soft_wrap=True)
 
 
-def _launch(store: StudyStore, target: int) -> None:
-    from study.recorder import refuse_if_live
+def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
+    from study.claims import refuse_if_live
     from study.results import StudyResults
 
     before = StudyResults(store)
-    refuse_if_live(store.name, before.launches)
+    refuse_if_live(store, before.launches)
     over = int(before.trials()["state"].isin(["complete", "pruned", "failed"]).sum())
     to_come = max(0, target - over) + (0 if before.has_plain_vae else 1)
     if not to_come and not before.unexamined():
         err.print(f"study {store.name} is complete: {over} trials", soft_wrap=True)
         return
+    from study.beginning import spec_of
     from study.footprint import footprint, footprint_line
     from study.launch import launch
     from study.stacks import StackPlan
 
-    size = footprint(before.spec, StackPlan.model_validate(before.document.stack), to_come)
+    size = footprint(spec_of(before.document), StackPlan.model_validate(before.document.stack), to_come)
     err.print(footprint_line(size, store.uri), soft_wrap=True)
     try:
-        launch(store, target, err)
+        launch(store, target, err, address)
     except (Interrupted, KeyboardInterrupt):  # the latter when asked once more while all is put away
         err.print(f"stopped; go on with: {command_for(store, 'resume')}", soft_wrap=True)
         raise Interrupted from None

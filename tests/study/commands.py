@@ -77,6 +77,11 @@ class Running:
         assert self._process.stderr is not None
         self._process.stderr.close()
 
+    @property
+    def process(self) -> int:
+        """Its number."""
+        return self._process.pid
+
     def wait_for_line(self, part: str) -> str:
         """The next line that holds a text."""
         assert self._process.stderr is not None

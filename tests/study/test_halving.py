@@ -4,13 +4,11 @@ import pickle
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.halving import HalvingScheduler, Rungs, rungs_so_far
-from study.launch import _share_of_a_device, _trials_at_once
 from study.resolving import resolve
 from study.spec import parse_spec
 from study.stand_ins import stand_in
@@ -202,12 +200,3 @@ def test_values_of_fewer_replicates_are_no_values(spec):
     ]
     assert searcher.values({"rows": rows}) == [1.0, 0.5]
     assert searcher.values({"rows": rows[:1]}) is None
-
-
-@pytest.mark.parametrize(("lanes", "halved", "all_at_once"), [(64, 72, 36), (8, 9, 5), (3, 4, 3), (1, 2, 2)])
-def test_trials_fill_the_lanes_and_some_wait_in_line_and_all_have_a_place(spec, tiny, lanes, halved, all_at_once):
-    assert _trials_at_once(spec, lanes) == halved
-    assert _trials_at_once(resolve(parse_spec(tiny, "test")), lanes) == all_at_once
-    for device, share in _share_of_a_device(halved).items():
-        assert share * halved <= {"cpu": psutil.cpu_count(), "gpu": 1}[device] + 1e-9
-        assert device == "cpu" or share > 0

@@ -21,10 +21,10 @@ def clock(monkeypatch):
     return now
 
 
-def view_on(spec, clock, *, terminal):
+def view_on(spec, clock, *, terminal, log=None):
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=110, height=40, color_system=None)
-    return LiveView(spec, 4, {"complete": 1}, {0: [10.0, 0.5]}, console), out
+    return LiveView(spec, 4, {"complete": 1}, {0: [10.0, 0.5]}, console, (log if log is not None else []).append), out
 
 
 def go(view, clock):
@@ -76,6 +76,18 @@ def test_what_went_wrong_is_said_even_on_a_live_terminal(spec, clock):
         go(view, clock)
         view.ended(2, "failed", "diverged: the loss of seed 0 is not finite at step 3", None)
     assert "trial 2 failed: diverged: the loss of seed 0 is not finite at step 3 (2 of 4)" in out.getvalue()
+
+
+def test_the_log_has_the_same_lines_with_a_live_view_as_without(spec, clock):
+    logs = []
+    for terminal in (True, False):
+        clock[0] = 0.0
+        logs.append([])
+        view, _ = view_on(spec, clock, terminal=terminal, log=logs[-1])
+        go(view, clock)
+    assert logs[0] == logs[1]
+    assert logs[0][0] == "starting the trainer"
+    assert any(line.startswith("trial 1 started") for line in logs[0])
 
 
 def test_without_a_terminal_there_are_plain_lines(spec, clock):

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import study.trainer as module
+from study.provenance import versions
 from study.trainer import Trainer
 from tests.study.test_lanes import CONTRASTIVE, PLAIN, new_store
 
@@ -38,14 +39,14 @@ def ask(tmp_path, monkeypatch):
     monkeypatch.setattr(module.os, "_exit", lambda status: None)
     monkeypatch.setattr(module, "_POLL_S", 200.0)
 
-    def conversation(content, talk):
+    def conversation(content, talk, of_driver=None):
         if not (tmp_path / "tiny").exists():
             new_store(tmp_path, content)
         # Recording a step does not work in several threads of one process one after another, so it is this one that
         # trains.
         with monkeypatch.context() as here:
             here.setattr(module.threading, "Thread", _NoThread)
-            trainer = Trainer(str(tmp_path), "tiny", "cpu")
+            trainer = Trainer(str(tmp_path), "tiny", "cpu", of_driver or versions())
 
         async def converse():
             try:
@@ -199,3 +200,27 @@ def test_a_trial_that_diverges_while_it_climbs_fails_as_a_whole(ask, halving):
     parameters = {**PLAIN, "optimiser.learning_rate": 1e12}
     result = ask(halving, lambda trainer: trainer.next_report(0, parameters, 0))
     assert result["failed"].startswith("diverged: the loss of seed 0 is not finite at step ")
+
+
+def test_with_another_version_than_the_driver_s_it_trains_nothing_and_names_both(ask, tiny):
+    answer = ask(tiny, lambda trainer: trainer.next_report(0, PLAIN, 0), {**versions(), "torch": "1.13.0"})
+    assert answer["refused"].endswith("renew the cluster's image")
+    assert f"has torch {versions()['torch']}, the driver has 1.13.0" in answer["refused"]
+
+
+def test_a_suspected_trial_trains_alone_up_to_its_next_report_once_it_knows(ask, tiny):
+    async def talk(trainer):
+        told = await trainer.next_report(0, PLAIN, 0, is_suspected=True)
+        other = asyncio.create_task(climb(trainer, 1, CONTRASTIVE, until=30))
+        await asyncio.sleep(0)
+        before = (await trainer.progress())["trained_steps"] if (await trainer.progress())["ready"] else 0
+        first = await trainer.next_report(0, PLAIN, 0, is_suspected=True, knows_it_is_alone=True)
+        alone = (await trainer.progress())["trained_steps"]
+        return told, before, first, alone, await other
+
+    told, before, first, alone, others = ask(tiny, talk)
+    assert told == {"alone": True}
+    assert before == 0
+    assert first["step"] == 15
+    assert alone <= 2 * 30  # both seeds of the one, none of the other, whose steps come on top of it
+    assert steps(others) == [15, 30]

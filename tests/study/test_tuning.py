@@ -8,8 +8,9 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from study.beginning import begin
-from study.local_ray import LocalRay
 from study.objects import Objects
+from study.provenance import versions
+from study.ray_session import LocalRay
 from study.recorder import Recorder
 from study.resolving import resolve
 from study.results import StudyResults
@@ -56,6 +57,7 @@ def ran(spec, tmp_path_factory):
     done = PastTrial(0, "complete", dict(spec.include[0]), [13.0, 0.33], {})
     interrupted = PastTrial(1, "interrupted", dict(spec.include[1]), None, {})
     searcher = StudySearcher(spec, [done, interrupted], TRIALS, with_plain_vae=False, recorder=recorder)
+    searcher.allowed = lambda: 2
     ended = {}
 
     def changed(number, state, error):
@@ -65,11 +67,16 @@ def ran(spec, tmp_path_factory):
     with LocalRay():
         tune.Tuner(
             tune.with_resources(ScoredTrial, {"cpu": 1}),
-            param_space={"store": store.objects.uri, "study": "tiny", "launch": recorder.launch, "steps": 30},
+            param_space={
+                "store": store.objects.uri,
+                "study": "tiny",
+                "launch": recorder.launch,
+                "steps": 30,
+                "versions": versions(),
+            },
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=TRIALS - 1,
-                max_concurrent_trials=2,
                 reuse_actors=True,
                 scheduler=ASHAScheduler(metric="score", mode="min", grace_period=1, reduction_factor=2, max_t=3),
             ),

@@ -1,0 +1,73 @@
+"""Processes of a study die while it runs, and it goes on."""
+
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from study.objects import Objects
+from study.results import StudyResults
+from study.store import StudyStore
+from tests.study.commands import TINY, Running, run_command
+
+pytestmark = pytest.mark.slow
+
+LONGER = {**TINY, "train": {"steps": 300, "batch_pairs": 16, "reports": 3}}
+
+
+@pytest.fixture(scope="module")
+def spec_path(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("deaths") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(LONGER))
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(spec_path) -> StudyResults:
+    store = spec_path.parent / "undisturbed"
+    outcome = run_command("run", spec_path, "--store", store)
+    assert outcome.status == 0, outcome.err
+    return results_of(store)
+
+
+def results_of(store: Path) -> StudyResults:
+    return StudyResults(StudyStore(Objects(str(store)), "tiny"))
+
+
+def kill_one(of: Running, title: str) -> None:
+    """Kill a process of a study by the beginning of its title, as Ray names it."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for process in psutil.Process(of.process).children(recursive=True):
+            if " ".join(process.cmdline()).startswith(title):
+                process.kill()
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"no process {title!r} within a minute")
+
+
+@pytest.mark.parametrize("title", ["ray::Trainer", "ray::StudyTrial"])
+def test_whose_process_is_killed_goes_on_and_ends_as_if_it_had_not_been(title, spec_path, undisturbed, tmp_path):
+    with Running("run", spec_path, "--store", tmp_path) as running:
+        running.wait_for_line("training")
+        kill_one(running, title)
+        assert running.wait(timeout_s=300) == 0, "".join(running.lines)
+    pd.testing.assert_frame_equal(results_of(tmp_path).results(), undisturbed.results())
+
+
+def test_a_trial_that_kills_trainers_fails_with_that_reason_and_the_others_complete(spec_path, undisturbed, tmp_path):
+    environment = {"PYTHONPATH": str(Path(__file__).with_name("poison")), "MARL_TEST_POISON": "2"}
+    outcome = run_command("run", spec_path, "--store", tmp_path, env=environment)
+    assert outcome.status == 0, outcome.err
+    results = results_of(tmp_path)
+    trials = results.trials().set_index("trial")
+    assert list(trials["state"]) == ["complete", "complete", "failed", "complete"]
+    assert "ended its trainer 3 times while it trained alone" in trials["error"][2]
+    ours, theirs = (one.results().query("state == 'complete' and trial != 2") for one in (results, undisturbed))
+    columns = [name for name in theirs if name not in ("error", "front_probability")]
+    pd.testing.assert_frame_equal(
+        ours[columns].reset_index(drop=True), theirs[columns].reset_index(drop=True), check_dtype=False
+    )
