@@ -4,10 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Debian packages that tests need. Tests that lack one are skipped and name it; where CI is set they fail.
-SYSTEM := chromium
+SYSTEM := chromium iproute2 nmap openssh-client openssh-server rsync
+# A file's tests share what is expensive, so they stay in one process; conftest.py says in which order files are begun.
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help study test quick test-gpu check bench lock
+.PHONY: help study test quick test-gpu cluster-test soak check bench lock
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,13 +42,20 @@ $(VENV)/.system: Makefile | $(STAMP)
 	fi
 
 test: $(STAMP) $(VENV)/.system check  ## install and pass all tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(SIDE_BY_SIDE)
 
 quick: $(STAMP)  ## the tests that take seconds
-	@$(BIN)/pytest -m "not slow and not gpu"
+	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not gpu"
 
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	@$(BIN)/pytest -m gpu
+
+cluster-test: $(STAMP) $(VENV)/.system  ## a cluster of several hosts on this machine, and all that can happen to it; as root, on Linux
+	@$(BIN)/python -m tests.cluster.hosts check
+	@$(BIN)/pytest -m cluster
+
+soak: $(STAMP) $(VENV)/.system  ## 500 short trials on three hosts and a fault every 20 seconds, for half an hour
+	@$(BIN)/python -m tests.cluster.soak
 
 check: $(STAMP)  ## lint, format, types and the direction of imports
 	@$(BIN)/ruff check .

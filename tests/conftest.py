@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 from marl.audio import AudioConfig
 from marl.data import Dataset, SynTone, build
@@ -17,6 +18,10 @@ from study.objects import Objects
 from study.results import StudyResults
 from study.store import StudyStore
 from tests.study.commands import TINY, run_command
+
+# How long an example takes says more of the machine's other work than of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 REFERENCES = Path(__file__).parent / "references"
 
