@@ -52,7 +52,7 @@ test-gpu: $(STAMP)  ## the tests that need a CUDA device
 
 cluster-test: $(STAMP) $(VENV)/.system  ## a cluster of several hosts on this machine, and all that can happen to it; as root, on Linux
 	@$(BIN)/python -m tests.cluster.hosts check
-	@$(BIN)/pytest -m cluster
+	@$(BIN)/pytest -s -m "cluster or fault"
 
 soak: $(STAMP) $(VENV)/.system  ## 500 short trials on three hosts and a fault every 20 seconds, for half an hour
 	@$(BIN)/python -m tests.cluster.soak

@@ -8,13 +8,17 @@ import ray
 
 from study.errors import RunError
 
-__all__ = ["examine", "score"]
+__all__ = ["TrainerLostError", "examine", "score"]
 
 _POLL_S = 0.5
 # Material of so many models is kept at once; each is some megabytes of sound.
 _AT_ONCE = 8
 # Few enough that an interruption is soon noticed.
 _GROUP = 16
+
+
+class TrainerLostError(RunError):
+    """A trainer died, or its machine is about to be taken away; with another the work may go on."""
 
 
 @ray.remote(num_cpus=1, max_retries=3)
@@ -47,6 +51,7 @@ def score(
         tick: called several times a second; what it raises ends the work.
 
     Raises:
+        TrainerLostError: when a trainer dies.
         RunError: when a model cannot be measured.
     """
     groups = [list(replicates[first : first + _GROUP]) for first in range(0, len(replicates), _GROUP)]
@@ -76,6 +81,7 @@ def examine(
         tick: called several times a second; what it raises ends the work.
 
     Raises:
+        TrainerLostError: when a trainer dies.
         RunError: when a model cannot be measured.
     """
     calls = (
@@ -101,6 +107,8 @@ def _results(calls: Iterable[Any], at_once: int, tick: Callable[[], None]) -> It
         if ready:
             try:
                 yield ray.get(under_way.popleft())
+            except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+                raise TrainerLostError("a trainer was lost while models were measured") from error
             except ray.exceptions.RayError as error:
                 *_, reason = str(error).strip().splitlines()
                 raise RunError(f"a model could not be measured: {reason}") from error

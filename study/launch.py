@@ -4,7 +4,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from marl.evaluation import OF_WEIGHTS
 from study.errors import Interrupted
-from study.examining import examine, score
+from study.examining import TrainerLostError, examine, score
 from study.halving import HalvingScheduler, rungs_so_far
 from study.live import LiveView
 from study.objects import PATIENT_S, Objects
@@ -31,15 +31,15 @@ from study.store import StudyStore
 from study.submission import BEGUN
 from study.trainers import end_trainers, start_trainer, trainers_of
 from study.trial import StudyTrial
-from study.tuning import StudyCallback, StudySearcher
+from study.tuning import LOSSES, StudyCallback, StudySearcher
 
 __all__ = ["launch"]
 
 _DRAIN_WITHIN_S = 7.0
 _PROGRESS_EVERY_S = 1.0
-# So often a trial may lose its place, with its machine or its process, which is no fault of its own. What is its own,
-# it counts itself (`study.trial`).
-_LOSSES = 100
+# So often may trainers be lost while models are measured.
+_TRIES = 5
+_PAUSE_S = 2.0
 
 
 def launch(store: StudyStore, target: int, console: Console, address: str | None = None) -> None:
@@ -137,7 +137,7 @@ class _Driver:
                 tune_config=tune.TuneConfig(
                     search_alg=self._searcher,
                     scheduler=scheduler,
-                    num_samples=self._searcher.remaining,
+                    num_samples=-1,  # the searcher says when it is over
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
@@ -146,7 +146,7 @@ class _Driver:
                     callbacks=[
                         StudyCallback(self._searcher, self._recorder, spec.train.steps, self._changed, self._tick)
                     ],
-                    failure_config=tune.FailureConfig(max_failures=_LOSSES),
+                    failure_config=tune.FailureConfig(max_failures=LOSSES),
                     # Trainers write checkpoints; Tune's own, by default at the end, would go to a folder here.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     verbose=0,
@@ -155,9 +155,22 @@ class _Driver:
 
     def _examine_contenders(self) -> None:
         """What the spec asks for of the front and of trials near it."""
-        missing = StudyResults(self._store).unexamined()
-        if not missing:
-            return
+        for tries_left in reversed(range(_TRIES)):
+            missing = StudyResults(self._store).unexamined()
+            if not missing:
+                return
+            try:
+                self._examine(missing)
+            except TrainerLostError as error:
+                if not tries_left:
+                    raise
+                self._view.say(f"{error}; going on with another")
+                self._recorder.flush()  # what was measured is not measured again
+                time.sleep(_PAUSE_S)  # the lost one's name is known for a moment
+            else:
+                return
+
+    def _examine(self, missing: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
         self._view.say(f"measuring the front and what is near it, {len(trials)} trials: {', '.join(missing)}")
         study, launch = self._spec.name, self._recorder.launch

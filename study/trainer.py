@@ -168,7 +168,11 @@ class Trainer:
             await asyncio.sleep(0.02)
 
     async def _in_training(self, job: Callable[[], _Result]) -> _Result:
-        """Do something on the device, in the thread that has it."""
+        """Do something on the device, in the thread that has it; nothing where that has ended."""
+        if self._refused is not None:
+            raise RunError(self._refused)
+        if self._leaving is not None:
+            os._exit(0)  # nothing trains any more when models are measured; who asked finds another trainer
         future: Future[_Result] = Future()
 
         def done() -> None:

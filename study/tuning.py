@@ -6,6 +6,7 @@ loop, in the driver's main thread, so nothing here needs a lock.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,11 @@ from study.results import PLAIN_VAE, mean_over_replicates
 from study.search import PastTrial, Search
 from study.spec import Scalar, Spec
 
-__all__ = ["StudyCallback", "StudySearcher"]
+__all__ = ["LOSSES", "StudyCallback", "StudySearcher"]
+
+LOSSES = 100
+"""So often a trial may lose its place, with its machine or its process, which is no fault of its own. What is its own,
+it counts itself (`study.trial`)."""
 
 
 class StudySearcher(Searcher):
@@ -64,9 +69,9 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as its docstring has it
         """The next trial's number and parameters; none while enough are under way."""
-        if not self._queue:
+        if not self._queue and not self._under_way:
             return str(Searcher.FINISHED)
-        if self._under_way >= self.allowed():
+        if not self._queue or self._under_way >= self.allowed():  # one that is under way may come back
             return None
         self._under_way += 1
         number = self._queue.pop(0)
@@ -81,7 +86,9 @@ class StudySearcher(Searcher):
         number = self.numbers[trial_id]
         if number == PLAIN_VAE:
             return
-        if error or result is None or "failed" in result:
+        if error:  # the callback hears why, and then says what became of it
+            return
+        if result is None or "failed" in result:
             self._search.failed(number)
             return
         values = self.values(result)
@@ -90,6 +97,16 @@ class StudySearcher(Searcher):
             self.final_values[number] = values
         else:
             self._search.pruned(number)
+
+    def lost(self, number: int) -> None:
+        """A trial has lost its place before it had begun, which Tune does not forgive: it is handed out once more."""
+        self._interrupted[number] = self.parameters[number]
+        self._queue.insert(0, number)
+
+    def broke(self, number: int) -> None:
+        """A trial broke as often as it may."""
+        if number != PLAIN_VAE:
+            self._search.failed(number)
 
     def values(self, result: dict[str, Any]) -> list[float] | None:
         """Values of the objectives in a result; none when it lacks one, or a replicate, as early reports may."""
@@ -148,6 +165,7 @@ class StudyCallback(tune.Callback):
         self._steps = steps
         self._changed = changed
         self._tick = tick
+        self._losses: Counter[int] = Counter()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the searcher."""
@@ -191,8 +209,15 @@ class StudyCallback(tune.Callback):
         self._changed(self._searcher.numbers[trial.trial_id], "interrupted", _reason(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial broke as often as it may."""
-        self._end(self._searcher.numbers[trial.trial_id], "failed", _reason(trial))
+        """A trial broke as often as it may, or lost its place while Tune had it wait for one."""
+        number, reason = self._searcher.numbers[trial.trial_id], _reason(trial)
+        if reason == _GONE and self._losses[number] < LOSSES:
+            self._losses[number] += 1
+            self._searcher.lost(number)
+            self._changed(number, "interrupted", reason)
+            return
+        self._searcher.broke(number)
+        self._end(number, "failed", reason)
 
     def _end(self, number: int, state: str, error: str | None, step: int = 0) -> None:
         self._searcher.record(number, state, error, step)
@@ -204,8 +229,9 @@ def _reason(trial: Trial) -> str:
     traceback = Path(trial.error_file).read_text() if trial.error_file else "unknown"
     *_, reason = filter(None, map(str.strip, traceback.splitlines()))
     # Ray says at length what it knows of a process that it lost.
-    return "its process or its machine is gone" if _LOST.search(reason) else reason
+    return _GONE if _LOST.search(reason) else reason
 
 
 _LOST = re.compile(r"\b[Aa]ctor\b|\bActor\w*Error\b")
+_GONE = "its process or its machine is gone"
 _UNFINISHED = ("running", "interrupted")

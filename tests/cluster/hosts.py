@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -190,7 +191,8 @@ def _remove(made: Hosts) -> None:
 def _kept_folders() -> list[Path]:
     """What a host needs of this machine's /tmp and $HOME: the project, its environment, and the Python of that."""
     needed = {ROOT, Path(sys.prefix), Path(sys.base_prefix)}
-    private = (Path("/tmp"), Path.home())
+    # A host's home is that of its user, whatever HOME is here.
+    private = (Path("/tmp"), Path(pwd.getpwuid(os.geteuid()).pw_dir))
     below = {path for path in needed if any(path.is_relative_to(folder) for folder in private)}
     return sorted(path for path in below if not any(path != other and path.is_relative_to(other) for other in below))
 

@@ -71,3 +71,14 @@ def test_a_trial_that_kills_trainers_fails_with_that_reason_and_the_others_compl
     pd.testing.assert_frame_equal(
         ours[columns].reset_index(drop=True), theirs[columns].reset_index(drop=True), check_dtype=False
     )
+
+
+def test_a_trainer_that_is_killed_while_the_front_is_measured_is_replaced(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "final": ["test", "samples"]}))
+    with Running("run", path, "--store", tmp_path / "runs") as running:
+        running.wait_for_line("measuring the front")
+        kill_one(running, "ray::Trainer")
+        assert running.wait(timeout_s=300) == 0, "".join(running.lines)
+    assert "a trainer was lost while models were measured; going on with another" in "".join(running.lines)
+    assert not results_of(tmp_path / "runs").unexamined()

@@ -76,7 +76,7 @@ def ran(spec, tmp_path_factory):
             },
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                num_samples=TRIALS - 1,
+                num_samples=-1,
                 reuse_actors=True,
                 scheduler=ASHAScheduler(metric="score", mode="min", grace_period=1, reduction_factor=2, max_t=3),
             ),

@@ -7,7 +7,7 @@ import yaml
 
 from study.results import StudyResults
 from tests.study.commands import run_command
-from tests.study.crashes.mortal import SPEC, results_of
+from tests.study.crashes.mortal import SPEC, environment, results_of
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +20,6 @@ def spec_path(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(spec_path) -> StudyResults:
     store = spec_path.parent / "undisturbed"
-    outcome = run_command("run", spec_path, "--store", store)
+    outcome = run_command("run", spec_path, "--store", store, env=environment())
     assert outcome.status == 0, outcome.err
     return results_of(store)

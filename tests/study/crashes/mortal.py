@@ -39,7 +39,7 @@ def complete_trials(store: Path) -> dict[str, bytes]:
 
 def assert_is_as_if_nothing_had_happened(store: Path, spec_path: Path, undisturbed: StudyResults) -> None:
     """Bring the study to its end, and compare it with one that nobody disturbed."""
-    outcome = run_command(*go_on(store, spec_path))
+    outcome = run_command(*go_on(store, spec_path), env=environment())
     assert outcome.status == 0, outcome.err
     found = results_of(store)
     results = found.results()
