@@ -108,9 +108,9 @@ def run_study(spec: Spec) -> dict[str, Any]:
     starts: list[float] = []
 
     class Watched(launch._Driver):
-        def run(self, *arguments: Any) -> None:
-            super().run(*arguments)
+        def _examine_contenders(self) -> None:
             self._ask_trainers("progress", within_s=5.0)  # the last steps came after the last question
+            super()._examine_contenders()
 
         def _ask_trainers(self, method: str, within_s: float) -> list[Any]:
             answers = super()._ask_trainers(method, within_s)

@@ -89,9 +89,16 @@ def facts_here() -> Facts:
 
 
 def packages_here() -> dict[str, str]:
-    """Versions of all that is installed, by normalised name, without what tells one build from another (`+cu130`)."""
-    found = {one.metadata["Name"]: one.version for one in distributions() if one.metadata["Name"]}
-    return {name.lower().replace("_", "-"): version.partition("+")[0] for name, version in sorted(found.items())}
+    """Versions of all that is installed, by normalised name, without what tells one build from another (`+cu130`).
+
+    Of a package that is there twice it is the one that is imported: setuptools, once loaded, puts others that it brings
+    along at the end of the path.
+    """
+    found: dict[str, str] = {}
+    for one in distributions():  # in the order of the path
+        if one.metadata["Name"]:
+            found.setdefault(one.metadata["Name"].lower().replace("_", "-"), one.version.partition("+")[0])
+    return dict(sorted(found.items()))
 
 
 def _gpus() -> tuple[Gpu, ...]:

@@ -3,12 +3,13 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from study.doctor.facts import Facts, facts_here
+from study.doctor.facts import Facts, facts_here, packages_here
 from study.doctor.machines import check_disk
 from study.provenance import versions
 
@@ -20,6 +21,18 @@ def test_facts_travel_as_json():
     assert facts.cpus >= 1
     assert 0 < facts.available <= facts.memory
     assert facts.disks[0].folder == tempfile.gettempdir()
+
+
+def test_of_a_package_that_is_there_twice_the_one_that_is_imported_counts(tmp_path, monkeypatch):
+    metadata = tmp_path / "rich-0.1.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: Rich\nVersion: 0.1\n")
+    installed = packages_here()["rich"]
+    assert installed != "0.1"
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])  # as setuptools does with what it brings along
+    assert packages_here()["rich"] == installed
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert packages_here()["rich"] == "0.1"
 
 
 def test_gpus_are_as_the_driver_lists_them(tmp_path, monkeypatch):
