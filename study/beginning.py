@@ -6,7 +6,7 @@ from study.configuration import data_of
 from study.document import incompatible
 from study.errors import UserError
 from study.execution import device_type
-from study.provenance import versions
+from study.provenance import commit, package_versions
 from study.resolving import resolve
 from study.spec import Spec
 from study.stacks import StackPlan
@@ -62,8 +62,7 @@ def spec_of(document: Document) -> Spec:
 
 
 def _this_version() -> str:
-    known = versions()
-    return " of commit ".join(known[name] for name in ("marl-study", "commit") if name in known)
+    return " of commit ".join(filter(None, (package_versions()["marl-study"], commit())))
 
 
 def _planned_on(address: str, spec: Spec) -> StackPlan:

@@ -1,5 +1,6 @@
 """Where results come from: the commit and the versions of the code, and the name of the device."""
 
+import hashlib
 import platform
 import socket
 import subprocess
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from study.errors import RunError
 
-__all__ = ["commit", "differing_version", "package_versions", "processor", "refuse_other_versions", "versions"]
+__all__ = ["code", "commit", "differing_version", "package_versions", "processor", "refuse_other_versions", "versions"]
 
+_CODE = ("marl", "study")
 _PACKAGES = ("marl-study", "torch", "torchaudio", "ray", "optuna")
 
 
@@ -20,15 +22,13 @@ def package_versions() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The same with that of Python, and the commit where it is known."""
-    found = {"python": platform.python_version(), **package_versions()}
-    here = commit()
-    return found if here is None else {**found, "commit": here}
+    """The same with that of Python, and what stands for the code itself."""
+    return {"python": platform.python_version(), **package_versions(), "code": code()}
 
 
 def differing_version(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:
-    """The name of the first version that is another in two places; of what one does not know nothing is said."""
-    return next((name for name in here if name in there and here[name] != there[name]), None)
+    """The name of the first version that is another in two places."""
+    return next((name for name in here if here[name] != there.get(name)), None)
 
 
 def refuse_other_versions(of_driver: Mapping[str, str]) -> None:
@@ -37,9 +37,18 @@ def refuse_other_versions(of_driver: Mapping[str, str]) -> None:
     name = differing_version(of_driver, here)
     if name is not None:
         raise RunError(
-            f"{socket.gethostname()} has {name} {here[name]}, the driver has {of_driver[name]}; all machines of a "
-            "study need the same: install requirements.lock on all of them, or renew the cluster's image"
+            f"{socket.gethostname()} has {name} {here[name]}, the driver has {of_driver.get(name, 'none')}; all "
+            "machines of a study need the same: install requirements.lock on all of them, or renew the cluster's image"
         )
+
+
+def code() -> str:
+    """A hash of the files that train and measure, as they lie here: committed or not, in a checkout or installed."""
+    root = Path(__file__).parents[1]
+    content = hashlib.sha256()
+    for path in sorted(path for package in _CODE for path in (root / package).rglob("*.py")):
+        content.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return content.hexdigest()[:12]
 
 
 def commit() -> str | None:

@@ -70,7 +70,7 @@ class StudyTrial(tune.Trainable):
         self._deaths_in_company = self._deaths_alone = 0
         self._is_alone = False
         self._reported = answer.get("step", self._reported)
-        is_over = "step" not in answer or answer["step"] == self._full_budget
+        is_over = "failed" in answer or answer.get("step") == self._full_budget
         return {**answer, "number": self._number, tune.result.DONE: is_over}
 
     def cleanup(self) -> None:

@@ -166,13 +166,20 @@ class StudyCallback(tune.Callback):
         self._changed = changed
         self._tick = tick
         self._losses: Counter[int] = Counter()
+        self._refused: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as for the searcher."""
         return {}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Let the driver do what is due."""
+        """Let the driver do what is due.
+
+        Raises:
+            RunError: when a trainer has refused the study.
+        """
+        if self._refused is not None:  # raised where it was heard of, Tune would make a traceback of it
+            raise RunError(self._refused)
         self._recorder.tick()
         self._tick()
 
@@ -188,8 +195,7 @@ class StudyCallback(tune.Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        if "refused" in result:
-            raise RunError(result["refused"])
+        self._refused = self._refused or result.get("refused")
         for row in result.get("rows", []):
             self._recorder.add("reports", row)
 

@@ -44,7 +44,7 @@ class Facts(BaseModel, frozen=True):
 
     Attributes:
         host: its name.
-        versions: of what decides about results, by name, with the commit where it is known.
+        versions: of what decides about results, by name.
         packages: versions of all that is installed, by normalised name.
         processor: its name.
         cpus: that this process may use.

@@ -58,7 +58,7 @@ def check_versions(theirs: Mapping[str, str], mine: Mapping[str, str]) -> Findin
     return Finding(
         "versions",
         "fail",
-        f"{differing} {theirs[differing]}, but this process has {mine[differing]}",
+        f"{differing} {theirs.get(differing, 'unknown')}, but this process has {mine[differing]}",
         "give all machines one environment, from requirements.lock and one commit; results depend on it",
     )
 

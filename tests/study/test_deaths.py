@@ -1,5 +1,7 @@
 """Processes of a study die while it runs, and it goes on."""
 
+import re
+import shutil
 import time
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import yaml
 from study.objects import Objects
 from study.results import StudyResults
 from study.store import StudyStore
-from tests.study.commands import TINY, Running, run_command
+from tests.study.commands import ROOT, TINY, Running, run_command
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +73,24 @@ def test_a_trial_that_kills_trainers_fails_with_that_reason_and_the_others_compl
     pd.testing.assert_frame_equal(
         ours[columns].reset_index(drop=True), theirs[columns].reset_index(drop=True), check_dtype=False
     )
+
+
+def test_a_trainer_that_starts_with_other_code_than_the_driver_s_ends_the_study_and_no_trial(
+    spec_path, tmp_path, monkeypatch
+):
+    code = tmp_path / "code"
+    for package in ("marl", "study"):
+        shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(code)  # where Ray looks for code first
+    with Running("run", spec_path, "--store", tmp_path / "runs", env={"PYTHONPATH": str(code)}) as running:
+        running.wait_for_line("training")
+        with (code / "marl" / "adam.py").open("a") as file:
+            file.write("# changed while a study runs\n")
+        kill_one(running, "ray::Trainer")
+        assert running.wait(timeout_s=120) == 1
+    assert re.match(r"error: \S+ has code \w{12}, the driver has \w{12}; all machines", running.lines[-1])
+    assert "Traceback" not in "".join(running.lines)
+    assert set(results_of(tmp_path / "runs").trials()["state"]) == {"interrupted"}
 
 
 def test_a_trainer_that_is_killed_while_the_front_is_measured_is_replaced(tmp_path):

@@ -4,6 +4,7 @@ import subprocess
 import pytest
 
 from study import provenance
+from study.errors import RunError
 
 
 @pytest.fixture
@@ -42,3 +43,23 @@ def test_code_that_is_no_checkout_has_no_commit(checkout):
 def test_a_machine_without_git_has_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert provenance.commit() is None
+
+
+def test_code_is_the_same_until_a_file_that_trains_changes(checkout):
+    code, _ = checkout
+    first = provenance.code()
+    (code.parents[1] / "README.md").write_text("changed")
+    (code.parents[1] / "dashboard").mkdir()
+    (code.parents[1] / "dashboard" / "app.py").write_text("changed")
+    assert provenance.code() == first
+    code.write_text("changed")
+    second = provenance.code()
+    code.rename(code.with_name("renamed.py"))
+    assert len({first, second, provenance.code()}) == 3
+
+
+def test_other_code_is_refused_and_both_are_named():
+    here = provenance.versions()
+    provenance.refuse_other_versions(here)
+    with pytest.raises(RunError, match=f"has code {here['code']}, the driver has 0123456789ab; all machines"):
+        provenance.refuse_other_versions({**here, "code": "0123456789ab"})
