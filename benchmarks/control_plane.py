@@ -1,9 +1,10 @@
 """What a study costs beside training: thousands of trials through Ray, Tune, the search and the store, without any.
 
-    python -m benchmarks.control_plane [--trials 2000 10000] [--profile FILE]
+    python -m benchmarks.control_plane [--trials 2000 10000] [--nodes 64 --at-once 48] [--profile FILE]
 
-The driver, the trials and the store are the real ones; in place of the trainer there is an actor that sleeps and then
-reports made-up metrics. Each size runs in a process of its own. The run is cut into parts of equally many trials: a
+The driver, the trials and the store are the real ones; in place of a trainer there is an actor that sleeps and then
+reports made-up metrics. With `--nodes`, Ray is a cluster of so many nodes, all of them on this machine, each with a
+trainer of its own. Each size runs in a process of its own. The run is cut into parts of equally many trials: a
 cost that grows with the number of trials so far shows as processor time of the driver for a trial that rises from part
 to part.
 """
@@ -16,6 +17,7 @@ import pstats
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +32,7 @@ from benchmarks.sleeping import without_training
 from study import launch
 from study.beginning import begin
 from study.objects import Objects
+from study.placement import trials_on_a_device
 from study.resolving import resolve
 from study.results import StudyResults
 from study.spec import Spec, parse_spec
@@ -41,7 +44,7 @@ PARTS = 5
 PROFILED = 30
 
 
-def spec_of(chosen: argparse.Namespace) -> Spec:
+def spec_of(chosen: argparse.Namespace, devices: int) -> Spec:
     return resolve(
         parse_spec(
             {
@@ -52,7 +55,8 @@ def spec_of(chosen: argparse.Namespace) -> Spec:
                 "final": [],
                 "space": SPACE,
                 "search": {"sampler": chosen.sampler, "trials": chosen.work},
-                "resources": {"lanes": chosen.lanes},
+                "halving": {"reduction": 3, "min_steps": STEPS // 9} if chosen.halving else "none",
+                "resources": {"lanes": chosen.lanes, "devices": devices or "auto"},
             },
             source="benchmark",
         )
@@ -94,10 +98,14 @@ class Meter:
 
     def _note(self) -> None:
         times = self._process.cpu_times()
-        by_kind: dict[str, float] = {}
+        by_kind: Counter[str] = Counter()
+        gcs_cpu_seconds = 0.0
         for child in self._process.children(recursive=True):
             try:
-                by_kind[child.name()] = by_kind.get(child.name(), 0.0) + child.memory_info().rss / 1e6
+                by_kind[child.name()] += child.memory_info().rss / 1e6
+                if child.name() == "gcs_server":
+                    used = child.cpu_times()
+                    gcs_cpu_seconds += used.user + used.system
             except psutil.Error:  # it ended since it was listed
                 continue
         self.points.append(
@@ -105,9 +113,10 @@ class Meter:
                 "trials": self._over,
                 "seconds": time.monotonic(),
                 "cpu_seconds": times.user + times.system,
+                "gcs_cpu_seconds": gcs_cpu_seconds,
                 "rss_mb": self._process.memory_info().rss / 1e6,
-                "gcs_mb": by_kind.get("gcs_server", 0.0),
-                "raylet_mb": by_kind.get("raylet", 0.0),
+                "gcs_mb": by_kind["gcs_server"],
+                "raylet_mb": by_kind["raylet"],
                 "all_of_ray_mb": sum(by_kind.values()),
             }
         )
@@ -115,7 +124,11 @@ class Meter:
 
 def work(chosen: argparse.Namespace) -> dict[str, Any]:
     """One size."""
-    spec, trials = spec_of(chosen), chosen.work
+    spec, trials = spec_of(chosen, 0), chosen.work
+    at_once = on_a_device = trials_on_a_device(spec, chosen.lanes)
+    if chosen.nodes:
+        devices = max(1, min(chosen.nodes, chosen.at_once // on_a_device))
+        spec, at_once = spec_of(chosen, devices), devices * on_a_device
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder, Path(os.devnull).open("w") as nowhere:
         store = StudyStore(Objects(folder), spec.name)
         begin(store, spec)
@@ -124,10 +137,10 @@ def work(chosen: argparse.Namespace) -> dict[str, Any]:
         console = Console(file=nowhere, force_terminal=not chosen.lines, width=120)
         profile = cProfile.Profile()
         began, cpu_before = time.monotonic(), time.process_time()
-        with without_training(store, chosen.sleep, meter.ended, meter.stopping):
+        with without_training(store, chosen.sleep, chosen.nodes, at_once, meter.ended, meter.stopping):
             if chosen.profile:
                 profile.enable()
-            launch.launch(store, trials, console)
+            launch.launch(store, trials, console, "many nodes" if chosen.nodes else None)
             profile.disable()
         ended, cpu_seconds = time.monotonic(), time.process_time() - cpu_before
         if chosen.profile:
@@ -137,11 +150,15 @@ def work(chosen: argparse.Namespace) -> dict[str, Any]:
         table = results.results()
         read = time.monotonic()
         front = results.front(table)
-        done = int((table["state"] == "complete").sum())
+        done = int(table["state"].isin(["complete", "pruned"]).sum())
         if done != trials:
-            raise SystemExit(f"only {done} of {trials} trials are complete in the store")
+            raise SystemExit(f"only {done} of {trials} trials are over in the store")
         return {
             "trials": trials,
+            "nodes": chosen.nodes or 1,
+            "at_once": at_once,
+            "pruned": int((table["state"] == "pruned").sum()),
+            "reports": len(results.reports()),
             "seconds": ended - began,
             "trials_per_second": trials / (ended - began),
             "driver_cpu_seconds": cpu_seconds,
@@ -161,12 +178,14 @@ def parts_of(points: list[dict[str, float]]) -> list[dict[str, float]]:
     for before, after in pairwise(points):
         trials, seconds = after["trials"] - before["trials"], after["seconds"] - before["seconds"]
         cpu = after["cpu_seconds"] - before["cpu_seconds"]
+        gcs_cpu = after["gcs_cpu_seconds"] - before["gcs_cpu_seconds"]
         parts.append(
             {
                 "to_trial": after["trials"],
                 "trials_per_second": trials / seconds,
                 "driver_cpu_ms_per_trial": 1000 * cpu / trials,
                 "driver_cpu_share": cpu / seconds,
+                "gcs_cpu_ms_per_trial": 1000 * gcs_cpu / trials,
                 **{name: after[name] for name in ("rss_mb", "gcs_mb", "raylet_mb", "all_of_ray_mb")},
             }
         )
@@ -186,13 +205,13 @@ def show_profile(profile: cProfile.Profile, path: str) -> None:
 
 def show(result: Mapping[str, Any], reports: int) -> None:
     print_table(
-        f"{result['trials']:,} trials of {reports} reports",
+        f"{result['trials']:,} trials of {reports} reports, {result['at_once']} at once on {result['nodes']} nodes",
         (
             "trials over",
             "trials/s",
-            "reports/s",
             "driver CPU ms/trial",
             "driver CPU share",
+            "GCS CPU ms/trial",
             "driver RSS MB",
             "GCS MB",
             "raylet MB",
@@ -202,9 +221,9 @@ def show(result: Mapping[str, Any], reports: int) -> None:
             (
                 f"{part['to_trial']:,}",
                 f"{part['trials_per_second']:.1f}",
-                f"{part['trials_per_second'] * reports:.1f}",
                 f"{part['driver_cpu_ms_per_trial']:.1f}",
                 f"{100 * part['driver_cpu_share']:.0f} %",
+                f"{part['gcs_cpu_ms_per_trial']:.1f}",
                 *(f"{part[name]:.0f}" for name in ("rss_mb", "gcs_mb", "raylet_mb", "all_of_ray_mb")),
             )
             for part in result["parts"]
@@ -213,7 +232,8 @@ def show(result: Mapping[str, Any], reports: int) -> None:
     session = result["ray_session"]
     tables = (f"{name} {one['bytes'] / 1e6:.2f} MB in {one['files']} files" for name, one in result["store"].items())
     print(
-        f"whole: {result['seconds']:.1f} s, {result['trials_per_second']:.1f} trials/s, driver "
+        f"whole: {result['seconds']:.1f} s, {result['trials_per_second']:.1f} trials/s, {result['pruned']} pruned, "
+        f"{result['reports']:,} reports, driver "
         f"{100 * result['driver_cpu_share']:.0f} % of a core; {result['last_trial_to_end_seconds']:.1f} s from the end "
         "of the last trial to the end\n"
         f"Ray's folder: {session['state_bytes'] / 1e6:.1f} MB of state, {session['log_bytes'] / 1e6:.1f} MB of logs, "
@@ -227,7 +247,10 @@ def show(result: Mapping[str, Any], reports: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[2000, 10000], help="sizes, one after the other")
-    parser.add_argument("--lanes", type=int, default=16, help="trials side by side (16)")
+    parser.add_argument("--lanes", type=int, default=16, help="of a stack on each node (16)")
+    parser.add_argument("--nodes", type=int, default=0, help="of a cluster (0: a Ray of one node, as on a laptop)")
+    parser.add_argument("--at-once", type=int, default=48, help="trials side by side on all nodes of a cluster (48)")
+    parser.add_argument("--halving", action="store_true", help="stop most trials early")
     parser.add_argument("--reports", type=int, default=2, help="of each trial (2)")
     parser.add_argument("--sleep", type=float, default=0.1, help="seconds that the trainer takes for a report (0.1)")
     parser.add_argument("--sampler", default="random", help="of the search (random)")
@@ -239,7 +262,9 @@ def main() -> None:
     if chosen.work:
         chosen.json.write_text(json.dumps(work(chosen)))
         return
-    words = [word for name in ("lanes", "reports", "sleep", "sampler") for word in (f"--{name}", getattr(chosen, name))]
+    shared = ("lanes", "nodes", "at-once", "reports", "sleep", "sampler")
+    words = [word for name in shared for word in (f"--{name}", getattr(chosen, name.replace("-", "_")))]
+    words += ["--halving"] if chosen.halving else []
     words += ["--lines"] if chosen.lines else []
     words += ["--profile", Path(chosen.profile).absolute()] if chosen.profile else []
     results = []

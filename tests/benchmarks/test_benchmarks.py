@@ -75,7 +75,17 @@ def test_the_control_plane_is_measured_in_parts_without_training(tmp_path):
     assert size["ray_session"]["state_bytes"] > 0
     assert size["ray_session"]["processes"] < 10  # trials take over the processes of those before
     assert all(table["files"] >= 1 and table["bytes"] > 0 for table in size["store"].values())
-    assert "20 trials of 2 reports" in out
+    assert "20 trials of 2 reports, 3 at once on 1 nodes" in out
+
+
+@pytest.mark.slow
+def test_the_control_plane_is_measured_on_several_nodes_with_halving(tmp_path):
+    results, out = run(tmp_path, "control_plane", "--halving", nodes=2, at_once=4, trials=12, lanes=1, sleep=0.01)
+    (size,) = results["sizes"]
+    assert (size["nodes"], size["at_once"]) == (2, 4)
+    assert 0 < size["pruned"] < 12
+    assert all(part["gcs_cpu_ms_per_trial"] >= 0 for part in size["parts"])
+    assert "12 trials of 2 reports, 4 at once on 2 nodes" in out
 
 
 @pytest.mark.slow
