@@ -107,17 +107,19 @@ def run_study(spec: Spec) -> dict[str, Any]:
     samples: list[dict[str, Any]] = []
     starts: list[float] = []
 
-    class Watched(launch._Driver):
-        def _examine_contenders(self) -> None:
-            self._ask_trainers("progress", within_s=5.0)  # the last steps came after the last question
-            super()._examine_contenders()
+    class Watching(launch.Trainers):
+        def progress(self) -> list[dict[str, Any]]:
+            return self.note(super().progress())
 
-        def _ask_trainers(self, method: str, within_s: float) -> list[Any]:
-            answers = super()._ask_trainers(method, within_s)
-            ready = [answer for answer in answers if method == "progress" and answer["ready"]]
-            if ready:
+        def note(self, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            if ready := [answer for answer in answers if answer["ready"]]:
                 samples.append(sample(time.monotonic() - began, ready))
             return answers
+
+    class Watched(launch._Driver):
+        def _examine_contenders(self) -> None:
+            self._trainers.note(self._trainers.ask("progress", within_s=5.0))  # the last steps came after the last look
+            super()._examine_contenders()
 
         def _changed(self, number: int, state: str, *more: Any) -> None:
             if state == "running":
@@ -127,7 +129,7 @@ def run_study(spec: Spec) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder:
         store = StudyStore(Objects(folder), spec.name)
         document = begin(store, spec)
-        with mock.patch.object(launch, "_Driver", Watched):
+        with mock.patch.object(launch, "_Driver", Watched), mock.patch.object(launch, "Trainers", Watching):
             launch.launch(store, spec.search.trials or 0, Console(stderr=True, highlight=False))
     ended = time.monotonic() - began
     return {"samples": samples, "lanes": document.stack["lanes"], "last_start": starts[-1], "ended": ended}

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
@@ -29,7 +28,7 @@ from study.spec import Spec
 from study.stacks import StackPlan
 from study.store import StudyStore
 from study.submission import BEGUN
-from study.trainers import end_trainers, start_trainer, trainers_of
+from study.trainers import Trainers, end_trainers, start_trainer
 from study.trial import StudyTrial
 from study.tuning import LOSSES, StudyCallback, StudySearcher
 
@@ -101,6 +100,7 @@ class _Driver:
         self._view = view
         self._places = places
         self._versions = versions()
+        self._trainers = Trainers(spec.name, recorder.launch)
         self._stop_asked = False
         self._progress_at = 0.0
         self._is_training = False
@@ -174,7 +174,7 @@ class _Driver:
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
         self._view.say(f"measuring the front and what is near it, {len(trials)} trials: {', '.join(missing)}")
         study, launch = self._spec.name, self._recorder.launch
-        trainers = trainers_of(study, launch) or [
+        trainers = self._trainers.there() or [
             start_trainer(self._store.objects.uri, study, launch, self._versions, self._places.device)
         ]
 
@@ -212,7 +212,7 @@ class _Driver:
         else:
             self._view.ended(number, state, error, self._searcher.final_values.get(number))
         if state not in ("running", "complete"):
-            for trainer in trainers_of(self._spec.name, self._recorder.launch):
+            for trainer in self._trainers.there():
                 trainer.discard.remote(number)
 
     def _tick(self) -> None:
@@ -224,15 +224,16 @@ class _Driver:
             raise Interrupted
         if time.monotonic() - self._progress_at < _PROGRESS_EVERY_S:
             return
-        answers = self._ask_trainers("progress", within_s=0.5)
+        answers = self._trainers.progress()
         reports = [report for report in answers if report["ready"]]
         if reports:
             self._is_training = True
+            gone = [report for report in self._trainers.gone if report["ready"]]
             self._view.progress(
                 [tuple(one) for report in reports for one in report["replicates"]],
-                sum(report["trained_steps"] for report in reports),
+                sum(report["trained_steps"] for report in (*reports, *gone)),
             )
-            self._recorder.note_trainers(reports)
+            self._recorder.note_trainers(reports, gone)
             for notice in {notice for report in reports for notice in report["notices"]} - self._said:
                 self._said.add(notice)
                 self._view.say(notice)
@@ -243,16 +244,4 @@ class _Driver:
     def _drain(self) -> None:
         self._recorder.flush()
         if self._is_training:  # before that there is nothing to keep
-            self._ask_trainers("drain", within_s=_DRAIN_WITHIN_S)
-
-    def _ask_trainers(self, method: str, within_s: float) -> list[Any]:
-        """Answers of all trainers of this launch that answer in time."""
-        calls = [getattr(trainer, method).remote() for trainer in trainers_of(self._spec.name, self._recorder.launch)]
-        ready, _ = ray.wait(calls, num_returns=len(calls), timeout=within_s) if calls else ([], [])
-        answers = []
-        for call in ready:
-            try:
-                answers.append(ray.get(call))
-            except ray.exceptions.RayError:  # a trainer that died is replaced by its trials
-                continue
-        return answers
+            self._trainers.ask("drain", within_s=_DRAIN_WITHIN_S)

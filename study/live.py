@@ -110,8 +110,6 @@ class LiveView:
             if trial in self._running:  # a trainer may not have heard yet that one was stopped
                 self._running[trial][seed] = step
         now = time.monotonic()
-        if self._samples and trained_steps < self._samples[-1][1]:  # a trainer died, and its count with it
-            self._samples.clear()
         self._samples.append((now, trained_steps))
         while now - self._samples[0][0] > _RATE_OVER_S:
             self._samples.popleft()

@@ -10,6 +10,7 @@ import ray
 import yaml
 
 from study.execution import DeviceType
+from study.presence import be_present, present_studies
 from study.spec import Spec
 from study.trainers import NAMESPACE
 
@@ -17,7 +18,6 @@ __all__ = ["Devices", "Places", "cluster_devices", "trials_on_a_device"]
 
 # Of a cluster that grows and shrinks, and of studies that come and go.
 _LOOK_EVERY_S = 5.0
-_PRESENCE = "study/"
 # Where `ray up` leaves the cluster's file on its head.
 _CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
 
@@ -78,9 +78,8 @@ class Places:
         self._is_shared = is_shared
         self._most = spec.resources.devices
         self._looked = float("-inf")
-        if is_shared:  # an actor that does nothing: while it lives, the others know of this study
-            presence = ray.remote(num_cpus=0)(_Presence)
-            self._presence = presence.options(name=f"{_PRESENCE}{spec.name}", namespace=NAMESPACE).remote()
+        if is_shared:
+            self._presence = be_present(spec.name, NAMESPACE)
         self._look()
 
     @property
@@ -106,19 +105,7 @@ class Places:
         self._looked = time.monotonic()
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         self._devices = cluster_devices(nodes, _read_cluster_file() if self._is_shared else {})
-        self._studies = max(1, len(_present_studies())) if self._is_shared else 1
-
-
-class _Presence:
-    """An actor with a name and no work."""
-
-
-def _present_studies() -> list[str]:
-    return [
-        actor["name"]
-        for actor in ray.util.list_named_actors(all_namespaces=True)
-        if actor["namespace"] == NAMESPACE and actor["name"].startswith(_PRESENCE)
-    ]
+        self._studies = max(1, len(present_studies(NAMESPACE))) if self._is_shared else 1
 
 
 def _could_be(resource: str | None, cluster_file: Mapping[str, Any]) -> int:

@@ -87,16 +87,22 @@ class Recorder:
         """Keep a line for the log."""
         self.add("log", {"line": line})
 
-    def note_trainers(self, answers: Sequence[Mapping[str, Any]]) -> None:
-        """Keep with the launch what its trainers say of their work, as `study.trainer.Trainer.progress`."""
-        seconds = [answer["seconds"] for answer in answers]
+    def note_trainers(self, there: Sequence[Mapping[str, Any]], gone: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Keep with the launch what its trainers say of their work, as `study.trainer.Trainer.progress`.
+
+        Args:
+            there: those that train now, at least one.
+            gone: the last words of those that have died or ended.
+        """
+        everyone = [*there, *gone]
+        seconds = [answer["seconds"] for answer in everyone]
         with self._changed:
             self._content |= {
-                "trainers": max(len(answers), self._content.get("trainers", 0)),
-                "devices": [answer["device"] for answer in answers],
-                "lanes": [answer["lanes"] for answer in answers],
-                "trained_steps": sum(answer["trained_steps"] for answer in answers),
-                "lane_steps": sum(answer["lane_steps"] for answer in answers),
+                "trainers": max(len(there), self._content.get("trainers", 0)),
+                "devices": [answer["device"] for answer in there],
+                "lanes": [answer["lanes"] for answer in there],
+                "trained_steps": sum(answer["trained_steps"] for answer in everyone),
+                "lane_steps": sum(answer["lane_steps"] for answer in everyone),
                 "seconds": {name: round(sum(one[name] for one in seconds), 3) for name in seconds[0]},
             }
 

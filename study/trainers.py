@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from study.surroundings import surroundings
 from study.trainer import Trainer
 
-__all__ = ["NAMESPACE", "end_trainers", "find_or_start", "start_trainer", "trainers_of"]
+__all__ = ["NAMESPACE", "Trainers", "end_trainers", "find_or_start", "start_trainer"]
 
 NAMESPACE = "marl-study"
 
@@ -57,9 +57,67 @@ def start_trainer(store_uri: str, study: str, launch: int, versions: Mapping[str
     return ray.get(place.remote(store_uri, study, launch, versions))
 
 
-def trainers_of(study: str, launch: int) -> list[Any]:
-    """Handles of the trainers of a launch."""
-    return _found(name for name in _names(study) if name.startswith(_prefix(study, launch)))
+class Trainers:
+    """The trainers of a launch, as its driver follows them: it waits for none, however many there are.
+
+    Args:
+        study: its name.
+        launch: its number.
+
+    Attributes:
+        gone: what those said last that are there no more.
+    """
+
+    def __init__(self, study: str, launch: int) -> None:
+        self.gone: list[dict[str, Any]] = []
+        self._study, self._prefix = study, _prefix(study, launch)
+        # By name: the trainer, what it was asked last and has not answered yet, and what it last said of its work.
+        self._handles: dict[str, Any] = {}
+        self._asked: dict[str, Any] = {}
+        self._said: dict[str, dict[str, Any]] = {}
+
+    def there(self) -> list[Any]:
+        """Handles of all that are there now."""
+        names = {name for name in _names(self._study) if name.startswith(self._prefix)}
+        for name in self._handles.keys() - names:
+            self._forget(name)
+        for name in sorted(names - self._handles.keys()):
+            with contextlib.suppress(ValueError):  # died since it was listed
+                self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
+        return list(self._handles.values())
+
+    def progress(self) -> list[dict[str, Any]]:
+        """What each has last said, as `study.trainer.Trainer.progress`; and they are asked again."""
+        self.there()
+        answered = (
+            set(ray.wait(calls, num_returns=len(calls), timeout=0)[0]) if (calls := [*self._asked.values()]) else ()
+        )
+        for name, call in [*self._asked.items()]:
+            if call in answered:
+                del self._asked[name]
+                try:
+                    self._said[name] = ray.get(call)
+                except ray.exceptions.RayError:  # it died, and is replaced by its trials
+                    self._forget(name)
+        for name, trainer in self._handles.items():
+            if name not in self._asked:
+                self._asked[name] = trainer.progress.remote()
+        return list(self._said.values())
+
+    def ask(self, method: str, within_s: float) -> list[Any]:
+        """Answers of all that answer in time."""
+        calls = [getattr(trainer, method).remote() for trainer in self.there()]
+        answers = []
+        for call in ray.wait(calls, num_returns=len(calls), timeout=within_s)[0] if calls else ():
+            with contextlib.suppress(ray.exceptions.RayError):
+                answers.append(ray.get(call))
+        return answers
+
+    def _forget(self, name: str) -> None:
+        for known in (self._handles, self._asked):
+            known.pop(name, None)
+        if name in self._said:
+            self.gone.append(self._said.pop(name))
 
 
 def end_trainers(study: str, but_those_of: int | None = None) -> None:

@@ -181,3 +181,19 @@ def test_a_launch_says_which_versions_it_ran_and_no_secret(store, monkeypatch):
     launch = store.launches()[1]
     assert launch["versions"]["torch"].startswith("2.")
     assert b"do-not-tell" not in store.objects.read("tiny/launches/0001.json")
+
+
+def test_the_launch_counts_what_trainers_did_that_are_gone_and_names_those_that_are_there(store):
+    def said(steps):
+        seconds = {"training": steps / 10, "idle": 1.0}
+        return {"device": f"d{steps}", "lanes": 4, "trained_steps": steps, "lane_steps": 2 * steps, "seconds": seconds}
+
+    recorder = Recorder(store, trials=3)
+    recorder.note_trainers([said(10), said(20)])
+    recorder.note_trainers([said(30)], gone=[said(10)])
+    recorder.finish()
+    launch = store.launches()[recorder.launch]
+    assert launch["trainers"] == 2
+    assert launch["devices"] == ["d30"]
+    assert (launch["trained_steps"], launch["lane_steps"]) == (40, 80)
+    assert launch["seconds"] == {"training": 4.0, "idle": 2.0}
