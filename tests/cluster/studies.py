@@ -1,5 +1,6 @@
 """A grid study on a cluster, as this machine follows it through the store."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,24 @@ from study.store import StudyStore
 from tests.cluster.onprem import Cluster, wait_until
 from tests.study.commands import TINY, Outcome, run_command
 
-__all__ = ["CELLS", "StudyOnCluster", "assert_same_study", "grid", "run_alone"]
-
-CELLS = 6
+__all__ = ["StudyOnCluster", "assert_same_study", "grid", "run_alone"]
 
 
-def grid(name: str = "grid", steps: int = 600) -> dict[str, Any]:
-    """A spec without halving, so that what happens when decides about no value."""
+def grid(name: str = "grid", steps: int = 600, gammas: Sequence[float] = (0.1, 1.0, 10.0)) -> dict[str, Any]:
+    """A spec of two cells for each gamma; without halving, so that what happens when decides about no value."""
     return {
         **TINY,
         "name": name,
         "train": {"steps": steps, "batch_pairs": 16, "reports": 4},
-        "space": {"loss.private.gamma": {"choice": [0.1, 1.0, 10.0]}, "latent.private": {"choice": [2, 4]}},
+        "space": {"loss.private.gamma": {"choice": list(gammas)}, "latent.private": {"choice": [2, 4]}},
         "search": {"sampler": "grid"},
     }
 
 
-def run_alone(folder: Path, steps: int = 600) -> StudyResults:
+def run_alone(folder: Path, spec: dict[str, Any]) -> StudyResults:
     """The same study on this machine, undisturbed."""
     path = folder / "grid.yaml"
-    path.write_text(yaml.safe_dump(grid(steps=steps)))
+    path.write_text(yaml.safe_dump({**spec, "name": "grid"}))
     outcome = run_command("run", path, "--store", folder / "alone")
     assert outcome.status == 0, outcome.err
     return StudyResults(StudyStore(Objects(str(folder / "alone")), "grid"))
@@ -94,13 +93,13 @@ class StudyOnCluster:
             lambda: any("trial-steps/s" in line or "complete:" in line for line in self.lines()), 180, "training"
         )
 
-    def wait_until_complete(self, count: int = CELLS, timeout_s: float = 600) -> None:
+    def wait_until_complete(self, count: int, timeout_s: float = 600) -> None:
         """Return when so many trials are complete."""
         wait_until(lambda: len(self.complete()) >= count, timeout_s, f"{count} complete trials")
 
     def wait_until_over(self, timeout_s: float = 600) -> None:
         """Return when all trials are complete and the driver has ended."""
-        self.wait_until_complete(timeout_s=timeout_s)
+        self.wait_until_complete(self.results.target, timeout_s)
         wait_until(lambda: not self.results.is_live, 120, "the driver's end")
 
     def seconds_to_go_on(self, since: float) -> float:

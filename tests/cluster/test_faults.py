@@ -15,14 +15,14 @@ from tests.cluster.studies import StudyOnCluster, assert_same_study, grid, run_a
 
 pytestmark = [pytest.mark.cluster, pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-# Long enough that what is announced is heard of.
-STEPS = 3000
+# Long enough that some trials are complete and others are not, and that what is announced is heard of.
+STEPS, GAMMAS = 2000, (0.1, 0.3, 1.0, 3.0, 10.0)
 METADATA_SERVICE = Path(__file__).with_name("metadata_service.py")
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> StudyResults:
-    return run_alone(tmp_path_factory.mktemp("alone"), STEPS)
+    return run_alone(tmp_path_factory.mktemp("alone"), grid(steps=STEPS, gammas=GAMMAS))
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,14 @@ def cluster(hosts_can_be_made, tmp_path_factory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def study(cluster: Cluster, tmp_path, monkeypatch, request) -> Iterator[StudyOnCluster]:
-    """Launched, and training on both workers; whoever was without power afterwards has it again."""
+    """Training on both workers, and partly complete; whoever was without power afterwards has it again."""
     for name, value in cluster.s3.environment.items():
         monkeypatch.setenv(name, value)
     cluster.wait_for_nodes(3)
-    made = StudyOnCluster(cluster, grid(request.function.__name__.removeprefix("test_"), STEPS), tmp_path)
+    made = StudyOnCluster(cluster, grid(request.function.__name__.removeprefix("test_"), STEPS, GAMMAS), tmp_path)
     made.launch()
     made.wait_until_trained_on({1, 2})
+    made.wait_until_complete(1)
     yield made
     for host in (1, 2):
         if cluster.hosts.run(host, "true", check=False).returncode:
@@ -110,10 +111,10 @@ def test_spot_loss_announced(cluster, spot_instance, study, alone):
 def test_driver_killed_and_resumed_on_another_host(cluster, study, alone):
     before, since = study.complete(), time.time()
     cluster.hosts.kill(0, "marl-study run")
-    outcome = cluster.hosts.shell(1, f"marl-study resume {study.name}", check=False)
-    assert "is being run by launch 1" in outcome  # its heart may still beat, for all that is known there
+    told = cluster.hosts.shell(1, f"marl-study resume {study.name} 2>&1", check=False)
+    assert "is being run by launch 1" in told  # its heart may still beat, for all that is known there
     wait_until(lambda: not study.results.is_live, 120, "the dead driver to be taken for dead")
-    cluster.hosts.run(1, "bash", "-c", f". ~/.marl-study; marl-study resume {study.name}", timeout_s=600)
+    cluster.hosts.shell(1, f"marl-study resume {study.name}", timeout_s=600)
     assert len(study.results.launches) == 2
     assert_nothing_was_lost(study, before, alone)
     say("driver killed, resumed on another host from the store alone", study, len(before), since)

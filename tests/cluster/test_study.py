@@ -6,14 +6,14 @@ import pytest
 
 from study.results import StudyResults
 from tests.cluster.onprem import Cluster
-from tests.cluster.studies import CELLS, StudyOnCluster, assert_same_study, grid, run_alone
+from tests.cluster.studies import StudyOnCluster, assert_same_study, grid, run_alone
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> StudyResults:
-    return run_alone(tmp_path_factory.mktemp("alone"))
+    return run_alone(tmp_path_factory.mktemp("alone"), grid())
 
 
 def test_a_study_survives_the_death_of_a_worker_and_has_the_values_of_one_machine(
@@ -32,7 +32,7 @@ def test_a_study_survives_the_death_of_a_worker_and_has_the_values_of_one_machin
     study.wait_until_over()
 
     assert list(study.results.launches) == [1]
-    assert len(before) < CELLS
+    assert len(before) < study.results.target
     assert_same_study(study.results, alone)
     print(f"a worker dead: the study went on {study.seconds_to_go_on(since):.0f} s later")  # noqa: T201  # with -s
 
