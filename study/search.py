@@ -5,21 +5,30 @@ for each trial they are made anew with a seed of its own, and all that they lear
 can be taken up by another process without repeating a proposal.
 """
 
+import copy
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import optuna
+import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from study.grid import grid
+from study.pareto import pareto_front
 from study.spec import Parameter, Scalar, Spec, parameter_order
 
 __all__ = ["PastTrial", "Search", "distribution_of", "frozen_trial"]
+
+# A proposal of TPE takes time in proportion to the trials that it learns from: after ten thousand a second and more, in
+# which no other trial is served. So it learns from the front and from as many others as this leaves, the latest.
+_TPE_LEARNS_FROM = 1000
 
 # Optuna announces each trial, and each parameter that its model does not cover; neither is for the user of a study.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -55,7 +64,9 @@ class Search:
         self._spec = spec
         self._distributions = {name: distribution_of(parameter) for name, parameter in spec.space.items()}
         self._fixed = list(spec.include) + (grid(spec.space) if spec.search.sampler == "grid" else [])
+        self._storage = _PartlyShown()
         self._study = optuna.create_study(
+            storage=self._storage,
             directions=["minimize" if mode == "min" else "maximize" for mode in spec.objectives.values()]
         )
         self._trials: dict[int, FrozenTrial] = {}
@@ -69,10 +80,11 @@ class Search:
             self._study.enqueue_trial(dict(self._fixed[number]))
         trial = self._study.ask()
         values: dict[str, Scalar] = {}
-        for name in parameter_order(self._spec.space):
-            conditions = self._spec.space[name].when.items()
-            if all(values.get(other) in allowed for other, allowed in conditions):
-                values[name] = _suggest(trial, name, self._distributions[name])
+        with self._storage.showing(self._to_learn_from()):
+            for name in parameter_order(self._spec.space):
+                conditions = self._spec.space[name].when.items()
+                if all(values.get(other) in allowed for other, allowed in conditions):
+                    values[name] = _suggest(trial, name, self._distributions[name])
         self._trials[number] = self._frozen(trial.number)
         return values
 
@@ -95,6 +107,18 @@ class Search:
     def trials(self) -> list[FrozenTrial]:
         """All trials as Optuna knows them."""
         return self._study.get_trials()
+
+    def _to_learn_from(self) -> set[int] | None:
+        """Optuna's numbers of the trials that TPE shall see when there are too many; none where it may see all."""
+        if self._spec.search.sampler != "tpe" or len(self._trials) <= _TPE_LEARNS_FROM:
+            return None
+        over = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        complete = [trial for trial in over if trial.values]
+        values = pd.DataFrame([trial.values for trial in complete], columns=list(self._spec.objectives))
+        is_on_front = pareto_front(values, self._spec.objectives)
+        front = {trial.number for trial, is_best in zip(complete, is_on_front, strict=True) if is_best}
+        others = [trial.number for trial in over if trial.number not in front]
+        return front.union(others[-max(1, _TPE_LEARNS_FROM - len(front)) :])
 
     def _sampler(self, number: int) -> BaseSampler:
         digest = hashlib.sha256(f"{self._spec.search.seed}/{number}".encode()).digest()
@@ -119,6 +143,34 @@ class Search:
 
     def _frozen(self, optuna_number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[optuna_number]
+
+
+class _PartlyShown(InMemoryStorage):
+    """Optuna's storage in memory, of which for a while only some trials are seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: set[int] | None = None
+
+    @contextmanager
+    def showing(self, numbers: set[int] | None) -> Iterator[None]:
+        """Within it, only the trials of these numbers are there, or all of them."""
+        self._shown = numbers
+        try:
+            yield
+        finally:
+            self._shown = None
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As Optuna's."""
+        if self._shown is None:
+            return super().get_all_trials(study_id, deepcopy, states)
+        everything = super().get_all_trials(study_id, deepcopy=False)
+        shown = [everything[number] for number in sorted(self._shown)]
+        shown = [trial for trial in shown if states is None or trial.state in states]
+        return copy.deepcopy(shown) if deepcopy else shown
 
 
 class _NumberedQMCSampler(QMCSampler):

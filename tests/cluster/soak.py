@@ -4,7 +4,9 @@ Every trial must end exactly once, every object of the store must be whole, and 
 """
 
 import argparse
+import os
 import random
+import re
 import signal
 import tempfile
 import time
@@ -16,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from study.results import StudyResults
+from study.parts import Part
+from study.results import PLAIN_VAE, StudyResults
 from tests.cluster.hosts import available
 from tests.cluster.onprem import Cluster, cluster_on_hosts
 from tests.cluster.studies import StudyOnCluster
@@ -120,7 +123,7 @@ class Soak:
 
 
 def verify(results: StudyResults) -> dict[str, object]:
-    """That every trial is there once, and every object whole."""
+    """That every trial is there once, every object whole, and none there that belongs to nothing."""
     store = results.store
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # what is damaged would only be left out
@@ -129,16 +132,28 @@ def verify(results: StudyResults) -> dict[str, object]:
     complete = list(trials.query("state == 'complete'")["trial"])
     assert sorted(trials["trial"]) == list(range(results.target)), "trials are missing or there twice"
     assert not reports.duplicated(["trial", "seed", "step", "metric_version"]).any()
-    seeds = len(results.spec.seeds)
+    seeds, known = len(results.spec.seeds), {"study.json", "baselines.json"}
     mature = reports[reports["step"] == results.spec.train.steps].groupby("trial")["seed"].nunique()
     for trial in complete:
         assert mature[trial] == seeds, f"trial {trial} lacks a report"
+    for trial in (PLAIN_VAE, *complete):
         for seed in results.spec.seeds:
             checkpoint = store.latest_checkpoint(trial, seed)  # verifies its SHA-256
             assert checkpoint is not None, f"trial {trial} lacks its model of seed {seed}"
             assert checkpoint.step == results.spec.train.steps
             assert store.read_latents(trial, seed) is not None
-    return {"states": dict(Counter(trials["state"])), "launches": len(results.launches), "reports": len(reports)}
+            folder = f"checkpoints/{trial}/{seed}/{checkpoint.step}"
+            known |= {f"{folder}/{name}" for name in (*checkpoint.files, "replicate.json")}
+            known.add(f"latents/{trial}-{seed}.parquet")
+    names = {name.removeprefix(f"{store.name}/") for name in store.objects.names(store.name)}
+    others = names - known
+    assert all(Part.of(name) or re.fullmatch(r"launches/\d{4}\.json", name) for name in others), sorted(others)
+    return {
+        "states": dict(Counter(trials["state"])),
+        "launches": len(results.launches),
+        "reports": len(reports),
+        "objects": len(names),
+    }
 
 
 def main() -> None:
@@ -151,8 +166,6 @@ def main() -> None:
     if (reason := available()) is not None:
         raise SystemExit(f"hosts for a soak cannot be made: {reason}")
     with tempfile.TemporaryDirectory(prefix="marl-soak-") as folder, cluster_on_hosts(Path(folder)) as cluster:
-        import os
-
         os.environ.update(cluster.s3.environment)
         cluster.up()
         study = StudyOnCluster(cluster, spec(options.trials), Path(folder))

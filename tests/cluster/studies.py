@@ -103,17 +103,26 @@ class StudyOnCluster:
         wait_until(lambda: not self.results.is_live, 120, "the driver's end")
 
     def seconds_to_go_on(self, since: float) -> float:
-        """From a moment of this machine's clock until every trial that lost its place afterwards has begun again."""
-        began = 0.0
+        """From a moment of this machine's clock until every trial that lost its place afterwards has begun again.
+
+        With its driver or its head a study loses all places and nobody is there to say so: then until the first trial
+        has begun again.
+        """
+        began: float | None = None
         waiting: set[str] = set()
+        was_lost = False
         for time, line in self.store.read("log")[["time", "line"]].itertuples(index=False):
             after = time.timestamp() - since
             who = " ".join(line.split()[:2])
             if after > 0 and "lost its place" in line:
                 waiting.add(who)
+                was_lost = True
             elif who in waiting and ("started" in line or "complete" in line):
                 waiting.remove(who)
                 began = after
+            elif not was_lost and began is None and after > 0 and " started: " in line:
+                began = after
+        assert began is not None, "no trial has begun since"
         return began
 
 

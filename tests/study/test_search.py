@@ -102,6 +102,23 @@ def test_the_samplers_learn(tiny):
         assert sum(late) / len(late) < 0.35, sampler
 
 
+def test_after_many_trials_tpe_learns_from_the_front_and_the_latest_and_can_be_taken_up(tiny, monkeypatch):
+    monkeypatch.setattr("study.search._TPE_LEARNS_FROM", 8)
+    spec = spec_of(tiny, "tpe")
+    search = Search(spec)
+    past = run(search, range(20))
+    search.ask(20)
+    front = {trial.number for trial in search._study.best_trials}
+    latest = [trial.number for trial in past if trial.number not in front][len(front) - 8 :]
+    assert search._to_learn_from() == {*front, *latest}
+    with search._storage.showing({*front, *latest}):
+        assert [trial.number for trial in search._study.get_trials()] == sorted({*front, *latest})
+    assert len(search.trials()) == 21
+    search.complete(20, values_of(20))
+    assert search.trials()[20].values == values_of(20)
+    assert run(Search(spec, past[:15]), range(15, 20)) == past[15:]
+
+
 def test_directions_follow_the_objectives(tiny):
     tiny["objectives"] = {"disentanglement/separation": "max", "fidelity/log_mel_rmse_db": "min"}
     search = Search(spec_of(tiny, "random"))
