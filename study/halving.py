@@ -18,7 +18,7 @@ import pandas as pd
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.pareto import nondominated_order
+from study.pareto import is_among_first
 from study.results import PLAIN_VAE
 from study.spec import Spec
 from study.stand_ins import stand_in
@@ -56,9 +56,9 @@ class Rungs:
         if (trial, step) not in self._verdicts:
             costs_NM = self._costs[step]
             costs_NM.append([sign * _number(values.get(name)) for name, sign in self._signs.items()])
-            first = nondominated_order(np.array(costs_NM))[: math.ceil(len(costs_NM) / self._reduction)]
+            count = math.ceil(len(costs_NM) / self._reduction)
             is_finite = all(map(math.isfinite, costs_NM[-1]))
-            self._verdicts[trial, step] = is_finite and len(costs_NM) - 1 in first
+            self._verdicts[trial, step] = is_finite and is_among_first(np.array(costs_NM), len(costs_NM) - 1, count)
         return self._verdicts[trial, step]
 
 

@@ -3,12 +3,13 @@
 N is points, M objectives. Costs are minimised; whoever maximises changes the sign.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["costs_of", "dominated", "hypervolume", "nondominated_order", "pareto_front"]
+__all__ = ["costs_of", "dominated", "hypervolume", "is_among_first", "nondominated_order", "pareto_front"]
 
 
 def costs_of(values: pd.DataFrame, objectives: Mapping[str, str]) -> np.ndarray:
@@ -59,6 +60,21 @@ def nondominated_order(costs_NM: np.ndarray) -> list[int]:
     return [*order, *others.tolist()]
 
 
+def is_among_first(costs_NM: np.ndarray, index: int, count: int) -> bool:
+    """Whether a point is among the first so many of `nondominated_order`, without putting all others in order."""
+    costs_NM = np.asarray(costs_NM, dtype=float)
+    is_finite_N = np.isfinite(costs_NM).all(axis=1)
+    if not is_finite_N[index] or costs_NM.shape[1] == 1:
+        return index in nondominated_order(costs_NM)[:count]
+    rank_N = np.full(len(costs_NM), len(costs_NM))
+    rank_N[is_finite_N] = _front_numbers(costs_NM[is_finite_N])
+    before = int((rank_N < rank_N[index]).sum())
+    front = np.flatnonzero(rank_N == rank_N[index])
+    if before >= count or before + len(front) <= count:
+        return before < count
+    return index in front[_spread_order(costs_NM[front])[: count - before]]
+
+
 def hypervolume(costs_NM: np.ndarray, reference_M: Sequence[float] | np.ndarray) -> float:
     """The volume of what is worse than some point and better than the reference, in the product of the units.
 
@@ -102,6 +118,14 @@ def _front_numbers(costs_NM: np.ndarray) -> np.ndarray:
     """The front that each point is in: 0 for those that none dominates, else one behind the last dominator's."""
     rank_N = np.zeros(len(costs_NM), dtype=int)
     order = np.lexsort(costs_NM.T[::-1])  # whoever dominates a point comes before it
+    if costs_NM.shape[1] == 2:
+        # Of each front the point that is best in the second objective so far, and then in the first: if any of a front
+        # dominates a point, this does (Zhang et al., "An Efficient Approach to Nondominated Sorting", 2015).
+        best: list[tuple[float, float]] = []
+        for index, (first, second) in zip(order.tolist(), costs_NM[order].tolist(), strict=True):
+            rank_N[index] = rank = bisect_left(best, (second, first))
+            best[rank : rank + 1] = [(second, first)]
+        return rank_N
     sorted_NM = costs_NM[order]
     for place, index in enumerate(order):
         dominators = order[:place][_dominates(sorted_NM[:place], sorted_NM[place])]

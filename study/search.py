@@ -67,7 +67,7 @@ class Search:
         self._storage = _PartlyShown()
         self._study = optuna.create_study(
             storage=self._storage,
-            directions=["minimize" if mode == "min" else "maximize" for mode in spec.objectives.values()]
+            directions=["minimize" if mode == "min" else "maximize" for mode in spec.objectives.values()],
         )
         self._trials: dict[int, FrozenTrial] = {}
         for trial in sorted(past, key=lambda trial: trial.number):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.pareto import dominated, hypervolume, nondominated_order, pareto_front
+from study.pareto import dominated, hypervolume, is_among_first, nondominated_order, pareto_front
 
 SIDE = 6
 
@@ -109,6 +109,17 @@ def test_an_order_peels_front_after_front(costs):
         front = [index for index, is_on in zip(order, front_of([costs[i] for i in order]), strict=True) if is_on]
         assert set(order[: len(front)]) == set(front)
         order = order[len(front) :]
+
+
+@given(st.integers(1, 3).flatmap(points_of), st.data())
+def test_who_is_among_the_first_of_an_order_is_known_without_the_whole_of_it(costs, data):
+    costs = np.array(costs, dtype=float)
+    costs[data.draw(st.lists(st.integers(0, len(costs) - 1), max_size=2))] = np.nan
+    count = data.draw(st.integers(0, len(costs)))
+    first = nondominated_order(costs)[:count]
+    assert [is_among_first(costs, index, count) for index in range(len(costs))] == [
+        index in first for index in range(len(costs))
+    ]
 
 
 @given(points_of(2))
