@@ -18,7 +18,7 @@ from tests.study.s3_server import s3_server
 pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(1800)]
 
 # At least so long as the longest fault, so that the study goes through all of it.
-SPEC = {**TINY, "train": {"steps": 6000, "batch_pairs": 16, "reports": 6}}
+SPEC = {**TINY, "train": {"steps": 3000, "batch_pairs": 16, "reports": 6}}
 
 
 def minute_of_errors(faults: FaultyS3) -> None:

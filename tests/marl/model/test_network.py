@@ -1,6 +1,7 @@
 """What must hold of every kind of network."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -109,7 +110,7 @@ def test_seeds_and_tensors_have_initial_values_of_their_own(model):
     wider=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     seed=st.integers(0, 100),
 )
-def test_a_padded_model_is_exactly_the_narrower_one(model, sizes, wider, seed):
+def test_a_padded_model_is_the_narrower_one_to_the_rounding_of_its_latents(model, sizes, wider, seed):
     latent = LatentConfig(private=sizes[0], shared=sizes[1])
     narrow, wide = network(model, *sizes), network(model, sizes[0] + wider[0], sizes[1] + wider[1])
     mask = wide.mask(latent)
@@ -117,19 +118,19 @@ def test_a_padded_model_is_exactly_the_narrower_one(model, sizes, wider, seed):
     for name, value in wide.crop(large, mask).items():
         assert torch.equal(value, small[name]), name
 
+    # Latents are float32 whatever the layers around them, and some processors sum in another order for other widths.
+    assert_close = partial(torch.testing.assert_close, rtol=1e-6, atol=1e-6)
     to_double = lambda values: {name: value.double() for name, value in values.items()}  # noqa: E731
     clips = narrow.to_input(torch.randn(8, 32, 64, dtype=torch.float64))
     kept = mask.nonzero().squeeze(-1)
     from_narrow = narrow.encode(to_double(small), torch.ones(sum(sizes), dtype=torch.float64), clips, torch.float64)
     from_wide = wide.encode(to_double(large), mask.double(), clips, torch.float64)
-    torch.testing.assert_close(from_wide.mean[:, kept], from_narrow.mean, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(from_wide.logvar[:, kept], from_narrow.logvar, rtol=1e-12, atol=1e-12)
+    assert_close(from_wide.mean[:, kept], from_narrow.mean)
+    assert_close(from_wide.logvar[:, kept], from_narrow.logvar)
     assert not from_wide.mean[:, mask == 0].any()
-    torch.testing.assert_close(
+    assert_close(
         wide.decode(to_double(large), from_wide.mean, torch.float64),
         narrow.decode(to_double(small), from_narrow.mean, torch.float64),
-        rtol=1e-12,
-        atol=1e-12,
     )
 
 
