@@ -77,7 +77,8 @@ class StudyOnCluster:
 
     def lines(self) -> list[str]:
         """Its log so far."""
-        return list(self.store.read("log")["line"]) if self.store.exists() else []
+        log = self.store.read("log")
+        return list(log["line"]) if len(log) else []
 
     def wait_until_trained_on(self, hosts: set[int]) -> None:
         """Return when trainers of these hosts, and of no others, train."""
