@@ -135,6 +135,7 @@ down() {
     [ -d "$own" ] || continue
     i=${own##*/}
     off "$i"
+    ip link delete "$NAME-$i" 2>/dev/null || true  # with its namespace it would go a moment later, its name in the way
     ip netns delete "$NAME-$i" 2>/dev/null || true
   done
   ip link delete "$NAME" 2>/dev/null || true
