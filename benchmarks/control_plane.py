@@ -1,6 +1,6 @@
 """What a study costs beside training: thousands of trials through Ray, Tune, the search and the store, without any.
 
-    python -m benchmarks.control_plane [--trials 2000 10000] [--nodes 64 --at-once 48] [--profile FILE]
+    python -m benchmarks.control_plane [--trials 2000 10000] [--nodes 4 --at-once 16] [--profile FILE]
 
 The driver, the trials and the store are the real ones; in place of a trainer there is an actor that sleeps and then
 reports made-up metrics. With `--nodes`, Ray is a cluster of so many nodes, all of them on this machine, each with a

@@ -1,7 +1,7 @@
 """Where the trainers of a launch are: found by name, started where there is none."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -123,19 +123,13 @@ class Trainers:
 def end_trainers(study: str, but_those_of: int | None = None) -> None:
     """End the trainers of a study, those of one launch excepted. They outlive a driver that dies, with their memory."""
     spared = None if but_those_of is None else _prefix(study, but_those_of)
-    for trainer in _found(name for name in _names(study) if spared is None or not name.startswith(spared)):
-        trainer.end.remote()
+    for name in _names(study):
+        if spared is None or not name.startswith(spared):
+            with contextlib.suppress(ValueError):  # died since it was listed
+                ray.get_actor(name, namespace=NAMESPACE).end.remote()
 
 
 def _names(study: str) -> list[str]:
     actors = ray.util.list_named_actors(all_namespaces=True)
     names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
     return [name for name in names if name.startswith(_prefix(study))]
-
-
-def _found(names: Iterable[str]) -> list[Any]:
-    found = []
-    for name in names:
-        with contextlib.suppress(ValueError):  # died since it was listed
-            found.append(ray.get_actor(name, namespace=NAMESPACE))
-    return found
