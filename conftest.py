@@ -11,8 +11,8 @@ import pytest
 _MOST_PROCESSES = 8
 # Minutes each; begun first, so that none is left running alone at the end.
 _LONGEST = (
-    "tests/study/crashes/test_at_writes.py",
-    "tests/study/crashes/test_at_random_times.py",
+    "tests/study/test_crashes.py",
+    "tests/cluster/test_cluster.py",
     "tests/dashboard/test_research_in_browser.py",
     "tests/study/test_launch.py",
     "tests/benchmarks/test_benchmarks.py",
@@ -35,9 +35,9 @@ _take_processors()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """As many as processors, and two where there is one: a test often waits."""
+    """One more than processors: a test often waits."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(2, processors), _MOST_PROCESSES)
+    return min(processors + 1, _MOST_PROCESSES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

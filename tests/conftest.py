@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from hypothesis import settings
 
 from marl.audio import AudioConfig
@@ -51,13 +52,19 @@ def small_dataset() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory) -> Path:
-    store = tmp_path_factory.mktemp("finished")
-    path = store / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY))
-    outcome = run_command("run", path, "--store", store / "runs")
-    assert outcome.status == 0, outcome.err
-    return store / "runs"
+def _finished(tmp_path_factory, worker_id) -> Path:
+    """Run by whichever process of pytest-xdist needs it first; the others wait for it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "finished"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            begun = tmp_path_factory.mktemp("finished")
+            path = begun / "tiny.yaml"
+            path.write_text(yaml.safe_dump(TINY))
+            outcome = run_command("run", path, "--store", begun / "runs")
+            assert outcome.status == 0, outcome.err
+            begun.rename(folder)
+    return folder / "runs"
 
 
 @pytest.fixture

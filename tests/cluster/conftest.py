@@ -20,13 +20,6 @@ def hosts_can_be_made() -> None:
         pytest.fail(reason) if is_ours_to_mend else pytest.skip(reason)
 
 
-@pytest.fixture
-def quiet_cluster(hosts_can_be_made: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One head, two workers and a store of its own, on which Ray does not run yet: `cluster.up()` starts it."""
-    with cluster_on_hosts(tmp_path_factory.mktemp("cluster")) as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
 def cluster(hosts_can_be_made: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One head, two workers and a store, which the tests of a module share, with Ray running."""

@@ -25,6 +25,19 @@ _STARTED_S = 300
 _ENDED_S = 300
 _SIZE = "--memory=2000000000 --object-store-memory=100000000"  # or each node claims the memory of the whole machine
 
+# One program waits: to start another for each look would take a processor from nodes that are starting.
+_NODES = """
+import time
+import ray
+ray.init("auto", logging_level="ERROR", log_to_driver=False)
+def alive():
+    return [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
+until = time.monotonic() + 30
+while len(alive()) < {wait_for} and time.monotonic() < until:
+    time.sleep(0.5)
+print("alive", *alive())
+"""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -79,18 +92,19 @@ class Cluster:
         self.hosts.write(host, "program.py", program)
         return self.hosts.shell(host, "python /tmp/program.py", check=check, timeout_s=timeout_s)
 
-    def nodes(self) -> set[int]:
-        """Hosts whose node is alive, as the head knows; none when there is no head."""
-        program = (
-            "import ray\nray.init('auto', logging_level='ERROR', log_to_driver=False)\n"
-            "print('alive', *(node['NodeManagerAddress'] for node in ray.nodes() if node['Alive']))"
-        )
-        line = next((line for line in self.python(0, program, check=False).splitlines() if "alive" in line), "")
+    def nodes(self, wait_for: int = 0) -> set[int]:
+        """Hosts whose node is alive, as the head knows; none when there is no head.
+
+        Args:
+            wait_for: so many nodes are waited for, half a minute at most.
+        """
+        lines = self.python(0, _NODES.format(wait_for=wait_for), check=False).splitlines()
+        line = next((line for line in lines if "alive" in line), "")
         return {host for host in range(self.hosts.count) if self.hosts.address(host) in line.split()}
 
     def wait_for_nodes(self, count: int, timeout_s: float = _STARTED_S) -> None:
         """Return when so many nodes are alive, the head among them."""
-        wait_until(lambda: len(self.nodes()) == count, timeout_s, f"{count} nodes")
+        wait_until(lambda: len(self.nodes(wait_for=count)) == count, timeout_s, f"{count} nodes")
 
 
 @contextlib.contextmanager

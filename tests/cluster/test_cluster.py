@@ -1,11 +1,14 @@
-"""`ray up` and `ray down` over SSH, with the cluster file that is shipped, and who is let in meanwhile."""
+"""One cluster from `ray up` over SSH to `ray down`, by the cluster file that is shipped: who gets in, and a study."""
 
 import re
+import time
 
 import pytest
 
+from study.results import StudyResults
 from tests.cluster.hosts import hosts
 from tests.cluster.onprem import Cluster, wait_until
+from tests.cluster.studies import StudyOnCluster, assert_same_study, grid, run_alone
 from tests.study.commands import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -42,32 +45,64 @@ for node in ray.nodes():
 """
 
 
-def test_a_cluster_comes_up_over_ssh_with_tokens_and_nothing_is_left_after_ray_down(quiet_cluster: Cluster):
-    cluster = quiet_cluster
-    cluster.up()
-    hosts = range(cluster.hosts.count)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> StudyResults:
+    return run_alone(tmp_path_factory.mktemp("alone"), grid())
 
-    assert cluster.nodes() == set(hosts)
-    for host in hosts:
+
+def test_a_cluster_comes_up_over_ssh_and_mounts_what_a_study_needs(cluster: Cluster):
+    everywhere = range(cluster.hosts.count)
+    assert cluster.nodes() == set(everywhere)
+    for host in everywhere:
         mounted = cluster.hosts.shell(host, "cd ~/marl-study && find . -type f").split()
         assert set(mounted) == {"./studies/tradeoff.yaml", "./.gitignore"}
 
-    everywhere = cluster.python(0, _A_PROCESS_ON_EVERY_NODE).split()
-    assert sorted(everywhere) == [cluster.hosts.address(host) for host in hosts]
-    for host in hosts:
+
+def test_ports_are_those_that_the_documents_name_and_only_the_token_lets_in(cluster: Cluster):
+    everywhere = range(cluster.hosts.count)
+    on = cluster.python(0, _A_PROCESS_ON_EVERY_NODE).split()
+    assert sorted(on) == [cluster.hosts.address(host) for host in everywhere]
+    for host in everywhere:
         meant = OF_EVERY_NODE | (OF_THE_HEAD if host == 0 else set())
-        found = open_ports(cluster, host, seen_from=(host + 1) % len(hosts))
+        found = open_ports(cluster, host, seen_from=(host + 1) % len(everywhere))
         assert {port for port in found if port not in OF_WORKER_PROCESSES} == meant
         assert found - meant, "the process on this node listens, too"
 
     assert_only_the_token_lets_in(cluster)
-    for host in hosts:
+    for host in everywhere:
         told = "\n".join(cluster.hosts.processes(host))
         assert cluster.token not in told
         assert cluster.environment["AWS_SECRET_ACCESS_KEY"] not in told
 
+
+def test_a_study_survives_the_death_of_a_worker_and_has_the_values_of_one_machine(
+    cluster: Cluster, alone, tmp_path, monkeypatch
+):
+    for name, value in cluster.s3.environment.items():
+        monkeypatch.setenv(name, value)
+    study = StudyOnCluster(cluster, grid(), tmp_path)
+    study.launch()
+    study.wait_until_trained_on({1, 2})
+    study.wait_until_complete(1)
+    before, since = study.complete(), time.time()
+    cluster.hosts.power_off(2)
+    study.wait_until_over()
+    cluster.hosts.power_on(2)
+
+    assert list(study.results.launches) == [1]
+    assert len(before) < study.results.target
+    assert_same_study(study.results, alone)
+    print(f"a worker dead: the study went on {study.seconds_to_go_on(since):.0f} s later")  # noqa: T201  # with -s
+
+    secrets = [cluster.token, *(value for name, value in cluster.s3.environment.items() if "KEY" in name)]
+    places = {**logs_of(cluster), **objects_of(study), "processes": "\n".join(cluster.hosts.processes(0))}
+    assert [where for where, text in places.items() if any(secret in text for secret in secrets)] == []
+
+
+def test_nothing_is_left_after_ray_down(cluster: Cluster):
+    assert cluster.hosts.processes(0)
     cluster.down()
-    assert [cluster.hosts.processes(host) for host in hosts] == [[], [], []]
+    assert [cluster.hosts.processes(host) for host in range(cluster.hosts.count)] == [[], [], []]
 
 
 def test_a_machine_without_ray_shuts_itself_down_and_one_with_ray_does_not(hosts_can_be_made):
@@ -110,3 +145,19 @@ def assert_only_the_token_lets_in(cluster: Cluster) -> None:
     assert cluster.hosts.shell(0, f"{jobs} {with_token}") == "200"
     assert cluster.hosts.shell(0, jobs) == "401"
     assert cluster.hosts.shell(0, f"{jobs} --header 'Authorization: Bearer {'0' * 64}'") == "403"
+
+
+def logs_of(cluster: Cluster) -> dict[str, str]:
+    """All that Ray has written on the hosts, its jobs' metadata and output among it."""
+    found = {}
+    for host in range(cluster.hosts.count):
+        for path in (cluster.hosts.folder / str(host) / "tmp" / "ray").rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                found[f"host {host} {path}"] = path.read_bytes().decode(errors="replace")
+    return {**found, "jobs": cluster.hosts.shell(0, "ray job list --log-style=record")}
+
+
+def objects_of(study: StudyOnCluster) -> dict[str, str]:
+    """All that a study has written."""
+    names = study.store.objects.names(study.name)
+    return {name: study.store.objects.read(name).decode(errors="replace") for name in names}
