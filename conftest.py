@@ -35,9 +35,9 @@ _take_processors()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than processors: a test often waits."""
+    """As many as processors, and two where there is one: a test often waits."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(processors + 1, _MOST_PROCESSES)
+    return min(max(2, processors), _MOST_PROCESSES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

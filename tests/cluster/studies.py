@@ -16,7 +16,7 @@ from tests.study.commands import TINY, Outcome, run_command
 __all__ = ["StudyOnCluster", "assert_same_study", "grid", "run_alone"]
 
 
-def grid(name: str = "grid", steps: int = 400, gammas: Sequence[float] = (0.1, 1.0, 10.0)) -> dict[str, Any]:
+def grid(name: str = "grid", steps: int = 600, gammas: Sequence[float] = (0.1, 1.0, 10.0)) -> dict[str, Any]:
     """A spec of two cells for each gamma; without halving, so that what happens when decides about no value."""
     return {
         **TINY,
