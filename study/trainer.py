@@ -177,9 +177,12 @@ class Trainer:
 
         def done() -> None:
             try:
-                future.set_result(job())
+                result = job()
             except Exception as error:  # the caller's, not the training's
                 future.set_exception(error)
+            else:
+                self._note_progress()  # first: who hears of the result may ask at once how far training is
+                future.set_result(result)
 
         self._command(done)
         return await asyncio.wrap_future(future)
@@ -244,7 +247,7 @@ class Trainer:
             "phase": "compiling the step" if document.stack.get("compiled") else "training",
             "ready": False,
         }
-        started = idle_since = time.monotonic()
+        self._started = idle_since = time.monotonic()
         while not self._draining:
             with self._wake:
                 if not self._commands and (not self._lanes.is_busy or self._lanes.suspects.waits_to_admit):
@@ -262,12 +265,12 @@ class Trainer:
             elif time.monotonic() - idle_since > _IDLE_S:
                 os._exit(0)
             if self._lanes.trained_steps or not self._lanes.is_busy:
-                self._note_progress(time.monotonic() - started)
+                self._note_progress()
         self._lanes.checkpoint()
         self._lanes.finish()
 
-    def _note_progress(self, seconds: float) -> None:
-        lanes = self._lanes
+    def _note_progress(self) -> None:
+        lanes, seconds = self._lanes, time.monotonic() - self._started
         self._progress = {
             "phase": "training",
             "ready": True,

@@ -1,6 +1,7 @@
 """The actor without Ray: it trains in this thread, and trials ask it from another."""
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -224,3 +225,20 @@ def test_a_suspected_trial_trains_alone_up_to_its_next_report_once_it_knows(ask,
     assert first["step"] == 15
     assert alone <= 2 * 30  # both seeds of the one, none of the other, whose steps come on top of it
     assert steps(others) == [15, 30]
+
+
+def test_who_hears_of_a_measurement_hears_at_once_how_far_training_is(ask, tiny):
+    async def talk(trainer):
+        heard = threading.Event()
+        measuring = asyncio.create_task(trainer.scores([], ["fidelity"], "validation"))
+        await asyncio.sleep(0)
+        trainer._command(lambda: heard.wait(10))  # what is asked next finds the training thread at other work
+        await measuring
+        progress = await trainer.progress()
+        heard.set()
+        return progress
+
+    progress = ask(tiny, talk)
+    assert progress["ready"]
+    assert progress["trained_steps"] == 0
+    assert set(progress["seconds"]) == {"training", "evaluation", "idle"}
