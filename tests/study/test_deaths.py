@@ -17,7 +17,7 @@ from tests.study.commands import ROOT, TINY, Running, run_command
 
 pytestmark = pytest.mark.slow
 
-LONGER = {**TINY, "train": {"steps": 300, "batch_pairs": 16, "reports": 3}}
+LONGER = {**TINY, "train": {"steps": 300, "batch_pairs": 16, "reports": 3}, "final": ["test", "samples"]}
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,17 @@ def kill_one(of: Running, title: str) -> None:
     raise AssertionError(f"no process {title!r} within a minute")
 
 
-@pytest.mark.parametrize("title", ["ray::Trainer", "ray::StudyTrial"])
-def test_whose_process_is_killed_goes_on_and_ends_as_if_it_had_not_been(title, spec_path, undisturbed, tmp_path):
+def test_whose_processes_are_killed_goes_on_and_ends_as_if_they_had_not_been(spec_path, undisturbed, tmp_path):
     with Running("run", spec_path, "--store", tmp_path) as running:
         running.wait_for_line("training")
-        kill_one(running, title)
+        kill_one(running, "ray::StudyTrial")
+        running.wait_for_line("lost its place and goes on elsewhere")
+        kill_one(running, "ray::Trainer")
+        running.wait_for_line("measuring the front")
+        kill_one(running, "ray::Trainer")
         assert running.wait(timeout_s=300) == 0, "".join(running.lines)
+    assert "a trainer was lost while models were measured; going on with another" in "".join(running.lines)
+    assert not results_of(tmp_path).unexamined()
     pd.testing.assert_frame_equal(results_of(tmp_path).results(), undisturbed.results())
 
 
@@ -91,14 +96,3 @@ def test_a_trainer_that_starts_with_other_code_than_the_driver_s_ends_the_study_
     assert re.match(r"error: \S+ has code \w{12}, the driver has \w{12}; all machines", running.lines[-1])
     assert "Traceback" not in "".join(running.lines)
     assert set(results_of(tmp_path / "runs").trials()["state"]) == {"interrupted"}
-
-
-def test_a_trainer_that_is_killed_while_the_front_is_measured_is_replaced(tmp_path):
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump({**TINY, "final": ["test", "samples"]}))
-    with Running("run", path, "--store", tmp_path / "runs") as running:
-        running.wait_for_line("measuring the front")
-        kill_one(running, "ray::Trainer")
-        assert running.wait(timeout_s=300) == 0, "".join(running.lines)
-    assert "a trainer was lost while models were measured; going on with another" in "".join(running.lines)
-    assert not results_of(tmp_path / "runs").unexamined()

@@ -20,7 +20,7 @@ LONG = {
     **TINY,
     "name": "long",
     "train": {"steps": 200, "batch_pairs": 16, "reports": 2},
-    "search": {"sampler": "qmc", "trials": 6},
+    "search": {"sampler": "qmc", "trials": 4},
     "resources": {"lanes": 2},
 }
 
