@@ -61,23 +61,31 @@ def test_a_study_is_measured_in_phases_beside_a_bare_stack_and_plain_tune(tmp_pa
 
 
 @pytest.mark.slow
-def test_the_control_plane_is_measured_in_parts_on_several_nodes_with_halving(tmp_path):
-    results, out = run(tmp_path, "control_plane", "--halving", nodes=2, at_once=4, trials=20, lanes=1, sleep=0.01)
+def test_the_control_plane_is_measured_in_parts_without_training(tmp_path):
+    results, out = run(tmp_path, "control_plane", trials=20, lanes=2, sleep=0.01)
     (size,) = results["sizes"]
-    assert (size["trials"], size["nodes"], size["at_once"]) == (20, 2, 4)
-    assert 0 < size["pruned"] < 20
+    assert size["trials"] == 20
     assert [part["to_trial"] for part in size["parts"]] == [4, 8, 12, 16, 20]
     for part in size["parts"]:
         assert part["trials_per_second"] > 0
         assert part["driver_cpu_ms_per_trial"] > 0
-        assert part["gcs_cpu_ms_per_trial"] >= 0
         assert part["rss_mb"] > 0
         assert part["gcs_mb"] > 0
     assert size["driver_cpu_share"] > 0
     assert size["ray_session"]["state_bytes"] > 0
-    assert size["ray_session"]["processes"] < 20  # trials take over the processes of those before
+    assert size["ray_session"]["processes"] < 10  # trials take over the processes of those before
     assert all(table["files"] >= 1 and table["bytes"] > 0 for table in size["store"].values())
-    assert "20 trials of 2 reports, 4 at once on 2 nodes" in out
+    assert "20 trials of 2 reports, 3 at once on 1 nodes" in out
+
+
+@pytest.mark.slow
+def test_the_control_plane_is_measured_on_several_nodes_with_halving(tmp_path):
+    results, out = run(tmp_path, "control_plane", "--halving", nodes=2, at_once=4, trials=12, lanes=1, sleep=0.01)
+    (size,) = results["sizes"]
+    assert (size["nodes"], size["at_once"]) == (2, 4)
+    assert 0 < size["pruned"] < 12
+    assert all(part["gcs_cpu_ms_per_trial"] >= 0 for part in size["parts"])
+    assert "12 trials of 2 reports, 4 at once on 2 nodes" in out
 
 
 @pytest.mark.slow

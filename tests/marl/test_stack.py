@@ -86,8 +86,8 @@ def through_bytes(config: Config, snapshot: Snapshot) -> Snapshot:
         (PATCH, 5, 40),
         pytest.param(PATCH, 4, 200, marks=pytest.mark.slow),
         (CONV, 3, 6),
-        pytest.param(CONV, 4, 6, marks=pytest.mark.slow),
-        pytest.param(CONV, 5, 6, marks=pytest.mark.slow),
+        pytest.param(CONV, 4, 16, marks=pytest.mark.slow),
+        pytest.param(CONV, 5, 10, marks=pytest.mark.slow),
         pytest.param(CONV, 8, 4, marks=pytest.mark.slow),
     ],
 )
@@ -150,7 +150,7 @@ def test_one_replicate_in_every_lane_gives_the_same_bits_and_metrics_in_each(sma
     stack = new_stack(small_dataset, lanes, model)
     for _ in range(lanes):
         stack.attach(of(model, PROBAND), seed=0)
-    train(stack, 5)
+    train(stack, 15)
     first, *others = evaluate(stack.models, ["timbre"], MATURE).metrics
     for lane, metrics in enumerate(others, start=1):
         assert_same_bits(stack.snapshot(lane), stack.snapshot(0))

@@ -80,7 +80,7 @@ def test_killed_before_or_after_each_kind_of_write_in_turn(first, tmp_path, spec
     assert_is_as_if_nothing_had_happened(store, spec_path, undisturbed)
 
 
-@pytest.mark.parametrize("deaths", [4, pytest.param(20, marks=pytest.mark.fault)])
+@pytest.mark.parametrize("deaths", [8, pytest.param(20, marks=pytest.mark.fault)])
 def test_killed_at_random_times(deaths, tmp_path, spec_path, undisturbed):
     store = tmp_path / "runs"
     times = random.Random(SEED)
