@@ -161,7 +161,8 @@ def test_permuting_latents_permutes_importances_and_names_of_classes_do_not_matt
     order = [2, 0, 3, 1]
     found, told = boosted_tree_importances(*halves(latents[:, order], labels))
     np.testing.assert_allclose(found, expected[order], atol=0.02)  # but for ties
-    assert told == pytest.approx(expected_told, abs=0.02)
+    # Ties that are broken otherwise tell some of the 300 clips otherwise: of seeds 0 to 149 most at 42, which is 7.
+    assert told == pytest.approx(expected_told, abs=0.04)
     found, told = boosted_tree_importances(*halves(latents, 5 * labels - 2))
     assert (found.tolist(), told) == (expected.tolist(), expected_told)
     found, told = boosted_tree_importances(*halves(latents, np.array([1, 2, 0])[labels]))
