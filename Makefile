@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Debian packages that tests need. Tests that lack one are skipped and name it; where CI is set they fail.
-SYSTEM := chromium iproute2 nmap openssh-client openssh-server rsync
+SYSTEM := chromium iproute2 libfluidsynth3 nmap openssh-client openssh-server rsync timgm6mb-soundfont
 # A file's tests share what is expensive, so they stay in one process; conftest.py says in which order files are begun.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 

@@ -40,7 +40,7 @@ SPACE = {
 
 def columns() -> tuple[list[str], list[str], list[str]]:
     """Names of metrics: of young reports, of what mature ones have beside them, and of what comes after training."""
-    from marl.data import SynTone, factors
+    from marl.data.syntone import SynTone, factors
     from marl.evaluation import is_young, metric_names
 
     found = factors(SynTone())

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.machine import add_json_option, command_started, print_table, write_record
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
-from marl.data import SynTone, build
+from marl.data.syntone import SynTone, build
 from marl.model import Architecture, LatentConfig, network_of
 from marl.objective import Batch, Ingredients, Lane, Program, lane_settings, objective
 

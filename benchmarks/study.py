@@ -74,9 +74,9 @@ def bare_stack(spec: Spec, seconds: float) -> dict[str, float]:
     """Trial-steps a second of the study's own stack, full, without Ray, reports or checkpoints."""
     import torch
 
-    from marl.data import build
+    from marl.data.syntone import build
 
-    plan, search = planned(spec, device_kind()), Search(spec)
+    plan, search = planned(spec, device_kind(), Objects("runs")), Search(spec)
     configs = [config_of(spec, search.ask(number)) for number in range(plan.lanes)]
     stack = plan.stack(spec, configs[0], build(data_of(spec), audio_of(spec), torch.device(device_kind())))
     for config in configs:

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import add_json_option, device_kind, print_table, say, write_record
 from marl.audio import AudioConfig
 from marl.config import Config
-from marl.data import SynTone, build
+from marl.data.syntone import SynTone, build
 from marl.losses.contrast import STRATEGIES
 from marl.model import Architecture
 from marl.objective import Ingredients, objective

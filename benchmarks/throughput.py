@@ -27,7 +27,7 @@ from benchmarks.floor import floor, measured_rates
 from benchmarks.machine import add_json_option, device_kind, print_table, say, write_record
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig
-from marl.data import SynTone, build
+from marl.data.syntone import SynTone, build
 from marl.model import Architecture, network_of
 from marl.objective import Batch, Ingredients, Lane, Program, lane_settings, objective
 from marl.stack import Stack

@@ -4,16 +4,18 @@ F is mel bands, T frames, S samples, N Fourier bins from 0 Hz to half of the sam
 """
 
 import math
+from fractions import Fraction
+from functools import lru_cache
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import threshold
-from torchaudio.transforms import GriffinLim, InverseMelScale, MelSpectrogram
+from torchaudio.transforms import GriffinLim, InverseMelScale, MelSpectrogram, Resample
 
 from marl.settings import Settings
 
-__all__ = ["MEL_CORNER_HZ", "AudioConfig", "LogMel", "hz_to_mel", "mel_to_hz"]
+__all__ = ["MEL_CORNER_HZ", "AudioConfig", "LogMel", "Resampler", "hz_to_mel", "mel_to_hz"]
 
 MEL_CORNER_HZ = 700.0
 """Bands are about equally wide below it and in proportion to their frequency above: width ~ corner + frequency."""
@@ -73,6 +75,46 @@ def mel_to_hz(mel: Tensor) -> Tensor:
     """The inverse of `hz_to_mel`."""
     hz: Tensor = MEL_CORNER_HZ * (10.0 ** (mel / 2595.0) - 1.0)
     return hz
+
+
+# All usual pairs of rates have a smaller ratio. Any other is taken for the nearest that has, wrong by less than one in
+# a hundred thousand: a fiftieth of a cent. A filter for the exact one would have billions of taps.
+_LARGEST_TERM = 640
+
+
+class Resampler:
+    """Waveforms at another sample rate, by windowed sinc interpolation.
+
+    Args:
+        from_hz: their sample rate.
+        to_hz: the other.
+
+    Attributes:
+        period: so many samples take as long as
+        output_period: so many after resampling.
+        margin: so many samples around one decide what comes of it; a multiple of the period.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        ratio = Fraction(from_hz, to_hz).limit_denominator(_LARGEST_TERM)
+        self.period, self.output_period = ratio.numerator, ratio.denominator
+        self._resample = _resample(self.period, self.output_period)
+        reach = 0 if self._resample is None else self._resample.width + 1
+        self.margin = -(-reach // self.period) * self.period
+
+    def __call__(self, waveform_S: Tensor) -> Tensor:
+        """Waveforms [..., samples at the other rate], float32 on the same device."""
+        waveform_S = waveform_S.to(torch.float32)
+        if self._resample is None:
+            return waveform_S
+        resampled: Tensor = self._resample.to(waveform_S.device)(waveform_S)
+        return resampled
+
+
+@lru_cache(maxsize=16)
+def _resample(period: int, output_period: int) -> Resample | None:
+    """With its filter, which takes longer to make than most clips to be resampled; none where nothing is to be done."""
+    return Resample(period, output_period) if period != output_period else None
 
 
 # A square wave between plus and minus one has twice the power of a full-scale sine; nothing within full scale has more.

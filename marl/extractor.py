@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor
-from torchaudio.functional import resample
 
-from marl.audio import LogMel
+from marl.audio import LogMel, Resampler
 from marl.model import Network, Parameters, Posterior
 
 __all__ = ["FeatureExtractor"]
@@ -90,7 +89,7 @@ class FeatureExtractor:
         if sample_rate <= 0:
             raise ValueError(f"sample_rate must be positive, got {sample_rate}")
         config = self.log_mel.config
-        samples = resample(waveform.to(self.log_mel.device, torch.float32), sample_rate, config.sample_rate)
+        samples = Resampler(sample_rate, config.sample_rate)(waveform.to(self.log_mel.device))
         missing = -samples.shape[-1] % config.clip_samples
         windows: Tensor = torch.nn.functional.pad(samples, (0, missing)).unflatten(-1, (-1, config.clip_samples))
         return windows

@@ -15,12 +15,12 @@ import torch
 
 from marl.adam import FIRST_DECAY, SECOND_DECAY, Rates
 from marl.config import Config, ViewsConfig
-from marl.data import Dataset, PairSampler
+from marl.data import Dataset, Feed, PairSampler
 from marl.model import Architecture, LatentConfig, Parameters, network_of
 from marl.models import Models
 from marl.objective import Ingredients, Lane, Program, lane_settings
 from marl.rows import Rows
-from marl.step import NEVER, Clock, State, StepFunction, executable
+from marl.step import NEVER, Clock, Spectrograms, State, StepFunction, executable
 
 __all__ = ["Precision", "Snapshot", "Stack"]
 
@@ -72,10 +72,11 @@ class Stack:
     ) -> None:
         if batch_pairs < 16 or batch_pairs % 16:
             raise ValueError(f"batch_pairs must be a multiple of 16, got {batch_pairs}")
-        sampler, held_out = (
-            PairSampler(dataset, views.shared, split, views.scheme, views.augment)
-            for split in ("training", "validation")
-        )
+
+        def sampler_of(split: str, clips: Dataset) -> PairSampler:
+            return PairSampler(clips, views.shared, split, views.scheme, views.augment)
+
+        sampler = sampler_of("training", dataset)
         self.network = network_of(architecture, ingredients.heads, sampler.groups)
         self.lanes = lanes
         self.dataset = dataset
@@ -104,15 +105,25 @@ class Stack:
         self.models = Models(
             self.program,
             dataset,
-            held_out,
+            sampler_of("validation", dataset),
             batch_pairs,
             self._state.parameters.shaped,
             self._state.settings,
         )
         """The models in all lanes, as they are at any time."""
         self._configs: list[Config | None] = [None] * lanes
-        # Spectrograms have a range of some deviations: float16 keeps more of them than what bfloat16 computes with.
-        gathered = dataset.log_mel_NFT if precision == "float32" else dataset.log_mel_NFT.to(torch.float16)
+        log_mels = dataset.log_mel_NFT
+        self._feed: Feed | None = None
+        if isinstance(log_mels, torch.Tensor):
+            # Spectrograms have a range of some deviations: float16 keeps more of them than what bfloat16 computes with.
+            gathered: Spectrograms = log_mels if precision == "float32" else log_mels.to(torch.float16)
+        elif log_mels.is_resident:
+            gathered = log_mels
+        else:
+            gathered = self._feed = Feed(log_mels, sampler_of("training", dataset.on_cpu()), lanes, batch_pairs)
+        self._seed_K = torch.zeros(lanes, dtype=torch.int64)
+        self._step_K = torch.zeros(lanes, dtype=torch.int64)
+        """The clock of the lanes, as this side knows it without asking the device."""
         self._step_function = StepFunction(self.program, sampler, gathered, batch_pairs, cache_blocks=not compiled)
         self._compiled = compiled
         self._step: Callable[[], None] | None = None
@@ -147,8 +158,8 @@ class Stack:
             for name, view in views.items():
                 view[lane] = part[name]
         clock = self._state.clock
-        clock.step[lane] = step
-        clock.seed[lane] = seed
+        clock.step[lane] = self._step_K[lane] = step
+        clock.seed[lane] = self._seed_K[lane] = seed
         clock.active[lane] = 1
         clock.diverged[lane] = NEVER
         clock.learning_rate[lane] = config.optimiser.learning_rate
@@ -182,9 +193,13 @@ class Stack:
 
     def step(self) -> None:
         """One step of every occupied lane. Idle lanes are computed too and changed by nothing."""
+        after_K = self._step_K + torch.tensor([int(config is not None) for config in self._configs])
+        if self._feed is not None:
+            self._feed.fill(self._seed_K, self._step_K, after_K)
         if self._step is None:
             self._step = executable(self._step_function, self._state, self._compiled)
         self._step()
+        self._step_K = after_K
 
     def steps(self) -> list[int]:
         """Steps trained by lane; zero where idle."""

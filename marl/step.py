@@ -14,13 +14,16 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from marl import randomness
 from marl.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
-from marl.data import PairSampler
+from marl.data import Feed, PairSampler, Stored
 from marl.model.heads import TARGET
 from marl.objective import Batch, Lane, Program, objective
 from marl.randomness import Purpose
 from marl.rows import Rows
 
-__all__ = ["NEVER", "Clock", "State", "StepFunction", "draw_batch", "executable"]
+__all__ = ["NEVER", "Clock", "Spectrograms", "State", "StepFunction", "draw_batch", "executable"]
+
+Spectrograms = Tensor | Stored | Feed
+"""Where the clips of a step come from: all clips, or what has those of this step."""
 
 NEVER = -1
 # On a processor, what Adam goes over at a time stays in its cache.
@@ -83,23 +86,23 @@ class StepFunction:
     Args:
         program: what is computed for each lane.
         sampler: draws the pairs.
-        log_mel_NFT: spectrograms of all clips, in the type in which they are gathered.
+        log_mels: spectrograms of all clips, in the type in which they are gathered; or what gives those of a step.
         batch_pairs: pairs of a batch.
         cache_blocks: whether Adam goes over the parameters in blocks, as is best on a processor that runs operations
             one by one.
     """
 
     def __init__(
-        self, program: Program, sampler: PairSampler, log_mel_NFT: Tensor, batch_pairs: int, cache_blocks: bool
+        self, program: Program, sampler: PairSampler, log_mels: Spectrograms, batch_pairs: int, cache_blocks: bool
     ) -> None:
         self._program = program
         self._sampler = sampler
-        self._log_mel_NFT = log_mel_NFT
+        self._log_mels = log_mels
         self._batch_pairs = batch_pairs
         self._columns = _CACHED_COLUMNS if cache_blocks else None
         self._objective = vmap(partial(objective, program))
         self._differentiate = self._gradients
-        self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=log_mel_NFT.device)
+        self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=sampler.device)
 
     def tick(self, state: State) -> None:
         """What comes before the heavy part: the rates of this step.
@@ -154,7 +157,7 @@ class StepFunction:
         self._differentiate = make_fx(partial(self._gradients))(state.parameters.flat, state.settings, batch)
 
     def _batch(self, seed_K: Tensor, step_K: Tensor) -> Batch:
-        return draw_batch(self._program, self._sampler, self._log_mel_NFT, self._batch_pairs, seed_K, step_K)
+        return draw_batch(self._program, self._sampler, self._log_mels, self._batch_pairs, seed_K, step_K)
 
     def _gradients(
         self, parameters: dict[str, Tensor], settings: Lane, batch: Batch
@@ -172,18 +175,20 @@ class StepFunction:
 
 
 def draw_batch(
-    program: Program, sampler: PairSampler, log_mel_NFT: Tensor, pairs: int, seed_K: Tensor, step_K: Tensor
+    program: Program, sampler: PairSampler, log_mels: Spectrograms, pairs: int, seed_K: Tensor, step_K: Tensor
 ) -> Batch:
     """The pairs and the noise of each lane at its step."""
     drawn = sampler.draw(seed_K, step_K, pairs)
-    clips = sampler.views(log_mel_NFT.index_select(0, drawn.clips_KVB.flatten()), seed_K, step_K)
-    device = log_mel_NFT.device
+    clips = drawn.clips_KVB.flatten()
+    taken = log_mels.index_select(0, clips) if isinstance(log_mels, Tensor) else log_mels.take(clips)
+    views_RFT = sampler.views(taken, seed_K, step_K)
+    device = sampler.device
     noise_KVD = randomness.normal(
         randomness.stream(seed_K, step_K, Purpose.LATENT_NOISE),
         torch.arange(2 * pairs, device=device),
         program.network.addresses().to(device),
     )
-    views = program.network.to_input(clips).unflatten(0, (len(seed_K), -1))
+    views = program.network.to_input(views_RFT).unflatten(0, (len(seed_K), -1))
     return Batch(views, drawn.group_KB, noise_KVD)
 
 

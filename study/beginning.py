@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from study.configuration import data_of
 from study.document import incompatible
 from study.errors import UserError
-from study.execution import device_type
+from study.execution import DeviceType, device_type
+from study.objects import Objects
 from study.provenance import commit, package_versions
 from study.resolving import resolve
 from study.spec import Spec
@@ -38,9 +39,11 @@ def begin(store: StudyStore, spec: Spec, address: str | None = None) -> Document
                 f"`{command_for(store, 'resume')}`, or delete it"
             )
         return document
+    device, objects = device_type(), store.objects
+    plan = planned(spec, device, objects) if address is None else _planned_on(address, spec, objects)
     document = Document(
         spec=spec,
-        stack=(planned(spec, device_type()) if address is None else _planned_on(address, spec)).model_dump(mode="json"),
+        stack=plan.model_dump(mode="json"),
         factors=data_of(spec).factor_names,
         created=datetime.now(UTC),
         writer=_this_version(),
@@ -65,7 +68,7 @@ def _this_version() -> str:
     return " of commit ".join(filter(None, (package_versions()["marl-study"], commit())))
 
 
-def _planned_on(address: str, spec: Spec) -> StackPlan:
+def _planned_on(address: str, spec: Spec, objects: Objects) -> StackPlan:
     """As `planned`, on a device of a cluster; this waits until there is one."""
     import ray
 
@@ -75,9 +78,13 @@ def _planned_on(address: str, spec: Spec) -> StackPlan:
     with ray_session(address):
         places = Places(spec, lanes=1, is_shared=True)
         on_cuda = places.device == "cuda"
-        plan = ray.remote(num_cpus=0 if on_cuda else 1, num_gpus=1 if on_cuda else 0)(planned)
-        found: StackPlan = ray.get(plan.remote(spec, places.device))
+        plan = ray.remote(num_cpus=0 if on_cuda else 1, num_gpus=1 if on_cuda else 0)(_planned)
+        found: StackPlan = ray.get(plan.remote(spec, places.device, objects.uri))
     return found
+
+
+def _planned(spec: Spec, device: DeviceType, store_uri: str) -> StackPlan:
+    return planned(spec, device, Objects(store_uri))
 
 
 def _difference(old: Spec, new: Spec) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from study.commands.data import data
 from study.commands.following import logs, stop
 from study.commands.keeping import delete, export, prune, verify
 from study.commands.preparing import doctor, warm
@@ -48,6 +49,7 @@ for command in (
     delete,
 ):
     app.command()(command)
+app.add_typer(data, name="data")
 
 
 @app.callback()

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from marl.audio import AudioConfig
 from marl.config import Config
-from marl.data import DataConfig
+from marl.data import KINDS, DataConfig
 from marl.model import LatentConfig
 from study.errors import UserError
 from study.spec import Scalar, Spec, explain
@@ -23,8 +23,15 @@ _SIZES = ("latent.private", "latent.shared")
 
 
 def data_of(spec: Spec) -> DataConfig:
-    """The configuration of a resolved spec's data."""
-    return checked(DataConfig, "data", spec.data)
+    """The configuration of a spec's data.
+
+    Raises:
+        UserError: with the field, the rule and the value.
+    """
+    kind = spec.data.get("kind", "syntone")
+    if kind not in KINDS:
+        raise UserError(f"data.kind: must be one of {', '.join(KINDS)}; got {kind!r}")
+    return checked(KINDS[kind], "data", spec.data)
 
 
 def audio_of(spec: Spec) -> AudioConfig:

@@ -3,8 +3,8 @@
 import torch
 import yaml
 
-from marl.data import build
-from study.configuration import audio_of, config_of, data_of
+from study.configuration import config_of
+from study.datasets.access import dataset_of, factors_of
 from study.execution import device_type
 from study.footprint import footprint, footprint_line
 from study.objects import Objects
@@ -25,10 +25,10 @@ def describe(spec: Spec, objects: Objects) -> str:
     quickstart on two cores, less in a longer study.
     """
     device = device_type()
-    plan = planned(spec, device)
+    plan = planned(spec, device, objects)
     trials = spec.search.trials or 0
     config = config_of(spec, Search(spec).ask(0))
-    stack = plan.stack(spec, config, build(data_of(spec), audio_of(spec), torch.device(device)))
+    stack = plan.stack(spec, config, dataset_of(spec, objects, torch.device(device)))
     for seed in range(plan.lanes):
         stack.attach(config, seed)
     rate = steps_per_second(stack, _TIMED_S)
@@ -36,6 +36,7 @@ def describe(spec: Spec, objects: Objects) -> str:
     expected = trials * spec.expected_steps()
     seconds = (expected + spec.replicates * spec.train.steps) / plan.lanes / rate  # with the plain VAE
     halved = f", about {expected:,} with halving" if spec.halving else ""
+    size = footprint(spec, plan, trials + 1, factors_of(spec, objects))
     resolved = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False)
     return (
         f"{resolved}\n"
@@ -44,5 +45,5 @@ def describe(spec: Spec, objects: Objects) -> str:
         f"into {objects.uri}/{spec.name}\n"
         f"# {plan.lanes} lanes on {device}, {plan.precision}, {plan.why}: "
         f"{rate * plan.lanes:.0f} trial-steps/s measured, so about {seconds / 60:.1f} minutes of training\n"
-        f"# {footprint_line(footprint(spec, plan, trials + 1), f'{objects.uri}/{spec.name}')}"
+        f"# {footprint_line(size, f'{objects.uri}/{spec.name}')}"
     )

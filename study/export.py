@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 
 from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE
-from marl.data import Dataset, build
+from marl.data import Dataset
 from study.bundle import is_whole, write_bundle
-from study.configuration import audio_of, data_of
+from study.datasets.access import dataset_of
 from study.directions import direction_of
 from study.errors import RunError, UserError
 from study.results import StudyResults, metric_columns
@@ -63,7 +63,7 @@ def export_trials(results: StudyResults, trials: list[int], by: str, folder: Pat
         seed = _best_replicate(results, trial, by)
         bundle = folder / f"{results.spec.name}-trial-{trial}-seed-{seed}"
         if not is_whole(bundle):
-            dataset = dataset or build(data_of(results.spec), audio_of(results.spec), torch.device("cpu"))
+            dataset = dataset or dataset_of(results.spec, results.store.objects, torch.device("cpu"))
             _write(results, dataset, trial, seed, by, bundle)
         bundles.append(bundle)
     return bundles

@@ -3,13 +3,13 @@
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from marl.config import Hierarchy
-from marl.data import HELD_OUT_SHARE, factors
+from marl.data import HELD_OUT_SHARE, Factor
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.model import network_of
 from marl.model.heads import head_of
@@ -52,11 +52,11 @@ class Footprint(NamedTuple):
         return self.models + self.latents + self.tables
 
 
-def footprint(spec: Spec, plan: StackPlan, trials: int) -> Footprint:
+def footprint(spec: Spec, plan: StackPlan, trials: int, factors: Sequence[Factor]) -> Footprint:
     """What so many trials of a study write, if each of them comes to its end with the largest model of the space."""
     replicates = trials * spec.replicates
     parameters, tensors, heads = _largest(spec, plan)
-    row = _report(spec)
+    row = _report(spec, factors)
     record = len(spec.budgets()) * len(json.dumps(row)) + len(spec.model_dump_json()) + 1_000
     model = parameters * _BYTES_PER_PARAMETER + tensors * _HEADER_PER_TENSOR + record
     state = (2 * parameters + 3 * heads) * _BYTES_PER_PARAMETER + 3 * tensors * _HEADER_PER_TENSOR
@@ -65,7 +65,7 @@ def footprint(spec: Spec, plan: StackPlan, trials: int) -> Footprint:
         models=replicates * model,
         latents=replicates * _latents(spec, plan),
         tables=_table(trials * len(spec.budgets()), [row] * spec.replicates)
-        + (_table(trials, [_final(spec)] * spec.replicates) if spec.final else 0)
+        + (_table(trials, [_final(spec, factors)] * spec.replicates) if spec.final else 0)
         + _table(2 * trials, [trial])
         + _ONCE,
         training=min(plan.lanes, replicates) * (model + state),
@@ -120,24 +120,24 @@ def _latents(spec: Spec, plan: StackPlan) -> int:
     return len(parquet_of(rows))
 
 
-def _metrics(spec: Spec) -> list[str]:
+def _metrics(factors: Sequence[Factor]) -> list[str]:
     """Columns of a mature model but losses."""
-    data = data_of(spec)
-    classes = sum(factor.classes for factor in factors(data))
-    return [*metric_names(data.factor_names), *(f"a_detail_{index}" for index in range(classes + _DETAILS))]
+    classes = sum(factor.classes for factor in factors)
+    details = (f"a_detail_{index}" for index in range(classes + _DETAILS))
+    return [*metric_names([factor.name for factor in factors]), *details]
 
 
-def _final(spec: Spec) -> dict[str, float]:
+def _final(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
     """A row of what is measured after training."""
     names = ["trial", "seed", "step", "metric_version", "time"]
-    names += [f"test/{name}" for name in _metrics(spec)] if "test" in spec.final else []
+    names += [f"test/{name}" for name in _metrics(factors)] if "test" in spec.final else []
     names += [f"{name}_{index}" for name in spec.final for index in range(_DETAILS)]
     return dict(zip(names, _noise(), strict=False))
 
 
-def _report(spec: Spec) -> dict[str, float]:
+def _report(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
     """A row of reports, of random numbers: they do not compress, as those of real ones do not."""
-    names = ["trial", "seed", "step", "metric_version", "time", *_metrics(spec)]
+    names = ["trial", "seed", "step", "metric_version", "time", *_metrics(factors)]
     terms = ingredients_of(spec)
     more = len(terms.contrasts) + len(terms.independence) + len(Hierarchy.model_fields) * terms.hierarchy
     names += [f"loss/a_term_{index}" for index in range(_LOSS_TERMS + more)]

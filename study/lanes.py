@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from marl.config import Config
-from marl.data import build
 from marl.metrics import METRIC_VERSION
 from marl.stack import Snapshot, Stack
 from study.background import Background
 from study.baselines import write_baselines_once
-from study.configuration import audio_of, config_of, data_of, plain_vae
+from study.configuration import audio_of, config_of, plain_vae
+from study.datasets.access import dataset_of
 from study.evaluator import Due, Evaluator
 from study.memory import is_out_of_memory
 from study.provenance import processor
@@ -73,7 +73,7 @@ class Lanes:
         self._plan = StackPlan.model_validate(document.stack)
         self._budgets = self._spec.budgets()
         self._audio = audio_of(self._spec)
-        self._dataset = build(data_of(self._spec), self._audio, device)
+        self._dataset = dataset_of(self._spec, store.objects, device)
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
         """As its maker sells it."""
         write_baselines_once(store, self._spec, self._plan, self._dataset)

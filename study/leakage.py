@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from marl.data import HELD_OUT_SHARE, factors
 from marl.evaluation import HELD_OUT_CLIPS, SUBSPACES
 from marl.metrics.separation import chance_corrected
 from study.certainty import accuracy_standard_error
-from study.configuration import data_of
+from study.configuration import audio_of
+from study.datasets.access import clips_of
 from study.errors import UserError
 from study.results import StudyResults
 
@@ -44,16 +44,16 @@ def leakage(results: StudyResults, trial: int) -> pd.DataFrame:
         complete = ", ".join(map(str, table[table["state"] == "complete"]["trial"])) or "none"
         raise UserError(f"--trial: {trial} is no complete trial; there are {complete}")
     row = found.iloc[0]
-    data = data_of(results.spec)
-    clips = min(HELD_OUT_CLIPS, int(data.clips * HELD_OUT_SHARE))
+    known = clips_of(results.spec, results.store.objects, audio_of(results.spec))
+    clips = min(HELD_OUT_CLIPS, len(known.splits["validation"]))
     lines = []
-    for factor in factors(data):
-        scale = 1 / (1 - 1 / factor.classes) if factor.classes > 1 else 0.0
+    for factor, classes in zip(known.factors, known.classes_at_stake("validation"), strict=True):
+        scale = 1 / (1 - 1 / classes) if classes > 1 else 0.0
         for subspace in SUBSPACES:
             belongs = subspace == "both" or (factor.name in results.spec.shared_factors) == (subspace == "shared")
             for name, (probe, of) in _PROBES.items():
                 accuracy = row.get(f"{name}/{factor.name}/{subspace}", np.nan)
-                if pd.isna(accuracy) or factor.classes < 2:
+                if pd.isna(accuracy) or classes < 2:
                     continue
                 lines.append(
                     {
@@ -63,7 +63,7 @@ def leakage(results: StudyResults, trial: int) -> pd.DataFrame:
                         "probe": probe,
                         "of": of,
                         "accuracy": accuracy,
-                        "leakage": chance_corrected(accuracy, factor.classes),
+                        "leakage": chance_corrected(accuracy, classes),
                         "ci": scale * row[f"{name}/{factor.name}/{subspace}/ci"],
                         "clips_se": scale * accuracy_standard_error(accuracy, clips),
                     }

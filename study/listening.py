@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description, extractor_of
-from marl.data import Clips, clips
+from marl.data import Clips
 from marl.extractor import FeatureExtractor
-from study.configuration import data_of
+from study.datasets.access import clips_of
 from study.errors import UserError
 from study.results import PLAIN_VAE, StudyResults
 from study.status import command_for
@@ -136,7 +136,7 @@ class Listener:
         """
         _refuse_if_not_complete(results, trial, seed)
         description, extractor = _checkpoint(results, trial, seed)
-        return cls(extractor, clips(data_of(results.spec), description.audio))
+        return cls(extractor, clips_of(results.spec, results.store.objects, description.audio))
 
     @_alone()
     def original(self, clip: int) -> Sound:

@@ -19,10 +19,11 @@ import torch
 from pydantic import BaseModel, TypeAdapter
 
 from marl.config import Config
-from marl.data import build
-from study.configuration import audio_of, config_of, data_of, plain_vae
+from study.configuration import audio_of, config_of, plain_vae
+from study.datasets.access import dataset_of
 from study.errors import RunError
 from study.execution import DeviceType, device_type
+from study.objects import Objects
 from study.provenance import processor
 from study.search import Search
 from study.spec import Spec
@@ -64,17 +65,21 @@ class Stepped(BaseModel, frozen=True):
 
 class _Task(BaseModel, frozen=True):
     spec: Spec
+    store_uri: str
     measured_s: float | None
 
 
 _LINE: TypeAdapter[Planned | Stepped] = TypeAdapter(Planned | Stepped)
 
 
-def probe(spec: Spec, measured_s: float | None, within_s: float | None = None) -> Iterator[Planned | Stepped]:
+def probe(
+    spec: Spec, store_uri: str, measured_s: float | None, within_s: float | None = None
+) -> Iterator[Planned | Stepped]:
     """First how the study would be computed on this machine, then its stacks as they are done.
 
     Args:
         spec: resolved.
+        store_uri: the store, which has the data where they were prepared.
         measured_s: how long to measure the study's first stack, and that one only; none to compile all of them, where
             the study is compiled at all.
         within_s: the process is ended after so long.
@@ -97,7 +102,7 @@ def probe(spec: Spec, measured_s: float | None, within_s: float | None = None) -
                 assert process.stdin is not None  # noqa: S101  # both are pipes
                 assert process.stdout is not None  # noqa: S101
                 with contextlib.suppress(BrokenPipeError), process.stdin as task:
-                    task.write(_Task(spec=spec, measured_s=measured_s).model_dump_json())
+                    task.write(_Task(spec=spec, store_uri=store_uri, measured_s=measured_s).model_dump_json())
                 for line in process.stdout:
                     yield _LINE.validate_json(line)
                 process.wait()
@@ -132,11 +137,12 @@ def _described(family: Family, parameters: int) -> str:
 def _work(task: _Task) -> Iterator[Planned | Stepped]:
     spec, device = task.spec, device_type()
     name = torch.cuda.get_device_name() if device == "cuda" else processor()
-    plan = planned(spec, device)
+    objects = Objects(task.store_uri)
+    plan = planned(spec, device, objects)
     yield Planned(device=device, device_name=name, plan=plan)
     if task.measured_s is None and not plan.compiled:
         return
-    dataset = build(data_of(spec), audio_of(spec), torch.device(device))
+    dataset = dataset_of(spec, objects, torch.device(device))
     found = list(families(spec, plan).items())
     if task.measured_s is not None:
         found = found[:1]

@@ -5,13 +5,13 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from marl.audio import AudioConfig
 from marl.config import Config
-from marl.data import DataConfig
+from marl.data import SynTone
+from marl.data.splits import SPLIT_BY
 from marl.evaluation import is_young, metric_names
 from marl.model import network_of
 from marl.objective import check
-from study.configuration import MODEL_SECTIONS, checked, config_of
+from study.configuration import MODEL_SECTIONS, audio_of, checked, config_of, data_of
 from study.errors import UserError
 from study.grid import grid
 from study.spec import Parameter, Scalar, Spec, active_parameters, explain
@@ -29,9 +29,11 @@ def resolve(spec: Spec) -> Spec:
     Raises:
         UserError: when a section, a value of the space or a name breaks a rule of marl's.
     """
-    data, audio = checked(DataConfig, "data", spec.data), checked(AudioConfig, "audio", spec.audio)
+    data, audio = data_of(spec), audio_of(spec)
     config = checked(Config, "", {section: getattr(spec, section) for section in MODEL_SECTIONS})
     factors = data.factor_names
+    if not isinstance(data, SynTone) and data.split not in (ways := (*SPLIT_BY, *factors)):
+        raise UserError(f"data.split: must be one of {', '.join(ways)}; got {data.split!r}")
     shared = config.views.shared
     if not shared or not set(shared) < set(factors):
         raise UserError(f"views.shared: must name some but not all of {', '.join(factors)}; got {list(shared)}")

@@ -129,12 +129,20 @@ class _Resources(_Section):
     lanes: int | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = "auto"
     devices: int | Literal["auto"] = "auto"
+    data_gib: float | Literal["auto"] = "auto"
 
     @field_validator("lanes", "devices")
     @classmethod
     def _is_positive(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:
             raise ValueError(f"must be at least 1 or auto; got {value}")
+        return value
+
+    @field_validator("data_gib")
+    @classmethod
+    def _is_no_debt(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and value < 0:
+            raise ValueError(f"must be at least 0 or auto; got {value}")
         return value
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["available_cpus", "surroundings"]
+__all__ = ["available_cpus", "cache_folder", "surroundings"]
 
 # Large temporary tensors are kept by the allocator, in huge pages; returned to the kernel, each step would fault them
 # in again.
@@ -22,12 +22,17 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cache_folder() -> Path:
+    """Where the user's programs keep on this machine what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marl-study"
+
+
 def surroundings() -> dict[str, str]:
     """Environment variables of a process that trains on this machine, to be set before it starts.
 
     Compiled steps are code, so they stay on this machine, in a folder of the user's own.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marl-study"
+    cache = cache_folder()
     compiled = {"TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"), "TRITON_CACHE_DIR": str(cache / "triton")}
     return {
         "OMP_NUM_THREADS": str(available_cpus()),

@@ -8,11 +8,12 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from marl.data import build
 from marl.stack import Stack
-from study.configuration import audio_of, data_of, one_of
+from study.configuration import one_of
+from study.datasets.access import dataset_of
 from study.execution import DeviceType, executed
 from study.memory import is_out_of_memory
+from study.objects import Objects
 from study.spec import Spec
 from study.stacks import StackPlan, plan_stacks
 from study.surroundings import surroundings
@@ -28,8 +29,14 @@ _WORTHWHILE_GAIN = 1.1
 _WARM_STEPS = 3
 
 
-def planned(spec: Spec, device: DeviceType) -> StackPlan:
-    """The stacks of a study on this machine: lanes as asked for, else as many as pay, but not more than are needed."""
+def planned(spec: Spec, device: DeviceType, objects: Objects) -> StackPlan:
+    """The stacks of a study on this machine: lanes as asked for, else as many as pay, but not more than are needed.
+
+    Args:
+        spec: resolved.
+        device: of this machine.
+        objects: the store, which has the data where they were prepared.
+    """
     os.environ |= surroundings()  # what is compiled here is found again by trainers
     plan = executed(plan_stacks(spec, 1), spec, device)
     if spec.resources.lanes != "auto":
@@ -40,13 +47,13 @@ def planned(spec: Spec, device: DeviceType) -> StackPlan:
     candidates = sorted({min(lanes, needed) for lanes in _GPU_LANES})
     # In a process of its own, which gives back all of the device's memory.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        lanes = pool.submit(measured_lanes, spec, plan, device, candidates).result()
+        lanes = pool.submit(measured_lanes, spec, plan, device, candidates, objects.uri).result()
     return plan.model_copy(update={"lanes": lanes})
 
 
-def measured_lanes(spec: Spec, plan: StackPlan, device: DeviceType, candidates: Sequence[int]) -> int:
+def measured_lanes(spec: Spec, plan: StackPlan, device: DeviceType, candidates: Sequence[int], store_uri: str) -> int:
     """The narrowest of the candidates, in ascending order, whose next one is hardly faster or does not fit."""
-    dataset = build(data_of(spec), audio_of(spec), torch.device(device))
+    dataset = dataset_of(spec, Objects(store_uri), torch.device(device))
     best, best_rate = candidates[0], 0.0
     for lanes in candidates:
         try:

@@ -14,7 +14,8 @@ from filelock import FileLock
 from hypothesis import settings
 
 from marl.audio import AudioConfig
-from marl.data import Dataset, SynTone, build
+from marl.data import Dataset
+from marl.data.syntone import SynTone, build
 from study.objects import Objects
 from study.results import StudyResults
 from study.store import StudyStore

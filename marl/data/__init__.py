@@ -1,44 +1,61 @@
-"""Datasets: one file each, all giving a `Dataset`; and the pairs of clips that form two views."""
+"""Datasets: one file a kind; what they offer, a `Dataset`; and the pairs of clips that form two views.
 
-import torch
+`syntone` is computed on the device. The other kinds are sounds: each offers a `Source` of clips, of which
+`marl.data.preparation` makes spectrograms once; what comes of it is kept and becomes a `Dataset` again and again.
+"""
 
-from marl.audio import AudioConfig
-from marl.data import syntone
+from marl.data import folder, nsynth, phrases, soundfont
 from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor
+from marl.data.feed import Feed
+from marl.data.folder import Folder
+from marl.data.nsynth import NSynth
 from marl.data.pairs import Pairs, PairSampler
+from marl.data.phrases import Phrases
+from marl.data.soundfont import SoundFont
+from marl.data.source import Sounds, Source
+from marl.data.stored import Stored
 from marl.data.syntone import SynTone
 
 __all__ = [
     "HELD_OUT_SHARE",
+    "KINDS",
     "Clips",
     "DataConfig",
     "Dataset",
     "Factor",
+    "Feed",
     "PairSampler",
     "Pairs",
-    "build",
-    "clips",
-    "factors",
+    "Sounds",
+    "SoundsConfig",
+    "Stored",
+    "SynTone",
+    "source_of",
 ]
 
-DataConfig = SynTone
-"""The configuration of any dataset: a union of their classes, told apart by `kind`."""
+SoundsConfig = NSynth | Folder | SoundFont | Phrases
+"""The configuration of any dataset that must be prepared."""
 
-_BUILDERS = {"syntone": syntone.build}
-_CLIPS = {"syntone": syntone.clips}
-_FACTORS = {"syntone": syntone.factors}
+DataConfig = SynTone | SoundsConfig
+"""The configuration of any dataset: one of their classes, told apart by `kind`."""
 
-
-def build(config: DataConfig, audio: AudioConfig, device: torch.device) -> Dataset:
-    """The dataset of a configuration, resident on a device."""
-    return _BUILDERS[config.kind](config, audio, device)
-
-
-def clips(config: DataConfig, audio: AudioConfig) -> Clips:
-    """The clips of a configuration without their spectrograms, at once however many there are; on the CPU."""
-    return _CLIPS[config.kind](config, audio, torch.device("cpu"))
+KINDS: dict[str, type[DataConfig]] = {
+    "syntone": SynTone,
+    "soundfont": SoundFont,
+    "phrases": Phrases,
+    "nsynth": NSynth,
+    "folder": Folder,
+}
 
 
-def factors(config: DataConfig) -> tuple[Factor, ...]:
-    """The factors of a configuration's clips, without making the clips."""
-    return _FACTORS[config.kind](config)
+def source_of(config: SoundsConfig) -> Source:
+    """Where the clips of a dataset come from that must be prepared."""
+    match config:
+        case NSynth():
+            return nsynth.source(config)
+        case Folder():
+            return folder.source(config)
+        case SoundFont():
+            return soundfont.source(config)
+        case Phrases():
+            return phrases.source(config)

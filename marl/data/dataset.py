@@ -4,17 +4,20 @@ N is clips, C factors, F mel bands, T frames, S samples.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from marl import randomness
 from marl.audio import LogMel
+from marl.data.stored import Stored
 
-__all__ = ["HELD_OUT_SHARE", "SPLITS", "Clips", "Dataset", "Factor", "split_clips", "standardise"]
+__all__ = ["HELD_OUT_SHARE", "SPLITS", "UNKNOWN", "Clips", "Dataset", "Factor", "split_clips", "standardise"]
 
 SPLITS = ("training", "validation", "test")
+UNKNOWN = -1
+"""In the place of a value's index: this factor of a clip is not known. Only training clips may have it."""
 HELD_OUT_SHARE = 0.1
 """Of all clips, for validation and again for test."""
 
@@ -28,11 +31,14 @@ class Factor:
         values: what the factor can be, in the order of `Dataset.value_NC`.
         class_of_value: for each value the class that probes and mutual information are asked for; many values
             (400 frequencies) fall into few classes (20).
+        is_continuous: whether it was measured, so that hardly two clips have one value. Two clips then agree in it
+            when they are of one class.
     """
 
     name: str
     values: tuple[str | float, ...]
     class_of_value: tuple[int, ...]
+    is_continuous: bool = False
 
     @property
     def classes(self) -> int:
@@ -51,10 +57,11 @@ class Clips:
     """What is known of the clips of a set without their spectrograms.
 
     Attributes:
-        value_NC: index into each factor's values, int64.
+        value_NC: index into each factor's values, int64, or `UNKNOWN`.
         factors: the C factors.
         splits: for each of `SPLITS` the clips in it, int64, in an order that is random and fixed: its first n clips
-            are a fair sample of it.
+            are a fair sample of it. Where the values of a factor in a held-out split are in no other, there is also
+            `<split> fitting`: see `fitting`.
         waveforms: waveforms [n, S] of the clips of the given indices, on the CPU.
     """
 
@@ -76,23 +83,46 @@ class Clips:
         ]
         return torch.stack(columns, dim=1)
 
+    def fitting(self, split: str) -> Tensor:
+        """Clips that probes are fitted on before they are scored on those of a held-out split.
+
+        Training clips whose factors are all known; but where clips were split by a factor, such as the instrument, no
+        probe could name what it never heard: then other clips of the same held-out instruments.
+        """
+        if (own := self.splits.get(f"{split} fitting")) is not None:
+            return own
+        training = self.splits["training"]
+        return training[(self.value_NC[training] != UNKNOWN).all(dim=1)]
+
+    def classes_at_stake(self, split: str) -> tuple[int, ...]:
+        """How many classes of each factor a probe chooses from on a held-out split, which is what chance depends on."""
+        if f"{split} fitting" not in self.splits:
+            return tuple(factor.classes for factor in self.factors)
+        # Of one class nothing can be told, and chance is not one.
+        return tuple(max(2, len(column.unique())) for column in self.classes(self.splits[split]).unbind(dim=1))
+
 
 @dataclass(frozen=True)
 class Dataset(Clips):
-    """All clips of a set and their spectrograms, resident on one device.
+    """All clips of a set and their spectrograms, on or for one device.
 
     Attributes:
-        log_mel_NFT: standardised log-mel spectrograms, float32.
+        log_mel_NFT: standardised log-mel spectrograms, float32; or what gives those of any clips.
         audio: turns waveforms into such spectrograms and back.
     """
 
-    log_mel_NFT: Tensor
+    log_mel_NFT: Tensor | Stored
     audio: LogMel
 
     @property
     def device(self) -> torch.device:
-        """Where the spectrograms are."""
+        """Where the spectrograms are computed with."""
         return self.log_mel_NFT.device
+
+    def on_cpu(self) -> "Dataset":
+        """The same clips, but what is known of them is on the CPU; the spectrograms stay where they are."""
+        splits = {name: clips.cpu() for name, clips in self.splits.items()}
+        return replace(self, value_NC=self.value_NC.cpu(), splits=splits)
 
 
 def split_clips(count: int, device: torch.device) -> dict[str, Tensor]:

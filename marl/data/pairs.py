@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from marl import randomness
-from marl.data.dataset import Dataset
+from marl.data.dataset import UNKNOWN, Clips, Dataset
 from marl.data.views import AugmentConfig, ViewScheme, make_views
 from marl.randomness import Purpose
 
@@ -37,7 +37,9 @@ class PairSampler:
 
     The first view is any clip; the second is the first of 16 draws among the clips of the same shared factors that
     differs in every other factor. On SynTone all 16 fail once in 10^20 pairs; the pair then differs in fewer factors.
-    Where views are made of one clip, both are the first one.
+    Clips agree in a factor that was measured when they are of one class of it. A clip of which a shared factor is not
+    known is in no pair; any other factor that is not known counts as different. Where views are made of one clip, both
+    are the first one, whatever is known of it.
 
     Args:
         dataset: the clips.
@@ -48,9 +50,11 @@ class PairSampler:
 
     Attributes:
         groups: combinations of values of the shared factors.
+        device: where pairs are drawn.
 
     Raises:
-        ValueError: when `shared` is empty, names an unknown factor or leaves none in which views could differ.
+        ValueError: when `shared` is empty, names an unknown factor or leaves none in which views could differ; or when
+            the shared factors are known of no clip of the split.
     """
 
     def __init__(
@@ -66,26 +70,33 @@ class PairSampler:
             raise ValueError(f"views.shared must name some but not all of {', '.join(names)}; got {list(shared)}")
         columns = [names.index(name) for name in shared]
         others = [column for column in range(len(names)) if column not in columns]
+        self.device = dataset.value_NC.device
         clips = dataset.splits[split]
+        known_NC = _compared(dataset)
         # Of all clips, so that a combination has one number in every split.
-        combinations, group_N = dataset.value_NC[:, columns].unique(dim=0, return_inverse=True)
+        combinations, group_N = known_NC[:, columns].unique(dim=0, return_inverse=True)
         self.groups = len(combinations)
+        if scheme == "factor":
+            clips = clips[(known_NC[clips][:, columns] != UNKNOWN).all(dim=1)]
+            if not len(clips):
+                raise ValueError(
+                    f"views.shared: of no {split} clip {' and '.join(shared)} is known, so there are no pairs"
+                )
         group = group_N[clips]
         order = group.argsort(stable=True)
         self._clips = clips[order]
         self._group = group[order]
         self._group_size = group.bincount(minlength=self.groups)
         self._group_start = self._group_size.cumsum(0) - self._group_size
-        self._others = dataset.value_NC[self._clips][:, others]
+        self._others = known_NC[self._clips][:, others]
         self._scheme: ViewScheme = scheme
         self._augment = augment or AugmentConfig()
         self._log_mel = dataset.audio
 
     def draw(self, seed_K: Tensor, step_K: Tensor, pairs: int) -> Pairs:
         """The pairs of one step for each lane."""
-        device = self._clips.device
-        row_B = torch.arange(pairs, device=device)
-        one = torch.zeros(1, dtype=torch.int64, device=device)
+        row_B = torch.arange(pairs, device=self.device)
+        one = torch.zeros(1, dtype=torch.int64, device=self.device)
         first_KB = randomness.integers(
             randomness.stream(seed_K, step_K, Purpose.FIRST_VIEW), row_B, one, below=len(self._clips)
         ).squeeze(-1)
@@ -96,12 +107,13 @@ class PairSampler:
         offset_KBA = randomness.integers(
             randomness.stream(seed_K, step_K, Purpose.SECOND_VIEW),
             row_B,
-            torch.arange(_ATTEMPTS, device=device),
+            torch.arange(_ATTEMPTS, device=self.device),
             below=self._group_size[group_KB][..., None],
         )
         candidate_KBA = self._group_start[group_KB][..., None] + offset_KBA
-        differs_KBA = (self._others[candidate_KBA] != self._others[first_KB][:, :, None]).all(dim=-1)
-        attempt_A = torch.arange(_ATTEMPTS, device=device)
+        first_KB1C, candidate_KBAC = self._others[first_KB][:, :, None], self._others[candidate_KBA]
+        differs_KBA = ((candidate_KBAC != first_KB1C) | (first_KB1C == UNKNOWN)).all(dim=-1)
+        attempt_A = torch.arange(_ATTEMPTS, device=self.device)
         chosen_KB = torch.where(differs_KBA, attempt_A, _ATTEMPTS - 1).amin(dim=-1)
         second_KB = candidate_KBA.gather(-1, chosen_KB[..., None]).squeeze(-1)
         return Pairs(self._clips[torch.stack([first_KB, second_KB], dim=1)], group_KB)
@@ -109,3 +121,15 @@ class PairSampler:
     def views(self, clips_RFT: Tensor, seed_K: Tensor, step_K: Tensor) -> Tensor:
         """The views of pairs from their clips, lane after lane, of a lane first all first views; the same shape."""
         return make_views(self._scheme, clips_RFT, seed_K, step_K, self._log_mel, self._augment)
+
+
+def _compared(clips: Clips) -> Tensor:
+    """What two clips must have in common to agree in a factor, int64 [N, C]: its value, or its class where measured."""
+    columns = []
+    for column, factor in enumerate(clips.factors):
+        value_N = clips.value_NC[:, column]
+        if factor.is_continuous:
+            class_N = torch.tensor(factor.class_of_value, device=value_N.device)[value_N]
+            value_N = torch.where(value_N == UNKNOWN, UNKNOWN, class_N)
+        columns.append(value_N)
+    return torch.stack(columns, dim=1)

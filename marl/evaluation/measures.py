@@ -238,7 +238,7 @@ def _probes(subject: Subject, probe: _Probe, kind: str, separation_name: str | N
         for column, factor in enumerate(subject.factors)
     }
     if separation_name:
-        columns[separation_name] = _separation(columns, kind, subject.factors, subject.shared)
+        columns[separation_name] = _separation(columns, kind, subject.at_stake, subject.shared)
     return columns
 
 

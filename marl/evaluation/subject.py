@@ -14,7 +14,7 @@ from marl.randomness import Purpose
 __all__ = ["HELD_OUT_CLIPS", "SUBSPACES", "Encoded", "Subject", "held_out_clips"]
 
 HELD_OUT_CLIPS = 2048
-"""Clips of a split that metrics are computed on; probes of either kind are fitted on as many training clips."""
+"""Clips of a split that metrics are computed on; probes of either kind are fitted on as many others."""
 
 SUBSPACES = ("private", "shared", "both")
 
@@ -62,13 +62,16 @@ class Subject:
         shared: as above.
         split: as above.
         factors: classes of each factor, by name.
+        at_stake: how many of them the held-out clips can be of, which is what chance depends on.
     """
 
     def __init__(self, models: Models, shared: Sequence[str], split: str) -> None:
         self.models = models
         self.shared = frozenset(shared)
         self.split = split
-        self.factors = {factor.name: factor.classes for factor in models.dataset.factors}
+        dataset = models.dataset
+        self.factors = {factor.name: factor.classes for factor in dataset.factors}
+        self.at_stake = dict(zip(self.factors, dataset.classes_at_stake(split), strict=True))
 
     @cached_property
     def held_out(self) -> Encoded:
@@ -77,8 +80,8 @@ class Subject:
 
     @cached_property
     def fit(self) -> Encoded:
-        """Of training clips that probes are fitted on."""
-        return Encoded(self.models, held_out_clips(self.models, "training"))
+        """Of clips that probes are fitted on."""
+        return Encoded(self.models, self.models.dataset.fitting(self.split)[:HELD_OUT_CLIPS])
 
     @cached_property
     def distances(self) -> SpectralDistance:

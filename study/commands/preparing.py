@@ -8,6 +8,7 @@ import typer
 
 from study.commands.options import StoreOption
 from study.errors import RunError
+from study.objects import Objects
 from study.status import DEFAULT_STORE
 from study.terminal import err, out
 
@@ -29,11 +30,12 @@ def doctor(
 
     Example: marl-study doctor studies/tradeoff.yaml --store s3://bucket/studies --address auto
     """
+    from study.datasets.finding import with_content
     from study.doctor import examination, shown
     from study.resolving import resolve
     from study.spec_file import load_spec
 
-    spec = resolve(load_spec(spec_file)) if spec_file else None
+    spec = with_content(resolve(load_spec(spec_file)), Objects(store)) if spec_file else None
     findings = []
     for finding in examination(spec, store, address):
         findings.append(finding)
@@ -49,17 +51,20 @@ def doctor(
 
 def warm(
     spec_file: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the study.")],
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Compile the stacks of a study on this machine, so that its first trials do not wait for that.
 
     Example: marl-study warm studies/tradeoff.yaml
     """
+    from study.datasets.finding import with_content
     from study.probe import Planned, probe
     from study.resolving import resolve
     from study.spec_file import load_spec
     from study.tables import format_duration
 
-    for line in probe(resolve(load_spec(spec_file)), measured_s=None):
+    spec = with_content(resolve(load_spec(spec_file)), Objects(store))
+    for line in probe(spec, store, measured_s=None):
         if isinstance(line, Planned):
             plan = line.plan
             text = f"{plan.lanes} lanes on {line.device_name}, {plan.precision}, {plan.why}"

@@ -39,9 +39,10 @@ def run(
     spec = resolve(load_spec(spec_file, changes))
     objects = Objects(store)
     if dry_run:
+        from study.datasets.finding import with_content
         from study.dry_run import describe
 
-        typer.echo(describe(spec, objects))
+        typer.echo(describe(with_content(spec, objects), objects))
         return
     destination = Destination(address, cluster, store)
     words = ["run", spec_file.name, *(word for change in changes for word in ("--set", change))]
@@ -49,6 +50,11 @@ def run(
         destination.launch(spec.name, words, spec_file)
         return
     study = StudyStore(objects, spec.name)
+    if spec.data["kind"] != "syntone":
+        from study.datasets.building import prepared_now
+        from study.datasets.finding import with_content
+
+        spec = with_content(spec, objects, lambda: prepared_now(spec, objects, address, err))
     begin(study, spec, address)
     _launch(study, spec.search.trials or 0, address)
 
@@ -134,11 +140,14 @@ def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
         err.print(f"study {store.name} is complete: {over} trials", soft_wrap=True)
         return
     from study.beginning import spec_of
+    from study.datasets.access import factors_of
     from study.footprint import footprint, footprint_line
     from study.launch import launch
     from study.stacks import StackPlan
 
-    size = footprint(spec_of(before.document), StackPlan.model_validate(before.document.stack), to_come)
+    spec = spec_of(before.document)
+    known = factors_of(spec, store.objects)
+    size = footprint(spec, StackPlan.model_validate(before.document.stack), to_come, known)
     err.print(footprint_line(size, store.uri), soft_wrap=True)
     try:
         launch(store, target, err, address)

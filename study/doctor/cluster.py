@@ -83,7 +83,7 @@ def _answer(spec: str | None, uri: str, witness: str) -> str:
     return Answer(
         facts=facts_here(),
         store_error=reaches(uri, witness),
-        stack=probed(Spec.model_validate_json(spec)) if spec else None,
+        stack=probed(Spec.model_validate_json(spec), uri) if spec else None,
     ).model_dump_json()
 
 

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 
+from study.datasets.access import factors_of
 from study.doctor.facts import facts_here
 from study.doctor.finding import Finding, merged
 from study.doctor.machines import check_machine, check_token, locked_versions
@@ -56,13 +57,13 @@ def examination(spec: Spec | None, store: str, address: str | None) -> Iterator[
     Raises:
         UserError: when the store's URI is of no kind that is known.
     """
-    yield from check_store(store, _size(spec) if spec else None)
+    yield from check_store(store, _size(spec, Objects(store)) if spec else None)
     if address is not None:
         yield from _cluster(spec or TYPICAL, store, address)
         return
     facts = facts_here()
     yield from check_machine(facts, versions(), locked_versions())
-    yield check_stack(probed(spec or TYPICAL), bool(facts.gpus))
+    yield check_stack(probed(spec or TYPICAL, store), bool(facts.gpus))
 
 
 def _cluster(spec: Spec, store: str, address: str) -> Iterator[Finding]:
@@ -112,6 +113,6 @@ def _check_reach(error: str) -> Finding:
     return Finding("store", "fail", error, advice)
 
 
-def _size(spec: Spec) -> Footprint:
+def _size(spec: Spec, objects: Objects) -> Footprint:
     lanes = spec.resources.lanes if spec.resources.lanes != "auto" else _MANY_LANES
-    return footprint(spec, plan_stacks(spec, lanes), (spec.search.trials or 0) + 1)
+    return footprint(spec, plan_stacks(spec, lanes), (spec.search.trials or 0) + 1, factors_of(spec, objects))

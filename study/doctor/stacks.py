@@ -22,11 +22,11 @@ class Probed(BaseModel, frozen=True):
     error: str = ""
 
 
-def probed(spec: Spec) -> Probed:
+def probed(spec: Spec, store_uri: str) -> Probed:
     """Make a stack of a study on this machine."""
     planned = stepped = None
     try:
-        for line in probe(spec, _MEASURED_S, _WITHIN_S):
+        for line in probe(spec, store_uri, _MEASURED_S, _WITHIN_S):
             if isinstance(line, Planned):
                 planned = line
             else:

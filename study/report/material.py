@@ -100,10 +100,9 @@ class Material:
     @cached_property
     def factors(self) -> "tuple[Factor, ...]":
         """The factors of the study's data."""
-        from marl.data import factors  # imports torch, which takes seconds
-        from study.configuration import data_of
+        from study.datasets.access import factors_of  # imports torch, which takes seconds
 
-        return factors(data_of(self.spec))
+        return factors_of(self.spec, self.results.store.objects)
 
     @property
     def home(self) -> Mapping[str, str]:

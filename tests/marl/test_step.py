@@ -8,7 +8,8 @@ import torch
 
 from marl.audio import AudioConfig
 from marl.config import ViewsConfig
-from marl.data import Dataset, SynTone, build
+from marl.data import Dataset
+from marl.data.syntone import SynTone, build
 from marl.evaluation import YOUNG, evaluate
 from marl.model import Architecture
 from marl.stack import Stack

@@ -7,7 +7,8 @@ from marl import checkpoint
 from marl.audio import AudioConfig
 from marl.checkpoint import Description
 from marl.config import Config, ViewsConfig
-from marl.data import Dataset, PairSampler, SynTone, build
+from marl.data import Dataset, PairSampler
+from marl.data.syntone import SynTone, build
 from marl.evaluation import YOUNG, evaluate
 from marl.losses.contrast import STRATEGIES
 from marl.model import Architecture, ModelConfig

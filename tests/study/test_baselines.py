@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import study.baselines as module
-from marl.data import build
+from marl.data.syntone import build
 from marl.evaluation import Evaluation, evaluate
 from study.baselines import write_baselines_once
 from study.configuration import audio_of, data_of

@@ -1,5 +1,7 @@
 import pytest
 
+from marl.data.syntone import factors
+from study.configuration import data_of
 from study.errors import Interrupted
 from study.footprint import footprint, footprint_line
 from study.resolving import resolve
@@ -9,7 +11,7 @@ from study.stacks import StackPlan, plan_stacks
 
 def of(content, trials=4, lanes=4):
     spec = resolve(parse_spec(content, "spec"))
-    return footprint(spec, plan_stacks(spec, lanes), trials)
+    return footprint(spec, plan_stacks(spec, lanes), trials, factors(data_of(spec)))
 
 
 def test_twice_the_trials_write_twice_the_models_and_latents_and_no_more_in_training(tiny):
@@ -59,7 +61,7 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
         return sum(size for name, size in sizes.items() if name.removeprefix("tiny/").startswith(folders))
 
     plan = StackPlan.model_validate(finished.document.stack)
-    found = footprint(finished.spec, plan, trials=5)  # and the plain VAE
+    found = footprint(finished.spec, plan, 5, factors(data_of(finished.spec)))  # and the plain VAE
     assert real("checkpoints/") <= found.models <= 1.5 * real("checkpoints/")
     assert real("latents/") <= found.latents <= 3 * real("latents/")
     assert real("trials/", "reports/") <= found.tables
@@ -70,6 +72,6 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
 @pytest.mark.slow
 def test_an_optimiser_state_is_two_moments_of_each_weight(finished):
     plan = StackPlan.model_validate(finished.document.stack)
-    found = footprint(finished.spec, plan, trials=5)  # and the plain VAE
+    found = footprint(finished.spec, plan, 5, factors(data_of(finished.spec)))  # and the plain VAE
     weights = len(finished.store.latest_checkpoint(0, 0).files["model.safetensors"])
     assert found.training >= plan.lanes * 3 * weights

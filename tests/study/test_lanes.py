@@ -35,7 +35,7 @@ CONTRASTIVE = {
 def new_store(tmp_path, content, name="tiny") -> StudyStore:
     spec = resolve(parse_spec({**content, "name": name}, "spec"))
     store = StudyStore(Objects(str(tmp_path)), name)
-    plan = planned(spec, "cpu")
+    plan = planned(spec, "cpu", Objects("runs"))
     store.create(
         Document(
             spec=spec,

@@ -20,15 +20,16 @@ from tests.study.commands import run_command
 # A trainer compiles so; it says whether it had to.
 _TRAINER = """
 import json, sys, torch
-from marl.data import build
+from marl.data.syntone import build
 from torch._dynamo.utils import counters
 from study.configuration import audio_of, config_of, data_of
+from study.objects import Objects
 from study.search import Search
 from study.spec import Spec
 from study.width import planned
 spec = Spec.model_validate(json.load(sys.stdin))
 dataset = build(data_of(spec), audio_of(spec), torch.device("cpu"))
-planned(spec, "cpu").stack(spec, config_of(spec, Search(spec).ask(0)), dataset).step()
+planned(spec, "cpu", Objects("runs")).stack(spec, config_of(spec, Search(spec).ask(0)), dataset).step()
 print(json.dumps([counters["inductor"][name] for name in ("fxgraph_cache_hit", "fxgraph_cache_miss")]))
 """
 
@@ -39,7 +40,7 @@ def resolved(content):
 
 @pytest.mark.slow
 def test_a_stack_is_measured_in_a_process_of_its_own(tiny):
-    planned, stepped = probe(resolved(tiny), measured_s=0.2)
+    planned, stepped = probe(resolved(tiny), "runs", measured_s=0.2)
     assert isinstance(planned, Planned)
     assert (planned.device, planned.plan.lanes, planned.plan.compiled) == ("cpu", 4, False)
     assert isinstance(stepped, Stepped)
@@ -53,13 +54,13 @@ def test_why_that_process_ended_is_told(tiny, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/dev/null/nowhere")
     tiny["resources"]["compile"] = True
     with pytest.raises(RunError, match="ended with 1: .*Not a directory"):
-        list(probe(resolved(tiny), measured_s=0.2))
+        list(probe(resolved(tiny), "runs", measured_s=0.2))
 
 
 @pytest.mark.slow
 def test_a_process_that_takes_too_long_is_ended(tiny):
     with pytest.raises(RunError, match="ended with -9"):
-        list(probe(resolved(tiny), measured_s=3600, within_s=8.0))
+        list(probe(resolved(tiny), "runs", measured_s=3600, within_s=8.0))
 
 
 def test_families_are_those_of_the_trials_that_will_be_tried(tiny):

@@ -4,8 +4,7 @@ import torch
 from scipy import signal
 
 from marl.audio import AudioConfig
-from marl.data import SynTone, build, clips, factors
-from marl.data.syntone import TIMBRES, amplitudes, frequencies_hz, synthesise
+from marl.data.syntone import TIMBRES, SynTone, amplitudes, build, clips, factors, frequencies_hz, synthesise
 
 
 def test_frequencies_and_amplitudes_are_the_published_ones():
@@ -50,7 +49,7 @@ def test_every_combination_is_there_once_and_named_by_its_factors(small_dataset)
 
 
 def test_clips_are_known_without_their_spectrograms(small_dataset):
-    known = clips(SynTone(frequencies=40, amplitudes=4), AudioConfig())
+    known = clips(SynTone(frequencies=40, amplitudes=4), AudioConfig(), torch.device("cpu"))
     assert torch.equal(known.value_NC, small_dataset.value_NC)
     assert known.factors == small_dataset.factors
     assert all(torch.equal(known.splits[name], some) for name, some in small_dataset.splits.items())

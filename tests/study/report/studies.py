@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from marl.data import SynTone, factors
+from marl.data.syntone import SynTone, factors
 from study.recorder import Recorder
 from study.report.material import Material
 from study.results import StudyResults

@@ -1,0 +1,48 @@
+"""The data of a study, whichever kind it is: computed on the device, or prepared and in the store."""
+
+import torch
+
+from marl.audio import AudioConfig
+from marl.data import Clips, Dataset, Factor, SynTone, syntone
+from study.configuration import audio_of, data_of
+from study.datasets.prepared import PreparedSet
+from study.errors import UserError
+from study.objects import Objects
+from study.spec import Spec
+
+__all__ = ["clips_of", "dataset_of", "factors_of"]
+
+
+def dataset_of(spec: Spec, objects: Objects, device: torch.device) -> Dataset:
+    """The clips of a resolved spec and their spectrograms, for a device.
+
+    Raises:
+        UserError: when they must be prepared and are not in the store, or are damaged.
+    """
+    data = data_of(spec)
+    if isinstance(data, SynTone):
+        return syntone.build(data, audio_of(spec), device)
+    memory = spec.resources.data_gib
+    return _prepared(data.content, objects).dataset(data.split, device, None if memory == "auto" else memory)
+
+
+def clips_of(spec: Spec, objects: Objects, audio: AudioConfig) -> Clips:
+    """The clips without their spectrograms, at once however many there are; on the CPU."""
+    data = data_of(spec)
+    if isinstance(data, SynTone):
+        return syntone.clips(data, audio, torch.device("cpu"))
+    return _prepared(data.content, objects).clips(data.split)
+
+
+def factors_of(spec: Spec, objects: Objects) -> tuple[Factor, ...]:
+    """The factors of the clips, without making clips."""
+    data = data_of(spec)
+    if isinstance(data, SynTone):
+        return syntone.factors(data)
+    return _prepared(data.content, objects).factors_and_values[0]
+
+
+def _prepared(content: str | None, objects: Objects) -> PreparedSet:
+    if content is None:
+        raise UserError("data: is not prepared yet; do so by `marl-study data build SPEC`")
+    return PreparedSet(objects, content)

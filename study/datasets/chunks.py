@@ -1,0 +1,118 @@
+"""Clips of a chunk as the content of objects, and back: spectrograms, sounds, and a table. Nothing read is executed."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+from numpy.typing import NDArray
+
+from marl.audio import AudioConfig
+from marl.data.preparation import Made
+
+__all__ = ["FACTOR", "clips_read", "flac_of", "log_mels_read", "npy_of", "rows_of", "table_of", "table_read"]
+
+FACTOR = "factor/"
+"""What names of columns begin with that are factors."""
+
+_TEXT = ("name", "group", "content", "left_out")
+_WHOLE = ("chunk", "row")
+_REAL = ("loudness_db", "peak", "sounds_s", "sum_db", "square_db")
+
+
+def rows_of(number: int, made: Made, factors: Sequence[str]) -> pd.DataFrame:
+    """A row for each entry of a chunk, as in `study.datasets.prepared.PreparedSet.table`."""
+    columns: dict[str, list[object]] = {name: [] for name in (*_TEXT, *_WHOLE, *_REAL)}
+    columns |= {f"{FACTOR}{name}": [] for name in factors}
+    for row, clip in enumerate(made.clips):
+        values = clip._asdict() | {"chunk": number, "row": row, "left_out": None}
+        values |= {f"{FACTOR}{name}": value for name, value in zip(factors, clip.values, strict=True)}
+        for name, column in columns.items():
+            column.append(values[name])
+    for name, reason in made.left_out:
+        values = {"name": name, "left_out": reason, "chunk": number, "row": -1}
+        for column_name, column in columns.items():
+            column.append(values.get(column_name))
+    return pd.DataFrame(columns)
+
+
+def table_of(rows: pd.DataFrame) -> bytes:
+    """Rows as Parquet. A factor has numbers or words, but no chunk knows which if all of its own are unknown."""
+    factors = [name for name in rows if str(name).startswith(FACTOR)]
+    fields = [(name, pa.string()) for name in _TEXT] + [(name, pa.int64()) for name in _WHOLE]
+    fields += [(name, pa.float64()) for name in _REAL]
+    for name in factors:
+        known = rows[name].dropna()
+        is_text = known.map(lambda value: isinstance(value, str)).any()
+        fields.append((str(name), pa.string() if is_text else pa.float64() if len(known) else pa.null()))
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(rows, pa.schema(fields), preserve_index=False), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def table_read(content: bytes, factors: Sequence[str]) -> pd.DataFrame:
+    """The rows again.
+
+    Raises:
+        ValueError: when it is no such table.
+    """
+    names = [*_TEXT, *_WHOLE, *_REAL, *(f"{FACTOR}{name}" for name in factors)]
+    try:
+        table = pq.read_table(io.BytesIO(content))
+        if missing := [name for name in names if name not in table.column_names]:
+            raise ValueError(f"has no column {missing[0]}")
+        return table.select(names).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+
+
+def npy_of(decibels_NFT: NDArray[np.float16]) -> bytes:
+    """Spectrograms as a file of NumPy's."""
+    buffer = io.BytesIO()
+    np.save(buffer, decibels_NFT, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def log_mels_read(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
+    """The spectrograms again, [n, F, T].
+
+    Raises:
+        ValueError: when it is no such file.
+    """
+    try:
+        found: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
+    except (OSError, EOFError) as error:
+        raise ValueError(str(error)) from None
+    expected = (audio.mel_bands, audio.frames)
+    if getattr(found, "dtype", None) != np.float16 or found.ndim != 3 or found.shape[1:] != expected:
+        raise ValueError(f"should be float16 of [clips, {expected[0]}, {expected[1]}]")
+    if not np.isfinite(found).all():
+        raise ValueError("holds values that are not finite")
+    return found
+
+
+def flac_of(samples_NS: NDArray[np.int16], sample_rate: int) -> bytes:
+    """Clips one after another as FLAC, which keeps every sample."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples_NS.reshape(-1), sample_rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def clips_read(content: bytes, rows: Sequence[int], samples: int) -> NDArray[np.int16]:
+    """Some of the clips again, int16 [n, samples].
+
+    Raises:
+        ValueError: when it is no such file, or has not as many clips.
+    """
+    found = np.empty((len(rows), samples), np.int16)
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as sounds:
+            for index, row in enumerate(rows):
+                sounds.seek(int(row) * samples)
+                found[index] = sounds.read(samples, dtype="int16")
+    except soundfile.LibsndfileError as error:
+        raise ValueError(str(error)) from None
+    return found
