@@ -77,8 +77,8 @@ def mel_to_hz(mel: Tensor) -> Tensor:
     return hz
 
 
-# All usual pairs of rates have a smaller ratio. Any other is taken for the nearest that has, wrong by less than one in
-# a hundred thousand: a fiftieth of a cent. A filter for the exact one would have billions of taps.
+# All usual pairs of rates have a smaller ratio. Any other is taken for the nearest that has, which is at most 1.4 cents
+# beside it. A filter for the exact one could have billions of taps.
 _LARGEST_TERM = 640
 
 
@@ -98,23 +98,21 @@ class Resampler:
     def __init__(self, from_hz: int, to_hz: int) -> None:
         ratio = Fraction(from_hz, to_hz).limit_denominator(_LARGEST_TERM)
         self.period, self.output_period = ratio.numerator, ratio.denominator
-        self._resample = _resample(self.period, self.output_period)
-        reach = 0 if self._resample is None else self._resample.width + 1
+        on_cpu = _resample(self.period, self.output_period, torch.device("cpu"))
+        reach = 0 if on_cpu is None else on_cpu.width + 1
         self.margin = -(-reach // self.period) * self.period
 
     def __call__(self, waveform_S: Tensor) -> Tensor:
         """Waveforms [..., samples at the other rate], float32 on the same device."""
         waveform_S = waveform_S.to(torch.float32)
-        if self._resample is None:
-            return waveform_S
-        resampled: Tensor = self._resample.to(waveform_S.device)(waveform_S)
-        return resampled
+        resample = _resample(self.period, self.output_period, waveform_S.device)
+        return waveform_S if resample is None else resample(waveform_S)
 
 
 @lru_cache(maxsize=16)
-def _resample(period: int, output_period: int) -> Resample | None:
+def _resample(period: int, output_period: int, device: torch.device) -> Resample | None:
     """With its filter, which takes longer to make than most clips to be resampled; none where nothing is to be done."""
-    return Resample(period, output_period) if period != output_period else None
+    return Resample(period, output_period).to(device) if period != output_period else None
 
 
 # A square wave between plus and minus one has twice the power of a full-scale sine; nothing within full scale has more.

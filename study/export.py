@@ -10,16 +10,13 @@ import torch
 from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE
 from marl.data import Dataset
 from study.bundle import is_whole, write_bundle
+from study.card import Subject, model_card
 from study.datasets.access import dataset_of
 from study.directions import direction_of
 from study.errors import RunError, UserError
 from study.results import StudyResults, metric_columns
-from study.spec import Spec
 
 __all__ = ["best_trial", "export_trials"]
-
-# A name of so many parts is that of a class of a factor; the card leaves these out.
-_DETAIL = 3
 
 
 def best_trial(results: StudyResults, column: str) -> int:
@@ -39,7 +36,9 @@ def best_trial(results: StudyResults, column: str) -> int:
     return int(mature.loc[row, "trial"])
 
 
-def export_trials(results: StudyResults, trials: list[int], by: str, folder: Path) -> list[Path]:
+def export_trials(
+    results: StudyResults, trials: list[int], by: str, folder: Path, licence: str | None = None
+) -> list[Path]:
     """Write a bundle for each trial: its best replicate by a metric.
 
     Args:
@@ -47,6 +46,7 @@ def export_trials(results: StudyResults, trials: list[int], by: str, folder: Pat
         trials: complete trials.
         by: the metric that chooses among a trial's replicates.
         folder: gets one folder a bundle; one that is there already and whole is left alone.
+        licence: under which the models may be used, for their cards.
 
     Raises:
         UserError: when a trial is not complete, its weights were pruned, or the folder cannot be written.
@@ -64,12 +64,14 @@ def export_trials(results: StudyResults, trials: list[int], by: str, folder: Pat
         bundle = folder / f"{results.spec.name}-trial-{trial}-seed-{seed}"
         if not is_whole(bundle):
             dataset = dataset or dataset_of(results.spec, results.store.objects, torch.device("cpu"))
-            _write(results, dataset, trial, seed, by, bundle)
+            _write(results, dataset, trial, seed, by, bundle, licence)
         bundles.append(bundle)
     return bundles
 
 
-def _write(results: StudyResults, dataset: Dataset, trial: int, seed: int, by: str, bundle: Path) -> None:
+def _write(
+    results: StudyResults, dataset: Dataset, trial: int, seed: int, by: str, bundle: Path, licence: str | None
+) -> None:
     found = results.store.latest_checkpoint(trial, seed)
     if found is None or found.step != results.spec.train.steps:
         if (when := results.store.discarded(trial)) is not None:
@@ -91,7 +93,12 @@ def _write(results: StudyResults, dataset: Dataset, trial: int, seed: int, by: s
         dataset,
         {"study": results.spec.name, "trial": trial, "seed": seed},
         scores,
-        _card(results.spec, trial, seed, by, scores["in the study, this replicate"], means),
+        model_card(
+            results.spec,
+            dataset,
+            Subject(trial, seed, by, scores["in the study, this replicate"], means),
+            licence,
+        ),
     )
 
 
@@ -117,38 +124,3 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
         and name.startswith(("fidelity/", "disentanglement/", "probe/", "nmi/"))
         and pd.notna(value)
     }
-
-
-def _card(spec: Spec, trial: int, seed: int, by: str, scores: Mapping[str, float], means: Mapping[str, Any]) -> str:
-    metrics = [
-        f"| {name} | {scores[name]:.4f} | {means[name]:.4f} | {means[f'{name}/sd']:.4f} |"
-        for name in metric_columns(pd.DataFrame([scores]))
-        if name.count("/") < _DETAIL
-    ]
-    parameters = [f"| {name} | {means[f'config/{name}']} |" for name in spec.space]
-    return f"""# {spec.name}, trial {trial}, seed {seed}
-
-A feature extractor for music audio, trained on {spec.data["kind"]}. Its shared features hold what two clips of the same
-{" and ".join(spec.shared_factors)} have in common, its private features what is each clip's own.
-
-```python
-import marl, soundfile, torch
-
-model = marl.load(".")
-audio, sample_rate = soundfile.read("clips/000.flac", dtype="float32")
-private, shared = model.encode(torch.from_numpy(audio), sample_rate)
-```
-
-Trained for {spec.train.steps} steps of {spec.train.batch_pairs} pairs. Of the {spec.replicates} replicates of the
-trial this is the best in `{by}`; the mean of the trial says what to expect of another seed. Metrics are measured on
-validation clips that no model was trained on. `marl-study verify .` checks that this folder is whole and scores the
-model again.
-
-| metric | this model | mean of the trial | standard deviation |
-|---|---|---|---|
-{chr(10).join(metrics)}
-
-| parameter | value |
-|---|---|
-{chr(10).join(parameters)}
-"""

@@ -1,8 +1,14 @@
 """Recordings of one's own: sound files in a folder, and a table that says what each of them is."""
 
+import csv
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import io
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -15,8 +21,12 @@ from marl.data.source import Entry, Sounds, Source, Unusable, Value
 
 __all__ = ["Folder", "digest_of", "source"]
 
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|nan", re.IGNORECASE)
 _HASHED_AT_ONCE = 1 << 20
 _THREADS = 8
+_LONGEST_REASON = 200
+# Of a sample, or of a clip: what rounding takes.
+_SLACK = 1e-3
 
 
 class Folder(Sounds):
@@ -30,7 +40,8 @@ class Folder(Sounds):
         file: its column with the paths of the files, relative to the folder.
         group: its column that says which files belong together, such as a singer or a session; by default each file is
             on its own.
-        clips_per_file: so many clips of each file, evenly spaced; with one it is the beginning.
+        clips_per_file: so many clips of each file, evenly spaced, fewer where they would overlap; with one it is the
+            beginning.
         shortest_s: a file that is shorter gives no clip; one that is shorter than a clip is filled up with silence.
         split: as of all datasets; by default all clips of a group lie in one split.
     """
@@ -101,19 +112,19 @@ class _FolderSource:
                 yield reason
 
     def _waveform(self, name: str, number: int, sample_rate: int, samples: int) -> NDArray[np.float32]:
-        path, clip_s, clips = self._root / name, samples / sample_rate, self._config.clips_per_file
-        if not path.resolve().is_relative_to(self._root.resolve()):
-            raise Unusable("leads out of the folder")
+        path, clip_s, shortest_s = self._root / name, samples / sample_rate, self._config.shortest_s
         start_s = 0.0
-        if clips > 1:
-            last_s = duration_s(path) - clip_s
-            if number > 0 and last_s < number * clip_s:
+        if self._config.clips_per_file > 1:
+            length_s = duration_s(path)
+            clips = min(self._config.clips_per_file, max(1, math.floor(length_s / clip_s + _SLACK)))
+            if number >= clips:
                 raise Unusable("the file is too short for so many clips")
-            start_s = max(0.0, last_s) * number / (clips - 1)
-        found = read_mono(path, sample_rate, start_s, clip_s)
-        if len(found) < self._config.shortest_s * sample_rate:
-            raise Unusable(f"too short: {len(found) / sample_rate:.3f} s, and {self._config.shortest_s:g} s are needed")
-        return np.pad(found, (0, samples - len(found)))
+            start_s = max(0.0, length_s - clip_s) * number / max(1, clips - 1)
+        found = read_mono(path, sample_rate, start_s, max(clip_s, shortest_s - start_s))
+        heard_s = start_s + (len(found) + _SLACK) / sample_rate
+        if heard_s < shortest_s:
+            raise Unusable(f"too short: {heard_s:.3f} s, and {shortest_s:g} s are needed")
+        return np.pad(found[:samples], (0, max(0, samples - len(found))))
 
     def _rows(self) -> "list[_Row]":
         """What the table says.
@@ -121,36 +132,22 @@ class _FolderSource:
         Raises:
             ValueError: when it is no table, or says what cannot be.
         """
-        import pandas as pd  # a table may be a Parquet file
-
         config, path = self._config, self._root / self._config.table
-        try:
-            if path.suffix == ".parquet":
-                table = pd.read_parquet(path)
-            else:
-                table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        except FileNotFoundError:
-            raise ValueError(f"table must be a file in {config.path}; {config.table} is not there") from None
-        except (ValueError, OSError) as error:  # what pandas and pyarrow raise are of these
-            raise ValueError(f"{path} is no table: {str(error).splitlines()[0]}") from None
-        wanted = [config.file, *config.factors, *([config.group] if config.group else [])]
-        for name in wanted:
-            if name not in table:
-                raise ValueError(f"{path} has no column {name!r}; there are {', '.join(map(repr, table.columns))}")
-        if table.empty:
-            raise ValueError(f"{path} has no rows")
-        files = [str(name) for name in table[config.file]]
-        seen = set[str]()
-        for name in files:
-            if name in seen:
-                raise ValueError(f"{path} has {name!r} in two rows; a file has one")
-            seen.add(name)
-            parts = PurePosixPath(name).parts
-            if not parts or parts[0] == "/" or ".." in parts:
-                raise ValueError(f"{path}: a file must lie in the folder; got {name!r}")
-        columns = [_values(list(table[name])) for name in config.factors]
-        groups = [str(group) for group in table[config.group]] if config.group else files
-        values = zip(*columns, strict=True)
+        wanted = list(dict.fromkeys([config.file, *config.factors, *([config.group] if config.group else [])]))
+        columns = _table(path, wanted)
+        files = _files(self._root, path, columns[config.file])
+        if not files:
+            raise ValueError(f"{path} must have a row for each sound file; it has none")
+        values = zip(*(_values(columns[name]) for name in config.factors), strict=True)
+        groups = files
+        if config.group:
+            for file, group in zip(files, columns[config.group], strict=True):
+                if group is None:
+                    raise ValueError(
+                        f"{path} must have an entry in column {config.group!r} for each file, as the group of each; "
+                        f"{file!r} has none; fill it in, or take another `group`"
+                    )
+            groups = [str(group) for group in columns[config.group]]
         return [_Row(*row) for row in zip(files, values, groups, strict=True)]
 
 
@@ -174,6 +171,8 @@ def digest_of(root: Path, names: Sequence[str]) -> str:
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return "not there"
         with path.open("rb") as file:
             while block := file.read(_HASHED_AT_ONCE):
                 digest.update(block)
@@ -182,16 +181,81 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _table(path: Path, wanted: Sequence[str]) -> dict[str, list[object]]:
+    """Columns of a table; `None` is an empty cell."""
+    try:
+        names, columns = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    except FileNotFoundError:
+        raise ValueError(f"table must be a CSV or Parquet file; {path} is not there") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {_first_line(error.strerror or error)}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} must be text in UTF-8; it is not; save it as that") from None
+    except Exception as error:  # Parquet's reader has errors of many kinds
+        raise ValueError(f"{path} is no table: {_first_line(error)}") from None
+    for name in wanted:
+        if names.count(name) != 1:
+            there = _first_line(", ".join(map(repr, names)))
+            times = "twice" if name in names else "not"
+            raise ValueError(f"{path} must have a column {name!r}; it is there {times}; there are {there}")
+    return {name: columns[names.index(name)] for name in wanted}
+
+
+def _csv(path: Path) -> tuple[list[str], list[list[object]]]:
+    # Pandas would rename columns, and take the first one for numbers of rows where a row is longer than the header.
+    text = path.read_text(encoding="utf-8-sig")
+    rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    names = rows[0] if rows else []
+    for number, row in enumerate(rows, start=1):
+        if row and len(row) != len(names):
+            raise ValueError(f"each row must have {len(names)} cells, as the first one; row {number} has {len(row)}")
+    cells = [row for row in rows[1:] if row]
+    return names, [[row[column] or None for row in cells] for column in range(len(names))]
+
+
+def _parquet(path: Path) -> tuple[list[str], list[list[object]]]:
+    import pandas as pd
+
+    table = pd.read_parquet(path)
+    columns = [table.iloc[:, column] for column in range(table.shape[1])]
+    cells = [column.astype(object).where(column.notna() & (column.astype(str) != ""), None) for column in columns]
+    return [str(name) for name in table.columns], [column.tolist() for column in cells]
+
+
+def _files(root: Path, table: Path, cells: Sequence[object]) -> list[str]:
+    """Paths in the folder, each as there is only one way to write it."""
+    inside = os.path.realpath(root)
+    found = dict[str, None]()
+    for cell in cells:
+        name = str(PurePosixPath(cell)) if isinstance(cell, str) else ""
+        parts = PurePosixPath(name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+            raise ValueError(f"{table}: a file must be a path in the folder, relative to it; got {cell!r}; correct it")
+        if name in found:
+            raise ValueError(f"{table} must have one row for each file; {name!r} is in two; take one out")
+        if os.path.commonpath([inside, os.path.realpath(root / name)]) != inside:
+            raise ValueError(
+                f"{table}: a file must lie in the folder; {name!r} is a link that leads out; copy it there"
+            )
+        found[name] = None
+    return list(found)
+
+
 def _values(cells: Sequence[object]) -> list[Value]:
     """Numbers where all that is known are numbers, words otherwise."""
-    known = [None if cell is None or cell != cell or cell == "" else cell for cell in cells]
-    try:
-        numbers = [None if cell is None else float(cell) for cell in known]  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return [None if cell is None else str(cell) for cell in known]
-    return list(_finite(numbers))
+    known = [cell for cell in cells if cell is not None]
+    if all(_is_number(cell) for cell in known):
+        numbers = [None if cell is None else float(cell) for cell in cells]  # type: ignore[arg-type]
+        return [number if number is not None and math.isfinite(number) else None for number in numbers]
+    return [None if cell is None else str(cell) for cell in cells]
 
 
-def _finite(numbers: Sequence[float | None]) -> Iterator[float | None]:
-    for number in numbers:
-        yield number if number is not None and np.isfinite(number) else None
+def _is_number(cell: object) -> bool:
+    if isinstance(cell, str):  # Python itself would take "1_2" for twelve
+        return _NUMBER.fullmatch(cell.strip()) is not None
+    return isinstance(cell, int | float | Decimal | np.number) and not isinstance(cell, bool)
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:_LONGEST_REASON]

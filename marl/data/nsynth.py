@@ -22,6 +22,8 @@ __all__ = ["NSynth", "source"]
 
 _EXAMPLES = "examples.json"
 _NOTE = re.compile(r"[A-Za-z0-9_.-]+")
+_MIDI_MOST = 127
+_LONGEST_SHOWN = 60
 # Each factor, and what `examples.json` calls it.
 _FIELDS = {
     "instrument": "instrument_str",
@@ -67,7 +69,10 @@ class _NSynthSource:
     def entries(self) -> list[Entry]:
         found = []
         for note, example in self._notes().items():
-            values = tuple(_value(example.get(field)) for field in _FIELDS.values())
+            try:
+                values = tuple(_value(example, field) for field in _FIELDS.values())
+            except ValueError as error:
+                raise ValueError(f"{self._root / _EXAMPLES}: note {note!r}: {error}") from None
             found.append(Entry(note, values, str(values[0]), (note,)))
         return found
 
@@ -95,12 +100,17 @@ class _NSynthSource:
         except FileNotFoundError:
             raise ValueError(f"path must be a folder of NSynth with {_EXAMPLES} in it; {path} is not there") from None
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is no JSON: {error}") from None
-        if not isinstance(examples, dict) or not all(isinstance(example, dict) for example in examples.values()):
-            raise ValueError(f"{path} must hold an object for each note by its name")
-        for note in examples:
+            raise ValueError(f"{path} must be JSON; it is not: {error}; fetch it anew") from None
+        if not isinstance(examples, dict) or not examples:
+            raise ValueError(f"{path} must hold an object for each note by its name; it holds {_short(examples)}")
+        for note, example in examples.items():
             if not _NOTE.fullmatch(note):
-                raise ValueError(f"{path}: a note's name has letters, digits, '_', '.' and '-'; got {note!r}")
+                raise ValueError(
+                    f"{path}: a note's name has letters, digits, '_', '.' and '-' alone, since it names a file; "
+                    f"got {_short(note)}"
+                )
+            if not isinstance(example, dict):
+                raise ValueError(f"{path}: note {note!r} must be an object; it is {_short(example)}")
         notes = sorted(examples, key=_score)[: self._at_most]
         return {note: examples[note] for note in sorted(notes)}
 
@@ -110,7 +120,16 @@ def _score(note: str) -> bytes:
     return hashlib.sha256(note.encode()).digest()
 
 
-def _value(field: object) -> Value:
-    if isinstance(field, bool) or not isinstance(field, str | int | float):
-        return None
-    return field if isinstance(field, str) else float(field)
+def _value(example: dict[str, Any], field: str) -> Value:
+    found = example.get(field)
+    if field.endswith("_str"):
+        if not isinstance(found, str) or not found or not found.isprintable():
+            raise ValueError(f"{field} must be a word; it is {_short(found)}")
+        return found
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= _MIDI_MOST:
+        raise ValueError(f"{field} must be a number of MIDI, from 0 to {_MIDI_MOST}; it is {_short(found)}")
+    return float(found)
+
+
+def _short(value: object) -> str:
+    return repr(value)[:_LONGEST_SHOWN]

@@ -172,10 +172,10 @@ def _opened(file: str | Path | BinaryIO) -> Iterator[soundfile.SoundFile]:
 
 def _sound(file: str | Path | BinaryIO, stack: contextlib.ExitStack) -> soundfile.SoundFile:
     if not isinstance(file, str | Path):
-        if not file.seek(0, 2):
+        if not file.seek(0, os.SEEK_END):
             raise Unusable("is empty")
         file.seek(0)
-        return soundfile.SoundFile(file)
+        return soundfile.SoundFile(_Forgiving(file))
     status = Path(file).stat()
     if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
         raise Unusable("is no file")
@@ -185,6 +185,22 @@ def _sound(file: str | Path | BinaryIO, stack: contextlib.ExitStack) -> soundfil
     descriptor = os.open(file, os.O_RDONLY)
     stack.callback(os.close, descriptor)
     return soundfile.SoundFile(descriptor, closefd=False)
+
+
+class _Forgiving:
+    """An open file that stays where it is when it is to go where there is nothing, as libsndfile asks of a damaged one.
+
+    No exception of a file could pass through libsndfile; Python would print it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.seek(offset, whence)
+        return self.tell()
 
 
 def _seek(sound: soundfile.SoundFile, frame: int) -> None:

@@ -69,8 +69,9 @@ def describe(
     spec = with_content(_spec(spec_file, overrides), objects)
     found = described(spec, objects)
     if output is Format.table:
+        err.print(found.uri, markup=False, soft_wrap=True)
         for table in description_tables(found):
-            out().print(table)
+            out().print(table, "")
     else:
         echo(found.factors, output)
     if examples is not None:

@@ -22,6 +22,9 @@ def export(
     front: Annotated[bool, typer.Option("--front", help="Every trial of the front.")] = False,
     trial: Annotated[list[int] | None, typer.Option("--trial", min=0, help="This trial; may be repeated.")] = None,
     best: Annotated[str | None, typer.Option("--best", metavar="COLUMN", help="The best trial in a metric.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="NAME", help="For the model card, for example CC-BY-4.0.")
+    ] = None,
 ) -> None:
     """Write models out of a study, each with what is needed to use and to check it.
 
@@ -40,7 +43,7 @@ def export(
         trials = list(dict.fromkeys(trial or ())) or [int(number) for number in read.front()["trial"]]
     if not trials:
         raise UserError(f"study {study!r} has no complete trial yet, so no front")
-    for bundle in export_trials(read, trials, by, to):
+    for bundle in export_trials(read, trials, by, to, licence):
         typer.echo(str(bundle))
 
 

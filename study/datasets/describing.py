@@ -83,13 +83,11 @@ def described(spec: Spec, objects: Objects) -> Description:
 
 def description_tables(found: Description) -> list[Table]:
     """The same for a person."""
-    counts = _table(f"{found.clips:,} clips in {found.uri}", "split", "clips")
+    counts = _table(f"{found.clips:,} clips", "split", "clips")
     for name, clips in found.splits.items():
         counts.add_row(name, f"{clips:,}")
     factors = _table(
-        "factors; read: how well a small network tells the class of a validation clip from its raw log-mel",
-        "factor",
-        *("values", "classes", "unknown", "clips of a class", "read", "chance"),
+        "factors", "factor", *("values", "classes", "unknown", "clips of a class", "read from\nraw log-mels", "chance")
     )
     for row in found.factors.itertuples():
         factors.add_row(

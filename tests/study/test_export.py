@@ -94,6 +94,26 @@ def test_its_card_says_what_it_is_and_how_to_use_it(bundle):
     assert "| latent.private |" in card
 
 
+def test_its_card_says_what_it_was_trained_on_how_sure_its_scores_are_and_whom_to_cite(bundle, finished):
+    card = (bundle / "README.md").read_text()
+    assert card.startswith("---\nlicense: unknown\n")
+    assert "640 clips of 1 s at 16,000 Hz, 512 for training, 64 for validation, 64 for test" in card
+    assert "| timbre | shared | 4 | 4 |" in card
+    assert "| frequency | private | 40 | 20 |" in card
+    trial = int(json.loads((bundle / "manifest.json").read_text())["trial"])
+    row = finished.results().set_index("trial").loc[trial]
+    low, high = row[SEPARATION] - row[f"{SEPARATION}/ci"], row[SEPARATION] + row[f"{SEPARATION}/ci"]
+    assert f"| {row[SEPARATION]:.4f} | {low:.4f} to {high:.4f} |" in card
+    assert all(paper in card for paper in ("2411.02711", "2507.22995", "2207.04471", "Brima"))
+
+
+def test_its_card_names_the_licence_that_its_owner_gives(finished, tmp_path):
+    (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path, "CC-BY-4.0")
+    card = (bundle / "README.md").read_text()
+    assert card.startswith("---\nlicense: CC-BY-4.0\n")
+    assert "Licence: CC-BY-4.0." in card
+
+
 def test_exporting_again_leaves_a_whole_bundle_alone_and_mends_a_damaged_one(finished, tmp_path):
     (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*")}

@@ -2,6 +2,7 @@ import io
 import itertools
 import os
 import struct
+import sys
 import time
 import wave
 from functools import lru_cache
@@ -40,7 +41,7 @@ FORMATS = {
     ("MP3", "MPEG_LAYER_III"): 3e-2,
 }
 MAGICS = (b"", b"RIFF", b"fLaC", b"OggS", b"ID3", b"\xff\xfb\x90", b"FORM", b"caff")
-RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 47_999, 48_000, 88_200, 96_000, 192_000)
+RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 37_800, 44_100, 48_000, 88_200, 96_000, 192_000)
 HZ, LEVEL = 440.0, 0.5
 FUZZED = (
     ("WAV", "PCM_16"),
@@ -103,9 +104,7 @@ def test_a_sine_stays_a_sine_in_every_format(tmp_path, kind, tolerance):
     assert_is_the_sine(blocks.reshape(-1), 16_000, tolerance)
 
 
-@pytest.mark.parametrize(
-    "rate", [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 47_999, 48_000, 88_200, 96_000, 192_000]
-)
+@pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050])
 def test_a_sine_stays_a_sine_at_every_rate(tmp_path, rate, sample_rate):
     found = read_mono(written(tmp_path / "a.wav", sine(rate), rate), sample_rate)
@@ -208,7 +207,7 @@ def test_what_is_no_sound_file_says_so(tmp_path):
     assert "sample rate must lie between 1,000 and 768,000 Hz; it has 2,000,000,000" in reason_of(io.BytesIO(strange))
 
 
-@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("AIFF", "PCM_16")])
+@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AU", "PCM_16"), ("AIFF", "PCM_16")])
 def test_a_file_without_samples_says_so(tmp_path, kind):
     path = written(tmp_path / "a", np.empty(0), 16_000, kind)
     for use in (lambda: read_mono(path, 16_000), lambda: list(windows(path, 16_000, 1000, 2))):
@@ -238,7 +237,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value, place):
 
 
 def test_values_of_which_the_power_would_not_be_finite_are_refused(tmp_path):
-    path = written(tmp_path / "a.wav", np.full((1000, 2), 3e38), 44_100)
+    path = written(tmp_path / "a.wav", np.full((1000, 2), 1e20), 44_100)
     with pytest.raises(Unusable, match=r"more than 1e\+12 times full scale"):
         read_mono(path, 16_000)
 
@@ -254,10 +253,15 @@ def test_of_a_file_that_is_cut_off_what_is_there_is_used(tmp_path, kind, seconds
         assert reason_of(path).startswith("cannot be decoded")
         return
     found = np.concatenate(list(windows(path, 16_000, 100, 10))).reshape(-1)
-    assert len(found) == pytest.approx(16_000 * seconds * 2 / 3, rel=0.15)
-    assert np.array_equal(found[: len(read_mono(path, 16_000))], read_mono(path, 16_000))
+    # Of Ogg whole pages alone, each up to a second.
+    missing = 16_000 * seconds * 2 / 3 - len(found)
+    assert -1000 < missing < (16_000 if kind[0] == "OGG" else 2000)
+    assert len(found) > 2000
+    at_once = read_mono(path, 16_000)
+    np.testing.assert_allclose(found[: len(at_once)], at_once, atol=1e-6)
+    assert not found[len(at_once) :].any()
     (tmp_path / "whole").write_bytes(data)
-    sound = len(found) - 2000
+    sound = len(at_once) - 2000
     np.testing.assert_allclose(found[:sound], read_mono(tmp_path / "whole", 16_000)[:sound], atol=2e-6)
 
 
@@ -326,6 +330,7 @@ def assert_survives(data, folder=Path("/dev/shm") if Path("/dev/shm").is_dir() e
             lambda: [read_mono(path, 16_000, 0.0, 1.0)],
             lambda: [read_mono(path, 16_000, 0.05, 0.1)],
             lambda: itertools.islice(windows(path, 16_000, 1000, 4), 1000),
+            lambda: itertools.islice(windows(io.BytesIO(data), 16_000, 1000, 4), 1000),
         ):
             try:
                 for found in use():
@@ -340,11 +345,17 @@ def assert_survives(data, folder=Path("/dev/shm") if Path("/dev/shm").is_dir() e
         path.unlink()
 
 
+def test_an_open_file_that_is_damaged_prints_nothing(monkeypatch):
+    data = bytearray(valid(("AIFF", "PCM_16")))
+    data[40:44] = b"\0\0\0\x80"  # leads to before the beginning
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    assert_survives(data)
+    assert not printed
+
+
 @settings(max_examples=100)
-@given(
-    st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS", b"ID3", b"\xff\xfb\x90", b"FORM", b"caff"]),
-    st.binary(max_size=600),
-)
+@given(st.sampled_from(MAGICS), st.binary(max_size=600))
 def test_any_bytes_are_refused_or_give_finite_samples(magic, data):
     assert_survives(magic + data)
 

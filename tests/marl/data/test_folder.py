@@ -1,0 +1,362 @@
+import itertools
+import os
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from marl.data import DataConfig, source_of
+from marl.data.folder import Folder, source
+from marl.data.source import Unusable
+
+RATE = 16_000
+
+
+def config(path, **fields):
+    return Folder(path=str(path), **{"factors": ("instrument", "take"), **fields})
+
+
+def write(path, seconds=1.0, rate=RATE, seed=0, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(seed).uniform(-0.5, 0.5, (round(seconds * rate), channels))
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    return samples.mean(axis=1)
+
+
+def table(path, *rows, header="file,instrument,take"):
+    path.mkdir(exist_ok=True)
+    (path / "factors.csv").write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def refusal(folder, **fields):
+    with pytest.raises(ValueError, match=".") as error:
+        source(config(folder, **fields)).entries()
+    reason = str(error.value)
+    assert reason.isprintable()
+    return reason
+
+
+def test_entries_are_the_rows_of_the_table(tmp_path):
+    folder = table(tmp_path, "b.wav,oboe,1", "sub/a.wav,flute,2.5", "c.wav,,")
+    (tmp_path / "not in the table.wav").write_bytes(b"nothing")
+    found = source(config(folder))
+    assert found.factor_names == ("instrument", "take") == config(folder).factor_names
+    entries = found.entries()
+    assert [(entry.name, entry.values, entry.group) for entry in entries] == [
+        ("b.wav", ("oboe", 1.0), "b.wav"),
+        ("sub/a.wav", ("flute", 2.5), "sub/a.wav"),
+        ("c.wav", (None, None), "c.wav"),
+    ]
+    assert source(config(folder)).entries() == entries
+
+
+def test_clips_of_a_file_never_lie_in_two_splits_by_default(tmp_path):
+    assert config(tmp_path).split == "group"
+    assert config(tmp_path, split="instrument").split == "instrument"
+
+
+def test_it_is_one_of_the_kinds_of_data(tmp_path):
+    folder = table(tmp_path, "a.wav,oboe,1")
+    assert Folder in DataConfig.__args__
+    assert len(source_of(config(folder)).entries()) == 1
+
+
+@pytest.mark.parametrize("name", ["factors.csv", "factors.parquet"])
+def test_words_stay_words_and_numbers_become_numbers(tmp_path, name):
+    columns = {
+        "file": ["a.wav", "b.wav", "c.wav"],
+        "numbers": ["1", "-2.5e3", ""],
+        "words": ["001", "1_2", "NA"],
+        "some": ["7", "", "x"],
+        "padded": ["001", "002", ""],
+        "ids": ["1_1", "1_2", "11_2"],
+        "spelt": ["inf", "nan", "null"],
+        "measured": ["1.5", "nan", "1e999"],
+    }
+    frame = pd.DataFrame(columns)
+    frame.to_csv(tmp_path / name, index=False) if name.endswith("csv") else frame.to_parquet(tmp_path / name)
+    factors = tuple(columns)[1:]
+    rows = [entry.values for entry in source(config(tmp_path, table=name, factors=factors)).entries()]
+    assert dict(zip(factors, zip(*rows, strict=True), strict=True)) == {
+        "numbers": (1.0, -2500.0, None),
+        "words": ("001", "1_2", "NA"),
+        "some": ("7", None, "x"),
+        "padded": (1.0, 2.0, None),
+        "ids": ("1_1", "1_2", "11_2"),
+        "spelt": ("inf", "nan", "null"),
+        "measured": (1.5, None, None),
+    }
+    assert all(type(value) in (str, float, type(None)) for row in rows for value in row)
+
+
+def test_parquet_has_types_of_its_own(tmp_path):
+    columns = {
+        "file": ["a.wav", "b.wav", "c.wav"],
+        "whole": [1, 2, 3],
+        "real": [1.0, np.nan, np.inf],
+        "nullable": pd.array([1, None, 3], dtype="Int64"),
+        "word": pd.Categorical(["x", None, "y"]),
+        "truth": [True, False, True],
+        "day": pd.to_datetime(["2020-01-01", None, "2020-01-03"]),
+        "list": [[1], [2, 3], None],
+    }
+    pd.DataFrame(columns).to_parquet(tmp_path / "factors.parquet")
+    factors = tuple(columns)[1:]
+    found = source(config(tmp_path, table="factors.parquet", factors=factors)).entries()
+    assert [entry.values for entry in found] == [
+        (1.0, 1.0, 1.0, "x", "True", "2020-01-01 00:00:00", "[1]"),
+        (2.0, None, None, None, "False", None, "[2 3]"),
+        (3.0, None, 3.0, "y", "True", "2020-01-03 00:00:00", None),
+    ]
+
+
+def test_a_table_of_a_spreadsheet_is_read(tmp_path):
+    text = '\ufefffile,instrument,take\r\n"a, b.wav","a ""small"" flute",1\r\n\r\nä.wav,Flöte,2\r\n'
+    (tmp_path / "factors.csv").write_bytes(text.encode())
+    assert [(entry.name, entry.values) for entry in source(config(tmp_path)).entries()] == [
+        ("a, b.wav", ('a "small" flute', 1.0)),
+        ("ä.wav", ("Flöte", 2.0)),
+    ]
+
+
+def test_a_group_column_says_which_files_belong_together(tmp_path):
+    folder = table(
+        tmp_path, "a.wav,oboe,1,ann", "b.wav,oboe,2,bob", "c.wav,oboe,3,ann", header="file,instrument,take,who"
+    )
+    assert [entry.group for entry in source(config(folder, group="who")).entries()] == ["ann", "bob", "ann"]
+    assert [entry.group for entry in source(config(folder, group="instrument")).entries()] == ["oboe"] * 3
+    table(tmp_path, "a.wav,oboe,1,ann", "b.wav,oboe,2,", header="file,instrument,take,who")
+    assert "an entry in column 'who' for each file" in refusal(folder, group="who")
+    assert "'b.wav' has none; fill it in" in refusal(folder, group="who")
+
+
+def test_what_is_wrong_with_a_table_is_said_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match="path must be a folder; .*missing is none"):
+        source(config(tmp_path / "missing"))
+    assert "factors.csv is not there" in refusal(tmp_path)
+    (tmp_path / "factors.csv").mkdir()
+    assert "cannot be read: Is a directory" in refusal(tmp_path)
+    (tmp_path / "factors.csv").rmdir()
+    (tmp_path / "factors.csv").touch()
+    assert "must have a column 'file'; it is there not" in refusal(tmp_path)
+    assert "must have a row for each sound file; it has none" in refusal(table(tmp_path))
+    folder = table(tmp_path, "a.wav,oboe,1")
+    assert "must have a column 'path'; it is there not; there are 'file', 'instrument', 'take'" in refusal(
+        folder, file="path"
+    )
+    assert "must have a column 'pitch'" in refusal(folder, factors=("pitch",))
+    assert "must have a column 'singer'" in refusal(folder, group="singer")
+    table(tmp_path, "a.wav,oboe,1,2", header="file,instrument,take,take")
+    assert "must have a column 'take'; it is there twice" in refusal(folder)
+    table(tmp_path, "a.wav,oboe,1", "b.wav,oboe,1,7")
+    assert "is no table: each row must have 3 cells, as the first one; row 3 has 4" in refusal(folder)
+    table(tmp_path, 'a.wav,"oboe,1')
+    assert "is no table: unexpected end of data" in refusal(folder)
+    (tmp_path / "factors.csv").write_bytes(b"file,instrument,take\na.wav,fl\xf6te,1\n")
+    assert "must be text in UTF-8" in refusal(folder)
+    (tmp_path / "factors.parquet").write_bytes(b"PAR1 or not")
+    assert "factors.parquet is no table" in refusal(folder, table="factors.parquet")
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../a.wav", "b/../../a.wav", "b/../a.wav", "", ".", "a\0.wav"])
+def test_paths_that_leave_the_folder_are_refused(tmp_path, name):
+    folder = table(tmp_path, f'"{name}",oboe,1')
+    assert f"a file must be a path in the folder, relative to it; got {name or None!r}" in refusal(folder)
+
+
+def test_links_that_leave_the_folder_are_refused(tmp_path):
+    folder = table(tmp_path / "folder", "a.wav,oboe,1")
+    write(tmp_path / "outside" / "a.wav")
+    (folder / "a.wav").symlink_to(tmp_path / "outside" / "a.wav")
+    assert "'a.wav' is a link" in refusal(folder)
+    table(folder, "sub/a.wav,oboe,1")
+    (folder / "sub").symlink_to(tmp_path / "outside")
+    assert "'sub/a.wav' is a link" in refusal(folder)
+    # Links inside, and a folder that is one itself, are of no harm.
+    table(folder, "b.wav,oboe,1")
+    write(folder / "c.wav")
+    (folder / "b.wav").symlink_to(folder / "c.wav")
+    (tmp_path / "link").symlink_to(folder)
+    assert len(source(config(tmp_path / "link")).entries()) == 1
+    (folder / "c.wav").unlink()
+    (folder / "c.wav").symlink_to(folder / "b.wav")
+    assert isinstance(only(folder), Unusable)
+
+
+def test_a_file_has_one_row_however_it_is_written(tmp_path):
+    for same in ("a.wav", "./a.wav", ".//a.wav"):
+        assert "one row for each file; 'a.wav' is in two" in refusal(table(tmp_path, "a.wav,oboe,1", f"{same},oboe,2"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"factors": ()}, "at least 1 item"),
+        ({"factors": ("a", "b", "a")}, "must not name a column twice"),
+        ({"clips_per_file": 0}, "greater than or equal to 1"),
+        ({"shortest_s": 0.0}, "greater than 0"),
+        ({"colour": "red"}, "Extra inputs are not permitted"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, fields, reason):
+    with pytest.raises(ValidationError, match=reason):
+        config(tmp_path, **fields)
+
+
+def waveforms(folder, samples=RATE, **fields):
+    found = source(config(folder, **fields))
+    return list(found.waveforms(found.entries(), RATE, samples))
+
+
+def only(folder, **fields):
+    (found,) = waveforms(folder, **fields)
+    return found
+
+
+def test_a_clip_is_the_beginning_of_its_file(tmp_path):
+    folder = table(tmp_path, "sub/a.wav,oboe,1")
+    expected = write(folder / "sub" / "a.wav", 3.0, channels=2)
+    found = only(folder)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected[:RATE], atol=1e-6)
+
+
+def test_a_short_file_is_filled_up_with_silence_and_a_shorter_one_left_out(tmp_path):
+    folder = table(tmp_path, "a.wav,oboe,1")
+    expected = write(folder / "a.wav", 0.3)
+    found = only(folder)
+    np.testing.assert_allclose(found[: len(expected)], expected, atol=1e-6)
+    assert found.shape == (RATE,)
+    assert not found[len(expected) :].any()
+    assert only(folder, shortest_s=0.3).shape == (RATE,)
+    assert str(only(folder, shortest_s=0.31)) == "too short: 0.300 s, and 0.31 s are needed"
+
+
+def test_what_is_needed_may_be_longer_than_a_clip(tmp_path):
+    folder = table(tmp_path, "a.wav,oboe,1")
+    expected = write(folder / "a.wav", 2.5)
+    for clips in (1, 2):
+        kept, *_ = waveforms(folder, shortest_s=2.5, clips_per_file=clips)
+        np.testing.assert_allclose(kept, expected[:RATE], atol=1e-6)
+        assert {str(reason) for reason in waveforms(folder, shortest_s=2.6, clips_per_file=clips)} == {
+            "too short: 2.500 s, and 2.6 s are needed"
+        }
+
+
+def test_clips_of_a_file_are_evenly_spaced_from_its_beginning_to_its_end(tmp_path):
+    folder = table(tmp_path, "a.wav,oboe,1", "b.wav,flute,2")
+    long, exact = write(folder / "a.wav", 9.0), write(folder / "b.wav", 5.0, seed=1)
+    found = source(config(folder, clips_per_file=5))
+    entries = found.entries()
+    assert [entry.name for entry in entries[3:6]] == ["a.wav, clip 4 of 5", "a.wav, clip 5 of 5", "b.wav, clip 1 of 5"]
+    assert Counter((entry.group, entry.values) for entry in entries) == {
+        ("a.wav", ("oboe", 1.0)): 5,
+        ("b.wav", ("flute", 2.0)): 5,
+    }
+    clips = list(found.waveforms(entries, RATE, RATE))
+    for number in range(5):
+        np.testing.assert_allclose(clips[number], long[2 * number * RATE :][:RATE], atol=1e-6)
+        np.testing.assert_allclose(clips[5 + number], exact[number * RATE :][:RATE], atol=1e-6)
+
+
+def test_clips_that_would_overlap_are_left_out(tmp_path):
+    folder = table(tmp_path, "a.wav,oboe,1")
+    samples = write(folder / "a.wav", 3.5)
+    *kept, fourth, fifth = waveforms(folder, clips_per_file=5)
+    for clip, start in zip(kept, (0, 20_000, 40_000), strict=True):
+        np.testing.assert_allclose(clip, samples[start:][:RATE], atol=1e-6)
+    assert str(fourth) == str(fifth) == "the file is too short for so many clips"
+    write(folder / "a.wav", 0.5)
+    first, *others = waveforms(folder, clips_per_file=3)
+    assert first.shape == (RATE,)
+    assert [str(other) for other in others] == ["the file is too short for so many clips"] * 2
+
+
+def test_any_share_of_the_entries_gives_the_same_clips(tmp_path):
+    folder = table(tmp_path, "a.wav,oboe,1", "b.wav,oboe,2")
+    for seed, name in enumerate(("a.wav", "b.wav")):
+        write(folder / name, 4.0, rate=44_100, seed=seed)
+    found = source(config(folder, clips_per_file=3))
+    entries = found.entries()
+    together = list(found.waveforms(entries, RATE, RATE))
+    for entry, clip in zip(entries, together, strict=True):
+        (alone,) = source(config(folder, clips_per_file=3)).waveforms([entry], RATE, RATE)
+        assert np.array_equal(alone, clip)
+    for one, other in itertools.combinations(together, 2):
+        assert not np.allclose(one, other)
+
+
+def test_a_file_that_gives_no_clip_does_not_stop_the_others(tmp_path):
+    folder = table(tmp_path, *(f"{name}.wav,oboe,1" for name in ("missing", "empty", "text", "good", "nan", "pipe")))
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("la la la " * 100)
+    write(folder / "good.wav")
+    soundfile.write(folder / "nan.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    os.mkfifo(folder / "pipe.wav")
+    for clips in (1, 2):
+        found = [str(clip) for clip in waveforms(folder, clips_per_file=clips) if isinstance(clip, Unusable)][::clips]
+        assert found[:3] == ["is not there", "is empty", "cannot be decoded: Format not recognised"]
+    assert "holds values that are not finite" in [str(clip) for clip in waveforms(folder)]
+    assert [isinstance(clip, Unusable) for clip in waveforms(folder)] == [True, True, True, False, True, True]
+    assert len(source(config(folder)).digest()) == 64
+
+
+def test_the_digest_is_of_the_table_and_of_what_is_in_it(tmp_path):
+    folder = table(tmp_path / "one", "a.wav,oboe,1", "b.wav,oboe,2")
+    digests = [source(config(folder)).digest()]
+    assert source(config(folder)).digest() == digests[0]
+    for seed, name in enumerate(("a.wav", "b.wav")):
+        write(folder / name, seed=seed)
+        digests.append(source(config(folder)).digest())
+    write(folder / "b.wav", seed=7)
+    digests.append(source(config(folder)).digest())
+    table(folder, "a.wav,oboe,1", "b.wav,oboe,3")
+    digests.append(source(config(folder)).digest())
+    (folder / "a.wav").rename(folder / "c.wav")
+    (folder / "b.wav").rename(folder / "a.wav")
+    (folder / "c.wav").rename(folder / "b.wav")
+    digests.append(source(config(folder)).digest())
+    assert len(set(digests)) == len(digests)
+    write(folder / "other.wav")
+    assert source(config(folder)).digest() == digests[-1]
+    folder.rename(tmp_path / "two")
+    assert source(config(tmp_path / "two")).digest() == digests[-1]
+
+
+def survives(folder, **fields):
+    try:
+        for entry in source(config(folder, **fields)).entries():
+            assert all(value is None or type(value) in (str, float) for value in entry.values)
+            assert all(np.isfinite(value) for value in entry.values if isinstance(value, float))
+    except ValueError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.binary(max_size=200), st.text(alphabet='fileinstrumentake,;\r\n"\0\ufeff1.', max_size=100).map(str.encode)
+    )
+)
+def test_any_table_gives_entries_or_one_line(tmp_path, content):
+    (tmp_path / "factors.csv").write_bytes(content)
+    survives(tmp_path)
+    (tmp_path / "factors.csv").write_bytes(b"file,instrument,take\n" + content)
+    survives(tmp_path)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=5))
+def test_any_damaged_parquet_file_gives_entries_or_one_line(tmp_path, changes):
+    frame = pd.DataFrame({"file": ["a.wav", "b.wav"], "instrument": ["x", "y"], "take": [1, 2]})
+    data = bytearray(frame.to_parquet())
+    for place, byte in changes:
+        data[place % len(data)] = byte
+    (tmp_path / "factors.parquet").write_bytes(data)
+    survives(tmp_path, table="factors.parquet")

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+
+from marl.audio import AudioConfig, LogMel
+from marl.data.preparation import make, waveforms_of
+from marl.data.source import Entry, Unusable
+
+AUDIO = AudioConfig()
+TIME_S = np.arange(AUDIO.clip_samples) / AUDIO.sample_rate
+
+
+def sine(level: float, hz: float = 440.0) -> np.ndarray:
+    return (level * np.sin(2 * np.pi * hz * TIME_S)).astype(np.float32)
+
+
+class Given:
+    """A source of what a test gives."""
+
+    factor_names = ("vowel",)
+
+    def __init__(self, **sounds) -> None:
+        self._sounds = sounds
+
+    def entries(self):
+        return [Entry(name, ("a",), "singer", (name,)) for name in self._sounds]
+
+    def waveforms(self, entries, sample_rate, samples):
+        assert (sample_rate, samples) == (AUDIO.sample_rate, AUDIO.clip_samples)
+        return [self._sounds[entry.place[0]] for entry in entries]
+
+
+def made(**sounds):
+    source = Given(**sounds)
+    return make(source, source.entries(), AUDIO)
+
+
+def test_a_clip_is_its_sound_in_16_bits_and_the_log_mel_of_that():
+    found = made(a=sine(0.5), b=sine(0.1, 1000.0))
+    assert [clip.name for clip in found.clips] == ["a", "b"]
+    waveforms_NS = waveforms_of(found.samples_NS)
+    np.testing.assert_allclose(waveforms_NS[0], sine(0.5), atol=0.6 / 32767)
+    expected = LogMel(AUDIO)(waveforms_NS)
+    torch.testing.assert_close(torch.from_numpy(found.decibels_NFT).float(), expected, atol=0.02, rtol=0)
+
+
+def test_of_a_clip_is_known_how_loud_it_is_and_how_long_it_sounds():
+    half = sine(0.5)
+    half[8_000:] = 0
+    (clip,) = made(a=half).clips
+    assert clip.loudness_db == pytest.approx(20 * np.log10(0.5) - 10 * np.log10(2), abs=0.01)
+    assert clip.peak == pytest.approx(0.5, abs=1e-3)
+    assert clip.sounds_s == pytest.approx(0.5, abs=2e-3)
+
+
+def test_sums_of_clips_give_mean_and_deviation_of_their_log_mels():
+    found = made(a=sine(0.5), b=sine(0.1, 1000.0))
+    values = found.decibels_NFT.astype(np.float64)
+    mean = sum(clip.sum_db for clip in found.clips) / values.size
+    square = sum(clip.square_db for clip in found.clips) / values.size
+    assert mean == pytest.approx(values.mean())
+    assert (square - mean**2) ** 0.5 == pytest.approx(values.std())
+
+
+@pytest.mark.parametrize(
+    ("sound", "reason"),
+    [
+        (np.zeros(AUDIO.clip_samples, np.float32), "silent: nowhere above -60 dB"),
+        (sine(1e-4), "silent: nowhere above -60 dB"),
+        (np.full(AUDIO.clip_samples, np.nan, np.float32), "holds values that are not finite"),
+        (np.full(AUDIO.clip_samples, np.inf, np.float32), "holds values that are not finite"),
+        (Unusable("cannot be decoded: no sound"), "cannot be decoded: no sound"),
+    ],
+)
+def test_what_is_of_no_use_is_left_out_with_the_reason_and_changes_no_other_clip(sound, reason):
+    alone, beside = made(a=sine(0.5)), made(a=sine(0.5), bad=sound)
+    assert beside.left_out == [("bad", reason)]
+    assert beside.clips == alone.clips
+    assert beside.decibels_NFT.tobytes() == alone.decibels_NFT.tobytes()
+
+
+def test_what_is_beyond_full_scale_is_made_quieter_and_not_clipped():
+    found = made(a=sine(4.0))
+    assert found.clips[0].peak == pytest.approx(4.0, abs=1e-3)
+    np.testing.assert_allclose(waveforms_of(found.samples_NS)[0], sine(1.0), atol=1e-3)
+
+
+def test_sounds_alike_to_the_last_bit_have_one_content_and_others_another():
+    contents = [clip.content for clip in made(a=sine(0.5), b=sine(0.5), c=sine(0.501)).clips]
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_a_clip_has_the_same_bits_alone_and_among_others():
+    sounds = {f"sound {number}": sine(0.3, 100.0 * (number + 1)) for number in range(20)}
+    together = made(**sounds)
+    for number, (name, sound) in enumerate(sounds.items()):
+        alone = made(**{name: sound})
+        assert alone.decibels_NFT[0].tobytes() == together.decibels_NFT[number].tobytes()
+
+
+def test_nothing_of_use_gives_no_clip():
+    found = made(a=Unusable("is empty"))
+    assert (len(found.clips), found.samples_NS.shape, found.decibels_NFT.shape) == (0, (0, 16_000), (0, 64, 64))

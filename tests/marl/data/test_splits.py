@@ -1,0 +1,104 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marl.data.dataset import UNKNOWN, Factor
+from marl.data.splits import split_by
+
+FACTORS = (
+    Factor("instrument", tuple(f"instrument {number}" for number in range(30)), tuple(range(30))),
+    Factor("pitch", tuple(float(number) for number in range(8)), tuple(range(8))),
+)
+VALUES = torch.cartesian_prod(torch.arange(30), torch.arange(8)).repeat(2, 1)
+NAMES = [f"clip {number}" for number in range(len(VALUES))]
+GROUPS = [f"session {number % 24}" for number in range(len(VALUES))]
+
+
+def parts(by, values=VALUES, groups=GROUPS, names=NAMES):
+    return split_by(by, values, FACTORS, groups, names)
+
+
+UNIT_OF = {
+    "clip": lambda clip: clip,
+    "group": lambda clip: GROUPS[clip],
+    "combination": lambda clip: tuple(VALUES[clip].tolist()),
+    "instrument": lambda clip: int(VALUES[clip, 0]),
+}
+
+
+@pytest.mark.parametrize("by", ["clip", "group", "combination", "instrument"])
+def test_no_unit_lies_in_two_splits_and_every_clip_in_one(by):
+    splits = parts(by)
+    unit_of = UNIT_OF[by]
+    seen = {name.split()[0]: set() for name in splits}
+    for name, clips in splits.items():
+        seen[name.split()[0]] |= {unit_of(clip) for clip in clips.tolist()}
+    assert not seen["training"] & seen["validation"]
+    assert not seen["training"] & seen["test"]
+    assert not seen["validation"] & seen["test"]
+    assert sorted(clip for clips in splits.values() for clip in clips.tolist()) == list(range(len(VALUES)))
+
+
+@pytest.mark.parametrize("by", ["clip", "group", "combination", "instrument"])
+def test_a_tenth_of_the_units_is_for_validation_and_as_many_for_the_test(by):
+    splits = parts(by)
+    unit_of = UNIT_OF[by]
+    everything = len({unit_of(clip) for clip in range(len(VALUES))})
+    for name in ("validation", "test"):
+        own = torch.cat([splits[name], splits.get(f"{name} fitting", torch.empty(0, dtype=torch.int64))])
+        assert len({unit_of(clip) for clip in own.tolist()}) == round(everything / 10)
+
+
+def test_probes_of_instruments_that_no_model_heard_are_fitted_on_other_clips_of_theirs():
+    splits = parts("instrument")
+    for name in ("validation", "test"):
+        scored, fitted = splits[name], splits[f"{name} fitting"]
+        assert set(VALUES[scored, 0].tolist()) == set(VALUES[fitted, 0].tolist())
+        assert not set(scored.tolist()) & set(fitted.tolist())
+    assert "validation fitting" not in parts("clip")
+
+
+def test_what_is_called_the_same_lies_where_it_lay_whatever_the_order():
+    order = torch.randperm(len(VALUES), generator=torch.Generator().manual_seed(0)).tolist()
+    before, after = (
+        parts("group"),
+        parts("group", VALUES[order], [GROUPS[clip] for clip in order], [NAMES[clip] for clip in order]),
+    )
+    for name, clips in before.items():
+        assert [NAMES[clip] for clip in clips.tolist()] == [NAMES[order[clip]] for clip in after[name].tolist()]
+
+
+def test_the_first_clips_of_a_split_are_a_fair_sample_of_it():
+    training = parts("clip")["training"]
+    assert 100 < training[:190].double().mean() < 380  # of 480 in all
+
+
+@given(st.lists(st.sampled_from(range(len(VALUES))), min_size=1, max_size=60, unique=True), st.sampled_from([*UNIT_OF]))
+def test_of_what_is_held_out_every_factor_is_known_and_nothing_unknown_may_leak(unknown, by):
+    values = VALUES.clone()
+    values[unknown, 0] = UNKNOWN
+    splits = parts(by, values)
+    held_out = torch.cat([clips for name, clips in splits.items() if name != "training"])
+    assert (values[held_out] != UNKNOWN).all()
+    if by in ("combination", "instrument"):  # it may be of any combination, of any instrument
+        assert not set(unknown) & set(splits["training"].tolist())
+    if by == "group":
+        assert not {GROUPS[clip] for clip in held_out.tolist()} & {GROUPS[clip] for clip in splits["training"].tolist()}
+
+
+@pytest.mark.parametrize(
+    ("by", "reason"),
+    [
+        ("timbre", "split must be one of clip, combination, group, instrument, pitch; got 'timbre'"),
+        ("pitch", "split: pitch: 8 different values of pitch with all factors known are too few .*at least 20"),
+    ],
+)
+def test_a_split_that_makes_no_sense_is_refused(by, reason):
+    with pytest.raises(ValueError, match=reason):
+        parts(by)
+
+
+def test_too_few_groups_are_refused():
+    with pytest.raises(ValueError, match="split: group: 3 groups .*at least 10"):
+        parts("group", groups=[f"session {number % 3}" for number in range(len(VALUES))])
