@@ -202,7 +202,8 @@ class LogMel:
     def invert(self, log_mel_FT: Tensor) -> Tensor:
         """A waveform [..., S] that sounds like the log-mel: least-squares mel inversion, then Griffin-Lim.
 
-        The phase starts from zero, so that the same spectrogram always gives the same sound.
+        The phase starts from zero, so that the same spectrogram always gives the same sound. It may have any number of
+        frames: log-mels of clips beside each other become one sound, whose phase runs on from clip to clip.
         """
         config = self.config
         power = self.to_power(log_mel_FT.to(self.device)).clamp_max(10.0 ** (_LOUDEST_DB / 10)) * self._full_scale_power
@@ -214,7 +215,7 @@ class LogMel:
             n_iter=64,
             hop_length=config.hop_samples,
             power=2.0,
-            length=config.clip_samples,
+            length=log_mel_FT.shape[-1] * config.hop_samples,
             rand_init=False,
         ).to(self.device)
         linear = inverse_mel(power)

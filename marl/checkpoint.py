@@ -142,7 +142,8 @@ def extractor_of(
     parameters = parameters_of(description, model, name)
     log_mel = LogMel(description.audio, description.mean_db, description.std_db, device)
     network = network_of(architecture_of(description))
-    return FeatureExtractor(network, {name: value.to(device) for name, value in parameters.items()}, log_mel)
+    on_device = {name: value.to(device) for name, value in parameters.items()}
+    return FeatureExtractor(network, on_device, log_mel, description.shared_factors)
 
 
 def _tensors(data: bytes, name: str) -> Parameters:

@@ -1,4 +1,9 @@
-"""A trained model in use: audio in, private and shared features out."""
+"""A trained model in use: audio in, private and shared features out, and sound out of features.
+
+F is mel bands, T frames of a window, S samples of audio.
+"""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -7,6 +12,10 @@ from marl.audio import LogMel, Resampler
 from marl.model import Network, Parameters, Posterior
 
 __all__ = ["FeatureExtractor"]
+
+# A spectrogram takes several times the memory of its audio; recordings may last for hours.
+_WINDOWS_AT_ONCE = 64
+_INVERTED_AT_ONCE = 32
 
 
 class FeatureExtractor:
@@ -18,10 +27,15 @@ class FeatureExtractor:
         log_mel: the spectrograms that the model takes.
         private: dimensions of the private features.
         shared: dimensions of the shared features.
+        shared_factors: what the two views of a training pair had in common, such as the timbre: the shared features
+            were trained to tell it.
     """
 
-    def __init__(self, network: Network, parameters: Parameters, log_mel: LogMel) -> None:
+    def __init__(
+        self, network: Network, parameters: Parameters, log_mel: LogMel, shared_factors: tuple[str, ...] = ()
+    ) -> None:
         self.log_mel = log_mel
+        self.shared_factors = shared_factors
         self.private = network.architecture.private
         self.shared = network.architecture.shared
         self._network = network
@@ -41,10 +55,7 @@ class FeatureExtractor:
         Raises:
             ValueError: when the waveform is empty, has more than two dimensions or holds a value that is not finite.
         """
-        windows = self._windows(waveform, sample_rate)
-        mean = self.posterior(self.log_mel(windows)).mean
-        private, shared = mean.split([self.private, self.shared], dim=-1)
-        return private, shared
+        return self._means(self._windows(waveform, sample_rate))
 
     def posterior(self, log_mel_FT: Tensor) -> Posterior:
         """Posteriors of standardised log-mels [..., F, T]."""
@@ -73,10 +84,75 @@ class FeatureExtractor:
             The same shape as `waveform`, but at the model's own sample rate, `log_mel.config.sample_rate`.
         """
         private, shared = self.encode(waveform, sample_rate)
-        windows = self.log_mel.invert(self.decode(private, shared))
-        rate = self.log_mel.config.sample_rate
-        samples = -(-waveform.shape[-1] * rate // sample_rate)
-        return windows.flatten(-2)[..., :samples]
+        return self._sound(self.decode(private, shared), self._length(waveform, sample_rate))
+
+    def swap(self, content: Tensor, content_rate: int, style: Tensor, style_rate: int) -> Tensor:
+        """One sound with what the model shares, such as the timbre, of another.
+
+        Each window of `content` keeps its own private features. Shared features are those of a stationary attribute,
+        which all windows of a sound tell alike: their mean over the windows of `style` is taken for all windows, where
+        a window that was filled up with silence counts by what it has of the sound. So no order in time comes over,
+        and the two may differ in length.
+
+        Args:
+            content: mono audio [samples], full scale at one.
+            content_rate: its sample rate, Hz.
+            style: mono audio [samples], of any length.
+            style_rate: its sample rate, Hz.
+
+        Returns:
+            [samples], as long as `content`, at the model's own sample rate, `log_mel.config.sample_rate`. The same
+            audio gives the same sound on as many threads.
+
+        Raises:
+            ValueError: when one of them is not [samples], empty or not finite.
+        """
+        for name, waveform in (("content", content), ("style", style)):
+            if waveform.ndim != 1:
+                raise ValueError(f"{name} must be mono audio [samples]; got shape {tuple(waveform.shape)}")
+        private, _ = self.encode(content, content_rate)
+        _, shared = self.encode(style, style_rate)
+        ends = torch.arange(len(shared), device=shared.device) * self.log_mel.config.clip_samples
+        weight = (self._length(style, style_rate) - ends).clamp(1, self.log_mel.config.clip_samples)
+        mean = (shared * weight[:, None]).sum(dim=0) / weight.sum()
+        return self._sound(self.decode(private, mean.expand(len(private), -1)), self._length(content, content_rate))
+
+    def _means(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Private and shared latents of windows [..., S]."""
+        rows = windows.reshape(-1, windows.shape[-1])
+        mean = torch.cat([self.posterior(self.log_mel(some)).mean for some in rows.split(_WINDOWS_AT_ONCE)])
+        private, shared = mean.reshape(*windows.shape[:-1], -1).split([self.private, self.shared], dim=-1)
+        return private, shared
+
+    def _length(self, waveform: Tensor, sample_rate: int) -> int:
+        """Samples that a waveform has at the model's sample rate."""
+        return -(-waveform.shape[-1] * self.log_mel.config.sample_rate // sample_rate)
+
+    def _sound(self, log_mel_FT: Tensor, samples: int) -> Tensor:
+        """Audio [..., samples] of the log-mels [..., windows, F, T] of consecutive windows.
+
+        Frames of one window follow those of the one before as its own do: all are one spectrogram, and are inverted as
+        such, so that no border of windows is heard. So much of it at once as memory allows, with a window in common
+        over which one part is faded into the next.
+        """
+        window = self.log_mel.config.clip_samples
+        fade = torch.linspace(0.0, 1.0, window, device=self.log_mel.device)
+        done: list[Tensor] = []
+        for part in self._inverted(log_mel_FT):
+            body, end = part.split([part.shape[-1] - window, window], dim=-1)
+            if done:
+                # Both began from phases of zero in the same frames, and have come to nearly the same sound.
+                done[-1] = done[-1] * fade.flip(0) + body[..., :window] * fade
+                body = body[..., window:]
+            done += [body, end]
+        return torch.cat(done, dim=-1)[..., :samples]
+
+    def _inverted(self, log_mel_FT: Tensor) -> Iterator[Tensor]:
+        """Audio of some windows at a time; each part begins with the window that the one before ended with."""
+        count, step = log_mel_FT.shape[-3], _INVERTED_AT_ONCE - 1
+        for first in range(0, max(1, count - 1), step):
+            some = log_mel_FT[..., first : first + _INVERTED_AT_ONCE, :, :]
+            yield self.log_mel.invert(some.movedim(-3, -2).flatten(-2))
 
     def _windows(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """[..., windows, samples of a clip] at the model's sample rate."""

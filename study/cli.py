@@ -17,6 +17,7 @@ from study.commands.keeping import delete, export, prune, verify
 from study.commands.preparing import doctor, warm
 from study.commands.reading import dashboard, leakage, ls, plot, report, results, status
 from study.commands.running import rescore, resume, run
+from study.commands.using import embed, swap
 from study.terminal import exit_status, show_warning
 
 __all__ = ["main"]
@@ -44,6 +45,8 @@ for command in (
     dashboard,
     export,
     verify,
+    embed,
+    swap,
     rescore,
     prune,
     delete,

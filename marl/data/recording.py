@@ -175,7 +175,7 @@ def _sound(file: str | Path | BinaryIO, stack: contextlib.ExitStack) -> soundfil
         if not file.seek(0, os.SEEK_END):
             raise Unusable("is empty")
         file.seek(0)
-        return soundfile.SoundFile(_Forgiving(file))
+        return _Stream(_Forgiving(file))
     status = Path(file).stat()
     if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
         raise Unusable("is no file")
@@ -184,7 +184,18 @@ def _sound(file: str | Path | BinaryIO, stack: contextlib.ExitStack) -> soundfil
     # By its name libsndfile would take anything that ends with .gsm or .vox for sound without a header.
     descriptor = os.open(file, os.O_RDONLY)
     stack.callback(os.close, descriptor)
-    return soundfile.SoundFile(descriptor, closefd=False)
+    return _Stream(descriptor, closefd=False)
+
+
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A file that is read on from where it is.
+
+    After each part that it reads, soundfile seeks to where it is already. From there libsndfile decodes MP3 otherwise.
+    """
+
+    def seekable(self) -> bool:
+        """No, so that soundfile leaves it; `seek` works all the same."""
+        return False
 
 
 class _Forgiving:

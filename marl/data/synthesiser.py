@@ -229,10 +229,11 @@ def _preset_records(file: BinaryIO) -> bytes:
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    name, first, end = _chunk(file, size)
-    if name != b"RIFF" or end - first < 4 or file.read(4) != b"sfbk":
+    begins = file.read(12)
+    if begins[:4] != b"RIFF" or begins[8:] != b"sfbk":
         raise ValueError("it does not begin as one")
-    first, end = _inner(file, first + 4, end, b"LIST", b"pdta")
+    first, end = _inner(file, 0, size, b"RIFF", b"sfbk")
+    first, end = _inner(file, first, end, b"LIST", b"pdta")
     first, end = _inner(file, first, end, b"phdr")
     count, rest = divmod(end - first, _PRESET.size)
     if rest or not 2 <= count <= _MOST_PRESETS:
@@ -262,8 +263,7 @@ def _chunk(file: BinaryIO, end: int) -> tuple[bytes, int, int]:
     name, length = _CHUNK.unpack(header)
     first = file.tell()
     if first + length > end:
-        # The outermost chunk of a file of another kind has any length.
-        raise ValueError("it is cut short" if name in (b"RIFF", b"LIST", b"phdr") else "it does not begin as one")
+        raise ValueError("it is cut short")
     return name, first, first + length
 
 
@@ -285,6 +285,10 @@ def _new_synthesiser(sample_rate: int) -> Any:
     return fluidsynth.Synth(_GAIN, sample_rate, _CHANNELS, **_SETTINGS)
 
 
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_say_nothing = _Handler(lambda *_: None)  # kept here as long as GLib may call it
+
+
 @lru_cache(maxsize=1)
 def _library() -> Any:
     """FluidSynth's own library, told to be quiet: what it says would be among our lines."""
@@ -296,6 +300,8 @@ def _library() -> Any:
     library = fluidsynth._fl
     for level in range(5):
         library.fluid_set_log_function(level, None, None)
+    if hasattr(library, "g_log_set_default_handler"):  # what FluidSynth reads unknown files by speaks through GLib
+        library.g_log_set_default_handler(_say_nothing, None)
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.fluid_synth_write_float.argtypes = [pointer, number, pointer, number, number, pointer, number, number]
     library.fluid_synth_get_sfont_by_id.argtypes = [pointer, number]

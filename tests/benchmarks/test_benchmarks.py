@@ -182,3 +182,22 @@ def test_the_first_chart_is_waited_for_in_a_browser(tmp_path):
     assert list(results["seconds"]) == ["the dashboard has just started", "another browser", "loaded again"]
     assert all(0 < seconds < 60 for seconds in results["seconds"].values())
     assert "first chart of 50 trials" in out
+
+
+@pytest.mark.slow
+def test_a_stack_that_is_fed_is_measured_beside_one_whose_clips_are_resident(tmp_path):
+    results, _ = run(tmp_path, "feeding", "--no-compile", lanes=2, pairs=16, frequencies=20, seconds=0.2)
+    assert results["same_to_the_bit"]
+    assert results["bytes"] == 4 * results["bytes_allowed"] == 20 * 80 * 64 * 64 * 2
+    rates = results["trial_steps_per_second"]
+    assert results["share_of_the_resident_rate"] == pytest.approx(rates["fed"] / rates["resident"])
+
+
+@pytest.mark.slow
+def test_embedding_is_measured_beside_a_plain_loop(tmp_path):
+    results, out = run(tmp_path, "embed", clips=200, plain=20)
+    assert results["clips_per_second"] > 0
+    assert results["plain_clips_per_second"] > 0
+    assert results["peak_bytes"].keys() == {"20", "200"}
+    assert results["largest_difference_to_plain"] < 1e-4
+    assert "plain loop" in out

@@ -390,3 +390,15 @@ def test_a_file_that_claims_absurd_numbers_is_refused_or_gives_finite_samples(ki
     data = bytearray(valid(kind))
     data[place : place + 4] = number
     assert_survives(data)
+
+
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS)
+def test_a_long_file_has_the_samples_that_it_has_when_it_is_read_at_once(kind, subtype, tmp_path):
+    path, rate = tmp_path / "long", 48_000
+    waveform = sine(rate, 4.2) * np.linspace(0.1, 1.0, round(4.2 * rate))
+    soundfile.write(path, waveform, rate, format=kind, subtype=subtype)
+    at_once, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_array_equal(read_mono(path, rate), at_once)
+    np.testing.assert_array_equal(
+        np.concatenate(list(windows(path, rate, rate, 2))).reshape(-1)[: len(at_once)], at_once
+    )

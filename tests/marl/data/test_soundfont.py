@@ -1,0 +1,176 @@
+import itertools
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from marl.data import KINDS, source_of
+from marl.data.soundfont import SoundFont, named_programs, source
+from marl.data.synthesiser import FAMILIES, TIMGM, digest_of_font
+from tests.marl.data.fonts import SINE_HZ, cents, font_of, needs_fluidsynth, needs_timgm, pitch_hz
+
+RATE = 16_000
+
+
+@pytest.fixture
+def font(tmp_path):
+    """Three of its instruments have the same name."""
+    path = tmp_path / "sine.sf2"
+    path.write_bytes(font_of((0, 0, b"Piano"), (0, 19, b"Organ"), (0, 40, b"Organ"), (0, 73, b"Organ"), (8, 1, b"X")))
+    return str(path)
+
+
+def small(font, **changes):
+    return SoundFont(
+        **{"path": font, "instruments": (0, 19, 40), "lowest": 68, "highest": 70, "velocities": (50, 100)} | changes
+    )
+
+
+def test_the_grid_is_9600_notes_of_instruments_that_play_melodies():
+    config = SoundFont()
+    assert len(config.instruments) == len(set(config.instruments)) == 40
+    assert config.highest - config.lowest + 1 == 48
+    assert config.velocities == (25, 50, 75, 100, 127)
+    families = {FAMILIES[program // 8] for program in config.instruments}
+    assert families == set(FAMILIES) - {"synth effects", "percussive", "sound effects"}
+    assert 47 not in config.instruments  # timpani
+
+
+@needs_timgm
+def test_every_note_is_there_once_and_named_by_its_factors():
+    found = source(SoundFont())
+    entries = found.entries()
+    assert found.factor_names == SoundFont.factor_names == ("instrument", "family", "pitch", "velocity")
+    assert len(entries) == len({entry.name for entry in entries}) == len({entry.values for entry in entries}) == 9_600
+    by_name = {entry.name: entry for entry in entries}
+    entry = by_name["program 40 (Violin), key 60, velocity 100"]
+    assert entry.values == ("Violin", "strings", 60.0, 100.0)
+    assert entry.group == "Violin"
+    assert len({entry.group for entry in entries}) == 40
+    assert all(isinstance(value, float) for value in entry.values[2:])
+
+
+@needs_timgm
+def test_families_are_those_of_general_midi():
+    config = SoundFont(instruments=range(128), lowest=60, highest=61, velocities=(50, 100))
+    families = {entry.place[0]: entry.values[1] for entry in source(config).entries()}
+    named = {0: "piano", 15: "chromatic percussion", 19: "organ", 24: "guitar", 39: "bass", 40: "strings"}
+    named |= {52: "ensemble", 56: "brass", 71: "reed", 73: "pipe", 80: "synth lead", 95: "synth pad"}
+    named |= {96: "synth effects", 104: "ethnic", 112: "percussive", 127: "sound effects"}
+    assert {program: families[program] for program in named} == named
+
+
+@needs_fluidsynth
+def test_it_is_one_of_the_kinds_of_data(font):
+    assert KINDS["soundfont"] is SoundFont
+    assert len(source_of(small(font)).entries()) == 3 * 3 * 2
+
+
+@needs_fluidsynth
+def test_instruments_of_one_name_are_told_apart(font):
+    assert named_programs(font, [40, 0, 19]) == {40: "Organ (40)", 0: "Piano", 19: "Organ (19)"}
+    entries = source(small(font)).entries()
+    assert {entry.group for entry in entries} == {"Piano", "Organ (19)", "Organ (40)"}
+    assert {(entry.values[0], entry.values[1]) for entry in entries} == {
+        ("Piano", "piano"),
+        ("Organ (19)", "organ"),
+        ("Organ (40)", "strings"),
+    }
+
+
+@needs_fluidsynth
+def test_clips_sound_like_their_pitch_and_velocity(font):
+    found = source(small(font))
+    entries = found.entries()
+    heard = dict(zip([entry.place for entry in entries], found.waveforms(entries, RATE, RATE), strict=True))
+    for (_, key, _), clip in heard.items():
+        assert clip.shape == (RATE,)
+        assert clip.dtype == np.float32
+        expected_hz = SINE_HZ * 2 ** ((key - 69) / 12)
+        assert abs(cents(pitch_hz(clip[800:11_200], RATE, expected_hz), expected_hz)) < 0.1
+    assert all(
+        np.abs(heard[program, key, 100]).max() > 2 * np.abs(heard[program, key, 50]).max()
+        for program, key in itertools.product((0, 19, 40), (68, 69, 70))
+    )
+
+
+@needs_fluidsynth
+def test_a_key_is_held_as_long_as_is_asked_for(font):
+    for hold_s in (0.25, 0.5):
+        found = source(small(font, hold_s=hold_s))
+        (clip,) = found.waveforms(found.entries()[:1], RATE, RATE)
+        assert np.flatnonzero(clip)[-1] / RATE == pytest.approx(hold_s, abs=0.02)
+
+
+@needs_timgm
+def test_a_clip_does_not_depend_on_those_beside_it():
+    config = SoundFont(instruments=(0, 19, 40, 73), lowest=58, highest=60, velocities=(25, 127))
+    entries = source(config).entries()
+    expected = list(source(config).waveforms(entries, RATE, RATE))
+    backwards = list(source(config).waveforms(entries[::-1], RATE, RATE))[::-1]
+    alone = [next(iter(source(config).waveforms([entry], RATE, RATE))) for entry in entries[::5]]
+    assert all(np.array_equal(clip, other) for clip, other in zip(expected, backwards, strict=True))
+    assert all(np.array_equal(clip, other) for clip, other in zip(expected[::5], alone, strict=True))
+    assert len({clip.tobytes() for clip in expected}) == len(entries)
+
+
+@needs_timgm
+def test_every_note_of_the_default_instruments_is_heard():
+    config = SoundFont(lowest=36, highest=83)
+    ends = [entry for entry in source(config).entries() if entry.place[1] in (36, 83) and entry.place[2] in (25, 127)]
+    peaks = [np.abs(clip).max() for clip in source(config).waveforms(ends, RATE, RATE)]
+    assert len(peaks) == 160
+    assert min(peaks) > 10 ** (-50 / 20)
+    assert max(peaks) < 1
+
+
+@needs_fluidsynth
+def test_the_digest_is_that_of_the_font(font):
+    assert source(small(font)).digest() == source(small(font, lowest=40)).digest() == digest_of_font(font)
+
+
+@needs_fluidsynth
+def test_programs_that_the_font_lacks_are_listed(font):
+    with pytest.raises(ValueError, match=f"instruments: {font} has no program 7, 41$"):
+        source(small(font, instruments=(0, 7, 40, 41))).entries()
+
+
+@needs_fluidsynth
+def test_a_sample_rate_that_fluidsynth_lacks_is_refused_in_the_users_words(font):
+    found = source(small(font))
+    with pytest.raises(ValueError, match="audio.sample_rate must lie between 8,000 and 96,000 Hz"):
+        list(found.waveforms(found.entries()[:1], 4_000, 4_000))
+
+
+def test_a_font_that_is_not_there_is_named():
+    found = source(SoundFont(path="none.sf2"))
+    for action in (found.digest, found.entries):
+        with pytest.raises(FileNotFoundError, match="path must be a SoundFont, .sf2 or .sf3; none.sf2 is not there"):
+            action()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"instruments": (0, 128)}, "less than or equal to 127"),
+        ({"instruments": (-1, 5)}, "greater than or equal to 0"),
+        ({"instruments": (5,)}, "at least 2 items"),
+        ({"instruments": (5, 7, 5)}, r"must not hold a number twice; got \[5, 7, 5\]"),
+        ({"velocities": (0, 100)}, "greater than or equal to 1"),
+        ({"velocities": (100, 128)}, "less than or equal to 127"),
+        ({"velocities": (100, 100)}, r"must not hold a number twice; got \[100, 100\]"),
+        ({"lowest": 60, "highest": 60}, "lowest must be below highest; got 60 and 60"),
+        ({"lowest": -1}, "greater than or equal to 0"),
+        ({"highest": 128}, "less than or equal to 127"),
+        ({"hold_s": 0}, "greater than 0"),
+        ({"hold_s": float("nan")}, "finite"),
+        ({"pitches": (60,)}, "Extra inputs"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, reason):
+    with pytest.raises(ValidationError, match=reason):
+        SoundFont(**changes)
+
+
+def test_the_default_font_is_debians():
+    assert SoundFont().path == TIMGM == "/usr/share/sounds/sf2/TimGM6mb.sf2"
