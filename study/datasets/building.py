@@ -1,6 +1,7 @@
 """What a user sees while a set is prepared: how far it is, and what came of it."""
 
 import time
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,7 +18,7 @@ from study.tables import format_duration
 __all__ = ["prepared_now"]
 
 _SHOWN_REASONS = 5
-_RATE_OVER_S = 30.0
+_LINE_EVERY_S = 30.0
 
 
 def prepared_now(spec: Spec, objects: Objects, address: str | None, console: Console) -> PreparedSet:
@@ -45,21 +46,9 @@ def prepared_now(spec: Spec, objects: Objects, address: str | None, console: Con
     console.print(f"data: preparing {entries:,} clips of {config.kind}", markup=False, soft_wrap=True)
     from study.datasets.preparing import prepare  # with Ray, which takes seconds to import
 
-    columns = (
-        TextColumn("preparing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
     started = time.monotonic()
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=_RATE_OVER_S) as progress:
-        task = progress.add_task("preparing", total=entries, rate="")
-
-        def made(done: int, _: int) -> None:
-            progress.update(task, completed=done, rate=f"{progress.tasks[0].speed or 0:.0f} clips/s")
-
-        prepare(found, source, config, audio, address, made)
+    with _Shown(console) as shown:
+        prepare(found, source, config, audio, address, shown)
     took = format_duration(time.monotonic() - started)
     console.print(f"data: {_counts(found)}, prepared in {took}", markup=False, soft_wrap=True)
     left_out = found.table.dropna(subset=["left_out"])
@@ -70,6 +59,44 @@ def prepared_now(spec: Spec, objects: Objects, address: str | None, console: Con
             f"  and {len(left_out) - _SHOWN_REASONS} more; `marl-study data describe SPEC` says why", markup=False
         )
     return found
+
+
+class _Shown:
+    """How far it is: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = (
+            TextColumn("preparing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("preparing", total=None, rate="")
+        self._began: tuple[float, int] | None = None
+        self._lined = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, entries: int) -> None:
+        """So many entries of all are done."""
+        now = time.monotonic()
+        began, before = self._began = self._began or (now, done)  # what was done before says nothing of the speed
+        rate = (done - before) / (now - began) if now > began else 0.0
+        self._bar.update(self._task, completed=done, total=entries, rate=f"{rate:.0f} clips/s")
+        if not self._console.is_terminal and now - self._lined > _LINE_EVERY_S:
+            self._lined = now
+            left = f", {format_duration((entries - done) / rate)} left" if rate else ""
+            self._console.print(
+                f"data: {done:,} of {entries:,}, {rate:.0f} clips/s{left}", markup=False, soft_wrap=True
+            )
 
 
 def _counts(found: PreparedSet) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,10 @@ def test_the_page_leads_from_a_folder_of_recordings_to_a_swap(tmp_path):
     features = pd.read_parquet(tmp_path / "features.parquet")
     assert len(features) == 240
     assert list(features.columns[:3]) == ["file", "start_s", "private/0"]
+    # From here on the store alone is enough.
+    shutil.rmtree(tmp_path / "recordings")
+    again = run("marl-study export voices --trial 0 --to again && marl-study verify again/*", tmp_path)
+    assert again.returncode == 0, again.stderr
     heard, sample_rate = soundfile.read(tmp_path / "swapped.wav")
     assert (len(heard), sample_rate) == (16_000, 16_000)
     assert np.abs(heard).max() > 0.01

@@ -61,6 +61,20 @@ def test_a_missing_field_is_named(tiny, name):
         ({"halving": {"min_steps": 30}}, "halving.min_steps must be below train.steps; got 30 of 30 steps"),
         ({"halving": {}}, "halving.min_steps must be below train.steps; got 600 of 30 steps"),
         ({"resources": {"lanes": 0}}, "resources.lanes: must be at least 1 or auto; got 0"),
+        ({"resources": {"data_gib": -1}}, "resources.data_gib: must be at least 0 or auto; got -1"),
+        (
+            {"data": {"kind": "soundfont", "split": "timbre"}},
+            "data.split: must be one of clip, combination, group, instrument, .*got 'timbre'",
+        ),
+        (
+            {"data": {"kind": "soundfont", "lowest": 60, "highest": 60}},
+            "data: lowest must be below .*60 and 60",
+        ),
+        (
+            {"data": {"kind": "folder", "path": "x", "factors": ["a", "a"]}},
+            "data.factors: must not name .* twice",
+        ),
+        ({"data": {"kind": "folder", "path": "x"}}, "data.factors: is needed"),
         ({"objectives": {"fidelity/log_mel_rmse_db": "less"}}, "objectives.*'min' or 'max'; got 'less'"),
         ({"objectives": {"loudness": "max"}}, "objectives: 'loudness' is no metric; there are fidelity/"),
         ({"views": {"shared": ["pitch"]}}, "views.shared: must name some but not all of timbre, .*got \\['pitch'\\]"),

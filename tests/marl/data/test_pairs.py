@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marl.data import Factor, PairSampler
+from marl.data.dataset import UNKNOWN
 
 
 def draw(sampler: PairSampler, seeds: list[int], steps: list[int], pairs: int = 64):
@@ -95,3 +96,49 @@ def test_a_combination_of_shared_factors_has_one_number_in_every_split(small_dat
     drawn = sampler.draw(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 64)
     assert sampler.groups == 4
     assert torch.equal(drawn.group_KB[0], timbre_N[drawn.clips_KVB[0, 0]])
+
+
+def with_values(dataset, value_NC, factors=None):
+    """The data set with other values of its clips, all of them for training."""
+    clips = torch.arange(len(value_NC))
+    return dataclasses.replace(
+        dataset, value_NC=value_NC, factors=factors or dataset.factors, splits={"training": clips, "validation": clips}
+    )
+
+
+def test_a_clip_of_which_a_shared_factor_is_not_known_is_in_no_pair(small_dataset):
+    values = small_dataset.value_NC.clone()
+    values[::3, 0] = UNKNOWN
+    drawn = draw(PairSampler(with_values(small_dataset, values), ["timbre"]), [0], [0], 512).clips_KVB
+    assert (values[drawn.flatten(), 0] != UNKNOWN).all()
+
+
+def test_where_a_shared_factor_is_not_known_one_clip_still_makes_two_views(small_dataset):
+    values = small_dataset.value_NC.clone()
+    values[:, 0] = UNKNOWN
+    dataset = with_values(small_dataset, values)
+    with pytest.raises(ValueError, match=r"views\.shared: of no training clip timbre is known, so there are no pairs"):
+        PairSampler(dataset, ["timbre"])
+    drawn = draw(PairSampler(dataset, ["timbre"], scheme="segment"), [0], [0]).clips_KVB
+    assert torch.equal(drawn[:, 0], drawn[:, 1])
+
+
+def test_what_is_not_known_of_a_private_factor_counts_as_different(small_dataset):
+    values = small_dataset.value_NC.clone()
+    values[:, 1] = UNKNOWN
+    drawn = draw(PairSampler(with_values(small_dataset, values), ["timbre"]), [0, 1], [0, 0]).clips_KVB
+    first, second = values[drawn[:, 0]], values[drawn[:, 1]]
+    assert (first[..., 0] == second[..., 0]).all()
+    assert (first[..., 2] != second[..., 2]).all()
+
+
+def test_clips_agree_in_a_measured_factor_when_they_are_of_one_class_of_it(small_dataset):
+    timbre, frequency, amplitude = small_dataset.factors
+    measured = dataclasses.replace(frequency, is_continuous=True)
+    dataset = dataclasses.replace(small_dataset, factors=(timbre, measured, amplitude))
+    class_N = torch.tensor(frequency.class_of_value)[dataset.value_NC[:, 1]]
+    drawn = draw(PairSampler(dataset, ["frequency"]), [0], [0]).clips_KVB
+    assert torch.equal(class_N[drawn[0, 0]], class_N[drawn[0, 1]])
+    assert (dataset.value_NC[drawn[0, 0], 1] != dataset.value_NC[drawn[0, 1], 1]).any()
+    drawn = draw(PairSampler(dataset, ["timbre"]), [0], [0]).clips_KVB
+    assert (class_N[drawn[0, 0]] != class_N[drawn[0, 1]]).all()

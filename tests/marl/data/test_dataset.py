@@ -1,0 +1,55 @@
+import dataclasses
+
+import torch
+
+from marl.data.dataset import UNKNOWN
+from marl.evaluation import evaluate
+from marl.evaluation.subject import Subject
+from tests.marl.test_stack import PROBAND, new_stack
+
+
+def by_timbre(dataset):
+    """Split by timbre: two for training, one for validation, one for the test; of these a third fits probes."""
+    of = {name: torch.nonzero(dataset.value_NC[:, 0] == number).flatten() for number, name in enumerate("abcd")}
+    splits = {
+        "training": torch.cat([of["a"], of["b"]]),
+        "validation": of["c"][::3],
+        "validation fitting": of["c"][1::3],
+        "test": of["d"][::3],
+        "test fitting": of["d"][1::3],
+    }
+    return dataclasses.replace(dataset, splits=splits)
+
+
+def test_probes_are_fitted_on_training_clips_of_which_all_is_known(small_dataset):
+    values = small_dataset.value_NC.clone()
+    unknown = small_dataset.splits["training"][:10]
+    values[unknown, 1] = UNKNOWN
+    fitting = dataclasses.replace(small_dataset, value_NC=values).fitting("validation")
+    assert fitting.tolist() == small_dataset.splits["training"][10:].tolist()
+    assert torch.equal(small_dataset.fitting("validation"), small_dataset.splits["training"])
+
+
+def test_where_clips_are_split_by_a_factor_probes_are_fitted_on_other_held_out_clips(small_dataset):
+    dataset = by_timbre(small_dataset)
+    stack = new_stack(dataset, 1)
+    stack.attach(PROBAND, seed=0)
+    for split, timbre in (("validation", 2), ("test", 3)):
+        subject = Subject(stack.models, ["timbre"], split)
+        for encoded in (subject.fit, subject.held_out):
+            assert set(dataset.value_NC[encoded.clips, 0].tolist()) == {timbre}
+        assert not set(subject.fit.clips.tolist()) & set(subject.held_out.clips.tolist())
+
+
+def test_chance_is_among_the_classes_that_a_probe_can_choose_from(small_dataset):
+    assert small_dataset.classes_at_stake("validation") == (4, 20, 4)
+    assert by_timbre(small_dataset).classes_at_stake("validation") == (2, 20, 4)
+
+
+def test_metrics_are_finite_where_one_class_alone_was_held_out(small_dataset):
+    stack = new_stack(by_timbre(small_dataset), 1)
+    stack.attach(PROBAND, seed=0)
+    (metrics,) = evaluate(stack.models, ["timbre"], ["single_latents", "linear_probes", "probes"]).metrics
+    assert all(torch.isfinite(torch.tensor(list(metrics.values()))))
+    assert metrics["probe/timbre/shared"] == 1.0  # nothing is to be told
+    assert metrics["nmi/timbre/shared"] == 0.0
