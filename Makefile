@@ -70,6 +70,8 @@ bench: $(STAMP)  ## measure what is claimed about speed, in about ten minutes on
 	@$(BIN)/python -m benchmarks.terms --rounds 5
 	@$(BIN)/python -m benchmarks.metrics
 	@$(BIN)/python -m benchmarks.dci --clips 2000 --held-out 1000 --latents 16
+	@$(BIN)/python -m benchmarks.feeding --seconds 4
+	@$(BIN)/python -m benchmarks.embed
 
 lock: pyproject.toml  ## renew the exact pins
 	@$(BIN)/pip-compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --strip-extras --extra dev --output-file requirements.lock pyproject.toml

@@ -18,6 +18,8 @@ from study.store import StudyStore
 DATA = Path(__file__).parent / "data"
 # Which of the metrics tables are made of; a whole report has four times as many.
 _METRICS = ("fidelity/", "disentanglement/", "probe/", "nmi/")
+# A name of so many parts is that of a class of a factor.
+_DETAIL = 4
 
 
 def rows_of(store: str, study: str) -> pd.DataFrame:
@@ -30,13 +32,15 @@ def rows_of(store: str, study: str) -> pd.DataFrame:
     mature = mature.groupby(["trial", "seed"]).agg({**dict.fromkeys(mature.columns, "last"), "launch": "first"})
     mature = mature.reset_index(drop=True)
     parameters = [column for column in complete if str(column).startswith("config/")]
-    metrics = [column for column in mature if str(column).startswith(_METRICS)]
+    metrics = [
+        column for column in map(str, mature) if column.startswith(_METRICS) and len(column.split("/")) < _DETAIL
+    ]
     rows = complete[["trial", *parameters]].merge(mature[["trial", "seed", "step", "launch", *metrics]], on="trial")
     commits = rows["launch"].map(lambda number: results.launches[int(number)].get("commit"))
     devices = rows["launch"].map(
         lambda number: " + ".join(sorted(set(results.launches[int(number)].get("devices", []))))
     )
-    rows = rows.drop(columns="launch")
+    rows = rows.drop(columns="launch").copy()
     rows.insert(2, "commit", commits)
     rows.insert(3, "device", devices)
     rows.insert(4, "batch_pairs", results.spec.train.batch_pairs)
