@@ -1,15 +1,20 @@
-"""What a trained model makes of any sounds: a table of its features, written while it goes through them."""
+"""What a trained model makes of any sounds: a table of its features, written while it goes through them.
+
+S is samples of a window, D latents: private, then shared.
+"""
 
 import hashlib
 import io
 import json
-import tempfile
+import os
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,17 +27,26 @@ from marl import FeatureExtractor
 from marl.checkpoint import MODEL_FILE
 from marl.data.recording import SUFFIXES, windows
 from marl.data.source import Unusable
-from study.errors import UserError
+from study.errors import RunError, UserError
 from study.objects import Objects
+from study.storage import UNFINISHED, TooLarge
 
 __all__ = ["Embedded", "Recording", "about_model", "embed", "loaded", "recordings"]
 
-_ENCODED_TOGETHER = 256
-_DECODED_AHEAD = 16
-_THREADS = 4
-# A file is decoded so far in advance; the rest of a longer one when its turn has come.
-_BLOCK, _BLOCKS_AHEAD = 64, 1
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_File = tuple[str, NDArray[np.float32]]
+
+_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+# For a bucket one waits; it is not work.
+_FETCHERS = 16
+_FILES_AHEAD, _BATCHES_AHEAD = 32, 2 * _PROCESSORS
+# Samples of one file that are decoded before its turn, and of any files that are encoded together.
+_BLOCK_SAMPLES, _BATCH_SAMPLES = 1 << 18, 1 << 20
+_HELD_BYTES = 1 << 28
 _ROWS_OF_A_GROUP = 8192
+# Longer than a command waits at its beginning: hours of work may be behind it.
+_PATIENCE_S = 60.0
 
 
 class Recording(NamedTuple):
@@ -41,14 +55,17 @@ class Recording(NamedTuple):
     Attributes:
         name: what the table calls it.
         opened: gives what `marl.data.recording.windows` takes.
+        held_bytes: memory that it takes when it is opened.
     """
 
     name: str
     opened: Callable[[], str | io.BytesIO]
+    held_bytes: int = 0
 
 
-class Embedded(NamedTuple):
-    """What came of it.
+@dataclass
+class Embedded:
+    """What came of it, or has so far.
 
     Attributes:
         files: that were embedded.
@@ -56,9 +73,9 @@ class Embedded(NamedTuple):
         left_out: name of each other file, and why.
     """
 
-    files: int
-    windows: int
-    left_out: list[tuple[str, str]]
+    files: int = 0
+    windows: int = 0
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 def loaded(model: Path) -> FeatureExtractor:
@@ -76,7 +93,7 @@ def loaded(model: Path) -> FeatureExtractor:
 
 
 def recordings(places: Sequence[str]) -> list[Recording]:
-    """Sounds in files, folders and buckets, in this order, those of each by name.
+    """Sounds in files, folders and buckets, in this order, those of each by name; none of them twice.
 
     Of a folder or bucket all that a sound file's name ends with (`marl.data.recording.SUFFIXES`), hidden ones left out;
     a file that is named is taken, whatever its name.
@@ -84,54 +101,68 @@ def recordings(places: Sequence[str]) -> list[Recording]:
     Raises:
         UserError: when there is nothing at a place.
     """
-    return [recording for place in places for recording in (_of_bucket(place) if "://" in place else _of_path(place))]
+    found = (one for place in places for one in (_of_bucket(place) if "://" in place else _of_path(place)))
+    return list({one.name: one for one in found}.values())
 
 
 def embed(
     model: FeatureExtractor,
     sounds: Sequence[Recording],
     output: Path,
-    about: dict[str, str],
+    about: Mapping[str, str],
     done: Callable[[int, int], None],
+    left_out: Callable[[str, str], None] = lambda *_: None,
 ) -> Embedded:
     """Write a Parquet file with a row for each window of each sound; it is there whole or not at all.
 
-    Columns are `file`, `start_s` and the means of the latents, `private/0`, …, `shared/0`, …: to float32's rounding
-    those that `model.encode` gives for the sound as one waveform. Memory does not grow with the sounds: a few files are
-    decoded ahead while windows of any of them are encoded together.
+    Columns are `file`, `start_s` and the means of the latents, `private/0`, …, `shared/0`, …: those that `model.encode`
+    gives for the sound as one waveform, its channels averaged, whatever it is encoded together with. They are the same
+    to 1e-5; where a long sound is resampled, which is done in parts, the rounding of its samples is added.
+
+    Memory does not grow with the sounds: a few files are decoded ahead while windows of any of them are encoded
+    together. All that is held beside are names, the latents of one file, and of a bucket 256 MiB and its largest
+    object.
 
     Args:
         model: from `loaded`.
         sounds: from `recordings`.
-        output: ends in `.parquet`.
+        output: ends in `.parquet`. It is not written when no sound could be embedded.
         about: kept in the file's metadata.
-        done: called with the number of files and windows so far.
+        done: called with the number of files, and of windows of those that were embedded, so far.
+        left_out: called with the name of each file that cannot be decoded to its end, and why. It has no row.
 
     Raises:
-        UserError: when the output cannot be written.
+        UserError: when the output cannot be begun, or a bucket cannot be read.
+        RunError: when the output cannot be written any further.
     """
-    names = [f"private/{index}" for index in range(model.private)] + [
-        f"shared/{index}" for index in range(model.shared)
-    ]
+    names = [f"private/{index}" for index in range(model.private)]
+    names += [f"shared/{index}" for index in range(model.shared)]
     schema = pa.schema(
-        [("file", pa.string()), ("start_s", pa.float64()), *((name, pa.float32()) for name in names)], metadata=about
+        [("file", pa.string()), ("start_s", pa.float64()), *((name, pa.float32()) for name in names)],
+        metadata=dict(about),
     )
-    left_out: list[tuple[str, str]] = []
-    config = model.log_mel.config
-    rows = 0
-    read = _Reading(sounds, config.sample_rate, config.clip_samples, left_out)
+    window_s = model.log_mel.config.clip_samples / model.log_mel.config.sample_rate
+    draft = output.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
     try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".unfinished-") as folder:
-            draft = Path(folder, output.name)
-            with pq.ParquetWriter(draft, schema, compression="zstd") as writer:
-                for table in _groups(_encoded(model, read), names, config.clip_samples / config.sample_rate):
-                    writer.write_table(table.cast(schema))
-                    rows += len(table)
-                    done(read.files, rows)
-            draft.replace(output)
+        file = draft.open("wb")
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror or error}") from None
-    return Embedded(len(sounds) - len(left_out), rows, left_out)
+    found = Embedded()
+    try:
+        with file:
+            groups = _groups(_features(model, sounds, found, done, left_out))
+            with closing(groups), pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                for group in groups:
+                    writer.write_table(pa.table(_columns(group, window_s), schema), _ROWS_OF_A_GROUP)
+            file.flush()
+            os.fsync(file.fileno())
+        if found.windows:
+            draft.replace(output)
+    except OSError as error:
+        raise RunError(f"cannot write {output}: {error.strerror or error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+    return found
 
 
 def about_model(model: Path) -> dict[str, str]:
@@ -145,139 +176,202 @@ def about_model(model: Path) -> dict[str, str]:
     return about
 
 
-class _Block(NamedTuple):
-    """Windows of one file that come one after another, [n, samples], the first of them the file's `first`-th."""
+class _Part(NamedTuple):
+    """Windows [n, S] of a file that follow those of the part before; none where it ends, for a reason if too early."""
 
     name: str
-    first: int
-    windows: NDArray[np.float32]
+    windows_NS: NDArray[np.float32] | None
+    reason: str | None = None
 
 
-class _Reading:
-    """All windows of all sounds, file after file; what cannot be decoded is left out from there on."""
+class _Begun(NamedTuple):
+    """A file whose first windows are decoded, if they can be."""
 
-    def __init__(
-        self, sounds: Sequence[Recording], sample_rate: int, samples: int, left_out: list[tuple[str, str]]
-    ) -> None:
-        self._sounds, self._left_out = sounds, left_out
-        self._sample_rate, self._samples = sample_rate, samples
-        self.files = 0
+    name: str
+    first_NS: NDArray[np.float32] | None
+    rest: Iterator[NDArray[np.float32]]
+    reason: str | None = None
 
-    def __iter__(self) -> Iterator[_Block]:
-        waiting = iter(self._sounds)
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="decode") as threads:
-            ahead = deque(threads.submit(self._begin, sound) for sound in islice(waiting, _DECODED_AHEAD))
-            while ahead:
-                name, begun, rest = ahead.popleft().result()
-                first = 0
-                try:
-                    for part in _chained(begun, rest):
-                        yield _Block(name, first, part)
-                        first += len(part)
-                except Unusable as reason:
-                    self._left_out.append((name, str(reason) if not first else f"{reason}, after {first} windows"))
-                self.files += 1
-                if (sound := next(waiting, None)) is not None:
-                    ahead.append(threads.submit(self._begin, sound))
 
-    def _begin(
-        self, sound: Recording
-    ) -> tuple[str, list[NDArray[np.float32] | Unusable], Iterator[NDArray[np.float32]]]:
-        """The first windows of a file, and the others when they are asked for."""
-        begun: list[NDArray[np.float32] | Unusable] = []
-        rest: Iterator[NDArray[np.float32]] = iter(())
+def _features(
+    model: FeatureExtractor,
+    sounds: Sequence[Recording],
+    so_far: Embedded,
+    done: Callable[[int, int], None],
+    left_out: Callable[[str, str], None],
+) -> Iterator[_File]:
+    """Name and latents [windows, D] of each file that can be decoded to its end, in order; says what came of all."""
+    config = model.log_mel.config
+    latents: list[NDArray[np.float32]] = []  # of the file whose end has not come
+
+    def encoded(batch: list[_Part]) -> tuple[list[_Part], NDArray[np.float32]]:
+        some = [part.windows_NS for part in batch if part.windows_NS is not None]
+        if not some:
+            return batch, np.empty((0, model.private + model.shared), np.float32)
+        private, shared = model.encode(torch.from_numpy(np.concatenate(some)), config.sample_rate)
+        return batch, torch.cat([private, shared], dim=-1).squeeze(1).cpu().numpy()
+
+    with _workers(sounds) as (decoders, encoders):
+        batches = _batches(_parts(decoders, sounds, config.sample_rate, config.clip_samples), config.clip_samples)
+        for batch, latents_ND in _ahead(encoders, encoded, batches, _BATCHES_AHEAD):
+            at = 0
+            for name, windows_NS, reason in batch:
+                if windows_NS is not None:
+                    latents.append(latents_ND[at : at + len(windows_NS)])
+                    at += len(windows_NS)
+                elif reason is None:
+                    so_far.files += 1
+                    so_far.windows += sum(map(len, latents))
+                    yield name, np.concatenate(latents)
+                    latents = []
+                else:
+                    so_far.left_out.append((name, reason))
+                    left_out(name, reason)
+                    latents = []
+            done(so_far.files + len(so_far.left_out), so_far.windows)
+
+
+@contextmanager
+def _workers(sounds: Sequence[Recording]) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+    """Threads that decode and threads that encode. As there is one a processor, none of them has torch make others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    decoders = ThreadPoolExecutor(_FETCHERS if any(one.held_bytes for one in sounds) else _PROCESSORS, "decode")
+    encoders = ThreadPoolExecutor(_PROCESSORS, "encode")
+    try:
+        yield decoders, encoders
+    finally:
+        decoders.shutdown(cancel_futures=True)
+        encoders.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _parts(
+    decoders: ThreadPoolExecutor, sounds: Sequence[Recording], sample_rate: int, samples: int
+) -> Iterator[_Part]:
+    """All windows of all files, one after the other. The beginning of each is decoded before its turn."""
+    at_once = max(1, _BLOCK_SAMPLES // samples)
+
+    def begun(sound: Recording) -> _Begun:
         try:
-            rest = windows(sound.opened(), self._sample_rate, self._samples, _BLOCK)
-            begun += islice(rest, _BLOCKS_AHEAD)
+            rest = windows(sound.opened(), sample_rate, samples, at_once)
+            first_NS = next(rest)
         except Unusable as reason:
-            begun.append(reason)
-        return sound.name, begun, rest
+            return _Begun(sound.name, None, iter(()), str(reason))
+        # As a view, one window would hold the memory of as many as there may be.
+        return _Begun(sound.name, first_NS if len(first_NS) == at_once else first_NS.copy(), rest)
+
+    for name, first_NS, rest, reason in _ahead(decoders, begun, sounds, _FILES_AHEAD, lambda one: one.held_bytes):
+        end = _Part(name, None, reason)
+        if first_NS is not None:
+            yield _Part(name, first_NS)
+            try:
+                yield from (_Part(name, next_NS) for next_NS in rest)
+            except Unusable as problem:
+                end = _Part(name, None, str(problem))
+        yield end
 
 
-def _chained(
-    begun: Iterable[NDArray[np.float32] | Unusable], rest: Iterator[NDArray[np.float32]]
-) -> Iterator[NDArray[np.float32]]:
-    for part in begun:
-        if isinstance(part, Unusable):
-            raise part
-        yield part
-    yield from rest
-
-
-def _encoded(model: FeatureExtractor, blocks: Iterable[_Block]) -> Iterator[tuple[list[_Block], NDArray[np.float32]]]:
-    """Blocks, and the latents of all their windows, [n, P + S]."""
-    held: list[_Block] = []
+def _batches(parts: Iterable[_Part], samples: int) -> Iterator[list[_Part]]:
+    """Parts that are encoded together, of whichever files."""
+    enough = max(1, _BATCH_SAMPLES // samples)
+    batch: list[_Part] = []
     count = 0
-
-    def encoded() -> tuple[list[_Block], NDArray[np.float32]]:
-        together = torch.from_numpy(np.concatenate([block.windows for block in held]))
-        private, shared = model.encode(together, model.log_mel.config.sample_rate)
-        return held, torch.cat([private, shared], dim=-1).squeeze(1).cpu().numpy()
-
-    for block in blocks:
-        held.append(block)
-        count += len(block.windows)
-        if count >= _ENCODED_TOGETHER:
-            yield encoded()
-            held, count = [], 0
-    if held:
-        yield encoded()
+    for part in parts:
+        batch.append(part)
+        count += 0 if part.windows_NS is None else len(part.windows_NS)
+        if count >= enough or len(batch) >= 4 * enough:
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch
 
 
-def _groups(
-    encoded: Iterable[tuple[list[_Block], NDArray[np.float32]]], names: Sequence[str], window_s: float
-) -> Iterator[pa.Table]:
-    """Tables of about so many rows as are written together."""
-    files: list[str] = []
-    starts: list[float] = []
-    latents: list[NDArray[np.float32]] = []
+def _groups(features: Iterable[_File]) -> Generator[list[_File], None, None]:
+    """Files whose rows are written together."""
+    group: list[_File] = []
+    rows = 0
+    for file in features:
+        group.append(file)
+        rows += len(file[1])
+        if rows >= _ROWS_OF_A_GROUP:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
 
-    def table() -> pa.Table:
-        columns = np.concatenate(latents).T
-        return pa.table({"file": files, "start_s": starts, **dict(zip(names, columns, strict=True))})
 
-    for blocks, found in encoded:
-        for block in blocks:
-            files += [block.name] * len(block.windows)
-            starts += [(block.first + index) * window_s for index in range(len(block.windows))]
-        latents.append(found)
-        if len(files) >= _ROWS_OF_A_GROUP:
-            yield table()
-            files, starts, latents = [], [], []
-    if files:
-        yield table()
+def _columns(group: Sequence[_File], window_s: float) -> list[pa.Array]:
+    counts = [len(latents_ND) for _, latents_ND in group]
+    files = pa.array([name for name, _ in group]).take(pa.array(np.repeat(np.arange(len(group)), counts)))
+    start_s = np.concatenate([np.arange(count) * window_s for count in counts])
+    latents_DN = np.concatenate([latents_ND for _, latents_ND in group]).T
+    return [files, pa.array(start_s), *(pa.array(np.ascontiguousarray(latent_N)) for latent_N in latents_DN)]
+
+
+def _ahead(
+    threads: ThreadPoolExecutor,
+    act: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    most: int,
+    held_bytes: Callable[[_Item], int] = lambda _: 0,
+) -> Iterator[_Result]:
+    """What is made of each item, in order, and of no more than so many items ahead, by what they hold in memory."""
+    waiting: deque[tuple[Future[_Result], int]] = deque()
+    held = 0
+    for item in items:
+        size = held_bytes(item)
+        waiting.append((threads.submit(act, item), size))
+        held += size
+        while waiting and (len(waiting) > most or held > _HELD_BYTES):
+            future, size = waiting.popleft()
+            held -= size
+            yield future.result()
+    while waiting:
+        yield waiting.popleft()[0].result()
 
 
 def _of_path(place: str) -> list[Recording]:
     path = Path(place)
-    if path.is_file():
-        return [Recording(place, lambda: place)]
     if not path.is_dir():
-        raise UserError(f"{place}: must be a sound file, a folder of them or s3://bucket/prefix; it is not there")
-    found = sorted(
-        one
-        for one in path.rglob("*")
-        if one.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in one.relative_to(path).parts)
-        and one.is_file()
-    )
+        if not path.exists():
+            raise UserError(f"{place}: must be a sound file, a folder of them or s3://bucket/prefix; it is not there")
+        return [_of_file(place)]
+    found = [one for one in sorted(path.rglob("*")) if _is_sound(one.relative_to(path)) and one.is_file()]
     if not found:
         raise UserError(f"{place}: no sound file is in this folder; their names end in {', '.join(sorted(SUFFIXES))}")
-    return [Recording(str(one), lambda one=one: str(one)) for one in found]  # type: ignore[misc]
+    return [_of_file(str(one)) for one in found]
 
 
 def _of_bucket(place: str) -> list[Recording]:
-    objects = Objects(place)
-    names = [name for name in objects.names("") if Path(name).suffix.lower() in SUFFIXES]
-    if names:
-        return [_of_object(objects, f"{objects.uri}/{name}", name) for name in names]
-    parent, _, name = place.rstrip("/").rpartition("/")
-    if Path(name).suffix.lower() in SUFFIXES and parent.count("/") > 2:  # s3://bucket/prefix
-        above = Objects(parent)
-        if name in above.names(name):
-            return [_of_object(above, place, name)]
-    raise UserError(f"{place}: no sound is there; names of sounds end in {', '.join(sorted(SUFFIXES))}")
+    place = place.rstrip("/")
+    parent, _, last = place.rpartition("/")
+    # An object is found in the list of what lies above it.
+    root, prefix = (parent, last) if _is_sound(PurePath(last)) and parent.count("/") > 1 else (place, "")
+    entries = Objects(root).entries(prefix)
+    objects = Objects(root, _PATIENCE_S)
+    found = [_of_object(objects, name, entry.size) for name, entry in entries.items() if _is_sound(PurePath(name))]
+    if not found:
+        raise UserError(f"{place}: no sound is there; names of sounds end in {', '.join(sorted(SUFFIXES))}")
+    return found
 
 
-def _of_object(objects: Objects, label: str, name: str) -> Recording:
-    return Recording(label, lambda: io.BytesIO(objects.read(name)))
+def _is_sound(name: PurePath) -> bool:
+    return name.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts)
+
+
+def _of_file(path: str) -> Recording:
+    # A table has no place for a name that is not UTF-8.
+    return Recording(path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), lambda: path)
+
+
+def _of_object(objects: Objects, name: str, size: int) -> Recording:
+    def opened() -> io.BytesIO:
+        try:
+            return io.BytesIO(objects.read(name))
+        except FileNotFoundError:
+            raise Unusable("is not there") from None
+        except TooLarge as reason:
+            raise Unusable(str(reason)) from None
+
+    return Recording(f"{objects.uri}/{name}", opened, max(1, size))

@@ -1,12 +1,14 @@
 """Commands that use an exported model: embed, swap."""
 
 import time
+import uuid
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from study.errors import RunError, UserError
+from study.study_objects import printable
 from study.terminal import err
 
 __all__ = ["embed", "swap"]
@@ -50,10 +52,11 @@ def embed(
             rate = windows / (time.monotonic() - started)
             progress.update(task, completed=files, rate=f"{rate:.0f} windows/s")
 
-        found = write(extractor, sounds, output, about_model(model), done)
+        def left_out(name: str, reason: str) -> None:
+            err.print(f"left out: {printable(name)}: {printable(reason)}", markup=False, soft_wrap=True)
+
+        found = write(extractor, sounds, output, about_model(model), done, left_out)
     took_s = time.monotonic() - started
-    for name, reason in found.left_out:
-        err.print(f"left out: {name}: {reason}", markup=False, soft_wrap=True)
     without = f", {len(found.left_out)} left out" if found.left_out else ""
     err.print(
         f"embedded {found.windows} windows of {found.files} files in {took_s:.1f} s "
@@ -84,6 +87,7 @@ def swap(
     from marl.data.recording import read_mono
     from marl.data.source import Unusable
     from study.embedding import loaded
+    from study.storage import UNFINISHED
 
     extractor = loaded(model)
     rate = extractor.log_mel.config.sample_rate
@@ -93,14 +97,20 @@ def swap(
             waveforms.append(torch.from_numpy(read_mono(path, rate)))
         except Unusable as reason:
             raise UserError(f"{path}: {reason}") from None
+    torch.set_num_threads(1)  # Griffin-Lim makes much of the last bit, which depends on how many there are
     swapped = extractor.swap(waveforms[0], rate, waveforms[1], rate).numpy()
     # Where it would clip all of it is made quieter.
     loudest = max(1.0, float(abs(swapped).max()))
+    draft = output.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
+    kind = output.suffix[1:].upper()
     try:
-        soundfile.write(output, swapped / loudest, rate, subtype="PCM_16")
+        soundfile.write(draft, swapped / loudest, rate, subtype="PCM_16", format=kind)
+        draft.replace(output)
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(f"--output: cannot write {output}: {error}") from None
-    factors = " and ".join(extractor.shared_factors)
+    finally:
+        draft.unlink(missing_ok=True)
+    factors = " and ".join(extractor.shared_factors) or "what is shared"
     err.print(f"{output}: {factors} of {other}, all else of {content}", markup=False, soft_wrap=True)
 
 
@@ -109,3 +119,5 @@ def _check_output(output: Path, suffixes: tuple[str, ...]) -> None:
         raise UserError(f"--output: must end in {' or '.join(suffixes)}; got {output}")
     if not output.parent.is_dir():
         raise UserError(f"--output: the folder {output.parent} is not there")
+    if output.is_dir():
+        raise UserError(f"--output: must be a file; {output} is a folder")

@@ -107,6 +107,74 @@ def test_reconstruction_of_a_batch_at_another_rate_has_the_models_rate_and_the_s
     assert model.reconstruct(torch.randn(2, 44_100) * 0.1, 44_100).shape == (2, 16_000)
 
 
+def test_a_recording_is_encoded_in_parts_as_its_windows_are_one_by_one(trained):
+    model = marl.load(trained[1])
+    windows = torch.randn(150, 16_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    for whole, alone in zip(model.encode(windows.flatten(), 16_000), model.encode(windows, 16_000), strict=True):
+        torch.testing.assert_close(whole, alone[:, 0], atol=1e-5, rtol=0)
+    last = model.encode(windows[-1], 16_000)[0]
+    torch.testing.assert_close(model.encode(windows.flatten(), 16_000)[0][-1:], last, atol=1e-5, rtol=0)
+
+
+def tone(seconds: float, hz: float = 220.0) -> torch.Tensor:
+    """Five partials."""
+    time_s = torch.arange(round(seconds * 16_000)) / 16_000
+    return 0.2 * sum(torch.sin(2 * torch.pi * hz * number * time_s) / number for number in range(1, 6))
+
+
+def test_borders_of_windows_are_not_heard(trained):
+    sound = marl.load(trained[1]).reconstruct(tone(8.0), 16_000)
+    step = sound.diff().abs()
+    borders = torch.arange(1, 8) * 16_000 - 1
+    # Inverted window by window, it jumps there by more than ten times as much.
+    assert (step[borders] < 2 * step.square().mean().sqrt()).all()
+
+
+def test_a_long_sound_is_inverted_in_parts_that_are_not_heard(trained):
+    model = marl.load(trained[1])
+    sounds = model.reconstruct(torch.stack([tone(36.5), tone(36.5, 330.0)]), 16_000)
+    assert sounds.shape == (2, 584_000)
+    level = sounds[:, : 36 * 16_000].reshape(2, 36, 16_000).square().mean(dim=-1).sqrt()[:, 2:34]
+    assert (level / level.median(dim=-1, keepdim=True).values - 1).abs().max() < 0.1
+
+
+def test_a_model_knows_what_it_shares(trained):
+    assert marl.load(trained[1]).shared_factors == ("timbre",)
+
+
+def test_a_sound_swapped_with_itself_is_its_reconstruction(trained, small_dataset):
+    model, clip = marl.load(trained[1]), small_dataset.waveforms([5])[0]
+    assert torch.equal(model.swap(clip, 16_000, clip, 16_000), model.reconstruct(clip, 16_000))
+
+
+def test_a_swap_decodes_the_private_features_of_one_sound_and_the_shared_ones_of_the_other(trained, small_dataset):
+    model = marl.load(trained[1])
+    first, second = small_dataset.waveforms([5, 300])
+    private, _ = model.encode(first, 16_000)
+    _, shared = model.encode(second, 16_000)
+    expected = model.log_mel.invert(model.decode(private, shared))[0]
+    found = model.swap(first, 16_000, second, 16_000)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(found, model.reconstruct(first, 16_000), atol=1e-2)
+
+
+def test_shared_features_are_averaged_by_how_much_of_a_window_is_sound(trained, small_dataset, monkeypatch):
+    model = marl.load(trained[1])
+    content, style = tone(2.5), torch.cat([small_dataset.waveforms([300])[0], tone(0.25)])
+    decoded = []
+    monkeypatch.setattr(model, "decode", lambda *latents: decoded.append(latents) or torch.zeros(3, 64, 64))
+    assert model.swap(content, 16_000, style, 16_000).shape == (40_000,)
+    ((private, shared),) = decoded
+    assert torch.equal(private, model.encode(content, 16_000)[0])
+    first, second = model.encode(style, 16_000)[1]
+    torch.testing.assert_close(shared, ((first + 0.25 * second) / 1.25).expand(3, -1), atol=1e-5, rtol=0)
+
+
+def test_a_swap_takes_mono_audio(trained):
+    with pytest.raises(ValueError, match=r"style must be mono audio \[samples\]; got shape \(2, 100\)"):
+        marl.load(trained[1]).swap(torch.zeros(100), 16_000, torch.zeros(2, 100), 16_000)
+
+
 @pytest.mark.parametrize(
     ("waveform", "rule"),
     [

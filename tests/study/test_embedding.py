@@ -1,6 +1,8 @@
 """`marl-study embed` and `marl-study swap`, as a user calls them, with a model that was trained a little."""
 
 import json
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ import torch
 
 import marl
 from marl.config import Config
-from study.embedding import about_model, embed, loaded, recordings
+from study.embedding import Recording, about_model, embed, loaded, recordings
+from study.objects import Objects
 from tests.marl.test_extractor import train
 from tests.study.commands import run_command
 from tests.study.s3_server import s3_server
@@ -133,13 +136,17 @@ def test_sounds_of_a_bucket_are_embedded_as_those_of_a_folder(model, sounds, tmp
     [
         (["{model}", "{sounds}", "-o", "{tmp}/all.csv"], "--output: must end in .parquet; got "),
         (["{model}", "{sounds}", "-o", "{tmp}/none/all.parquet"], "--output: the folder "),
+        (["{model}", "{sounds}", "-o", "{folder}"], "--output: must be a file; .* is a folder"),
         (["{tmp}", "{sounds}", "-o", "{tmp}/all.parquet"], "is no exported model: .*config.json is not there"),
         (["{model}", "{tmp}/none", "-o", "{tmp}/all.parquet"], "must be a sound file, a folder of them or s3://"),
         (["{model}", "{tmp}", "-o", "{tmp}/all.parquet"], "no sound file is in this folder; their names end in"),
     ],
 )
-def test_words_that_are_wrong_are_answered_before_anything_is_done(model, sounds, tmp_path, arguments, reason):
-    words = [word.format(model=model, sounds=sounds, tmp=tmp_path) for word in arguments]
+def test_words_that_are_wrong_are_answered_before_anything_is_done(
+    model, sounds, tmp_path, tmp_path_factory, arguments, reason
+):
+    folder = tmp_path_factory.mktemp("folder.parquet", numbered=False) if "{folder}" in arguments else None
+    words = [word.format(model=model, sounds=sounds, tmp=tmp_path, folder=folder) for word in arguments]
     outcome = run_command("embed", *words)
     assert outcome.status == 2
     (line,) = outcome.err.splitlines()
@@ -151,6 +158,91 @@ def test_where_nothing_could_be_embedded_it_fails(model, sounds, tmp_path):
     outcome = run_command("embed", model, sounds / "broken.flac", "-o", tmp_path / "all.parquet")
     assert outcome.status == 1
     assert outcome.err.splitlines()[-1] == "error: nothing could be embedded"
+    assert not list(tmp_path.iterdir())
+
+
+def embedded(model: Path, places: list[Path], output: Path):
+    """What is said, and the table."""
+    found = embed(loaded(model), recordings(list(map(str, places))), output, {}, lambda files, windows: None)
+    return found, pd.read_parquet(output)
+
+
+def test_a_sound_that_cannot_be_decoded_to_its_end_has_no_row(model, sounds, tmp_path):
+    waveform = np.random.default_rng(0).normal(0, 0.1, 16_000 * 200).astype(np.float32)
+    waveform[-5] = np.nan
+    soundfile.write(tmp_path / "late.wav", waveform, 16_000, subtype="FLOAT")
+    places = [sounds / "a.wav", tmp_path / "late.wav", sounds / "deep"]
+    found, table = embedded(model, places, tmp_path / "all.parquet")
+    assert found.left_out == [(str(tmp_path / "late.wav"), "holds values that are not finite")]
+    assert found.files == 4
+    assert found.windows == len(table) == 1 + 3 + 2 + 4
+    assert not table["file"].str.contains("late").any()
+
+
+def test_memory_does_not_grow_with_the_sounds(model, sounds, tmp_path):
+    extractor = loaded(model)
+    (one,) = recordings([str(sounds / "a.wav")])
+    many = [Recording(f"{number}.wav", one.opened) for number in range(1_000)]
+    tracemalloc.start()
+    found = embed(extractor, many, tmp_path / "all.parquet", {}, lambda files, windows: None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.windows == 1_000
+    # Of 64 kB each, a few batches of 64 and as much of 32 files as is decoded ahead.
+    assert peak < 150e6
+
+
+def test_a_sound_that_is_named_twice_is_embedded_once_and_the_order_is_that_of_the_words(model, sounds, tmp_path):
+    places = [sounds / "f.wav", sounds / "deep", sounds / "f.wav", sounds / "a.wav"]
+    _, table = embedded(model, places, tmp_path / "some.parquet")
+    expected = ["f.wav", "deep/c.flac", "deep/d.ogg", "deep/e.mp3", "a.wav"]
+    assert list(table["file"].unique()) == [str(sounds / name) for name in expected]
+
+
+def test_a_name_that_is_not_utf_8_is_written_as_far_as_it_is(model, sounds, tmp_path):
+    (tmp_path / "own").mkdir()
+    try:
+        os.link(sounds / "a.wav", os.fsencode(tmp_path / "own") + b"/na\xefve.wav")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    _, table = embedded(model, [tmp_path / "own"], tmp_path / "all.parquet")
+    assert table["file"].tolist() == [f"{tmp_path}/own/na\N{REPLACEMENT CHARACTER}ve.wav"]
+
+
+def test_one_object_is_embedded_and_one_that_is_gone_meanwhile_is_left_out(model, sounds, tmp_path, monkeypatch):
+    with s3_server(tmp_path / "buckets") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        for name in ("a.wav", "gone.wav", ".hidden.wav"):
+            (server.folder / "studies" / name).write_bytes((sounds / "a.wav").read_bytes())
+        (single,) = recordings(["s3://studies/a.wav"])
+        listed = recordings(["s3://studies"])
+        Objects("s3://studies").delete("gone.wav")
+        found = embed(loaded(model), listed, tmp_path / "all.parquet", {}, lambda files, windows: None)
+    assert single.name == "s3://studies/a.wav"
+    assert [one.name for one in listed] == ["s3://studies/a.wav", "s3://studies/gone.wav"]
+    assert found.files == 1
+    assert found.left_out == [("s3://studies/gone.wav", "is not there")]
+
+
+def test_what_was_there_stays_when_nothing_could_be_embedded(model, sounds, tmp_path):
+    output = tmp_path / "all.parquet"
+    output.write_bytes(b"before")
+    found = embed(loaded(model), recordings([str(sounds / "broken.flac")]), output, {}, lambda files, windows: None)
+    assert (found.files, found.windows, len(found.left_out)) == (0, 0, 1)
+    assert output.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_an_error_on_the_way_leaves_nothing_behind(model, sounds, tmp_path):
+    def stop(files, windows):
+        raise KeyboardInterrupt
+
+    threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        embed(loaded(model), recordings([str(sounds)]), tmp_path / "all.parquet", {}, stop)
+    assert not list(tmp_path.iterdir())
+    assert torch.get_num_threads() == threads
 
 
 def test_a_swap_has_the_private_features_of_one_sound_and_the_shared_ones_of_another(model, sounds, tmp_path):
