@@ -10,6 +10,8 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +31,35 @@ PRIZE = {
 }
 _PRIZE_ERROR = 1.2
 _WORDS = {">=": "at least", "<=": "at most"}
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """What the studies ran on that a table is of.
+
+    Attributes:
+        suffix: of the studies' names.
+        shared: the factor that the views shared.
+        private: the factor that was to be private.
+        others: further factors.
+    """
+
+    suffix: str
+    shared: str
+    private: str
+    others: tuple[str, ...]
+
+    def read(self, study: str) -> pd.DataFrame:
+        """The replicates of a study."""
+        return read(study + self.suffix)
+
+    def provenance(self, *studies: str) -> str:
+        """Where a table comes from."""
+        return "  \n".join(provenance(study + self.suffix) for study in studies)
+
+
+SYNTONE = Sounds("", "timbre", "frequency", ("amplitude",))
+INSTRUMENTS = Sounds("-instruments", "instrument", "pitch", ("family", "velocity"))
 
 
 def read(study: str) -> pd.DataFrame:
@@ -76,53 +107,55 @@ def _on_shared(strategies: pd.DataFrame) -> pd.DataFrame:
     return where(strategies, contrast_shared=50, contrast_private=0)
 
 
-def _reconstruction_alone() -> pd.DataFrame:
-    return where(read("strategies"), contrast_strategy="none", loss_reconstruction=1)
+def _reconstruction_alone(sounds: Sounds) -> pd.DataFrame:
+    return where(sounds.read("strategies"), contrast_strategy="none", loss_reconstruction=1)
 
 
-def _models() -> dict[str, pd.DataFrame]:
+def _models(sounds: Sounds) -> dict[str, pd.DataFrame]:
     """Models that several findings look at, by what they are called."""
-    strategies, search = read("strategies"), read("tradeoff")
+    strategies, search = sounds.read("strategies"), sounds.read("tradeoff")
     best = search.groupby("trial")[SEPARATION].mean().idxmax()
     with_contrast = where(_on_shared(strategies), contrast_strategy="infonce", loss_reconstruction=1)
     return {
-        "reconstruction alone": _reconstruction_alone(),
+        "reconstruction alone": _reconstruction_alone(sounds),
         "reconstruction, infonce on shared": with_contrast,
         f"best separation of the search (trial {best})": search[search["trial"] == best],
     }
 
 
-def _by_model(columns: dict[str, str]) -> str:
-    lines = [[name, *(spread(rows[column]) for column in columns)] for name, rows in _models().items()]
+def _by_model(sounds: Sounds, columns: dict[str, str]) -> str:
+    lines = [[name, *(spread(rows[column]) for column in columns)] for name, rows in _models(sounds).items()]
     table = markdown(["model", *columns.values()], lines)
-    return f"{table}\n\n{provenance('strategies')}  \n{provenance('tradeoff')}"
+    return f"{table}\n\n{sounds.provenance('strategies', 'tradeoff')}"
 
 
-def finding_1() -> str:
+def finding_1(sounds: Sounds) -> str:
     """Normalised mutual information of the factor with the one latent that tells most of it."""
     return _by_model(
+        sounds,
         {
             f"nmi/{factor}/{subspace}": f"{factor} in {subspace}"
-            for factor in ("timbre", "frequency")
+            for factor in (sounds.shared, sounds.private)
             for subspace in ("private", "shared")
-        }
+        },
     )
 
 
-def finding_2() -> str:
+def finding_2(sounds: Sounds) -> str:
     """Accuracy of probes."""
     return _by_model(
+        sounds,
         {
             f"probe/{factor}/{subspace}": f"{factor} from {subspace}"
-            for factor in ("timbre", "frequency")
+            for factor in (sounds.shared, sounds.private)
             for subspace in ("private", "shared")
-        }
+        },
     )
 
 
-def finding_3() -> str:
+def finding_3(sounds: Sounds) -> str:
     """Change of the separation with each weight alone."""
-    rows = read("ablation")
+    rows = sounds.read("ablation")
     weights = [column for column in rows if column.startswith("config/")]
     none = rows[(rows[weights] == 0).all(axis=1)]
     values = sorted(set(rows[weights].to_numpy().ravel()) - {0})
@@ -135,56 +168,59 @@ def finding_3() -> str:
             cells.append(spread(change(found, none, SEPARATION), 2) if len(found) else "–")
         lines.append([f"`{weight.removeprefix('config/')}`", *cells])
     table = markdown(["weight", *(f"at {value:g}" for value in values)], lines)
-    return f"{table}\n\nSeparation with all weights at 0: {spread(none[SEPARATION])}.\n\n{provenance('ablation')}"
+    return (
+        f"{table}\n\nSeparation with all weights at 0: {spread(none[SEPARATION])}.\n\n{sounds.provenance('ablation')}"
+    )
 
 
-def finding_4() -> str:
+def finding_4(sounds: Sounds) -> str:
     """What is read from reconstruction alone."""
     models = {
-        "shared latents averaged over the views": _reconstruction_alone(),
-        "each view on its own": read("tradeoff").query("trial == 0"),
+        "each view with the other's shared latents": _reconstruction_alone(sounds),
+        "each view on its own": sounds.read("tradeoff").query("trial == 0"),
     }
-    names = [f"probe/{factor}/{subspace}" for factor in ("timbre", "frequency") for subspace in ("private", "shared")]
+    factors = (sounds.shared, sounds.private)
+    names = [f"probe/{factor}/{subspace}" for factor in factors for subspace in ("private", "shared")]
     lines = [[name, *(spread(rows[column]) for column in (SEPARATION, *names))] for name, rows in models.items()]
     headings = ["reconstruction alone", "separation"]
     headings += [name.removeprefix("probe/").replace("/", " from ") for name in names]
-    return f"{markdown(headings, lines)}\n\n{provenance('strategies')}  \n{provenance('tradeoff')}"
+    return f"{markdown(headings, lines)}\n\n{sounds.provenance('strategies', 'tradeoff')}"
 
 
-def _against_reconstruction(reconstruction: int) -> str:
-    rows, alone = _on_shared(read("strategies")), _reconstruction_alone()
+def _against_reconstruction(sounds: Sounds, reconstruction: int) -> str:
+    rows, alone = _on_shared(sounds.read("strategies")), _reconstruction_alone(sounds)
     lines = [["none, reconstruction alone", spread(alone[FIDELITY], 2), spread(alone[SEPARATION]), "", ""]]
     for strategy in rows["config/contrast.strategy"].unique():
         found = where(rows, contrast_strategy=strategy, loss_reconstruction=reconstruction)
         changes = [spread(change(found, alone, name), 2) for name in (FIDELITY, SEPARATION)]
         lines.append([strategy, spread(found[FIDELITY], 2), spread(found[SEPARATION]), *changes])
     headings = ["strategy", "log-mel RMSE (dB)", "separation", "change of the error", "change of the separation"]
-    return markdown(headings, lines) + "\n\n" + provenance("strategies")
+    return markdown(headings, lines) + "\n\n" + sounds.provenance("strategies")
 
 
-def finding_5() -> str:
+def finding_5(sounds: Sounds) -> str:
     """Contrast alone, on the shared latents."""
-    return _against_reconstruction(0)
+    return _against_reconstruction(sounds, 0)
 
 
-def finding_6() -> str:
+def finding_6(sounds: Sounds) -> str:
     """Contrast on the shared latents and reconstruction."""
-    return _against_reconstruction(1)
+    return _against_reconstruction(sounds, 1)
 
 
-def finding_7() -> str:
+def finding_7(sounds: Sounds) -> str:
     """What the shared latents hold of each factor."""
-    names = [f"probe/{factor}/shared" for factor in ("timbre", "frequency", "amplitude")]
-    rows, lines = read("schemes"), []
+    names = [f"probe/{factor}/shared" for factor in (sounds.shared, sounds.private, *sounds.others)]
+    rows, lines = sounds.read("schemes"), []
     for (scheme, strategy), found in rows.groupby(["config/views.scheme", "config/contrast.strategy"], sort=False):
         lines.append([f"{scheme}, {strategy}", *(spread(found[name], 2) for name in names), spread(found[FIDELITY], 2)])
     headings = ["views, strategy", *(name.split("/")[1] for name in names), "log-mel RMSE (dB)"]
-    return markdown(headings, lines) + "\n\n" + provenance("schemes")
+    return markdown(headings, lines) + "\n\n" + sounds.provenance("schemes")
 
 
-def finding_8() -> str:
+def finding_8(sounds: Sounds) -> str:
     """The best combinations beside reconstruction alone, in per cent."""
-    search = read("tradeoff")
+    search = sounds.read("tradeoff")
     metrics = {MIG: "MIG", SAP: "SAP", STFT: "STFT error", FIDELITY: "log-mel RMSE (dB)"}
     means = search.groupby("trial")[list(metrics)].mean()
     as_faithful = means[means[STFT] <= means.loc[0, STFT]]
@@ -204,7 +240,7 @@ def finding_8() -> str:
             cells.append(spread(found[metric]) + (f" ({per_cent:+.0f} %)" if trial else ""))
         lines.append(cells)
     headings = ["model", *metrics.values()]
-    return markdown(headings, lines) + "\n\n" + provenance("tradeoff")
+    return markdown(headings, lines) + "\n\n" + sounds.provenance("tradeoff")
 
 
 def prize() -> str:
@@ -239,17 +275,12 @@ def prize() -> str:
     return f"{table}\n\nTrial {closest}: {', '.join(values)}.\n\n{provenance('tradeoff')}"
 
 
+_FINDINGS = (finding_1, finding_2, finding_3, finding_4, finding_5, finding_6, finding_7, finding_8)
 TABLES: dict[str, Callable[[], str]] = {
-    "F1": finding_1,
-    "F2": finding_2,
-    "F3": finding_3,
-    "F4": finding_4,
-    "F5": finding_5,
-    "F6": finding_6,
-    "F7": finding_7,
-    "F8": finding_8,
-    "prize": prize,
-}
+    f"F{number}{name}": partial(finding, sounds)
+    for number, finding in enumerate(_FINDINGS, 1)
+    for name, sounds in (("", SYNTONE), (" instruments", INSTRUMENTS))
+} | {"prize": prize}
 
 
 def filled(page: str) -> str:

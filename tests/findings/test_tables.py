@@ -26,7 +26,7 @@ def test_a_table_without_a_place_is_an_error(monkeypatch):
 
 def test_a_study_that_was_not_run_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "DATA", tmp_path)
-    monkeypatch.setattr(tables, "TABLES", {"F3": tables.finding_3})
+    monkeypatch.setattr(tables, "TABLES", {"F3": lambda: tables.finding_3(tables.SYNTONE)})
     assert "*`ablation` has not been run yet.*" in tables.filled("<!-- F3 -->\n<!-- end -->")
 
 

@@ -1,0 +1,62 @@
+"""Sounds of the best model of a study, for docs/findings.md: two clips, and what it makes of them, and of them swapped.
+
+    python -m findings.sounds STUDY [--store URI] [--trial N]
+
+They are written to `docs/sounds/STUDY-<what>.flac`, all by one factor louder or quieter. The clips are
+the first validation clip and the first one after it that differs from it in every factor.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from study.export import best_trial
+from study.listening import Listener
+from study.objects import Objects
+from study.results import StudyResults
+from study.store import StudyStore
+
+_PEAK = 0.9
+FOLDER = Path(__file__).parents[1] / "docs" / "sounds"
+
+
+def main() -> None:
+    """Write the sounds and say what they are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", metavar="STUDY")
+    parser.add_argument("--store", default=os.environ.get("MARL_STORE", "runs"))
+    parser.add_argument("--trial", type=int, help="the best in the last objective by default")
+    arguments = parser.parse_args()
+    results = StudyResults(StudyStore(Objects(arguments.store), arguments.study))
+    trial = arguments.trial
+    if trial is None:
+        trial = best_trial(results, list(results.spec.objectives)[-1])
+    listener = Listener.of(results, trial, results.spec.first_seed)
+    factors = [column for column in listener.clips if column.startswith("factor/")]
+    first = listener.clips.iloc[0]
+    second = listener.clips[(listener.clips[factors] != first[factors]).all(axis=1)].iloc[0]
+    a, b = int(first["clip"]), int(second["clip"])
+    sounds = {
+        "a": listener.original(a),
+        "b": listener.original(b),
+        "a-inverted": listener.inverted(a),
+        "a-reconstruction": listener.reconstruction(a),
+        "b-reconstruction": listener.reconstruction(b),
+        "a-with-shared-of-b": listener.swapped(a, shared_from=b),
+        "b-with-shared-of-a": listener.swapped(b, shared_from=a),
+    }
+    loudest = max(float(np.abs(sound.waveform_S).max()) for sound in sounds.values()) / _PEAK
+    FOLDER.mkdir(exist_ok=True)
+    for name, sound in sounds.items():
+        path = FOLDER / f"{arguments.study}-{name}.flac"
+        soundfile.write(path, sound.waveform_S / loudest, sound.sample_rate, subtype="PCM_16")
+    for name, row in (("a", first), ("b", second)):
+        print(f"{name}: " + ", ".join(f"{column.removeprefix('factor/')} {row[column]}" for column in factors))
+    print(f"trial {trial}, seed {results.spec.first_seed}: {len(sounds)} sounds in {FOLDER}")
+
+
+if __name__ == "__main__":
+    main()
