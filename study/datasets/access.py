@@ -3,7 +3,7 @@
 import torch
 
 from marl.audio import AudioConfig
-from marl.data import Clips, Dataset, Factor, SynTone, syntone
+from marl.data import Clips, Dataset, Factor, SoundsConfig, SynTone, syntone
 from study.configuration import audio_of, data_of
 from study.datasets.prepared import PreparedSet
 from study.errors import UserError
@@ -17,13 +17,13 @@ def dataset_of(spec: Spec, objects: Objects, device: torch.device) -> Dataset:
     """The clips of a resolved spec and their spectrograms, for a device.
 
     Raises:
-        UserError: when they must be prepared and are not in the store, or are damaged.
+        UserError: when they must be prepared and are not in the store, or are others, or damaged.
     """
-    data = data_of(spec)
+    data, audio = data_of(spec), audio_of(spec)
     if isinstance(data, SynTone):
-        return syntone.build(data, audio_of(spec), device)
+        return syntone.build(data, audio, device)
     memory = spec.resources.data_gib
-    return _prepared(data.content, objects).dataset(data.split, device, None if memory == "auto" else memory)
+    return _prepared(data, audio, objects).dataset(data.split, device, None if memory == "auto" else memory)
 
 
 def clips_of(spec: Spec, objects: Objects, audio: AudioConfig) -> Clips:
@@ -31,7 +31,7 @@ def clips_of(spec: Spec, objects: Objects, audio: AudioConfig) -> Clips:
     data = data_of(spec)
     if isinstance(data, SynTone):
         return syntone.clips(data, audio, torch.device("cpu"))
-    return _prepared(data.content, objects).clips(data.split)
+    return _prepared(data, audio, objects).clips(data.split)
 
 
 def factors_of(spec: Spec, objects: Objects) -> tuple[Factor, ...]:
@@ -39,10 +39,17 @@ def factors_of(spec: Spec, objects: Objects) -> tuple[Factor, ...]:
     data = data_of(spec)
     if isinstance(data, SynTone):
         return syntone.factors(data)
-    return _prepared(data.content, objects).factors_and_values[0]
+    return _prepared(data, audio_of(spec), objects).factors_and_values[0]
 
 
-def _prepared(content: str | None, objects: Objects) -> PreparedSet:
-    if content is None:
+def _prepared(data: SoundsConfig, audio: AudioConfig, objects: Objects) -> PreparedSet:
+    if data.content is None:
         raise UserError("data: is not prepared yet; do so by `marl-study data build SPEC`")
-    return PreparedSet(objects, content)
+    found = PreparedSet(objects, data.content)
+    document = found.document
+    if document.audio != audio or document.factors != tuple(data.factor_names):
+        raise UserError(
+            f"data.content: {data.content} is a set of other spectrograms or factors than the spec's; leave it out, "
+            "and the set that fits is found, or prepared"
+        )
+    return found
