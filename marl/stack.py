@@ -15,7 +15,7 @@ import torch
 
 from marl.adam import FIRST_DECAY, SECOND_DECAY, Rates
 from marl.config import Config, ViewsConfig
-from marl.data import Dataset, Feed, PairSampler
+from marl.data import Dataset, Feed, Gather, PairSampler
 from marl.model import Architecture, LatentConfig, Parameters, network_of
 from marl.models import Models
 from marl.objective import Ingredients, Lane, Program, lane_settings
@@ -118,7 +118,7 @@ class Stack:
             # Spectrograms have a range of some deviations: float16 keeps more of them than what bfloat16 computes with.
             gathered: Spectrograms = log_mels if precision == "float32" else log_mels.to(torch.float16)
         elif log_mels.is_resident:
-            gathered = log_mels
+            gathered = Gather(log_mels, sampler, lanes, batch_pairs)
         else:
             gathered = self._feed = Feed(log_mels, sampler_of("training", dataset.on_cpu()), lanes, batch_pairs)
         self._seed_K = torch.zeros(lanes, dtype=torch.int64)

@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from marl import randomness
 from marl.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
-from marl.data import Feed, PairSampler, Stored
+from marl.data import Gather, PairSampler, Place, Stored
 from marl.model.heads import TARGET
 from marl.objective import Batch, Lane, Program, objective
 from marl.randomness import Purpose
@@ -22,7 +22,7 @@ from marl.rows import Rows
 
 __all__ = ["NEVER", "Clock", "Spectrograms", "State", "StepFunction", "draw_batch", "executable"]
 
-Spectrograms = Tensor | Stored | Feed
+Spectrograms = Tensor | Stored | Place
 """Where the clips of a step come from: all clips, or what has those of this step."""
 
 NEVER = -1
@@ -105,12 +105,14 @@ class StepFunction:
         self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=sampler.device)
 
     def tick(self, state: State) -> None:
-        """What comes before the heavy part: the rates of this step.
+        """What comes before the heavy part: the rates of this step, and its clips where they are on the device.
 
         It is not compiled with the rest. TorchInductor 2.11 reads a number that a step changes once more after it was
         changed, and so would take the rates of the step after.
         """
         clock = state.clock
+        if isinstance(self._log_mels, Gather):
+            self._log_mels.fill(clock.seed, clock.step)
         clock.decay_power.mul_(self._decay_2)
         warmup_K1 = ((clock.step[:, None] + 1) / clock.warmup).clamp_max(1.0)
         for rate, value in zip(

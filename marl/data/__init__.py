@@ -6,7 +6,7 @@
 
 from marl.data import folder, nsynth, phrases, soundfont
 from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor
-from marl.data.feed import Feed
+from marl.data.feed import Feed, Gather, Place
 from marl.data.folder import Folder
 from marl.data.nsynth import NSynth
 from marl.data.pairs import Pairs, PairSampler
@@ -24,8 +24,10 @@ __all__ = [
     "Dataset",
     "Factor",
     "Feed",
+    "Gather",
     "PairSampler",
     "Pairs",
+    "Place",
     "Sounds",
     "SoundsConfig",
     "Stored",

@@ -1,6 +1,7 @@
-"""Clips for the steps of a stack from memory beside the device, gathered while the device computes the step before.
+"""Clips of a prepared set for the steps of a stack: put into one place, before each step, from wherever they are kept.
 
-K is lanes, R = 2 K B clips of a step with B pairs, F mel bands, T frames.
+What is compiled reads that place and nothing else, so it is the same program, with the same rounding, for clips on the
+device and beside it. K is lanes, R = 2 K B clips of a step with B pairs, F mel bands, T frames.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,11 +12,50 @@ from torch import Tensor
 from marl.data.pairs import PairSampler
 from marl.data.stored import Stored
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "Gather", "Place"]
 
 
-class Feed:
-    """Puts the clips of each step where the step reads them.
+class Place:
+    """Where a step reads its clips.
+
+    Args:
+        stored: spectrograms of all clips.
+        lanes: of the stack.
+        pairs: of a batch.
+    """
+
+    def __init__(self, stored: Stored, lanes: int, pairs: int) -> None:
+        self._stored, self._pairs = stored, pairs
+        shape = (lanes * 2 * pairs, *stored.shape[1:])
+        self._block_RFT = torch.zeros(shape, dtype=torch.float16, device=stored.device)
+
+    def take(self, clips: Tensor) -> Tensor:
+        """Standardised log-mels [R, F, T] of the clips of this step, whichever they are; as part of the step."""
+        return self._stored.standardised(self._block_RFT)
+
+
+class Gather(Place):
+    """Clips that are on the device.
+
+    Args:
+        stored: spectrograms of all clips, on the device.
+        sampler: draws the pairs, there, too.
+        lanes: of the stack.
+        pairs: of a batch.
+    """
+
+    def __init__(self, stored: Stored, sampler: PairSampler, lanes: int, pairs: int) -> None:
+        super().__init__(stored, lanes, pairs)
+        self._sampler = sampler
+
+    def fill(self, seed_K: Tensor, step_K: Tensor) -> None:
+        """At the beginning of a step: put its clips in place."""
+        clips_KVB = self._sampler.draw(seed_K, step_K, self._pairs).clips_KVB
+        self._stored.decibels(clips_KVB.flatten(), out=self._block_RFT)
+
+
+class Feed(Place):
+    """Clips that are beside the device, gathered while it computes the step before.
 
     Which clips a lane needs is a function of its seed and step alone, so those of the next step are known before it is
     begun. They are gathered by a thread of its own, and on a GPU copied beside the computation.
@@ -28,19 +68,14 @@ class Feed:
     """
 
     def __init__(self, stored: Stored, sampler: PairSampler, lanes: int, pairs: int) -> None:
-        self._stored, self._sampler, self._pairs = stored, sampler, pairs
-        shape = (lanes * 2 * pairs, *stored.shape[1:])
+        super().__init__(stored, lanes, pairs)
+        self._sampler = sampler
         on_cuda = stored.device.type == "cuda"
-        self._block_RFT = torch.zeros(shape, dtype=torch.float16, device=stored.device)
-        self._gathered_RFT = torch.zeros(shape, dtype=torch.float16, pin_memory=on_cuda)
+        self._gathered_RFT = torch.zeros(self._block_RFT.shape, dtype=torch.float16, pin_memory=on_cuda)
         self._copies = torch.cuda.Stream(stored.device) if on_cuda else None
         self._arrived_RFT = torch.zeros_like(self._block_RFT) if on_cuda else self._gathered_RFT
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._coming: tuple[Tensor, Tensor, Future[None]] | None = None
-
-    def take(self, clips: Tensor) -> Tensor:
-        """Standardised log-mels [R, F, T] of the clips of this step, whichever they are; as part of the step."""
-        return self._stored.standardised(self._block_RFT)
 
     def fill(self, seed_K: Tensor, step_K: Tensor, next_step_K: Tensor) -> None:
         """Before a step: put its clips in place, and begin to gather those of the one after.
