@@ -156,13 +156,13 @@ def test_maps_that_keep_the_order_of_a_latents_values_change_no_tree(seed):
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_permuting_latents_permutes_importances_and_names_of_classes_do_not_matter(seed):
-    latents, labels = partly_told(seed=seed)
+    # Ties that are broken otherwise tell some clips otherwise: of 300 up to 8, of 1,500 a far smaller share.
+    latents, labels = partly_told(clips=3000, seed=seed)
     expected, expected_told = boosted_tree_importances(*halves(latents, labels))
     order = [2, 0, 3, 1]
     found, told = boosted_tree_importances(*halves(latents[:, order], labels))
     np.testing.assert_allclose(found, expected[order], atol=0.02)  # but for ties
-    # Ties that are broken otherwise tell some of the 300 clips otherwise: of seeds 0 to 149 most at 42, which is 7.
-    assert told == pytest.approx(expected_told, abs=0.04)
+    assert told == pytest.approx(expected_told, abs=0.02)
     found, told = boosted_tree_importances(*halves(latents, 5 * labels - 2))
     assert (found.tolist(), told) == (expected.tolist(), expected_told)
     found, told = boosted_tree_importances(*halves(latents, np.array([1, 2, 0])[labels]))
