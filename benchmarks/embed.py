@@ -68,7 +68,7 @@ def write_sounds(folder: Path, first: int, end: int) -> None:
 
 
 def embedded(model: Path, sounds: Path, output: Path) -> tuple[float, float]:
-    """Seconds and bytes at the peak of the command, whole as a user calls it."""
+    """Seconds and bytes at the peak of the command, whole as a user calls it, its start included."""
     command = [str(Path(sys.executable).with_name("marl-study")), "embed", str(model), str(sounds), "-o", str(output)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -95,7 +95,6 @@ def main() -> None:
         few_s, few_bytes = embedded(model, sounds, folder / "few.parquet")
         write_sounds(sounds, tenth, options.clips)
         many_s, many_bytes = embedded(model, sounds, folder / "many.parquet")
-        rate = (options.clips - tenth) / (many_s - few_s)  # what starting up takes is in neither
 
         extractor = marl.load(model)
         began = time.perf_counter()
@@ -108,8 +107,7 @@ def main() -> None:
         latents = [column for column in table if column.startswith(("private/", "shared/"))]
         difference = np.abs(table[latents].to_numpy()[: len(rows)] - torch.cat(rows).numpy()).max()
     results = {
-        "clips_per_second": rate,
-        "clips_per_second_with_start": options.clips / many_s,
+        "clips_per_second": {str(tenth): tenth / few_s, str(options.clips): options.clips / many_s},
         "plain_clips_per_second": plain_rate,
         "peak_bytes": {str(tenth): few_bytes, str(options.clips): many_bytes},
         "largest_difference_to_plain": float(difference),
@@ -118,13 +116,12 @@ def main() -> None:
         "one-second clips",
         ["way", "clips/s", "peak MiB"],
         [
-            [f"marl-study embed, {tenth:,} clips, whole", f"{tenth / few_s:.0f}", f"{few_bytes / MIB:.0f}"],
+            [f"marl-study embed, {tenth:,} clips", f"{tenth / few_s:.0f}", f"{few_bytes / MIB:.0f}"],
             [
-                f"marl-study embed, {options.clips:,} clips, whole",
+                f"marl-study embed, {options.clips:,} clips",
                 f"{options.clips / many_s:.0f}",
                 f"{many_bytes / MIB:.0f}",
             ],
-            ["marl-study embed, without its start", f"{rate:.0f}", ""],
             ["plain loop", f"{plain_rate:.0f}", ""],
         ],
     )
