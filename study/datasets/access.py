@@ -5,6 +5,7 @@ import torch
 from marl.audio import AudioConfig
 from marl.data import Clips, Dataset, Factor, SoundsConfig, SynTone, syntone
 from study.configuration import audio_of, data_of
+from study.datasets.loading import load_dataset
 from study.datasets.prepared import PreparedSet
 from study.errors import UserError
 from study.objects import Objects
@@ -23,7 +24,7 @@ def dataset_of(spec: Spec, objects: Objects, device: torch.device) -> Dataset:
     if isinstance(data, SynTone):
         return syntone.build(data, audio, device)
     memory = spec.resources.data_gib
-    return _prepared(data, audio, objects).dataset(data.split, device, None if memory == "auto" else memory)
+    return load_dataset(_prepared(data, audio, objects), data.split, device, None if memory == "auto" else memory)
 
 
 def clips_of(spec: Spec, objects: Objects, audio: AudioConfig) -> Clips:

@@ -1,4 +1,4 @@
-"""A prepared set in the store: what is written where, and how it becomes a dataset again.
+"""A prepared set in the store: what is written where, and what it says of its clips.
 
     _data/<key>/set.json               what it was made of; written last, so a set that has it is whole
                 clips.parquet          a row an entry: what it is, how loud, where it lies, or why it was left out
@@ -11,7 +11,6 @@ Its key is a hash of the sounds and of all settings that it depends on, so what 
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,14 +21,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from marl.audio import AudioConfig, LogMel
-from marl.data import Clips, Dataset, Factor, Sounds, Stored
+from marl.audio import AudioConfig
+from marl.data import Clips, Factor, Sounds
 from marl.data.columns import factor_of
 from marl.data.preparation import Made, waveforms_of
 from marl.data.splits import split_by
@@ -38,7 +36,6 @@ from study.errors import UserError
 from study.objects import Objects
 from study.storage import TooLarge
 from study.study_objects import printable
-from study.surroundings import cache_folder
 
 __all__ = ["FOLDER", "PreparedSet", "SetDocument", "key_of"]
 
@@ -48,7 +45,6 @@ FOLDER = "_data"
 _DOCUMENT, _TABLE = "set.json", "clips.parquet"
 _DOCUMENT_LIMIT = 16 << 20
 _READ_TOGETHER = 16
-_SHARE_OF_MEMORY = 0.5
 
 
 class SetDocument(BaseModel, frozen=True):
@@ -134,7 +130,7 @@ class PreparedSet:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The rows of `table` that are clips, numbered as the clips of `clips` and `dataset`."""
+        """The rows of `table` that are clips, numbered as the clips of `clips` and of a dataset."""
         return self.table[self.table["left_out"].isna()].reset_index(drop=True)
 
     @cached_property
@@ -166,33 +162,6 @@ class PreparedSet:
             raise UserError(f"data.{error}") from None
         return Clips(value_NC, factors, splits, self.waveforms)
 
-    def dataset(self, split: str, device: torch.device, memory_gib: float | None = None) -> Dataset:
-        """The clips with their spectrograms: on the device where they fit, else in a file of this machine.
-
-        Args:
-            split: as for `clips`.
-            device: what computes.
-            memory_gib: of the device that spectrograms may take; by default half of what is free.
-        """
-        known, audio = self.clips(split), self.document.audio
-        training = known.splits["training"].numpy()
-        sums = self.rows[["sum_db", "square_db"]].to_numpy()[training].sum(axis=0)
-        mean, square = (float(value) for value in sums / (len(training) * audio.mel_bands * audio.frames))
-        std = max(0.0, square - mean**2) ** 0.5
-        if not std > 0:
-            raise UserError("data: the training clips are all the same, so their log-mels cannot be standardised")
-        allowed = _free_bytes(device) * _SHARE_OF_MEMORY if memory_gib is None else memory_gib * 2**30
-        shape = (len(self.rows), audio.mel_bands, audio.frames)
-        decibels = self._on(device, shape) if 2 * int(np.prod(shape)) <= allowed else self._in_file(shape)
-        return Dataset(
-            value_NC=known.value_NC.to(device),
-            factors=known.factors,
-            splits={name: clips.to(device) for name, clips in known.splits.items()},
-            waveforms=known.waveforms,
-            log_mel_NFT=Stored(decibels, mean, std, device),
-            audio=LogMel(audio, mean, std, device),
-        )
-
     def waveforms(self, clips: Sequence[int]) -> Tensor:
         """Waveforms of clips, float32 [n, S]."""
         samples = self.document.audio.clip_samples
@@ -205,6 +174,21 @@ class PreparedSet:
             except (ValueError, FileNotFoundError) as error:
                 raise self._damaged(name, error) from None
         return waveforms_of(found_nS)
+
+    def log_mels(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """All spectrograms, chunk by chunk: indices into `rows`, and what is there, float16 dB [n, F, T]."""
+        chunks = [int(chunk) for chunk in sorted(self.rows["chunk"].unique())]
+        chunk_N, row_N = self.rows[["chunk", "row"]].to_numpy(dtype=np.int64).T
+        for first in range(0, len(chunks), _READ_TOGETHER):
+            names = {chunk: _log_mels(chunk) for chunk in chunks[first : first + _READ_TOGETHER]}
+            contents = self.objects.read_all([self._name(name) for name in names.values()])
+            for chunk, name in names.items():
+                clips = np.flatnonzero(chunk_N == chunk)
+                try:
+                    found = log_mels_read(contents[self._name(name)], self.document.audio)
+                    yield clips, found[row_N[clips]]
+                except (ValueError, KeyError, IndexError) as error:
+                    raise self._damaged(name, error) from None
 
     def made_chunks(self) -> set[int]:
         """Numbers of the chunks that are done."""
@@ -242,44 +226,6 @@ class PreparedSet:
         )
         self.objects.write(self._name(_DOCUMENT), document.model_dump_json(indent=1).encode())
 
-    def _on(self, device: torch.device, shape: tuple[int, int, int]) -> Tensor:
-        """All spectrograms on a device, in the order of `rows`."""
-        decibels_NFT = torch.empty(shape, dtype=torch.float16, device=device)
-        for clips, part in self._log_mels():
-            decibels_NFT[torch.from_numpy(clips).to(device)] = torch.from_numpy(part).to(device)
-        return decibels_NFT
-
-    def _in_file(self, shape: tuple[int, int, int]) -> NDArray[np.float16]:
-        """All spectrograms in a file of this machine, which is mapped; made where it is not there yet."""
-        path = cache_folder() / "data" / f"{self.key}.npy"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as draft:
-                array = np.lib.format.open_memmap(f"{draft}/all.npy", mode="w+", dtype=np.float16, shape=shape)
-                for clips, part in self._log_mels():
-                    array[clips] = part
-                array.flush()
-                Path(draft, "all.npy").replace(path)
-        found: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-        if found.shape != shape or found.dtype != np.float16:
-            raise UserError(f"{path} is no copy of {self.uri}; delete it, it is made anew")
-        return found
-
-    def _log_mels(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """Indices of clips, and their spectrograms."""
-        chunks = [int(chunk) for chunk in sorted(self.rows["chunk"].unique())]
-        chunk_N, row_N = self.rows[["chunk", "row"]].to_numpy(dtype=np.int64).T
-        for first in range(0, len(chunks), _READ_TOGETHER):
-            names = {chunk: _log_mels(chunk) for chunk in chunks[first : first + _READ_TOGETHER]}
-            contents = self.objects.read_all([self._name(name) for name in names.values()])
-            for chunk, name in names.items():
-                clips = np.flatnonzero(chunk_N == chunk)
-                try:
-                    found = log_mels_read(contents[self._name(name)], self.document.audio)
-                    yield clips, found[row_N[clips]]
-                except (ValueError, KeyError, IndexError) as error:
-                    raise self._damaged(name, error) from None
-
     def _damaged(self, name: str, error: Exception) -> UserError:
         reason = "it is not there" if isinstance(error, FileNotFoundError | KeyError) else str(error).splitlines()[0]
         return UserError(
@@ -309,9 +255,3 @@ def _with_duplicates(table: pd.DataFrame) -> pd.Series:
     of = table["content"].map(first)
     is_duplicate = table["left_out"].isna() & (of != table["name"])
     return table["left_out"].where(~is_duplicate, "sounds like " + of.astype(str))
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)

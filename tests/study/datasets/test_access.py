@@ -6,7 +6,7 @@ from study.errors import UserError
 from study.objects import Objects
 from study.resolving import resolve
 from study.spec import parse_spec
-from tests.study.datasets.test_prepared import AUDIO, prepared
+from tests.study.datasets.tones import AUDIO, prepared
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,47 @@
+"""A small set of tones, prepared in a store."""
+
+import numpy as np
+
+from marl.audio import AudioConfig
+from marl.data.folder import Folder
+from marl.data.preparation import make
+from marl.data.source import Entry
+from study.datasets.prepared import PreparedSet
+from study.objects import Objects
+
+AUDIO = AudioConfig()
+CONFIG = Folder(path="somewhere", factors=("pitch", "voice"), split="clip")
+TIME_S = np.arange(AUDIO.clip_samples) / AUDIO.sample_rate
+
+
+class Tones:
+    """Tones of some pitches; of every tenth it is not known whose voice it is."""
+
+    factor_names = CONFIG.factors
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def entries(self):
+        return [
+            Entry(f"tone {n}", (100.0 + n % 30, None if n % 10 == 9 else f"voice {n % 3}"), f"take {n % 20}", (n,))
+            for n in range(self.count)
+        ]
+
+    def waveforms(self, entries, sample_rate, samples):
+        for entry in entries:
+            (number,) = entry.place
+            # The last two sound alike.
+            hz = 100.0 + 10 * min(number, self.count - 2)
+            yield (0.5 * np.sin(2 * np.pi * hz * TIME_S)).astype(np.float32)
+
+
+def prepared(folder, count=60, chunk=16) -> PreparedSet:
+    source = Tones(count)
+    entries = source.entries()
+    found = PreparedSet(Objects(str(folder)), "0" * 32)
+    chunks = [entries[first : first + chunk] for first in range(0, count, chunk)]
+    for number, some in enumerate(chunks):
+        found.write_chunk(number, make(source, some, AUDIO), source.factor_names, AUDIO)
+    found.complete(len(chunks), CONFIG, AUDIO, source.factor_names)
+    return found
