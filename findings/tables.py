@@ -60,6 +60,9 @@ class Sounds:
 
 SYNTONE = Sounds("", "timbre", "frequency", ("amplitude",))
 INSTRUMENTS = Sounds("-instruments", "instrument", "pitch", ("family", "velocity"))
+PHRASES = Sounds("-phrases", "rhythm", "melody", ("instrument", "tempo"))
+# What the two views of a phrase may share.
+_CHOICES = ("rhythm", "melody", "instrument")
 
 
 def read(study: str) -> pd.DataFrame:
@@ -243,6 +246,20 @@ def finding_8(sounds: Sounds) -> str:
     return markdown(headings, lines) + "\n\n" + sounds.provenance("tradeoff")
 
 
+def what_is_shared() -> str:
+    """What each subspace holds of each factor of a phrase, when the views share one of them."""
+    lines = []
+    for shared in _CHOICES:
+        for strategy, found in read(f"shared-{shared}").groupby("config/contrast.strategy", sort=False):
+            accuracies = [
+                " / ".join(f"{found[f'probe/{factor}/{subspace}'].mean():.2f}" for subspace in ("shared", "private"))
+                for factor in (*_CHOICES, "tempo")
+            ]
+            lines.append([f"{shared}, {strategy}", *accuracies, spread(found[SEPARATION]), spread(found[FIDELITY], 2)])
+    headings = ["views share, strategy", *_CHOICES, "tempo", "separation", "log-mel RMSE (dB)"]
+    return markdown(headings, lines) + "\n\n" + "  \n".join(provenance(f"shared-{shared}") for shared in _CHOICES)
+
+
 def prize() -> str:
     """The trial that comes closest to the prize, and by how much it misses each condition."""
     search = read("tradeoff")
@@ -279,8 +296,8 @@ _FINDINGS = (finding_1, finding_2, finding_3, finding_4, finding_5, finding_6, f
 TABLES: dict[str, Callable[[], str]] = {
     f"F{number}{name}": partial(finding, sounds)
     for number, finding in enumerate(_FINDINGS, 1)
-    for name, sounds in (("", SYNTONE), (" instruments", INSTRUMENTS))
-} | {"prize": prize}
+    for name, sounds in (("", SYNTONE), (" instruments", INSTRUMENTS), (" phrases", PHRASES))
+} | {"what is shared": what_is_shared, "prize": prize}
 
 
 def filled(page: str) -> str:
