@@ -12,7 +12,7 @@ import soundfile
 
 from study.datasets.prepared import PreparedSet
 from study.objects import Objects
-from tests.study.commands import Running, run_command
+from tests.study.commands import Outcome, Running, run_command
 from tests.study.datasets.recordings import vowel, write_recordings, write_spec
 from tests.study.s3_server import s3_server
 
@@ -82,11 +82,22 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_what_is_of_no_use_is_left_out_and_said_and_all_else_becomes_clips(folder, tmp_path):
-    spec = write_spec(tmp_path / "voices.yaml", folder)
-    outcome = run_command("data", "build", spec, "--store", tmp_path / "runs")
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    """Where these are prepared."""
+    return tmp_path_factory.mktemp("built") / "runs"
+
+
+@pytest.fixture(scope="module")
+def built(folder, store) -> Outcome:
+    """What the command said when they were."""
+    outcome = run_command("data", "build", write_spec(folder.parent / "voices.yaml", folder), "--store", store)
     assert outcome.status == 0, outcome.err
-    table = set_of(outcome, tmp_path / "runs").table.set_index("name")
+    return outcome
+
+
+def test_what_is_of_no_use_is_left_out_and_said_and_all_else_becomes_clips(built, store):
+    table = set_of(built, store).table.set_index("name")
     left_out = table["left_out"].dropna().to_dict()
     assert left_out.pop("corrupt.flac").startswith("cannot be decoded: ")
     assert left_out == {
@@ -95,25 +106,23 @@ def test_what_is_of_no_use_is_left_out_and_said_and_all_else_becomes_clips(folde
         "again.flac": "sounds like singer-00/a-0.wav",
         "gone.wav": "is not there",
     }
-    assert "242 clips of folder, 5 left out, prepared in " in outcome.err
-    assert "left out: corrupt.flac: cannot be decoded: " in outcome.err
+    assert "242 clips of folder, 5 left out, prepared in " in built.err
+    assert "left out: corrupt.flac: cannot be decoded: " in built.err
     assert table.loc["three hours.wav", "sounds_s"] == pytest.approx(1.0, abs=0.01)
     assert table.loc["telephone.wav", "sounds_s"] == pytest.approx(1.0, abs=0.01)
 
 
-def test_built_twice_nothing_is_done_the_second_time(folder, tmp_path):
-    spec, store = write_spec(tmp_path / "voices.yaml", folder), tmp_path / "runs"
-    first = run_command("data", "build", spec, "--store", store)
+def test_built_twice_nothing_is_done_the_second_time(built, folder, store, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     # How it is split, and what a study does with it, make no other set.
     spec = write_spec(tmp_path / "other.yaml", folder, name="other", views={"shared": ["voice"]})
     again = run_command("data", "build", spec, "--store", store, "--set", "data.split=clip")
-    assert (again.status, again.out) == (0, first.out)
+    assert (again.status, again.out) == (0, built.out)
     assert "there already" in again.err
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == before
 
 
-def test_changed_sounds_are_another_set(folder, tmp_path):
+def test_changed_sounds_are_another_set(tmp_path):
     own = write_recordings(tmp_path / "recordings", singers=10, pitches=1)
     spec, store = write_spec(tmp_path / "voices.yaml", own), tmp_path / "runs"
     first = run_command("data", "build", spec, "--store", store)
@@ -173,9 +182,9 @@ def test_into_a_bucket_and_described_from_there(folder, tmp_path):
     assert (len(heard), sample_rate) == (16_000, 16_000)
 
 
-def test_described_for_a_program_it_says_how_well_raw_log_mels_are_read(folder, tmp_path):
-    spec, store = write_spec(tmp_path / "voices.yaml", folder), tmp_path / "runs"
-    run_command("data", "build", spec, "--store", store)
+@pytest.mark.usefixtures("built")
+def test_described_for_a_program_it_says_how_well_raw_log_mels_are_read(folder, store, tmp_path):
+    spec = write_spec(tmp_path / "voices.yaml", folder)
     found = run_command("data", "describe", spec, "--store", store, "--format", "json")
     rows = {row["factor"]: row for row in json.loads(found.out)}
     assert rows.keys() == {"vowel", "f0", "voice"}
