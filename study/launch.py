@@ -204,10 +204,7 @@ class _Driver:
             who = "the plain VAE" if number == PLAIN_VAE else f"trial {number}"
             self._view.say(f"{who} lost its place and goes on elsewhere: {error}")
             return
-        if number == PLAIN_VAE:
-            if error:
-                self._view.say(f"the plain VAE, which trials are compared with, failed: {error}")
-        elif state == "running":
+        if state == "running":
             self._view.started(number, self._searcher.parameters[number])
         else:
             self._view.ended(number, state, error, self._searcher.final_values.get(number))

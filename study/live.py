@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.pareto import pareto_front
+from study.results import PLAIN_VAE
 from study.spec import Scalar, Spec
 from study.tables import format_duration, format_number, objective_label
 
@@ -80,14 +81,21 @@ class LiveView:
         self._draw()
 
     def started(self, trial: int, parameters: Mapping[str, Scalar]) -> None:
-        """A trial takes its place."""
+        """A trial takes its place, or the plain VAE."""
         self._parameters[trial] = parameters
         self._running[trial] = {}
-        self._note(f"trial {trial} started: {_short(parameters)}")
+        what = "what trials are compared with" if trial == PLAIN_VAE else _short(parameters)
+        self._note(f"{_name(trial)} started: {what}")
 
     def ended(self, trial: int, state: str, error: str | None, values: list[float] | None) -> None:
-        """A trial is over."""
+        """A trial is over, or the plain VAE."""
         self._running.pop(trial, None)
+        if trial == PLAIN_VAE:
+            if error:
+                self.say(f"{_name(trial)}, which trials are compared with, failed: {error}")
+            else:
+                self._note(f"{_name(trial)} {state}")
+            return
         self._states[state] += 1
         if values is not None and state == "complete":
             self._values[trial] = values
@@ -135,7 +143,7 @@ class LiveView:
 
     def _remaining(self) -> int:
         """Steps of all replicates that are still to be trained, where halving may stop a trial as many as expected."""
-        to_come = max(0, self._target - sum(self._states.values()) - len(self._running))
+        to_come = max(0, self._target - sum(self._states.values()) - self._running_trials())
         now = 0
         for steps in self._running.values():
             if self._is_climbing(steps):
@@ -143,6 +151,10 @@ class LiveView:
             else:
                 now += sum(self._spec.train.steps - step for step in steps.values())
         return now + to_come * self._spec.expected_steps()
+
+    def _running_trials(self) -> int:
+        """How many; the plain VAE is none."""
+        return len(self._running.keys() - {PLAIN_VAE})
 
     def _is_climbing(self, steps: Mapping[int, int]) -> bool:
         """Whether seed 0 of a trial is on its way to the last rung, and the other seeds may never start."""
@@ -161,8 +173,9 @@ class LiveView:
         over = sum(self._states.values())
         ended = "".join(f", {self._states[state]} {state}" for state in ("pruned", "failed") if self._states[state])
         left = f", {format_duration(self._remaining() / self._rate)} left" if self._rate > 0 else ""
+        beside = " and the plain VAE" if PLAIN_VAE in self._running else ""
         return (
-            f"{over} of {self._target} trials done{ended}, {len(self._running)} running, "
+            f"{over} of {self._target} trials done{ended}, {self._running_trials()} running{beside}, "
             f"{self._rate:.0f} trial-steps/s{left}"
         )
 
@@ -179,7 +192,8 @@ class LiveView:
         running = sorted(self._running.items())
         for trial, steps in running[:_SHOWN_TRIALS]:
             bar, configuration = _bar(self._share_done(steps)), _short(self._parameters.get(trial, {}))
-            trials.add_row(str(trial), bar, self._left(steps), configuration)
+            number = "plain VAE" if trial == PLAIN_VAE else str(trial)
+            trials.add_row(number, bar, self._left(steps), configuration)
         if len(running) > _SHOWN_TRIALS:
             trials.add_row("…", f"and {len(running) - _SHOWN_TRIALS} more", "", "")
         return Group(head, trials, self._front())
@@ -204,6 +218,10 @@ class LiveView:
         for trial, row in front.head(_SHOWN_TRIALS).iterrows():
             table.add_row(str(trial), *(format_number(row[name]) for name in names))
         return table
+
+
+def _name(trial: int) -> str:
+    return "the plain VAE" if trial == PLAIN_VAE else f"trial {trial}"
 
 
 def _bar(share: float, width: int = 20) -> str:

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from study.live import LiveView
 from study.resolving import resolve
+from study.results import PLAIN_VAE
 from study.spec import parse_spec
 
 
@@ -171,3 +172,22 @@ def test_many_trials_are_cut_short(spec, clock):
         console = Console(file=io.StringIO(), width=110)
         console.print(view._render())
     assert "and 4 more" in console.file.getvalue()
+
+
+def test_what_trials_are_compared_with_is_waited_for_and_no_trial(spec, clock):
+    view, out = view_on(spec, clock, terminal=False)
+    view.started(PLAIN_VAE, {})
+    for trial in (1, 2, 3):
+        view.started(trial, {})
+        view.ended(trial, "complete", None, [9.0, 0.75])
+    view.progress([(PLAIN_VAE, 0, 0), (PLAIN_VAE, 1, 0)], 0)
+    clock[0] = 10.0
+    view.progress([(PLAIN_VAE, 0, 20), (PLAIN_VAE, 1, 20)], 40)
+    # 4 steps/s, and each of its two replicates has 10 to go.
+    assert view._summary() == "4 of 4 trials done, 0 running and the plain VAE, 4 trial-steps/s, 5 s left"
+    assert "plain VAE" in shown_by(view)
+    view.ended(PLAIN_VAE, "failed", "diverged", None)
+    assert "4 of 4 trials done, 0 running, " in view._summary()
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "the plain VAE started: what trials are compared with"
+    assert lines[-1] == "the plain VAE, which trials are compared with, failed: diverged"
