@@ -24,8 +24,8 @@ from marl.data.syntone import SynTone, build
 from marl.model import Architecture
 from marl.objective import Ingredients
 from marl.stack import Stack
-from study.execution import can_compile
 from study.surroundings import surroundings
+from study.training.execution import can_compile
 
 CONFIG = Config.model_validate({"contrast": {"strategy": "infonce"}})
 ROUNDS = 4

@@ -4,9 +4,9 @@
 
 All trials of a random search are trained to their full budget once, reporting at the rungs as well. A trial's numbers
 do not depend on what else is trained, so what halving would have done follows from them: trials take lanes in turn,
-arrive at rungs and are stopped there by `study.halving.Rungs`, as in a run. Given are the steps that it takes, the
-hypervolume of its front as a share of that of all trials, and what of the true front it kept. The reference point of
-the hypervolume is the untrained network.
+arrive at rungs and are stopped there by `study.search.halving.Rungs`, as in a run. Given are the steps that it takes,
+the hypervolume of its front as a share of that of all trials, and what of the true front it kept. The reference point
+of the hypervolume is the untrained network.
 """
 
 import argparse
@@ -21,15 +21,15 @@ import torch
 import yaml
 
 from benchmarks.machine import ROOT, add_json_option, device_kind, print_table, say, write_record
-from study.beginning import begin
-from study.halving import Rungs
-from study.lanes import Failure, Lanes
+from study.launching.beginning import begin
 from study.objects import Objects
-from study.pareto import hypervolume, pareto_front
 from study.resolving import resolve
-from study.search import Search
+from study.results.pareto import hypervolume, pareto_front
+from study.search.halving import Rungs
+from study.search.search import Search
 from study.spec import Spec, parse_spec
 from study.store import StudyStore
+from study.training.lanes import Failure, Lanes
 
 
 def spec_of(options: argparse.Namespace, seed: int) -> Spec:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.objects import Objects
-from study.parts import COMPACT_FROM, Part
 from study.store import StudyStore, Table
+from study.store.parts import COMPACT_FROM, Part
 
 NAME = "large"
 REPLICATES, REPORTS, STEPS = 3, 6, 6000
@@ -55,7 +55,7 @@ def columns() -> tuple[list[str], list[str], list[str]]:
 
 def write_study(folder: Path, trials: int) -> StudyStore:
     """A study of so many trials, the last of which have not reported their last step; its second launch is alive."""
-    from study.beginning import begin
+    from study.launching.beginning import begin
     from study.resolving import resolve
     from study.spec import parse_spec
 

@@ -16,7 +16,7 @@ _NAMES = ("start", "filling", "steady", "tail", "end")
 
 
 def sample(time: float, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all trainers together said at a time, from their answers to `study.trainer.Trainer.progress`."""
+    """What all trainers together said at a time, from their answers to `study.training.trainer.Trainer.progress`."""
     found: dict[str, Any] = {
         "time": time,
         "replicates": sum(len(answer["replicates"]) for answer in answers),

@@ -12,7 +12,7 @@ import time
 
 from benchmarks.machine import ROOT, add_json_option, print_table, say, write_record
 from study.resolving import resolve
-from study.search import PastTrial, Search
+from study.search.search import PastTrial, Search
 from study.spec import Spec
 from study.spec_file import load_spec
 

@@ -15,8 +15,8 @@ from unittest import mock
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study import trainers
 from study.store import StudyStore
+from study.training import trainers
 
 __all__ = ["SleepingTrainer", "without_training"]
 
@@ -25,7 +25,7 @@ _OF_A_NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_log_mon
 
 
 class SleepingTrainer:
-    """Answers as `study.trainer.Trainer` does, and trains nothing.
+    """Answers as `study.training.trainer.Trainer` does, and trains nothing.
 
     Attributes:
         sleep_s: seconds before each report.
@@ -126,7 +126,7 @@ def without_training(
     """
     from marl.evaluation import metric_names
     from marl.metrics import METRIC_VERSION
-    from study import launch, ray_session
+    from study.launching import launch, ray_session
 
     document = store.document()
 
@@ -175,7 +175,7 @@ def _many_nodes(
     """A cluster of Ray whose nodes are all on this machine: a head that trains nothing, and others with a trainer."""
     from ray.cluster_utils import Cluster
 
-    from study import ray_session
+    from study.launching import ray_session
 
     ray_session._be_quiet()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

@@ -30,17 +30,17 @@ from benchmarks.machine import (
     write_record,
 )
 from benchmarks.phases import phases, sample
-from study.beginning import begin
 from study.configuration import audio_of, config_of, data_of
-from study.execution import can_compile
+from study.launching.beginning import begin
 from study.objects import Objects
 from study.resolving import resolve
-from study.search import Search
+from study.search.search import Search
 from study.spec import Spec
 from study.spec_file import load_spec
 from study.store import StudyStore
 from study.surroundings import surroundings
-from study.width import planned
+from study.training.execution import can_compile
+from study.training.width import planned
 
 WARM_STEPS = 5
 CHECK_EVERY = 5  # steps between two looks at the clock, so that the queue of a GPU is not emptied at each
@@ -101,7 +101,7 @@ def run_study(spec: Spec) -> dict[str, Any]:
     Returns:
         Arguments of `phases`; times are seconds since the command.
     """
-    from study import launch
+    from study.launching import launch
 
     began = command_started()
     samples: list[dict[str, Any]] = []

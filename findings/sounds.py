@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from study.export import best_trial
+from study.export.export import best_trial
 from study.listening import Listener
 from study.objects import Objects
 from study.results import StudyResults

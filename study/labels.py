@@ -1,7 +1,7 @@
 """Names of the store as a reader of a figure knows them."""
 
+from study.results.tables import objective_label
 from study.spec import Parameter, Scalar, Spec
-from study.tables import objective_label
 
 __all__ = ["factor_label", "factor_value", "metric_lines", "parameter_label", "parameter_meaning", "value_label"]
 

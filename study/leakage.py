@@ -6,11 +6,11 @@ from rich.table import Table
 
 from marl.evaluation import HELD_OUT_CLIPS, SUBSPACES
 from marl.metrics.separation import chance_corrected
-from study.certainty import accuracy_standard_error
 from study.configuration import audio_of
 from study.datasets.access import clips_of
 from study.errors import UserError
 from study.results import StudyResults
+from study.results.certainty import accuracy_standard_error
 
 __all__ = ["leakage", "leakage_table"]
 

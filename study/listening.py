@@ -21,7 +21,7 @@ from marl.extractor import FeatureExtractor
 from study.datasets.access import clips_of
 from study.errors import UserError
 from study.results import PLAIN_VAE, StudyResults
-from study.status import command_for
+from study.results.status import command_for
 
 __all__ = ["ROW", "Listener", "Sound", "latent_ranges", "log_mel_rmse_db", "wavs"]
 

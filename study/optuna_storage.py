@@ -30,9 +30,9 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.pool import StaticPool
 
 from study.errors import UserError
-from study.past import past_trials
 from study.results import StudyResults, metric_columns
-from study.search import PastTrial, distribution_of, frozen_trial
+from study.search.past import past_trials
+from study.search.search import PastTrial, distribution_of, frozen_trial
 
 __all__ = ["optuna_database", "write_optuna_storage"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from marl.checkpoint import STATE_FILE
-from study.claims import refuse_if_live
-from study.contenders import Contenders, contenders
+from study.launching.claims import refuse_if_live
 from study.results import StudyResults
-from study.tables import format_bytes
+from study.results.contenders import Contenders, contenders
+from study.results.tables import format_bytes
 
 __all__ = ["Deletion", "Plan", "kept_line", "plan_prune", "prune", "prune_table"]
 

@@ -13,10 +13,10 @@ from marl.model import network_of
 from marl.objective import check
 from study.configuration import MODEL_SECTIONS, audio_of, checked, config_of, data_of
 from study.errors import UserError
-from study.grid import grid
+from study.search.grid import grid
+from study.search.stand_ins import stand_in
 from study.spec import Parameter, Scalar, Spec, active_parameters, explain
-from study.stacks import candidates, plan_stacks
-from study.stand_ins import stand_in
+from study.training.stacks import candidates, plan_stacks
 
 __all__ = ["resolve"]
 

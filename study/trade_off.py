@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.directions import direction_of
 from study.labels import parameter_label
-from study.means import with_spread
-from study.pareto import pareto_front
 from study.plot import compared_metrics
 from study.report.points import spans_decades
 from study.report.style import BLUE, GREY, ORANGE, PALE, RED
 from study.results import StudyResults
+from study.results.directions import direction_of
+from study.results.means import with_spread
+from study.results.pareto import pareto_front
+from study.results.tables import format_number, objective_label
 from study.sampling import sample_of
 from study.spec import Spec
-from study.tables import format_number, objective_label
 
 __all__ = ["Axes", "axes_of", "trade_off_chart", "trade_off_data", "within"]
 

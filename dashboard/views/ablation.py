@@ -14,8 +14,8 @@ from study.report.material import Material, MissingError
 from study.report.sweeps import is_numeric, sweep_of
 from study.report.weights import small_multiple, weights_data, weights_of
 from study.results import metric_columns
+from study.results.tables import objective_label
 from study.sampling import sample_sentence
-from study.tables import objective_label
 
 __all__ = ["page"]
 

@@ -9,11 +9,11 @@ from dashboard.downloads import download_chart
 from dashboard.reading import Reading
 from dashboard.views.state import needs_a_trial
 from study.labels import metric_lines, parameter_label
-from study.means import with_spread
 from study.plot import compared_metrics
 from study.report.material import Material
 from study.results import metric_columns
-from study.tables import cell_text, objective_label
+from study.results.means import with_spread
+from study.results.tables import cell_text, objective_label
 
 __all__ = ["page"]
 

@@ -14,8 +14,8 @@ from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.errors import RunError, UserError
 from study.results import metric_columns
-from study.status import command_for
-from study.tables import format_bytes, objective_label
+from study.results.status import command_for
+from study.results.tables import format_bytes, objective_label
 
 __all__ = ["page"]
 
@@ -78,8 +78,8 @@ def _command(reading: Reading, trials: list[int]) -> str:
 
 def _bundles(reading: Reading, trials: list[int], by: str) -> tuple[bytes, pd.DataFrame, dict[str, str]]:
     """A ZIP file of the bundles, a table of their files, and their cards."""
-    from study.bundle import checksums
-    from study.export import export_trials  # imports torch, which takes seconds
+    from study.export.bundle import checksums
+    from study.export.export import export_trials  # imports torch, which takes seconds
 
     buffer = io.BytesIO()
     files, cards = [], {}

@@ -11,8 +11,9 @@ from dashboard.downloads import download_chart
 from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
-from study.importance import EVALUATORS, UndeterminedError, importances
 from study.labels import parameter_label
+from study.parameters.importance import EVALUATORS, UndeterminedError, importances
+from study.parameters.surface import slice_data, surface
 from study.report.contour import contour_chart
 from study.report.history import history_chart, history_data
 from study.report.material import Material
@@ -21,9 +22,8 @@ from study.report.rungs import rungs_chart, rungs_data
 from study.report.style import BLUE
 from study.report.sweeps import is_numeric
 from study.results import metric_columns
+from study.results.tables import objective_label
 from study.sampling import sample_of, sample_sentence
-from study.surface import slice_data, surface
-from study.tables import objective_label
 
 __all__ = ["page"]
 

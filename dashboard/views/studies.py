@@ -9,7 +9,7 @@ from dashboard.moments import ago, local_time
 from dashboard.reading import Reading, Shelf
 from dashboard.text import plain
 from study.errors import UserError
-from study.tables import format_duration, format_number, objective_label
+from study.results.tables import format_duration, format_number, objective_label
 
 __all__ = ["nothing_yet", "page", "state_line"]
 

@@ -11,13 +11,13 @@ from dashboard.downloads import download_chart
 from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
-from study.directions import direction_of
 from study.labels import parameter_label
 from study.report.style import BLUE
 from study.report.sweeps import is_numeric
 from study.results import metric_columns
+from study.results.directions import direction_of
+from study.results.tables import objective_label
 from study.spec import Spec
-from study.tables import objective_label
 from study.trade_off import Axes, axes_of, trade_off_chart, trade_off_data
 
 __all__ = ["page"]

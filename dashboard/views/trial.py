@@ -21,7 +21,7 @@ from study.plot import compared_metrics
 from study.report.learning import learning_chart, learning_data
 from study.report.material import Material, MissingError, Picture
 from study.results import metric_columns
-from study.tables import cell_text, format_number, objective_label
+from study.results.tables import cell_text, format_number, objective_label
 
 __all__ = ["page"]
 

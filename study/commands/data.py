@@ -9,8 +9,8 @@ from study.commands.destination import AddressOption
 from study.commands.options import Format, StoreOption, echo
 from study.errors import UserError
 from study.objects import Objects
+from study.results.status import DEFAULT_STORE
 from study.spec import Spec
-from study.status import DEFAULT_STORE
 from study.terminal import err, out
 
 __all__ = ["data"]

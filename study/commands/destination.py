@@ -7,7 +7,7 @@ import typer
 
 from study.errors import UserError
 from study.objects import Objects
-from study.status import DEFAULT_STORE, command_for
+from study.results.status import DEFAULT_STORE, command_for
 from study.store import StudyStore
 from study.terminal import err
 
@@ -47,7 +47,7 @@ class Destination:
 
     def launch(self, study: str, words: list[str], file: Path | None) -> None:
         """Launch it there."""
-        from study.submission import on_head, submit
+        from study.launching.submission import on_head, submit
 
         if self._cluster is not None:
             # The head knows where its studies are, if nothing else is said here.

@@ -7,13 +7,13 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from study.claims import is_live
 from study.commands.options import StoreOption, StudyArgument
 from study.errors import RunError, UserError
+from study.launching.claims import is_live
 from study.objects import Objects
-from study.status import DEFAULT_STORE, command_for
+from study.results.status import DEFAULT_STORE, command_for
 from study.store import StudyStore
-from study.study_objects import printable
+from study.store.study_objects import printable
 from study.terminal import err
 
 __all__ = ["logs", "stop"]
@@ -61,7 +61,7 @@ def stop(study: StudyArgument, store: StoreOption = DEFAULT_STORE) -> None:
 
 def _lines(objects: Objects, study: str, follow: bool) -> Iterator[str]:
     """Lines of the log, oldest first; followed, those that come while the study runs."""
-    from study.cache import StudyCache
+    from study.store.cache import StudyCache
 
     store = StudyStore(objects, study, StudyCache())
     store.document()

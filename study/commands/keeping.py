@@ -8,7 +8,7 @@ import typer
 from study.commands.options import StoreOption, StudyArgument
 from study.errors import UserError
 from study.objects import Objects
-from study.status import DEFAULT_STORE
+from study.results.status import DEFAULT_STORE
 from study.store import StudyStore
 from study.terminal import err, out
 
@@ -30,7 +30,7 @@ def export(
 
     Example: marl-study export quickstart --best disentanglement/separation --to exported
     """
-    from study.export import best_trial, export_trials
+    from study.export.export import best_trial, export_trials
     from study.results import StudyResults
 
     if sum([front, bool(trial), best is not None]) != 1:
@@ -52,7 +52,7 @@ def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="An export
 
     Example: marl-study verify exported/quickstart-trial-7-seed-0
     """
-    from study.bundle import verify as check
+    from study.export.bundle import verify as check
 
     scores = check(folder)
     for name, (stated, found) in scores.items():

@@ -9,7 +9,7 @@ import typer
 from study.commands.options import StoreOption
 from study.errors import RunError
 from study.objects import Objects
-from study.status import DEFAULT_STORE
+from study.results.status import DEFAULT_STORE
 from study.terminal import err, out
 
 __all__ = ["doctor", "warm"]
@@ -58,10 +58,10 @@ def warm(
     Example: marl-study warm studies/tradeoff.yaml
     """
     from study.datasets.finding import with_content
-    from study.probe import Planned, probe
     from study.resolving import resolve
+    from study.results.tables import format_duration
     from study.spec_file import load_spec
-    from study.tables import format_duration
+    from study.training.probe import Planned, probe
 
     spec = with_content(resolve(load_spec(spec_file)), Objects(store))
     for line in probe(spec, store, measured_s=None):

@@ -12,7 +12,7 @@ import typer
 from study.commands.options import Format, StoreOption, StudyArgument, echo
 from study.errors import UserError
 from study.objects import Objects
-from study.status import DEFAULT_STORE, status_lines, status_of, volume_line
+from study.results.status import DEFAULT_STORE, status_lines, status_of, volume_line
 from study.store import StudyStore
 from study.terminal import err, out
 
@@ -85,7 +85,7 @@ def results(
     Example: marl-study results quickstart --front --format csv
     """
     from study.results import StudyResults
-    from study.tables import progress_table, results_table
+    from study.results.tables import progress_table, results_table
 
     if front and progress:
         raise UserError("--front and --progress show different tables; say one of them")
@@ -130,7 +130,7 @@ def leakage(
 
     Example: marl-study leakage quickstart --trial 3
     """
-    from study.export import best_trial
+    from study.export.export import best_trial
     from study.leakage import leakage as leakage_of
     from study.leakage import leakage_table
     from study.results import StudyResults

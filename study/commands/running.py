@@ -9,7 +9,7 @@ from study.commands.destination import AddressOption, ClusterOption, Destination
 from study.commands.options import StoreOption, StudyArgument
 from study.errors import Interrupted, RunError, UserError
 from study.objects import Objects
-from study.status import DEFAULT_STORE, command_for
+from study.results.status import DEFAULT_STORE, command_for
 from study.store import StudyStore
 from study.terminal import err
 
@@ -29,7 +29,7 @@ def run(
 
     Example: marl-study run studies/quickstart.yaml --set train.steps=400
     """
-    from study.beginning import begin
+    from study.launching.beginning import begin
     from study.resolving import resolve
     from study.spec_file import load_spec
 
@@ -40,7 +40,7 @@ def run(
     objects = Objects(store)
     if dry_run:
         from study.datasets.finding import with_content
-        from study.dry_run import describe
+        from study.launching.dry_run import describe
 
         typer.echo(describe(with_content(spec, objects), objects))
         return
@@ -95,8 +95,8 @@ def resume(
     objects.check_writable()
     _launch(found, target, address)
     if confirm is not None:
-        from study.beginning import begin
-        from study.confirming import confirmation_of
+        from study.launching.beginning import begin
+        from study.launching.confirming import confirmation_of
 
         spec = confirmation_of(StudyResults(found), confirm)
         again = StudyStore(objects, spec.name)
@@ -121,7 +121,7 @@ def rescore(
 
     read = StudyResults(StudyStore(Objects(store), study))
     read.store.objects.check_writable()
-    from study.rescoring import rescore as measure
+    from study.launching.rescoring import rescore as measure
 
     names = metrics.split(",") if metrics is not None else None
     measured = measure(read, names, trial, "test" if test else "validation", err)
@@ -129,7 +129,7 @@ def rescore(
 
 
 def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
-    from study.claims import refuse_if_live
+    from study.launching.claims import refuse_if_live
     from study.results import StudyResults
 
     before = StudyResults(store)
@@ -139,11 +139,11 @@ def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
     if not to_come and not before.unexamined():
         err.print(f"study {store.name} is complete: {over} trials", soft_wrap=True)
         return
-    from study.beginning import spec_of
     from study.datasets.access import factors_of
-    from study.footprint import footprint, footprint_line
-    from study.launch import launch
-    from study.stacks import StackPlan
+    from study.launching.beginning import spec_of
+    from study.launching.footprint import footprint, footprint_line
+    from study.launching.launch import launch
+    from study.training.stacks import StackPlan
 
     spec = spec_of(before.document)
     known = factors_of(spec, store.objects)

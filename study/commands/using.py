@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from study.errors import RunError, UserError
-from study.study_objects import printable
+from study.store.study_objects import printable
 from study.terminal import err
 
 __all__ = ["embed", "swap"]
@@ -33,8 +33,8 @@ def embed(
     _check_output(output, (".parquet",))
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from study.embedding import about_model, loaded, recordings
-    from study.embedding import embed as write
+    from study.export.embedding import about_model, loaded, recordings
+    from study.export.embedding import embed as write
 
     extractor, sounds = loaded(model), recordings(audio)
     columns = (
@@ -86,8 +86,8 @@ def swap(
 
     from marl.data.recording import read_mono
     from marl.data.source import Unusable
-    from study.embedding import loaded
-    from study.storage import UNFINISHED
+    from study.export.embedding import loaded
+    from study.objects.storage import UNFINISHED
 
     extractor = loaded(model)
     rate = extractor.log_mel.config.sample_rate

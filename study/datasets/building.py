@@ -12,8 +12,8 @@ from study.datasets.finding import find, understood
 from study.datasets.prepared import PreparedSet
 from study.errors import UserError
 from study.objects import Objects
+from study.results.tables import format_duration
 from study.spec import Spec
-from study.tables import format_duration
 
 __all__ = ["prepared_now"]
 

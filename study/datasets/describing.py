@@ -16,12 +16,12 @@ from marl.data import Clips
 from marl.data.dataset import SPLITS, UNKNOWN
 from marl.evaluation import HELD_OUT_CLIPS
 from marl.metrics.probes import probe_accuracy
-from study.certainty import accuracy_standard_error
 from study.configuration import audio_of
 from study.datasets.access import clips_of, dataset_of
 from study.datasets.prepared import PreparedSet
 from study.errors import UserError
 from study.objects import Objects
+from study.results.certainty import accuracy_standard_error
 from study.spec import Spec
 
 __all__ = ["Description", "described", "description_tables", "write_examples"]

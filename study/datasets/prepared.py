@@ -34,8 +34,8 @@ from marl.data.splits import split_by
 from study.datasets.chunks import FACTOR, clips_read, flac_of, log_mels_read, npy_of, rows_of, table_of, table_read
 from study.errors import UserError
 from study.objects import Objects
-from study.storage import TooLarge
-from study.study_objects import printable
+from study.objects.storage import TooLarge
+from study.store.study_objects import printable
 
 __all__ = ["FOLDER", "PreparedSet", "SetDocument", "key_of"]
 

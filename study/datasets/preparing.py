@@ -14,8 +14,8 @@ from marl.data.source import Entry, Source
 from study.datasets.finding import understood
 from study.datasets.prepared import PreparedSet
 from study.errors import RunError, UserError
+from study.launching.ray_session import ray_session
 from study.objects import PATIENT_S, Objects
-from study.ray_session import ray_session
 
 __all__ = ["prepare"]
 

@@ -11,12 +11,12 @@ from study.doctor.machines import check_machine, check_token, locked_versions
 from study.doctor.stacks import check_stack, probed
 from study.doctor.store import check_clock, check_store
 from study.errors import RunError, UserError
-from study.footprint import Footprint, footprint
+from study.launching.footprint import Footprint, footprint
 from study.objects import Objects
 from study.provenance import versions
 from study.resolving import resolve
 from study.spec import Spec, parse_spec
-from study.stacks import plan_stacks
+from study.training.stacks import plan_stacks
 
 __all__ = ["TYPICAL", "examination"]
 
@@ -52,7 +52,7 @@ def examination(spec: Spec | None, store: str, address: str | None) -> Iterator[
     Args:
         spec: resolved, of the study that is meant; none for a typical one.
         store: its URI.
-        address: of a cluster, as of `study.ray_session.ray_session`; none for this machine alone.
+        address: of a cluster, as of `study.launching.ray_session.ray_session`; none for this machine alone.
 
     Raises:
         UserError: when the store's URI is of no kind that is known.
@@ -68,7 +68,7 @@ def examination(spec: Spec | None, store: str, address: str | None) -> Iterator[
 
 def _cluster(spec: Spec, store: str, address: str) -> Iterator[Finding]:
     from study.doctor.cluster import ask_machines
-    from study.ray_session import ray_session
+    from study.launching.ray_session import ray_session
 
     host, _, port = address.rpartition(":")
     if address != "auto" and ("/" in host or not host or not port.isdecimal()):

@@ -8,7 +8,7 @@ from study.doctor.facts import Disk, Facts, Gpu
 from study.doctor.finding import Finding, Verdict
 from study.doctor.ports import Listener
 from study.provenance import differing_version
-from study.tables import format_bytes
+from study.results.tables import format_bytes
 
 __all__ = [
     "check_disk",

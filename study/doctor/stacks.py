@@ -4,8 +4,8 @@ from pydantic import BaseModel
 
 from study.doctor.finding import Finding
 from study.errors import RunError
-from study.probe import Planned, Stepped, probe
 from study.spec import Spec
+from study.training.probe import Planned, Stepped, probe
 
 __all__ = ["Probed", "check_stack", "probed"]
 

@@ -8,9 +8,9 @@ from altair.typing import ChartType
 
 from study.labels import parameter_label, value_label
 from study.report.sweeps import is_numeric
+from study.results.tables import objective_label
 from study.sampling import sample_of
 from study.spec import Spec
-from study.tables import objective_label
 
 __all__ = ["contour_chart"]
 
@@ -18,7 +18,7 @@ __all__ = ["contour_chart"]
 def contour_chart(
     data: pd.DataFrame, table: pd.DataFrame, spec: Spec, first: str, second: str, metric: str
 ) -> ChartType:
-    """Draw `study.surface.surface`, and the complete trials that it goes through.
+    """Draw `study.parameters.surface.surface`, and the complete trials that it goes through.
 
     Args:
         data: the surface.

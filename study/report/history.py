@@ -5,12 +5,12 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.directions import direction_of
-from study.means import with_spread
 from study.report.style import INK, RED
+from study.results.directions import direction_of
+from study.results.means import with_spread
+from study.results.tables import objective_label
 from study.sampling import sample_of
 from study.spec import Spec
-from study.tables import objective_label
 
 __all__ = ["history_chart", "history_data"]
 

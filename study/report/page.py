@@ -21,7 +21,7 @@ from study.report.material import Material, MissingError, Picture
 from study.report.style import styled
 from study.report.trade_off import trade_off_picture
 from study.results import STATES, StudyResults
-from study.tables import objective_label
+from study.results.tables import objective_label
 
 __all__ = ["PICTURES", "Drawn", "Page", "render", "write_report"]
 

@@ -11,8 +11,8 @@ from study.labels import parameter_label, value_label
 from study.report.points import spans_decades
 from study.report.style import BLUE, ORANGE, PALE, RED
 from study.report.sweeps import is_numeric
+from study.results.tables import format_number, objective_label
 from study.spec import Spec
-from study.tables import format_number, objective_label
 
 __all__ = ["MOST_LINES", "parallel_chart", "parallel_data"]
 

@@ -9,8 +9,8 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.labels import value_label
-from study.means import with_spread
 from study.report.style import INK
+from study.results.means import with_spread
 from study.spec import Parameter
 
 __all__ = ["domain_of", "independent", "log_ticks", "panel", "points_data", "spans_decades"]

@@ -8,10 +8,10 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.labels import metric_lines, parameter_label, value_label
-from study.means import with_spread
 from study.report.material import MissingError
 from study.report.points import log_ticks, spans_decades
 from study.report.sweeps import is_numeric, sweep_of
+from study.results.means import with_spread
 from study.sampling import sample_of
 from study.spec import Spec
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.phases import phases
 from benchmarks.sleeping import SleepingTrainer
-from study.trainer import Trainer
+from study.training.trainer import Trainer
 from tests.study.commands import ROOT
 
 

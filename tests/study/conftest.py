@@ -43,4 +43,4 @@ def cli(monkeypatch, capfd) -> Callable[..., Outcome]:
 @pytest.fixture(autouse=True)
 def no_baselines(monkeypatch):
     """Baselines are scored with probes, which takes longer than all else that these tests let lanes do."""
-    monkeypatch.setattr("study.lanes.write_baselines_once", lambda *_: None)
+    monkeypatch.setattr("study.training.lanes.write_baselines_once", lambda *_: None)

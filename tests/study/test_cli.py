@@ -10,7 +10,7 @@ import yaml
 
 import study.cli
 from study.errors import Interrupted, UserError
-from study.recorder import Recorder
+from study.launching.recorder import Recorder
 from tests.study.commands import ROOT, command, run_command
 from tests.study.s3_server import s3_server
 
@@ -293,7 +293,7 @@ def test_a_run_that_is_stopped_exits_130_also_when_asked_again_while_it_puts_all
     def stopped(*arguments):
         raise asked
 
-    monkeypatch.setattr("study.launch.launch", stopped)
+    monkeypatch.setattr("study.launching.launch.launch", stopped)
     outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs")
     assert outcome.status == 130
     assert "stopped; go on with: marl-study resume tiny" in outcome.err

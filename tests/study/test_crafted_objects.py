@@ -18,16 +18,16 @@ import pytest
 
 from dashboard.reading import Shelf
 from study.errors import RunError, UserError
-from study.export import export_trials
+from study.export.export import export_trials
 from study.listening import Listener
 from study.notes import Notes
 from study.objects import Objects
 from study.prune import plan_prune
 from study.results import StudyResults
-from study.status import status_lines, status_of
+from study.results.status import status_lines, status_of
 from study.store import StudyStore, UnreadableObject, list_studies
+from tests.study.launching.test_claims import elsewhere
 from tests.study.report.studies import PLAIN, trial_of, write_study
-from tests.study.test_claims import elsewhere
 
 PART = "tiny/reports/0001-000000.parquet"  # before all others
 NOW = datetime.now(UTC)

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from study import recorder as module
+import study.launching.recorder as module
 from study.commands import following
-from study.recorder import Recorder
-from tests.study.test_claims import elsewhere
-from tests.study.test_lanes import new_store
+from study.launching.recorder import Recorder
+from tests.study.launching.test_claims import elsewhere
+from tests.study.training.test_lanes import new_store
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import safetensors.torch
 import soundfile
 import torch
 
-import study.evaluator as evaluator
+import study.training.evaluator as evaluator
 from marl.audio import LogMel
 from marl.evaluation import YOUNG
 from study.errors import UserError
@@ -21,7 +21,7 @@ from study.objects import Objects
 from study.results import StudyResults
 from study.store import StudyStore, UnreadableObject
 from tests.study.commands import TINY
-from tests.study.test_lanes import CONTRASTIVE, SEEDS, finish, lanes_on, new_store
+from tests.study.training.test_lanes import CONTRASTIVE, SEEDS, finish, lanes_on, new_store
 
 STEPS = 30
 STATES = {0: "complete", 1: "running", 2: "pruned", 3: "failed"}

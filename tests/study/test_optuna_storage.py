@@ -10,8 +10,8 @@ import pytest
 from optuna.trial import TrialState
 
 from study.errors import UserError
+from study.launching.recorder import Recorder
 from study.optuna_storage import write_optuna_storage
-from study.recorder import Recorder
 from study.results import StudyResults
 from study.spec import active_parameters
 from tests.study.report.studies import FIDELITY, PROBES, SEPARATION, STEPS, trial_of, write_study

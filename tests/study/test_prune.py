@@ -5,12 +5,12 @@ import json
 import pytest
 
 from study.errors import UserError
-from study.export import export_trials
+from study.export.export import export_trials
+from study.launching.recorder import Recorder
 from study.prune import plan_prune, prune
-from study.recorder import Recorder
 from study.results import StudyResults
 from tests.study.s3_server import s3_server
-from tests.study.test_lanes import new_store
+from tests.study.training.test_lanes import new_store
 
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 STEPS = 30

@@ -9,7 +9,7 @@ from study.errors import UserError
 from study.resolving import resolve
 from study.spec import Parameter, Spec, active_parameters, parse_spec
 from study.spec_file import load_spec
-from study.stacks import candidates, ingredients_of, plan_stacks
+from study.training.stacks import candidates, ingredients_of, plan_stacks
 from tests.study.commands import ROOT
 
 

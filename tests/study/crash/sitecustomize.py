@@ -17,8 +17,8 @@ import study.objects
 # In a study of seconds, what is done every minute is done every half second; and half of what a study of tiny models
 # computes would be probes.
 _CHANGES = {
-    "study.lanes": {"_CHECKPOINT_EVERY_S": 0.5},
-    "study.recorder": {"_HEARTBEAT_EVERY_S": 0.5, "_FLUSH_EVERY_S": 0.5},
+    "study.training.lanes": {"_CHECKPOINT_EVERY_S": 0.5},
+    "study.launching.recorder": {"_HEARTBEAT_EVERY_S": 0.5, "_FLUSH_EVERY_S": 0.5},
     "marl.metrics.probes": {"_STEPS": 20},
 }
 _COMMAND = int(os.environ.setdefault("MARL_TEST_COMMAND", str(os.getpid())))

@@ -16,7 +16,7 @@ from study.doctor.examination import TYPICAL
 from study.doctor.finding import Finding, shown
 from study.resolving import resolve
 from study.spec import parse_spec
-from study.stacks import candidates, plan_stacks
+from study.training.stacks import candidates, plan_stacks
 from tests.study.commands import ROOT, run_command
 
 # Of a check that another program on this machine can fail, tests say nothing.
@@ -77,7 +77,7 @@ def test_a_store_of_an_unknown_kind_and_a_dashboards_address_are_the_users_mista
 # A cluster of one machine; it goes when its input ends.
 _CLUSTER = """
 import ray, sys
-from study.ray_session import ray_session
+from study.launching.ray_session import ray_session
 with ray_session(None):
     print(ray.get_runtime_context().gcs_address, flush=True)
     sys.stdin.read()

@@ -16,7 +16,7 @@ class _Finder(MetaPathFinder):
     """Changes study.lanes when it is imported: it imports torch, which trials must not do."""
 
     def find_spec(self, name, path, target=None):
-        if name != "study.lanes":
+        if name != "study.training.lanes":
             return None
         spec = PathFinder.find_spec(name, path)
         load = spec.loader.exec_module

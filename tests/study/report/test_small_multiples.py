@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from study.parameters.surface import surface
 from study.report.contour import contour_chart
 from study.report.learning import learning_chart, learning_data
 from study.report.material import MissingError
@@ -11,7 +12,6 @@ from study.report.parallel import MOST_LINES, parallel_data
 from study.report.rungs import rungs_data
 from study.report.weights import small_multiple, weights_data, weights_of
 from study.results import StudyResults
-from study.surface import surface
 from tests.study.report.studies import FIDELITY, PLAIN, SEPARATION, trial_of, write_study
 
 GAMMA = "loss.private.gamma"

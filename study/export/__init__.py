@@ -1,0 +1,1 @@
+"""Models out of the store, checked, and what is made with them."""

@@ -1,0 +1,1 @@
+"""Which parameters of the space matter, and how."""

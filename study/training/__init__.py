@@ -1,0 +1,1 @@
+"""Trials, the trainers that they share, and what these train them on."""

@@ -1,0 +1,202 @@
+import copy
+import math
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.resolving import resolve
+from study.search.halving import HalvingScheduler, Rungs, rungs_so_far
+from study.search.stand_ins import stand_in
+from study.search.tuning import StudySearcher
+from study.spec import parse_spec
+from tests.study.commands import TINY
+
+FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
+LINEAR = "disentanglement/linear_separation"
+ONE = {FIDELITY: "min"}
+TWO = {FIDELITY: "min", SEPARATION: "max"}
+
+
+def climbed(values, reduction=3, objectives=TWO):
+    """Which of the trials go on that come to a rung in this order with these values of the objectives."""
+    rungs = Rungs([10], reduction, objectives)
+    names = [stand_in(name) for name in objectives]
+    return [rungs.goes_on(trial, 10, dict(zip(names, row, strict=True))) for trial, row in enumerate(values)]
+
+
+def dominated_by(values, point):
+    """How many others are better in fidelity and separation, or as good in one of them."""
+    return sum(a <= point[0] and b >= point[1] and (a, b) != tuple(point) for a, b in values)
+
+
+def test_a_known_climb_with_one_objective():
+    # The first may go on, and from then on whoever is among the best third of those so far, rounded up.
+    assert climbed([[5], [6], [4], [4.5], [7], [9], [1]], 3, ONE) == [True, False, True, True, False, False, True]
+
+
+def test_a_known_climb_with_two_objectives():
+    values = [(5, 0.5), (4, 0.6), (9, 0.9), (4.5, 0.55), (3, 0.1), (8, 0.3), (4.1, 0.7)]
+    # 1 of 1; 1 of 2, which beats the other; 1 of 3, where the best in fidelity comes first; 2 of 4, where the extremes
+    # of the front come first; 2 of 5; 2 of 6; 3 of 7, where the last is what lies between the extremes.
+    assert climbed(values, 3, TWO) == [True, True, False, False, True, False, True]
+
+
+def test_a_maximised_objective_is_compared_the_other_way_round():
+    assert climbed([[0.5], [0.4], [0.6]], 2, {SEPARATION: "max"}) == [True, False, True]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None])
+def test_what_is_not_finite_loses_even_against_nobody_and_holds_up_nobody(bad):
+    assert climbed([(bad, 0.9), (5.0, 0.1), (1.0, bad), (4.0, 0.2)], 2, TWO) == [False, True, False, True]
+
+
+def test_a_report_that_lacks_an_objective_loses():
+    assert not Rungs([10], 2, TWO).goes_on(0, 10, {FIDELITY: 1.0})
+
+
+def test_rungs_are_compared_each_for_itself():
+    rungs = Rungs([10, 20], 2, ONE)
+    assert rungs.goes_on(0, 10, {FIDELITY: 5.0})
+    assert rungs.goes_on(1, 20, {FIDELITY: 9.0})
+    assert not rungs.goes_on(0, 20, {FIDELITY: 9.5})
+
+
+def test_who_was_there_before_is_told_the_same_again_and_counts_once():
+    rungs = Rungs([10], 2, ONE)
+    assert [rungs.goes_on(trial, 10, {FIDELITY: value}) for trial, value in enumerate([5.0, 6.0])] == [True, False]
+    assert not rungs.goes_on(1, 10, {FIDELITY: 0.0})
+    assert rungs.goes_on(0, 10, {FIDELITY: 99.0})
+    assert rungs.goes_on(2, 10, {FIDELITY: 5.5})  # second of three, of which two go on
+
+
+POINTS = st.lists(st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=30)
+
+
+@settings(deadline=None)
+@given(POINTS, st.integers(2, 4))
+def test_who_is_beaten_by_as_many_as_may_go_on_is_stopped(points, reduction):
+    for count, (point, goes_on) in enumerate(zip(points, climbed(points, reduction), strict=True), 1):
+        so_far = points[:count]
+        if dominated_by(so_far, point) >= math.ceil(count / reduction):
+            assert not goes_on
+
+
+@settings(deadline=None)
+@given(POINTS, st.integers(2, 4))
+def test_the_best_of_each_objective_goes_on_where_there_is_room_for_both(points, reduction):
+    for count, (point, goes_on) in enumerate(zip(points, climbed(points, reduction), strict=True), 1):
+        others = points[: count - 1]
+        is_alone_best = any(
+            all((point[index] - other[index]) * sign > 0 for other in others) for index, sign in ((0, -1), (1, 1))
+        )
+        if is_alone_best and math.ceil(count / reduction) >= 2:
+            assert goes_on
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 50).map(float), min_size=1, max_size=40), st.integers(2, 5))
+def test_one_objective_is_a_plain_best_k(values, reduction):
+    for index, goes_on in enumerate(climbed([[value] for value in values], reduction, ONE)):
+        room = math.ceil((index + 1) / reduction)
+        # Of equals those come first that were there first.
+        before = sum(value <= values[index] for value in values[:index])
+        assert goes_on == (before < room)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(), st.floats()), min_size=1, max_size=30))
+def test_whatever_comes_somebody_who_is_finite_goes_on_and_the_order_decides(points):
+    verdicts = climbed(points)
+    assert verdicts == climbed(points)
+    finite = [index for index, point in enumerate(points) if np.isfinite(point).all()]
+    assert not any(goes_on for index, goes_on in enumerate(verdicts) if index not in finite)
+    if finite and finite[0] == 0:
+        assert verdicts[0]
+
+
+@pytest.fixture
+def spec(tiny):
+    return resolve(parse_spec({**tiny, "halving": {"reduction": 2, "min_steps": 5}}, "test"))
+
+
+def reports_of(rows):
+    """Rows as the store gives them back: trial, seed, step, fidelity, separation."""
+    return pd.DataFrame(rows, columns=["trial", "seed", "step", FIDELITY, LINEAR])
+
+
+def test_without_halving_there_is_nothing_to_rebuild(tiny):
+    assert rungs_so_far(resolve(parse_spec(tiny, "test")), reports_of([])) is None
+
+
+def test_a_study_that_begins_has_empty_rungs(spec):
+    rungs = rungs_so_far(spec, pd.DataFrame())
+    assert rungs.steps == spec.rungs() == (5, 10, 20)
+    assert rungs.goes_on(0, 5, {FIDELITY: 9.0, LINEAR: 0.0})
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 8), st.integers(0, 1), st.sampled_from([5, 7, 10, 20, 30]), st.floats(0, 9), st.floats(0, 1)
+        ),
+        max_size=40,
+    )
+)
+def test_rungs_rebuilt_from_the_store_are_those_that_were(rows):
+    content = {**copy.deepcopy(TINY), "halving": {"reduction": 2, "min_steps": 5}}
+    spec = parse_spec(content, "test")
+    before = Rungs(spec.rungs(), 2, spec.objectives)
+    verdicts = {}
+    for trial, seed, step, fidelity, separation in rows:
+        if seed == 0 and step in before.steps:
+            verdicts[trial, step] = before.goes_on(trial, step, {FIDELITY: fidelity, LINEAR: separation})
+    after = rungs_so_far(spec, reports_of(rows))
+    assert all(after.goes_on(*key, {FIDELITY: math.nan}) == verdict for key, verdict in verdicts.items())
+    for step in before.steps:  # and whoever comes next is told the same by both
+        newcomer = {FIDELITY: 4.5, LINEAR: 0.5}
+        assert after.goes_on(99, step, newcomer) == before.goes_on(99, step, newcomer)
+
+
+def result(trial, step, fidelity, **more):
+    rows = [{"seed": 0, "step": step, FIDELITY: fidelity, LINEAR: 0.5}, {"seed": 1, "step": step, FIDELITY: 0.0}]
+    return {"number": trial, "step": step, "rows": rows, **more}
+
+
+def test_the_scheduler_judges_seed_0_at_rungs_and_nobody_anywhere_else(spec):
+    scheduler = HalvingScheduler(rungs_so_far(spec, pd.DataFrame()))
+    assert scheduler.set_search_properties(None, None)
+    told = [
+        scheduler.on_trial_result(None, None, one)
+        for one in (
+            result(0, 5, 2.0),
+            {"number": 1, "failed": "diverged"},
+            {"number": 1, "failed": "diverged", "step": 5},
+            result(2, 7, 9.0),
+            result(2, 5, 3.0),
+            result(3, 5, 2.5),
+            result(4, 5, 2.7),
+            result(2, 30, 9.0),
+        )
+    ]
+    # At 5 steps: first of one; second of two, stopped; second of three, on; third of four, stopped.
+    assert told == ["CONTINUE"] * 4 + ["STOP", "CONTINUE", "STOP", "CONTINUE"]
+
+
+def test_the_scheduler_survives_being_pickled_with_all_that_tune_was_given(spec):
+    scheduler = HalvingScheduler(rungs_so_far(spec, pd.DataFrame()))
+    assert isinstance(pickle.loads(pickle.dumps(scheduler)), HalvingScheduler)
+
+
+def test_values_of_fewer_replicates_are_no_values(spec):
+    searcher = StudySearcher(spec, [], 1, with_plain_vae=False, recorder=None)
+    rows = [
+        {"seed": seed, "step": step, "metric_version": 1, FIDELITY: 2.0 * seed, SEPARATION: 0.5}
+        for seed, step in ((0, 20), (1, 20), (0, 30), (1, 30))
+    ]
+    assert searcher.values({"rows": rows}) == [1.0, 0.5]
+    assert searcher.values({"rows": rows[:1]}) is None

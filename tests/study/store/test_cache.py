@@ -1,0 +1,200 @@
+"""A study that is read again and again: only what is new is read, and what is read is what is there."""
+
+import threading
+import warnings
+
+import pandas as pd
+import pytest
+
+from study.objects import Objects
+from study.results import StudyResults
+from study.store import StudyStore, UnreadableObject
+from study.store.cache import StudyCache
+from study.store.parts import COMPACT_FROM
+from tests.study.report.studies import trial_of, write_study
+from tests.study.s3_server import s3_server
+from tests.study.store.test_study_store import LAUNCH
+
+
+class CountedObjects(Objects):
+    """Notes the names of what is read, however that is done."""
+
+    def __init__(self, uri):
+        super().__init__(uri)
+        self.was_read = []
+
+    def read(self, name):
+        self.was_read.append(name)
+        return super().read(name)
+
+    def read_all(self, names):
+        self.was_read += names
+        return super().read_all(names)
+
+    def read_since(self):
+        names, self.was_read = self.was_read, []
+        return sorted(name.split("/", 1)[1] for name in names)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return StudyStore(CountedObjects(str(tmp_path)), "any", StudyCache())
+
+
+def rows(*trials, **columns):
+    return [{"trial": trial, "seed": 0, "step": 10, "metric_version": 1, **columns} for trial in trials]
+
+
+def trials_of(store):
+    return store.read("reports")["trial"].tolist()
+
+
+def test_without_a_cache_everything_is_read_each_time(tmp_path):
+    store = StudyStore(CountedObjects(str(tmp_path)), "any")
+    store.append("reports", 1, 1, rows(1))
+    for _ in range(2):
+        assert trials_of(store) == [1]
+        assert store.objects.read_since() == ["reports/0001-000001.parquet"]
+
+
+def test_a_part_is_read_once(store):
+    for sequence in (1, 2):
+        store.append("reports", 1, sequence, rows(sequence))
+    assert trials_of(store) == [1, 2]
+    assert len(store.objects.read_since()) == 2
+    store.append("reports", 1, 3, rows(3))
+    assert trials_of(store) == [1, 2, 3]
+    assert store.objects.read_since() == ["reports/0001-000003.parquet"]
+    assert trials_of(store) == [1, 2, 3]
+    assert store.objects.read_since() == []
+
+
+def test_a_part_that_comes_late_stands_in_its_place(store):
+    store.append("reports", 2, 1, rows(3))
+    assert trials_of(store) == [3]
+    store.append("reports", 1, 2, rows(2))
+    store.append("reports", 1, 1, rows(1))
+    assert trials_of(store) == [1, 2, 3]
+
+
+def test_parts_that_became_one_are_counted_once_and_in_order_and_only_the_whole_is_read(store):
+    store.append("reports", 2, 1, rows(1000))
+    for sequence in range(1, COMPACT_FROM):
+        store.append("reports", 1, sequence, rows(sequence))
+    before = trials_of(store)
+    store.objects.read_since()
+    store.append("reports", 1, COMPACT_FROM, rows(COMPACT_FROM))
+    StudyStore(Objects(store.objects.uri), "any").compact("reports", 1)
+    assert trials_of(store) == [*before[:-1], COMPACT_FROM, 1000]
+    assert store.objects.read_since() == [f"reports/0001-000001-{COMPACT_FROM:06d}.parquet"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", None])
+def test_a_damaged_part_is_named_each_time_and_counts_once_it_is_whole(store, damage):
+    for sequence in (1, 2, 3):
+        store.append("reports", 1, sequence, rows(sequence))
+    name = "any/reports/0001-000002.parquet"
+    whole = store.objects.read(name)
+    store.objects.write(name, whole[: len(whole) // 2] if damage is None else damage)
+    for _ in range(3):
+        with pytest.warns(UnreadableObject, match=r"0001-000002\.parquet was left out"):
+            assert trials_of(store) == [1, 3]
+    store.objects.write(name, whole)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert trials_of(store) == [1, 2, 3]
+
+
+def test_a_study_that_was_deleted_and_begun_anew_is_read_anew(store):
+    store.append("reports", 1, 1, rows(1))
+    assert trials_of(store) == [1]
+    store.delete()
+    store.append("reports", 1, 1, rows(2))  # as many bytes under the same name
+    assert trials_of(store) == [2]
+
+
+def test_the_heartbeat_of_a_launch_is_seen_and_launches_that_ended_are_not_read_again(store):
+    for number in (1, 2):
+        store.write_launch(number, LAUNCH)
+    assert list(store.launches()) == [1, 2]
+    store.objects.read_since()
+    later = {**LAUNCH, "heartbeat": "2026-01-01T10:10:00+00:00"}
+    store.write_launch(2, later)
+    assert store.launches()[2] == later
+    assert store.objects.read_since() == ["launches/0002.json"]
+
+
+def test_threads_that_share_a_cache_all_see_everything_and_read_it_once(store):
+    for sequence in range(1, 40):
+        store.append("reports", 1, sequence, rows(sequence))
+    start, seen = threading.Barrier(4), []
+
+    def read():
+        start.wait()
+        seen.append(trials_of(store))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [list(range(1, 40))] * 4
+    assert len(store.objects.read_since()) == 39
+
+
+def test_results_that_follow_from_earlier_ones_are_those_that_are_read_at_once(tmp_path, tiny):
+    written = write_study(
+        tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.3], [0.3, 0.7], "running")]
+    )
+    store = StudyStore(written.objects, written.name, StudyCache())
+    before = StudyResults(store)
+    assert before.results()["replicates"].tolist() == [2, 2]
+    (like,) = before.reports([0]).query("seed == 1").drop(columns="launch").to_dict("records")
+    written.append("reports", 1, 90, [{**like, "trial": 1, "seed": seed} for seed in (0, 1)])
+    (state,) = before.trials().query("trial == 1").drop(columns="launch").to_dict("records")
+    written.append("trials", 1, 90, [{**state, "state": "complete"}])
+    after, anew = StudyResults(store), StudyResults(written)
+    for table in ("trials", "reports", "results", "front", "progress", "baselines"):
+        pd.testing.assert_frame_equal(getattr(after, table)(), getattr(anew, table)(), check_exact=True)
+    assert after.results()["state"].tolist() == ["complete", "complete"]
+    assert after.size == (before.size[0] + 1, before.size[1] + 2)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with s3_server(tmp_path_factory.mktemp("s3") / "buckets") as running:
+        yield running
+
+
+@pytest.mark.parametrize("trials", [2, 300])
+def test_what_a_refresh_asks_of_s3_does_not_depend_on_how_many_trials_there_are(
+    server, tmp_path, monkeypatch, tiny, trials
+):
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    written = write_study(f"s3://studies/{tmp_path.name}", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])] * trials)
+    for sequence in range(100, 110):
+        written.append("reports", 1, sequence, rows(0))
+    events = written.objects._storage.client.meta.events
+    asked = []
+
+    def note(request, **_):
+        asked.append(f"{request.method} {request.url.split('?')[0].removeprefix(server.endpoint)}")
+
+    events.register("before-send.s3", note)
+    try:
+        store = StudyStore(written.objects, written.name, StudyCache())
+
+        def refresh():
+            asked.clear()
+            results = StudyResults(store)
+            results.results(), results.front(), results.progress(), results.baselines()
+            return len(asked)
+
+        # The document, baselines (which are not there), and lists of launches, trials and reports. Each part is new.
+        assert refresh() == 5 + 1 + 1 + 1 + 10, asked
+        assert refresh() == 5, asked
+        written.append("reports", 1, 200, rows(1))
+        assert refresh() == 5 + 1, asked
+    finally:
+        events.unregister("before-send.s3", note)

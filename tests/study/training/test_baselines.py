@@ -1,0 +1,105 @@
+"""What an untrained network scores, and that it is asked once."""
+
+import math
+
+import pytest
+import torch
+
+import study.training.baselines as module
+from marl.data.syntone import build
+from marl.evaluation import Evaluation, evaluate
+from study.configuration import audio_of, data_of
+from study.store import UnreadableObject
+from study.training.baselines import write_baselines_once
+from study.training.lanes import Lanes
+from study.training.stacks import StackPlan
+from tests.study.training.test_lanes import new_store
+
+
+@pytest.fixture(autouse=True)
+def no_baselines():
+    """Here they are wanted."""
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Scores of no meaning, and how many models were scored."""
+    lanes = []
+
+    def scored(models, shared, measures):
+        assert "probes" in measures
+        assert "losses" not in measures
+        lanes.append(len(models))
+        return Evaluation([{"a": float(lane), "b": math.nan} for lane in range(len(models))], None)
+
+    monkeypatch.setattr(module, "evaluate", scored)
+    return lanes
+
+
+def write(store):
+    document = store.document()
+    spec, plan = document.spec, StackPlan.model_validate(document.stack)
+    write_baselines_once(store, spec, plan, build(data_of(spec), audio_of(spec), torch.device("cpu")))
+    return store.baselines()
+
+
+def test_lanes_leave_the_scores_of_the_untrained_network_and_of_nothing_else(tmp_path, tiny, monkeypatch):
+    store = new_store(tmp_path, tiny)
+    assert store.baselines() is None
+    Lanes(store, torch.device("cpu"))
+    found = store.baselines()
+    assert found["replicates"] == 2
+    untrained = found["untrained"]
+    assert not [name for name in untrained if name.startswith("loss/")]
+    assert {name for name in untrained if not name.endswith("/sd")} == {
+        name.removesuffix("/sd") for name in untrained if name.endswith("/sd")
+    }
+    # It has learnt neither what views share nor how a spectrogram looks: the error is the spread of the data, and more.
+    assert abs(untrained["disentanglement/separation"]) < 0.3
+    assert untrained["fidelity/log_mel_rmse_db"] > 10
+    # The second time nothing is computed.
+    monkeypatch.setattr(module, "evaluate", lambda *_: pytest.fail("was evaluated again"))
+    Lanes(store, torch.device("cpu"))
+    assert store.baselines() == found
+
+
+def test_the_untrained_network_does_not_depend_on_what_it_would_be_trained_for(tmp_path, tiny, monkeypatch):
+    # Without the probes, which take long.
+    monkeypatch.setattr(
+        module, "evaluate", lambda models, shared, _: evaluate(models, shared, ("fidelity", "linear_probes"))
+    )
+    found = write(new_store(tmp_path / "a", tiny))
+    tiny["contrast"] = {"strategy": "infonce", "private": 3.0}
+    tiny["loss"] = {"reconstruction": 7.0}
+    tiny["latent"] = {"private": 16}  # no trial is as wide as that
+    tiny["space"]["latent.combine"] = {"choice": ["mean", "poe"]}
+    assert write(new_store(tmp_path / "b", tiny)) == found
+
+
+@pytest.mark.parametrize(("replicates", "lanes", "seeds"), [(3, 2, 2), (1, 4, 1)])
+def test_there_are_as_many_seeds_as_replicates_and_lanes_allow(tmp_path, tiny, counted, replicates, lanes, seeds):
+    tiny |= {"replicates": replicates, "resources": {"lanes": lanes}}
+    found = write(new_store(tmp_path, tiny))
+    assert counted == [seeds]
+    spread = {"a/sd": pytest.approx(math.sqrt(0.5))} if seeds == 2 else {}
+    assert found == {"untrained": {"a": (seeds - 1) / 2, **spread}, "replicates": seeds}
+
+
+def test_a_network_that_does_not_fit_has_no_baseline(tmp_path, tiny):
+    store = new_store(tmp_path, tiny)
+    document = store.document()
+    spec = document.spec.model_copy(update={"model": {**document.spec.model, "patch_bands": 7}})
+    data = build(data_of(spec), audio_of(spec), torch.device("cpu"))
+    write_baselines_once(store, spec, StackPlan.model_validate(document.stack), data)
+    assert store.baselines() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"untrained": 3}', b'{"untrained": {"a": "b"}}'])
+def test_damaged_baselines_are_named_left_out_and_written_again(tmp_path, tiny, counted, content):
+    store = new_store(tmp_path, tiny)
+    store.objects.write("tiny/baselines.json", content)
+    with pytest.warns(UnreadableObject, match=r"baselines\.json was left out"):
+        assert store.baselines() is None
+    with pytest.warns(UnreadableObject):
+        assert write(store)["replicates"] == 2
+    assert counted == [2]

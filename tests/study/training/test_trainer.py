@@ -1,0 +1,244 @@
+"""The actor without Ray: it trains in this thread, and trials ask it from another."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import study.training.trainer as module
+from study.provenance import versions
+from study.training.trainer import Trainer
+from tests.study.training.test_lanes import CONTRASTIVE, PLAIN, new_store
+
+pytestmark = pytest.mark.slow
+
+
+class _NoThread:
+    def __init__(self, **_):
+        pass
+
+    def start(self):
+        pass
+
+
+@pytest.fixture
+def halving(tiny):
+    """Rungs at 5 and 10 steps, other reports at 6, 12 and 18; three seeds on one lane."""
+    return {
+        **tiny,
+        "replicates": 3,
+        "halving": {"reduction": 2, "min_steps": 5},
+        "train": {"steps": 18, "batch_pairs": 16, "reports": 3},
+        "resources": {"lanes": 1},
+    }
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    """Has a conversation with a new trainer of a spec, which drains when that is over; what it came to."""
+    monkeypatch.setattr(module.os, "_exit", lambda status: None)
+    monkeypatch.setattr(module, "_POLL_S", 200.0)
+
+    def conversation(content, talk, of_driver=None):
+        if not (tmp_path / "tiny").exists():
+            new_store(tmp_path, content)
+        # Recording a step does not work in several threads of one process one after another, so it is this one that
+        # trains.
+        with monkeypatch.context() as here:
+            here.setattr(module.threading, "Thread", _NoThread)
+            trainer = Trainer(str(tmp_path), "tiny", "cpu", of_driver or versions())
+
+        async def converse():
+            try:
+                return await talk(trainer)
+            finally:
+                await trainer.drain()
+
+        with ThreadPoolExecutor(1) as others:
+            outcome = others.submit(asyncio.run, converse())
+            trainer._run()
+            return outcome.result()
+
+    return conversation
+
+
+async def climb(trainer, trial=0, parameters=PLAIN, after=0, until=18):
+    """Results of a trial that is never stopped, up to a step."""
+    results = []
+    while after < until:
+        results.append(await trainer.next_report(trial, parameters, after))
+        after = results[-1]["step"]
+    return results
+
+
+def keys(result):
+    return [(row["seed"], row["step"]) for row in result["rows"]]
+
+
+def steps(results):
+    return [result["step"] for result in results]
+
+
+async def trained(trainer):
+    """Steps trained by all replicates, when none trains or waits any more."""
+    while not (progress := await trainer.progress())["ready"] or progress["replicates"]:
+        await asyncio.sleep(0.01)
+    return progress["trained_steps"]
+
+
+def test_without_halving_every_result_has_all_seeds_at_its_own_step(ask, tiny):
+    results = ask(tiny, lambda trainer: climb(trainer, until=30))
+    assert [(result["step"], keys(result)) for result in results] == [
+        (15, [(0, 15), (1, 15)]),
+        (30, [(0, 30), (1, 30)]),
+    ]
+
+
+def test_seed_0_climbs_alone_and_the_others_follow_when_the_trial_is_past_the_last_rung(ask, halving):
+    async def talk(trainer):
+        return await climb(trainer), await trained(trainer)
+
+    results, steps_trained = ask(halving, talk)
+    assert [(result["step"], keys(result)) for result in results] == [
+        (5, [(0, 5)]),
+        (6, [(0, 6)]),
+        (10, [(0, 10)]),
+        # With the first that needs all seeds comes what the late ones reported on the way.
+        (12, [(1, 5), (2, 5), (1, 6), (2, 6), (1, 10), (2, 10), (0, 12), (1, 12), (2, 12)]),
+        (18, [(0, 18), (1, 18), (2, 18)]),
+    ]
+    assert steps_trained == 3 * 18
+
+
+def test_while_it_is_decided_at_the_last_rung_seed_0_trains_on_and_nobody_else_starts(ask, halving):
+    async def talk(trainer):
+        await climb(trainer, until=10)
+        return await trained(trainer)
+
+    assert ask(halving, talk) == 18
+
+
+def test_one_lane_suffices_for_several_trials_and_what_is_promising_is_finished_first(ask, halving):
+    trained_by_then = []
+
+    async def one(trainer, trial, parameters):
+        results = await climb(trainer, trial, parameters)
+        trained_by_then.append((await trainer.progress())["trained_steps"])
+        await trainer.detach(trial)
+        return results
+
+    async def talk(trainer):
+        await climb(trainer, 0, PLAIN, until=5)
+        others = [one(trainer, trial, CONTRASTIVE) for trial in (1, 2)]
+        return await asyncio.gather(one(trainer, 0, PLAIN), *others)
+
+    for results in ask(halving, talk):
+        assert steps(results) == [5, 6, 10, 12, 18]
+        assert len(results[-1]["rows"]) == 3
+    # The first trial's other seeds did not wait until seed 0 of both others was through, which were there before them.
+    assert trained_by_then[0] < (3 + 2) * 18
+
+
+def test_a_trial_that_is_stopped_at_a_rung_gives_its_lane_back(ask, halving):
+    async def talk(trainer):
+        await climb(trainer, trial=0, until=5)
+        await trainer.detach(0)
+        results = await climb(trainer, trial=1)
+        return results, await trainer.progress()
+
+    results, progress = ask(halving, talk)
+    assert results[-1]["step"] == 18
+    assert not progress["replicates"]
+    assert progress["trained_steps"] < 4 * 18
+
+
+def test_who_begins_again_is_given_everything_again(ask, halving):
+    async def talk(trainer):
+        await climb(trainer, until=12)  # and is gone without having detached
+        return await climb(trainer)
+
+    results = ask(halving, talk)
+    assert steps(results) == [5, 6, 10, 12, 18]
+    assert {key for result in results for key in keys(result)} == {
+        (seed, step) for seed in (0, 1, 2) for step in (5, 6, 10, 12, 18)
+    }
+
+
+def test_a_trial_that_was_taken_for_gone_may_come_back_where_it_was(ask, halving, monkeypatch):
+    async def talk(trainer):
+        await climb(trainer, until=10)
+        monkeypatch.setattr(module, "_LEASE_S", -1.0)
+        await trained(trainer)
+        monkeypatch.setattr(module, "_LEASE_S", 60.0)
+        return await climb(trainer, after=10)
+
+    results = ask(halving, talk)
+    assert steps(results) == [12, 18]
+    assert keys(results[-1]) == [(0, 18), (1, 18), (2, 18)]
+    assert {(1, 5), (2, 10)} < set(keys(results[0]))
+
+
+def test_after_an_interruption_every_seed_goes_on_and_gives_what_it_would_have_given(ask, halving, tmp_path):
+    def rows(results):
+        return {(row["seed"], row["step"]): row for result in results for row in result["rows"]}
+
+    expected = rows(ask(halving, climb))
+    (tmp_path / "tiny").rename(tmp_path / "undisturbed")
+    ask(halving, lambda trainer: climb(trainer, until=12))
+
+    async def talk(trainer):
+        results = await climb(trainer)
+        return results, (await trainer.progress())["trained_steps"]
+
+    results, trained = ask(halving, talk)
+    assert rows(results) == expected
+    assert trained <= 3 * 6
+
+
+def test_a_trial_that_diverges_while_it_climbs_fails_as_a_whole(ask, halving):
+    halving["space"]["optimiser.learning_rate"] = {"choice": [0.003, 1e12]}
+    parameters = {**PLAIN, "optimiser.learning_rate": 1e12}
+    result = ask(halving, lambda trainer: trainer.next_report(0, parameters, 0))
+    assert result["failed"].startswith("diverged: the loss of seed 0 is not finite at step ")
+
+
+def test_with_another_version_than_the_driver_s_it_trains_nothing_and_names_both(ask, tiny):
+    answer = ask(tiny, lambda trainer: trainer.next_report(0, PLAIN, 0), {**versions(), "torch": "1.13.0"})
+    assert answer["refused"].endswith("renew the cluster's image")
+    assert f"has torch {versions()['torch']}, the driver has 1.13.0" in answer["refused"]
+
+
+def test_a_suspected_trial_trains_alone_up_to_its_next_report_once_it_knows(ask, tiny):
+    async def talk(trainer):
+        told = await trainer.next_report(0, PLAIN, 0, is_suspected=True)
+        other = asyncio.create_task(climb(trainer, 1, CONTRASTIVE, until=30))
+        await asyncio.sleep(0)
+        before = (await trainer.progress())["trained_steps"] if (await trainer.progress())["ready"] else 0
+        first = await trainer.next_report(0, PLAIN, 0, is_suspected=True, knows_it_is_alone=True)
+        alone = (await trainer.progress())["trained_steps"]
+        return told, before, first, alone, await other
+
+    told, before, first, alone, others = ask(tiny, talk)
+    assert told == {"alone": True}
+    assert before == 0
+    assert first["step"] == 15
+    assert alone <= 2 * 30  # both seeds of the one, none of the other, whose steps come on top of it
+    assert steps(others) == [15, 30]
+
+
+def test_who_hears_of_a_measurement_hears_at_once_how_far_training_is(ask, tiny):
+    async def talk(trainer):
+        heard = threading.Event()
+        measuring = asyncio.create_task(trainer.scores([], ["fidelity"], "validation"))
+        await asyncio.sleep(0)
+        trainer._command(lambda: heard.wait(10))  # what is asked next finds the training thread at other work
+        await measuring
+        progress = await trainer.progress()
+        heard.set()
+        return progress
+
+    progress = ask(tiny, talk)
+    assert progress["ready"]
+    assert progress["trained_steps"] == 0
+    assert set(progress["seconds"]) == {"training", "evaluation", "idle"}
