@@ -33,8 +33,9 @@ def embed(
     _check_output(output, (".parquet",))
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from study.export.embedding import about_model, loaded, recordings
+    from study.export.embedding import about_model, loaded
     from study.export.embedding import embed as write
+    from study.export.recordings import recordings
 
     extractor, sounds = loaded(model), recordings(audio)
     columns = (

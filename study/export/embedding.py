@@ -4,7 +4,6 @@ S is samples of a window, D latents: private, then shared.
 """
 
 import hashlib
-import io
 import json
 import os
 import uuid
@@ -13,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -25,13 +24,13 @@ from numpy.typing import NDArray
 import marl
 from marl import FeatureExtractor
 from marl.checkpoint import MODEL_FILE
-from marl.data.recording import SUFFIXES, windows
+from marl.data.recording import windows
 from marl.data.source import Unusable
 from study.errors import RunError, UserError
-from study.objects import Objects
-from study.objects.storage import UNFINISHED, TooLarge
+from study.export.recordings import Recording
+from study.objects.storage import UNFINISHED
 
-__all__ = ["Embedded", "Recording", "about_model", "embed", "loaded", "recordings"]
+__all__ = ["Embedded", "about_model", "embed", "loaded"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -45,22 +44,6 @@ _FILES_AHEAD, _BATCHES_AHEAD = 32, 2 * _PROCESSORS
 _BLOCK_SAMPLES, _BATCH_SAMPLES = 1 << 18, 1 << 20
 _HELD_BYTES = 1 << 28
 _ROWS_OF_A_GROUP = 8192
-# Longer than a command waits at its beginning: hours of work may be behind it.
-_PATIENCE_S = 60.0
-
-
-class Recording(NamedTuple):
-    """A sound to be embedded.
-
-    Attributes:
-        name: what the table calls it.
-        opened: gives what `marl.data.recording.windows` takes.
-        held_bytes: memory that it takes when it is opened.
-    """
-
-    name: str
-    opened: Callable[[], str | io.BytesIO]
-    held_bytes: int = 0
 
 
 @dataclass
@@ -92,19 +75,6 @@ def loaded(model: Path) -> FeatureExtractor:
         raise UserError(f"{model} is no exported model: {error}") from None
 
 
-def recordings(places: Sequence[str]) -> list[Recording]:
-    """Sounds in files, folders and buckets, in this order, those of each by name; none of them twice.
-
-    Of a folder or bucket all that a sound file's name ends with (`marl.data.recording.SUFFIXES`), hidden ones left out;
-    a file that is named is taken, whatever its name.
-
-    Raises:
-        UserError: when there is nothing at a place.
-    """
-    found = (one for place in places for one in (_of_bucket(place) if "://" in place else _of_path(place)))
-    return list({one.name: one for one in found}.values())
-
-
 def embed(
     model: FeatureExtractor,
     sounds: Sequence[Recording],
@@ -125,7 +95,7 @@ def embed(
 
     Args:
         model: from `loaded`.
-        sounds: from `recordings`.
+        sounds: from `study.export.recordings`.
         output: ends in `.parquet`. It is not written when no sound could be embedded.
         about: kept in the file's metadata.
         done: called with the number of files, and of windows of those that were embedded, so far.
@@ -329,49 +299,3 @@ def _ahead(
             yield future.result()
     while waiting:
         yield waiting.popleft()[0].result()
-
-
-def _of_path(place: str) -> list[Recording]:
-    path = Path(place)
-    if not path.is_dir():
-        if not path.exists():
-            raise UserError(f"{place}: must be a sound file, a folder of them or s3://bucket/prefix; it is not there")
-        return [_of_file(place)]
-    found = [one for one in sorted(path.rglob("*")) if _is_sound(one.relative_to(path)) and one.is_file()]
-    if not found:
-        raise UserError(f"{place}: no sound file is in this folder; their names end in {', '.join(sorted(SUFFIXES))}")
-    return [_of_file(str(one)) for one in found]
-
-
-def _of_bucket(place: str) -> list[Recording]:
-    place = place.rstrip("/")
-    parent, _, last = place.rpartition("/")
-    # An object is found in the list of what lies above it.
-    root, prefix = (parent, last) if _is_sound(PurePath(last)) and parent.count("/") > 1 else (place, "")
-    entries = Objects(root).entries(prefix)
-    objects = Objects(root, _PATIENCE_S)
-    found = [_of_object(objects, name, entry.size) for name, entry in entries.items() if _is_sound(PurePath(name))]
-    if not found:
-        raise UserError(f"{place}: no sound is there; names of sounds end in {', '.join(sorted(SUFFIXES))}")
-    return found
-
-
-def _is_sound(name: PurePath) -> bool:
-    return name.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts)
-
-
-def _of_file(path: str) -> Recording:
-    # A table has no place for a name that is not UTF-8.
-    return Recording(path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), lambda: path)
-
-
-def _of_object(objects: Objects, name: str, size: int) -> Recording:
-    def opened() -> io.BytesIO:
-        try:
-            return io.BytesIO(objects.read(name))
-        except FileNotFoundError:
-            raise Unusable("is not there") from None
-        except TooLarge as reason:
-            raise Unusable(str(reason)) from None
-
-    return Recording(f"{objects.uri}/{name}", opened, max(1, size))

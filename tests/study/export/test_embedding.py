@@ -14,7 +14,8 @@ import torch
 
 import marl
 from marl.config import Config
-from study.export.embedding import Recording, about_model, embed, loaded, recordings
+from study.export.embedding import about_model, embed, loaded
+from study.export.recordings import Recording, recordings
 from study.objects import Objects
 from tests.marl.test_extractor import train
 from tests.study.commands import run_command
