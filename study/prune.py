@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from marl.checkpoint import STATE_FILE
-from study.launching.claims import refuse_if_live
 from study.results import StudyResults
 from study.results.contenders import Contenders, contenders
 from study.results.tables import format_bytes
+from study.store.claims import refuse_if_live
 
 __all__ = ["Deletion", "Plan", "kept_line", "plan_prune", "prune", "prune_table"]
 

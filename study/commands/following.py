@@ -9,10 +9,10 @@ import typer
 
 from study.commands.options import StoreOption, StudyArgument
 from study.errors import RunError, UserError
-from study.launching.claims import is_live
 from study.objects import Objects
 from study.results.status import DEFAULT_STORE, command_for
 from study.store import StudyStore
+from study.store.claims import is_live
 from study.store.study_objects import printable
 from study.terminal import err
 

@@ -129,8 +129,8 @@ def rescore(
 
 
 def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
-    from study.launching.claims import refuse_if_live
     from study.results import StudyResults
+    from study.store.claims import refuse_if_live
 
     before = StudyResults(store)
     refuse_if_live(store, before.launches)

@@ -1,1 +1,1 @@
-"""A study begins, runs and ends: who runs it, what is recorded, and what the terminal shows meanwhile."""
+"""A study begins, runs and ends: what it begins with, how it is driven, and what the terminal shows meanwhile."""

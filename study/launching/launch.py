@@ -16,7 +16,6 @@ from marl.evaluation import OF_WEIGHTS
 from study.errors import Interrupted
 from study.launching.live import LiveView
 from study.launching.ray_session import ray_session
-from study.launching.recorder import Recorder
 from study.launching.submission import BEGUN
 from study.objects import PATIENT_S, Objects
 from study.provenance import versions
@@ -26,6 +25,7 @@ from study.search.past import past_trials
 from study.search.tuning import LOSSES, StudyCallback, StudySearcher
 from study.spec import Spec
 from study.store import StudyStore
+from study.store.recorder import Recorder
 from study.training.examining import TrainerLostError, examine, score
 from study.training.placement import Places
 from study.training.stacks import StackPlan

@@ -12,11 +12,11 @@ from marl.evaluation import OF_WEIGHTS
 from marl.examination import EXAMINATIONS
 from study.errors import Interrupted, UserError
 from study.launching.ray_session import ray_session
-from study.launching.recorder import Recorder
 from study.objects import PATIENT_S, Objects
 from study.provenance import versions
 from study.results import StudyResults
 from study.store import StudyStore
+from study.store.recorder import Recorder
 from study.training.examining import examine, score
 from study.training.execution import device_type
 from study.training.trainers import start_trainer

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.launching.claims import is_live
 from study.results.certainty import front_probabilities, half_width
 from study.results.contenders import contenders
 from study.results.means import DETAILS, KEY, coalesced, mean_over_replicates, means_of, means_over_replicates
@@ -20,6 +19,7 @@ from study.results.pareto import costs_of, hypervolume, pareto_front
 from study.results.progress import progress_of, reference_of
 from study.spec import Spec
 from study.store import Document, StudyStore
+from study.store.claims import is_live
 from study.store.table_rows import TableRows
 
 __all__ = [

@@ -17,11 +17,11 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from study.errors import RunError
-from study.launching.recorder import Recorder
 from study.results import PLAIN_VAE
 from study.results.means import KEY, mean_over_replicates
 from study.search.search import PastTrial, Search
 from study.spec import Scalar, Spec
+from study.store.recorder import Recorder
 
 __all__ = ["LOSSES", "StudyCallback", "StudySearcher"]
 

@@ -1,4 +1,4 @@
-"""The store of a study: its layout, and what is done with what cannot be read."""
+"""The store of a study: its layout, who may write it, and what is done with what cannot be read."""
 
 from study.store.study_store import Checkpoint, Document, StudyStore, Table, UnreadableObject, list_studies
 

@@ -7,9 +7,9 @@ import pytest
 
 from dashboard.reading import Shelf
 from study.errors import UserError
-from study.launching.recorder import Recorder
 from study.objects import Objects
 from study.store.parts import COMPACT_FROM
+from study.store.recorder import Recorder
 from tests.study.report.studies import trial_of, write_study
 from tests.study.s3_server import s3_server
 

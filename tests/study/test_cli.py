@@ -10,7 +10,7 @@ import yaml
 
 import study.cli
 from study.errors import Interrupted, UserError
-from study.launching.recorder import Recorder
+from study.store.recorder import Recorder
 from tests.study.commands import ROOT, command, run_command
 from tests.study.s3_server import s3_server
 

@@ -26,8 +26,8 @@ from study.prune import plan_prune
 from study.results import StudyResults
 from study.results.status import status_lines, status_of
 from study.store import StudyStore, UnreadableObject, list_studies
-from tests.study.launching.test_claims import elsewhere
 from tests.study.report.studies import PLAIN, trial_of, write_study
+from tests.study.store.test_claims import elsewhere
 
 PART = "tiny/reports/0001-000000.parquet"  # before all others
 NOW = datetime.now(UTC)

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-import study.launching.recorder as module
+import study.store.recorder as module
 from study.commands import following
-from study.launching.recorder import Recorder
-from tests.study.launching.test_claims import elsewhere
+from study.store.recorder import Recorder
+from tests.study.store.test_claims import elsewhere
 from tests.study.training.test_lanes import new_store
 
 

@@ -10,10 +10,10 @@ import pytest
 from optuna.trial import TrialState
 
 from study.errors import UserError
-from study.launching.recorder import Recorder
 from study.optuna_storage import write_optuna_storage
 from study.results import StudyResults
 from study.spec import active_parameters
+from study.store.recorder import Recorder
 from tests.study.report.studies import FIDELITY, PROBES, SEPARATION, STEPS, trial_of, write_study
 
 WITHOUT = {"loss.private.gamma": 1.5, "latent.private": 2, "contrast.strategy": "none"}

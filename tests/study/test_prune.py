@@ -6,9 +6,9 @@ import pytest
 
 from study.errors import UserError
 from study.export.export import export_trials
-from study.launching.recorder import Recorder
 from study.prune import plan_prune, prune
 from study.results import StudyResults
+from study.store.recorder import Recorder
 from tests.study.s3_server import s3_server
 from tests.study.training.test_lanes import new_store
 

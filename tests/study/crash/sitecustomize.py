@@ -18,7 +18,7 @@ import study.objects
 # computes would be probes.
 _CHANGES = {
     "study.training.lanes": {"_CHECKPOINT_EVERY_S": 0.5},
-    "study.launching.recorder": {"_HEARTBEAT_EVERY_S": 0.5, "_FLUSH_EVERY_S": 0.5},
+    "study.store.recorder": {"_HEARTBEAT_EVERY_S": 0.5, "_FLUSH_EVERY_S": 0.5},
     "marl.metrics.probes": {"_STEPS": 20},
 }
 _COMMAND = int(os.environ.setdefault("MARL_TEST_COMMAND", str(os.getpid())))

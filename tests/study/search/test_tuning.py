@@ -9,7 +9,6 @@ from ray.tune.schedulers import ASHAScheduler
 
 from study.launching.beginning import begin
 from study.launching.ray_session import LocalRay
-from study.launching.recorder import Recorder
 from study.objects import Objects
 from study.provenance import versions
 from study.resolving import resolve
@@ -18,6 +17,7 @@ from study.search.search import PastTrial
 from study.search.tuning import StudyCallback, StudySearcher
 from study.spec import parse_spec
 from study.store import StudyStore
+from study.store.recorder import Recorder
 from study.training.trial import StudyTrial
 from tests.study.commands import TINY
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from study.errors import RunError, UserError
-from study.launching.claims import check_claim, claim, whereabouts
 from study.provenance import commit, package_versions
 from study.store import StudyStore, Table
+from study.store.claims import check_claim, claim, whereabouts
 
 __all__ = ["Recorder"]
 

@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from study.errors import UserError
-from study.launching.claims import is_live
-from study.launching.recorder import Recorder
 from study.objects import Objects
 from study.store import StudyStore
+from study.store.claims import is_live
+from study.store.recorder import Recorder
 from tests.study.faulty_s3 import faulty_s3
 from tests.study.s3_server import s3_server
 
@@ -22,7 +22,7 @@ DRIVER = """
 import sys
 from study.errors import UserError
 from study.objects import Objects
-from study.launching.recorder import Recorder
+from study.store.recorder import Recorder
 from study.store import StudyStore
 
 for line in sys.stdin:

@@ -3,11 +3,11 @@ import time
 
 import pytest
 
-import study.launching.recorder as module
+import study.store.recorder as module
 from study.errors import RunError
-from study.launching.recorder import Recorder
 from study.objects import Objects
 from study.store import StudyStore
+from study.store.recorder import Recorder
 
 
 @pytest.fixture
