@@ -260,6 +260,44 @@ def what_is_shared() -> str:
     return markdown(headings, lines) + "\n\n" + "  \n".join(provenance(f"shared-{shared}") for shared in _CHOICES)
 
 
+def way(rows: pd.DataFrame) -> pd.Series:
+    """How far swaps go: 0 changes nothing, 1 is as near to what a clip should become as a reconstruction is to it."""
+    return (rows["swap/none"] - rows["swap/shared"]) / (rows["swap/none"] - rows["swap/reconstruction"])
+
+
+def swaps() -> str:
+    """What a clip becomes with the shared latents of another."""
+    search, longer = INSTRUMENTS.read("tradeoff"), read("instruments-check")
+    means = search.assign(way=way(search)).groupby("trial")[["way", SEPARATION]].mean()
+    farthest = means["way"].idxmax()
+    alone = _on_shared(INSTRUMENTS.read("strategies"))
+    models = {
+        "instrument: each view on its own": search[search["trial"] == 0],
+        "instrument: reconstruction alone": _reconstruction_alone(INSTRUMENTS),
+        **{
+            f"instrument: {strategy}": where(alone, contrast_strategy=strategy, loss_reconstruction=1)
+            for strategy in ("infonce", "vicreg")
+        },
+        "instrument: dcl, a longer study": longer,
+        f"instrument: farthest of the search (trial {farthest})": search[search["trial"] == farthest],
+    } | {
+        f"{shared} of a phrase: {strategy}": found
+        for shared in _CHOICES
+        for strategy, found in read(f"shared-{shared}").groupby("config/contrast.strategy", sort=False)
+    }
+    names = ("swap/reconstruction", "swap/none", "swap/shared")
+    lines = [
+        [name, *(spread(rows[column], 2) for column in names), spread(way(rows), 2)] for name, rows in models.items()
+    ]
+    table = markdown(["views share", "reconstruction", "no swap", "swap", "share of the way"], lines)
+    studies = ("strategies-instruments", "tradeoff-instruments", "instruments-check")
+    correlation = means.corr(method="spearman").loc["way", SEPARATION]
+    return (
+        f"{table}\n\nRank correlation of that share with the separation, over the {len(means)} trials of the search: "
+        f"{correlation:.2f}.\n\n" + "  \n".join(map(provenance, studies))
+    )
+
+
 def prize() -> str:
     """The trial that comes closest to the prize, and by how much it misses each condition."""
     search = read("tradeoff")
@@ -297,7 +335,7 @@ TABLES: dict[str, Callable[[], str]] = {
     f"F{number}{name}": partial(finding, sounds)
     for number, finding in enumerate(_FINDINGS, 1)
     for name, sounds in (("", SYNTONE), (" instruments", INSTRUMENTS), (" phrases", PHRASES))
-} | {"what is shared": what_is_shared, "prize": prize}
+} | {"what is shared": what_is_shared, "swaps": swaps, "prize": prize}
 
 
 def filled(page: str) -> str:

@@ -1,0 +1,59 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from findings.swaps import errors, pairs
+from marl.audio import AudioConfig
+from marl.data.syntone import SynTone, build
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return build(SynTone(frequencies=20, amplitudes=4), AudioConfig(), torch.device("cpu"))
+
+
+class Knowing:
+    """Knows every clip: its latents are the values of its factors, two private ones and one shared."""
+
+    private, shared = 2, 1
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+        self.order_C = [dataset.factor_names.index(name) for name in ("frequency", "amplitude", "timbre")]
+        self.clip_of = {tuple(row): clip for clip, row in enumerate(dataset.value_NC[:, self.order_C].tolist())}
+
+    def posterior(self, log_mel_nFT):
+        distance_nN = torch.cdist(log_mel_nFT.flatten(1), self.dataset.log_mel_NFT.flatten(1))
+        return SimpleNamespace(mean=self.dataset.value_NC[distance_nN.argmin(dim=1)][:, self.order_C].float())
+
+    def decode(self, private, shared):
+        rows = torch.cat([private, shared], dim=1).long().tolist()
+        return self.dataset.log_mel_NFT[torch.tensor([self.clip_of[tuple(row)] for row in rows])]
+
+
+class Deaf(Knowing):
+    """Decodes one and the same clip for all that are shared."""
+
+    def decode(self, private, shared):
+        return super().decode(private, torch.zeros_like(shared))
+
+
+def test_a_clip_should_get_what_is_shared_from_the_other_and_keep_the_rest(dataset):
+    a, b, wanted = (dataset.value_NC[clips] for clips in pairs(dataset, ("timbre",)).T)
+    timbre = dataset.factor_names.index("timbre")
+    others = [column for column in range(3) if column != timbre]
+    assert len(a) > 200
+    assert torch.equal(wanted[:, timbre], b[:, timbre])
+    assert torch.equal(wanted[:, others], a[:, others])
+    assert (a[:, timbre] != b[:, timbre]).all()
+
+
+def test_who_knows_every_clip_swaps_without_error_and_who_hears_nothing_of_what_is_shared_does_not(dataset):
+    drawn = pairs(dataset, ("timbre",))
+    reconstruction, none, shared = errors(Knowing(dataset), dataset, drawn)
+    assert reconstruction == shared == 0
+    assert none > 3
+    reconstruction, none, shared = errors(Deaf(dataset), dataset, drawn)
+    assert shared == none > 0
+    assert reconstruction > 0
