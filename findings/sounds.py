@@ -14,13 +14,19 @@ import numpy as np
 import soundfile
 
 from study.export.export import best_trial
-from study.listening import Listener
+from study.listening import Listener, Sound
 from study.objects import Objects
 from study.results import StudyResults
 from study.store import StudyStore
 
 _PEAK = 0.9
 FOLDER = Path(__file__).parents[1] / "docs" / "sounds"
+
+
+def _centre_hz(sound: Sound) -> float:
+    """The mean frequency of a sound, weighted by power."""
+    power_F = np.abs(np.fft.rfft(sound.waveform_S)) ** 2
+    return float(np.average(np.fft.rfftfreq(len(sound.waveform_S), 1 / sound.sample_rate), weights=power_F))
 
 
 def main() -> None:
@@ -53,6 +59,7 @@ def main() -> None:
     for name, sound in sounds.items():
         path = FOLDER / f"{arguments.study}-{name}.flac"
         soundfile.write(path, sound.waveform_S / loudest, sound.sample_rate, subtype="PCM_16")
+        print(f"{name}: centre of power at {_centre_hz(sound):.0f} Hz")
     for name, row in (("a", first), ("b", second)):
         print(f"{name}: " + ", ".join(f"{column.removeprefix('factor/')} {row[column]}" for column in factors))
     print(f"trial {trial}, seed {results.spec.first_seed}: {len(sounds)} sounds in {FOLDER}")

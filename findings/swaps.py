@@ -14,10 +14,10 @@ combination, that clip is there. Columns, root mean square differences of log-me
 import argparse
 import os
 
+import pandas as pd
 import torch
 
 from findings.collect import DATA
-from findings.tables import read
 from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description, extractor_of
 from marl.data import Dataset
 from marl.extractor import FeatureExtractor
@@ -68,7 +68,10 @@ def main() -> None:
         results = StudyResults(StudyStore(Objects(arguments.store), study))
         dataset = dataset_of(results.spec, results.store.objects, torch.device("cpu"))
         drawn = pairs(dataset, results.spec.shared_factors)
-        rows = read(study)
+        if not len(drawn):
+            raise SystemExit(f"the data of {study} have no clip that a swap should come to: combinations are missing")
+        path = DATA / f"{study}.csv"
+        rows = pd.read_csv(path)
         for place, (trial, seed) in enumerate(rows[["trial", "seed"]].itertuples(index=False)):
             found = results.store.latest_checkpoint(trial, seed)
             if found is None:
@@ -76,7 +79,7 @@ def main() -> None:
             description = Description.model_validate_json(found.files[DESCRIPTION_FILE])
             model = extractor_of(description, found.files[MODEL_FILE])
             rows.loc[place, list(_COLUMNS)] = errors(model, dataset, drawn)
-        rows.to_csv(DATA / f"{study}.csv", index=False, float_format="%.4g", lineterminator="\n")
+        rows.to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
         print(f"{study}: {len(rows)} models, {len(drawn)} pairs")
 
 

@@ -290,7 +290,8 @@ def swaps() -> str:
         [name, *(spread(rows[column], 2) for column in names), spread(way(rows), 2)] for name, rows in models.items()
     ]
     table = markdown(["views share", "reconstruction", "no swap", "swap", "share of the way"], lines)
-    studies = ("strategies-instruments", "tradeoff-instruments", "instruments-check")
+    studies = ["strategies-instruments", "tradeoff-instruments", "instruments-check"]
+    studies += [f"shared-{shared}" for shared in _CHOICES]
     correlation = means.corr(method="spearman").loc["way", SEPARATION]
     return (
         f"{table}\n\nRank correlation of that share with the separation, over the {len(means)} trials of the search: "

@@ -20,7 +20,7 @@ from marl.data import Clips
 from marl.extractor import FeatureExtractor
 from study.datasets.access import clips_of
 from study.errors import UserError
-from study.results import PLAIN_VAE, StudyResults
+from study.results import PLAIN_VAE, StudyResults, trial_name
 from study.results.status import command_for
 
 __all__ = ["ROW", "Listener", "Sound", "latent_ranges", "log_mel_rmse_db", "wavs"]
@@ -225,8 +225,7 @@ def _refuse_if_not_complete(results: StudyResults, trial: int, seed: int) -> Non
             "interrupted": f"go on with the study by `{command_for(results.store, 'resume')}`",
             "pruned": f"halving stopped it; {other}",
         }.get(state, other)
-        name = "the plain VAE" if trial == PLAIN_VAE else f"trial {trial}"
-        raise UserError(f"only complete trials can be heard; {name} is {state}: {advice}")
+        raise UserError(f"only complete trials can be heard; {trial_name(trial)} is {state}: {advice}")
     if seed not in results.spec.seeds:
         raise UserError(f"a seed must be one of the study's, {', '.join(map(str, results.spec.seeds))}; got {seed}")
 

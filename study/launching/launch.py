@@ -19,7 +19,7 @@ from study.launching.ray_session import ray_session
 from study.launching.submission import BEGUN
 from study.objects import PATIENT_S, Objects
 from study.provenance import versions
-from study.results import PLAIN_VAE, StudyResults
+from study.results import StudyResults, trial_name
 from study.search.halving import HalvingScheduler, rungs_so_far
 from study.search.past import past_trials
 from study.search.tuning import LOSSES, StudyCallback, StudySearcher
@@ -201,8 +201,7 @@ class _Driver:
 
     def _changed(self, number: int, state: str, error: str | None) -> None:
         if state == "interrupted":
-            who = "the plain VAE" if number == PLAIN_VAE else f"trial {number}"
-            self._view.say(f"{who} lost its place and goes on elsewhere: {error}")
+            self._view.say(f"{trial_name(number)} lost its place and goes on elsewhere: {error}")
             return
         if state == "running":
             self._view.started(number, self._searcher.parameters[number])

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.results import PLAIN_VAE
+from study.results import PLAIN_VAE, trial_name
 from study.results.pareto import pareto_front
 from study.results.tables import format_duration, format_number, objective_label
 from study.spec import Scalar, Spec
@@ -85,16 +85,16 @@ class LiveView:
         self._parameters[trial] = parameters
         self._running[trial] = {}
         what = "what trials are compared with" if trial == PLAIN_VAE else _short(parameters)
-        self._note(f"{_name(trial)} started: {what}")
+        self._note(f"{trial_name(trial)} started: {what}")
 
     def ended(self, trial: int, state: str, error: str | None, values: list[float] | None) -> None:
         """A trial is over, or the plain VAE."""
         self._running.pop(trial, None)
         if trial == PLAIN_VAE:
             if error:
-                self.say(f"{_name(trial)}, which trials are compared with, failed: {error}")
+                self.say(f"{trial_name(trial)}, which trials are compared with, failed: {error}")
             else:
-                self._note(f"{_name(trial)} {state}")
+                self._note(f"{trial_name(trial)} {state}")
             return
         self._states[state] += 1
         if values is not None and state == "complete":
@@ -218,10 +218,6 @@ class LiveView:
         for trial, row in front.head(_SHOWN_TRIALS).iterrows():
             table.add_row(str(trial), *(format_number(row[name]) for name in names))
         return table
-
-
-def _name(trial: int) -> str:
-    return "the plain VAE" if trial == PLAIN_VAE else f"trial {trial}"
 
 
 def _bar(share: float, width: int = 20) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from study.results.certainty import front_probabilities, half_width
 from study.results.contenders import contenders
-from study.results.means import DETAILS, KEY, coalesced, mean_over_replicates, means_of, means_over_replicates
+from study.results.means import DETAILS, KEY, coalesced, mean_over_replicates, means_of
 from study.results.pareto import costs_of, hypervolume, pareto_front
 from study.results.progress import progress_of, reference_of
 from study.spec import Spec
@@ -22,20 +22,18 @@ from study.store import Document, StudyStore
 from study.store.claims import is_live
 from study.store.table_rows import TableRows
 
-__all__ = [
-    "PLAIN_VAE",
-    "STATES",
-    "StudyResults",
-    "mean_over_replicates",
-    "metric_columns",
-    "means_over_replicates",
-]
+__all__ = ["PLAIN_VAE", "STATES", "StudyResults", "metric_columns", "trial_name"]
 
 PLAIN_VAE, UNTRAINED = -1, -2
 """Numbers of what trials are compared with. The first is trained as they are, but no sampler knows of it."""
 
 STATES = ("complete", "running", "interrupted", "pruned", "failed")
 _SAY_HOW_SURE = ("/sd", "/ci", *DETAILS)
+
+
+def trial_name(trial: int) -> str:
+    """What a trial is called in a sentence."""
+    return "the plain VAE" if trial == PLAIN_VAE else f"trial {trial}"
 
 
 class StudyResults:

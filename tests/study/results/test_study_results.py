@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.results import StudyResults, mean_over_replicates
+from study.results import StudyResults
+from study.results.means import mean_over_replicates
 from study.store import UnreadableObject
 from tests.study.report.studies import trial_of, write_study
 
