@@ -14,7 +14,7 @@ _LONGEST = (
     "tests/study/test_crashes.py",
     "tests/cluster/test_cluster.py",
     "tests/dashboard/test_research_in_browser.py",
-    "tests/study/launching/test_launch.py",
+    "tests/study/runs/test_driver.py",
     "tests/benchmarks/test_benchmarks.py",
     "tests/study/test_older_study.py",
     "tests/study/test_halving_study.py",

@@ -29,14 +29,14 @@ from rich.console import Console
 from benchmarks.large_study import SPACE
 from benchmarks.machine import add_json_option, part, print_table, say, write_record
 from benchmarks.sleeping import without_training
-from study.launching import launch
-from study.launching.beginning import begin
-from study.objects import Objects
-from study.resolving import resolve
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.runs import driver as launch
+from study.runs.create import begin
 from study.spec import Spec, parse_spec
+from study.spec.resolve import resolve
+from study.storage import Objects
 from study.store import StudyStore
-from study.training.placement import trials_on_a_device
+from study.training.resources import trials_on_a_device
 
 NAME = "control-plane"
 STEPS = 1000

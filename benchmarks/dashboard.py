@@ -20,11 +20,11 @@ from typing import Any
 
 from benchmarks.large_study import NAME, REPLICATES, REPORTS, STEPS, columns, running_of, write_study
 from benchmarks.machine import add_json_option, part, print_table, say, write_record
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.storage import Objects
 from study.store import StudyStore, Table
 from study.store.cache import StudyCache
-from study.store.parts import COMPACT_FROM
+from study.store.tables import COMPACT_FROM
 
 REFRESHES = 3
 

@@ -27,7 +27,7 @@ from marl.audio import AudioConfig
 from marl.checkpoint import Description
 from marl.config import Config
 from marl.data.syntone import SynTone, build
-from marl.model import Architecture
+from marl.models import Architecture
 from marl.objective import Ingredients
 from marl.stack import Stack
 

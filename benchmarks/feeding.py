@@ -21,11 +21,11 @@ from marl.audio import AudioConfig
 from marl.config import Config
 from marl.data import Dataset, Stored
 from marl.data.syntone import SynTone, build
-from marl.model import Architecture
+from marl.models import Architecture
 from marl.objective import Ingredients
 from marl.stack import Stack
-from study.surroundings import surroundings
-from study.training.execution import can_compile
+from study.process_env import surroundings
+from study.training.planning import can_compile
 
 CONFIG = Config.model_validate({"contrast": {"strategy": "infonce"}})
 ROUNDS = 4

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from marl.model import Architecture, PatchNetwork
+from marl.models import Architecture, PatchNetwork
 
 __all__ = ["Floor", "Rates", "floor", "measured_rates"]
 

@@ -21,13 +21,13 @@ import torch
 import yaml
 
 from benchmarks.machine import ROOT, add_json_option, device_kind, print_table, say, write_record
-from study.launching.beginning import begin
-from study.objects import Objects
-from study.resolving import resolve
-from study.results.pareto import hypervolume, pareto_front
+from study.analysis.pareto import hypervolume, pareto_front
+from study.runs.create import begin
 from study.search.halving import Rungs
-from study.search.search import Search
+from study.search.sampler import Search
 from study.spec import Spec, parse_spec
+from study.spec.resolve import resolve
+from study.storage import Objects
 from study.store import StudyStore
 from study.training.lanes import Failure, Lanes
 

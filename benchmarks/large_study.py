@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.objects import Objects
+from study.storage import Objects
 from study.store import StudyStore, Table
-from study.store.parts import COMPACT_FROM, Part
+from study.store.tables import COMPACT_FROM, Part
 
 NAME = "large"
 REPLICATES, REPORTS, STEPS = 3, 6, 6000
@@ -55,9 +55,9 @@ def columns() -> tuple[list[str], list[str], list[str]]:
 
 def write_study(folder: Path, trials: int) -> StudyStore:
     """A study of so many trials, the last of which have not reported their last step; its second launch is alive."""
-    from study.launching.beginning import begin
-    from study.resolving import resolve
+    from study.runs.create import begin
     from study.spec import parse_spec
+    from study.spec.resolve import resolve
 
     content = {"name": NAME, "data": {"kind": "syntone"}, "train": {"steps": STEPS, "reports": REPORTS}}
     content |= {"replicates": REPLICATES, "space": SPACE, "search": {"sampler": "random", "trials": trials}}

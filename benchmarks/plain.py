@@ -29,7 +29,7 @@ from benchmarks.machine import add_json_option, command_started, print_table, wr
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
 from marl.data.syntone import SynTone, build
-from marl.model import Architecture, LatentConfig, network_of
+from marl.models import Architecture, LatentConfig, network_of
 from marl.objective import Batch, Ingredients, Lane, Program, lane_settings, objective
 
 VALIDATION_CLIPS = 2048

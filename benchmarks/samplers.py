@@ -11,10 +11,10 @@ import random
 import time
 
 from benchmarks.machine import ROOT, add_json_option, print_table, say, write_record
-from study.resolving import resolve
-from study.search.search import PastTrial, Search
+from study.search.sampler import PastTrial, Search
 from study.spec import Spec
-from study.spec_file import load_spec
+from study.spec.loader import load_spec
+from study.spec.resolve import resolve
 
 SAMPLERS = ("random", "qmc", "nsga2", "tpe", "gp")
 PATIENT = SAMPLERS[:-1]  # a Gaussian process over thousands of trials takes minutes a proposal

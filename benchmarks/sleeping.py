@@ -16,7 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.store import StudyStore
-from study.training import trainers
+from study.training import client as trainers
 
 __all__ = ["SleepingTrainer", "without_training"]
 
@@ -126,7 +126,8 @@ def without_training(
     """
     from marl.evaluation import metric_names
     from marl.metrics import METRIC_VERSION
-    from study.launching import launch, ray_session
+    from study.runs import driver as launch
+    from study.runs import ray_cluster as ray_session
 
     document = store.document()
 
@@ -175,7 +176,7 @@ def _many_nodes(
     """A cluster of Ray whose nodes are all on this machine: a head that trains nothing, and others with a trainer."""
     from ray.cluster_utils import Cluster
 
-    from study.launching import ray_session
+    from study.runs import ray_cluster as ray_session
 
     ray_session._be_quiet()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

@@ -19,28 +19,18 @@ from unittest import mock
 
 from rich.console import Console
 
-from benchmarks.machine import (
-    ROOT,
-    add_json_option,
-    command_started,
-    device_kind,
-    part,
-    print_table,
-    say,
-    write_record,
-)
+from benchmarks.machine import ROOT, add_json_option, command_started, device_kind, part, print_table, say, write_record
 from benchmarks.phases import phases, sample
-from study.configuration import audio_of, config_of, data_of
-from study.launching.beginning import begin
-from study.objects import Objects
-from study.resolving import resolve
-from study.search.search import Search
+from study.process_env import surroundings
+from study.runs.create import begin
+from study.search.sampler import Search
 from study.spec import Spec
-from study.spec_file import load_spec
+from study.spec.loader import load_spec
+from study.spec.model_config import audio_of, config_of, data_of
+from study.spec.resolve import resolve
+from study.storage import Objects
 from study.store import StudyStore
-from study.surroundings import surroundings
-from study.training.execution import can_compile
-from study.training.width import planned
+from study.training.planning import can_compile, planned
 
 WARM_STEPS = 5
 CHECK_EVERY = 5  # steps between two looks at the clock, so that the queue of a GPU is not emptied at each
@@ -101,7 +91,7 @@ def run_study(spec: Spec) -> dict[str, Any]:
     Returns:
         Arguments of `phases`; times are seconds since the command.
     """
-    from study.launching import launch
+    from study.runs import driver as launch
 
     began = command_started()
     samples: list[dict[str, Any]] = []

@@ -20,8 +20,8 @@ from benchmarks.machine import add_json_option, device_kind, print_table, say, w
 from marl.audio import AudioConfig
 from marl.config import Config
 from marl.data.syntone import SynTone, build
-from marl.losses.contrast import STRATEGIES
-from marl.model import Architecture
+from marl.losses.ssl import STRATEGIES
+from marl.models import Architecture
 from marl.objective import Ingredients, objective
 from marl.stack import Stack
 

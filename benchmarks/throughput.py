@@ -28,10 +28,10 @@ from benchmarks.machine import add_json_option, device_kind, print_table, say, w
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig
 from marl.data.syntone import SynTone, build
-from marl.model import Architecture, network_of
+from marl.models import Architecture, network_of
 from marl.objective import Batch, Ingredients, Lane, Program, lane_settings, objective
 from marl.stack import Stack
-from study.surroundings import surroundings
+from study.process_env import surroundings
 
 CONFIG = Config(contrast=ContrastConfig(strategy="infonce", private=1.0))
 PAIRS = {"cpu": 32, "cuda": 128}

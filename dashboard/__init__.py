@@ -1,1 +1,1 @@
-"""Streamlit pages over `study.results`."""
+"""Streamlit pages over `study.analysis`."""

@@ -10,11 +10,11 @@ import streamlit as st
 from dashboard.address import choose, choose_many, slide
 from dashboard.reading import Reading
 from dashboard.text import plain
+from study.analysis import StudyResults
+from study.charts.style import factor_value
 from study.errors import UserError
-from study.labels import factor_value
-from study.listening import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
-from study.report.material import SUBSPACES
-from study.results import StudyResults
+from study.export.audition import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
+from study.report.context import SUBSPACES
 
 __all__ = ["listening_table", "side_by_side", "traversal"]
 

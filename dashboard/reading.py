@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from study.analysis import StudyResults
+from study.analysis.status import status_of
 from study.errors import UserError
-from study.notes import Marks, Notes
-from study.objects import Objects
-from study.results import StudyResults
-from study.results.status import status_of
+from study.storage import Objects
 from study.store import StudyStore, UnreadableObject, list_studies
 from study.store.cache import StudyCache
+from study.store.notes import Marks, Notes
 
 __all__ = ["LIVE_S", "QUIET_S", "Reading", "Shelf", "shelf"]
 
@@ -38,7 +38,7 @@ class Reading:
         results: its tables, which do not change any more.
         notes: where stars and notes are written to.
         marks: those that were there.
-        status: as of `study.results.status.status_of`.
+        status: as of `study.analysis.status.status_of`.
         at: when it was read.
         damaged: what was left out, a sentence each.
         facts: what differs between two readings that are to be drawn otherwise.

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.storage import Objects
 from study.store import StudyStore
 
 DATA = Path(__file__).parent / "data"

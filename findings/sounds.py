@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from study.export.export import best_trial
-from study.listening import Listener, Sound
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.export.audition import Listener, Sound
+from study.export.trials import best_trial
+from study.storage import Objects
 from study.store import StudyStore
 
 _PEAK = 0.9

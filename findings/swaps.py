@@ -21,9 +21,9 @@ from findings.collect import DATA
 from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description, extractor_of
 from marl.data import Dataset
 from marl.extractor import FeatureExtractor
-from study.datasets.access import dataset_of
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.datasets.load import dataset_of
+from study.storage import Objects
 from study.store import StudyStore
 
 _PAIRS = 512

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import threshold
 from torchaudio.transforms import GriffinLim, InverseMelScale, MelSpectrogram, Resample
 
-from marl.settings import Settings
+from marl.base_config import Settings
 
 __all__ = ["MEL_CORNER_HZ", "AudioConfig", "LogMel", "Resampler", "hz_to_mel", "mel_to_hz"]
 

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field, ValidationError
 
 from marl.audio import AudioConfig, LogMel
+from marl.base_config import Settings
 from marl.config import Config
 from marl.extractor import FeatureExtractor
-from marl.model import Architecture, Network, Parameters, network_of
-from marl.model.heads import head_of
+from marl.models import Architecture, Network, Parameters, network_of
+from marl.models.heads import head_of
 from marl.objective import Ingredients
-from marl.settings import Settings
 from marl.stack import Snapshot
 
 __all__ = [

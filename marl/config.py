@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from marl.base_config import Settings
 from marl.data.views import AugmentConfig, ViewScheme
-from marl.model import LatentConfig, ModelConfig
-from marl.settings import Settings
+from marl.models import LatentConfig, ModelConfig
 
 __all__ = [
     "Config",
@@ -95,7 +95,7 @@ class ContrastConfig(Settings):
     """Contrast, on means of latents.
 
     Attributes:
-        strategy: `none`, or one of `marl.losses.contrast`. All compare the two views but `local_global` and
+        strategy: `none`, or one of `marl.losses.ssl`. All compare the two views but `local_global` and
             `predictive`, which compare a clip with its own parts.
         shared: weight on the shared latents.
         private: weight on the private latents.

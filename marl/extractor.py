@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from marl.audio import LogMel, Resampler
-from marl.model import Network, Parameters, Posterior
+from marl.models import Network, Parameters, Posterior
 
 __all__ = ["FeatureExtractor"]
 

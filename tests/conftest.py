@@ -16,8 +16,8 @@ from hypothesis import settings
 from marl.audio import AudioConfig
 from marl.data import Dataset
 from marl.data.syntone import SynTone, build
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.storage import Objects
 from study.store import StudyStore
 from tests.study.commands import TINY, run_command
 

@@ -8,12 +8,12 @@ from dashboard.address import CHOSEN, choose_many, choose_part
 from dashboard.downloads import download_chart
 from dashboard.reading import Reading
 from dashboard.views.state import needs_a_trial
-from study.labels import metric_lines, parameter_label
-from study.plot import compared_metrics
-from study.report.material import Material
-from study.results import metric_columns
-from study.results.means import with_spread
-from study.results.tables import cell_text, objective_label
+from study.analysis import metric_columns
+from study.analysis.aggregation import with_spread
+from study.analysis.formatting import cell_text, objective_label
+from study.charts.style import metric_lines, parameter_label
+from study.charts.trade_off import compared_metrics
+from study.report.context import Material
 
 __all__ = ["page"]
 

@@ -12,10 +12,10 @@ from dashboard.address import CHOSEN, choose, choose_many
 from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
+from study.analysis import metric_columns
+from study.analysis.formatting import format_bytes, objective_label
+from study.analysis.status import command_for
 from study.errors import RunError, UserError
-from study.results import metric_columns
-from study.results.status import command_for
-from study.results.tables import format_bytes, objective_label
 
 __all__ = ["page"]
 
@@ -79,7 +79,7 @@ def _command(reading: Reading, trials: list[int]) -> str:
 def _bundles(reading: Reading, trials: list[int], by: str) -> tuple[bytes, pd.DataFrame, dict[str, str]]:
     """A ZIP file of the bundles, a table of their files, and their cards."""
     from study.export.bundle import checksums
-    from study.export.export import export_trials  # imports torch, which takes seconds
+    from study.export.trials import export_trials  # imports torch, which takes seconds
 
     buffer = io.BytesIO()
     files, cards = [], {}

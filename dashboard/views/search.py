@@ -11,19 +11,16 @@ from dashboard.downloads import download_chart
 from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
-from study.labels import parameter_label
-from study.parameters.importance import EVALUATORS, UndeterminedError, importances
-from study.parameters.surface import slice_data, surface
-from study.report.contour import contour_chart
-from study.report.history import history_chart, history_data
-from study.report.material import Material
-from study.report.parallel import MOST_LINES, parallel_chart, parallel_data
-from study.report.rungs import rungs_chart, rungs_data
-from study.report.style import BLUE
-from study.report.sweeps import is_numeric
-from study.results import metric_columns
-from study.results.tables import objective_label
-from study.sampling import sample_of, sample_sentence
+from study.analysis import metric_columns
+from study.analysis.formatting import objective_label
+from study.analysis.importance import EVALUATORS, UndeterminedError, importances
+from study.analysis.surface import slice_data, surface
+from study.analysis.sweeps import is_numeric
+from study.charts.contour import contour_chart
+from study.charts.parallel import MOST_LINES, parallel_chart, parallel_data
+from study.charts.search_history import history_chart, history_data, rungs_chart, rungs_data
+from study.charts.style import BLUE, parameter_label, sample_of, sample_sentence
+from study.report.context import Material
 
 __all__ = ["page"]
 

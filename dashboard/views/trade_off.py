@@ -11,14 +11,13 @@ from dashboard.downloads import download_chart
 from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
-from study.labels import parameter_label
-from study.report.style import BLUE
-from study.report.sweeps import is_numeric
-from study.results import metric_columns
-from study.results.directions import direction_of
-from study.results.tables import objective_label
+from study.analysis import metric_columns
+from study.analysis.formatting import objective_label
+from study.analysis.sweeps import is_numeric
+from study.charts.style import BLUE, parameter_label
+from study.charts.trade_off import Axes, axes_of, trade_off_chart, trade_off_data
 from study.spec import Spec
-from study.trade_off import Axes, axes_of, trade_off_chart, trade_off_data
+from study.spec.metrics import direction_of
 
 __all__ = ["page"]
 

@@ -14,14 +14,14 @@ from dashboard.moments import ago
 from dashboard.reading import Reading
 from dashboard.text import paragraphs, plain
 from dashboard.views.state import needs_a_trial
+from study.analysis import metric_columns
+from study.analysis.formatting import cell_text, format_number, objective_label
+from study.charts.learning import learning_chart, learning_data
+from study.charts.style import parameter_label
+from study.charts.trade_off import compared_metrics
 from study.errors import UserError
-from study.labels import parameter_label
-from study.notes import MAX_AUTHOR, MAX_TEXT
-from study.plot import compared_metrics
-from study.report.learning import learning_chart, learning_data
-from study.report.material import Material, MissingError, Picture
-from study.results import metric_columns
-from study.results.tables import cell_text, format_number, objective_label
+from study.report.context import Material, MissingError, Picture
+from study.store.notes import MAX_AUTHOR, MAX_TEXT
 
 __all__ = ["page"]
 
@@ -44,13 +44,13 @@ def page(reading: Reading) -> None:
     seed = choose_part("seed", "Replicate, by its seed", list(results.spec.seeds), results.spec.first_seed)
     material = Material(results, trial, seed)
     if part == "Latents":
-        from study.report.accuracy import accuracy_picture
-        from study.report.information import information_picture  # imports torch, which takes seconds, as below
+        from study.charts.mutual_information import information_picture  # imports torch, which takes seconds, as below
+        from study.charts.probes import accuracy_picture
 
         _picture(reading, f"bars {trial}", lambda: accuracy_picture(material))
         _picture(reading, f"information {trial} {seed}", lambda: information_picture(material))
     elif part == "Maps":
-        from study.report.maps import maps_picture
+        from study.charts.umap import maps_picture
 
         _picture(reading, f"maps {trial} {seed}", lambda: maps_picture(material))
     elif part == "Listen":

@@ -29,13 +29,13 @@ from torch import Tensor
 from marl.audio import AudioConfig, LogMel
 from marl.data.syntone import TIMBRES, synthesise
 from marl.evaluation import MEASURES
-from marl.evaluation.subject import Subject
-from marl.examination import EXAMINATIONS
+from marl.evaluation.context import Subject
+from marl.evaluation.post_training import EXAMINATIONS
 from marl.metrics.separation import chance_corrected
 from marl.metrics.spectral_distance import spectral_distance
 from marl.metrics.waveform_fidelity import waveform_fidelity
-from study.plot import save_chart
-from study.report.style import COLOURS, styled
+from study.charts.style import COLOURS, styled
+from study.charts.trade_off import save_chart
 
 FACTORS = {"timbre": 4, "frequency": 20, "amplitude": 10}
 PRIVATE, LATENTS = 4, 6

@@ -1,12 +1,12 @@
 """Datasets: one file a kind; what they offer, a `Dataset`; and the pairs of clips that form two views.
 
 `syntone` is computed on the device. The other kinds are sounds: each offers a `Source` of clips, of which
-`marl.data.preparation` makes spectrograms once; what comes of it is kept and becomes a `Dataset` again and again.
+`marl.data.source` makes spectrograms once; what comes of it is kept and becomes a `Dataset` again and again.
 """
 
 from marl.data import folder, nsynth, phrases, soundfont
+from marl.data.batch_source import Feed, Gather, Place
 from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor
-from marl.data.feed import Feed, Gather, Place
 from marl.data.folder import Folder
 from marl.data.nsynth import NSynth
 from marl.data.pairs import Pairs, PairSampler

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from marl.data.recording import duration_s, read_mono
+from marl.data.audio_file import duration_s, read_mono
 from marl.data.source import Entry, Sounds, Source, Unusable, Value
 
 __all__ = ["Folder", "digest_of", "source"]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from marl.data.audio_file import read_mono
 from marl.data.folder import digest_of
-from marl.data.recording import read_mono
 from marl.data.source import Entry, Sounds, Source, Unusable, Value
 
 __all__ = ["NSynth", "source"]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from marl.data.fluidsynth import TIMGM, Note, digest_of_font, render
 from marl.data.soundfont import Program, named_programs
 from marl.data.source import Entry, Sounds, Source, Unusable
-from marl.data.synthesiser import TIMGM, Note, digest_of_font, render
 
 __all__ = ["MELODIES", "RHYTHMS", "Phrases", "notes_of", "source"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from marl.data.fluidsynth import FAMILIES, TIMGM, Note, digest_of_font, preset_names, render
 from marl.data.source import Entry, Sounds, Source, Unusable
-from marl.data.synthesiser import FAMILIES, TIMGM, Note, digest_of_font, preset_names, render
 
 __all__ = ["Program", "SoundFont", "named_programs", "source"]
 

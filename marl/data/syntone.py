@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
+from marl.base_config import Settings
 from marl.data.dataset import Clips, Dataset, Factor, split_clips, standardise
-from marl.settings import Settings
 
 __all__ = ["TIMBRES", "SynTone", "amplitudes", "build", "clips", "factors", "frequencies_hz", "synthesise"]
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from marl.evaluation.context import HELD_OUT_CLIPS, SUBSPACES, Subject, held_out_clips
 from marl.evaluation.measures import MATURE, MEASURES, OF_WEIGHTS, YOUNG, information_metrics, is_young, metric_names
-from marl.evaluation.subject import HELD_OUT_CLIPS, SUBSPACES, Subject, held_out_clips
-from marl.models import Models
+from marl.stack.batched_models import Models
 
 __all__ = [
     "HELD_OUT_CLIPS",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from marl.evaluation.subject import SUBSPACES, Subject
+from marl.evaluation.context import SUBSPACES, Subject
 from marl.metrics.beta_vae import beta_vae_score
 from marl.metrics.dcimig import dcimig
 from marl.metrics.explicitness import explicitness

@@ -10,13 +10,13 @@ from torch.nn.functional import pad
 
 from marl.config import Hierarchy
 from marl.losses import kl
-from marl.losses.contrast import STRATEGIES, Pairing, apart, byol, local_global
-from marl.losses.contrast.pairing import LEFT_OUT, identity, tiled
 from marl.losses.independence import INDEPENDENCE, probe_loss, reverse_gradient
 from marl.losses.reconstruction import coarse_errors, squared_error
-from marl.model import COMBINATIONS, Parameters, Posterior
-from marl.model.heads import TARGET, apply_head
-from marl.objective.program import Batch, Lane, Program
+from marl.losses.ssl import STRATEGIES, Pairing, apart, byol, local_global
+from marl.losses.ssl.pairing import LEFT_OUT, identity, tiled
+from marl.models import COMBINATIONS, Parameters, Posterior
+from marl.models.heads import TARGET, apply_head
+from marl.objective.spec import Batch, Lane, Program
 
 __all__ = ["objective", "term_names"]
 

@@ -11,7 +11,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from marl.audio import AudioConfig
-from marl.data.preparation import Made
+from marl.data.source import Made
 
 __all__ = ["FACTOR", "clips_read", "flac_of", "log_mels_read", "npy_of", "rows_of", "table_of", "table_read"]
 
@@ -24,7 +24,7 @@ _REAL = ("loudness_db", "peak", "sounds_s", "sum_db", "square_db")
 
 
 def rows_of(number: int, made: Made, factors: Sequence[str]) -> pd.DataFrame:
-    """A row for each entry of a chunk, as in `study.datasets.prepared.PreparedSet.table`."""
+    """A row for each entry of a chunk, as in `study.datasets.prepared_set.PreparedSet.table`."""
     columns: dict[str, list[object]] = {name: [] for name in (*_TEXT, *_WHOLE, *_REAL)}
     columns |= {f"{FACTOR}{name}": [] for name in factors}
     for row, clip in enumerate(made.clips):

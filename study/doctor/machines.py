@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from study.doctor.facts import Disk, Facts, Gpu
+from study.analysis.formatting import format_bytes
+from study.doctor.facts import Disk, Facts, Gpu, Listener
 from study.doctor.finding import Finding, Verdict
-from study.doctor.ports import Listener
 from study.provenance import differing_version
-from study.results.tables import format_bytes
 
 __all__ = [
     "check_disk",

@@ -11,13 +11,13 @@ from typing import NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from study.analysis.formatting import format_bytes
 from study.doctor.finding import Finding
 from study.errors import UserError
-from study.launching.footprint import Footprint
-from study.objects import Objects
-from study.objects.bucket import Bucket
-from study.objects.storage import StorageError
-from study.results.tables import format_bytes
+from study.runs.dry_run import Footprint
+from study.storage import Objects
+from study.storage.backend import StorageError
+from study.storage.bucket import Bucket
 
 __all__ = ["check_clock", "check_room", "check_speed", "check_store", "reaches"]
 

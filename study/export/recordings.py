@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from marl.data.recording import SUFFIXES
+from marl.data.audio_file import SUFFIXES
 from marl.data.source import Unusable
 from study.errors import UserError
-from study.objects import Objects
-from study.objects.storage import TooLarge
+from study.storage import Objects
+from study.storage.backend import TooLarge
 
 __all__ = ["Recording", "recordings"]
 
@@ -22,7 +22,7 @@ class Recording(NamedTuple):
 
     Attributes:
         name: what the table calls it.
-        opened: gives what `marl.data.recording.windows` takes.
+        opened: gives what `marl.data.audio_file.windows` takes.
         held_bytes: memory that it takes when it is opened.
     """
 
@@ -34,7 +34,7 @@ class Recording(NamedTuple):
 def recordings(places: Sequence[str]) -> list[Recording]:
     """Sounds in files, folders and buckets, in this order, those of each by name; none of them twice.
 
-    Of a folder or bucket all that a sound file's name ends with (`marl.data.recording.SUFFIXES`), hidden ones left out;
+    Of a folder or bucket, all files with a suffix of `marl.data.audio_file.SUFFIXES`, hidden ones left out;
     a file that is named is taken, whatever its name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The page: pictures as PNG files in a folder, and `index.html` that shows them with what they were drawn from."""
+"""The trade-off between the objectives."""
 
 from collections.abc import Callable, Mapping
 from html import escape
@@ -9,21 +9,33 @@ import altair as alt
 import pandas as pd
 import yaml
 
+from study.analysis import STATES, StudyResults
+from study.analysis.formatting import objective_label
+from study.charts.mutual_information import information_picture
+from study.charts.probes import accuracy_picture
+from study.charts.style import parameter_label, styled, value_label
+from study.charts.sweep_panels import categories_picture, curves_picture
+from study.charts.trade_off import PIXEL_RATIO, save_chart, trade_off_chart, trade_off_data
+from study.charts.umap import maps_picture
 from study.errors import UserError
-from study.labels import parameter_label, value_label
-from study.plot import PIXEL_RATIO, save_chart
-from study.report.accuracy import accuracy_picture
-from study.report.categories import categories_picture
-from study.report.curves import curves_picture
-from study.report.information import information_picture
-from study.report.maps import maps_picture
-from study.report.material import Material, MissingError, Picture
-from study.report.style import styled
-from study.report.trade_off import trade_off_picture
-from study.results import STATES, StudyResults
-from study.results.tables import objective_label
+from study.report.context import Material, MissingError, Picture
 
-__all__ = ["PICTURES", "Drawn", "Page", "render", "write_report"]
+__all__ = ["Drawn", "PICTURES", "Page", "render", "trade_off_picture", "write_report"]
+
+
+def trade_off_picture(material: Material) -> Picture:
+    """The plot of `marl-study plot`."""
+    if (trade_off_data(material.results)["trial"] < 0).all():
+        raise MissingError("no trial has values of both objectives yet")
+    return Picture(
+        title="Trade-off",
+        caption=(
+            f"Each point is a trial, a mean over replicates, and {material.spread}. The dashed line is the front: the "
+            "complete trials, by their numbers, that no other beats in both objectives."
+        ),
+        chart=trade_off_chart(material.results),
+    )
+
 
 PICTURES: Mapping[str, tuple[str, Callable[[Material], Picture]]] = {
     "trade-off": ("the trade-off", trade_off_picture),

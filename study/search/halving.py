@@ -18,10 +18,10 @@ import pandas as pd
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.results import PLAIN_VAE
-from study.results.pareto import is_among_first
-from study.search.stand_ins import stand_in
+from study.analysis import PLAIN_VAE
+from study.analysis.pareto import is_among_first
 from study.spec import Spec
+from study.spec.metrics import stand_in
 
 __all__ = ["HalvingScheduler", "Rungs", "rungs_so_far"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from study.results.means import Means  # which are computed from what is read
+    from study.analysis.aggregation import Means  # which are computed from what is read
 
 __all__ = ["StudyCache"]
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.store.parts import checked_table
 from study.store.study_objects import StudyObjects
+from study.store.tables import checked_table
 
 __all__ = ["Checkpoint", "Checkpoints"]
 

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from study.objects import Objects
-from study.objects.storage import Entry, TooLarge
+from study.storage import Objects
+from study.storage.backend import Entry, TooLarge
 from study.store.cache import StudyCache
 
 __all__ = ["StudyObjects", "UnreadableObject", "json_object", "printable"]

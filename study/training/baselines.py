@@ -7,10 +7,9 @@ from marl.data import Dataset
 from marl.evaluation import MATURE, OF_WEIGHTS, evaluate
 from marl.objective import Ingredients
 from marl.stack import Stack
-from study.configuration import audio_of, config_of
 from study.spec import Spec
+from study.spec.model_config import StackPlan, audio_of, config_of
 from study.store import StudyStore
-from study.training.stacks import StackPlan
 
 __all__ = ["write_baselines_once"]
 

@@ -20,20 +20,17 @@ from torch import Tensor
 from marl.config import Config
 from marl.metrics import METRIC_VERSION
 from marl.stack import Snapshot, Stack
-from study.configuration import audio_of, config_of, plain_vae
-from study.datasets.access import dataset_of
+from study.analysis import PLAIN_VAE
+from study.datasets.load import dataset_of
 from study.provenance import processor
-from study.results import PLAIN_VAE
 from study.spec import Scalar
+from study.spec.model_config import Family, StackPlan, audio_of, config_of, plain_vae
 from study.store import StudyStore
-from study.training.background import Background
 from study.training.baselines import write_baselines_once
-from study.training.evaluator import Due, Evaluator
-from study.training.memory import is_out_of_memory
-from study.training.replicate import Replicate, ReplicateFiles
-from study.training.scorer import Scorer
-from study.training.stacks import Family, StackPlan
-from study.training.suspects import Suspects
+from study.training.evaluation import Due, Evaluator, Scorer
+from study.training.planning import is_out_of_memory
+from study.training.quarantine import Suspects
+from study.training.replicate_io import Background, Replicate, ReplicateFiles
 
 __all__ = ["Failure", "Lanes", "Report"]
 

@@ -16,9 +16,9 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from study.errors import RunError, UserError
-from study.objects import PATIENT_S
 from study.provenance import refuse_other_versions
 from study.spec import Scalar
+from study.storage import PATIENT_S
 
 __all__ = ["Trainer"]
 
@@ -138,11 +138,11 @@ class Trainer:
             self._command(lambda: self._lanes.discard(trial))
 
     async def scores(self, replicates: list[tuple[int, int]], measures: list[str], split: str) -> list[dict[str, Any]]:
-        """Measure models that are over, as `study.training.scorer.Scorer.scores`."""
+        """Measure models that are over, as `study.training.evaluation.Scorer.scores`."""
         return await self._in_training(lambda: self._lanes.scorer.scores(replicates, measures, split))
 
     async def material(self, trial: int, seed: int) -> Any:
-        """What others need to measure a model, as `study.training.scorer.Scorer.material`."""
+        """What others need to measure a model, as `study.training.evaluation.Scorer.material`."""
         return await self._in_training(lambda: self._lanes.scorer.material(trial, seed))
 
     async def progress(self) -> dict[str, Any]:
@@ -233,7 +233,7 @@ class Trainer:
     def _train(self) -> None:
         import torch
 
-        from study.objects import Objects
+        from study.storage import Objects
         from study.store import StudyStore
         from study.training.lanes import Lanes
 
@@ -289,7 +289,7 @@ class Trainer:
 
         if not ray.is_initialized():
             return
-        from study.training.leaving import wait_until_leaving
+        from study.training.preemption import wait_until_leaving
 
         wait_until_leaving(ray.get_runtime_context().get_node_id())
         self._leaving = f"{socket.gethostname()} is about to be taken away"

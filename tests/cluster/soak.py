@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from study.results import PLAIN_VAE, StudyResults
-from study.store.parts import Part
+from study.analysis import PLAIN_VAE, StudyResults
+from study.store.tables import Part
 from tests.cluster.hosts import available
 from tests.cluster.onprem import Cluster, cluster_on_hosts
 from tests.cluster.studies import StudyOnCluster

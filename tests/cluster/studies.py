@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.storage import Objects
 from study.store import StudyStore
 from tests.cluster.onprem import Cluster, wait_until
 from tests.study.commands import TINY, Outcome, run_command

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from study.results import StudyResults
+from study.analysis import StudyResults
 from tests.cluster.hosts import hosts
 from tests.cluster.onprem import Cluster, wait_until
 from tests.cluster.studies import StudyOnCluster, assert_same_study, grid, run_alone

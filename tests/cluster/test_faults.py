@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from study.results import StudyResults
+from study.analysis import StudyResults
 from tests.cluster.onprem import Cluster, cluster_on_hosts, wait_until
 from tests.cluster.studies import StudyOnCluster, assert_same_study, grid, run_alone
 

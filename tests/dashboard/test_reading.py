@@ -7,9 +7,9 @@ import pytest
 
 from dashboard.reading import Shelf
 from study.errors import UserError
-from study.objects import Objects
-from study.store.parts import COMPACT_FROM
-from study.store.recorder import Recorder
+from study.storage import Objects
+from study.store.tables import COMPACT_FROM
+from study.store.writer import Recorder
 from tests.study.report.studies import trial_of, write_study
 from tests.study.s3_server import s3_server
 

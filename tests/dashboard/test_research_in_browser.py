@@ -10,10 +10,10 @@ import pytest
 import soundfile
 from playwright.sync_api import Error, expect
 
-from study.listening import ROW, Listener, wavs
-from study.notes import Notes
-from study.store.claims import claim, whereabouts
-from study.store.recorder import Recorder
+from study.export.audition import ROW, Listener, wavs
+from study.store.lease import claim, whereabouts
+from study.store.notes import Notes
+from study.store.writer import Recorder
 from tests.dashboard.browser import WAIT_S, click_point, decoded_audio, marks, open_view
 from tests.study.commands import TINY, run_command
 from tests.study.report.studies import separated, trial_of, write_study

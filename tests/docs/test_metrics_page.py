@@ -9,8 +9,8 @@ import torch
 from marl.audio import AudioConfig
 from marl.config import Config
 from marl.evaluation import MATURE, evaluate, metric_names
-from marl.examination import EXAMINATIONS, Material
-from marl.model import Architecture
+from marl.evaluation.post_training import EXAMINATIONS, Material
+from marl.models import Architecture
 from marl.objective import Ingredients
 from marl.stack import Stack
 

@@ -5,9 +5,9 @@ import torch
 
 from marl.config import Config
 from marl.evaluation import HELD_OUT_CLIPS, MATURE, YOUNG, evaluate, held_out_clips, information_metrics, metric_names
-from marl.evaluation.subject import Subject
+from marl.evaluation.context import Subject
 from marl.metrics.linear_probes import linear_probe_accuracy
-from marl.model import Architecture
+from marl.models import Architecture
 from marl.objective import Ingredients, term_names
 from marl.stack import Stack
 

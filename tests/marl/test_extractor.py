@@ -10,7 +10,7 @@ from marl import checkpoint
 from marl.checkpoint import Description
 from marl.config import Config
 from marl.data import Dataset
-from marl.model import Architecture, ModelConfig
+from marl.models import Architecture, ModelConfig
 from marl.objective import Ingredients
 from marl.stack import Stack
 

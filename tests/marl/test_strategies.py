@@ -10,13 +10,13 @@ from marl.config import Config, ViewsConfig
 from marl.data import Dataset, PairSampler
 from marl.data.syntone import SynTone, build
 from marl.evaluation import YOUNG, evaluate
-from marl.losses.contrast import STRATEGIES
-from marl.model import Architecture, ModelConfig
-from marl.model.heads import TARGET, head_of
+from marl.losses.ssl import STRATEGIES
+from marl.models import Architecture, ModelConfig
+from marl.models.heads import TARGET, head_of
 from marl.objective import Batch, Ingredients, objective, term_names
 from marl.stack import Snapshot, Stack
-from marl.step import draw_batch
-from tests.marl.test_stack import assert_same_bits, train
+from marl.stack.step import draw_batch
+from tests.marl.stack.test_stack import assert_same_bits, train
 
 pytestmark = pytest.mark.slow
 

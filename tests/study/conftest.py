@@ -44,3 +44,9 @@ def cli(monkeypatch, capfd) -> Callable[..., Outcome]:
 def no_baselines(monkeypatch):
     """Baselines are scored with probes, which takes longer than all else that these tests let lanes do."""
     monkeypatch.setattr("study.training.lanes.write_baselines_once", lambda *_: None)
+
+
+@pytest.fixture
+def flat_maps(monkeypatch):
+    """Maps without UMAP, which compiles itself for half a minute: the first latent, twice."""
+    monkeypatch.setattr("study.charts.umap._plane", lambda latents_ND: latents_ND[:, [0, 0]])

@@ -17,17 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from dashboard.reading import Shelf
+from study.analysis import StudyResults
+from study.analysis.status import status_lines, status_of
 from study.errors import RunError, UserError
-from study.export.export import export_trials
-from study.listening import Listener
-from study.notes import Notes
-from study.objects import Objects
-from study.prune import plan_prune
-from study.results import StudyResults
-from study.results.status import status_lines, status_of
+from study.export.audition import Listener
+from study.export.trials import export_trials
+from study.runs.cleanup import plan_prune
+from study.storage import Objects
 from study.store import StudyStore, UnreadableObject, list_studies
+from study.store.notes import Notes
 from tests.study.report.studies import PLAIN, trial_of, write_study
-from tests.study.store.test_claims import elsewhere
+from tests.study.store.test_lease import elsewhere
 
 PART = "tiny/reports/0001-000000.parquet"  # before all others
 NOW = datetime.now(UTC)
@@ -321,8 +321,8 @@ def test_a_reader_needs_little_memory_for_what_claims_to_be_much(store):
     """Under a limit of memory that an honest study does not come near."""
     store.objects.write(PART, billion_rows())
     code = (
-        "import sys, warnings; from pathlib import Path; from study.objects import Objects;"
-        "from study.results import StudyResults; from study.store import StudyStore; warnings.simplefilter('ignore');"
+        "import sys, warnings; from pathlib import Path; from study.storage import Objects;"
+        "from study.analysis import StudyResults; from study.store import StudyStore; warnings.simplefilter('ignore');"
         "print(len(StudyResults(StudyStore(Objects(sys.argv[1]), 'tiny')).results()));"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )

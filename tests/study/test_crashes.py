@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.storage import Objects
 from study.store import StudyStore
 from tests.study.commands import TINY, Running, completed_files, run_command
 

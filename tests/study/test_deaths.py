@@ -10,8 +10,8 @@ import psutil
 import pytest
 import yaml
 
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.storage import Objects
 from study.store import StudyStore
 from tests.study.commands import ROOT, TINY, Running, run_command
 

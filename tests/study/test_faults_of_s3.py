@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-import study.objects.objects as module
+import study.storage.object_store as module
 from study.errors import RunError, UserError
-from study.objects import Objects, bucket
+from study.storage import Objects, bucket
 from study.store import StudyStore
-from study.store.recorder import Recorder
+from study.store.writer import Recorder
 from tests.study.faulty_s3 import faulty_s3
 from tests.study.s3_server import s3_server
 
@@ -190,7 +190,7 @@ def rows_of(store):
 
 
 def test_a_recorder_outlives_errors_loses_no_row_and_holds_nobody_up(faults, uri, monkeypatch):
-    monkeypatch.setattr("study.store.recorder._FLUSH_EVERY_S", 0.5)
+    monkeypatch.setattr("study.store.writer._FLUSH_EVERY_S", 0.5)
     monkeypatch.setattr(module, "_TROUBLE_AFTER_S", 1.0)
     store = StudyStore(Objects(uri, PATIENT_S), "tiny")
     said = []

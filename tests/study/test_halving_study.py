@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
 from study.search.halving import rungs_so_far
-from study.search.past import past_trials
-from study.search.search import Search
+from study.search.history import past_trials
+from study.search.sampler import Search
+from study.storage import Objects
 from study.store import StudyStore
 from tests.study.commands import TINY, Running, run_command
 

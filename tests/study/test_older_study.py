@@ -13,14 +13,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from study.configuration import config_of
-from study.launching.beginning import spec_of
-from study.objects import Objects
-from study.resolving import resolve
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.runs.create import spec_of
 from study.spec import parse_spec
+from study.spec.model_config import StackPlan, config_of
+from study.spec.resolve import resolve
+from study.storage import Objects
 from study.store import StudyStore
-from study.training.stacks import StackPlan
 from tests.study.commands import completed_files, run_command
 
 OLDER = Path(__file__).with_name("older_study")
@@ -219,7 +218,7 @@ def test_a_field_of_models_that_is_not_known_is_read_and_not_gone_on_with(cli, s
 
 def test_a_study_says_which_version_began_it(tmp_path, cli):
     spec = yaml.safe_load((OLDER / "older.yaml").read_text())
-    from study.launching.beginning import begin
+    from study.runs.create import begin
 
     store = StudyStore(Objects(str(tmp_path)), "older")
     begin(store, resolve(parse_spec(spec, "older.yaml")))

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.storage import Objects
 from study.store import StudyStore
 from tests.study.commands import TINY, Running, run_command
 from tests.study.faulty_s3 import FaultyS3, faulty_s3

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from marl.settings import Settings
+from marl.base_config import Settings
 
 __all__ = ["AugmentConfig", "Range"]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from study.notes import Notes
+from study.store.notes import Notes
 from tests.dashboard.opening import open_page, words
 from tests.study.report.studies import separated, trial_of, write_study
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marl.data.synthesiser import TIMGM
+from marl.data.fluidsynth import TIMGM
 
 SINE_HZ = 440.0
 """What key 69 of a font of `font_of` sounds like."""

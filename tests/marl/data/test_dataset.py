@@ -4,8 +4,8 @@ import torch
 
 from marl.data.dataset import UNKNOWN
 from marl.evaluation import evaluate
-from marl.evaluation.subject import Subject
-from tests.marl.test_stack import PROBAND, new_stack
+from marl.evaluation.context import Subject
+from tests.marl.stack.test_stack import PROBAND, new_stack
 
 
 def by_timbre(dataset):

@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from marl.data import KINDS, source_of
+from marl.data.fluidsynth import digest_of_font, render
 from marl.data.phrases import MELODIES, RHYTHMS, Phrases, notes_of, source
-from marl.data.synthesiser import digest_of_font, render
 from tests.marl.data.fonts import SINE_HZ, font_of, needs_fluidsynth, needs_timgm, pitch_hz
 
 RATE = 16_000

@@ -3,8 +3,7 @@ import pytest
 import torch
 
 from marl.audio import AudioConfig, LogMel
-from marl.data.preparation import make, waveforms_of
-from marl.data.source import Entry, Unusable
+from marl.data.source import Entry, Unusable, make, waveforms_of
 
 AUDIO = AudioConfig()
 TIME_S = np.arange(AUDIO.clip_samples) / AUDIO.sample_rate

@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from marl.data import KINDS, source_of
+from marl.data.fluidsynth import FAMILIES, TIMGM, digest_of_font
 from marl.data.soundfont import SoundFont, named_programs, source
-from marl.data.synthesiser import FAMILIES, TIMGM, digest_of_font
 from tests.marl.data.fonts import SINE_HZ, cents, font_of, needs_fluidsynth, needs_timgm, pitch_hz
 
 RATE = 16_000

@@ -12,13 +12,13 @@ import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 
-import study.objects
+import study.storage
 
 # In a study of seconds, what is done every minute is done every half second; and half of what a study of tiny models
 # computes would be probes.
 _CHANGES = {
     "study.training.lanes": {"_CHECKPOINT_EVERY_S": 0.5},
-    "study.store.recorder": {"_HEARTBEAT_EVERY_S": 0.5, "_FLUSH_EVERY_S": 0.5},
+    "study.store.writer": {"_HEARTBEAT_EVERY_S": 0.5, "_FLUSH_EVERY_S": 0.5},
     "marl.metrics.probes": {"_STEPS": 20},
 }
 _COMMAND = int(os.environ.setdefault("MARL_TEST_COMMAND", str(os.getpid())))
@@ -32,7 +32,7 @@ def _crash():
 
 
 def _crashing(method):
-    original = getattr(study.objects.Objects, method)
+    original = getattr(study.storage.Objects, method)
 
     def call(self, name, *arguments):
         global _calls
@@ -70,5 +70,5 @@ class _Hurry(MetaPathFinder):
 
 
 for _method in ("write", "create", "delete"):
-    setattr(study.objects.Objects, _method, _crashing(_method))
+    setattr(study.storage.Objects, _method, _crashing(_method))
 sys.meta_path.insert(0, _Hurry())

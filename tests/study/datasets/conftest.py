@@ -1,6 +1,6 @@
 import pytest
 
-from study.datasets.prepared import PreparedSet
+from study.datasets.prepared_set import PreparedSet
 from tests.study.datasets.tones import prepared
 
 

@@ -4,10 +4,9 @@ import numpy as np
 
 from marl.audio import AudioConfig
 from marl.data.folder import Folder
-from marl.data.preparation import make
-from marl.data.source import Entry
-from study.datasets.prepared import PreparedSet
-from study.objects import Objects
+from marl.data.source import Entry, make
+from study.datasets.prepared_set import PreparedSet
+from study.storage import Objects
 
 AUDIO = AudioConfig()
 CONFIG = Folder(path="somewhere", factors=("pitch", "voice"), split="clip")

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from study.doctor.facts import Listener, listeners
 from study.doctor.machines import check_ports
-from study.doctor.ports import Listener, listeners
 
 # Listens, says on which port, and goes when its input ends.
 _LISTENS = """

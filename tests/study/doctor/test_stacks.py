@@ -1,8 +1,8 @@
 """What doctor says of a stack that was made."""
 
-from study.doctor.stacks import Probed, check_stack
-from study.training.probe import Planned, Stepped
-from study.training.stacks import StackPlan
+from study.doctor.cluster import Probed, check_stack
+from study.spec.model_config import StackPlan
+from study.training.dry_run_worker import Planned, Stepped
 
 PLANNED = Planned(device="cpu", device_name="a processor", plan=StackPlan(lanes=8, private=4, shared=4, why="why"))
 STEPPED = Stepped(stack="patch, 9 parameters", number=1, stacks=1, first_step_s=2.0, rate=123.4)

@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from study.doctor.store import Speed, check_clock, check_room, check_speed, check_store, reaches
-from study.launching.footprint import Footprint
+from study.runs.dry_run import Footprint
 from tests.study.commands import run_command
 from tests.study.s3_server import s3_server
 
@@ -88,7 +88,7 @@ def test_a_server_of_something_else_fails(tmp_path, monkeypatch):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        monkeypatch.setattr("study.objects.objects._COMMAND_S", 0.1)
+        monkeypatch.setattr("study.storage.object_store._COMMAND_S", 0.1)
         (found,) = check_store("s3://studies", None)
         server.shutdown()
     assert (found.check, found.verdict) == ("store", "fail")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from marl.data.syntone import SynTone, factors
-from study.report.material import Material
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.report.context import Material
 from study.store import StudyStore
-from study.store.recorder import Recorder
+from study.store.writer import Recorder
 from tests.study.training.test_lanes import new_store
 
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"

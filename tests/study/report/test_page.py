@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from study.analysis import StudyResults
 from study.report.page import PICTURES, render, write_report
-from study.results import StudyResults
 from tests.study.report.studies import material_of, separated, trial_of, write_study
 
 OTHER = {

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.resolving import resolve
 from study.search.halving import HalvingScheduler, Rungs, rungs_so_far
-from study.search.stand_ins import stand_in
-from study.search.tuning import StudySearcher
+from study.search.tune import StudySearcher
 from study.spec import parse_spec
+from study.spec.metrics import stand_in
+from study.spec.resolve import resolve
 from tests.study.commands import TINY
 
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"

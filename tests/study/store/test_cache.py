@@ -6,14 +6,14 @@ import warnings
 import pandas as pd
 import pytest
 
-from study.objects import Objects
-from study.results import StudyResults
+from study.analysis import StudyResults
+from study.storage import Objects
 from study.store import StudyStore, UnreadableObject
 from study.store.cache import StudyCache
-from study.store.parts import COMPACT_FROM
+from study.store.tables import COMPACT_FROM
 from tests.study.report.studies import trial_of, write_study
 from tests.study.s3_server import s3_server
-from tests.study.store.test_study_store import LAUNCH
+from tests.study.store.test_layout import LAUNCH
 
 
 class CountedObjects(Objects):

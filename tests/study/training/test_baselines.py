@@ -8,11 +8,10 @@ import torch
 import study.training.baselines as module
 from marl.data.syntone import build
 from marl.evaluation import Evaluation, evaluate
-from study.configuration import audio_of, data_of
+from study.spec.model_config import StackPlan, audio_of, data_of
 from study.store import UnreadableObject
 from study.training.baselines import write_baselines_once
 from study.training.lanes import Lanes
-from study.training.stacks import StackPlan
 from tests.study.training.test_lanes import new_store
 
 

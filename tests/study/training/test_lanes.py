@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import marl
-import study.training.evaluator as evaluator
+import study.training.evaluation as evaluator
 import study.training.lanes as module
 from marl.evaluation import YOUNG
-from study.configuration import config_of, data_of
-from study.objects import Objects
-from study.resolving import resolve
 from study.spec import parse_spec
+from study.spec.model_config import config_of, data_of
+from study.spec.resolve import resolve
+from study.storage import Objects
 from study.store import Document, StudyStore, UnreadableObject
 from study.training.lanes import Failure, Lanes, Report
-from study.training.width import planned
+from study.training.planning import planned
 
 pytestmark = pytest.mark.slow  # each trains for some seconds, and they are many
 

@@ -1,0 +1,234 @@
+"""One step of every lane of a stack, as one recorded program: replayed, compiled, or captured as a CUDA graph.
+
+K is lanes, B pairs, V = 2B views, D latents.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from marl import randomness
+from marl.data import Gather, PairSampler, Place, Stored
+from marl.models.heads import TARGET
+from marl.objective import Batch, Lane, Program, objective
+from marl.randomness import Purpose
+from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
+from marl.stack.flat_parameters import Rows
+
+__all__ = ["NEVER", "Clock", "Spectrograms", "State", "StepFunction", "draw_batch", "executable"]
+
+Spectrograms = Tensor | Stored | Place
+"""Where the clips of a step come from: all clips, or what has those of this step."""
+
+NEVER = -1
+# On a processor, what Adam goes over at a time stays in its cache.
+_CACHED_COLUMNS = 32 * 1024
+_WARM_RUNS = 3
+
+
+class Clock(NamedTuple):
+    """How far each lane is, [K] but for the rates and the powers of Adam's decays, [K, 1] and [K, 2].
+
+    Powers come from repeated multiplication, which rounds alike everywhere; pow() does not.
+    """
+
+    seed: Tensor
+    step: Tensor
+    active: Tensor
+    diverged: Tensor
+    learning_rate: Tensor
+    warmup: Tensor
+    decay_power: Tensor
+
+
+class State(NamedTuple):
+    """All that a step reads and changes, always in the same memory."""
+
+    parameters: Rows
+    first_moments: Rows
+    second_moments: Rows
+    settings: Lane
+    clock: Clock
+    rates: Rates
+
+    def copy(self) -> "State":
+        """The same numbers in memory of their own."""
+        return State(
+            self.parameters.copy(),
+            self.first_moments.copy(),
+            self.second_moments.copy(),
+            Lane(*(field.clone() for field in self.settings)),
+            Clock(*(field.clone() for field in self.clock)),
+            Rates(*(field.clone() for field in self.rates)),
+        )
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Lane, Tensor, Tensor, Rates]:
+        """What the heavy part of a step takes."""
+        return (
+            self.parameters.flat,
+            self.first_moments.flat,
+            self.second_moments.flat,
+            self.settings,
+            self.clock.seed,
+            self.clock.step,
+            self.rates,
+        )
+
+
+class StepFunction:
+    """The step as plain code.
+
+    Args:
+        program: what is computed for each lane.
+        sampler: draws the pairs.
+        log_mels: spectrograms of all clips, in the type in which they are gathered; or what gives those of a step.
+        batch_pairs: pairs of a batch.
+        cache_blocks: whether Adam goes over the parameters in blocks, as is best on a processor that runs operations
+            one by one.
+    """
+
+    def __init__(
+        self, program: Program, sampler: PairSampler, log_mels: Spectrograms, batch_pairs: int, cache_blocks: bool
+    ) -> None:
+        self._program = program
+        self._sampler = sampler
+        self._log_mels = log_mels
+        self._batch_pairs = batch_pairs
+        self._columns = _CACHED_COLUMNS if cache_blocks else None
+        self._objective = vmap(partial(objective, program))
+        self._differentiate = self._gradients
+        self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=sampler.device)
+
+    def tick(self, state: State) -> None:
+        """What comes before the heavy part: the rates of this step, and its clips where they are on the device.
+
+        It is not compiled with the rest. TorchInductor 2.11 reads a number that a step changes once more after it was
+        changed, and so would take the rates of the step after.
+        """
+        clock = state.clock
+        if isinstance(self._log_mels, Gather):
+            self._log_mels.fill(clock.seed, clock.step)
+        clock.decay_power.mul_(self._decay_2)
+        warmup_K1 = ((clock.step[:, None] + 1) / clock.warmup).clamp_max(1.0)
+        for rate, value in zip(
+            state.rates, adam_rates(clock.learning_rate * warmup_K1, clock.decay_power), strict=True
+        ):
+            rate.copy_(value)
+
+    def __call__(
+        self,
+        parameters: dict[str, Tensor],
+        first_moments: dict[str, Tensor],
+        second_moments: dict[str, Tensor],
+        settings: Lane,
+        seed_K: Tensor,
+        step_K: Tensor,
+        rates: Rates,
+    ) -> Tensor:
+        """The heavy part: changes parameters and moments of all lanes in place; returns the losses [K].
+
+        Idle lanes are computed too and changed by nothing.
+        """
+        gradients, loss_K = self._differentiate(parameters, settings, self._batch(seed_K, step_K))
+        for name, gradient_Kn in gradients.items():
+            adam_step(parameters[name], gradient_Kn, first_moments[name], second_moments[name], rates, self._columns)
+        for name, value_Kn in parameters.items():
+            if name.startswith(TARGET):
+                value_Kn.lerp_(parameters[name.removeprefix(TARGET)], 1 - settings.target_decay[:, None])
+        return loss_K
+
+    def tock(self, state: State, loss_K: Tensor) -> None:
+        """What comes after: who diverged, and how far each lane is."""
+        clock = state.clock
+        is_new_K = ~loss_K.isfinite() & (clock.diverged == NEVER) & (clock.active == 1)
+        clock.diverged.copy_(torch.where(is_new_K, clock.step, clock.diverged))
+        clock.step.add_(clock.active)
+
+    def record(self, state: State) -> None:
+        """From now on replay the forward and backward pass as plain operations.
+
+        To find them anew in each step, by vmap and autograd, would take a tenth of it.
+        """
+        batch = self._batch(state.clock.seed, state.clock.step)
+        # A partial function: what is bound to an object is not traced.
+        self._differentiate = make_fx(partial(self._gradients))(state.parameters.flat, state.settings, batch)
+
+    def _batch(self, seed_K: Tensor, step_K: Tensor) -> Batch:
+        return draw_batch(self._program, self._sampler, self._log_mels, self._batch_pairs, seed_K, step_K)
+
+    def _gradients(
+        self, parameters: dict[str, Tensor], settings: Lane, batch: Batch
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        shapes = self._program.network.shapes
+        values = {name: flat.unflatten(1, shapes[name]).detach() for name, flat in parameters.items()}
+        leaves = {name: value.requires_grad_() for name, value in values.items() if not name.startswith(TARGET)}
+        with torch.enable_grad():
+            total_K, terms_KT = self._objective(values, settings, batch)
+            # No lane's loss depends on another lane's parameters, so the gradient of the sum is each lane's own
+            # gradient, even beside one that is not finite.
+            gradients = torch.autograd.grad(total_K.sum(), list(leaves.values()))
+        flat = {name: gradient.flatten(1) for name, gradient in zip(leaves, gradients, strict=True)}
+        return flat, terms_KT[:, 0]
+
+
+def draw_batch(
+    program: Program, sampler: PairSampler, log_mels: Spectrograms, pairs: int, seed_K: Tensor, step_K: Tensor
+) -> Batch:
+    """The pairs and the noise of each lane at its step."""
+    drawn = sampler.draw(seed_K, step_K, pairs)
+    clips = drawn.clips_KVB.flatten()
+    taken = log_mels.index_select(0, clips) if isinstance(log_mels, Tensor) else log_mels.take(clips)
+    views_RFT = sampler.views(taken, seed_K, step_K)
+    device = sampler.device
+    noise_KVD = randomness.normal(
+        randomness.stream(seed_K, step_K, Purpose.LATENT_NOISE),
+        torch.arange(2 * pairs, device=device),
+        program.network.addresses().to(device),
+    )
+    views = program.network.to_input(views_RFT).unflatten(0, (len(seed_K), -1))
+    return Batch(views, drawn.group_KB, noise_KVD)
+
+
+@torch.no_grad()
+def executable(step: StepFunction, state: State, compiled: bool) -> Callable[[], None]:
+    """The step on one state, ready to be called again and again.
+
+    Compiled, operations that follow each other become one pass over memory, and on a GPU the whole step becomes one
+    launch.
+
+    Args:
+        step: what to do.
+        state: what to do it to.
+        compiled: whether to compile, which takes tens of seconds, or some with a warm cache; it needs a C++ compiler on
+            a processor.
+    """
+    if not compiled:
+        step.record(state)
+        return partial(_run, step, step, state)
+    spare = state.copy()
+    step(*spare.tensors())  # tables that are kept between calls are made here, outside of what is recorded
+    program = torch.compile(make_fx(step)(*spare.tensors()), dynamic=False, fullgraph=True)
+    if state.clock.step.device.type != "cuda":
+        return partial(_run, step, program, state)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARM_RUNS):
+            _run(step, program, spare)
+    torch.cuda.current_stream().wait_stream(side)
+    del spare
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):  # records, changes nothing
+        _run(step, program, state)
+    return graph.replay
+
+
+@torch.no_grad()
+def _run(step: StepFunction, program: Callable[..., Tensor], state: State) -> None:
+    step.tick(state)
+    step.tock(state, program(*state.tensors()))

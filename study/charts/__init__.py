@@ -1,0 +1,1 @@
+"""Altair charts of a study: each function takes a data frame and returns a chart."""

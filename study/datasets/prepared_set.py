@@ -1,0 +1,257 @@
+"""A prepared set in the store: what is written where, and what it says of its clips.
+
+    _data/<key>/set.json               what it was made of; written last, so a set that has it is whole
+                clips.parquet          a row an entry: what it is, how loud, where it lies, or why it was left out
+                log_mels/<chunk>.npy   float16, dB
+                sounds/<chunk>.flac    the clips of a chunk one after another, 16 bit
+                made/<chunk>.parquet   rows of a chunk: it is done
+
+Its key is a hash of the sounds and of all settings that it depends on, so what is made anew from the same is the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from torch import Tensor
+
+from marl.audio import AudioConfig
+from marl.data import Clips, Factor, Sounds
+from marl.data.columns import factor_of
+from marl.data.source import Made, waveforms_of
+from marl.data.splits import split_by
+from study.datasets.chunks import FACTOR, clips_read, flac_of, log_mels_read, npy_of, rows_of, table_of, table_read
+from study.errors import UserError
+from study.storage import Objects
+from study.storage.backend import TooLarge
+from study.store.study_objects import printable
+
+__all__ = ["FOLDER", "PreparedSet", "SetDocument", "key_of"]
+
+FOLDER = "_data"
+"""Where sets are in a store; no study can have a name that begins so."""
+
+_DOCUMENT, _TABLE = "set.json", "clips.parquet"
+_DOCUMENT_LIMIT = 16 << 20
+_READ_TOGETHER = 16
+
+
+class SetDocument(BaseModel, frozen=True):
+    """`set.json`.
+
+    Attributes:
+        format: of the set.
+        data: its configuration.
+        audio: the spectrograms.
+        factors: their names.
+        entries: how many there were.
+        clips: how many came of them.
+        created: when.
+        writer: version of marl-study.
+    """
+
+    format: Literal[1] = 1
+    data: dict[str, Any]
+    audio: AudioConfig
+    factors: tuple[str, ...]
+    entries: int
+    clips: int
+    created: datetime
+    writer: str
+
+
+def key_of(config: Sounds, audio: AudioConfig, digest: str) -> str:
+    """The name of a set: a hash of what its files hold and of every setting but where they lie and how it is split."""
+    settings = config.model_dump(mode="json", exclude={"split", "content", "path"})
+    everything = {"format": 1, "data": settings, "audio": audio.model_dump(mode="json"), "digest": digest}
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """A set in a store.
+
+    Attributes:
+        objects: the store.
+        key: of the set.
+    """
+
+    objects: Objects
+    key: str
+
+    @property
+    def uri(self) -> str:
+        """Where it is."""
+        return f"{self.objects.uri}/{FOLDER}/{self.key}"
+
+    def is_whole(self) -> bool:
+        """Whether all of it is there."""
+        return bool(self.objects.names(self._name(_DOCUMENT)))
+
+    @cached_property
+    def document(self) -> SetDocument:
+        """What it was made of.
+
+        Raises:
+            UserError: when there is no such set, or its document is damaged.
+        """
+        try:
+            return SetDocument.model_validate_json(self.objects.read(self._name(_DOCUMENT), _DOCUMENT_LIMIT))
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.uri} is not there, or not whole: prepare the data by `marl-study data build SPEC`"
+            ) from None
+        except (ValidationError, TooLarge) as error:
+            raise self._damaged(_DOCUMENT, error) from None
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row for each entry.
+
+        `name`, `group`, `factor/<name>`; `left_out`, why it is of no use, or nothing. Of clips also `content`,
+        `loudness_db`, `peak`, `sounds_s`, `sum_db`, `square_db` as in `marl.data.source.Clip`, and where they lie:
+        `chunk` and `row`.
+        """
+        try:
+            return table_read(self.objects.read(self._name(_TABLE)), self.document.factors)
+        except (ValueError, FileNotFoundError) as error:
+            raise self._damaged(_TABLE, error) from None
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The rows of `table` that are clips, numbered as the clips of `clips` and of a dataset."""
+        return self.table[self.table["left_out"].isna()].reset_index(drop=True)
+
+    @cached_property
+    def factors_and_values(self) -> tuple[tuple[Factor, ...], Tensor]:
+        """The factors, and for each clip the index of its value, int64 [N, C].
+
+        Raises:
+            UserError: when a factor says nothing.
+        """
+        try:
+            found = [factor_of(name, _values(self.rows[f"{FACTOR}{name}"])) for name in self.document.factors]
+        except ValueError as error:
+            raise UserError(f"data: {error}") from None
+        return tuple(factor for factor, _ in found), torch.stack([index_N for _, index_N in found], dim=1)
+
+    def clips(self, split: str) -> Clips:
+        """All clips, on the CPU, without their spectrograms.
+
+        Args:
+            split: what never lies in two splits, as `marl.data.splits.split_by`.
+
+        Raises:
+            UserError: when they cannot be split so.
+        """
+        factors, value_NC = self.factors_and_values
+        try:
+            splits = split_by(split, value_NC, factors, list(self.rows["group"]), list(self.rows["name"]))
+        except ValueError as error:
+            raise UserError(f"data.{error}") from None
+        return Clips(value_NC, factors, splits, self.waveforms)
+
+    def waveforms(self, clips: Sequence[int]) -> Tensor:
+        """Waveforms of clips, float32 [n, S]."""
+        samples = self.document.audio.clip_samples
+        chunk_n, row_n = self.rows.loc[list(clips), ["chunk", "row"]].to_numpy(dtype=np.int64).T
+        found_nS = np.empty((len(chunk_n), samples), np.int16)
+        for chunk in np.unique(chunk_n):
+            name, here = _sounds(chunk), chunk_n == chunk
+            try:
+                found_nS[here] = clips_read(self.objects.read(self._name(name)), row_n[here].tolist(), samples)
+            except (ValueError, FileNotFoundError) as error:
+                raise self._damaged(name, error) from None
+        return waveforms_of(found_nS)
+
+    def log_mels(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """All spectrograms, chunk by chunk: indices into `rows`, and what is there, float16 dB [n, F, T]."""
+        chunks = [int(chunk) for chunk in sorted(self.rows["chunk"].unique())]
+        chunk_N, row_N = self.rows[["chunk", "row"]].to_numpy(dtype=np.int64).T
+        for first in range(0, len(chunks), _READ_TOGETHER):
+            names = {chunk: _log_mels(chunk) for chunk in chunks[first : first + _READ_TOGETHER]}
+            contents = self.objects.read_all([self._name(name) for name in names.values()])
+            for chunk, name in names.items():
+                clips = np.flatnonzero(chunk_N == chunk)
+                try:
+                    found = log_mels_read(contents[self._name(name)], self.document.audio)
+                    yield clips, found[row_N[clips]]
+                except (ValueError, KeyError, IndexError) as error:
+                    raise self._damaged(name, error) from None
+
+    def made_chunks(self) -> set[int]:
+        """Numbers of the chunks that are done."""
+        stems = (Path(name).stem for name in self.objects.names(self._name("made")))
+        return {int(stem) for stem in stems if stem.isdecimal()}
+
+    def write_chunk(self, number: int, made: Made, factors: Sequence[str], audio: AudioConfig) -> None:
+        """Write what came of a chunk; its rows last, which say that it is done."""
+        if made.clips:
+            self.objects.write(self._name(_log_mels(number)), npy_of(made.decibels_NFT))
+            self.objects.write(self._name(_sounds(number)), flac_of(made.samples_NS, audio.sample_rate))
+        self.objects.write(self._name(f"made/{number:05d}.parquet"), table_of(rows_of(number, made, factors)))
+
+    def complete(self, chunks: int, config: Sounds, audio: AudioConfig, factors: Sequence[str]) -> None:
+        """Put the rows of all chunks together, leave out what sounds as another clip to the last bit, and commit."""
+        names = [self._name(f"made/{number:05d}.parquet") for number in range(chunks)]
+        contents = self.objects.read_all(names)
+        try:
+            parts = [table_read(contents[name], factors) for name in names]
+        except KeyError as error:
+            raise UserError(f"{self.uri}: {error.args[0]} went away while the set was made; build it again") from None
+        except ValueError as error:
+            raise self._damaged("made", error) from None
+        table = pd.concat([part.astype(object) for part in parts], ignore_index=True)
+        table["left_out"] = _with_duplicates(table)
+        self.objects.write(self._name(_TABLE), table_of(table))
+        document = SetDocument(
+            data=config.model_dump(mode="json", exclude={"content"}),
+            audio=audio,
+            factors=tuple(factors),
+            entries=len(table),
+            clips=int(table["left_out"].isna().sum()),
+            created=datetime.now(UTC),
+            writer=version("marl-study"),
+        )
+        self.objects.write(self._name(_DOCUMENT), document.model_dump_json(indent=1).encode())
+
+    def _damaged(self, name: str, error: Exception) -> UserError:
+        reason = "it is not there" if isinstance(error, FileNotFoundError | KeyError) else str(error).splitlines()[0]
+        return UserError(
+            f"{printable(f'{self.uri}/{name}')} is damaged: {printable(reason)}; delete {printable(self.uri)} and "
+            "prepare the data again by `marl-study data build SPEC`"
+        )
+
+    def _name(self, name: str) -> str:
+        return f"{FOLDER}/{self.key}/{name}"
+
+
+def _log_mels(chunk: int) -> str:
+    return f"log_mels/{chunk:05d}.npy"
+
+
+def _sounds(chunk: int) -> str:
+    return f"sounds/{chunk:05d}.flac"
+
+
+def _values(column: pd.Series) -> list[str | float | None]:
+    return [None if pd.isna(value) else value for value in column]
+
+
+def _with_duplicates(table: pd.DataFrame) -> pd.Series:
+    """Why each row is left out; of those with one content all but the first are."""
+    first = table.dropna(subset=["content"]).drop_duplicates("content").set_index("content")["name"]
+    of = table["content"].map(first)
+    is_duplicate = table["left_out"].isna() & (of != table["name"])
+    return table["left_out"].where(~is_duplicate, "sounds like " + of.astype(str))

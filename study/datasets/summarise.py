@@ -1,0 +1,185 @@
+"""What prepared sounds are: counts, factors, durations, loudness, examples, and the bar for a representation.
+
+N is clips, C factors, D values of a spectrogram.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import soundfile
+import torch
+from rich.table import Table
+
+from marl.data import Clips
+from marl.data.dataset import SPLITS, UNKNOWN
+from marl.evaluation import HELD_OUT_CLIPS
+from marl.metrics.probes import probe_accuracy
+from study.analysis.statistics import accuracy_standard_error
+from study.datasets.load import clips_of, dataset_of
+from study.datasets.prepared_set import PreparedSet
+from study.errors import UserError
+from study.spec import Spec
+from study.spec.model_config import audio_of
+from study.storage import Objects
+
+__all__ = ["Description", "described", "description_tables", "write_examples"]
+
+_SHOWN_NAMES = 3
+_EXAMPLES = 24
+_LONGEST_NAME = 120
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `described` found.
+
+    Attributes:
+        uri: where the set is.
+        clips: how many there are.
+        splits: of them by split.
+        factors: `factor`, `values`, `classes`, `unknown` (share of clips), `fewest` and `most` clips of a class;
+            `read`, the share of validation clips whose class a small network tells from raw log-mels, with its standard
+            error `read_se` from their finite number; and `chance`.
+        sounds: least, quartiles and largest of `sounds for (s)`, `loudness (dB)` and `peak`.
+        left_out: `reason`, `entries` and some `names`.
+    """
+
+    uri: str
+    clips: int
+    splits: dict[str, int]
+    factors: pd.DataFrame
+    sounds: pd.DataFrame
+    left_out: pd.DataFrame
+
+
+def described(spec: Spec, objects: Objects) -> Description:
+    """A prepared set, described.
+
+    Args:
+        spec: resolved, with the content of its data.
+        objects: the store.
+    """
+    prepared = PreparedSet(objects, spec.data["content"])
+    known = clips_of(spec, objects, audio_of(spec))
+    factors = _factors(known)
+    accuracy_C, at_stake_C = _read_from_log_mels(spec, objects), known.classes_at_stake("validation")
+    factors["read"] = accuracy_C
+    measured = min(HELD_OUT_CLIPS, len(known.splits["validation"]))
+    factors["read_se"] = [float(accuracy_standard_error(accuracy, measured)) for accuracy in accuracy_C]
+    factors["chance"] = [1 / classes for classes in at_stake_C]
+    sounds = prepared.rows[["sounds_s", "loudness_db", "peak"]].quantile(list(_QUANTILES)).T
+    return Description(
+        uri=prepared.uri,
+        clips=len(prepared.rows),
+        splits={name: len(known.splits[name]) for name in (*SPLITS, *sorted(known.splits.keys() - set(SPLITS)))},
+        factors=factors,
+        sounds=sounds.set_axis(["least", "25 %", "median", "75 %", "largest"], axis=1),
+        left_out=_left_out(prepared.table),
+    )
+
+
+def description_tables(found: Description) -> list[Table]:
+    """The same for a person."""
+    counts = _table(f"{found.clips:,} clips", "split", "clips")
+    for name, clips in found.splits.items():
+        counts.add_row(name, f"{clips:,}")
+    factors = _table(
+        "factors", "factor", *("values", "classes", "unknown", "clips of a class", "read from\nraw log-mels", "chance")
+    )
+    for row in found.factors.itertuples():
+        factors.add_row(
+            str(row.factor),
+            *(f"{row.values:,}", str(row.classes), f"{row.unknown:.1%}", f"{row.fewest:,} to {row.most:,}"),
+            *(f"{row.read:.3f} ± {row.read_se:.3f}", f"{row.chance:.3f}"),
+        )
+    sounds = _table("sounds", "", *found.sounds.columns)
+    labels = {"sounds_s": "sounds for (s)", "loudness_db": "loudness (dB, full-scale sine is 0)", "peak": "peak"}
+    for name, row in found.sounds.iterrows():
+        sounds.add_row(labels[str(name)], *(f"{value:.2f}" for value in row))
+    tables = [counts, factors, sounds]
+    if len(found.left_out):
+        left_out = _table("left out", "why", "entries", "for example")
+        for row in found.left_out.itertuples():
+            left_out.add_row(str(row.reason), f"{row.entries:,}", str(row.names))
+        tables.append(left_out)
+    return tables
+
+
+def write_examples(spec: Spec, objects: Objects, folder: Path) -> list[Path]:
+    """Some validation clips as WAV, named by their factors.
+
+    Raises:
+        UserError: when the folder cannot be written.
+    """
+    known, audio = clips_of(spec, objects, audio_of(spec)), audio_of(spec)
+    chosen = known.splits["validation"][:_EXAMPLES]
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (value_C, waveform_S) in enumerate(
+            zip(known.value_NC[chosen].tolist(), known.waveforms(chosen.tolist()), strict=True)
+        ):
+            words = [str(factor.values[index]) for factor, index in zip(known.factors, value_C, strict=True)]
+            name = re.sub(r"[^\w .,-]", "_", ", ".join(words))[:_LONGEST_NAME]
+            path = folder / f"{number:02d} {name}.wav"
+            soundfile.write(path, waveform_S.numpy(), audio.sample_rate, subtype="PCM_16")
+            paths.append(path)
+    except OSError as error:
+        raise UserError(f"--examples: cannot write {folder}: {error.strerror or error}") from None
+    return paths
+
+
+def _factors(known: Clips) -> pd.DataFrame:
+    rows = []
+    for column, factor in enumerate(known.factors):
+        value_N = known.value_NC[:, column]
+        is_known_N = value_N != UNKNOWN
+        counts = torch.tensor(factor.class_of_value)[value_N[is_known_N]].bincount(minlength=factor.classes)
+        rows.append(
+            {
+                "factor": factor.name,
+                "values": len(factor.values),
+                "classes": factor.classes,
+                "unknown": 1 - float(is_known_N.double().mean()),
+                "fewest": int(counts.min()),
+                "most": int(counts.max()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _read_from_log_mels(spec: Spec, objects: Objects) -> list[float]:
+    """What the probe of `probe/<factor>/…` tells of each factor when it is given all of a spectrogram."""
+    dataset = dataset_of(spec, objects, torch.device("cpu"))
+    fit, held_out = (clips[:HELD_OUT_CLIPS] for clips in (dataset.fitting("validation"), dataset.splits["validation"]))
+    accuracy_1C = probe_accuracy(
+        dataset.log_mel_NFT[fit].flatten(1)[None],
+        dataset.classes(fit),
+        dataset.log_mel_NFT[held_out].flatten(1)[None],
+        dataset.classes(held_out),
+        [factor.classes for factor in dataset.factors],
+    )
+    return [float(accuracy) for accuracy in accuracy_1C[0]]
+
+
+def _left_out(table: pd.DataFrame) -> pd.DataFrame:
+    left_out = table.dropna(subset=["left_out"])
+    # What comes after a colon tells of one entry, as does what another one is called.
+    reason = left_out["left_out"].str.replace(r"^sounds like .*", "sounds like another to the last bit", regex=True)
+    grouped = left_out.assign(reason=reason.str.split(":").str[0]).groupby("reason")["name"]
+    rows = [
+        {"reason": reason, "entries": len(names), "names": ", ".join(names.head(_SHOWN_NAMES))}
+        for reason, names in grouped
+    ]
+    return pd.DataFrame(sorted(rows, key=lambda row: -row["entries"]), columns=["reason", "entries", "names"])
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table.add_column(first)
+    for other in others:
+        table.add_column(other, justify="right")
+    return table

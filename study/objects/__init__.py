@@ -1,5 +1,0 @@
-"""Objects in a folder or a bucket: whole, verified, asked for again while storage fails."""
-
-from study.objects.objects import PATIENT_S, Objects
-
-__all__ = ["PATIENT_S", "Objects"]

@@ -1,1 +1,0 @@
-"""Which parameters of the space matter, and how."""

@@ -1,5 +1,0 @@
-"""What came out of a study, read from the store alone."""
-
-from study.results.study_results import PLAIN_VAE, STATES, StudyResults, metric_columns, trial_name
-
-__all__ = ["PLAIN_VAE", "STATES", "StudyResults", "metric_columns", "trial_name"]

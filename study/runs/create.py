@@ -1,0 +1,118 @@
+"""The document with which a study begins; written without Ray, which takes seconds to import."""
+
+from datetime import UTC, datetime
+
+from study.analysis import StudyResults
+from study.analysis.status import command_for
+from study.errors import UserError
+from study.provenance import commit, package_versions
+from study.search.history import past_trials
+from study.spec import Spec, parse_spec
+from study.spec.model_config import StackPlan, data_of
+from study.spec.resolve import resolve
+from study.storage import Objects
+from study.store import Document, StudyStore
+from study.store.metadata import incompatible
+from study.training.planning import DeviceType, device_type, planned
+
+__all__ = ["begin", "confirmation_of", "spec_of"]
+
+
+def begin(store: StudyStore, spec: Spec, address: str | None = None) -> Document:
+    """Write a study's document, or find that it has the same spec.
+
+    Args:
+        store: where the study will be.
+        spec: resolved.
+        address: of the cluster whose devices decide about its stacks; none for this machine.
+
+    Raises:
+        UserError: when the store cannot be written, or holds a study of that name with another spec.
+    """
+    store.objects.check_writable()
+    if store.exists():
+        document = store.document()
+        if (known := spec_of(document)) != spec:
+            raise UserError(
+                f"study {spec.name!r} is already in {store.objects.uri} with another spec "
+                f"({_difference(known, spec)}); give this one another name, go on with that one by "
+                f"`{command_for(store, 'resume')}`, or delete it"
+            )
+        return document
+    device, objects = device_type(), store.objects
+    plan = planned(spec, device, objects) if address is None else _planned_on(address, spec, objects)
+    document = Document(
+        spec=spec,
+        stack=plan.model_dump(mode="json"),
+        factors=data_of(spec).factor_names,
+        created=datetime.now(UTC),
+        writer=_this_version(),
+    )
+    store.create(document)
+    return document
+
+
+def spec_of(document: Document) -> Spec:
+    """The spec of a study with every field of today: one that came after the study began is as code without it did.
+
+    Raises:
+        UserError: when the document has a field that is not known here.
+    """
+    try:
+        return resolve(document.spec)
+    except UserError as error:
+        raise incompatible(document.spec, document.writer, str(error)) from None
+
+
+def _this_version() -> str:
+    return " of commit ".join(filter(None, (package_versions()["marl-study"], commit())))
+
+
+def _planned_on(address: str, spec: Spec, objects: Objects) -> StackPlan:
+    """As `planned`, on a device of a cluster; this waits until there is one."""
+    import ray
+
+    from study.runs.ray_cluster import ray_session
+    from study.training.resources import Places
+
+    with ray_session(address):
+        places = Places(spec, lanes=1, is_shared=True)
+        on_cuda = places.device == "cuda"
+        plan = ray.remote(num_cpus=0 if on_cuda else 1, num_gpus=1 if on_cuda else 0)(_planned)
+        found: StackPlan = ray.get(plan.remote(spec, places.device, objects.uri))
+    return found
+
+
+def _planned(spec: Spec, device: DeviceType, store_uri: str) -> StackPlan:
+    return planned(spec, device, Objects(store_uri))
+
+
+def _difference(old: Spec, new: Spec) -> str:
+    """The first fields in which two specs differ."""
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    names = [name for name in before if before[name] != after[name]]
+    return f"{', '.join(names[:3])} differ{'s' if len(names) == 1 else ''}"
+
+
+def confirmation_of(results: StudyResults, replicates: int) -> Spec:
+    """A spec whose trials are the front of a study, in its order, under the seeds that come after those of the study.
+
+    Whoever takes the best of many takes the luckiest, too; fresh seeds say what is left of it.
+
+    Raises:
+        UserError: when the study has no front yet, or its name leaves no room for another.
+    """
+    spec = results.spec
+    parameters = {trial.number: trial.parameters for trial in past_trials(results)}
+    front = [parameters[int(trial)] for trial in results.front()["trial"]]
+    if not front:
+        raise UserError(f"--confirm: study {spec.name!r} has no complete trial yet, so no front")
+    changes = {
+        "name": f"{spec.name}-confirmed",
+        "replicates": replicates,
+        "first_seed": spec.seeds.stop,
+        "include": front,
+        "halving": None,
+        "search": {"sampler": "random", "trials": len(front), "seed": spec.search.seed},
+    }
+    return parse_spec(spec.model_dump(mode="json", exclude_none=True) | changes, "--confirm")

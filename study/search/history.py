@@ -1,0 +1,47 @@
+"""What earlier launches of a study left to the next one."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from study.analysis import StudyResults
+from study.search.sampler import PastTrial
+from study.spec import Scalar, Spec
+
+__all__ = ["as_spec", "past_trials"]
+
+
+def past_trials(results: StudyResults) -> list[PastTrial]:
+    """The trials of a study as a search needs them."""
+    spec, table = results.spec, results.results()
+    attributes = results.trials().set_index("trial")["sampler"] if len(table) else {}
+    past = []
+    for row in table.to_dict("records"):
+        values = [row.get(name) for name in spec.objectives]
+        # A complete trial whose last reports are lost is not mature: it has values of fewer replicates or steps.
+        is_whole = (row["step"], row["replicates"]) == (spec.train.steps, spec.replicates)
+        is_complete = row["state"] == "complete" and is_whole and all(pd.notna(value) for value in values)
+        parameters = {name: row.get(f"config/{name}") for name in spec.space}
+        past.append(
+            PastTrial(
+                number=int(row["trial"]),
+                state=str(row["state"]) if is_complete or row["state"] != "complete" else "interrupted",
+                parameters={name: as_spec(spec, name, value) for name, value in parameters.items() if pd.notna(value)},
+                values=[float(value) for value in values] if is_complete else None,
+                attributes=json.loads(attributes[row["trial"]]),
+            )
+        )
+    return past
+
+
+def as_spec(spec: Spec, name: str, value: Any) -> Scalar:
+    """A value as the table gives it back, as the type that the space has: 8.0 in a column with gaps is the choice 8."""
+    parameter = spec.space[name]
+    if parameter.choice is not None:
+        return next(
+            choice
+            for choice in parameter.choice
+            if choice == value and isinstance(value, bool) == isinstance(choice, bool)
+        )
+    return int(value) if parameter.int is not None else float(value)

@@ -1,0 +1,14 @@
+"""The spec of a study: schema, YAML loader, and resolution into configurations."""
+
+from study.spec.schema import (
+    STUDY_NAME,
+    Parameter,
+    Scalar,
+    Spec,
+    active_parameters,
+    explain,
+    parameter_order,
+    parse_spec,
+)
+
+__all__ = ["Parameter", "STUDY_NAME", "Scalar", "Spec", "active_parameters", "explain", "parameter_order", "parse_spec"]

@@ -1,0 +1,135 @@
+"""Where the trainers of a launch are: found by name, started where there is none."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from study.process_env import surroundings
+from study.training.trainer import Trainer
+
+__all__ = ["NAMESPACE", "Trainers", "end_trainers", "find_or_start", "start_trainer"]
+
+NAMESPACE = "marl-study"
+
+
+# Of a processor; so a trainer without a GPU is not placed where nothing shall train.
+_A_LITTLE = 0.01
+
+
+def _prefix(study: str, launch: int | None = None) -> str:
+    """What the names of a study's trainers begin with, or of those of one launch."""
+    return f"trainer/{study}/" if launch is None else f"trainer/{study}/{launch}/"
+
+
+def find_or_start(store_uri: str, study: str, launch: int, versions: Mapping[str, str]) -> Any:
+    """A handle of the trainer of the caller's node and GPU; it is started if there is none yet.
+
+    It is detached and bound to the node, not to the caller's placement group, with which it would die. It asks Ray for
+    nothing: the trials that use it have asked for its share.
+    """
+    node = ray.get_runtime_context().get_node_id()
+    gpus = ray.get_gpu_ids()
+    environment = surroundings()
+    if gpus:
+        # Without a GPU of its own to ask for, the actor would see all of them, or none.
+        environment |= {"CUDA_VISIBLE_DEVICES": str(gpus[0]), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    place = f"gpu{gpus[0]}" if gpus else "cpu"
+    actor = ray.remote(Trainer).options(
+        name=f"{_prefix(study, launch)}{node}/{place}",
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_concurrency=1000,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        runtime_env={"env_vars": environment},
+    )
+    return actor.remote(store_uri, study, "cuda" if gpus else "cpu", dict(versions))
+
+
+def start_trainer(store_uri: str, study: str, launch: int, versions: Mapping[str, str], device: str) -> Any:
+    """A handle of a trainer on some node that has such a device; it is started if there is none yet."""
+    needs = {"num_cpus": 0, "num_gpus": 1} if device == "cuda" else {"num_cpus": _A_LITTLE}
+    place = ray.remote(**needs)(find_or_start)
+    return ray.get(place.remote(store_uri, study, launch, versions))
+
+
+class Trainers:
+    """The trainers of a launch, as its driver follows them: it waits for none, however many there are.
+
+    Args:
+        study: its name.
+        launch: its number.
+
+    Attributes:
+        gone: what those said last that are there no more.
+    """
+
+    def __init__(self, study: str, launch: int) -> None:
+        self.gone: list[dict[str, Any]] = []
+        self._study, self._prefix = study, _prefix(study, launch)
+        # By name: the trainer, what it was asked last and has not answered yet, and what it last said of its work.
+        self._handles: dict[str, Any] = {}
+        self._asked: dict[str, Any] = {}
+        self._said: dict[str, dict[str, Any]] = {}
+
+    def there(self) -> list[Any]:
+        """Handles of all that are there now."""
+        names = {name for name in _names(self._study) if name.startswith(self._prefix)}
+        for name in self._handles.keys() - names:
+            self._forget(name)
+        for name in sorted(names - self._handles.keys()):
+            with contextlib.suppress(ValueError):  # died since it was listed
+                self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
+        return list(self._handles.values())
+
+    def progress(self) -> list[dict[str, Any]]:
+        """What each has last said, as `study.training.trainer.Trainer.progress`; and they are asked again."""
+        self.there()
+        answered = (
+            set(ray.wait(calls, num_returns=len(calls), timeout=0)[0]) if (calls := [*self._asked.values()]) else ()
+        )
+        for name, call in [*self._asked.items()]:
+            if call in answered:
+                del self._asked[name]
+                try:
+                    self._said[name] = ray.get(call)
+                except ray.exceptions.RayError:  # it died, and is replaced by its trials
+                    self._forget(name)
+        for name, trainer in self._handles.items():
+            if name not in self._asked:
+                self._asked[name] = trainer.progress.remote()
+        return list(self._said.values())
+
+    def ask(self, method: str, within_s: float) -> list[Any]:
+        """Answers of all that answer in time."""
+        calls = [getattr(trainer, method).remote() for trainer in self.there()]
+        answers = []
+        for call in ray.wait(calls, num_returns=len(calls), timeout=within_s)[0] if calls else ():
+            with contextlib.suppress(ray.exceptions.RayError):
+                answers.append(ray.get(call))
+        return answers
+
+    def _forget(self, name: str) -> None:
+        for known in (self._handles, self._asked):
+            known.pop(name, None)
+        if name in self._said:
+            self.gone.append(self._said.pop(name))
+
+
+def end_trainers(study: str, but_those_of: int | None = None) -> None:
+    """End the trainers of a study, those of one launch excepted. They outlive a driver that dies, with their memory."""
+    spared = None if but_those_of is None else _prefix(study, but_those_of)
+    for name in _names(study):
+        if spared is None or not name.startswith(spared):
+            with contextlib.suppress(ValueError):  # died since it was listed
+                ray.get_actor(name, namespace=NAMESPACE).end.remote()
+
+
+def _names(study: str) -> list[str]:
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
+    return [name for name in names if name.startswith(_prefix(study))]

@@ -1,0 +1,176 @@
+"""Stacks of a spec, made and stepped as a trainer of this machine would, in a process of their own.
+
+That process finds the surroundings of a trainer, so that what it compiles is found again by one; it gives back all
+memory of the device; and an error that ends it ends nothing else.
+"""
+
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+
+import torch
+from pydantic import BaseModel, TypeAdapter
+
+from marl.config import Config
+from study.datasets.load import dataset_of
+from study.errors import RunError
+from study.process_env import surroundings
+from study.provenance import processor
+from study.search.sampler import Search
+from study.spec import Spec
+from study.spec.model_config import Family, StackPlan, audio_of, config_of, plain_vae
+from study.storage import Objects
+from study.training.planning import DeviceType, device_type, planned, steps_per_second
+
+__all__ = ["Planned", "Stepped", "families", "probe"]
+
+# Samplers that learn are asked before they have learnt anything; so many of their trials show what there is.
+_ASKED_AT_MOST = 200
+
+
+class Planned(BaseModel, frozen=True):
+    """What the process found, and how the study would be computed there."""
+
+    device: DeviceType
+    device_name: str
+    plan: StackPlan
+
+
+class Stepped(BaseModel, frozen=True):
+    """One stack that made steps.
+
+    Attributes:
+        stack: what its models are.
+        number: of the stack, from 1.
+        stacks: how many there are.
+        first_step_s: seconds until the first step was done, compiling it included.
+        rate: steps of lanes a second; none where it was not measured.
+    """
+
+    stack: str
+    number: int
+    stacks: int
+    first_step_s: float
+    rate: float | None
+
+
+class _Task(BaseModel, frozen=True):
+    spec: Spec
+    store_uri: str
+    measured_s: float | None
+
+
+_LINE: TypeAdapter[Planned | Stepped] = TypeAdapter(Planned | Stepped)
+
+
+def probe(
+    spec: Spec, store_uri: str, measured_s: float | None, within_s: float | None = None
+) -> Iterator[Planned | Stepped]:
+    """First how the study would be computed on this machine, then its stacks as they are done.
+
+    Args:
+        spec: resolved.
+        store_uri: the store, which has the data where they were prepared.
+        measured_s: how long to measure the study's first stack, and that one only; none to compile all of them, where
+            the study is compiled at all.
+        within_s: the process is ended after so long.
+
+    Raises:
+        RunError: when the process ends before its time; it says why.
+    """
+    environment = {**os.environ, **surroundings()}
+    if environment.get("CUDA_VISIBLE_DEVICES") == "":  # so Ray hides GPUs from tasks that ask for none
+        del environment["CUDA_VISIBLE_DEVICES"]
+    with tempfile.TemporaryFile("w+") as errors:
+        command = [sys.executable, "-m", "study.training.dry_run_worker"]
+        with subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as process:
+            watchdog = threading.Timer(within_s, process.kill) if within_s else None
+            try:
+                if watchdog:
+                    watchdog.start()
+                assert process.stdin is not None  # noqa: S101  # both are pipes
+                assert process.stdout is not None  # noqa: S101
+                with contextlib.suppress(BrokenPipeError), process.stdin as task:
+                    task.write(_Task(spec=spec, store_uri=store_uri, measured_s=measured_s).model_dump_json())
+                for line in process.stdout:
+                    yield _LINE.validate_json(line)
+                process.wait()
+            finally:
+                process.kill()
+                if watchdog:
+                    watchdog.cancel()
+        if process.returncode:
+            errors.seek(0)
+            said = errors.read().strip().splitlines() or ["nothing"]
+            raise RunError(f"the process that made a stack ended with {process.returncode}: {said[-1][:300]}")
+
+
+def families(spec: Spec, plan: StackPlan) -> dict[Family, Config]:
+    """Families of the study's trials, as far as these are known beforehand, each with the first trial's configuration.
+
+    The first is that of the plain VAE, which trains beside all others.
+    """
+    search = Search(spec)
+    asked = (config_of(spec, search.ask(number)) for number in range(min(spec.search.trials or 1, _ASKED_AT_MOST)))
+    found: dict[Family, Config] = {}
+    for config in (plain_vae(spec), *asked):
+        found.setdefault(plan.family(audio_of(spec), config), config)
+    return found
+
+
+def _described(family: Family, parameters: int) -> str:
+    views = () if family.views.scheme == "factor" else (family.views.scheme,)
+    return f"{', '.join((family.architecture.model.kind, *views, *family.passes))}, {parameters:,} parameters"
+
+
+def _work(task: _Task) -> Iterator[Planned | Stepped]:
+    spec, device = task.spec, device_type()
+    name = torch.cuda.get_device_name() if device == "cuda" else processor()
+    objects = Objects(task.store_uri)
+    plan = planned(spec, device, objects)
+    yield Planned(device=device, device_name=name, plan=plan)
+    if task.measured_s is None and not plan.compiled:
+        return
+    dataset = dataset_of(spec, objects, torch.device(device))
+    found = list(families(spec, plan).items())
+    if task.measured_s is not None:
+        found = found[:1]
+    for number, (family, config) in enumerate(found, 1):
+        started = time.monotonic()
+        stack = plan.stack(spec, config, dataset)
+        stack.step()
+        stack.synchronise()
+        first_step_s = time.monotonic() - started
+        rate = None
+        if task.measured_s is not None:
+            rate = steps_per_second(stack, task.measured_s) * plan.lanes
+        parameters = sum(math.prod(shape) for shape in stack.network.shapes.values())
+        yield Stepped(
+            stack=_described(family, parameters),
+            number=number,
+            stacks=len(found),
+            first_step_s=first_step_s,
+            rate=rate,
+        )
+
+
+def _main() -> None:
+    """Read a task from stdin and write lines of JSON to stdout; what libraries print goes to stderr."""
+    task = _Task.model_validate(json.load(sys.stdin))
+    out = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        for line in _work(task):
+            print(line.model_dump_json(), file=out, flush=True)  # to the process that reads it
+
+
+if __name__ == "__main__":
+    _main()

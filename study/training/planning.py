@@ -1,0 +1,186 @@
+"""How a study is trained on the machine at hand: compiled or not, in which precision. Decided once and recorded."""
+
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from marl.models import Architecture, network_of
+from marl.stack import Precision, Stack
+from study.datasets.load import dataset_of
+from study.process_env import surroundings
+from study.spec import Spec
+from study.spec.model_config import StackPlan, audio_of, one_of, plan_stacks
+from study.storage import Objects
+
+__all__ = [
+    "DeviceType",
+    "can_compile",
+    "device_type",
+    "executed",
+    "is_out_of_memory",
+    "measured_lanes",
+    "planned",
+    "steps_per_second",
+    "training_flop",
+]
+
+DeviceType = Literal["cpu", "cuda"]
+
+# Compiling takes about a minute on two cores and saves nearly half of the training, which runs at some 9e10 a second
+# there without: it pays from two minutes on. Twice that is asked for, since a short study is run to see something soon.
+_WORTH_COMPILING_FLOP = 2e13
+_FORWARD_AND_BACKWARD = 3
+
+
+def device_type() -> DeviceType:
+    """What trainers of this machine will use."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def can_compile(device: DeviceType) -> bool:
+    """Whether steps can be compiled: on a GPU always, on a processor where there is a C++ compiler."""
+    return device == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+def executed(plan: StackPlan, spec: Spec, device: DeviceType) -> StackPlan:
+    """The plan with what the spec asks for, and where it leaves the choice, with what is fastest on the device."""
+    asked = spec.resources.compile
+    if asked != "auto":
+        compiled, why = asked, "as the spec has it"
+    elif device == "cuda":
+        compiled, why = True, "on a GPU"
+    elif not can_compile(device):
+        compiled, why = False, "no C++ compiler found (g++, clang++ or c++)"
+    elif training_flop(spec) < _WORTH_COMPILING_FLOP:
+        compiled, why = False, "too short a study to pay for a minute of compiling"
+    else:
+        compiled, why = True, "the first step takes a minute"
+    precision: Precision
+    if spec.train.precision != "auto":
+        precision = spec.train.precision
+    else:  # without compiling, conversions cost more than bfloat16 saves
+        precision = "bfloat16" if compiled and _has_fast_bfloat16(device) else "float32"
+    why = f"{'compiled' if compiled else 'not compiled'}: {why}"
+    return plan.model_copy(update={"compiled": compiled, "precision": precision, "why": why})
+
+
+def training_flop(spec: Spec) -> float:
+    """Floating-point operations of the matrix products of a whole study, as far as is known before, in one network."""
+    audio = audio_of(spec)
+    config = one_of(spec)
+    network = network_of(
+        Architecture(audio.mel_bands, audio.frames, config.model, config.latent.private, config.latent.shared)
+    )
+    with torch.inference_mode(), _Products() as products:
+        parameters = {name: torch.zeros(shape) for name, shape in network.shapes.items()}
+        clip = network.to_input(torch.zeros(1, audio.mel_bands, audio.frames))
+        posterior = network.encode(parameters, torch.ones(network.latents), clip)
+        network.decode(parameters, posterior.mean)
+    step = float(products.operations) * 2 * spec.train.batch_pairs * _FORWARD_AND_BACKWARD
+    return step * spec.expected_steps() * (spec.search.trials or 1)
+
+
+class _Products(TorchFunctionMode):
+    """Counts operations of matrix products, of which networks consist.
+
+    `torch.utils.flop_counter` counts the same, and it and tensors without values take seconds to begin: they load the
+    compiler.
+
+    Attributes:
+        operations: so far.
+    """
+
+    operations = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (Tensor.matmul, Tensor.__matmul__):
+            self.operations += 2 * result.numel() * args[0].shape[-1]
+        return result
+
+
+def _has_fast_bfloat16(device: DeviceType) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory for a tensor, on a GPU or on a processor."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+# On processors of 2 to 16 cores throughput stopped growing at 8 (docs/performance.md), and wider stacks only take
+# longer to fill.
+_CPU_LANES = 8
+_GPU_LANES = (16, 32, 64, 128)
+# Twice the lanes must bring so much, or the narrower stack is taken: its trials end sooner.
+_WORTHWHILE_GAIN = 1.1
+_WARM_STEPS = 3
+
+
+def planned(spec: Spec, device: DeviceType, objects: Objects) -> StackPlan:
+    """The stacks of a study on this machine: lanes as asked for, else as many as pay, but not more than are needed.
+
+    Args:
+        spec: resolved.
+        device: of this machine.
+        objects: the store, which has the data where they were prepared.
+    """
+    os.environ |= surroundings()  # what is compiled here is found again by trainers
+    plan = executed(plan_stacks(spec, 1), spec, device)
+    if spec.resources.lanes != "auto":
+        return plan.model_copy(update={"lanes": spec.resources.lanes})
+    needed = (spec.search.trials or 1) * spec.replicates
+    if device == "cpu":
+        return plan.model_copy(update={"lanes": min(_CPU_LANES, needed)})
+    candidates = sorted({min(lanes, needed) for lanes in _GPU_LANES})
+    # In a process of its own, which gives back all of the device's memory.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        lanes = pool.submit(measured_lanes, spec, plan, device, candidates, objects.uri).result()
+    return plan.model_copy(update={"lanes": lanes})
+
+
+def measured_lanes(spec: Spec, plan: StackPlan, device: DeviceType, candidates: Sequence[int], store_uri: str) -> int:
+    """The narrowest of the candidates, in ascending order, whose next one is hardly faster or does not fit."""
+    dataset = dataset_of(spec, Objects(store_uri), torch.device(device))
+    best, best_rate = candidates[0], 0.0
+    for lanes in candidates:
+        try:
+            stack = plan.model_copy(update={"lanes": lanes}).stack(spec, one_of(spec), dataset)
+            rate = steps_per_second(stack, seconds=0.5) * lanes
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        if rate < _WORTHWHILE_GAIN * best_rate:
+            break
+        best, best_rate = lanes, rate
+    return best
+
+
+def steps_per_second(stack: Stack, seconds: float) -> float:
+    """Steps of a whole stack in a second, measured; lanes need not be occupied for that."""
+    for _ in range(_WARM_STEPS):
+        stack.step()
+    stack.steps()  # waits for the device
+    started, steps = time.monotonic(), 0
+    while time.monotonic() - started < seconds:
+        stack.step()
+        steps += 1
+    stack.steps()
+    return steps / (time.monotonic() - started)

@@ -1,0 +1,116 @@
+"""Law 1 where spectrograms lie beside the device: what is trained has the same bits as where they are resident."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from marl.config import Config, ViewsConfig
+from marl.data import Dataset, PairSampler, Stored
+from marl.data.batch_source import Feed
+from marl.evaluation import YOUNG, evaluate
+from marl.models import Architecture
+from marl.objective import Ingredients
+from marl.stack import Stack
+from tests.marl.stack.test_stack import OTHERS, PROBAND, assert_same_bits
+
+INGREDIENTS = Ingredients.of_all([PROBAND, *OTHERS])
+needs_compiler = pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler (g++, clang++ or c++)"
+)
+
+
+@pytest.fixture
+def resident(small_dataset) -> Dataset:
+    """The small data set as a prepared one is: float16, dB, on the device."""
+    audio = small_dataset.audio
+    decibels = audio.decibels(small_dataset.log_mel_NFT).to(torch.float16)
+    return dataclasses.replace(
+        small_dataset, log_mel_NFT=Stored(decibels, audio.mean_db, audio.std_db, torch.device("cpu"))
+    )
+
+
+@pytest.fixture
+def streamed(resident, tmp_path) -> Dataset:
+    """The same from a file that is mapped."""
+    path = tmp_path / "log_mels.npy"
+    every = torch.arange(len(resident.value_NC))
+    np.save(path, resident.log_mel_NFT.decibels(every).numpy())
+    audio = resident.audio
+    stored = Stored(np.load(path, mmap_mode="r"), audio.mean_db, audio.std_db, torch.device("cpu"))
+    assert not stored.is_resident
+    return dataclasses.replace(resident, log_mel_NFT=stored)
+
+
+def stack_of(
+    dataset: Dataset, compiled: bool = False, precision: str = "float32", views: ViewsConfig | None = None
+) -> Stack:
+    architecture = Architecture(64, 64, PROBAND.model, private=5, shared=4)
+    return Stack(architecture, 3, dataset, views or ViewsConfig(), 16, INGREDIENTS, precision, compiled)
+
+
+def trained(stack: Stack, others: list[Config]) -> list:
+    """Replicates come, go and come back while others train on."""
+    lane = stack.attach(PROBAND, seed=3)
+    for _ in range(5):
+        stack.step()
+    first = stack.attach(others[0], seed=1)
+    for _ in range(4):
+        stack.step()
+    left = stack.snapshot(lane)
+    stack.detach(lane)
+    for _ in range(3):
+        stack.step()
+    lane = stack.attach(PROBAND, seed=3, snapshot=left)
+    for _ in range(5):
+        stack.step()
+    return [stack.snapshot(lane), stack.snapshot(first)]
+
+
+@pytest.mark.parametrize("scheme", ["factor", "segment"])
+def test_a_stack_that_is_fed_ends_with_the_bits_of_one_whose_clips_are_resident(resident, streamed, scheme):
+    views = ViewsConfig(scheme=scheme)
+    for ours, theirs in zip(
+        trained(stack_of(streamed, views=views), OTHERS), trained(stack_of(resident, views=views), OTHERS), strict=True
+    ):
+        assert_same_bits(ours, theirs)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_compiled_stack_that_is_fed_ends_with_the_bits_of_one_whose_clips_are_resident(resident, streamed, precision):
+    fed, whole = (trained(stack_of(dataset, True, precision), OTHERS) for dataset in (streamed, resident))
+    for ours, theirs in zip(fed, whole, strict=True):
+        assert_same_bits(ours, theirs)
+
+
+def test_metrics_are_the_same_to_the_bit(resident, streamed):
+    found = []
+    for dataset in (streamed, resident):
+        stack = stack_of(dataset)
+        stack.attach(PROBAND, seed=0)
+        for _ in range(5):
+            stack.step()
+        found.append(evaluate(stack.models, ["timbre"], YOUNG).metrics[0])
+    assert found[0] == found[1]
+
+
+def test_what_is_taken_are_the_clips_of_the_step_that_was_asked_for(resident, streamed):
+    sampler = PairSampler(streamed, ["timbre"])
+    feed = Feed(streamed.log_mel_NFT, sampler, lanes=2, pairs=16)
+    seeds = torch.tensor([0, 5])
+    # In order, then somewhere else, as after a replicate took a lane.
+    for steps in ([0, 0], [1, 1], [2, 2], [700, 3], [701, 4]):
+        step_K = torch.tensor(steps)
+        feed.fill(seeds, step_K, step_K + 1)
+        clips = sampler.draw(seeds, step_K, 16).clips_KVB.flatten()
+        assert torch.equal(feed.take(clips), resident.log_mel_NFT[clips])
+
+
+def test_half_precision_of_decibels_is_finer_than_any_ear(resident, small_dataset):
+    clips = small_dataset.splits["validation"]
+    error = (resident.log_mel_NFT[clips] - small_dataset.log_mel_NFT[clips]) * small_dataset.audio.std_db
+    assert error.abs().max() < 0.02

@@ -1,0 +1,285 @@
+"""Law 1: what a replicate becomes is a function of its configuration and seed alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from marl import checkpoint
+from marl.audio import AudioConfig
+from marl.checkpoint import Description
+from marl.config import Config, ViewsConfig
+from marl.data import Dataset, PairSampler
+from marl.evaluation import MATURE, YOUNG, evaluate
+from marl.models import Architecture, ModelConfig
+from marl.objective import Batch, Ingredients, Lane, lane_settings, objective
+from marl.stack import Snapshot, Stack
+from marl.stack.step import draw_batch
+
+SMALL = {"width": 16, "embedding": 16, "hidden": 32}
+PROBAND = Config.model_validate(
+    {
+        "model": SMALL,
+        "latent": {"private": 3, "shared": 2, "combine": "poe"},
+        "loss": {"private": {"alpha": 0.5, "gamma": 2.0}, "shared": {"beta": 3.0}},
+        "contrast": {"strategy": "infonce", "shared": 40.0, "private": 1.0},
+    }
+)
+OTHERS = [
+    Config.model_validate({"model": SMALL, "latent": {"private": 5, "shared": 4, "combine": "mean"}}),
+    Config.model_validate({"model": SMALL, "latent": {"private": 1, "shared": 1, "combine": "swap"}}),
+]
+DIVERGING = OTHERS[0].model_copy(update={"optimiser": PROBAND.optimiser.model_copy(update={"learning_rate": 1e12})})
+INGREDIENTS = Ingredients.of_all([PROBAND, *OTHERS])
+PATCH, CONV = PROBAND.model, ModelConfig(kind="conv", channels=16, hidden=32)
+
+
+def of(model: ModelConfig, config: Config) -> Config:
+    """The configuration with another network."""
+    return config.model_copy(update={"model": model})
+
+
+def new_stack(dataset: Dataset, lanes: int, model: ModelConfig = PROBAND.model) -> Stack:
+    return Stack(
+        Architecture(64, 64, model, private=5, shared=4),
+        lanes,
+        dataset,
+        ViewsConfig(),
+        16,
+        INGREDIENTS,
+    )
+
+
+def train(stack: Stack, steps: int) -> None:
+    for _ in range(steps):
+        stack.step()
+
+
+def assert_same_bits(first: Snapshot, second: Snapshot) -> None:
+    assert first.step == second.step
+    for part in ("parameters", "first_moment", "second_moment"):
+        ours, theirs = getattr(first, part), getattr(second, part)
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert torch.equal(value, theirs[name]), f"{part} of {name}"
+
+
+def through_bytes(config: Config, snapshot: Snapshot) -> Snapshot:
+    """As it goes through the store."""
+    description = Description(
+        config=config,
+        audio=AudioConfig(),
+        mean_db=0.0,
+        std_db=1.0,
+        shared_factors=("timbre",),
+        seed=0,
+        step=snapshot.step,
+    )
+    description = Description.model_validate_json(description.model_dump_json())
+    return checkpoint.restore(description, checkpoint.model_bytes(snapshot), checkpoint.state_bytes(snapshot))
+
+
+@pytest.mark.parametrize(
+    ("model", "lanes", "steps"),
+    [
+        (PATCH, 4, 60),
+        (PATCH, 3, 60),
+        (PATCH, 5, 40),
+        pytest.param(PATCH, 4, 200, marks=pytest.mark.slow),
+        (CONV, 3, 6),
+        pytest.param(CONV, 4, 16, marks=pytest.mark.slow),
+        pytest.param(CONV, 5, 10, marks=pytest.mark.slow),
+        pytest.param(CONV, 8, 4, marks=pytest.mark.slow),
+    ],
+)
+def test_a_replicate_ends_with_the_same_bits_alone_among_others_and_after_an_interruption(
+    small_dataset, model, lanes, steps
+):
+    proband = of(model, PROBAND)
+    alone = new_stack(small_dataset, lanes, model)
+    lane = alone.attach(proband, seed=7)
+    train(alone, steps)
+    expected = alone.snapshot(lane)
+
+    # Among neighbours of other sizes and ages, one of them diverging, in another lane.
+    crowded = new_stack(small_dataset, lanes, model)
+    old = crowded.attach(of(model, OTHERS[0]), seed=7)
+    crowded.attach(of(model, DIVERGING), seed=1)
+    train(crowded, 7)
+    lane = crowded.attach(proband, seed=7)
+    train(crowded, steps // 2)
+    assert crowded.diverged().keys() == {1}
+    assert lane == 2
+
+    # Taken away half way, through the form in which it is stored, and gone on with in a third lane.
+    half_way = through_bytes(proband, crowded.snapshot(lane))
+    crowded.detach(lane)
+    crowded.detach(old)
+    crowded.attach(of(model, OTHERS[1]), seed=3)
+    train(crowded, 5)
+    crowded.detach(0)
+    lane = crowded.attach(proband, seed=7, snapshot=half_way)
+    assert lane == 0
+    train(crowded, steps - steps // 2)
+    assert_same_bits(crowded.snapshot(lane), expected)
+
+
+def test_metrics_do_not_depend_on_lane_or_neighbours(small_dataset):
+    alone, crowded = new_stack(small_dataset, 3), new_stack(small_dataset, 3)
+    alone.attach(PROBAND, seed=2)
+    crowded.attach(DIVERGING, seed=0)
+    crowded.attach(OTHERS[0], seed=1)
+    crowded.attach(PROBAND, seed=2)
+    train(alone, 20)
+    train(crowded, 20)
+    expected = evaluate(alone.models, ["timbre"], MATURE).metrics[0]
+    assert evaluate(crowded.models, ["timbre"], MATURE).metrics[2] == expected
+
+
+@pytest.mark.parametrize(
+    ("lanes", "model"),
+    [
+        (8, ModelConfig()),
+        (3, PATCH),
+        (5, PATCH),
+        pytest.param(8, ModelConfig(kind="conv"), marks=pytest.mark.slow),
+        (3, CONV),
+        pytest.param(5, CONV, marks=pytest.mark.slow),
+    ],
+)
+def test_one_replicate_in_every_lane_gives_the_same_bits_and_metrics_in_each(small_dataset, lanes, model):
+    stack = new_stack(small_dataset, lanes, model)
+    for _ in range(lanes):
+        stack.attach(of(model, PROBAND), seed=0)
+    train(stack, 15)
+    first, *others = evaluate(stack.models, ["timbre"], MATURE).metrics
+    for lane, metrics in enumerate(others, start=1):
+        assert_same_bits(stack.snapshot(lane), stack.snapshot(0))
+        assert metrics == first
+
+
+@pytest.mark.parametrize("model", [PATCH, pytest.param(CONV, marks=pytest.mark.slow)])
+def test_one_step_from_the_same_state_agrees_across_widths_within_a_millionth(small_dataset, model):
+    one, eight = new_stack(small_dataset, 1, model), new_stack(small_dataset, 8, model)
+    one.attach(of(model, PROBAND), seed=0)
+    train(one, 50)
+    state = one.snapshot(0)
+    for seed in range(7):
+        eight.attach(of(model, OTHERS[seed % 2]), seed)
+    lane = eight.attach(of(model, PROBAND), seed=0, snapshot=state)
+    train(one, 1)
+    train(eight, 1)
+    for name, value in eight.snapshot(lane).parameters.items():
+        # Sums in another order: a few units in the last place of the gradient, times a learning rate of 0.003.
+        torch.testing.assert_close(value, one.snapshot(0).parameters[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_across_widths_differences_after_training_stay_below_the_spread_over_seeds(small_dataset):
+    seeds, steps = 20, 120
+    one, eight = new_stack(small_dataset, 1), new_stack(small_dataset, 8)
+
+    def final(stack: Stack) -> np.ndarray:
+        rows = []
+        for first in range(0, seeds, stack.lanes):
+            group = range(first, min(first + stack.lanes, seeds))
+            lanes = [stack.attach(PROBAND, seed) for seed in group]
+            train(stack, steps)
+            metrics = evaluate(stack.models, ["timbre"], YOUNG).metrics
+            names = ("fidelity/log_mel_rmse_db", "disentanglement/mig", "loss/total")
+            rows += [[metrics[lane][name] for name in names] for lane in lanes]
+            for lane in lanes:
+                stack.detach(lane)
+        return np.array(rows)
+
+    narrow, wide = final(one), final(eight)
+    differences = np.sqrt(((narrow - wide) ** 2).mean(axis=0))
+    assert (differences < narrow.std(axis=0, ddof=1)).all(), (differences, narrow.std(axis=0, ddof=1))
+
+
+@pytest.mark.parametrize("model", [PATCH, pytest.param(CONV, marks=pytest.mark.slow)])
+def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width(small_dataset, model):
+    config = of(model, PROBAND.model_copy(update={"latent": PROBAND.latent.model_copy(update={"combine": "swap"})}))
+    wide = new_stack(small_dataset, 2, model)
+    narrow = Stack(
+        Architecture(64, 64, config.model, config.latent.private, config.latent.shared),
+        2,
+        small_dataset,
+        ViewsConfig(),
+        16,
+        INGREDIENTS,
+    )
+    for stack in (wide, narrow):
+        stack.attach(config, seed=5)
+        train(stack, 1)
+    for name, value in wide.snapshot(0).parameters.items():
+        torch.testing.assert_close(value, narrow.snapshot(0).parameters[name], rtol=0, atol=1e-6)
+    torch.testing.assert_close(wide.models.held_out_terms()[0], narrow.models.held_out_terms()[0], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", [PATCH, CONV])
+def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
+    stack = new_stack(small_dataset, 2, model)
+    lane = stack.attach(of(model, PROBAND), seed=4)
+    parameters = {name: value.clone().requires_grad_() for name, value in stack.snapshot(lane).parameters.items()}
+    mask = stack.network.mask(PROBAND.latent)
+    settings = lane_settings(stack.program, PROBAND)
+    rate = PROBAND.optimiser.learning_rate
+    adam = torch.optim.Adam(parameters.values(), lr=rate)
+    for step in range(3):
+        batch = draw_batch(
+            stack.program,
+            PairSampler(small_dataset, ["timbre"]),
+            small_dataset.log_mel_NFT,
+            16,
+            torch.tensor([4, 4]),
+            torch.tensor([step, step]),
+        )
+        one = Batch(*(field[0] for field in batch))
+        for group in adam.param_groups:
+            group["lr"] = rate * (step + 1) / PROBAND.optimiser.warmup_steps
+        adam.zero_grad()
+        total, _ = objective(stack.program, stack.network.pad(parameters, mask), Lane(*settings), one)
+        total.backward()
+        adam.step()
+        stack.step()
+    for name, value in stack.snapshot(lane).parameters.items():
+        torch.testing.assert_close(value, parameters[name].detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_divergence_is_found_at_its_step_and_only_in_its_lane(small_dataset):
+    stack = new_stack(small_dataset, 2)
+    stack.attach(PROBAND, seed=0)
+    stack.attach(DIVERGING, seed=0)
+    train(stack, 10)
+    assert list(stack.diverged()) == [1]
+    assert 1 <= stack.diverged()[1] < 10
+    stack.detach(1)
+    assert stack.diverged() == {}
+    assert all(value.isfinite().all() for value in stack.snapshot(0).parameters.values())
+
+
+def test_idle_lanes_do_not_age_and_their_parameters_stay_zero(small_dataset):
+    stack = new_stack(small_dataset, 3)
+    stack.attach(PROBAND, seed=0)
+    train(stack, 3)
+    assert stack.steps() == [3, 0, 0]
+    assert not any(value[1:].any() for value in stack.models.parameters.values())
+
+
+def test_training_lowers_the_loss_on_held_out_pairs(small_dataset):
+    stack = new_stack(small_dataset, 1)
+    stack.attach(PROBAND, seed=0)
+    before = stack.models.held_out_terms()[0, 0]
+    train(stack, 60)
+    assert stack.models.held_out_terms()[0, 0] < 0.8 * before
+
+
+def test_a_full_stack_and_a_configuration_that_does_not_fit_are_refused(small_dataset):
+    stack = new_stack(small_dataset, 1)
+    with pytest.raises(ValueError, match="cannot hold a model of 6 and 2"):
+        stack.attach(PROBAND.model_copy(update={"latent": PROBAND.latent.model_copy(update={"private": 6})}), seed=0)
+    stack.attach(PROBAND, seed=0)
+    with pytest.raises(ValueError, match="all 1 lanes are taken"):
+        stack.attach(PROBAND, seed=1)
+    with pytest.raises(ValueError, match="multiple of 16, got 20"):
+        Stack(stack.network.architecture, 1, small_dataset, ViewsConfig(), 20, INGREDIENTS)

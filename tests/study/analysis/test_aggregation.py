@@ -1,0 +1,111 @@
+"""Means of trials over their replicates, and how they follow from those of a moment before."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.analysis.aggregation import coalesced, means_of, means_over_replicates
+from study.store.tables import TableRows
+
+METRICS = ["a/x", "a/x/clips_se", "b/late"]
+
+
+def report(trial, seed, step, version=1, **metrics):
+    return {"trial": trial, "seed": seed, "step": step, "metric_version": version, **metrics}
+
+
+def table_of(rows):
+    return TableRows({("part", str(number)): pa.Table.from_pylist(one) for number, one in enumerate(rows) if one})
+
+
+numbers = st.floats(-10, 10, allow_nan=False)
+reports = st.builds(
+    lambda trial, seed, step, version, metrics: report(
+        trial, seed, step, version, **dict(zip(METRICS, metrics, strict=True))
+    ),
+    st.integers(-1, 4),
+    st.integers(0, 2),
+    st.sampled_from([10, 20]),
+    st.integers(1, 2),
+    st.tuples(numbers, st.none() | numbers, st.none() | numbers),
+)
+parts = st.lists(st.lists(reports, min_size=1, max_size=6), min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(parts, st.lists(st.sets(st.integers(0, 5)), min_size=1, max_size=4))
+def test_means_that_follow_from_earlier_ones_are_those_that_are_computed_at_once(parts, moments):
+    """At each moment other parts are there: some came, some went, as when parts become one."""
+    means, everything = None, table_of(parts)
+    for moment in moments:
+        there = TableRows({part: rows for part, rows in everything.parts.items() if int(part[1]) in moment})
+        means = means_of(there, 3, 0, means)
+        pd.testing.assert_frame_equal(
+            means.table, means_of(there, 3, 0, None).table, check_exact=True, check_dtype=bool(there.parts)
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(parts)
+def test_a_mean_does_not_depend_on_what_other_trials_are_computed_with_it(parts):
+    rows = pd.DataFrame([row for part in parts for row in part])
+    rows[METRICS] = rows[METRICS].astype(float)
+    together = means_over_replicates(rows, 3).set_index("trial")
+    for trial, own in rows.groupby("trial"):
+        alone = means_over_replicates(own, 3).set_index("trial").loc[trial]
+        pd.testing.assert_series_equal(alone, together.loc[trial, alone.index], check_exact=True)
+
+
+def test_what_is_summed_is_compensated_whether_a_value_is_missing_or_not():
+    rows = pd.DataFrame([report(0, seed, 10, m=value) for seed, value in enumerate([1e16, 1.0, 1.0])])
+    mean = (1e16 + 2) / 3  # a plain sum loses the ones
+    assert means_over_replicates(rows, 3)["m"].tolist() == [mean]
+    other = pd.DataFrame([report(1, 0, 10, m=np.nan)])
+    assert means_over_replicates(pd.concat([rows, other]), 3)["m"].tolist()[0] == mean
+
+
+@pytest.mark.parametrize("comes", [[], [[report(2, 0, 10, **{"a/x": 3.0})]]])
+def test_a_metric_that_no_trial_has_any_more_is_no_column_any_more(comes):
+    goes, stays = [report(0, 0, 10, **{"a/x": 1.0, "b/late": 2.0})], [report(1, 0, 10, **{"a/x": 2.0})]
+    before = means_of(table_of([stays, goes]), 1, 0, None)
+    assert "b/late" in before.table
+    after = means_of(TableRows({**table_of([stays]).parts, **table_of([[], [], *comes]).parts}), 1, 0, before)
+    assert list(after.table) == ["trial", "step", "replicates", "a/x", "a/x/sd", "a/x/ci"]
+    assert after.table["trial"].tolist() == ([1, 2] if comes else [1])
+
+
+def test_nothing_has_no_means_and_means_without_news_are_the_same_object():
+    nothing = means_of(TableRows({}), 3, 0, None)
+    assert nothing.table.empty
+    assert list(nothing.table) == ["trial", "step", "replicates"]
+    assert means_of(TableRows({}), 3, 0, nothing) is nothing
+    some = means_of(table_of([[report(0, 0, 10, m=1.0)]]), 3, 0, nothing)
+    assert some.table.to_dict("records")[0]["m"] == 1.0
+    assert means_of(table_of([[report(0, 0, 10, m=1.0)]]), 3, 0, some) is some
+
+
+@settings(max_examples=40, deadline=None)
+@given(parts)
+def test_rows_are_coalesced_as_if_all_were_grouped(parts):
+    rows = pd.DataFrame([row for part in parts for row in part]).assign(launch=range(sum(map(len, parts))))
+    rows[METRICS] = rows[METRICS].astype(float)
+    key = ["trial", "seed", "step", "metric_version"]
+    groups = rows.groupby(key)
+    expected = groups.last().assign(launch=groups["launch"].first()).reset_index()
+    pd.testing.assert_frame_equal(coalesced(rows, key), expected)
+    later = rows.sort_values("metric_version", kind="stable").groupby(key[:3])
+    expected = later.last().assign(launch=later["launch"].first()).reset_index()
+    pd.testing.assert_frame_equal(coalesced(rows, key[:3]), expected[list(coalesced(rows, key[:3]))])
+
+
+def test_rows_of_few_parts_have_the_types_that_all_rows_have():
+    table = table_of([[{"trial": 1, "x": 1, "y": None}], [{"trial": 2, "x": 0.5, "z": "s"}], [{"trial": 3, "y": 2.5}]])
+    everything = table.frame()
+    for wanted in ([True, False, False], [False, True, False], [False, False, True], [False] * 3):
+        some = table.frame(is_wanted=np.array(wanted))
+        pd.testing.assert_frame_equal(some, everything[wanted].reset_index(drop=True))
+    assert list(table.frame(["x", "nowhere"])) == ["x"]
+    assert table.frame(["y"])["y"].tolist() == pytest.approx([np.nan, np.nan, 2.5], nan_ok=True)

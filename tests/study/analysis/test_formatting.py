@@ -1,0 +1,18 @@
+import pytest
+
+from study.analysis.formatting import format_duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.2, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (125, "2 min 05 s"),
+        (7800, "2 h 10 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_a_duration_has_its_two_largest_units(seconds, said):
+    assert format_duration(seconds) == said

@@ -1,0 +1,111 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from marl.data import Factor
+from marl.evaluation import information_metrics
+from study.charts.mutual_information import classes_of, information_chart, information_data, information_picture
+from study.report.context import MissingError
+from tests.study.report.studies import FACTORS, all_clips, class_of_clips, material_of, separated, trial_of, write_study
+
+
+def cells(latents):
+    data = information_data(pd.DataFrame(latents), FACTORS)
+    return data.set_index(["factor", "subspace", "latent"])["nmi"].sort_index()
+
+
+def test_a_latent_that_is_a_factor_tells_all_of_it_and_nothing_of_the_others():
+    found = cells(separated())
+    assert len(found) == 9
+    home = {("frequency", "private", 0), ("amplitude", "private", 1), ("timbre", "shared", 0)}
+    for cell, nmi in found.items():
+        assert nmi == pytest.approx(float(cell in home), abs=1e-12), cell
+
+
+def test_numbers_are_those_of_the_studys_own_metric():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(640, 5)).astype(np.float32)
+    noise[:, 1] += class_of_clips(0)
+    names = ["private/0", "private/1", "private/2", "shared/0", "shared/1"]
+    found = cells(all_clips() | dict(zip(names, noise.T, strict=True)))
+    classes = torch.tensor(np.stack([class_of_clips(factor) for factor in range(3)], axis=1))
+    (metrics,) = information_metrics(
+        torch.from_numpy(noise)[None], torch.ones(1, 5), 3, classes, [factor.name for factor in FACTORS], ["timbre"]
+    )
+    for factor in FACTORS:
+        for subspace in ("private", "shared"):
+            assert found[factor.name, subspace].max() == pytest.approx(metrics[f"nmi/{factor.name}/{subspace}"])
+
+
+def test_a_factor_of_one_class_is_told_by_nothing():
+    latents = separated() | {"factor/timbre": ["sine"] * 640}
+    assert (cells(latents)["timbre"] == 0).all()
+
+
+def test_numbers_of_another_machine_are_taken_for_the_nearest_value():
+    factor = FACTORS[1]
+    values = pd.DataFrame({"factor/frequency": np.array(factor.values) * (1 + 1e-12)})
+    assert classes_of(values, factor).tolist() == list(factor.class_of_value)
+
+
+def test_names_are_found_among_the_values_whatever_their_order():
+    factor = Factor("timbre", ("b", "a", "c"), (0, 1, 1))
+    assert classes_of(pd.DataFrame({"factor/timbre": ["a", "b", "c", "a"]}), factor).tolist() == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda latents: latents.drop(columns="factor/timbre"), "does not say the timbre of its clips"),
+        (lambda latents: latents.assign(**{"factor/timbre": "organ"}), "has a timbre that the data have not: 'organ'"),
+        (lambda latents: latents[[c for c in latents if c.startswith("factor/")]], "has no latents in it"),
+    ],
+)
+def test_latents_that_cannot_be_read_are_named(change, why):
+    with pytest.raises(MissingError, match=why):
+        information_data(change(pd.DataFrame(separated())), FACTORS)
+
+
+def test_subspaces_stand_apart_and_cells_have_their_numbers_where_they_fit():
+    home = {"timbre": "shared", "frequency": "private", "amplitude": "private"}
+    data = information_data(pd.DataFrame(separated()), FACTORS)
+    chart = json.loads(information_chart(data, home).to_json())
+    assert [part["title"]["text"] for part in chart["hconcat"]] == ["private", "shared"]
+    assert [layer["mark"]["type"] for layer in chart["hconcat"][0]["layer"]] == ["rect", "text"]
+    wide = pd.concat([data.assign(latent=latent) for latent in range(30)])
+    chart = json.loads(information_chart(wide, home).to_json())
+    assert [layer["mark"]["type"] for layer in chart["hconcat"][0]["layer"]] == ["rect"]
+
+
+def test_the_picture_is_of_seed_0_of_the_best_trial_of_the_front(tmp_path, tiny):
+    trials = [trial_of([4.0, 4.0], [0.2, 0.4]), trial_of([5.0, 5.0], [0.6, 0.8]), trial_of([6.0, 6.0], [0.1, 0.1])]
+    store = write_study(tmp_path, tiny, trials)
+    material = material_of(store)
+    assert (int(material.chosen["trial"]), material.chosen_by) == (1, "disentanglement/separation")
+    with pytest.raises(MissingError, match="no readable latents of trial 1, seed 0"):
+        information_picture(material)
+    store.write_latents(1, 1, separated())
+    with pytest.raises(MissingError, match="no readable latents of trial 1, seed 0"):
+        information_picture(material_of(store))
+    store.write_latents(1, 0, separated())
+    assert "trial 1, seed 0" in information_picture(material_of(store)).caption
+
+
+def test_a_study_without_an_objective_of_disentanglement_shows_the_best_of_its_last_one(tmp_path, tiny):
+    tiny["objectives"] = {"fidelity/log_mel_rmse_db": "min"}
+    store = write_study(tmp_path, tiny, [trial_of([5.0, 5.0], [0.9, 0.9]), trial_of([4.0, 4.0], [0.2, 0.4])])
+    material = material_of(store)
+    assert int(material.chosen["trial"]) == 1
+
+
+@pytest.mark.slow
+def test_the_largest_of_a_subspace_is_what_the_study_reported(finished):
+    reports = finished.reports()
+    reports = reports[(reports["seed"] == 0) & (reports["step"] == 30)].set_index("trial")
+    for trial in reports.index:
+        found = cells(finished.store.read_latents(trial, 0)).groupby(["factor", "subspace"]).max()
+        for (factor, subspace), nmi in found.items():
+            assert nmi == pytest.approx(reports.loc[trial, f"nmi/{factor}/{subspace}"], abs=1e-9)

@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from study.analysis import StudyResults
+from study.charts.trade_off import save_chart, trade_off_chart, trade_off_data
+from study.errors import UserError
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_point_is_the_mean_with_bars_of_one_standard_deviation(finished):
+    data = trade_off_data(finished).set_index("trial")
+    results = finished.results().set_index("trial")
+    for trial in range(4):
+        point, row = data.loc[trial], results.loc[trial]
+        assert point["x"] == row["fidelity/log_mel_rmse_db"]
+        assert point["y_high"] - point["y"] == pytest.approx(row["disentanglement/separation/sd"])
+        assert point["x"] - point["x_low"] == pytest.approx(row["fidelity/log_mel_rmse_db/sd"])
+    assert set(data.index[data["front"]]) == set(finished.front()["trial"])
+    assert data["mature"][data.index >= 0].all()
+
+
+def test_a_trial_without_both_objectives_is_not_drawn(finished):
+    row = finished.reports().drop(columns=["launch"]).iloc[0].to_dict()
+    row |= {"trial": 9, "step": 15, "disentanglement/separation": None}
+    finished.store.append("reports", 1, 99, [row, {**row, "seed": 1}])
+    trial = finished.trials().drop(columns=["launch"]).iloc[0].to_dict() | {"trial": 9, "state": "running"}
+    finished.store.append("trials", 1, 99, [trial])
+    assert 9 not in trade_off_data(StudyResults(finished.store))["trial"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.png", b"\x89PNG"), ("b.svg", b"<svg"), ("c.html", b"<!DOCTYPE html>")]
+)
+def test_plots_are_written_in_three_formats(finished, tmp_path, name, begins):
+    path = tmp_path / "new folder" / name
+    save_chart(trade_off_chart(finished), path)
+    content = path.read_bytes()
+    assert content.startswith(begins)
+    assert len(content) > 10_000
+
+
+def test_the_page_needs_no_network(finished, tmp_path):
+    save_chart(trade_off_chart(finished), tmp_path / "plot.html")
+    page = (tmp_path / "plot.html").read_text()
+    assert "<script src=" not in page
+    assert "@import" not in page
+
+
+def test_error_bars_front_and_configuration_are_in_the_chart(finished):
+    chart = json.loads(trade_off_chart(finished).to_json())
+    marks = [layer["mark"]["type"] for layer in chart["layer"]]
+    assert marks.count("rule") == 2
+    assert {"line", "point", "text"} <= set(marks)
+    (points,) = (layer for layer in chart["layer"] if layer.get("transform") == [{"filter": "datum.mature"}])
+    tooltips = {tip["field"] for tip in points["encoding"]["tooltip"]}
+    assert {"name", "state", "loss private gamma", "contrast strategy"} <= tooltips
+
+
+@pytest.mark.parametrize("name", ["plot.pdf", "plot"])
+def test_other_formats_are_refused(finished, tmp_path, name):
+    with pytest.raises(UserError, match=r"written as \.html, \.png, \.svg; got"):
+        save_chart(trade_off_chart(finished), tmp_path / name)
+
+
+def test_a_place_that_cannot_be_written_is_named(finished):
+    with pytest.raises(UserError, match="cannot write /proc/nowhere/plot.svg"):
+        save_chart(trade_off_chart(finished), Path("/proc/nowhere/plot.svg"))

@@ -1,0 +1,62 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study.charts.probes import accuracy_chart, accuracy_data, accuracy_picture
+from study.report.context import MissingError
+from tests.study.report.studies import FACTORS, material_of, trial_of, write_study
+
+CLASSES = {"timbre": 4, "frequency": 20, "amplitude": 4}
+HOME = {"timbre": "shared", "frequency": "private", "amplitude": "private"}
+
+
+def test_bars_are_the_means_and_error_bars_one_standard_deviation(tmp_path, tiny):
+    trial = trial_of([4.0, 4.0], [0.2, 0.4])
+    trial["metrics"]["probe/timbre/shared"] = [0.9, 0.7]
+    material = material_of(write_study(tmp_path, tiny, [trial]))
+    data = accuracy_data(material.chosen, CLASSES, {"probe/timbre/shared": 0.3}).set_index(["factor", "subspace"])
+    bar = data.loc["timbre", "shared"]
+    assert bar["accuracy"] == pytest.approx(0.8)
+    spread = np.std([0.9, 0.7], ddof=1)
+    assert material.chosen["probe/timbre/shared/sd"] == pytest.approx(spread)
+    assert (bar["low"], bar["high"]) == (pytest.approx(0.8 - spread), pytest.approx(0.8 + spread))
+    assert (bar["chance"], bar["untrained"]) == (0.25, 0.3)
+    assert data.loc["frequency", "private"]["chance"] == 1 / 20
+    assert len(data) == 9
+
+
+def test_chance_is_that_of_the_data(tmp_path, tiny):
+    material = material_of(write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.4])]))
+    assert {factor.name: factor.classes for factor in material.factors} == CLASSES
+    assert material.factors == FACTORS
+    chart = json.loads(accuracy_picture(material).chart.to_json())
+    panels = chart["concat"]
+    assert [panel["title"]["text"] for panel in panels] == list(CLASSES)
+    assert panels[0]["title"]["subtitle"] == "belongs into the shared subspace"
+
+
+def test_a_single_replicate_has_no_error_bars_and_the_caption_says_so(tmp_path, tiny):
+    tiny["replicates"] = 1
+    picture = accuracy_picture(material_of(write_study(tmp_path, tiny, [trial_of([4.0], [0.2])])))
+    assert "there are no error bars, as each trial has a single replicate" in picture.caption
+
+
+def test_the_untrained_network_is_shown_where_it_was_scored(tmp_path, tiny):
+    store = write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.4])])
+    assert "untrained" not in accuracy_picture(material_of(store)).caption
+    store.write_baselines({"untrained": {"probe/timbre/shared": 0.3}, "replicates": 2})
+    assert "the red tick what the untrained network allows" in accuracy_picture(material_of(store)).caption
+
+
+def test_a_trial_without_probes_is_named():
+    with pytest.raises(MissingError, match="trial 3 has no values of probe/"):
+        accuracy_data(pd.Series({"trial": 3}), CLASSES, {})
+
+
+def test_bars_above_one_widen_the_axis():
+    row = pd.Series({"trial": 0, "probe/timbre/shared": 0.95, "probe/timbre/shared/sd": 0.15})
+    chart = json.loads(accuracy_chart(accuracy_data(row, CLASSES, {}), HOME).to_json())
+    scale = chart["concat"][0]["layer"][0]["encoding"]["y"]["scale"]
+    assert scale["domain"] == [0, pytest.approx(1.1)]

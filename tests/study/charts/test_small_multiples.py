@@ -1,0 +1,110 @@
+"""Weights against metrics, learning curves, parallel coordinates, rungs and contours: what they draw."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study.analysis import StudyResults
+from study.analysis.surface import surface
+from study.charts.contour import contour_chart
+from study.charts.learning import learning_chart, learning_data
+from study.charts.parallel import MOST_LINES, parallel_data
+from study.charts.search_history import rungs_data
+from study.charts.small_multiples import small_multiple, weights_data, weights_of
+from study.report.context import MissingError
+from tests.study.report.studies import FIDELITY, PLAIN, SEPARATION, trial_of, write_study
+
+GAMMA = "loss.private.gamma"
+
+
+def study(tmp_path, tiny, *configurations, **changes):
+    trials = [
+        trial_of([4.0 + place, 4.2 + place], [0.2, 0.4], config=PLAIN | config)
+        for place, config in enumerate(configurations)
+    ]
+    return StudyResults(write_study(tmp_path, tiny | changes, trials))
+
+
+def test_the_weights_of_a_space_are_those_of_losses_or_else_all_of_its_numbers(tmp_path, tiny):
+    assert weights_of(study(tmp_path / "a", tiny).spec) == [GAMMA]
+    tiny["space"] = {"latent.private": {"choice": [2, 4]}, "contrast.strategy": {"choice": ["none", "infonce"]}}
+    assert weights_of(study(tmp_path / "b", tiny).spec) == ["latent.private"]
+
+
+def test_trials_that_differ_in_one_parameter_alone_are_drawn_for_it(tmp_path, tiny):
+    results = study(tmp_path, tiny, {}, {GAMMA: 5.0}, {"latent.private": 4})
+    data = weights_data(results.results(), results.spec, [GAMMA], [FIDELITY, SEPARATION], "contrast.strategy")
+    assert data[data["metric"] == FIDELITY]["trial"].tolist() == [0, 1]
+    assert data["value"].unique().tolist() == [1.0, 5.0]
+    assert set(data["series"]) == {"none"}
+    assert (data["high"] > data["low"]).all()
+    assert small_multiple(data, results.spec, GAMMA, FIDELITY) is not None
+    assert small_multiple(data, results.spec, GAMMA, "nmi/timbre/shared") is None
+
+
+def test_without_a_complete_trial_there_are_no_small_multiples(tmp_path, tiny):
+    results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.2], "running")]))
+    with pytest.raises(MissingError, match="no complete trial has values"):
+        weights_data(results.results(), results.spec, [GAMMA], [FIDELITY], None)
+
+
+def test_a_learning_curve_has_each_replicate_and_the_mean_with_its_spread(tmp_path, tiny):
+    reports = pd.DataFrame(
+        {"seed": [0, 1, 0], "step": [10, 10, 20], FIDELITY: [4.0, 6.0, 3.0], SEPARATION: [np.nan, np.nan, 0.5]}
+    )
+    data = learning_data(reports, [FIDELITY, SEPARATION]).set_index(["metric", "step", "seed"]).sort_index()
+    first = data.loc[(FIDELITY, 10, 0)]
+    assert first["mean"] == 5.0
+    assert first["high"] - first["mean"] == pytest.approx(np.sqrt(2))
+    assert np.isnan(data.loc[(FIDELITY, 20, 0), "low"])
+    assert len(data) == 4
+    chart = learning_chart(data.reset_index(), study(tmp_path, tiny).spec, FIDELITY).to_dict()
+    assert [layer["mark"]["type"] for layer in chart["layer"]] == ["area", "line", "line", "point"]
+
+
+def test_parallel_coordinates_go_from_the_least_to_the_greatest_and_leave_gaps(tmp_path, tiny):
+    results = study(tmp_path, tiny, {GAMMA: 0.1}, {GAMMA: 1.0}, {GAMMA: 10.0, "contrast.temperature": 0.2})
+    data = parallel_data(results.results(), results.spec, list(results.spec.space), [FIDELITY])
+    gamma = data[data["axis"] == GAMMA]
+    assert gamma["place"].round(9).tolist() == [0.0, 0.5, 1.0]  # by its logarithm
+    assert gamma["value"].tolist() == ["0.1", "1", "10"]
+    assert data[data["axis"] == "contrast.temperature"]["trial"].tolist() == [2]
+    assert data["place"].between(0, 1).all()
+
+
+def test_of_very_many_trials_a_sample_has_lines(tmp_path, tiny):
+    spec = study(tmp_path, tiny).spec
+    table = pd.DataFrame({"trial": range(900), f"config/{GAMMA}": np.linspace(0.1, 10, 900), FIDELITY: 1.0})
+    assert parallel_data(table, spec, [GAMMA], [FIDELITY])["trial"].nunique() == MOST_LINES
+
+
+def test_rungs_say_how_many_came_and_how_many_halving_stopped(tmp_path, tiny):
+    tiny["halving"] = {"reduction": 2, "min_steps": 10}
+    store = write_study(tmp_path, tiny, [trial_of([4.0, 4.1], [0.2, 0.2])])
+    for place, trial in enumerate((1, 2)):
+        store.append("reports", 1, 90 + place, [{"trial": trial, "seed": 0, "step": 10, "metric_version": 1}])
+    store.append("trials", 1, 92, [{"trial": 1, "state": "pruned", "step": 10, "error": None, "sampler": "{}"}])
+    data = rungs_data(StudyResults(store)).set_index("step")
+    assert data.loc[10].to_dict() == {"reached": 2, "stopped": 1, "went_on": 1}
+
+
+@pytest.mark.parametrize("second", ["latent.private", "contrast.strategy"])
+def test_a_contour_has_cells_and_the_trials_that_it_goes_through(tmp_path, tiny, second):
+    values = {"latent.private": (2, 4), "contrast.strategy": ("none", "infonce")}[second]
+    configurations = [{GAMMA: gamma, second: value} for gamma in (0.2, 1.0, 5.0) for value in values]
+    results = study(tmp_path, tiny, *configurations)
+    table = results.results()
+    data = surface(table, results.spec, GAMMA, second, FIDELITY)
+    cells, points = contour_chart(data, table, results.spec, GAMMA, second, FIDELITY).to_dict()["layer"]
+    assert cells["mark"]["type"] == "rect"
+    assert points["mark"]["type"] == "point"
+    assert data["mean"].notna().any()
+
+
+def test_trials_that_lack_the_parameter_that_tells_apart_are_a_series_of_their_own(tmp_path, tiny):
+    tiny["space"]["contrast.projection"] = {"choice": [True, False], "when": {"contrast.strategy": "infonce"}}
+    with_it = {"contrast.strategy": "infonce", "contrast.temperature": 0.2, "contrast.projection": True, GAMMA: 3.0}
+    results = study(tmp_path, tiny, {}, with_it, {"latent.private": 4, GAMMA: 2.0})
+    data = weights_data(results.results(), results.spec, [GAMMA], [FIDELITY], "contrast.projection")
+    assert sorted(data["series"]) == ["absent", "absent", "true"]
+    assert small_multiple(data, results.spec, GAMMA, FIDELITY) is not None

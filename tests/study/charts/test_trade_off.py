@@ -1,0 +1,68 @@
+"""The trade-off's data: which trials it has, which are on the front, and what stands at the edge."""
+
+import json
+
+import numpy as np
+import pytest
+
+from study.analysis import StudyResults
+from study.charts.style import MOST_POINTS
+from study.charts.trade_off import Axes, trade_off_chart, trade_off_data
+from tests.study.report.studies import FIDELITY, SEPARATION, trial_of, write_study
+
+TRIALS = [
+    trial_of([4.0, 4.2], [0.2, 0.4]),
+    trial_of([3.0, 3.2], [0.1, 0.2]),
+    trial_of([5.0, 5.1], [0.1, 0.1]),
+]
+
+
+@pytest.fixture
+def results(tmp_path, tiny):
+    store = write_study(tmp_path, tiny, TRIALS)
+    far = {FIDELITY: 40.0, SEPARATION: 0.0}
+    store.write_baselines({"untrained": far, "replicates": 2})
+    return StudyResults(store)
+
+
+def test_trials_beyond_a_limit_are_left_out_and_baselines_stay(results):
+    data = trade_off_data(results, limits={FIDELITY: 4.5})
+    assert data["trial"].tolist() == [0, 1, -2]
+    assert trade_off_data(results, limits={SEPARATION: 0.2})["trial"].tolist() == [0, -2]
+
+
+def test_the_front_is_of_what_is_left_and_of_the_metrics_that_are_drawn(results):
+    def front(**options):
+        data = trade_off_data(results, **options)
+        return data["trial"][data["front"]].tolist()
+
+    assert front() == [0, 1]
+    assert front(limits={SEPARATION: 0.2}) == [0]
+    assert front(axes=Axes(FIDELITY, FIDELITY)) == [1]
+
+
+def test_a_baseline_far_from_all_trials_is_at_the_edge_and_its_name_says_where_it_is(results):
+    chart = json.loads(trade_off_chart(results).to_json())
+    (rows,) = chart["datasets"].values()
+    (baseline,) = (row for row in rows if row["trial"] < 0)
+    assert baseline["label"] == "untrained (at 40, 0)"
+    low, high = next(
+        layer["encoding"]["x"]["scale"]["domain"]
+        for layer in chart["layer"]
+        if "scale" in layer["encoding"].get("x", {})
+    )
+    assert low < 3.0 < 5.1 < high < 10
+    assert low < baseline["x"] < high
+
+
+def test_of_very_many_trials_a_sample_is_drawn_with_the_front_and_the_chosen_and_says_so(tmp_path, tiny):
+    random = np.random.default_rng(0)
+    trials = [trial_of([fidelity], [separation]) for fidelity, separation in random.random((MOST_POINTS + 100, 2))]
+    results = StudyResults(write_study(tmp_path, tiny, trials))
+    data = trade_off_data(results, chosen=[7])
+    chart = json.loads(trade_off_chart(results, data=data).to_json())
+    (rows,) = chart["datasets"].values()
+    drawn = {row["trial"] for row in rows}
+    assert len(drawn) == MOST_POINTS
+    assert {7, *data["trial"][data["front"]]} <= drawn
+    assert "2,000 of 2,100 are drawn" in chart["title"]["subtitle"][1]

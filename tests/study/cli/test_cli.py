@@ -1,0 +1,299 @@
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import study.cli
+from study.errors import Interrupted, UserError
+from study.store.writer import Recorder
+from tests.study.commands import ROOT, command, run_command
+from tests.study.s3_server import s3_server
+
+COMMANDS = ["run", "resume", "ls", "status", "results", "plot", "export", "verify", "delete", "prune", "dashboard"]
+
+
+def assert_says(outcome, status, *parts):
+    """One line that says what is wrong, the right exit status, and no traceback."""
+    assert outcome.status == status, outcome.err
+    assert outcome.out == ""
+    (line,) = outcome.err.strip().splitlines()
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Nothing may begin to train."""
+
+    def train(*arguments):
+        pytest.fail("training began")
+
+    monkeypatch.setattr("study.cli.run._launch", train)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["train.stepz=5"], ["train.stepz: no such field; there are steps, batch_pairs, reports"]),
+        (["colour=blue"], ["colour: no such field; there are name, data, "]),
+        (["space={latent.private: {choise: [2]}}"], ["space.latent.private.choise: no such field; there are choice, "]),
+        (["model.depth=5"], ["model.depth: no such field; there are kind, patch_bands, "]),
+        (["train.steps=many"], ["train.steps", "integer", "'many'"]),
+        (["latent.private=wide"], ["latent.private", "integer", "'wide'"]),
+        (["space={latent.private: {choice: []}}"], ["space.latent.private", "choice must hold at least one value"]),
+        (["loss.private.gamma=-1"], ["loss.private.gamma", "greater than or equal to 0", "-1"]),
+        (
+            ["space={loss.private.gamma: {uniform: [-1, 1]}}"],
+            ["space.loss.private.gamma", "greater than or equal to 0", "-1"],
+        ),
+        (
+            ["space={latent.private: {choice: [2], when: {contrast.strategie: infonce}}}"],
+            ["space.latent.private.when", "contrast.strategie"],
+        ),
+        (["objectives={disentanglement/sep: max}"], ["objectives", "'disentanglement/sep' is no metric"]),
+        (["views.shared=[colour]"], ["views.shared", "colour"]),
+        (["train.steps"], ["--set", "path=value"]),
+        (["name=../elsewhere"], ["name", "../elsewhere"]),
+    ],
+)
+def test_a_bad_spec_is_answered_in_one_line(cli, spec_file, tiny, tmp_path, no_training, overrides, parts):
+    options = [word for override in overrides for word in ("--set", override)]
+    outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs", *options)
+    assert_says(outcome, 2, *parts)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_spec_that_is_not_there_or_no_yaml_is_named(cli, tmp_path):
+    assert_says(cli("run", tmp_path / "nothing.yaml"), 2, "nothing.yaml", "No such file")
+    (tmp_path / "bad.yaml").write_text("name: [")
+    assert_says(cli("run", tmp_path / "bad.yaml"), 2, "bad.yaml", "line")
+
+
+@pytest.mark.slow
+def test_another_spec_under_the_name_of_a_study_is_told_about_resume(cli, spec_file, tiny, finished_store, no_training):
+    before = (finished_store / "tiny" / "study.json").read_bytes()
+    outcome = cli("run", spec_file(tiny), "--store", finished_store, "--set", "train.steps=60")
+    assert_says(outcome, 2, "'tiny'", "train differs", f"`marl-study resume tiny --store {finished_store}`")
+    assert (finished_store / "tiny" / "study.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_says_how_to_go_on_from_the_store_that_it_is_in(cli, finished_store):
+    for launch in (finished_store / "tiny" / "launches").iterdir():
+        launch.write_text(json.dumps({**json.loads(launch.read_text()), "trials": 9}))
+    shown = cli("status", "tiny", "--store", finished_store).out
+    assert shown.splitlines()[-1] == f"go on with: marl-study resume tiny --store {finished_store}"
+
+
+@pytest.mark.slow
+def test_where_the_untrained_network_was_not_scored_there_is_no_hypervolume(cli, finished_store):
+    (finished_store / "tiny" / "baselines.json").unlink()
+    assert json.loads(cli("status", "tiny", "--store", finished_store, "--json").out)["hypervolume"] is None
+    assert cli("results", "tiny", "--store", finished_store).err == "240 trial-steps\n"
+    progress = json.loads(cli("results", "tiny", "--store", finished_store, "--progress", "--format", "json").out)
+    assert [row["hypervolume"] for row in progress] == [None] * 4
+    assert cli("results", "tiny", "--store", finished_store, "--progress").out.count("–") == 4
+
+
+@pytest.mark.slow
+def test_a_study_that_is_running_is_not_run_twice(cli, spec_file, tiny, finished):
+    recorder = Recorder(finished.store, trials=9)
+    store = finished.store.objects.uri
+    outcome = cli("resume", "tiny", "--store", store, "--trials", 9)
+    assert_says(outcome, 2, "is being run by launch 2", str(os.getpid()))
+    assert_says(cli("delete", "tiny", "--store", store, "--yes"), 2, "is running")
+    recorder.finish()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("resume", "other"),
+        ("status", "other"),
+        ("results", "other"),
+        ("plot", "other", "-o", "plot.html"),
+        ("export", "other", "--front", "--to", "out"),
+        ("delete", "other", "--yes"),
+        ("prune", "other"),
+    ],
+)
+def test_a_study_that_is_not_there_is_answered_with_those_that_are(cli, finished_store, words):
+    assert_says(cli(*words, "--store", finished_store), 2, "no study 'other'", "there are: tiny")
+
+
+def test_a_store_that_cannot_be_written_is_said_before_anything_trains(cli, spec_file, tiny, tmp_path, no_training):
+    (tmp_path / "file").write_text("")
+    outcome = cli("run", spec_file(tiny), "--store", tmp_path / "file" / "runs")
+    assert_says(outcome, 2, f"store {tmp_path}/file/runs", "Not a directory")
+
+
+@pytest.mark.parametrize("uri", ["ftp-of-old://host/x", "s3://no-such-bucket/x"])
+def test_a_store_that_is_none_is_said_before_anything_trains(cli, spec_file, tiny, tmp_path, no_training, uri):
+    with s3_server(tmp_path / "s3") as server, pytest.MonkeyPatch.context() as environment:
+        for name, value in server.environment.items():
+            environment.setenv(name, value)
+        assert_says(cli("run", spec_file(tiny), "--store", uri), 2, f"store {uri}")
+
+
+def test_wrong_keys_are_said_before_anything_trains_and_not_shown(cli, spec_file, tiny, tmp_path, no_training):
+    with s3_server(tmp_path / "s3") as server, pytest.MonkeyPatch.context() as environment:
+        for name, value in {**server.environment, "AWS_SECRET_ACCESS_KEY": "wrong-secret"}.items():
+            environment.setenv(name, value)
+        outcome = cli("run", spec_file(tiny), "--store", "s3://studies/x")
+        assert_says(outcome, 2, "store s3://studies/x", "access denied; check the keys")
+        assert "wrong-secret" not in outcome.err
+        assert server.environment["AWS_ACCESS_KEY_ID"] not in outcome.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("export", "tiny", "--to", "out"), "exactly one of --front, --trial ID and --best COLUMN"),
+        (("export", "tiny", "--to", "out", "--front", "--trial", "1"), "exactly one of"),
+        (("export", "tiny", "--to", "out", "--best", "beauty"), "'beauty' is no metric"),
+        (("export", "tiny", "--to", "out", "--trial", "17"), "trial 17 is not there"),
+        (("plot", "tiny", "-o", "plot.gif"), "a plot is written as .html, .png, .svg; got 'plot.gif'"),
+        (("resume", "tiny", "--trials", "2"), "has 4 trials already; got 2"),
+        (("delete", "tiny"), "this deletes 4 trials"),
+        (("results", "tiny", "--front", "--progress"), "--front and --progress show different tables"),
+    ],
+)
+def test_words_that_make_no_sense_cost_nothing(cli, finished_store, words, message):
+    before = {path: path.read_bytes() for path in finished_store.rglob("*") if path.is_file()}
+    assert_says(cli(*words, "--store", finished_store), 2, message)
+    assert {path: path.read_bytes() for path in finished_store.rglob("*") if path.is_file()} == before
+
+
+def test_a_traceback_comes_only_when_asked_for(cli, tmp_path, monkeypatch):
+    assert "Traceback" not in cli("status", "other", "--store", tmp_path).err
+    monkeypatch.setattr("sys.argv", ["marl-study", "--debug", "status", "other", "--store", str(tmp_path)])
+    with pytest.raises(UserError):
+        study.cli.main()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example(cli, name):
+    outcome = cli(name, "--help")
+    assert outcome.status == 0
+    assert f"Example: marl-study {name}" in outcome.out
+
+
+def test_help_lists_every_command(cli):
+    listed = cli("--help").out
+    assert all(f"\n  {name} " in listed for name in COMMANDS)
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(cli, spec_file, tiny, tmp_path):
+    tiny["space"]["loss.private.gamma"] = {"log_uniform": ["1e-3", 10]}
+    outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs", "--dry-run", "--trials", 6)
+    assert outcome.status == 0
+    resolved = yaml.safe_load(outcome.out)
+    assert resolved["space"]["loss.private.gamma"] == {"log_uniform": [0.001, 10.0], "when": {}}
+    assert resolved["search"] == {"sampler": "qmc", "trials": 6, "seed": 0}
+    assert resolved["optimiser"]["learning_rate"] > 0
+    assert "6 trials x 2 replicates x 30 steps = 360 trial-steps" in outcome.out
+    assert "4 lanes on" in outcome.out
+    assert "minutes of training" in outcome.out
+    assert re.search(rf"\n# will write at most \S+ MB to {tmp_path}/runs/tiny, \S+ MB of it only", outcome.out)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_resolved_spec_is_a_spec(cli, spec_file, tiny, tmp_path):
+    first = cli("run", spec_file(tiny), "--dry-run").out
+    again = tmp_path / "again.yaml"
+    again.write_text(first)
+    assert yaml.safe_load(cli("run", again, "--dry-run").out) == yaml.safe_load(first)
+
+
+@pytest.mark.slow
+def test_from_a_copy_of_its_folder_alone_a_study_is_used_without_ray(finished_store, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "ray.py").write_text("raise ImportError('Ray is not there')")
+    environment = {"PYTHONPATH": str(blocked), "MARL_STORE": str(finished_store)}
+
+    def invoke(*words):
+        outcome = run_command(*words, env=environment)
+        assert outcome.status == 0, outcome.err
+        return outcome
+
+    (listed,) = json.loads(invoke("ls", "--json").out)
+    assert (listed["study"], listed["state"], listed["trials"]["complete"]) == ("tiny", "complete", 4)
+    assert "tiny" in invoke("ls").out
+    status = json.loads(invoke("status", "tiny", "--json").out)
+    assert status["front"]
+    assert status["trial_steps"] == 4 * 2 * 30
+    assert status["hypervolume"] >= 0
+    assert "study tiny: complete" in invoke("status", "tiny").out
+    progress = json.loads(invoke("results", "tiny", "--progress", "--format", "json").out)
+    assert [row["complete"] for row in progress] == [1, 2, 3, 4]
+    assert progress[-1]["trial_steps"] == status["trial_steps"]
+    assert progress[-1]["hypervolume"] == pytest.approx(status["hypervolume"])
+    assert invoke("results", "tiny", "--progress", "--format", "csv").out.startswith("time,trial,complete,trial_steps,")
+    assert "device-hours" in invoke("results", "tiny", "--progress").out
+    (tmp_path / "results.csv").write_text(invoke("results", "tiny", "--format", "csv").out)
+    table = pd.read_csv(tmp_path / "results.csv")
+    assert list(table["trial"]) == [0, 1, 2, 3, -2, -1]
+    assert list(table["state"]) == [*["complete"] * 4, "untrained", "plain VAE"]
+    assert table["disentanglement/separation"].notna().all()
+    assert {"disentanglement/separation/ci", "front_probability"} <= set(table)
+    assert "disentanglement/separation/sd" in table
+    front = json.loads(invoke("results", "tiny", "--front", "--format", "json").out)
+    assert {row["trial"] for row in front} <= set(table["trial"])
+    shown = invoke("results", "tiny")
+    assert "±" in shown.out
+    assert re.fullmatch(r"hypervolume \S+ after 240 trial-steps\n", shown.err)
+    invoke("plot", "tiny", "-o", tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").read_text().startswith("<svg")
+    assert invoke("resume", "tiny").err == "study tiny is complete: 4 trials\n"
+    bundles = invoke("export", "tiny", "--front", "--to", tmp_path / "out").out.split()
+    assert len(bundles) == len(front)
+    assert "verified" in invoke("verify", bundles[0]).err
+    # What is damaged is named and left out, and nothing else is lost.
+    part = next((finished_store / "tiny" / "reports").glob("*.parquet"))
+    (part.parent / "0001-999999.parquet").write_bytes(part.read_bytes()[:100])
+    damaged = invoke("results", "tiny", "--format", "csv")
+    assert "warning: " in damaged.err
+    assert "0001-999999.parquet was left out" in damaged.err
+    assert damaged.out == (tmp_path / "results.csv").read_text()
+    invoke("delete", "tiny", "--yes")
+    assert json.loads(invoke("ls", "--json").out) == []
+
+
+@pytest.mark.slow
+def test_verify_fails_with_one_line_that_names_the_file(cli, finished_store, tmp_path):
+    (bundle,) = cli("export", "tiny", "--trial", 0, "--to", tmp_path / "out", "--store", finished_store).out.split()
+    with Path(bundle, "model.safetensors").open("r+b") as file:
+        file.seek(5000)
+        byte = file.read(1)
+        file.seek(5000)
+        file.write(bytes([byte[0] ^ 1]))
+    assert_says(cli("verify", bundle), 1, "model.safetensors is not the file that was exported")
+
+
+def test_output_that_nobody_reads_on_is_no_error(tmp_path):
+    done = subprocess.run(
+        f"{' '.join(command('--help'))} | head -n 1", shell=True, capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("asked", [Interrupted, KeyboardInterrupt])
+def test_a_run_that_is_stopped_exits_130_also_when_asked_again_while_it_puts_all_away(
+    cli, spec_file, tiny, tmp_path, monkeypatch, asked
+):
+    def stopped(*arguments):
+        raise asked
+
+    monkeypatch.setattr("study.runs.driver.launch", stopped)
+    outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs")
+    assert outcome.status == 130
+    assert "stopped; go on with: marl-study resume tiny" in outcome.err

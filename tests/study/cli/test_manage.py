@@ -1,0 +1,98 @@
+"""Commands for a study that runs elsewhere, from its store alone."""
+
+import threading
+import time
+
+import pytest
+
+import study.store.writer as module
+from study.cli import manage as following
+from study.store.writer import Recorder
+from tests.study.store.test_lease import elsewhere
+from tests.study.training.test_lanes import new_store
+
+
+@pytest.fixture
+def store(tmp_path, tiny):
+    return new_store(tmp_path / "runs", tiny, tiny["name"])
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch):
+    monkeypatch.setattr(module, "_FLUSH_EVERY_S", 0.2)
+    monkeypatch.setattr(module, "_HEARTBEAT_EVERY_S", 0.2)
+    monkeypatch.setattr(following, "_LOOK_EVERY_S", 0.1)
+
+
+def driver(recorder, until_stopped):
+    """Says something until it is asked to stop, or a while has passed."""
+    deadline = time.monotonic() + (60.0 if until_stopped else 2.0)
+    number = 0
+    while time.monotonic() < deadline and not recorder.stop_asked:
+        recorder.say(f"line {number}")
+        recorder.tick()
+        number += 1
+        time.sleep(0.1)
+    recorder.say("the last line")
+    recorder.finish()
+
+
+def test_logs_are_the_lines_of_all_launches_with_their_time(cli, store):
+    for word in ("one", "two"):
+        recorder = Recorder(store, trials=1)
+        recorder.say(f"launch {word}\x1b[2J <b>")
+        recorder.finish()
+    outcome = cli("logs", "tiny", "--store", store.objects.uri)
+    assert outcome.status == 0
+    first, second = outcome.out.splitlines()
+    year = store.launches()[1]["started"][:4]
+    assert first.startswith(year)
+    assert first.endswith("  launch one\N{REPLACEMENT CHARACTER}[2J <b>")
+    assert "launch two" in second
+
+
+def test_logs_that_are_followed_end_with_the_study_and_miss_no_line(cli, store):
+    running = threading.Thread(target=driver, args=(Recorder(store, trials=1), False))
+    running.start()
+    outcome = cli("logs", "tiny", "--store", store.objects.uri, "--follow")
+    running.join()
+    lines = [line.partition("  ")[2] for line in outcome.out.splitlines()]
+    assert lines == [*(f"line {number}" for number in range(len(lines) - 1)), "the last line"]
+    assert len(lines) > 5
+
+
+def test_stop_ends_the_launch_and_waits_for_it(cli, store):
+    running = threading.Thread(target=driver, args=(Recorder(store, trials=1), True))
+    running.start()
+    outcome = cli("stop", "tiny", "--store", store.objects.uri)
+    running.join(timeout=1.0)
+    assert not running.is_alive()
+    assert outcome.status == 0
+    assert "asked launch 1 of study tiny" in outcome.err
+    assert f"stopped; go on with: marl-study resume tiny --store {store.objects.uri}" in outcome.err
+    assert store.launches()[1]["finished"]
+
+
+@pytest.mark.parametrize("age_s", [None, 3600])
+def test_there_is_nothing_to_stop_where_nothing_runs(cli, store, age_s):
+    if age_s is not None:
+        store.write_launch(1, elsewhere(age_s))
+    outcome = cli("stop", "tiny", "--store", store.objects.uri)
+    assert outcome.status == 2
+    assert "study 'tiny' is not running" in outcome.err
+    assert ("it was never launched" if age_s is None else "the last heartbeat of launch 1") in outcome.err
+
+
+def test_a_launch_that_does_not_stop_is_told(cli, store, monkeypatch):
+    monkeypatch.setattr(following, "_STOPS_WITHIN_S", 0.5)
+    store.write_launch(1, elsewhere(1))
+    outcome = cli("stop", "tiny", "--store", store.objects.uri)
+    assert outcome.status == 1
+    assert "launch 1 of study 'tiny' has not stopped within" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["logs", "stop"])
+def test_a_study_that_is_not_there_is_told_as_such(cli, store, command):
+    outcome = cli(command, "nothing", "--store", store.objects.uri)
+    assert outcome.status == 2
+    assert "no study 'nothing'" in outcome.err

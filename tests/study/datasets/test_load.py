@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from study.datasets.load import clips_of, dataset_of, factors_of
+from study.errors import UserError
+from study.spec import parse_spec
+from study.spec.resolve import resolve
+from study.storage import Objects
+from tests.study.datasets.tones import AUDIO, prepared
+
+CPU = torch.device("cpu")
+
+
+def spec_of(tiny, **changes):
+    data = {"kind": "folder", "path": "gone", "factors": ["pitch", "voice"], "split": "clip", "content": "0" * 32}
+    tiny |= {"data": data | changes.pop("data", {}), "views": {"shared": ["voice"]}, **changes}
+    return resolve(parse_spec(tiny, "spec"))
+
+
+@pytest.fixture
+def objects(tmp_path, monkeypatch) -> Objects:
+    """A store with a prepared set; the files it was made of are gone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    prepared(tmp_path / "store")
+    return Objects(str(tmp_path / "store"))
+
+
+def test_the_store_alone_is_enough(tiny, objects):
+    spec = spec_of(tiny)
+    dataset = dataset_of(spec, objects, CPU)
+    assert torch.equal(dataset.value_NC, clips_of(spec, objects, AUDIO).value_NC)
+    assert factors_of(spec, objects) == dataset.factors
+    assert dataset.log_mel_NFT.is_resident
+
+
+def test_more_than_the_memory_that_a_spec_allows_stays_beside_the_device(tiny, objects):
+    dataset = dataset_of(spec_of(tiny, resources={"data_gib": 0.0001}), objects, CPU)
+    assert not dataset.log_mel_NFT.is_resident
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data": {"content": None}}, "data: is not prepared yet; do so by `marl-study data build SPEC`"),
+        ({"data": {"content": "1" * 32}}, "is not there, or not whole"),
+        ({"data": {"factors": ["voice", "pitch"]}}, "data.content: 0{32} is a set of other spectrograms or factors"),
+        ({"audio": {"floor_db": -80}}, "data.content: 0{32} is a set of other spectrograms or factors"),
+        ({"data": {"split": "voice"}}, "data.split: voice: 3 different values of voice .* too few"),
+    ],
+)
+def test_a_set_that_is_not_the_specs_is_refused(tiny, objects, changes, reason):
+    with pytest.raises(UserError, match=reason):
+        dataset_of(spec_of(tiny, **changes), objects, CPU)

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from marl.data.dataset import UNKNOWN
+from marl.data.stored import Stored
+from study.datasets.load import load_dataset
+from tests.study.datasets.tones import TIME_S
+
+CPU = torch.device("cpu")
+
+
+def test_a_set_becomes_the_clips_it_was_made_of(tones):
+    dataset = load_dataset(tones, "clip", CPU)
+    assert dataset.factor_names == ("pitch", "voice")
+    assert len(dataset.value_NC) == 59
+    assert dataset.factors[1].values == ("voice 0", "voice 1", "voice 2")
+    assert dataset.value_NC[9].tolist() == [9, UNKNOWN]
+    expected = 0.5 * np.sin(2 * np.pi * (100.0 + 10 * 41) * TIME_S)
+    np.testing.assert_allclose(dataset.waveforms([41, 3])[0], expected, atol=1e-4)
+    log_mel = dataset.audio(dataset.waveforms([41, 3, 20]))
+    deviation = (dataset.log_mel_NFT[torch.tensor([41, 3, 20])] - log_mel) * dataset.audio.std_db
+    assert deviation.abs().max() < 0.02
+
+
+def test_training_clips_are_standardised_by_their_own_mean_and_deviation(tones):
+    dataset = load_dataset(tones, "clip", CPU)
+    training = dataset.log_mel_NFT[dataset.splits["training"]].double()
+    assert float(training.mean()) == pytest.approx(0.0, abs=1e-5)
+    assert float(training.std()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_beyond_the_memory_allowed_the_same_numbers_come_from_a_file(tones):
+    resident, streamed = load_dataset(tones, "clip", CPU), load_dataset(tones, "clip", CPU, memory_gib=0.0)
+    assert isinstance(resident.log_mel_NFT, Stored)
+    assert resident.log_mel_NFT.is_resident
+    assert not streamed.log_mel_NFT.is_resident
+    every = torch.arange(59)
+    assert torch.equal(resident.log_mel_NFT[every], streamed.log_mel_NFT[every])
+    assert torch.equal(resident.value_NC, streamed.value_NC)
+
+
+def test_what_is_not_known_is_in_no_held_out_clip_and_in_no_fit_of_a_probe(tones):
+    dataset = load_dataset(tones, "clip", CPU)
+    for clips in (dataset.splits["validation"], dataset.splits["test"], dataset.fitting("validation")):
+        assert (dataset.value_NC[clips] != UNKNOWN).all()
+    assert (dataset.value_NC[dataset.splits["training"]] == UNKNOWN).any()
+
+
+def test_clips_are_numbered_alike_with_and_without_their_spectrograms(tones):
+    known, dataset = tones.clips("group"), load_dataset(tones, "group", CPU)
+    assert torch.equal(known.value_NC, dataset.value_NC)
+    assert all(torch.equal(known.splits[name], clips) for name, clips in dataset.splits.items())

@@ -1,0 +1,233 @@
+"""`marl-study data build` and `data describe`, as a user calls them."""
+
+import json
+import os
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from study.datasets.prepared_set import PreparedSet
+from study.storage import Objects
+from tests.study.commands import Outcome, Running, run_command
+from tests.study.datasets.recordings import vowel, write_recordings, write_spec
+from tests.study.s3_server import s3_server
+
+pytestmark = pytest.mark.slow
+TIMGM = Path("/usr/share/sounds/sf2/TimGM6mb.sf2")
+THREE_HOURS_S = 3 * 60 * 60
+
+
+def needs_a_font() -> None:
+    """Debian's font, which `make test` installs where it may; in CI it must be there."""
+    if not TIMGM.exists() and not os.environ.get("CI"):
+        pytest.skip(f"no {TIMGM} (Debian's package timgm6mb-soundfont)")
+
+
+def set_of(outcome, store) -> PreparedSet:
+    """The set that `data build` named on stdout."""
+    return PreparedSet(Objects(str(store)), Path(outcome.out.strip()).name)
+
+
+def three_hours(path: Path, sample_rate: int = 8_000) -> None:
+    """A vowel, then nothing for three hours; of which a file system keeps hardly anything."""
+    samples = THREE_HOURS_S * sample_rate
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        b"RIFF",
+        36 + 2 * samples,
+        b"WAVE",
+        b"fmt ",
+        16,
+        1,
+        1,
+        sample_rate,
+        2 * sample_rate,
+        2,
+        16,
+        b"data",
+        2 * samples,
+    )
+    with path.open("wb") as file:
+        file.write(header + (vowel("a", 200.0, sample_rate) * 32767).astype("<i2").tobytes())
+        file.truncate(len(header) + 2 * samples)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """240 recordings, and among them what recordings should not be."""
+    folder = write_recordings(tmp_path_factory.mktemp("own") / "recordings")
+    (folder / "corrupt.flac").write_bytes(b"fLaC" + bytes(range(256)) * 20)
+    soundfile.write(folder / "silent.wav", np.zeros(16_000), 16_000)
+    three_hours(folder / "three hours.wav")
+    soundfile.write(folder / "telephone.wav", vowel("e", 150.0, 8_000), 8_000)
+    soundfile.write(folder / "short.wav", vowel("e", 150.0, 16_000, 0.05), 16_000)
+    soundfile.write(folder / "again.flac", soundfile.read(folder / "singer-00/a-0.wav", dtype="int16")[0], 16_000)
+    with (folder / "factors.csv").open("a", encoding="utf-8") as table:
+        table.writelines(
+            f"{name},a,123.4,low,99\r\n"
+            for name in (
+                "corrupt.flac",
+                "silent.wav",
+                "three hours.wav",
+                "telephone.wav",
+                "short.wav",
+                "again.flac",
+                "gone.wav",
+            )
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    """Where these are prepared."""
+    return tmp_path_factory.mktemp("built") / "runs"
+
+
+@pytest.fixture(scope="module")
+def built(folder, store) -> Outcome:
+    """What the command said when they were."""
+    outcome = run_command("data", "build", write_spec(folder.parent / "voices.yaml", folder), "--store", store)
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+def test_what_is_of_no_use_is_left_out_and_said_and_all_else_becomes_clips(built, store):
+    table = set_of(built, store).table.set_index("name")
+    left_out = table["left_out"].dropna().to_dict()
+    assert left_out.pop("corrupt.flac").startswith("cannot be decoded: ")
+    assert left_out == {
+        "silent.wav": "silent: nowhere above -60 dB",
+        "short.wav": "too short: 0.050 s, and 0.1 s are needed",
+        "again.flac": "sounds like singer-00/a-0.wav",
+        "gone.wav": "is not there",
+    }
+    assert "242 clips of folder, 5 left out, prepared in " in built.err
+    assert "left out: corrupt.flac: cannot be decoded: " in built.err
+    assert table.loc["three hours.wav", "sounds_s"] == pytest.approx(1.0, abs=0.01)
+    assert table.loc["telephone.wav", "sounds_s"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_built_twice_nothing_is_done_the_second_time(built, folder, store, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    # How it is split, and what a study does with it, make no other set.
+    spec = write_spec(tmp_path / "other.yaml", folder, name="other", views={"shared": ["voice"]})
+    again = run_command("data", "build", spec, "--store", store, "--set", "data.split=clip")
+    assert (again.status, again.out) == (0, built.out)
+    assert "there already" in again.err
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == before
+
+
+def test_changed_sounds_are_another_set(tmp_path):
+    own = write_recordings(tmp_path / "recordings", singers=10, pitches=1)
+    spec, store = write_spec(tmp_path / "voices.yaml", own), tmp_path / "runs"
+    first = run_command("data", "build", spec, "--store", store)
+    soundfile.write(own / "singer-00/a-0.wav", vowel("o", 300.0, 16_000), 16_000)
+    second = run_command("data", "build", spec, "--store", store)
+    assert first.status == second.status == 0
+    assert first.out != second.out
+
+
+def test_killed_and_called_again_it_goes_on_with_what_is_missing(tmp_path):
+    needs_a_font()
+    store, spec = tmp_path / "runs", tmp_path / "notes.yaml"
+    write_spec(
+        spec,
+        tmp_path,
+        name="notes",
+        data={"kind": "soundfont", "instruments": [0, 19, 40, 56, 73], "velocities": list(range(20, 128, 9))},
+        views={"shared": ["instrument", "family"]},
+    )
+    with Running("data", "build", spec, "--store", store) as building:
+        building.wait_for_line("preparing 2,880 clips of soundfont")
+        made = store / "_data"
+        while len(list(made.glob("*/made/*.parquet"))) < 2:
+            os.sched_yield()
+        building.kill()
+    before = {path: path.stat().st_mtime_ns for path in made.glob("*/made/*.parquet")}
+    assert not list(made.glob("*/set.json"))
+    outcome = run_command("data", "build", spec, "--store", store)
+    assert outcome.status == 0, outcome.err
+    assert "2,880 clips of soundfont, prepared in" in outcome.err
+    assert 2 <= len(before) < 23
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(set_of(outcome, store).rows) == 2880
+
+
+def test_into_a_bucket_and_described_from_there(folder, tmp_path):
+    spec = write_spec(tmp_path / "voices.yaml", folder)
+    with s3_server(tmp_path / "buckets") as server:
+        env = server.environment
+        outcome = run_command("data", "build", spec, "--store", "s3://studies/lab", env=env)
+        assert outcome.status == 0, outcome.err
+        assert outcome.out.startswith("s3://studies/lab/_data/")
+        examples = tmp_path / "examples"
+        found = run_command("data", "describe", spec, "--store", "s3://studies/lab", "--examples", examples, env=env)
+    assert found.status == 0, found.err
+    for part in (
+        "242 clips",
+        "training",
+        "vowel",
+        "loudness",
+        "left out",
+        "sounds like another to the last bit",
+        "again.flac",
+    ):
+        assert part in found.out
+    heard, sample_rate = soundfile.read(sorted(examples.iterdir())[0])
+    assert (len(heard), sample_rate) == (16_000, 16_000)
+
+
+@pytest.mark.usefixtures("built")
+def test_described_for_a_program_it_says_how_well_raw_log_mels_are_read(folder, store, tmp_path):
+    spec = write_spec(tmp_path / "voices.yaml", folder)
+    found = run_command("data", "describe", spec, "--store", store, "--format", "json")
+    rows = {row["factor"]: row for row in json.loads(found.out)}
+    assert rows.keys() == {"vowel", "f0", "voice"}
+    assert rows["vowel"]["read"] > 0.95
+    assert rows["vowel"]["chance"] == 0.25
+    assert 0.05 < rows["voice"]["unknown"] < 0.15
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"data": {"kind": "folder", "path": "nowhere", "factors": ["a", "b"]}},
+            "data: path must be a folder; nowhere is none",
+        ),
+        (
+            {"data": {"kind": "soundfont", "path": "none.sf2"}},
+            "data: path must be a SoundFont, .sf2 or .sf3; none.sf2 is not",
+        ),
+        (
+            {"data": {"kind": "nsynth", "path": "nowhere"}},
+            "data: path must be a folder of NSynth with examples.json in it",
+        ),
+        (
+            {"data": {"kind": "phrases", "rhythms": ["waltz", "straight"]}},
+            "data.rhythms: must be of straight, .*got waltz",
+        ),
+        ({"data": {"kind": "syntone"}}, "there is nothing to prepare"),
+    ],
+)
+def test_words_that_are_wrong_are_answered_and_nothing_is_written(tmp_path, changes, reason):
+    shared = {"folder": "a", "soundfont": "family", "nsynth": "family", "phrases": "melody", "syntone": "timbre"}
+    spec = write_spec(tmp_path / "spec.yaml", tmp_path, **changes, views={"shared": [shared[changes["data"]["kind"]]]})
+    outcome = run_command("data", "build", spec, "--store", tmp_path / "runs")
+    assert outcome.status == 2
+    assert len(outcome.err.splitlines()) == 1
+
+    assert re.search(reason, outcome.err)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_on_data_that_is_not_prepared_says_so_in_a_dry_run(folder, tmp_path):
+    spec = write_spec(tmp_path / "voices.yaml", folder)
+    outcome = run_command("run", spec, "--store", tmp_path / "runs", "--dry-run")
+    assert outcome.status == 2
+    assert "do so by `marl-study data build SPEC`" in outcome.err

@@ -1,0 +1,63 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from study.datasets.load import load_dataset
+from study.datasets.prepared_set import PreparedSet, key_of
+from study.errors import UserError
+from study.storage import Objects
+from tests.study.datasets.tones import AUDIO, CONFIG
+
+
+def test_what_sounds_as_another_is_left_out_and_the_other_named(tones):
+    left_out = tones.table.dropna(subset=["left_out"])
+    assert left_out[["name", "left_out"]].to_numpy().tolist() == [["tone 59", "sounds like tone 58"]]
+
+
+def test_where_files_lie_and_how_they_are_split_make_no_other_set_and_all_else_does():
+    key = key_of(CONFIG, AUDIO, "content")
+    same = CONFIG.model_copy(update={"path": "elsewhere", "split": "group", "content": "0" * 32})
+    assert key_of(same, AUDIO, "content") == key
+    others = [
+        key_of(CONFIG, AUDIO, "other content"),
+        key_of(CONFIG, AUDIO.model_copy(update={"floor_db": -80.0}), "content"),
+        key_of(CONFIG.model_copy(update={"clips_per_file": 2}), AUDIO, "content"),
+    ]
+    assert len({key, *others}) == 4
+
+
+def test_a_set_that_is_not_there_says_how_to_prepare_it(tmp_path):
+    with pytest.raises(UserError, match="is not there, or not whole: prepare the data by `marl-study data build SPEC`"):
+        PreparedSet(Objects(str(tmp_path)), "1" * 32).clips("clip")
+
+
+def _document(content):
+    return json.dumps({**json.loads(content), "clips": "many"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("set.json", _document),
+        ("set.json", lambda content: content[:100]),
+        ("clips.parquet", lambda content: content[:-20]),
+        ("clips.parquet", lambda content: b""),
+        ("log_mels/00001.npy", lambda content: content[:-20]),
+        ("log_mels/00001.npy", lambda content: content.replace(b"<f2", b"|O8")),
+        ("log_mels/00001.npy", lambda content: content.replace(b"64, 64)", b"64, 32)")),
+        ("log_mels/00001.npy", lambda content: content[:128] + b"\x00\x7c" * 65536),
+        ("log_mels/00001.npy", None),
+        ("sounds/00001.flac", lambda content: content[:40]),
+        ("sounds/00001.flac", lambda content: content[: len(content) // 2]),
+        ("sounds/00001.flac", None),
+    ],
+)
+def test_what_is_damaged_is_named_and_nothing_of_it_is_executed(tones, tmp_path, name, spoil):
+    path = tmp_path / "store" / "_data" / tones.key / name
+    content = path.read_bytes()
+    path.unlink() if spoil is None else path.write_bytes(spoil(content))
+    fresh = dataclasses.replace(tones)
+    with pytest.raises(UserError, match=f"{name} is damaged: .*prepare the data again"):
+        load_dataset(fresh, "clip", torch.device("cpu")).waveforms(list(range(59)))

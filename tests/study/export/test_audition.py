@@ -1,0 +1,301 @@
+"""A model in the store is heard: the clips themselves, what it makes of them, and what it makes of swapped latents."""
+
+import io
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import soundfile
+import torch
+
+import study.training.evaluation as evaluator
+from marl.audio import LogMel
+from marl.evaluation import YOUNG
+from study.analysis import StudyResults
+from study.errors import UserError
+from study.export.audition import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
+from study.storage import Objects
+from study.store import StudyStore, UnreadableObject
+from tests.study.commands import TINY
+from tests.study.training.test_lanes import CONTRASTIVE, SEEDS, finish, lanes_on, new_store
+
+STEPS = 30
+STATES = {0: "complete", 1: "running", 2: "pruned", 3: "failed"}
+MODEL = f"tiny/checkpoints/0/0/{STEPS}/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def _trained(tmp_path_factory) -> Path:
+    """A store with a trained trial, as a launch would have written it, and others that did not come so far."""
+    folder = tmp_path_factory.mktemp("listening")
+    store = new_store(folder, TINY)
+    store.write_baselines({"untrained": {"x": 0.0}, "replicates": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "MATURE", (*YOUNG, "fidelity_by_class"))
+        lanes = lanes_on(store)
+        lanes.add(0, CONTRASTIVE, SEEDS)
+        reports = [one.row for one in finish(lanes)]
+    store.append("reports", 1, 1, reports)
+    store.append("trials", 1, 2, [{"trial": n, "state": state, "error": None} for n, state in STATES.items()])
+    return folder
+
+
+@pytest.fixture
+def results(_trained, tmp_path) -> StudyResults:
+    """A copy that a test may spoil."""
+    shutil.copytree(_trained, tmp_path / "runs")
+    return StudyResults(StudyStore(Objects(str(tmp_path / "runs")), "tiny"))
+
+
+@pytest.fixture(scope="module")
+def listener(_trained) -> Listener:
+    return Listener.of(StudyResults(StudyStore(Objects(str(_trained)), "tiny")), 0, 0)
+
+
+def clips_of(listener, timbre) -> list[int]:
+    return listener.clips[listener.clips["factor/timbre"] == timbre]["clip"].tolist()
+
+
+def assert_same(sound: Sound, other: Sound) -> None:
+    """To the last bit."""
+    assert sound.sample_rate == other.sample_rate
+    np.testing.assert_array_equal(sound.waveform_S, other.waveform_S)
+    np.testing.assert_array_equal(sound.decibels_FT, other.decibels_FT)
+
+
+def sine(amplitude: float, samples: int = 1000) -> Sound:
+    wave = amplitude * np.sin(2 * np.pi * np.arange(samples) / 40)
+    return Sound(wave.astype(np.float32), 16_000, np.zeros((4, 4), dtype=np.float32))
+
+
+def heard(file: bytes) -> np.ndarray:
+    samples, rate = soundfile.read(io.BytesIO(file))
+    assert rate == 16_000
+    return samples
+
+
+def test_the_clips_are_the_validation_clips_with_their_factors_in_units(listener, small_dataset):
+    clips = torch.tensor(listener.clips["clip"].tolist())
+    assert torch.equal(clips, small_dataset.splits["validation"])
+    for column, factor in enumerate(small_dataset.factors):
+        expected = [factor.values[index] for index in small_dataset.value_NC[clips, column].tolist()]
+        assert listener.clips[f"factor/{factor.name}"].tolist() == expected
+
+
+def test_no_spectrogram_is_made_before_a_clip_is_chosen(results, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a spectrogram was made")
+
+    monkeypatch.setattr(LogMel, "power", refuse)
+    assert len(Listener.of(results, 0, 0).clips) == 64
+
+
+def test_an_original_is_the_clip_and_its_spectrogram(listener, small_dataset):
+    clip = int(listener.clips["clip"][3])
+    sound = listener.original(clip)
+    np.testing.assert_array_equal(sound.waveform_S, small_dataset.waveforms([clip])[0].numpy())
+    assert sound.waveform_S.dtype == np.float32
+    assert sound.sample_rate == 16_000
+    expected = small_dataset.audio.decibels(small_dataset.log_mel_NFT[clip]).numpy()
+    np.testing.assert_allclose(sound.decibels_FT, expected, atol=1e-3)
+
+
+def test_latents_are_those_that_the_study_kept(listener, results):
+    kept = results.store.read_latents(0, 0).set_index("clip")
+    for clip in listener.clips["clip"][:10]:
+        private, shared = listener.latents(clip)
+        assert (private.shape, shared.shape) == ((4,), (8,))
+        np.testing.assert_allclose(
+            np.concatenate([private, shared]), kept.filter(regex="private|shared").loc[clip], atol=1e-4
+        )
+
+
+def test_errors_of_reconstructions_are_those_that_the_study_reported(listener, results):
+    clips = clips_of(listener, "square")
+    errors = [log_mel_rmse_db(listener.original(clip), listener.reconstruction(clip)) for clip in clips]
+    reports = results.reports().set_index(["seed", "step"])
+    reported = reports.loc[(0, STEPS), "fidelity/log_mel_rmse_db/timbre/square"]
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(reported, abs=1e-3)
+
+
+def test_an_inverted_clip_keeps_its_spectrogram_and_sounds_nearly_like_it(listener, small_dataset):
+    clip = clips_of(listener, "sine")[0]
+    original, inverted = listener.original(clip), listener.inverted(clip)
+    assert log_mel_rmse_db(original, inverted) == 0
+    assert not np.array_equal(original.waveform_S, inverted.waveform_S)
+    spectra = [np.abs(np.fft.rfft(sound.waveform_S)) for sound in (original, inverted)]
+    assert abs(spectra[0].argmax() - spectra[1].argmax()) < 16_000 / 1024
+    again = small_dataset.audio.decibels(small_dataset.audio(torch.from_numpy(inverted.waveform_S))).numpy()
+    loud = original.decibels_FT > original.decibels_FT.max() - 6
+    assert np.abs(again - original.decibels_FT)[loud].mean() < 2
+
+
+def test_a_clip_swapped_with_itself_is_its_reconstruction(listener):
+    clip = int(listener.clips["clip"][0])
+    reconstruction = listener.reconstruction(clip)
+    assert_same(listener.swapped(clip, private_from=clip, shared_from=clip), reconstruction)
+    row = listener.row(clip, clip)
+    assert_same(row["private swapped"], reconstruction)
+    assert_same(row["shared swapped"], reconstruction)
+
+
+def test_a_swap_takes_one_part_of_the_latents_from_the_other_clip(listener):
+    clip, other = map(int, listener.clips["clip"][:2])
+    (private, shared), (other_private, other_shared) = listener.latents(clip), listener.latents(other)
+    row = listener.row(clip, other)
+    assert tuple(row) == ROW
+    assert_same(row["original"], listener.original(clip))
+    assert_same(row["reconstruction"], listener.decoded(private, shared))
+    assert_same(row["private swapped"], listener.decoded(other_private, shared))
+    assert_same(row["shared swapped"], listener.decoded(private, other_shared))
+    # What one clip takes, the other gives.
+    assert_same(row["private swapped"], listener.swapped(other, shared_from=clip))
+    assert log_mel_rmse_db(row["reconstruction"], row["private swapped"]) > 0
+
+
+def test_a_clip_sounds_the_same_to_the_bit_whoever_listens_and_however_many_threads_there_are(listener, results):
+    clip = int(listener.clips["clip"][5])
+    expected, before = listener.reconstruction(clip), torch.get_num_threads()
+    sounds, threads = [], []
+
+    def listen():
+        torch.set_num_threads(2)
+        sounds.append(Listener.of(results, 0, 0).reconstruction(clip))
+        threads.append(torch.get_num_threads())
+
+    one = threading.Thread(target=listen)
+    one.start()
+    one.join()
+    torch.set_num_threads(before)
+    assert_same(sounds[0], expected)
+    assert threads == [2]
+
+
+def test_a_clip_that_is_not_offered_is_refused(listener, small_dataset):
+    test_clip = int(small_dataset.splits["test"][0])
+    with pytest.raises(UserError, match=rf"one of the 64 validation clips \(.*\); got {test_clip}"):
+        listener.row(test_clip, int(listener.clips["clip"][0]))
+
+
+@pytest.mark.parametrize("private", [[0.0] * 3, [0.0] * 5, [0.0, 0.0, 0.0, np.nan], [[0.0] * 4]])
+def test_latents_that_the_model_has_not_are_refused(listener, private):
+    with pytest.raises(ValueError, match="the model has 4 private latents, all finite; got"):
+        listener.decoded(np.array(private), np.zeros(8))
+
+
+def test_the_difference_of_spectrograms_is_in_decibels():
+    grid = np.full((4, 4), -60, dtype=np.float32)
+    quiet, loud = (Sound(np.zeros(8, dtype=np.float32), 8, decibels) for decibels in (grid, grid + 3))
+    assert log_mel_rmse_db(quiet, quiet) == 0
+    assert log_mel_rmse_db(quiet, loud) == pytest.approx(3)
+
+
+def test_sounds_that_fit_are_written_as_loud_as_they_are():
+    quiet, loud = map(heard, wavs([sine(0.05), sine(0.5)]))
+    assert np.abs(quiet).max() == pytest.approx(0.05, abs=1e-4)
+    assert np.abs(loud).max() == pytest.approx(0.5, abs=1e-4)
+
+
+def test_where_one_would_clip_all_are_made_quieter_by_the_same_factor():
+    quiet, loud = map(heard, wavs([sine(0.5), sine(2.0)]))
+    assert np.abs(loud).max() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(loud, 4 * quiet, atol=2e-4)  # a step of 16 bits, four times
+
+
+def test_no_sounds_are_no_files():
+    assert wavs([]) == []
+
+
+def test_silence_is_written_as_silence():
+    assert not heard(wavs([sine(0.0)])[0]).any()
+
+
+def test_files_are_the_same_bytes_every_time(listener):
+    clip = int(listener.clips["clip"][0])
+    sounds = [listener.original(clip), listener.reconstruction(clip)]
+    assert wavs(sounds) == wavs(sounds)
+    assert soundfile.info(io.BytesIO(wavs(sounds)[0])).subtype == "PCM_16"
+
+
+def test_ranges_are_percentiles_of_each_latent_in_the_order_of_the_model():
+    values = np.linspace(0, 100, 101)
+    latents = pd.DataFrame(
+        {"clip": range(101), "factor/timbre": "sine", "private/0": values, "private/10": -values, "shared/0": 7.0}
+    )
+    ranges = latent_ranges(latents)
+    assert ranges.index.tolist() == ["private/0", "private/10", "shared/0"]
+    assert ranges.loc["private/0"].to_dict() == {"p5": 5, "p50": 50, "p95": 95}
+    assert ranges.loc["private/10"].to_dict() == {"p5": -95, "p50": -50, "p95": -5}
+    assert ranges.loc["shared/0"].tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("trial", "advice"),
+    [
+        (1, "trial 1 is interrupted: go on with the study by `marl-study resume tiny"),
+        (2, "trial 2 is pruned: halving stopped it; listen to a complete one, such as 0"),
+        (3, "trial 3 is failed: listen to a complete one, such as 0"),
+        (17, "trial 17 is not there: listen to a complete one, such as 0"),
+        (-1, "the plain VAE is not there: listen to a complete one, such as 0"),
+    ],
+)
+def test_only_complete_trials_are_heard(results, trial, advice):
+    with pytest.raises(UserError, match=f"only complete trials can be heard; {advice}"):
+        Listener.of(results, trial, 0)
+
+
+def test_the_plain_vae_is_heard_beside_the_trials(results):
+    store, shared = results.store, results.store.latest_checkpoint(0, 0)
+    store.write_checkpoint(-1, 0, STEPS, shared.files, shared.record)
+    store.append("reports", 1, 3, [{"trial": -1, "seed": 0, "step": STEPS, "metric_version": 1, "loss/x": 0.0}])
+    clip = int(Listener.of(results, -1, 0).clips["clip"][0])
+    assert Listener.of(results, -1, 0).original(clip).sample_rate == 16_000
+
+
+def test_a_seed_that_the_study_has_not_is_answered_with_those_it_has(results):
+    with pytest.raises(UserError, match="one of the study's, 0, 1; got 7"):
+        Listener.of(results, 0, 7)
+
+
+def test_pruned_weights_are_told_from_missing_ones(results):
+    results.store.delete_checkpoints(0)
+    with pytest.raises(UserError, match="the checkpoint of trial 0, seed 0 is missing or damaged in .*tiny; listen to"):
+        Listener.of(results, 0, 0)
+    results.store.write_discarded(0)
+    with pytest.raises(UserError, match=r"were deleted by `marl-study prune` on \d{4}-.* such as one of the front"):
+        Listener.of(results, 0, 0)
+
+
+def test_a_flipped_byte_of_a_checkpoint_is_found_and_the_other_seed_is_still_heard(results):
+    content = bytearray(results.store.objects.read(MODEL))
+    content[len(content) // 2] ^= 1
+    results.store.objects.write(MODEL, bytes(content))
+    with (
+        pytest.warns(UnreadableObject, match="model.safetensors is not what was written"),
+        pytest.raises(
+            UserError, match="the checkpoint of trial 0, seed 0 is missing or damaged.*another seed or trial"
+        ),
+    ):
+        Listener.of(results, 0, 0)
+    Listener.of(results, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        ({"model.safetensors": b"\x80\x04}"}, "model.safetensors is not a safetensors file"),
+        ({"model.safetensors": safetensors.torch.save({"other": torch.zeros(3)})}, "weights do not fit the model"),
+        ({"config.json": b"{}"}, "validation errors? for Description"),
+        ({"config.json": None}, "there is no config.json"),
+    ],
+)
+def test_a_checkpoint_that_is_whole_but_no_model_is_one_clear_error(results, damage, problem):
+    found = results.store.latest_checkpoint(0, 0)
+    files = {name: content for name, content in (found.files | damage).items() if content is not None}
+    results.store.write_checkpoint(0, 0, STEPS, files, found.record)
+    with pytest.raises(UserError, match=rf"missing or damaged in .* \(.*{problem}.*\); listen to another seed"):
+        Listener.of(results, 0, 0)

@@ -1,0 +1,278 @@
+"""`marl-study embed` and `marl-study swap`, as a user calls them, with a model that was trained a little."""
+
+import json
+import os
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+
+import marl
+from marl.config import Config
+from study.export.embed import about_model, embed, loaded
+from study.export.recordings import Recording, recordings
+from study.storage import Objects
+from tests.marl.test_extractor import train
+from tests.study.commands import run_command
+from tests.study.s3_server import s3_server
+
+CONFIG = Config.model_validate(
+    {"model": {"width": 16, "embedding": 16, "hidden": 32}, "latent": {"private": 3, "shared": 2}}
+)
+LATENTS = ["private/0", "private/1", "private/2", "shared/0", "shared/1"]
+# Each with what its name ends with, its format, sample rate, channels and seconds.
+SOUNDS = (
+    ("a.wav", "PCM_16", 16_000, 1, 1.0),
+    ("b.WAV", "PCM_U8", 8_000, 1, 0.3),
+    ("deep/c.flac", "PCM_24", 44_100, 2, 2.5),
+    ("deep/d.ogg", "VORBIS", 22_050, 1, 1.7),
+    ("deep/e.mp3", "MPEG_LAYER_III", 48_000, 2, 3.2),
+    ("f.wav", "FLOAT", 192_000, 8, 1.1),
+    ("long.wav", "PCM_16", 16_000, 1, 130.4),
+)
+
+
+@pytest.fixture(scope="module")
+def model(small_dataset, tmp_path_factory) -> Path:
+    """A folder with a model; its manifest says where it is from, as that of an exported one does."""
+    folder = tmp_path_factory.mktemp("model")
+    train(CONFIG, 30, small_dataset, folder)
+    (folder / "manifest.json").write_text(json.dumps({"study": "tiny", "trial": 3, "seed": 1}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory) -> Path:
+    """A folder of sounds of every sort, and of what is no sound."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for number, (name, subtype, sample_rate, channels, seconds) in enumerate(SOUNDS):
+        time_s = np.arange(round(seconds * sample_rate)) / sample_rate
+        hz = 200.0 * (number + 1) * (1 + 0.1 * np.sin(time_s))
+        waveform = 0.4 * np.sin(2 * np.pi * hz * time_s)
+        (folder / name).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / name, np.stack([waveform] * channels, axis=1), sample_rate, subtype=subtype)
+    (folder / "broken.flac").write_bytes(b"fLaC" + bytes(200))
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "notes.txt").write_text("no sound")
+    (folder / ".hidden.wav").write_bytes((folder / "a.wav").read_bytes())
+    return folder
+
+
+def encoded(model: Path, path: Path) -> np.ndarray:
+    """What `marl.load(...).encode` makes of a file, [windows, P + S]."""
+    waveform, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    private, shared = marl.load(model).encode(torch.from_numpy(waveform.mean(axis=1)), sample_rate)
+    return torch.cat([private, shared], dim=-1).numpy()
+
+
+def test_every_window_of_every_sound_gets_the_vectors_that_encode_gives(model, sounds, tmp_path):
+    outcome = run_command("embed", model, sounds, "-o", tmp_path / "all.parquet")
+    assert outcome.status == 0, outcome.err
+    table = pd.read_parquet(tmp_path / "all.parquet")
+    assert list(table.columns) == ["file", "start_s", *LATENTS]
+    assert list(table["file"].unique()) == sorted(str(sounds / name) for name, *_ in SOUNDS)
+    for name, *_, seconds in SOUNDS:
+        rows = table[table["file"] == str(sounds / name)]
+        expected = encoded(model, sounds / name)
+        assert len(rows) == len(expected) == int(np.ceil(seconds))
+        assert rows["start_s"].tolist() == list(range(len(expected)))
+        np.testing.assert_allclose(rows[LATENTS], expected, atol=2e-4)
+
+
+def test_what_is_no_sound_is_left_out_and_said(model, sounds, tmp_path):
+    outcome = run_command("embed", model, sounds, "-o", tmp_path / "all.parquet")
+    lines = outcome.err.splitlines()
+    assert lines[0].startswith(f"left out: {sounds / 'broken.flac'}: cannot be decoded: ")
+    assert lines[1] == f"left out: {sounds / 'empty.wav'}: is empty"
+    assert lines[2].startswith("embedded 144 windows of 7 files in ")
+    assert lines[2].endswith(f", 2 left out: {tmp_path / 'all.parquet'}")
+
+
+def test_the_table_says_which_model_it_is_from(model, sounds, tmp_path):
+    run_command("embed", model, sounds / "a.wav", "-o", tmp_path / "one.parquet")
+    metadata = pq.read_schema(tmp_path / "one.parquet").metadata
+    assert {metadata[name.encode()].decode() for name in ("marl.study", "marl.trial", "marl.seed")} == {
+        "tiny",
+        "3",
+        "1",
+    }
+    assert len(metadata[b"marl.weights_sha256"]) == 64
+
+
+def test_vectors_do_not_depend_on_what_else_is_embedded(model, sounds, tmp_path):
+    extractor = loaded(model)
+    every = recordings([str(sounds)])
+    embed(extractor, every, tmp_path / "all.parquet", about_model(model), lambda files, windows: None)
+    together = pd.read_parquet(tmp_path / "all.parquet").set_index("file")
+    for recording in every:
+        if Path(recording.name).name in ("broken.flac", "empty.wav"):
+            continue
+        embed(extractor, [recording], tmp_path / "one.parquet", {}, lambda files, windows: None)
+        alone = pd.read_parquet(tmp_path / "one.parquet")
+        np.testing.assert_allclose(together.loc[[recording.name], LATENTS], alone[LATENTS], atol=1e-5)
+
+
+def test_sounds_of_a_bucket_are_embedded_as_those_of_a_folder(model, sounds, tmp_path):
+    with s3_server(tmp_path / "buckets") as server:
+        for name in ("a.wav", "deep/c.flac"):
+            target = server.folder / "studies" / "own" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((sounds / name).read_bytes())
+        output = tmp_path / "bucket.parquet"
+        outcome = run_command("embed", model, "s3://studies/own", "-o", output, env=server.environment)
+    assert outcome.status == 0, outcome.err
+    table = pd.read_parquet(output)
+    assert list(table["file"].unique()) == ["s3://studies/own/a.wav", "s3://studies/own/deep/c.flac"]
+    expected = np.concatenate([encoded(model, sounds / name) for name in ("a.wav", "deep/c.flac")])
+    np.testing.assert_allclose(table[LATENTS], expected, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["{model}", "{sounds}", "-o", "{tmp}/all.csv"], "--output: must end in .parquet; got "),
+        (["{model}", "{sounds}", "-o", "{tmp}/none/all.parquet"], "--output: the folder "),
+        (["{model}", "{sounds}", "-o", "{folder}"], "--output: must be a file; .* is a folder"),
+        (["{tmp}", "{sounds}", "-o", "{tmp}/all.parquet"], "is no exported model: .*config.json is not there"),
+        (["{model}", "{tmp}/none", "-o", "{tmp}/all.parquet"], "must be a sound file, a folder of them or s3://"),
+        (["{model}", "{tmp}", "-o", "{tmp}/all.parquet"], "no sound file is in this folder; their names end in"),
+    ],
+)
+def test_words_that_are_wrong_are_answered_before_anything_is_done(
+    model, sounds, tmp_path, tmp_path_factory, arguments, reason
+):
+    folder = tmp_path_factory.mktemp("folder.parquet", numbered=False) if "{folder}" in arguments else None
+    words = [word.format(model=model, sounds=sounds, tmp=tmp_path, folder=folder) for word in arguments]
+    outcome = run_command("embed", *words)
+    assert outcome.status == 2
+    (line,) = outcome.err.splitlines()
+    assert pd.Series([line]).str.contains(reason).all()
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_could_be_embedded_it_fails(model, sounds, tmp_path):
+    outcome = run_command("embed", model, sounds / "broken.flac", "-o", tmp_path / "all.parquet")
+    assert outcome.status == 1
+    assert outcome.err.splitlines()[-1] == "error: nothing could be embedded"
+    assert not list(tmp_path.iterdir())
+
+
+def embedded(model: Path, places: list[Path], output: Path):
+    """What is said, and the table."""
+    found = embed(loaded(model), recordings(list(map(str, places))), output, {}, lambda files, windows: None)
+    return found, pd.read_parquet(output)
+
+
+def test_a_sound_that_cannot_be_decoded_to_its_end_has_no_row(model, sounds, tmp_path):
+    waveform = np.random.default_rng(0).normal(0, 0.1, 16_000 * 200).astype(np.float32)
+    waveform[-5] = np.nan
+    soundfile.write(tmp_path / "late.wav", waveform, 16_000, subtype="FLOAT")
+    places = [sounds / "a.wav", tmp_path / "late.wav", sounds / "deep"]
+    found, table = embedded(model, places, tmp_path / "all.parquet")
+    assert found.left_out == [(str(tmp_path / "late.wav"), "holds values that are not finite")]
+    assert found.files == 4
+    assert found.windows == len(table) == 1 + 3 + 2 + 4
+    assert not table["file"].str.contains("late").any()
+
+
+def test_memory_does_not_grow_with_the_sounds(model, sounds, tmp_path):
+    extractor = loaded(model)
+    (one,) = recordings([str(sounds / "a.wav")])
+    many = [Recording(f"{number}.wav", one.opened) for number in range(1_000)]
+    tracemalloc.start()
+    found = embed(extractor, many, tmp_path / "all.parquet", {}, lambda files, windows: None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.windows == 1_000
+    # Of 64 kB each, a few batches of 64 and as much of 32 files as is decoded ahead.
+    assert peak < 150e6
+
+
+def test_a_sound_that_is_named_twice_is_embedded_once_and_the_order_is_that_of_the_words(model, sounds, tmp_path):
+    places = [sounds / "f.wav", sounds / "deep", sounds / "f.wav", sounds / "a.wav"]
+    _, table = embedded(model, places, tmp_path / "some.parquet")
+    expected = ["f.wav", "deep/c.flac", "deep/d.ogg", "deep/e.mp3", "a.wav"]
+    assert list(table["file"].unique()) == [str(sounds / name) for name in expected]
+
+
+def test_a_name_that_is_not_utf_8_is_written_as_far_as_it_is(model, sounds, tmp_path):
+    (tmp_path / "own").mkdir()
+    try:
+        os.link(sounds / "a.wav", os.fsencode(tmp_path / "own") + b"/na\xefve.wav")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    _, table = embedded(model, [tmp_path / "own"], tmp_path / "all.parquet")
+    assert table["file"].tolist() == [f"{tmp_path}/own/na\N{REPLACEMENT CHARACTER}ve.wav"]
+
+
+def test_one_object_is_embedded_and_one_that_is_gone_meanwhile_is_left_out(model, sounds, tmp_path, monkeypatch):
+    with s3_server(tmp_path / "buckets") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        for name in ("a.wav", "gone.wav", ".hidden.wav"):
+            (server.folder / "studies" / name).write_bytes((sounds / "a.wav").read_bytes())
+        (single,) = recordings(["s3://studies/a.wav"])
+        listed = recordings(["s3://studies"])
+        Objects("s3://studies").delete("gone.wav")
+        found = embed(loaded(model), listed, tmp_path / "all.parquet", {}, lambda files, windows: None)
+    assert single.name == "s3://studies/a.wav"
+    assert [one.name for one in listed] == ["s3://studies/a.wav", "s3://studies/gone.wav"]
+    assert found.files == 1
+    assert found.left_out == [("s3://studies/gone.wav", "is not there")]
+
+
+def test_what_was_there_stays_when_nothing_could_be_embedded(model, sounds, tmp_path):
+    output = tmp_path / "all.parquet"
+    output.write_bytes(b"before")
+    found = embed(loaded(model), recordings([str(sounds / "broken.flac")]), output, {}, lambda files, windows: None)
+    assert (found.files, found.windows, len(found.left_out)) == (0, 0, 1)
+    assert output.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_an_error_on_the_way_leaves_nothing_behind(model, sounds, tmp_path):
+    def stop(files, windows):
+        raise KeyboardInterrupt
+
+    threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        embed(loaded(model), recordings([str(sounds)]), tmp_path / "all.parquet", {}, stop)
+    assert not list(tmp_path.iterdir())
+    assert torch.get_num_threads() == threads
+
+
+def test_a_swap_has_the_private_features_of_one_sound_and_the_shared_ones_of_another(model, sounds, tmp_path):
+    content, other = sounds / "deep/c.flac", sounds / "long.wav"
+    outcome = run_command("swap", model, content, other, "-o", tmp_path / "swapped.wav")
+    assert outcome.status == 0, outcome.err
+    assert outcome.err == f"{tmp_path / 'swapped.wav'}: timbre of {other}, all else of {content}\n"
+    heard, sample_rate = soundfile.read(tmp_path / "swapped.wav", dtype="float32")
+    assert (len(heard), sample_rate) == (40_000, 16_000)
+    extractor = marl.load(model)
+    waveforms = [soundfile.read(path, dtype="float32", always_2d=True) for path in (content, other)]
+    monos = [(torch.from_numpy(waveform.mean(axis=1)), rate) for waveform, rate in waveforms]
+    expected = extractor.swap(*monos[0], *monos[1]).numpy()
+    expected /= max(1.0, np.abs(expected).max())
+    # Two decoders of one sound differ in the last bit, of which Griffin-Lim makes a little more.
+    assert np.corrcoef(heard, expected)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["{sounds}/a.wav", "{sounds}/broken.flac", "-o", "{tmp}/out.wav"], "broken.flac: cannot be decoded: "),
+        (["{sounds}/none.wav", "{sounds}/a.wav", "-o", "{tmp}/out.wav"], "none.wav: is not there"),
+        (["{sounds}/a.wav", "{sounds}/a.wav", "-o", "{tmp}/out.mp3"], "--output: must end in .wav or .flac; got "),
+    ],
+)
+def test_a_swap_of_what_is_no_sound_is_refused(model, sounds, tmp_path, arguments, reason):
+    outcome = run_command("swap", model, *(word.format(sounds=sounds, tmp=tmp_path) for word in arguments))
+    assert outcome.status == 2
+    (line,) = outcome.err.splitlines()
+    assert reason in line
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,189 @@
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import soundfile
+import torch
+
+import marl
+from study.errors import RunError, UserError
+from study.export.bundle import verify
+from study.export.trials import best_trial, export_trials
+
+pytestmark = pytest.mark.slow
+
+SEPARATION = "disentanglement/separation"
+
+
+@pytest.fixture(scope="module")
+def exported(_finished, tmp_path_factory) -> Path:
+    """A bundle of the best trial."""
+    from study.analysis import StudyResults
+    from study.storage import Objects
+    from study.store import StudyStore
+
+    results = StudyResults(StudyStore(Objects(str(_finished)), "tiny"))
+    (bundle,) = export_trials(results, [best_trial(results, SEPARATION)], SEPARATION, tmp_path_factory.mktemp("out"))
+    return bundle
+
+
+@pytest.fixture
+def bundle(exported, tmp_path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(exported, tmp_path / exported.name))
+
+
+def compute_checksums_anew(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for name in manifest["sha256"]:
+        manifest["sha256"][name] = hashlib.sha256((bundle / name).read_bytes()).hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_the_best_trial_is_best_in_the_mean_over_replicates(finished):
+    table = finished.results().set_index("trial")
+    assert best_trial(finished, SEPARATION) == table[SEPARATION].idxmax()
+    assert best_trial(finished, "fidelity/log_mel_rmse_db") == table["fidelity/log_mel_rmse_db"].idxmin()
+
+
+@pytest.mark.parametrize("column", ["separation", "config/latent.private", "state"])
+def test_a_column_that_is_no_metric_is_answered_with_those_that_are(finished, column):
+    with pytest.raises(UserError, match="is no metric of this study; there are .*disentanglement/separation"):
+        best_trial(finished, column)
+
+
+def test_of_a_trial_its_best_replicate_is_exported(finished, exported):
+    trial = best_trial(finished, SEPARATION)
+    reports = finished.reports()
+    last = reports[(reports["trial"] == trial) & (reports["step"] == 30)].set_index("seed")
+    seed = last[SEPARATION].idxmax()
+    assert exported.name == f"tiny-trial-{trial}-seed-{seed}"
+    scores = json.loads((exported / "scores.json").read_text())
+    assert scores["in the study, this replicate"][SEPARATION] == last.loc[seed, SEPARATION]
+
+
+def test_an_exported_model_is_loaded_and_used_in_three_lines(bundle):
+    model = marl.load(bundle)
+    audio, sample_rate = soundfile.read(bundle / "clips" / "000.flac", dtype="float32")
+    private, shared = model.encode(torch.from_numpy(audio), sample_rate)
+    assert private.shape == (1, model.private)
+    assert shared.shape == (1, model.shared)
+
+
+def test_a_bundle_verifies_and_finds_what_it_states(bundle):
+    scores = verify(bundle)
+    assert "fidelity/log_mel_rmse_db" in scores
+    for stated, found in scores.values():
+        assert stated == pytest.approx(found, abs=1e-4)
+
+
+def test_its_clips_were_held_out(bundle, small_dataset):
+    held_out = small_dataset.waveforms(small_dataset.splits["validation"][:2].tolist())
+    for index in range(2):
+        audio, _ = soundfile.read(bundle / "clips" / f"{index:03d}.flac", dtype="float32")
+        torch.testing.assert_close(torch.from_numpy(audio), held_out[index], atol=1e-6, rtol=0)
+
+
+def test_its_card_says_what_it_is_and_how_to_use_it(bundle):
+    card = (bundle / "README.md").read_text()
+    assert 'model = marl.load(".")' in card
+    assert "| disentanglement/separation |" in card
+    assert "| latent.private |" in card
+
+
+def test_its_card_says_what_it_was_trained_on_how_sure_its_scores_are_and_whom_to_cite(bundle, finished):
+    card = (bundle / "README.md").read_text()
+    assert card.startswith("---\nlicense: unknown\n")
+    assert "640 clips of 1 s at 16,000 Hz, 512 for training, 64 for validation, 64 for test" in card
+    assert "| timbre | shared | 4 | 4 |" in card
+    assert "| frequency | private | 40 | 20 |" in card
+    trial = int(json.loads((bundle / "manifest.json").read_text())["trial"])
+    row = finished.results().set_index("trial").loc[trial]
+    low, high = row[SEPARATION] - row[f"{SEPARATION}/ci"], row[SEPARATION] + row[f"{SEPARATION}/ci"]
+    assert f"| {row[SEPARATION]:.4f} | {low:.4f} to {high:.4f} |" in card
+    assert all(paper in card for paper in ("2411.02711", "2507.22995", "2207.04471", "Brima"))
+
+
+def test_its_card_names_the_licence_that_its_owner_gives(finished, tmp_path):
+    (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path, "CC-BY-4.0")
+    card = (bundle / "README.md").read_text()
+    assert card.startswith("---\nlicense: CC-BY-4.0\n")
+    assert "Licence: CC-BY-4.0." in card
+
+
+def test_exporting_again_leaves_a_whole_bundle_alone_and_mends_a_damaged_one(finished, tmp_path):
+    (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*")}
+    export_trials(finished, [0], SEPARATION, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*")} == before
+    (bundle / "model.safetensors").write_bytes(b"damaged")
+    export_trials(finished, [0], SEPARATION, tmp_path)
+    verify(bundle)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "runs") == [bundle.name]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "scores.json", "clips/003.flac", "README.md"])
+def test_a_flipped_byte_is_found_and_its_file_named(bundle, name):
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(bytes(content))
+    with pytest.raises(RunError, match=f"{name} is not the file that was exported"):
+        verify(bundle)
+
+
+def test_a_missing_file_is_named(bundle):
+    (bundle / "clips" / "005.flac").unlink()
+    with pytest.raises(RunError, match=r"005\.flac is missing"):
+        verify(bundle)
+
+
+@pytest.mark.parametrize("name", ["encoder.hidden.weight", "decoder.hidden.weight"])
+def test_changed_weights_are_found_by_the_scores_even_when_checksums_are_computed_anew(bundle, name):
+    weights = safetensors.torch.load_file(bundle / "model.safetensors")
+    weights[name] = weights[name] + 0.05 * torch.randn_like(weights[name])
+    safetensors.torch.save_file(weights, bundle / "model.safetensors")
+    compute_checksums_anew(bundle)
+    with pytest.raises(RunError, match="the weights are not those that were scored"):
+        verify(bundle)
+
+
+def test_weights_of_another_model_with_checksums_computed_anew_are_one_clear_error(bundle):
+    safetensors.torch.save_file({"other": torch.zeros(3)}, bundle / "model.safetensors")
+    compute_checksums_anew(bundle)
+    with pytest.raises(RunError, match="weights do not fit the model"):
+        verify(bundle)
+
+
+def test_a_manifest_that_points_outside_is_refused(bundle):
+    secret = bundle.parent / "secret.txt"
+    secret.write_text("outside")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["sha256"]["../secret.txt"] = hashlib.sha256(b"outside").hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="names a file outside of the bundle"):
+        verify(bundle)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"sha256": 3}'])
+def test_what_is_no_bundle_is_refused(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match="is no exported model"):
+        verify(tmp_path)
+
+
+def test_only_complete_trials_are_exported(finished, tmp_path):
+    with pytest.raises(UserError, match="trial 17 is not there"):
+        export_trials(finished, [17], SEPARATION, tmp_path)
+
+
+def test_a_damaged_checkpoint_in_the_store_is_named(finished, tmp_path):
+    for seed in (0, 1):
+        finished.store.objects.write(f"tiny/checkpoints/0/{seed}/30/model.safetensors", b"damaged")
+    with (
+        pytest.warns(UserWarning, match="model.safetensors is not what was written"),
+        pytest.raises(RunError, match="the checkpoint of trial 0, seed . is missing or damaged"),
+    ):
+        export_trials(finished, [0], SEPARATION, tmp_path)

@@ -1,0 +1,214 @@
+"""Pruning deletes weights that nobody will look at, and nothing else; on a folder and on S3."""
+
+import json
+
+import pytest
+
+from study.analysis import StudyResults
+from study.errors import UserError
+from study.export.trials import export_trials
+from study.runs.cleanup import plan_prune, prune
+from study.store.writer import Recorder
+from tests.study.s3_server import s3_server
+from tests.study.training.test_lanes import new_store
+
+FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
+STEPS = 30
+FILES = {"model.safetensors": b"w" * 1000, "config.json": b"{}"}
+STATE = {"state.safetensors": b"s" * 2000}
+# Error and separation of complete trials, and how far their two seeds are from the mean.
+COMPLETE = {
+    0: (5.0, 0.50, 0.0),  # on the front
+    1: (5.1, 0.47, 0.1),  # were it better by a standard deviation, it would be there
+    2: (5.1, 0.47, 0.01),  # neither would this one
+    3: (9.0, 0.60, 0.0),  # on the front
+    4: (9.0, 0.10, 0.2),  # nor this one
+}
+PRUNED, FAILED, INTERRUPTED, UNREADABLE = 5, 6, 7, 8
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
+def location(request, tmp_path, monkeypatch):
+    if request.param == "folder":
+        yield str(tmp_path / "runs")
+        return
+    with s3_server(tmp_path / "s3") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield "s3://studies/runs"
+
+
+@pytest.fixture
+def store(location, tiny):
+    """A study with trials in every state; of one that is complete no report can be read."""
+    store = new_store(location, tiny)
+    reports = [
+        {"trial": trial, "seed": seed, "step": STEPS, "metric_version": 1, FIDELITY: error + by, SEPARATION: score - by}
+        for trial, (error, score, spread) in COMPLETE.items()
+        for seed, by in ((0, spread), (1, -spread))
+    ]
+    store.append("reports", 1, 1, reports)
+    states = dict.fromkeys([*COMPLETE, UNREADABLE], "complete")
+    states |= {PRUNED: "pruned", FAILED: "failed", INTERRUPTED: "running"}
+    store.append("trials", 1, 2, [{"trial": n, "state": s, "error": None} for n, s in sorted(states.items())])
+    for trial in (*COMPLETE, UNREADABLE):
+        for seed in (0, 1):
+            store.write_checkpoint(trial, seed, STEPS, FILES, {"reports": []})
+            store.write_latents(trial, seed, {"clip": [1, 2]})
+    for trial in (PRUNED, FAILED, INTERRUPTED):
+        store.write_checkpoint(trial, 0, 15, FILES | STATE, {"reports": []})
+    return store
+
+
+def contents(store):
+    return {name: store.objects.read(name) for name in store.objects.names("tiny")}
+
+
+def plan_of(store):
+    return plan_prune(StudyResults(store))
+
+
+def test_weights_on_the_front_and_near_it_stay_and_of_all_other_trials_that_are_over_go(store):
+    before = contents(store)
+    plan = plan_of(store)
+    assert plan.kept == ([0, 3], [1], [UNREADABLE])
+    prune(StudyResults(store), plan)
+    assert {int(name.split("/")[1]) for name in store.checkpoint_sizes()} == {0, 1, 3, INTERRUPTED, UNREADABLE}
+    after = contents(store)
+    gone = before.keys() - after.keys()
+    assert all(name.startswith("tiny/checkpoints/") for name in gone)
+    assert all(after[name] == before[name] for name in before.keys() - gone)
+    assert after.keys() - before.keys() == {"tiny/discarded/2.json", "tiny/discarded/4.json"}
+    assert sum(one.objects for one in plan.deletions) == len(gone)
+    assert sum(one.size for one in plan.deletions) == sum(len(before[name]) for name in gone)
+    assert plan_of(store).deletions == []
+
+
+def test_what_killed_writers_left_of_a_model_that_stays_goes_and_the_model_stays_whole(store):
+    before = contents(store)
+    for name in ("15/model.safetensors", "15/state.safetensors", "15/replicate.json", "30/state.safetensors"):
+        store.objects.write(f"tiny/checkpoints/0/1/{name}", b"x" * 10)
+    left = [one for one in plan_of(store).deletions if one.trial == 0]
+    assert sum(one.size for one in left) == 40
+    prune(StudyResults(store), plan_of(store))
+    assert store.latest_checkpoint(0, 1).files == FILES
+    assert {name for name in contents(store) if "/0/1/" in name} == {name for name in before if "/0/1/" in name}
+
+
+def test_earlier_checkpoints_of_a_model_whose_last_one_is_gone_are_all_there_is_and_stay(store):
+    store.write_checkpoint(0, 1, 15, FILES | STATE, {"reports": []})
+    store.objects.delete("tiny/checkpoints/0/1/30/replicate.json")
+    prune(StudyResults(store), plan_of(store))
+    assert store.latest_checkpoint(0, 1).step == 15
+
+
+def test_an_optimiser_state_that_belongs_to_the_last_checkpoint_stays(store):
+    store.write_checkpoint(3, 0, STEPS, FILES | STATE, {"reports": []})
+    prune(StudyResults(store), plan_of(store))
+    assert store.latest_checkpoint(3, 0).files == FILES | STATE
+
+
+def test_a_prune_that_was_killed_is_finished_by_the_next(store, monkeypatch):
+    plan = plan_of(store)
+    real, deleted = store.objects.delete, []
+
+    def killed(prefix):
+        if deleted:
+            raise KeyboardInterrupt
+        deleted.append(prefix)
+        real(prefix)
+
+    monkeypatch.setattr(store.objects, "delete", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prune(StudyResults(store), plan)
+    monkeypatch.undo()
+    rest = plan_of(store)
+    assert len(rest.deletions) == len(plan.deletions) - 1
+    prune(StudyResults(store), rest)
+    assert plan_of(store).deletions == []
+
+
+def test_a_single_replicate_has_no_error_bars_and_the_front_is_what_stays(tmp_path, tiny):
+    tiny["replicates"] = 1
+    store = new_store(tmp_path, tiny)
+    rows = [{"trial": n, "seed": 0, "step": STEPS, "metric_version": 1, FIDELITY: n, SEPARATION: 0.0} for n in range(3)]
+    store.append("reports", 1, 1, rows)
+    store.append("trials", 1, 2, [{"trial": n, "state": "complete", "error": None} for n in range(3)])
+    plan = plan_of(store)
+    assert (plan.kept.front, plan.kept.near, plan.deletions) == ([0], [], [])
+
+
+def test_a_report_before_the_full_budget_judges_no_complete_trial(tmp_path, tiny):
+    tiny["replicates"] = 1
+    store = new_store(tmp_path, tiny)
+    rows = [
+        {"trial": n, "seed": 0, "step": step, "metric_version": 1, FIDELITY: n, SEPARATION: 0.0}
+        for n, step in ((0, 15), (1, STEPS))
+    ]
+    store.append("reports", 1, 1, rows)
+    store.append("trials", 1, 2, [{"trial": n, "state": "complete", "error": None} for n in range(2)])
+    plan = plan_of(store)
+    assert (plan.kept.front, plan.kept.unjudged) == ([1], [0])
+
+
+def test_a_study_that_is_running_is_refused(store, cli):
+    before = contents(store)
+    Recorder(store, trials=9)
+    with pytest.raises(UserError, match=r"study 'tiny' is being run by launch 1 on .*wait for it, or stop it"):
+        plan_of(store)
+    outcome = cli("prune", "tiny", "--store", store.objects.uri)
+    assert outcome.status == 2
+    assert "is being run by launch 1" in outcome.err
+    assert contents(store).keys() - before.keys() == {"tiny/launches/0001.json"}
+
+
+def test_the_command_says_what_goes_and_why_and_what_stays(store, cli):
+    before = contents(store)
+    words = ("prune", "tiny", "--store", store.objects.uri)
+    dry = cli(*words, "--dry-run")
+    assert contents(store) == before
+    done = cli(*words)
+    assert (dry.status, done.status) == (0, 0)
+    sizes = [
+        len(content)
+        for name, content in before.items()
+        if name.startswith(("tiny/checkpoints/2/", "tiny/checkpoints/4/"))
+    ]
+    far = next(line for line in done.out.splitlines() if line.startswith("weights far from the front"))
+    assert far.split()[-4:] == ["2", "12", f"{sum(sizes) / 1000:.3g}", "kB"]
+    assert any(line.split()[-4:-2] == ["2", "8"] for line in done.out.splitlines() if "stopped or failed" in line)
+    assert "freed" in done.out
+    assert "kept the weights of 4 trials: 2 on the front, 1 near it, 1 without values to judge by" in done.out
+    assert dry.out.replace("would be ", "").split() == done.out.split()
+    assert "would be freed" in dry.out
+    again = cli(*words)
+    assert (again.status, again.out) == (0, "nothing to prune\n")
+
+
+def test_a_study_that_is_not_there_is_answered_with_those_that_are(store, cli):
+    outcome = cli("prune", "other", "--store", store.objects.uri)
+    assert outcome.status == 2
+    assert "no study 'other'" in outcome.err
+
+
+@pytest.mark.slow
+def test_a_trial_whose_weights_were_pruned_is_not_exported_and_that_is_said(finished, cli, tmp_path):
+    (front, *_) = finished.front()["trial"]
+    beaten = next(trial for trial in finished.results()["trial"] if trial != front)
+    better = finished.results().set_index("trial").loc[front].to_dict()
+    rows = [
+        {"trial": beaten, "seed": seed, "step": STEPS, "metric_version": 99, FIDELITY: 99.0, SEPARATION: -0.9}
+        for seed in (0, 1)
+    ]
+    finished.store.append("reports", 1, 99, rows)
+    assert better["state"] == "complete"
+    store = finished.store.objects.uri
+    assert cli("prune", "tiny", "--store", store).status == 0
+    outcome = cli("export", "tiny", "--trial", beaten, "--to", tmp_path / "out", "--store", store)
+    assert outcome.status == 2
+    assert f"the weights of trial {beaten} were deleted by `marl-study prune` on 20" in outcome.err
+    assert "--front" in outcome.err
+    assert "under another name" in outcome.err
+    assert not (tmp_path / "out").exists()
+    assert export_trials(StudyResults(finished.store), [front], SEPARATION, tmp_path / "out")
+    assert json.loads(cli("status", "tiny", "--store", store, "--json").out)["trials"]["complete"] == 4

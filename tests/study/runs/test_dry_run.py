@@ -1,0 +1,76 @@
+import pytest
+
+from marl.data.syntone import factors
+from study.errors import Interrupted
+from study.runs.dry_run import footprint, footprint_line
+from study.spec import parse_spec
+from study.spec.model_config import StackPlan, data_of, plan_stacks
+from study.spec.resolve import resolve
+
+
+def of(content, trials=4, lanes=4):
+    spec = resolve(parse_spec(content, "spec"))
+    return footprint(spec, plan_stacks(spec, lanes), trials, factors(data_of(spec)))
+
+
+def test_twice_the_trials_write_twice_the_models_and_latents_and_no_more_in_training(tiny):
+    once, twice = of(tiny, trials=4), of(tiny, trials=8)
+    assert (twice.models, twice.latents) == (2 * once.models, 2 * once.latents)
+    assert once.tables < twice.tables <= 2 * once.tables
+    assert twice.training == once.training
+
+
+def test_what_trains_is_bounded_by_lanes_and_by_replicates(tiny):
+    assert of(tiny, trials=1, lanes=64).training == of(tiny, trials=1, lanes=2).training
+    assert of(tiny, lanes=2).training == of(tiny, lanes=1).training * 2
+
+
+def test_weights_are_counted_at_four_bytes_of_the_widest_network_of_the_space(tiny):
+    plain = of(tiny)
+    tiny["space"]["model.hidden"] = {"choice": [16, 32]}
+    assert of(tiny).models == pytest.approx(plain.models, rel=0.01)
+    tiny["space"]["model.hidden"] = {"choice": [16, 320]}
+    assert of(tiny).models > 3 * plain.models
+    # The smaller patches make the larger network here: the hidden layer sees more of them.
+    tiny["space"] = {"latent.private": {"choice": [2, 4]}, "model.patch_frames": {"choice": [8, 64]}}
+    assert of(tiny).models > 1.5 * plain.models
+
+
+def test_a_line_says_how_much_and_where_to(tiny):
+    found = of(tiny)
+    total = (found.kept + found.training) / 1e6
+    assert footprint_line(found, "runs/tiny").startswith(f"will write at most {total:.3g} MB to runs/tiny, ")
+
+
+def test_a_run_begins_with_that_line_for_its_trials_and_the_plain_vae(cli, spec_file, tiny, tmp_path, monkeypatch):
+    def stopped_at_once(*arguments):
+        raise Interrupted
+
+    monkeypatch.setattr("study.runs.driver.launch", stopped_at_once)
+    outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs")
+    assert outcome.status == 130
+    assert outcome.err.startswith(footprint_line(of(tiny, trials=5), str(tmp_path / "runs" / "tiny")))
+
+
+@pytest.mark.slow
+def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
+    sizes = finished.store.objects.sizes("tiny")
+
+    def real(*folders):
+        return sum(size for name, size in sizes.items() if name.removeprefix("tiny/").startswith(folders))
+
+    plan = StackPlan.model_validate(finished.document.stack)
+    found = footprint(finished.spec, plan, 5, factors(data_of(finished.spec)))  # and the plain VAE
+    assert real("checkpoints/") <= found.models <= 1.5 * real("checkpoints/")
+    assert real("latents/") <= found.latents <= 3 * real("latents/")
+    assert real("trials/", "reports/") <= found.tables
+    assert sum(sizes.values()) <= found.kept <= 2 * sum(sizes.values())
+    assert found.kept + found.training <= 4 * sum(sizes.values())
+
+
+@pytest.mark.slow
+def test_an_optimiser_state_is_two_moments_of_each_weight(finished):
+    plan = StackPlan.model_validate(finished.document.stack)
+    found = footprint(finished.spec, plan, 5, factors(data_of(finished.spec)))  # and the plain VAE
+    weights = len(finished.store.latest_checkpoint(0, 0).files["model.safetensors"])
+    assert found.training >= plan.lanes * 3 * weights

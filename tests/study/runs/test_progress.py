@@ -1,0 +1,193 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from study.analysis import PLAIN_VAE
+from study.runs.progress import LiveView
+from study.spec import parse_spec
+from study.spec.resolve import resolve
+
+
+@pytest.fixture
+def spec(tiny):
+    return resolve(parse_spec(tiny, "test"))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, which a test sets."""
+    now = [0.0]
+    monkeypatch.setattr("study.runs.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def view_on(spec, clock, *, terminal, log=None):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=110, height=40, color_system=None)
+    return LiveView(spec, 4, {"complete": 1}, {0: [10.0, 0.5]}, console, (log if log is not None else []).append), out
+
+
+def go(view, clock):
+    """Two trials begin, train for ten seconds at 3 steps/s each replicate, and one ends."""
+    view.phase("starting the trainer")
+    for trial in (1, 2):
+        view.started(trial, {"loss.private.gamma": 0.12345, "latent.private": 4})
+    view.progress([(trial, seed, 0) for trial in (1, 2) for seed in (0, 1)], 0)
+    clock[0] = 5.0
+    view.progress([(trial, seed, 15) for trial in (1, 2) for seed in (0, 1)], 60)
+
+
+def test_a_terminal_shows_counts_speed_time_left_progress_and_front(spec, clock):
+    view, _ = view_on(spec, clock, terminal=True)
+    with view:
+        go(view, clock)
+        console = Console(file=io.StringIO(), width=110)
+        console.print(view._render())
+    shown = console.file.getvalue()
+    # 60 steps in 5 s; two running trials have 2 x 2 x 15 to go and one to come 2 x 30: 120 steps.
+    assert "study tiny: 1 of 4 trials done, 2 running, 12 trial-steps/s, 10 s left" in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith("1 ")]
+    assert "50%" in row
+    assert "5 s" in row  # 15 steps in each of 4 lanes
+    assert "loss.private.gamma=0.123" in row
+    front = shown[shown.index("front so far") :]
+    assert "log-mel RMSE (dB)" in front
+    assert "0.5" in front
+
+
+def test_a_trial_that_ends_leaves_the_list_and_may_enter_the_front(spec, clock):
+    view, _ = view_on(spec, clock, terminal=True)
+    with view:
+        go(view, clock)
+        view.ended(1, "complete", None, [9.0, 0.75])
+        view.ended(2, "failed", "diverged: the loss of seed 0 is not finite at step 3", None)
+        console = Console(file=io.StringIO(), width=110)
+        console.print(view._render())
+    shown = console.file.getvalue()
+    assert "3 of 4 trials done, 1 failed, 0 running" in shown
+    front = shown[shown.index("front so far") :].split()
+    assert "0.75" in front
+    assert "0.5" not in front  # beaten in both
+
+
+def test_what_went_wrong_is_said_even_on_a_live_terminal(spec, clock):
+    view, out = view_on(spec, clock, terminal=True)
+    with view:
+        go(view, clock)
+        view.ended(2, "failed", "diverged: the loss of seed 0 is not finite at step 3", None)
+    assert "trial 2 failed: diverged: the loss of seed 0 is not finite at step 3 (2 of 4)" in out.getvalue()
+
+
+def test_the_log_has_the_same_lines_with_a_live_view_as_without(spec, clock):
+    logs = []
+    for terminal in (True, False):
+        clock[0] = 0.0
+        logs.append([])
+        view, _ = view_on(spec, clock, terminal=terminal, log=logs[-1])
+        go(view, clock)
+    assert logs[0] == logs[1]
+    assert logs[0][0] == "starting the trainer"
+    assert any(line.startswith("trial 1 started") for line in logs[0])
+
+
+def test_without_a_terminal_there_are_plain_lines(spec, clock):
+    view, out = view_on(spec, clock, terminal=False)
+    with view:
+        go(view, clock)
+        clock[0] = 40.0
+        view.progress([(1, 0, 20)], 100)
+        view.ended(1, "complete", None, [9.0, 0.75])
+    assert out.getvalue().splitlines() == [
+        "starting the trainer",
+        "trial 1 started: loss.private.gamma=0.123 latent.private=4",
+        "trial 2 started: loss.private.gamma=0.123 latent.private=4",
+        *[line for line in out.getvalue().splitlines() if "trial-steps/s" in line],
+        "trial 1 complete: log-mel RMSE (dB) 9, separation 0.75 (2 of 4)",
+    ]
+    assert "\x1b" not in out.getvalue()
+    assert out.getvalue().count("trial-steps/s") == 1
+
+
+@pytest.fixture
+def halving(tiny):
+    """100 steps of two replicates, half of the trials stopped at 20, at 40 and at 80."""
+    tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 1}
+    return resolve(parse_spec({**tiny, "halving": {"reduction": 2, "min_steps": 20}}, "test"))
+
+
+def shown_by(view):
+    console = Console(file=io.StringIO(), width=110)
+    console.print(view._render())
+    return console.file.getvalue()
+
+
+def test_time_left_counts_what_halving_is_expected_to_leave(halving, clock):
+    view, _ = view_on(halving, clock, terminal=True)
+    with view:
+        for trial in (1, 2):
+            view.started(trial, {})
+        view.progress([(1, 0, 0), (2, 0, 0)], 0)
+        clock[0] = 10.0
+        view.progress([(1, 0, 60), (2, 0, 90), (2, 1, 70)], 220)
+        shown = shown_by(view)
+    # 22 steps/s. Trial 1 climbs: 20, then at half a chance 20 and the other seed's 100; trial 2 has 10 + 30 to go; one
+    # is to come: 20 + 20/2 + 40/4 + (20 + 100)/8.
+    assert halving.expected_steps(60) == 80
+    assert halving.expected_steps() == 55
+    assert "1 of 4 trials done, 2 running, 22 trial-steps/s, 8 s left" in shown
+    first, second = [line for line in shown.splitlines() if line.startswith(("1 ", "2 ")) and "%" in line]
+    assert "30%" in first  # 60 of 200
+    assert "80%" in second
+
+
+def test_a_trial_whose_first_seed_is_done_is_not_set_back(halving, clock):
+    view, _ = view_on(halving, clock, terminal=True)
+    with view:
+        view.started(1, {})
+        view.progress([(1, 1, 50)], 0)
+        (row,) = [line for line in shown_by(view).splitlines() if line.startswith("1 ") and "%" in line]
+        assert "75%" in row
+
+
+def test_pruned_trials_are_counted_and_do_not_come_back(halving, clock):
+    view, out = view_on(halving, clock, terminal=False)
+    with view:
+        view.started(1, {})
+        view.progress([(1, 0, 20)], 0)
+        view.ended(1, "pruned", None, None)
+        clock[0] = 1.0
+        view.progress([(1, 0, 21)], 1)  # its trainer has not heard of it yet
+        clock[0] = 40.0
+        view.progress([], 1)
+    assert "trial 1 pruned (2 of 4)\n" in out.getvalue()
+    assert "2 of 4 trials done, 1 pruned, 0 running" in out.getvalue()
+
+
+def test_many_trials_are_cut_short(spec, clock):
+    view, _ = view_on(spec, clock, terminal=True)
+    with view:
+        for trial in range(20):
+            view.started(trial, {})
+        console = Console(file=io.StringIO(), width=110)
+        console.print(view._render())
+    assert "and 4 more" in console.file.getvalue()
+
+
+def test_what_trials_are_compared_with_is_waited_for_and_no_trial(spec, clock):
+    view, out = view_on(spec, clock, terminal=False)
+    view.started(PLAIN_VAE, {})
+    for trial in (1, 2, 3):
+        view.started(trial, {})
+        view.ended(trial, "complete", None, [9.0, 0.75])
+    view.progress([(PLAIN_VAE, 0, 0), (PLAIN_VAE, 1, 0)], 0)
+    clock[0] = 10.0
+    view.progress([(PLAIN_VAE, 0, 20), (PLAIN_VAE, 1, 20)], 40)
+    # 4 steps/s, and each of its two replicates has 10 to go.
+    assert view._summary() == "4 of 4 trials done, 0 running and the plain VAE, 4 trial-steps/s, 5 s left"
+    assert "plain VAE" in shown_by(view)
+    view.ended(PLAIN_VAE, "failed", "diverged", None)
+    assert "4 of 4 trials done, 0 running, " in view._summary()
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "the plain VAE started: what trials are compared with"
+    assert lines[-1] == "the plain VAE, which trials are compared with, failed: diverged"

@@ -1,0 +1,112 @@
+"""Models are measured again from what is stored of them, and the front once more after training."""
+
+import numpy as np
+import pytest
+import yaml
+
+from marl.evaluation import OF_WEIGHTS
+from study.analysis import PLAIN_VAE, StudyResults
+from study.storage import Objects
+from study.store import StudyStore
+from tests.study.commands import TINY, run_command
+
+
+def read(store, name="tiny"):
+    return StudyResults(StudyStore(Objects(str(store)), name))
+
+
+def metrics_of(reports, step):
+    """Everything but losses, which need what only training knows, by trial and seed."""
+    last = reports[reports["step"] == step].set_index(["trial", "seed"])
+    groups = ("fidelity/", "disentanglement/", "probe/", "linear_probe/", "sampled", "nmi/", "corrected_nmi/")
+    return last[[name for name in last if name.startswith(groups)]]
+
+
+@pytest.mark.slow
+def test_measured_again_in_another_order_every_metric_is_the_same_to_the_last_digit(finished_store, finished):
+    before = metrics_of(finished.reports(), 30)
+    written = sorted((finished_store / "tiny" / "reports").iterdir())
+    for words in (["--trial", 3, "--trial", 1], []):
+        outcome = run_command("rescore", "tiny", "--store", finished_store, *words)
+        assert outcome.status == 0, outcome.err
+    assert "measured 8 models" in outcome.err
+    rows = finished.store.read("reports")
+    again = rows[(rows["launch"] > 1) & (rows["trial"] != PLAIN_VAE)]
+    assert len(again) == 2 * 2 + 4 * 2
+    assert again["metric_version"].notna().all()
+    for part in (again[again["launch"] == 2], again[again["launch"] == 3]):
+        after = metrics_of(part, 30)
+        assert "sampled_probe/timbre/shared" in after  # which is for the front alone, where it is not asked for
+        np.testing.assert_array_equal(after[before.columns].to_numpy(), before.loc[after.index].to_numpy())
+    # Earlier rows stay, and nothing is counted twice.
+    assert set(written) <= set((finished_store / "tiny" / "reports").iterdir())
+    assert len(read(finished_store).reports()) == len(finished.reports())
+
+
+@pytest.mark.slow
+def test_a_metric_that_takes_long_is_computed_for_the_trials_that_are_asked_for(finished_store):
+    outcome = run_command("rescore", "tiny", "--store", finished_store, "--trial", 2, "--metrics", "dci,sound")
+    assert outcome.status == 0, outcome.err
+    results = read(finished_store)
+    table = results.results().set_index("trial")
+    assert 0 <= table.loc[2, "disentanglement/dci"] <= 1
+    assert table.loc[2, "fidelity/stft_error"] > table.loc[2, "fidelity/stft_error/floor"] > 0
+    assert table.loc[[0, 1, 3], "disentanglement/dci"].isna().all()
+    assert table["disentanglement/separation"].notna().all()
+    outcome = run_command("rescore", "tiny", "--store", finished_store, "--trial", 2, "--test", "--metrics", "fidelity")
+    assert outcome.status == 0, outcome.err
+    table = read(finished_store).results().set_index("trial")
+    assert table.loc[2, "test/fidelity/log_mel_rmse_db"] != table.loc[2, "fidelity/log_mel_rmse_db"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--metrics", "mig,frobnicate"], "'mig' is no group of metrics; there are fidelity"),
+        (["--metrics", "dci", "--test"], "dci is measured on validation clips alone"),
+        (["--trial", 9], "9 is no complete trial; there are 0, 1, 2, 3"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_starts(finished_store, words, message):
+    outcome = run_command("rescore", "tiny", "--store", finished_store, *words)
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert len(read(finished_store).launches) == 1
+
+
+def test_what_can_be_measured_of_weights_is_all_but_losses():
+    assert "losses" not in OF_WEIGHTS
+    assert "probes" in OF_WEIGHTS
+
+
+@pytest.mark.slow
+def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_made_up(tmp_path):
+    spec = {**TINY, "final": ["test", "dci"], "search": {"sampler": "qmc", "trials": 2}}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    outcome = run_command("run", path, "--store", tmp_path / "runs")
+    assert outcome.status == 0, outcome.err
+    results = read(tmp_path / "runs")
+    assert results.unexamined() == {}
+    front = results.front()
+    for name in ("test/disentanglement/separation", "test/probe/timbre/shared", "disentanglement/dci"):
+        assert front[name].notna().all()
+        assert front[f"{name}/sd"].notna().all()
+    assert "fidelity/stft_error" not in front
+    # The baselines stand beside them, measured alike, and are no trials.
+    baselines = results.baselines().set_index("state")
+    assert list(baselines.index) == ["untrained", "plain VAE"]
+    assert baselines.loc["plain VAE", "disentanglement/dci"] >= 0
+    assert results.results()["trial"].tolist() == [0, 1]
+    # Stopped before this was done, a study goes on with it.
+    rows = results.store.read("reports")
+    keep = rows.drop(columns=[name for name in rows if name.startswith(("test/", "disentanglement/dci"))])
+    keep = keep.groupby(["trial", "seed", "step"], as_index=False).first().drop(columns="launch")
+    results.store.objects.delete("tiny/reports")
+    results.store.append("reports", 1, 1, keep.to_dict("records"))
+    assert set(read(tmp_path / "runs").unexamined()) == {"test", "dci"}
+    outcome = run_command("resume", "tiny", "--store", tmp_path / "runs")
+    assert outcome.status == 0, outcome.err
+    assert "measuring the front" in outcome.err
+    assert read(tmp_path / "runs").unexamined() == {}

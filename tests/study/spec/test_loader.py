@@ -1,0 +1,49 @@
+import pytest
+
+from study.errors import UserError
+from study.spec.loader import apply_overrides, load_spec
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("train.steps=7", ("train", "steps"), 7),
+        ("name=other", ("name",), "other"),
+        ("loss.private.gamma=0.5", ("loss", "private", "gamma"), 0.5),
+        ("space.latent.private={choice: [2]}", ("space", "latent.private"), {"choice": [2]}),
+        ("views.shared=[frequency]", ("views", "shared"), ["frequency"]),
+    ],
+)
+def test_overrides_set_fields_by_path(tiny, override, path, value):
+    apply_overrides(tiny, [override])
+    found = tiny
+    for part in path:
+        found = found[part]
+    assert found == value
+
+
+@pytest.mark.parametrize("override", ["train.steps", "=3", "name.first=x", "a={"])
+def test_overrides_that_make_no_sense_are_refused(tiny, override):
+    with pytest.raises(UserError, match="--set"):
+        apply_overrides(tiny, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: [", "not valid YAML in line 1"),
+        (b"just text", "must hold the fields of a spec"),
+        (b"\xff\xfe\x00", "is not a text file"),
+        (b"name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_files_that_hold_no_spec_are_refused(tmp_path, content, message):
+    path = tmp_path / "spec.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load_spec(path)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*missing.yaml: No such file"):
+        load_spec(tmp_path / "missing.yaml")

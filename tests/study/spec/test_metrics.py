@@ -1,0 +1,28 @@
+import pytest
+
+from study.spec import parse_spec
+from study.spec.metrics import direction_of
+from study.spec.resolve import resolve
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        ("fidelity/log_mel_rmse_db", "min"),
+        ("test/fidelity/log_mel_rmse_db", "min"),
+        ("loss/total", "min"),
+        ("disentanglement/mig", "max"),
+        ("probe/timbre/shared", "max"),
+        ("probe/timbre/private", "min"),
+        ("probe/frequency/shared", "min"),
+        ("test/nmi/frequency/private", "max"),
+        ("probe/timbre/both", "max"),
+    ],
+)
+def test_less_of_errors_and_of_what_the_wrong_subspace_tells_is_better(tiny, metric, direction):
+    assert direction_of(resolve(parse_spec(tiny, "spec")), metric) == direction
+
+
+def test_an_objective_has_the_direction_that_the_study_gave_it(tiny):
+    tiny["objectives"] = {"disentanglement/mig": "min"}
+    assert direction_of(resolve(parse_spec(tiny, "spec")), "disentanglement/mig") == "min"

@@ -1,0 +1,29 @@
+import pytest
+
+from study.errors import UserError
+from study.spec import parse_spec
+from study.spec.metrics import stand_in
+from study.spec.resolve import resolve
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        ("disentanglement/separation", "disentanglement/linear_separation"),
+        ("probe/timbre/shared", "linear_probe/timbre/shared"),
+        ("fidelity/log_mel_rmse_db", "fidelity/log_mel_rmse_db"),
+        ("linear_probe/timbre/shared", "linear_probe/timbre/shared"),
+        ("disentanglement/mig", "disentanglement/mig"),
+    ],
+)
+def test_what_is_only_known_of_mature_trials_has_a_stand_in(objective, expected):
+    assert stand_in(objective) == expected
+
+
+@pytest.mark.parametrize("name", ["sap", "explicitness", "factor_vae", "beta_vae"])
+def test_with_halving_an_objective_that_young_trials_lack_is_refused(tiny, name):
+    tiny["objectives"] = {"fidelity/log_mel_rmse_db": "min", f"disentanglement/{name}": "max"}
+    resolve(parse_spec(tiny, "spec"))
+    tiny["halving"] = {"reduction": 2, "min_steps": 10}
+    with pytest.raises(UserError, match=f"'disentanglement/{name}' is known of mature trials alone"):
+        resolve(parse_spec(tiny, "spec"))

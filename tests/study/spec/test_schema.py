@@ -1,0 +1,358 @@
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marl.audio import AudioConfig
+from study.errors import UserError
+from study.spec import Parameter, Spec, active_parameters, parse_spec
+from study.spec.loader import load_spec
+from study.spec.model_config import candidates, config_of, ingredients_of, plan_stacks
+from study.spec.resolve import resolve
+from tests.study.commands import ROOT
+
+
+def resolved(content):
+    return resolve(parse_spec(content, "spec"))
+
+
+def test_only_name_data_and_space_are_needed(tiny):
+    spec = resolved({name: tiny[name] for name in ("name", "data", "space")})
+    assert spec.train.steps == 6000
+    assert spec.search.trials == 100
+    assert spec.objectives == {"fidelity/log_mel_rmse_db": "min", "disentanglement/separation": "max"}
+    assert spec.audio["mel_bands"] == 64
+
+
+def test_a_resolved_spec_survives_the_way_through_json(tiny):
+    spec = resolved(tiny)
+    assert type(spec).model_validate_json(spec.model_dump_json(exclude_none=True)) == spec
+    assert resolve(spec) == spec
+
+
+@pytest.mark.parametrize("name", ["name", "data", "space"])
+def test_a_missing_field_is_named(tiny, name):
+    del tiny[name]
+    with pytest.raises(UserError, match=f"{name}: is needed"):
+        resolved(tiny)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trian": {"steps": 3}}, "trian: no such field"),
+        ({"train": {"step": 3}}, "train.step: no such field"),
+        ({"train": {"steps": "many"}}, r"train.steps: .*valid integer.*; got 'many'"),
+        ({"train": {"steps": 0}}, "train.steps: .*greater than or equal to 1; got 0"),
+        ({"train": {"steps": 2, "reports": 3}}, "reports must not exceed steps; got 3 reports in 2 steps"),
+        ({"train": {"batch_pairs": 20}}, "train.batch_pairs: .*multiple of 16; got 20"),
+        ({"replicates": 0}, "replicates: .*greater than or equal to 1; got 0"),
+        ({"space": {}}, "space: .*at least 1 item"),
+        ({"name": "../evil"}, "name: must be 1 to 64 letters.*; got '../evil'"),
+        ({"name": ""}, "name: must be"),
+        ({"search": {"sampler": "cma"}}, "search.sampler: .*'tpe'.*; got 'cma'"),
+        ({"search": {"trials": -1}}, "search.trials: .*; got -1"),
+        ({"halving": 3}, "halving: takes reduction and min_steps, or none; got 3"),
+        ({"halving": {"rungs": 3}}, "halving.rungs: no such field; there are reduction, min_steps"),
+        ({"halving": {"reduction": 1, "min_steps": 9}}, "halving.reduction: .*greater than or equal to 2; got 1"),
+        ({"halving": {"reduction": 2.5, "min_steps": 9}}, "halving.reduction: .*integer.*; got 2.5"),
+        ({"halving": {"min_steps": 0}}, "halving.min_steps: .*greater than or equal to 1; got 0"),
+        ({"halving": {"min_steps": 30}}, "halving.min_steps must be below train.steps; got 30 of 30 steps"),
+        ({"halving": {}}, "halving.min_steps must be below train.steps; got 600 of 30 steps"),
+        ({"resources": {"lanes": 0}}, "resources.lanes: must be at least 1 or auto; got 0"),
+        ({"resources": {"data_gib": -1}}, "resources.data_gib: must be at least 0 or auto; got -1"),
+        (
+            {"data": {"kind": "soundfont", "split": "timbre"}},
+            "data.split: must be one of clip, combination, group, instrument, .*got 'timbre'",
+        ),
+        (
+            {"data": {"kind": "soundfont", "lowest": 60, "highest": 60}},
+            "data: lowest must be below .*60 and 60",
+        ),
+        (
+            {"data": {"kind": "folder", "path": "x", "factors": ["a", "a"]}},
+            "data.factors: must not name .* twice",
+        ),
+        ({"data": {"kind": "folder", "path": "x"}}, "data.factors: is needed"),
+        ({"objectives": {"fidelity/log_mel_rmse_db": "less"}}, "objectives.*'min' or 'max'; got 'less'"),
+        ({"objectives": {"loudness": "max"}}, "objectives: 'loudness' is no metric; there are fidelity/"),
+        ({"views": {"shared": ["pitch"]}}, "views.shared: must name some but not all of timbre, .*got \\['pitch'\\]"),
+        ({"views": {"shared": []}}, "views.shared: must name some"),
+        ({"data": {"kind": "gtzan"}}, "data.kind: must be one of syntone, .*folder; got 'gtzan'"),
+        ({"data": {"kind": "syntone", "amplitudes": 1}}, "data.amplitudes: .*; got 1"),
+        ({"audio": {"frames": 63}}, "audio: frames must divide"),
+        ({"loss": {"private": {"gamma": -1}}}, "loss.private.gamma: .*greater than or equal to 0; got -1"),
+        ({"model": {"patch_bands": 7}}, "model.*patch_bands"),
+    ],
+)
+def test_bad_values_are_answered_with_field_rule_and_value(tiny, change, message):
+    with pytest.raises(UserError, match=message):
+        resolved({**tiny, **change})
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "message"),
+    [
+        ("loss.private.gamma", {}, "needs exactly one of choice, uniform, log_uniform and int; got none"),
+        ("loss.private.gamma", {"uniform": [0, 1], "choice": [1]}, "got choice, uniform"),
+        ("loss.private.gamma", {"choice": []}, "choice must hold at least one value"),
+        ("loss.private.gamma", {"choice": [1, 2, 1]}, "must not hold a value twice"),
+        ("loss.private.gamma", {"uniform": [2, 1]}, r"smaller to a larger number; got \[2.0, 1.0\]"),
+        ("loss.private.gamma", {"log_uniform": [0, 1]}, "numbers above zero"),
+        ("loss.private.gamma", {"uniform": [-1, 1]}, "space.loss.private.gamma: .*greater than or equal to 0; got -1"),
+        ("loss.private.gamma", {"choice": [0.5, "much"]}, "space.loss.private.gamma: .*valid number.*got 'much'"),
+        ("loss.private.delta", {"uniform": [0, 1]}, "space.loss.private.delta: no such field.*alpha, beta, gamma"),
+        ("loss.private", {"choice": [1]}, "space.loss.private: is a section; there are alpha"),
+        ("train.steps", {"choice": [1, 2]}, "space.train.steps: no such field"),
+        ("latent.private", {"uniform": [2, 8]}, "is a whole number and takes a choice or int"),
+        ("latent.private", {"int": [0, 8]}, "space.latent.private: .*greater than or equal to 1; got 0"),
+        ("contrast.strategy", {"uniform": [0, 1]}, "space.contrast.strategy"),
+        ("contrast.strategy", {"choice": ["none", "magic"]}, "space.contrast.strategy: .*'infonce'.*; got 'magic'"),
+        (
+            "contrast.temperature",
+            {"uniform": [0.1, 1], "when": {"contrast.kind": "x"}},
+            "'contrast.kind' is no parameter",
+        ),
+        ("model.patch_bands", {"choice": [8, 7]}, "space.model.patch_bands: patches of 7 bands"),
+        ("model.width", {"choice": [50]}, "space.model.width: .*multiple of 16; got 50"),
+    ],
+)
+def test_bad_parameters_are_answered_with_field_rule_and_value(tiny, name, parameter, message):
+    with pytest.raises(UserError, match=message):
+        resolved({**tiny, "space": {name: parameter}})
+
+
+def test_every_kind_of_network_must_fit_the_spectrogram(tiny):
+    tiny["space"]["model.kind"] = {"choice": ["patch", "conv"]}
+    assert resolved(tiny).space["model.kind"].choice == ("patch", "conv")
+    tiny["audio"] = {"mel_bands": 40}
+    with pytest.raises(UserError, match="space.model.kind: .*must be multiples of 16, got 40 x 64"):
+        resolved(tiny)
+
+
+def test_a_parameter_of_one_kind_of_network_is_checked_in_that_kind(tiny):
+    tiny["model"] = {"kind": "conv", "hidden": 32}
+    tiny["space"]["model.kind"] = {"choice": ["conv", "patch"]}
+    tiny["space"]["model.patch_bands"] = {"choice": [8, 7], "when": {"model.kind": "patch"}}
+    with pytest.raises(UserError, match="space.model.patch_bands: patches of 7 bands"):
+        resolved(tiny)
+
+
+def test_a_condition_on_a_value_that_never_comes_is_refused(tiny):
+    tiny["space"]["contrast.temperature"]["when"] = {"contrast.strategy": "supcon"}
+    with pytest.raises(UserError, match="contrast.strategy is never 'supcon'"):
+        resolved(tiny)
+
+
+def test_conditions_that_go_round_in_a_circle_are_refused(tiny):
+    tiny["space"] = {
+        "latent.private": {"choice": [2, 4], "when": {"latent.shared": [2]}},
+        "latent.shared": {"choice": [2, 4], "when": {"latent.private": [2]}},
+    }
+    with pytest.raises(UserError, match="latent.private, latent.shared go round in a circle"):
+        resolved(tiny)
+
+
+def test_active_parameters_follow_chains_of_conditions():
+    space = {
+        "c": Parameter(choice=(1,), when={"b": (2,)}),
+        "a": Parameter(choice=(0, 1)),
+        "b": Parameter(choice=(1, 2), when={"a": (1,)}),
+    }
+    assert active_parameters(space, {"a": 1, "b": 2, "c": 1}) == ["a", "b", "c"]
+    assert active_parameters(space, {"a": 0, "b": 2, "c": 1}) == ["a"]
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tiny):
+    content = yaml.safe_load("{log_uniform: [1e-3, 1e1]}")
+    assert content["log_uniform"] == ["1e-3", "1e1"]
+    tiny["space"] = {"loss.private.gamma": content, "optimiser.learning_rate": yaml.safe_load("{choice: [1e-3, 0.01]}")}
+    spec = resolved(tiny)
+    assert spec.space["loss.private.gamma"].log_uniform == (0.001, 10.0)
+    assert spec.space["optimiser.learning_rate"].choice == (0.001, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("included", "message"),
+    [
+        ({"latent.private": 2}, "include.0: contrast.strategy is needed"),
+        (
+            {"latent.private": 2, "contrast.strategy": "none", "loss.private.gamma": 99},
+            "include.0.loss.private.gamma: lies outside of the space; got 99",
+        ),
+        (
+            {"latent.private": 2, "contrast.strategy": "none", "loss.private.gamma": 1, "contrast.temperature": 0.1},
+            "include.0.contrast.temperature: is no parameter of the space, or its condition does not hold",
+        ),
+    ],
+)
+def test_included_configurations_must_lie_in_the_space(tiny, included, message):
+    with pytest.raises(UserError, match=message):
+        resolved({**tiny, "include": [included]})
+
+
+def test_budgets_are_evenly_spaced_and_end_at_the_full_one(tiny):
+    tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 3}
+    assert resolved(tiny).budgets() == (33, 67, 100)
+
+
+@pytest.mark.parametrize("nothing", ["none", None])
+def test_without_halving_there_are_no_rungs_and_every_trial_takes_all_its_steps(tiny, nothing):
+    spec = resolved({**tiny, "halving": nothing})
+    assert spec == resolved(tiny)
+    assert spec.rungs() == ()
+    assert spec.budgets() == (15, 30)
+    assert spec.expected_steps() == 2 * 30
+
+
+def test_rungs_grow_by_the_reduction_and_are_budgets_too(tiny):
+    tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 4}
+    spec = resolved({**tiny, "halving": {"reduction": 5, "min_steps": 4}})
+    assert spec.rungs() == (4, 20)
+    assert spec.budgets() == (4, 20, 25, 50, 75, 100)
+    spec = resolved({**tiny, "halving": {"reduction": 2, "min_steps": 25}})
+    assert spec.rungs() == (25, 50)
+    assert spec.budgets() == (25, 50, 75, 100)
+    assert type(spec).model_validate_json(spec.model_dump_json(exclude_none=True)) == spec
+
+
+def test_halving_by_default_takes_a_third_on_from_600_steps(tiny):
+    spec = resolved({**tiny, "train": {}, "halving": {}})
+    assert spec.rungs() == (600, 1800, 5400)
+
+
+def test_most_trials_are_expected_to_stop_at_a_rung(tiny):
+    tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 1}
+    spec = resolved({**tiny, "replicates": 3, "halving": {"reduction": 2, "min_steps": 20}})
+    assert spec.rungs() == (20, 40, 80)
+    # Seed 0: 20 steps, then half of 20, a quarter of 40, an eighth of 20; and an eighth of the other two seeds' 100.
+    assert spec.expected_steps() == round(20 + 10 + 10 + 2.5 + 25)
+    assert spec.expected_steps(reached=30) == 10 + 20 + 5 + 50
+    assert spec.expected_steps(reached=80) == 20 + 200
+
+
+def test_a_trials_configuration_is_the_specs_own_with_its_values(tiny):
+    spec = resolved({**tiny, "loss": {"shared": {"beta": 7}}})
+    config = config_of(spec, {"loss.private.gamma": 0.5, "contrast.strategy": "infonce"})
+    assert (config.loss.shared.beta, config.loss.private.gamma, config.contrast.strategy) == (7, 0.5, "infonce")
+    assert config.model.width == 16
+
+
+def test_stacks_are_as_wide_as_the_widest_trial_and_compute_what_any_trial_uses(tiny):
+    tiny["space"]["latent.combine"] = {"choice": ["swap", "poe"]}
+    tiny["space"]["contrast.private"] = {"uniform": [0, 3]}
+    spec = resolved(tiny)
+    plan = plan_stacks(spec, lanes=4)
+    assert (plan.private, plan.shared) == (4, 8)
+    terms = ingredients_of(spec)
+    assert terms.combinations == ("own", "poe", "swap")  # the plain VAE decodes each view on its own
+    assert terms.contrasts == (("infonce", "private"), ("infonce", "shared"))
+
+
+def test_what_no_trial_uses_is_not_computed(tiny):
+    tiny["space"] = {"latent.private": {"choice": [2]}}
+    terms = ingredients_of(resolved(tiny))
+    assert (terms.contrasts, terms.independence, terms.projections, terms.hierarchy) == ((), (), (), False)
+
+
+def test_models_that_need_other_passes_or_views_are_of_other_families(tiny, small_dataset):
+    tiny["space"] = {
+        "contrast.strategy": {"choice": ["none", "infonce", "vicreg", "byol"]},
+        "contrast.projection": {"choice": [False, True], "when": {"contrast.strategy": "vicreg"}},
+        "independence.swap_cycle": {"uniform": [0, 1]},
+        "independence.hsic": {"uniform": [0, 1]},
+        "views.scheme": {"choice": ["factor", "augment"]},
+    }
+    spec = resolved(tiny)
+    plan = plan_stacks(spec, lanes=2)
+
+    def terms(**values):
+        config = config_of(spec, {name.replace("__", "."): value for name, value in values.items()})
+        family = plan.family(AudioConfig(), config)
+        return family, plan.stack(spec, config, small_dataset).program.ingredients
+
+    plain, of_plain = terms(contrast__strategy="none")
+    assert terms(contrast__strategy="vicreg", independence__hsic=0.5) == (plain, of_plain)
+    assert of_plain.contrasts == (("infonce", "shared"), ("vicreg", "shared"))
+    assert (of_plain.projections, of_plain.independence) == (("shared",), ("hsic",))
+    byol, of_byol = terms(contrast__strategy="byol")
+    assert byol != plain
+    assert of_byol.contrasts == (("byol", "shared"),)
+    cycle, of_cycle = terms(contrast__strategy="infonce", independence__swap_cycle=0.1)
+    assert cycle.passes == ("swap_cycle",)
+    assert of_cycle.independence == ("hsic", "swap_cycle")
+    assert terms(views__scheme="augment")[0] not in (plain, byol, cycle)
+
+
+def test_what_a_view_of_one_clip_may_suffer_divides_families_but_leaves_out_no_term(tiny, small_dataset):
+    tiny["space"] = {
+        "contrast.strategy": {"choice": ["infonce", "vicreg"]},
+        "views.augment.shift": {"choice": [0.1, 0.3]},
+    }
+    spec = resolved({**tiny, "views": {"scheme": "augment"}})
+    one, other = (
+        config_of(spec, {"contrast.strategy": name, "views.augment.shift": 0.3}) for name in ("infonce", "vicreg")
+    )
+    plan = plan_stacks(spec, lanes=2)
+    assert plan.family(AudioConfig(), one) == plan.family(AudioConfig(), other)
+    stack = plan.stack(spec, one, small_dataset)
+    assert [stack.attach(config, seed=0) for config in (one, other)] == [0, 1]
+
+
+def test_of_many_weights_few_configurations_stand_for_all():
+    spec = resolve(load_spec(ROOT / "studies" / "tradeoff.yaml"))
+    assert len(list(candidates(spec))) < 100
+    assert ingredients_of(spec).independence == ("adversarial", "cross_covariance", "hsic")
+
+
+def test_a_parameter_that_exists_at_one_weight_of_another_is_not_overlooked(tiny):
+    tiny["space"] = {
+        "independence.hsic": {"choice": [0, 1, 10]},
+        "contrast.apart": {"choice": [0, 5], "when": {"independence.hsic": 1}},
+    }
+    assert ingredients_of(resolved(tiny)).contrasts == (("apart", "private"),)
+
+
+def test_a_weight_that_is_never_above_zero_asks_for_nothing(tiny):
+    tiny["space"] = {"contrast.strategy": {"choice": ["infonce"]}, "contrast.shared": {"choice": [0]}}
+    assert ingredients_of(resolved(tiny)).contrasts == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"contrast": {"strategy": "predictive"}, "model": {"patch_frames": 64}}, "at least two steps of time"),
+        ({"independence": {"adversarial": 1}, "views": {"scheme": "augment"}}, "views.scheme must be factor"),
+    ],
+)
+def test_what_cannot_be_had_together_is_said_before_anything_trains(tiny, changes, says):
+    tiny["space"] = {"latent.private": {"choice": [2, 4]}}
+    with pytest.raises(UserError, match=says):
+        resolved({**tiny, **changes})
+
+
+def test_what_the_views_share_is_no_parameter(tiny):
+    tiny["space"]["views.shared"] = {"choice": ["timbre"]}
+    with pytest.raises(UserError, match=r"space\.views\.shared: is the same for all trials"):
+        resolved(tiny)
+
+
+@given(low=st.floats(-1e6, 1e6), width=st.floats(1e-3, 1e6), inside=st.floats(0, 1), beyond=st.floats(1e-3, 1e3))
+def test_ranges_hold_what_lies_between_their_bounds(low, width, inside, beyond):
+    parameter = Parameter(uniform=(low, low + width))
+    assert parameter.holds(min(low + inside * width, low + width))
+    assert not parameter.holds(low + width + beyond)
+    assert not parameter.holds(str(low))
+
+
+def test_choices_tell_true_from_one_and_text_from_numbers():
+    parameter = Parameter(choice=(1, "a"))
+    assert parameter.holds(1)
+    assert not parameter.holds(True)
+    assert not parameter.holds("1")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_ready_study_is_the_same_after_it_was_stored(path):
+    spec = resolve(load_spec(path))
+    assert Spec.model_validate_json(spec.model_dump_json(exclude_none=True)) == spec

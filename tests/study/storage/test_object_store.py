@@ -1,0 +1,194 @@
+"""One contract for every kind of storage, and what each says when it refuses."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from study.errors import UserError
+from study.storage import Objects
+from tests.study.s3_server import s3_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with s3_server(tmp_path_factory.mktemp("s3") / "buckets") as running:
+        yield running
+
+
+@pytest.fixture
+def s3_keys(server, monkeypatch):
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
+@pytest.fixture(params=["folder", "s3"])
+def objects(request, tmp_path):
+    if request.param == "folder":
+        return Objects(str(tmp_path / "store"))
+    request.getfixturevalue("s3_keys")
+    return Objects(f"s3://studies/{tmp_path.name}")
+
+
+def test_what_is_written_is_read(objects):
+    objects.write("a/b/c.bin", b"\x00\xffcontent")
+    assert objects.read("a/b/c.bin") == b"\x00\xffcontent"
+
+
+def test_many_objects_are_read_at_once_and_those_that_are_not_there_are_left_out(objects):
+    written = {f"folder/{number}": os.urandom(number) for number in range(70)} | {"a [b]*?": b"no pattern"}
+    for name, content in written.items():
+        objects.write(name, content)
+    assert objects.read_all([*written, "absent", "folder/absent"]) == written
+    assert objects.read_all([]) == {}
+
+
+def test_a_stamp_is_another_one_when_an_object_was_written_again(objects):
+    objects.write("x/a", b"one")
+    objects.write("x/b", b"one")
+    before = objects.entries("x")
+    assert objects.entries("x") == before
+    objects.write("x/a", b"two")
+    after = objects.entries("x")
+    assert list(after) == ["x/a", "x/b"]
+    assert after["x/a"].stamp != before["x/a"].stamp
+    assert after["x/b"] == before["x/b"]
+    assert objects.entries("nothing") == {}
+
+
+def test_large_objects_are_written_whole(objects):
+    content = os.urandom(1 << 20) * 12
+    objects.write("large", content)
+    assert objects.read("large") == content
+
+
+def test_writing_again_replaces(objects):
+    objects.write("a", b"longer content")
+    objects.write("a", b"short")
+    assert objects.read("a") == b"short"
+
+
+def test_names_are_all_objects_under_a_prefix_sorted(objects):
+    for name in ("x/2", "x/10/deep", "x/1", "xy", "z"):
+        objects.write(name, b"")
+    assert objects.names("x") == ["x/1", "x/10/deep", "x/2"]
+    assert objects.names("nothing") == []
+    assert objects.folders() == ["x"]
+
+
+def test_sizes_are_bytes_by_name_sorted(objects):
+    for name, size in (("x/2", 5), ("x/10/deep", 0), ("xy", 1)):
+        objects.write(name, b"." * size)
+    assert list(objects.sizes("x").items()) == [("x/10/deep", 0), ("x/2", 5)]
+    assert objects.sizes("nothing") == {}
+
+
+def test_names_see_what_another_process_just_wrote(objects):
+    assert objects.names("x") == []
+    Objects(objects.uri).write("x/new", b"")
+    assert objects.names("x") == ["x/new"]
+    assert objects.folders() == ["x"]
+
+
+def test_a_missing_object_is_not_found(objects):
+    objects.write("present", b"")
+    with pytest.raises(FileNotFoundError):
+        objects.read("absent")
+
+
+def test_deleting_takes_everything_under_a_prefix_and_nothing_else(objects):
+    for name in ("a/1", "a/2/3", "ab"):
+        objects.write(name, b"")
+    objects.delete("a")
+    objects.delete("never/there")
+    assert objects.names("a") == []
+    assert objects.read("ab") == b""
+
+
+def test_a_store_that_can_be_written_is_left_as_it_was(objects):
+    objects.write("kept", b"")
+    objects.check_writable()
+    assert objects.names("") == ["kept"]
+
+
+def test_an_empty_store_has_no_folders(objects):
+    assert objects.folders() == []
+
+
+def test_a_folder_is_never_seen_half_written(tmp_path, monkeypatch):
+    objects = Objects(str(tmp_path))
+    objects.write("a", b"old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match="No space left on device"):
+        objects.write("a", b"new")
+    assert objects.read("a") == b"old"
+    assert objects.names("") == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_unfinished_files_of_a_killed_writer_are_not_listed(tmp_path):
+    objects = Objects(str(tmp_path))
+    objects.write("a", b"")
+    (tmp_path / ".unfinished-0123").write_bytes(b"half")
+    assert objects.names("") == ["a"]
+
+
+def test_what_is_deleted_while_a_folder_is_listed_is_listed(tmp_path, monkeypatch):
+    """What it held may be in an object that came later; whoever reads it learns that, and lists again."""
+    objects = Objects(str(tmp_path))
+    for name in ("x/part", "x/other"):
+        objects.write(name, b"rows")
+    stat = Path.stat
+
+    def deleting_stat(path, **options):
+        if path.name == "part":
+            path.unlink(missing_ok=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", deleting_stat)
+    assert objects.names("x") == ["x/other", "x/part"]
+    assert objects.read_all(["x/other", "x/part"]) == {"x/other": b"rows"}
+
+
+def test_a_folder_below_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="store .*file/store: "):
+        Objects(str(tmp_path / "file" / "store")).check_writable()
+
+
+def test_a_place_where_nobody_may_write_is_refused():
+    with pytest.raises(UserError, match="store /proc/store: "):
+        Objects("/proc/store").check_writable()
+
+
+def test_reading_many_objects_says_what_is_wrong(s3_keys, monkeypatch):
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(UserError, match="access denied; check the keys"):
+        Objects("s3://studies/x").read_all(["a", "b"])
+
+
+def test_an_unknown_kind_of_store_is_refused():
+    with pytest.raises(UserError, match="must be a folder or s3://bucket/prefix"):
+        Objects("ftpx://somewhere")
+
+
+@pytest.mark.parametrize(
+    ("changed", "uri", "message"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "s3://studies/x", "access denied; check the keys"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "s3://studies/x", "access denied; check the keys"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "s3://studies/x", "no keys found; set AWS_ACCESS"),
+        ({}, "s3://nowhere/x", "there is no such bucket"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "s3://studies/x", "Could not connect"),
+    ],
+)
+def test_s3_says_what_is_wrong_without_giving_keys_away(s3_keys, monkeypatch, changed, uri, message):
+    for name, value in changed.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+
+    with pytest.raises(UserError, match=message) as refusal:
+        Objects(uri).check_writable()
+    assert s3_keys.environment["AWS_SECRET_ACCESS_KEY"] not in str(refusal.value)

@@ -1,0 +1,261 @@
+import json
+import threading
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.errors import UserError
+from study.spec import parse_spec
+from study.spec.resolve import resolve
+from study.storage import Objects
+from study.store import Document, StudyStore, UnreadableObject, list_studies
+
+
+@pytest.fixture
+def store(tmp_path):
+    return StudyStore(Objects(str(tmp_path)), "tiny")
+
+
+LAUNCH = {
+    "trials": 3,
+    "started": "2026-01-01T10:00:00+00:00",
+    "heartbeat": "2026-01-01T10:01:00+00:00",
+    "finished": None,
+    "host": "a/1",
+    "process": 7,
+    "process_started": 1.5,
+}
+
+
+def document(tiny):
+    spec = resolve(parse_spec(tiny, "spec"))
+    return Document(spec=spec, stack={"lanes": 4}, factors=("timbre",), created=datetime.now(UTC))
+
+
+def rows(first, count=1, **columns):
+    return [{"trial": first + index, "seed": 0, "step": 10, **columns} for index in range(count)]
+
+
+def trials_of(store):
+    return store.read("trials")["trial"].tolist()
+
+
+def test_a_study_is_there_once_its_document_is_written(store, tiny):
+    assert not store.exists()
+    written = document(tiny)
+    store.create(written)
+    assert store.exists()
+    assert store.document() == written
+    assert list_studies(store.objects) == ["tiny"]
+
+
+def test_a_study_that_is_not_there_is_answered_with_those_that_are(store, tiny):
+    store.create(document(tiny))
+    with pytest.raises(UserError, match="no study 'other' in .*; there are: tiny"):
+        StudyStore(store.objects, "other").document()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": 2}', b"\xff"])
+def test_a_damaged_document_is_named(store, tiny, content):
+    store.create(document(tiny))
+    store.objects.write("tiny/study.json", content)
+    with pytest.raises(UserError, match="study.json is damaged"):
+        store.document()
+
+
+def test_rows_come_back_in_the_order_of_launches_and_sequences(store):
+    for launch, sequence, first in ((2, 1, 20), (1, 2, 11), (1, 1, 10), (1, 10, 12)):
+        store.append("trials", launch, sequence, rows(first))
+    assert trials_of(store) == [10, 11, 12, 20]
+    assert store.read("trials")["launch"].tolist() == [1, 1, 1, 2]
+
+
+def test_parts_with_other_columns_and_empty_columns_merge(store):
+    store.append("trials", 1, 1, rows(0, error=None, **{"config/a": 1.5, "config/c": None}))
+    store.append("trials", 1, 2, rows(1, error="broke", **{"config/b": 2, "config/c": 0.5}))
+    table = store.read("trials")
+    assert table["config/c"].dtype == float
+    assert table["config/a"].tolist()[0] == 1.5
+    assert pd.isna(table["config/a"].tolist()[1])
+    assert table["error"].tolist()[1] == "broke"
+    assert store.read("reports").empty
+
+
+def test_columns_that_a_later_version_adds_are_read(store):
+    store.append("reports", 1, 1, rows(0))
+    store.append("reports", 2, 1, rows(1, node="worker-1", generation=2, **{"fidelity/new": 0.5}))
+    table = store.read("reports")
+    assert table["node"].tolist()[1] == "worker-1"
+    assert table["fidelity/new"].tolist()[1] == 0.5
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"\x80\x04\x95pickle", None])
+def test_a_corrupt_part_is_named_and_left_out_and_nothing_else_is_lost(store, damage):
+    for sequence in (1, 2, 3):
+        store.append("trials", 1, sequence, rows(sequence))
+    name = "tiny/trials/0001-000002.parquet"
+    half = store.objects.read(name)[:400]
+    store.objects.write(name, half if damage is None else damage)
+    with pytest.warns(UnreadableObject, match=r"trials/0001-000002\.parquet was left out"):
+        assert trials_of(store) == [1, 3]
+
+
+def test_what_is_no_part_is_named_and_left_out(store):
+    store.append("trials", 1, 1, rows(1))
+    store.objects.write("tiny/trials/notes.txt", b"hello")
+    with pytest.warns(UnreadableObject, match=r"notes\.txt was left out: is no part of a table"):
+        assert trials_of(store) == [1]
+
+
+def test_many_parts_become_one_and_nothing_is_counted_twice(store):
+    for sequence in range(1, 70):
+        store.append("reports", 3, sequence, rows(sequence))
+        store.compact("reports", 3)
+    names = store.objects.names("tiny/reports")
+    assert names[0] == "tiny/reports/0003-000001-000064.parquet"
+    assert len(names) == 6
+    assert store.read("reports")["trial"].tolist() == list(range(1, 70))
+
+
+def test_a_part_that_was_compacted_but_not_yet_deleted_counts_once(store):
+    kept = {}
+    for sequence in range(1, 65):
+        store.append("reports", 1, sequence, rows(sequence))
+        name = f"tiny/reports/0001-{sequence:06d}.parquet"
+        kept[name] = store.objects.read(name)
+    store.compact("reports", 1)
+    for name, content in kept.items():  # as if the compaction had been killed before it deleted anything
+        store.objects.write(name, content)
+    assert store.read("reports")["trial"].tolist() == list(range(1, 65))
+
+
+def test_a_damaged_part_is_not_compacted_away(store):
+    for sequence in range(1, 65):
+        store.append("reports", 1, sequence, rows(sequence))
+    store.objects.write("tiny/reports/0001-000005.parquet", b"damaged")
+    store.compact("reports", 1)
+    assert len(store.objects.names("tiny/reports")) == 64
+
+
+def test_a_reader_beside_a_compacting_writer_always_sees_every_row(store):
+    for sequence in range(1, 64):
+        store.append("reports", 1, sequence, rows(sequence))
+    seen = []
+
+    def read():
+        for _ in range(15):
+            seen.append(set(store.read("reports")["trial"]))  # noqa: PERF401  # read again and again
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for sequence in range(64, 200):
+        store.append("reports", 1, sequence, rows(sequence))
+        store.compact("reports", 1)
+    reader.join()
+    assert all(set(range(1, 64)) <= found for found in seen)
+
+
+FILES = {"model.safetensors": b"weights", "config.json": b"{}"}
+
+
+@pytest.mark.parametrize("trial", [3, -1])
+def test_the_latest_whole_checkpoint_is_found_and_older_ones_are_deleted(store, trial):
+    assert store.latest_checkpoint(trial, 0) is None
+    store.write_checkpoint(trial, 0, 100, FILES, {"reports": []})
+    store.write_checkpoint(trial, 0, 20_000, {**FILES, "state.safetensors": b"moments"}, {"reports": [1]})
+    found = store.latest_checkpoint(trial, 0)
+    assert (found.step, found.files["state.safetensors"], found.record["reports"]) == (20_000, b"moments", [1])
+    assert not store.objects.names(f"tiny/checkpoints/{trial}/0/100")
+    assert store.latest_checkpoint(trial, 1) is None
+    assert store.latest_checkpoint(30, 0) is None
+
+
+def test_a_checkpoint_from_a_trainer_that_should_be_dead_deletes_no_later_one(store):
+    store.write_checkpoint(0, 0, 200, FILES, {})
+    store.write_checkpoint(0, 0, 100, FILES, {})
+    assert store.latest_checkpoint(0, 0).step == 200
+
+
+def test_a_checkpoint_without_its_record_does_not_count(store):
+    store.write_checkpoint(0, 0, 10, FILES, {})
+    for name, content in FILES.items():  # a writer killed before the record
+        store.objects.write(f"tiny/checkpoints/0/0/20/{name}", content)
+    assert store.latest_checkpoint(0, 0).step == 10
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(store, file):
+    store.write_checkpoint(0, 0, 10, FILES, {})
+    older = {name: store.objects.read(name) for name in store.objects.names("tiny/checkpoints")}
+    store.write_checkpoint(0, 0, 20, FILES, {})
+    for name, content in older.items():
+        store.objects.write(name, content)
+    store.objects.write(f"tiny/checkpoints/0/0/20/{file}", b"flipped")
+    with pytest.warns(UnreadableObject, match=f"checkpoints/0/0/20 was left out: {file} is not what was written"):
+        assert store.latest_checkpoint(0, 0).step == 10
+
+
+@pytest.mark.parametrize("record", [b"", b"[]", b'{"sha256": {"../../study.json": "0"}}', b'{"sha256": {"gone": "0"}}'])
+def test_a_record_that_makes_no_sense_is_named_and_left_out(store, record):
+    store.objects.write("tiny/checkpoints/0/0/10/replicate.json", record)
+    with pytest.warns(UnreadableObject, match="checkpoints/0/0/10 was left out"):
+        assert store.latest_checkpoint(0, 0) is None
+
+
+def test_a_damaged_launch_is_named_and_left_out(store):
+    store.write_launch(1, LAUNCH)
+    store.objects.write("tiny/launches/0002.json", b"{")
+    with pytest.warns(UnreadableObject, match=r"launches/0002\.json was left out"):
+        assert list(store.launches()) == [1]
+
+
+def test_deleting_a_study_leaves_the_others(store, tiny):
+    store.create(document(tiny))
+    other = StudyStore(store.objects, "tiny2")
+    other.create(document(tiny))
+    store.delete()
+    assert list_studies(store.objects) == ["tiny2"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    values=st.lists(
+        st.fixed_dictionaries(
+            {"trial": st.integers(0, 2**40)},
+            optional={"error": st.text(), "config/x": st.floats(allow_nan=False), "config/s": st.text(max_size=5)},
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_any_rows_survive_the_way_through_the_store(tmp_path_factory, values):
+    store = StudyStore(Objects(str(tmp_path_factory.mktemp("store"))), "any")
+    store.append("trials", 1, 1, values)
+    table = store.read("trials")
+    for index, row in enumerate(values):
+        for name in set(table) - {"launch"}:
+            found = table[name][index]
+            assert found == row[name] if row.get(name) is not None else pd.isna(found)
+
+
+def test_json_of_the_document_is_for_people_too(store, tiny):
+    store.create(document(tiny))
+    content = json.loads(store.objects.read("tiny/study.json"))
+    assert content["spec"]["train"]["steps"] == 30
+    assert content["spec"]["space"]["latent.private"] == {"choice": [2, 4], "when": {}}
+
+
+def test_latents_come_back_as_they_were_written(store):
+    columns = {"clip": [3, 1], "factor/timbre": ["sine", "square"], "private/0": [0.5, -1.0]}
+    store.write_latents(2, 1, columns)
+    assert store.read_latents(2, 1).to_dict("list") == columns
+    assert store.read_latents(2, 0) is None
+
+
+def test_damaged_latents_are_named_and_left_out(store):
+    store.objects.write("tiny/latents/2-1.parquet", b"PAR1 not really")
+    with pytest.warns(UnreadableObject, match=r"latents/2-1.parquet was left out"):
+        assert store.read_latents(2, 1) is None

@@ -1,0 +1,163 @@
+"""One launch at a time, and everybody knows which."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+
+from study.errors import UserError
+from study.storage import Objects
+from study.store import StudyStore
+from study.store.lease import is_live
+from study.store.writer import Recorder
+from tests.study.faulty_s3 import faulty_s3
+from tests.study.s3_server import s3_server
+
+ROUNDS = 15
+# A driver from its claim to its first rows. It waits for a line, so that all begin at once, and ends at the next.
+DRIVER = """
+import sys
+from study.errors import UserError
+from study.storage import Objects
+from study.store.writer import Recorder
+from study.store import StudyStore
+
+for line in sys.stdin:
+    store = StudyStore(Objects(sys.argv[1]), line.strip())
+    store.launches()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    try:
+        recorder = Recorder(store, trials=1)
+    except UserError as error:
+        print(f"refused: {error}", flush=True)
+    else:
+        print(f"began {recorder.launch}", flush=True)
+    sys.stdin.readline()
+    if "recorder" in globals():
+        recorder.add("trials", {"trial": 0, "state": "running"})
+        recorder.finish()
+        del recorder
+    print("ended", flush=True)
+"""
+
+
+def now():
+    return datetime.now(UTC)
+
+
+def elsewhere(age_s: float) -> dict:
+    heartbeat = (now() - timedelta(seconds=age_s)).isoformat()
+    return {
+        "trials": 3,
+        "started": heartbeat,
+        "heartbeat": heartbeat,
+        "finished": None,
+        "host": "other/1",
+        "process": 1,
+        "process_started": 1.0,
+        "token": "0" * 16,
+    }
+
+
+@pytest.fixture
+def store(tmp_path):
+    return StudyStore(Objects(str(tmp_path)), "tiny")
+
+
+def test_a_launch_of_this_process_is_live_until_it_finishes(store):
+    recorder = Recorder(store, trials=3)
+    assert is_live(store.launches()[1], now)
+    recorder.finish()
+    assert not is_live(store.launches()[1], now)
+
+
+def test_a_launch_whose_process_is_gone_or_is_another_by_now_is_dead_at_once(store):
+    Recorder(store, trials=3)
+    launch = store.launches()[1]
+    assert not is_live({**launch, "process": 2**22 + 5}, now)
+    assert not is_live({**launch, "process_started": psutil.Process(os.getpid()).create_time() - 100}, now)
+
+
+@pytest.mark.parametrize(("age_s", "live"), [(1, True), (3600, False)])
+def test_on_another_host_the_heartbeat_counts(age_s, live):
+    assert is_live(elsewhere(age_s), now) is live
+
+
+@pytest.mark.parametrize("launch", [{}, {"host": "x", "heartbeat": "yesterday"}, {"heartbeat": None}])
+def test_a_launch_that_says_nothing_sensible_is_dead(launch):
+    assert not is_live(launch, now)
+
+
+def test_a_second_launch_is_refused_with_the_name_of_the_first(store):
+    store.write_launch(1, elsewhere(1))
+    with pytest.raises(UserError, match="is being run by launch 1 on other/1"):
+        Recorder(store, trials=3)
+    assert list(store.launches()) == [1]
+
+
+def test_who_is_about_to_begin_is_waited_for_or_named(store):
+    rival = elsewhere(1)
+    store.write_claim(1, rival["token"], rival)
+    with pytest.raises(UserError, match=r"is being run by launch 1 on other/1 \(process 1"):
+        Recorder(store, trials=3)
+    assert set(store.claims(1)) == {rival["token"]}
+
+
+def test_who_was_killed_while_it_was_about_to_begin_keeps_nobody_out_and_leaves_nothing(store):
+    for token in ("0" * 16, "f" * 16):
+        store.write_claim(1, token, elsewhere(3600))
+    assert Recorder(store, trials=3).launch == 1
+    assert not store.claims(1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with s3_server(tmp_path_factory.mktemp("s3") / "buckets") as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "folder",
+        pytest.param("server without conditions", marks=pytest.mark.slow),
+        pytest.param("server with conditions", marks=pytest.mark.slow),
+    ],
+)
+def test_of_several_who_begin_at_once_exactly_one_does_and_the_others_name_it(where, server, tmp_path):
+    with faulty_s3(server) as proxy:
+        proxy.knows_conditions = where == "server with conditions"
+        uri = str(tmp_path / "runs") if where == "folder" else f"s3://studies/{tmp_path.name}"
+        environment = {**os.environ, **proxy.environment}
+        words = [sys.executable, "-c", DRIVER, uri]
+        drivers = [
+            subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+            for _ in range(3)
+        ]
+        try:
+            for number in range(ROUNDS):
+                assert all_say(drivers, f"study{number}") == ["ready"] * 3
+                said = all_say(drivers, "go")
+                began = [place for place, line in enumerate(said) if line.startswith("began 1")]
+                assert len(began) == 1, said
+                refused = [line for line in said if line.startswith("refused")]
+                assert len(refused) == 2, said
+                assert all("is being run by launch 1 on" in line for line in refused)
+                assert any(f"process {drivers[began[0]].pid}," in line for line in refused)
+                assert all_say(drivers, "end") == ["ended"] * 3
+        finally:
+            for driver in drivers:
+                driver.kill()
+                driver.communicate()
+
+
+def all_say(drivers, word):
+    """Tell all a word, then take the answer of each."""
+    for driver in drivers:
+        driver.stdin.write(f"{word}\n")
+        driver.stdin.flush()
+    return [driver.stdout.readline().strip() for driver in drivers]

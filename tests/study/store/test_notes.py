@@ -1,0 +1,287 @@
+import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.errors import UserError
+from study.storage import Objects
+from study.store import StudyStore, UnreadableObject
+from study.store.notes import MAX_TEXT, Notes
+from tests.study.s3_server import s3_server
+
+GOOD = {"trial": 3, "kind": "note", "text": "hello", "time": "2026-05-09T14:32:00Z"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return a_study(str(tmp_path))
+
+
+@pytest.fixture
+def notes(store):
+    return Notes(store)
+
+
+def a_study(uri):
+    store = StudyStore(Objects(uri), "tiny")
+    store.objects.write("tiny/study.json", b"{}")
+    return store
+
+
+def put(store, content, trial=3, number=0):
+    """Write an event as another program might."""
+    name = f"notes/{trial}-20260509T143200{number:06d}Z-{number:032x}.json"
+    content = content if isinstance(content, bytes) else json.dumps(content).encode()
+    store.objects.write(f"tiny/{name}", content)
+    return name
+
+
+def test_a_star_is_given_once_and_taken_back(store, notes):
+    notes.star(3)
+    notes.star(3)
+    notes.star(np.int64(5))
+    assert notes.starred() == {3, 5}
+    assert len(store.objects.names("tiny/notes")) == 2
+    notes.unstar(3)
+    notes.unstar(3)
+    notes.unstar(4)
+    assert Notes(store).starred() == {5}
+    assert len(store.objects.names("tiny/notes")) == 3
+    notes.star(3)
+    assert Notes(store).starred() == {3, 5}
+
+
+def test_notes_are_read_back_oldest_first_by_anybody(store, notes):
+    before = datetime.now(UTC)
+    first = notes.write(3, "  *sounds* hollow\r\n  above 4 kHz\u2028…  ", author=" Ada \n L. ")
+    second = Notes(store).write(3, "agreed")
+    elsewhere = notes.write(0, "baseline of the paper")
+    assert first.text == "*sounds* hollow\n  above 4 kHz\n…"
+    assert first.author == "Ada L."
+    assert second.author == ""
+    assert before <= first.time <= second.time <= datetime.now(UTC)
+    for reader in (notes, Notes(store)):
+        assert reader.of(3) == [first, second]
+        assert reader.all() == [first, second, elsewhere]
+        assert reader.of(1) == []
+
+
+def test_a_removed_note_is_shown_no_more_and_its_text_stays_in_the_store(store, notes):
+    note, other = notes.write(3, "wrong trial"), notes.write(3, "right trial")
+    notes.remove(note)
+    notes.remove(note)
+    assert Notes(store).all() == [other]
+    assert b"wrong trial" in store.objects.read(f"tiny/{note.name}")
+    assert len(store.objects.names("tiny/notes")) == 3
+
+
+def test_a_star_given_while_another_one_is_taken_back_stays_whatever_the_clocks_say(store):
+    ada, bob = Notes(store), Notes(store)
+    ada.star(3)
+    ada.unstar(3)
+    # From a machine whose clock is years behind.
+    put(store, {"trial": 3, "kind": "star", "time": "2020-01-01T00:00:00Z"})
+    assert bob.starred() == {3}
+    bob.unstar(3)
+    assert ada.starred() == set()
+
+
+def test_nothing_is_lost_to_writers_at_the_same_time(store):
+    def write(writer):
+        own = Notes(store)
+        for index in range(10):
+            own.write(index, f"{writer}:{index}")
+            own.star(index)
+
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(write, range(4)))
+    found = Notes(store).read()
+    assert {note.text for note in found.notes} == {f"{writer}:{index}" for writer in range(4) for index in range(10)}
+    assert found.starred == set(range(10))
+
+
+def test_one_reader_may_serve_several_threads(store, notes):
+    for number in range(40):
+        put(store, GOOD, number=number)
+    with ThreadPoolExecutor(4) as readers:
+        assert {len(found) for found in readers.map(lambda _: notes.all(), range(8))} == {40}
+
+
+@pytest.mark.parametrize("trial", [-1, "3", 3.0, True, None])
+def test_a_trial_that_is_no_number_is_refused(store, notes, trial):
+    for act in (notes.star, notes.unstar, lambda number: notes.write(number, "text")):
+        with pytest.raises(UserError, match=r"must be a whole number from 0 on"):
+            act(trial)
+    assert not store.objects.names("tiny/notes")
+
+
+@pytest.mark.parametrize(
+    ("text", "author", "message"),
+    [
+        (" \n\t ", "", "the note is empty"),
+        ("x" * (MAX_TEXT + 1), "", "the note has 4,001 characters; 4,000 at most"),
+        ("x", "y" * 101, "the author's name has 101 characters; 100 at most"),
+        ("half \ud83d", "", "characters that are none of Unicode"),
+    ],
+)
+def test_a_text_that_cannot_be_kept_is_refused(store, notes, text, author, message):
+    with pytest.raises(UserError, match=message):
+        notes.write(3, text, author)
+    assert not store.objects.names("tiny/notes")
+
+
+def test_the_longest_note_is_kept_whatever_it_is_made_of(store, notes):
+    for text in ("x" * MAX_TEXT, "\N{PILE OF POO}" * MAX_TEXT, "\0" * MAX_TEXT, '"' * MAX_TEXT):
+        assert notes.write(3, text).text == text
+    put(store, json.dumps({**GOOD, "text": "\N{PILE OF POO}" * MAX_TEXT}, ensure_ascii=True).encode())
+    assert len(Notes(store).all()) == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "invalid JSON"),
+        (json.dumps(GOOD).encode()[:30], "invalid JSON"),
+        (b"[" * 60_000, "invalid JSON"),
+        (b"\x80\x04\x95pickle", "invalid JSON"),
+        (b"[]", "input should be an object"),
+        ({**GOOD, "text": 5}, "text: input should be a valid string"),
+        ({**GOOD, "text": "x" * 5000}, "text: string should have at most 4000 characters"),
+        ({**GOOD, "author": ["x"]}, "author: input should be a valid string"),
+        ({**GOOD, "kind": "praise"}, "kind: input should be 'star', 'unstar', 'note' or 'removed'"),
+        ({**GOOD, "trial": "3"}, "trial: input should be a valid integer"),
+        ({**GOOD, "trial": True}, "trial: input should be a valid integer"),
+        ({**GOOD, "trial": -3}, "trial: input should be greater than or equal to 0"),
+        ({**GOOD, "trial": 4}, "is about trial 4 and named after another one"),
+        ({**GOOD, "time": "yesterday"}, "time: input should be a valid datetime"),
+        ({**GOOD, "time": 5}, "time: input should be a valid datetime"),
+        ({**GOOD, "time": "2026-05-09T14:32:00"}, "time: input should have timezone info"),
+        ({**GOOD, "time": "9999-12-31T23:59:59-23:00"}, "time: is out of range"),
+        ({**GOOD, "of": "all"}, "of: input should be a valid array"),
+        ({"trial": 3, "kind": "star"}, "time: is needed"),
+        (b'{"trial": 3, "kind": "note", "text": "\\ud800", "time": "2026-05-09T14:32:00Z"}', "invalid JSON"),
+        (b" " * 70_000 + json.dumps(GOOD).encode(), "has 70,077 bytes, where 65,536 are the most"),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_a_damaged_event_is_named_and_left_out_and_nothing_else_is_lost(store, notes, content, reason):
+    kept = notes.write(3, "kept")
+    name = put(store, content)
+    for reader in (notes, notes, Notes(store)):
+        with pytest.warns(UnreadableObject) as named:
+            assert reader.all() == [kept]
+        (message,) = (str(one.message) for one in named)
+        assert f"tiny/{name} was left out: {reason}" in message
+        assert len(message) < 500
+
+
+@pytest.mark.parametrize("name", ["hello.txt", "3-now-1.json", "-1-20260509T143200000000Z-" + "0" * 32 + ".json"])
+def test_what_is_no_event_is_named_and_not_read(store, notes, name):
+    store.objects.write(f"tiny/notes/{name}", json.dumps(GOOD).encode())
+    with pytest.warns(UnreadableObject, match="was left out: is no event of a trial"):
+        assert notes.all() == []
+
+
+def test_an_event_takes_back_only_what_is_its_own_kind_and_trial(store, notes):
+    notes.star(3)
+    note = notes.write(3, "stays")
+    star = next(name.removeprefix("tiny/") for name in store.objects.names("tiny/notes") if name != f"tiny/{note.name}")
+    for number, (trial, kind) in enumerate([(3, "note"), (4, "unstar"), (4, "removed"), (3, "unstar")]):
+        of = [note.name] if (trial, kind) == (3, "unstar") else [star, note.name, "no such event"]
+        put(store, {**GOOD, "trial": trial, "kind": kind, "of": of}, trial=trial, number=number)
+    found = Notes(store).read()
+    assert 3 in found.starred
+    assert note in found.notes
+
+
+def test_a_study_that_was_deleted_gets_no_notes(store, notes):
+    notes.star(3)
+    note = notes.write(3, "text")
+    store.delete()
+    assert not store.objects.names("tiny")
+    assert notes.read() == (frozenset(), [])
+    for act in (lambda: notes.star(3), lambda: notes.write(3, "text")):
+        with pytest.raises(UserError, match="no study 'tiny' in .*; it may have been deleted"):
+            act()
+    notes.unstar(3)
+    notes.remove(note)
+    assert not store.objects.names("tiny")
+
+
+def test_what_was_read_is_not_read_again(store, notes, monkeypatch):
+    lists, reads = [], []
+    sizes, read_all = store.objects.sizes, store.objects.read_all
+    monkeypatch.setattr(store.objects, "sizes", lambda prefix: (lists.append(prefix), sizes(prefix))[1])
+    monkeypatch.setattr(store.objects, "read_all", lambda names: (reads.extend(names), read_all(names))[1])
+    for number in range(30):
+        put(store, GOOD, number=number)
+    put(store, b"{", number=30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreadableObject)
+        for _ in range(3):
+            assert len(notes.all()) == 30
+        assert (len(lists), len(reads)) == (3, 31)
+        put(store, GOOD, number=31)
+        assert len(notes.all()) == 31
+    assert (len(lists), len(reads)) == (4, 32)
+    notes.write(4, "its own")
+    lists.clear(), reads.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreadableObject)
+        assert len(notes.of(4)) == 1
+    assert (len(lists), len(reads)) == (1, 0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    acts=st.lists(
+        st.tuples(st.sampled_from(["star", "unstar", "write", "remove"]), st.integers(0, 2), st.integers(0, 1)),
+        max_size=12,
+    )
+)
+def test_any_order_of_acts_by_two_people_reads_as_if_one_had_done_them(tmp_path_factory, acts):
+    store = a_study(str(tmp_path_factory.mktemp("store")))
+    people = [Notes(store), Notes(store)]
+    starred, texts = set(), []
+    for number, (act, trial, who) in enumerate(acts):
+        person = people[who]
+        if act == "write":
+            person.write(trial, str(number))
+            texts.append((trial, str(number)))
+        elif act == "remove":
+            for note in person.of(trial)[:1]:
+                person.remove(note)
+                texts.remove((trial, note.text))
+        else:
+            getattr(person, act)(trial)
+            (starred.add if act == "star" else starred.discard)(trial)
+    for reader in (*people, Notes(store)):
+        assert reader.starred() == starred
+        assert [(note.trial, note.text) for note in reader.all()] == texts
+
+
+@pytest.mark.slow
+def test_notes_are_kept_in_a_bucket(tmp_path, monkeypatch):
+    with s3_server(tmp_path / "s3") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store = a_study("s3://studies/some/where")
+        notes = Notes(store)
+        assert notes.read() == (frozenset(), [])
+        notes.star(3)
+        written = notes.write(3, "in a bucket")
+        for number in range(40):
+            put(store, {**GOOD, "time": (written.time + timedelta(seconds=1)).isoformat()}, number=number)
+        other = Notes(store)
+        assert other.starred() == {3}
+        assert other.of(3)[0] == written
+        assert len(other.all()) == 41
+        notes.unstar(3)
+        assert other.starred() == set()
+        store.delete()
+        assert other.read() == (frozenset(), [])

@@ -1,0 +1,199 @@
+import threading
+import time
+
+import pytest
+
+import study.store.writer as module
+from study.errors import RunError
+from study.storage import Objects
+from study.store import StudyStore
+from study.store.writer import Recorder
+
+
+@pytest.fixture
+def store(tmp_path):
+    return StudyStore(Objects(str(tmp_path)), "tiny")
+
+
+def wait_until(is_so, within_s=10.0):
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def trial(number, state="running"):
+    return {"trial": number, "state": state}
+
+
+def report(number):
+    return {"trial": number, "seed": 0, "step": 10}
+
+
+class HeldObjects(Objects):
+    """A store that takes nothing while it is told so."""
+
+    def __init__(self, uri):
+        super().__init__(uri)
+        self.takes = threading.Event()
+        self.takes.set()
+        self.written = []
+
+    def write(self, name, content):
+        self.takes.wait()
+        super().write(name, content)
+        self.written.append(name)
+
+
+def test_a_dead_launch_is_taken_over_and_writes_no_more_when_it_wakes(store):
+    first = Recorder(store, trials=3)
+    launch = store.launches()[1]
+    store.write_launch(1, {**launch, "process": 2**22 + 5})
+    second = Recorder(store, trials=3)
+    assert second.launch == 2
+    first.add("trials", trial(0, "complete"))
+    for _ in range(2):
+        with pytest.raises(RunError, match="taken over by launch 2"):
+            first.flush()
+    with pytest.raises(RunError, match="taken over by launch 2"):
+        first.finish()
+    assert store.read("trials").empty
+
+
+@pytest.mark.parametrize("fate", ["another's", "deleted"])
+def test_a_launch_whose_claim_is_not_its_own_any_more_writes_no_more(store, fate):
+    recorder = Recorder(store, trials=3)
+    if fate == "deleted":
+        store.delete()
+    else:
+        store.write_launch(1, {**store.launches()[1], "token": "f" * 16})
+    recorder.add("trials", trial(0))
+    with pytest.raises(RunError, match="launch 1 of study 'tiny' is another's by now, or deleted"):
+        recorder.flush()
+    assert store.read("trials").empty
+
+
+def test_rows_are_kept_until_they_are_due_and_reports_are_written_before_trials(tmp_path, monkeypatch):
+    objects = HeldObjects(str(tmp_path))
+    recorder = Recorder(StudyStore(objects, "tiny"), trials=3)
+    before = len(objects.written)
+    recorder.add("trials", trial(0))
+    recorder.add("reports", report(0))
+    recorder.tick()
+    time.sleep(2 * module._LOOK_EVERY_S)
+    assert objects.written[before:] == []
+    monkeypatch.setattr(module, "_FLUSH_EVERY_S", 0.0)
+    wait_until(lambda: len(objects.written) == before + 2)
+    assert objects.written[before:] == ["tiny/reports/0001-000001.parquet", "tiny/trials/0001-000001.parquet"]
+
+
+def test_a_store_that_takes_nothing_holds_nobody_up_and_gets_every_row_in_order_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_FLUSH_EVERY_S", 0.05)
+    objects = HeldObjects(str(tmp_path))
+    store = StudyStore(objects, "tiny")
+    recorder = Recorder(store, trials=3)
+    objects.takes.clear()
+    began = time.monotonic()
+    for number in range(100):
+        recorder.add("trials", trial(number))
+        recorder.say(f"trial {number}")
+        recorder.tick()
+        time.sleep(0.01)
+    assert time.monotonic() - began < 5.0
+    assert store.read("trials").empty
+    objects.takes.set()
+    recorder.finish()
+    assert store.read("trials")["trial"].tolist() == list(range(100))
+    assert store.read("log")["line"].tolist() == [f"trial {number}" for number in range(100)]
+
+
+def test_what_is_flushed_is_there(store):
+    recorder = Recorder(store, trials=3)
+    for number in range(70):
+        recorder.add("reports", report(number))
+        recorder.flush()
+        assert len(store.read("reports")) == number + 1
+
+
+def test_a_wait_that_is_interrupted_loses_no_row(tmp_path):
+    objects = HeldObjects(str(tmp_path))
+    store = StudyStore(objects, "tiny")
+    said = []
+
+    def tell(line):
+        said.append(line)
+
+    recorder = Recorder(store, trials=3, tell=tell)
+    recorder.add("trials", trial(0))
+    objects.takes.clear()
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    waiting = recorder._changed.wait
+    recorder._changed.wait = interrupt  # as a signal does to the main thread
+    with pytest.raises(KeyboardInterrupt):
+        recorder.flush()
+    recorder._changed.wait = waiting
+    recorder.add("trials", trial(1))
+    objects.takes.set()
+    recorder.finish()
+    assert store.read("trials")["trial"].tolist() == [0, 1]
+
+
+def test_nothing_is_written_when_nothing_happened(store):
+    recorder = Recorder(store, trials=3)
+    recorder.flush()
+    assert store.objects.names("tiny/trials") == []
+
+
+def test_the_heartbeat_is_renewed_while_the_driver_calls_and_stops_when_it_hangs(store, monkeypatch):
+    def heartbeat():
+        return store.launches()[1]["heartbeat"]
+
+    recorder = Recorder(store, trials=3)
+    before = heartbeat()
+    monkeypatch.setattr(module, "_HEARTBEAT_EVERY_S", 0.0)
+    wait_until(lambda: heartbeat() > before)
+    monkeypatch.setattr(module, "_HANGS_AFTER_S", 0.0)
+    time.sleep(3 * module._LOOK_EVERY_S)
+    last = heartbeat()
+    time.sleep(3 * module._LOOK_EVERY_S)
+    assert heartbeat() == last
+    monkeypatch.setattr(module, "_HANGS_AFTER_S", 5.0)
+    recorder.tick()
+    wait_until(lambda: heartbeat() > last)
+
+
+def test_who_is_asked_to_stop_knows_it(store, monkeypatch):
+    recorder = Recorder(store, trials=3)
+    assert not recorder.stop_asked
+    store.ask_to_stop(recorder.launch)
+    monkeypatch.setattr(module, "_HEARTBEAT_EVERY_S", 0.1)
+    wait_until(lambda: recorder.stop_asked)
+    recorder.finish()
+    assert not Recorder(store, trials=3).stop_asked
+
+
+def test_a_launch_says_which_versions_it_ran_and_no_secret(store, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell")
+    Recorder(store, trials=3)
+    launch = store.launches()[1]
+    assert launch["versions"]["torch"].startswith("2.")
+    assert b"do-not-tell" not in store.objects.read("tiny/launches/0001.json")
+
+
+def test_the_launch_counts_what_trainers_did_that_are_gone_and_names_those_that_are_there(store):
+    def said(steps):
+        seconds = {"training": steps / 10, "idle": 1.0}
+        return {"device": f"d{steps}", "lanes": 4, "trained_steps": steps, "lane_steps": 2 * steps, "seconds": seconds}
+
+    recorder = Recorder(store, trials=3)
+    recorder.note_trainers([said(10), said(20)])
+    recorder.note_trainers([said(30)], gone=[said(10)])
+    recorder.finish()
+    launch = store.launches()[recorder.launch]
+    assert launch["trainers"] == 2
+    assert launch["devices"] == ["d30"]
+    assert (launch["trained_steps"], launch["lane_steps"]) == (40, 80)
+    assert launch["seconds"] == {"training": 4.0, "idle": 2.0}

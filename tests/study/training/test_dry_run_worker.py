@@ -1,0 +1,104 @@
+"""Stacks made in a process of their own, and the command that compiles them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from study.errors import RunError
+from study.process_env import surroundings
+from study.spec import parse_spec
+from study.spec.model_config import audio_of, plan_stacks
+from study.spec.resolve import resolve
+from study.training.dry_run_worker import Planned, Stepped, families, probe
+from study.training.planning import can_compile
+from tests.study.commands import run_command
+
+# A trainer compiles so; it says whether it had to.
+_TRAINER = """
+import json, sys, torch
+from marl.data.syntone import build
+from torch._dynamo.utils import counters
+from study.spec.model_config import audio_of, config_of, data_of
+from study.storage import Objects
+from study.search.sampler import Search
+from study.spec import Spec
+from study.training.planning import planned
+spec = Spec.model_validate(json.load(sys.stdin))
+dataset = build(data_of(spec), audio_of(spec), torch.device("cpu"))
+planned(spec, "cpu", Objects("runs")).stack(spec, config_of(spec, Search(spec).ask(0)), dataset).step()
+print(json.dumps([counters["inductor"][name] for name in ("fxgraph_cache_hit", "fxgraph_cache_miss")]))
+"""
+
+
+def resolved(content):
+    return resolve(parse_spec(content, "spec"))
+
+
+@pytest.mark.slow
+def test_a_stack_is_measured_in_a_process_of_its_own(tiny):
+    planned, stepped = probe(resolved(tiny), "runs", measured_s=0.2)
+    assert isinstance(planned, Planned)
+    assert (planned.device, planned.plan.lanes, planned.plan.compiled) == ("cpu", 4, False)
+    assert isinstance(stepped, Stepped)
+    assert (stepped.number, stepped.stacks) == (1, 1)
+    assert stepped.rate > 0
+    assert stepped.stack.startswith("patch, ")
+
+
+@pytest.mark.slow
+def test_why_that_process_ended_is_told(tiny, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/dev/null/nowhere")
+    tiny["resources"]["compile"] = True
+    with pytest.raises(RunError, match="ended with 1: .*Not a directory"):
+        list(probe(resolved(tiny), "runs", measured_s=0.2))
+
+
+@pytest.mark.slow
+def test_a_process_that_takes_too_long_is_ended(tiny):
+    with pytest.raises(RunError, match="ended with -9"):
+        list(probe(resolved(tiny), "runs", measured_s=3600, within_s=8.0))
+
+
+def test_families_are_those_of_the_trials_that_will_be_tried(tiny):
+    spec = resolved({**tiny, "space": {"model.width": {"choice": [16, 32, 48]}}, "search": {"sampler": "grid"}})
+    plan = plan_stacks(spec, 1)
+    found = families(spec, plan)
+    assert [family.architecture.model.width for family in found] == [16, 32, 48]
+    assert all(plan.family(audio_of(spec), config) == family for family, config in found.items())
+    passes = {"contrast.strategy": {"choice": ["none", "byol"]}}
+    found = families(resolved({**tiny, "space": passes, "search": {"sampler": "grid"}}), plan)
+    assert [family.passes for family in found] == [(), ("byol",)]
+
+
+@pytest.mark.slow
+def test_where_nothing_is_compiled_warm_says_so_and_is_done(spec_file, tiny):
+    outcome = run_command("warm", spec_file(tiny))
+    assert outcome.status == 0, outcome.err
+    assert outcome.err.startswith("4 lanes on ")
+    assert outcome.err.endswith("not compiled: too short a study to pay for a minute of compiling; nothing to warm\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_compile("cpu"), reason="no C++ compiler")
+def test_a_trainer_finds_compiled_what_warm_compiled(spec_file, tiny, tmp_path, monkeypatch):
+    tiny["resources"]["compile"] = True
+    tiny["space"] = {"latent.private": {"choice": [2, 4]}}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    outcome = run_command("warm", spec_file(tiny))
+    assert outcome.status == 0, outcome.err
+    first, *stacks = outcome.err.splitlines()
+    assert first.endswith("compiled: as the spec has it")
+    assert [line.partition(" is warm after ")[0] for line in stacks] == ["stack 1 of 1"]
+
+    done = subprocess.run(
+        [sys.executable, "-c", _TRAINER],
+        input=resolved(tiny).model_dump_json(),
+        env={**os.environ, **surroundings()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == [1, 0]

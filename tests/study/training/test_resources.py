@@ -1,0 +1,56 @@
+import pytest
+
+from study.spec import parse_spec
+from study.spec.resolve import resolve
+from study.training.resources import Devices, cluster_devices, trials_on_a_device
+
+HEAD = {"Alive": True, "Resources": {"node:1": 1.0}}
+CLUSTER_FILE = {
+    "max_workers": 6,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "max_workers": 0},
+        "small": {"resources": {"CPU": 4, "GPU": 1}, "max_workers": 4},
+        "large": {"resources": {"CPU": 48, "GPU": 4}, "max_workers": 1},
+    },
+}
+
+
+def node(**resources):
+    return {"Alive": True, "Resources": resources}
+
+
+def test_a_head_without_processors_trains_nothing():
+    assert cluster_devices([HEAD, node(CPU=8.0), node(CPU=2.0)], {}) == Devices("cpu", 2, 2.0)
+
+
+def test_gpus_are_devices_where_there_are_any():
+    assert cluster_devices([HEAD, node(CPU=8.0, GPU=4.0), node(CPU=4.0)], {}) == Devices("cuda", 4, 4.0)
+
+
+def test_dead_nodes_do_not_count():
+    assert cluster_devices([node(CPU=2.0), {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 1.0}}], {}).count == 1
+
+
+def test_a_cluster_that_is_only_a_head_yet_counts_what_it_can_grow_to():
+    assert cluster_devices([HEAD], CLUSTER_FILE) == Devices("cuda", 8, 1)
+
+
+def test_the_number_of_all_workers_is_a_limit_too():
+    assert cluster_devices([HEAD], {**CLUSTER_FILE, "max_workers": 1}).count == 2 * 1 * 2
+
+
+def test_hosts_on_premises_are_devices_before_they_have_joined():
+    file = {
+        "max_workers": 2,
+        "head_node_type": "local.cluster.node",
+        "available_node_types": {"local.cluster.node": {"resources": {}, "max_workers": 2}},
+    }
+    assert cluster_devices([HEAD], file) == Devices("cpu", 2, 1)
+
+
+@pytest.mark.parametrize(("lanes", "halved", "all_at_once"), [(64, 72, 36), (8, 9, 5), (3, 4, 3), (1, 2, 2)])
+def test_trials_fill_the_lanes_and_some_wait_in_line(tiny, lanes, halved, all_at_once):
+    halving = {**tiny, "halving": {"reduction": 2, "min_steps": 5}}
+    assert trials_on_a_device(resolve(parse_spec(halving, "test")), lanes) == halved
+    assert trials_on_a_device(resolve(parse_spec(tiny, "test")), lanes) == all_at_once
