@@ -1,6 +1,27 @@
-"""What the command line tells a user in one line."""
+"""Errors that the command line reports in one line, and the commands that its messages suggest.
 
-__all__ = ["Interrupted", "RunError", "UserError"]
+This module imports nothing of the project, so that `--help` starts quickly.
+"""
+
+import shlex
+from pathlib import Path
+
+__all__ = ["DEFAULT_STORE", "Interrupted", "RunError", "UserError", "command_for"]
+
+DEFAULT_STORE = "runs"
+"""Folder of studies where `--store` is not given."""
+
+
+def command_for(study_uri: str, command: str) -> str:
+    """Return the shell command that applies a command of `marl-study` to a study.
+
+    Args:
+        study_uri: Address of the study, `StudyStore.uri`. `--store` is left out for the default store.
+        command: Name of the command.
+    """
+    store, _, study = study_uri.rpartition("/")
+    option = "" if store == str(Path(DEFAULT_STORE).absolute()) else f" --store {shlex.quote(store)}"
+    return f"marl-study {command} {shlex.quote(study)}{option}"
 
 
 class UserError(Exception):

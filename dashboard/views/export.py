@@ -14,8 +14,7 @@ from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.formatting import format_bytes, objective_label
-from study.analysis.status import command_for
-from study.errors import RunError, UserError
+from study.errors import RunError, UserError, command_for
 
 __all__ = ["page"]
 
@@ -73,7 +72,7 @@ def page(reading: Reading) -> None:
 
 def _command(reading: Reading, trials: list[int]) -> str:
     options = " ".join(f"--trial {trial}" for trial in trials)
-    return f"{command_for(reading.results.store, 'export')} {options} --to exported"
+    return f"{command_for(reading.results.store.uri, 'export')} {options} --to exported"
 
 
 def _bundles(reading: Reading, trials: list[int], by: str) -> tuple[bytes, pd.DataFrame, dict[str, str]]:

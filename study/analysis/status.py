@@ -1,23 +1,13 @@
 """How far a study is, from the store alone."""
 
 import math
-import shlex
 from typing import Any
 
 from study.analysis import STATES, StudyResults
 from study.analysis.formatting import format_number
-from study.storage import Objects
-from study.store import StudyStore
+from study.errors import command_for
 
-__all__ = ["DEFAULT_STORE", "command_for", "status_lines", "status_of", "volume_line"]
-
-DEFAULT_STORE = "runs"
-
-
-def command_for(store: StudyStore, name: str) -> str:
-    """The words that a user types for a command on a study, with its store where that is not the default."""
-    where = "" if store.objects.uri == Objects(DEFAULT_STORE).uri else f" --store {shlex.quote(store.objects.uri)}"
-    return f"marl-study {name} {shlex.quote(store.name)}{where}"
+__all__ = ["status_lines", "status_of", "volume_line"]
 
 
 def volume_line(hypervolume: float | None, trial_steps: int) -> str:
@@ -54,7 +44,7 @@ def status_of(results: StudyResults) -> dict[str, Any]:
         "last_heartbeat": launch.get("heartbeat"),
         "lanes": results.document.stack["lanes"],
         "uri": store.uri,
-        "resume": command_for(store, "resume"),
+        "resume": command_for(store.uri, "resume"),
     }
 
 

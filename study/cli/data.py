@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from study.analysis.status import DEFAULT_STORE
 from study.cli.options import AddressOption, Format, StoreOption, echo
 from study.cli.terminal import err, out
-from study.errors import UserError
+from study.errors import DEFAULT_STORE, UserError
 from study.spec import Spec
 from study.storage import Objects
 

@@ -9,10 +9,10 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from study.analysis.status import DEFAULT_STORE, status_lines, status_of, volume_line
+from study.analysis.status import status_lines, status_of, volume_line
 from study.cli.options import Format, StoreOption, StudyArgument, echo
 from study.cli.terminal import err, out
-from study.errors import UserError
+from study.errors import DEFAULT_STORE, UserError
 from study.storage import Objects
 from study.store import StudyStore
 

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from study.analysis.status import DEFAULT_STORE
 from study.cli.options import StoreOption
 from study.cli.terminal import err, out
-from study.errors import RunError
+from study.errors import DEFAULT_STORE, RunError
 from study.storage import Objects
 
 __all__ = ["doctor", "warm"]

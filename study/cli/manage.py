@@ -8,10 +8,9 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from study.analysis.status import DEFAULT_STORE, command_for
 from study.cli.options import StoreOption, StudyArgument
 from study.cli.terminal import err, out
-from study.errors import RunError, UserError
+from study.errors import DEFAULT_STORE, RunError, UserError, command_for
 from study.storage import Objects
 from study.store import StudyStore
 from study.store.lease import is_live
@@ -149,10 +148,10 @@ def stop(study: StudyArgument, store: StoreOption = DEFAULT_STORE) -> None:
         if time.monotonic() > deadline:
             raise RunError(
                 f"launch {launch} of study {study!r} has not stopped within {_STOPS_WITHIN_S:.0f} s, "
-                f"{_last_sign_of_life(found)}; it may still do so, as `{command_for(found, 'status')}` will show"
+                f"{_last_sign_of_life(found)}; it may still do so, as `{command_for(found.uri, 'status')}` will show"
             )
         time.sleep(_LOOK_EVERY_S)
-    err.print(f"stopped; go on with: {command_for(found, 'resume')}", soft_wrap=True)
+    err.print(f"stopped; go on with: {command_for(found.uri, 'resume')}", soft_wrap=True)
 
 
 def _lines(objects: Objects, study: str, follow: bool) -> Iterator[str]:

@@ -7,9 +7,8 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from study.analysis.status import DEFAULT_STORE, command_for
 from study.cli.terminal import err
-from study.errors import UserError
+from study.errors import DEFAULT_STORE, UserError, command_for
 from study.storage import Objects
 from study.store import StudyStore
 
@@ -82,8 +81,8 @@ class Destination:
         submit(self._address or "", [*words, "--store", self._store], file, _say)
         follow = StudyStore(Objects(self._store), study)
         _say(
-            f"the study goes on without this terminal; follow it by `{command_for(follow, 'logs')} --follow` and "
-            f"`{command_for(follow, 'status')}`, stop it by `{command_for(follow, 'stop')}`"
+            f"the study goes on without this terminal; follow it by `{command_for(follow.uri, 'logs')} --follow` and "
+            f"`{command_for(follow.uri, 'status')}`, stop it by `{command_for(follow.uri, 'stop')}`"
         )
 
 

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from study.analysis.status import DEFAULT_STORE, command_for
 from study.cli.options import AddressOption, ClusterOption, Destination, StoreOption, StudyArgument
 from study.cli.terminal import err
-from study.errors import Interrupted, RunError, UserError
+from study.errors import DEFAULT_STORE, Interrupted, RunError, UserError, command_for
 from study.storage import Objects
 from study.store import StudyStore
 
@@ -150,7 +149,7 @@ def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
     try:
         launch(store, target, err, address)
     except (Interrupted, KeyboardInterrupt):  # the latter when asked once more while all is put away
-        err.print(f"stopped; go on with: {command_for(store, 'resume')}", soft_wrap=True)
+        err.print(f"stopped; go on with: {command_for(store.uri, 'resume')}", soft_wrap=True)
         raise Interrupted from None
     states = StudyResults(store).trials()["state"].value_counts()
     err.print(
@@ -158,4 +157,6 @@ def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
         soft_wrap=True,
     )
     if not states.get("complete", 0):
-        raise RunError(f"no trial of study {store.name!r} came to its end; `{command_for(store, 'results')}` shows why")
+        raise RunError(
+            f"no trial of study {store.name!r} came to its end; `{command_for(store.uri, 'results')}` shows why"
+        )

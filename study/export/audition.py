@@ -19,9 +19,8 @@ from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description, extractor
 from marl.data import Clips
 from marl.extractor import FeatureExtractor
 from study.analysis import PLAIN_VAE, StudyResults, trial_name
-from study.analysis.status import command_for
 from study.datasets.load import clips_of
-from study.errors import UserError
+from study.errors import UserError, command_for
 
 __all__ = ["ROW", "Listener", "Sound", "latent_ranges", "log_mel_rmse_db", "wavs"]
 
@@ -222,7 +221,7 @@ def _refuse_if_not_complete(results: StudyResults, trial: int, seed: int) -> Non
         other = f"listen to a complete one, such as {complete[0]}" if complete else "no trial is complete yet"
         advice = {
             "running": "wait until it has trained to the full budget",
-            "interrupted": f"go on with the study by `{command_for(results.store, 'resume')}`",
+            "interrupted": f"go on with the study by `{command_for(results.store.uri, 'resume')}`",
             "pruned": f"halving stopped it; {other}",
         }.get(state, other)
         raise UserError(f"only complete trials can be heard; {trial_name(trial)} is {state}: {advice}")

@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 
 from study.analysis import StudyResults
-from study.analysis.status import command_for
-from study.errors import UserError
+from study.errors import UserError, command_for
 from study.provenance import commit, package_versions
 from study.search.history import past_trials
 from study.spec import Spec, parse_spec
@@ -36,7 +35,7 @@ def begin(store: StudyStore, spec: Spec, address: str | None = None) -> Document
             raise UserError(
                 f"study {spec.name!r} is already in {store.objects.uri} with another spec "
                 f"({_difference(known, spec)}); give this one another name, go on with that one by "
-                f"`{command_for(store, 'resume')}`, or delete it"
+                f"`{command_for(store.uri, 'resume')}`, or delete it"
             )
         return document
     device, objects = device_type(), store.objects
