@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from tests.messages import assert_mentions
 from tests.study.commands import ROOT
 from tests.study.datasets.recordings import write_recordings
 
@@ -49,7 +50,7 @@ def test_the_page_leads_from_a_folder_of_recordings_to_a_swap(tmp_path):
             done = run("python notebook.py", tmp_path)
             assert done.returncode == 0, done.stderr
             said["notebook"] = done.stdout
-    assert "240 clips of folder, prepared in" in said["data build"]
+    assert_mentions(said["data build"], "240 clips", "folder", "prepared")
     assert "read from" in said["data describe"]
     assert re.search(r"\b0\b.*complete", said["results voices"])
     assert "vowel" in said["leakage voices"]

@@ -13,6 +13,7 @@ from marl.data import Dataset
 from marl.models import Architecture, ModelConfig
 from marl.objective import Ingredients
 from marl.stack import Stack
+from tests.messages import mentions
 
 CONFIG = Config.model_validate({"latent": {"private": 3, "shared": 2}})
 CONV = CONFIG.model_copy(update={"model": ModelConfig(kind="conv", channels=16, hidden=32)})
@@ -171,31 +172,31 @@ def test_shared_features_are_averaged_by_how_much_of_a_window_is_sound(trained, 
 
 
 def test_a_swap_takes_mono_audio(trained):
-    with pytest.raises(ValueError, match=r"style must be mono audio \[samples\]; got shape \(2, 100\)"):
+    with pytest.raises(ValueError, match=mentions("style", "mono", "(2, 100)")):
         marl.load(trained[1]).swap(torch.zeros(100), 16_000, torch.zeros(2, 100), 16_000)
 
 
 @pytest.mark.parametrize(
-    ("waveform", "rule"),
+    ("waveform", "facts"),
     [
-        (torch.zeros(0), "not empty"),
-        (torch.zeros(2, 3, 4), r"got shape \(2, 3, 4\)"),
-        (torch.tensor([0.0, float("nan")]), "must be finite"),
+        (torch.zeros(0), ["not empty", "(0,)"]),
+        (torch.zeros(2, 3, 4), ["shape", "(2, 3, 4)"]),
+        (torch.tensor([0.0, float("nan")]), ["finite"]),
     ],
 )
-def test_audio_that_makes_no_sense_is_refused(trained, waveform, rule):
-    with pytest.raises(ValueError, match=rule):
+def test_audio_that_makes_no_sense_is_refused(trained, waveform, facts):
+    with pytest.raises(ValueError, match=mentions(*facts)):
         marl.load(trained[1]).encode(waveform, 16_000)
 
 
 def test_a_sample_rate_of_zero_is_refused(trained):
-    with pytest.raises(ValueError, match="sample_rate must be positive, got 0"):
+    with pytest.raises(ValueError, match=mentions("sample_rate", "positive", 0)):
         marl.load(trained[1]).encode(torch.zeros(10), 0)
 
 
 def test_a_missing_file_is_named(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=mentions(folder / "model.safetensors")):
         marl.load(folder)
 
 
@@ -203,7 +204,7 @@ def test_an_unknown_field_of_the_description_is_named(folder):
     content = json.loads((folder / "config.json").read_text())
     content["config"]["latent"]["privat"] = 3
     (folder / "config.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"config\.json: config\.latent\.privat"):
+    with pytest.raises(ValueError, match=mentions("config.json", "config.latent.privat")):
         marl.load(folder)
 
 
@@ -211,7 +212,7 @@ def test_weights_that_do_not_fit_the_description_are_named(folder):
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     weights["encoder.mean.bias"] = torch.zeros(4)
     safetensors.torch.save_file(weights, folder / "model.safetensors")
-    with pytest.raises(ValueError, match=r"encoder\.mean\.bias should be \(5,\), is \(4,\)"):
+    with pytest.raises(ValueError, match=mentions("weights", "encoder.mean.bias", "(5,)", "(4,)")):
         marl.load(folder)
 
 
@@ -219,14 +220,14 @@ def test_weights_of_another_type_are_refused(folder):
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     weights["encoder.mean.bias"] = torch.zeros(5, dtype=torch.float64)
     safetensors.torch.save_file(weights, folder / "model.safetensors")
-    with pytest.raises(ValueError, match="should be float32"):
+    with pytest.raises(ValueError, match=mentions("encoder.mean.bias", "float32", "float64")):
         marl.load(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 100])
 def test_a_file_that_is_no_safetensors_is_named_and_never_executed(folder, content):
     (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match="is not a safetensors file"):
+    with pytest.raises(ValueError, match=mentions(folder / "model.safetensors", "safetensors file")):
         marl.load(folder)
 
 

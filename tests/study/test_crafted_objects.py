@@ -26,6 +26,7 @@ from study.runs.cleanup import plan_prune
 from study.storage import Objects
 from study.store import StudyStore, UnreadableObject, list_studies
 from study.store.notes import Notes
+from tests.messages import mentions
 from tests.study.report.studies import PLAIN, trial_of, write_study
 from tests.study.store.test_lease import elsewhere
 
@@ -126,7 +127,7 @@ def test_a_part_that_nobody_writes_is_named_and_left_out(store, as_before, table
     if table == "trials" and what == "no seed":
         pytest.skip("trials have none")
     store.objects.write(f"tiny/{table}/0001-000000.parquet", PARTS[what])
-    with pytest.warns(UnreadableObject, match=f"{table}/0001-000000.parquet was left out") as said:
+    with pytest.warns(UnreadableObject, match=mentions(f"{table}/0001-000000.parquet")) as said:
         store.read(table)
     assert_printable(str(said[0].message))
     as_before()
@@ -136,7 +137,7 @@ def test_columns_that_do_not_fit_those_before_are_left_out_with_their_part(store
     store.objects.write(
         "tiny/trials/0009-000001.parquet", report(**{"config/latent.private": ["wide"], "state": ["x"]})
     )
-    with pytest.warns(UnreadableObject, match=r"0009-000001.parquet was left out: does not fit"):
+    with pytest.warns(UnreadableObject, match=mentions("trials/0009-000001.parquet", "does not fit")):
         store.read("trials")
     as_before()
 
@@ -213,7 +214,7 @@ def test_json_that_nobody_writes_is_named(store, content):
         assert_printable(str(one.message))
     read(store)
     store.objects.write("tiny/study.json", content)
-    with pytest.raises(UserError, match=r"study.json is damaged") as refusal:
+    with pytest.raises(UserError, match=mentions("tiny/study.json", "damaged")) as refusal:
         store.document()
     assert_printable(str(refusal.value))
 
@@ -235,7 +236,7 @@ def test_json_that_nobody_writes_is_named(store, content):
 )
 def test_a_launch_that_says_nonsense_is_named_and_left_out(store, as_before, changed):
     store.write_launch(8, {**elsewhere(10), **changed})
-    with pytest.warns(UnreadableObject, match=r"launches/0008.json was left out"):
+    with pytest.warns(UnreadableObject, match=mentions("launches/0008.json")):
         assert list(store.launches()) == [1]
     as_before()
 
@@ -252,16 +253,16 @@ def test_a_file_that_is_larger_than_any_that_is_written_is_not_read(store, as_be
         (uri / "tiny" / name).parent.mkdir(parents=True, exist_ok=True)
         with (uri / "tiny" / name).open("wb") as file:
             file.truncate(1 << 40)  # of holes
-    with pytest.warns(UnreadableObject, match=r"has 1,099,511,627,776 bytes"):
+    with pytest.warns(UnreadableObject, match=mentions("launches/0002.json", 1 << 40)):
         assert list(store.launches()) == [1]
-    with pytest.warns(UnreadableObject, match=r"has 1,099,511,627,776 bytes"):
+    with pytest.warns(UnreadableObject, match=mentions("checkpoints/0/0/30", 1 << 40)):
         assert store.latest_checkpoint(0, 0) is None
-    with pytest.warns(UnreadableObject, match=r"has 1,099,511,627,776 bytes"):
+    with pytest.warns(UnreadableObject, match=mentions("latents/0-0.parquet", 1 << 40)):
         assert store.read_latents(0, 0) is None
     as_before()
     with (uri / "tiny" / "study.json").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(UserError, match=r"study.json is damaged: it has 1,099,511,627,776 bytes"):
+    with pytest.raises(UserError, match=mentions("study.json", 1 << 40)):
         store.document()
 
 
@@ -301,7 +302,7 @@ def test_what_stands_in_the_place_of_weights_is_never_executed(store, tmp_path, 
 )
 def test_latents_that_are_none_are_named_and_left_out(store, columns):
     store.objects.write("tiny/latents/0-0.parquet", parquet(columns))
-    with pytest.warns(UnreadableObject, match=r"latents/0-0.parquet was left out"):
+    with pytest.warns(UnreadableObject, match=mentions("latents/0-0.parquet")):
         assert store.read_latents(0, 0) is None
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from study import provenance
 from study.errors import RunError
+from tests.messages import mentions
 
 
 @pytest.fixture
@@ -61,5 +62,5 @@ def test_code_is_the_same_until_a_file_that_trains_changes(checkout):
 def test_other_code_is_refused_and_both_are_named():
     here = provenance.versions()
     provenance.refuse_other_versions(here)
-    with pytest.raises(RunError, match=f"has code {here['code']}, the driver has 0123456789ab; all machines"):
+    with pytest.raises(RunError, match=mentions("code", here["code"], "driver", "0123456789ab")):
         provenance.refuse_other_versions({**here, "code": "0123456789ab"})

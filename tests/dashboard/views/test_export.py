@@ -1,6 +1,7 @@
 import pytest
 
 from tests.dashboard.opening import open_page, words
+from tests.messages import assert_mentions
 from tests.study.report.studies import trial_of, write_study
 
 pytestmark = pytest.mark.slow
@@ -22,4 +23,4 @@ def test_a_trial_without_weights_is_told_and_nothing_is_offered(tmp_path, tiny, 
 
 def test_before_a_trial_is_complete_nothing_can_be_exported(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4], "running")])
-    assert "only complete trials are exported" in words(open_page(monkeypatch, tmp_path, "export", study="tiny"))
+    assert_mentions(words(open_page(monkeypatch, tmp_path, "export", study="tiny")), "complete trial", "export")

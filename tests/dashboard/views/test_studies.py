@@ -1,6 +1,7 @@
 import pytest
 
 from tests.dashboard.opening import open_page, unescaped, words
+from tests.messages import assert_mentions
 from tests.study.report.studies import trial_of, write_study
 
 pytestmark = pytest.mark.slow
@@ -21,7 +22,7 @@ def test_an_empty_store_says_how_to_begin(tmp_path, monkeypatch):
 
 
 def test_a_store_that_is_none_is_one_clear_line(monkeypatch):
-    assert "must be a folder or s3" in words(open_page(monkeypatch, "ftp-of-old://host/x"))
+    assert_mentions(words(open_page(monkeypatch, "ftp-of-old://host/x")), "folder", "s3://", "ftp-of-old://host/x")
 
 
 def test_a_damaged_study_is_told_and_the_others_are_shown(tmp_path, tiny, monkeypatch):
@@ -29,7 +30,7 @@ def test_a_damaged_study_is_told_and_the_others_are_shown(tmp_path, tiny, monkey
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "study.json").write_text("{")
     app = open_page(monkeypatch, tmp_path)
-    assert "is damaged" in words(app)
+    assert_mentions(words(app), "bad", "damaged")
     assert [metric.label for metric in app.metric if metric.label == "best separation"]
 
 

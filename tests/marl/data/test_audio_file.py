@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from marl.audio import Resampler
 from marl.data.audio_file import SUFFIXES, duration_s, read_mono, windows
 from marl.data.source import Unusable
+from tests.messages import assert_mentions, mentions
 
 # What rounding to the format, or its loss, adds to a sine at half of full scale.
 FORMATS = {
@@ -178,7 +179,7 @@ def test_a_file_of_any_name_is_known_by_its_content(tmp_path):
     for name in ("a.gsm", "a.vox", "a.raw", "a.sd2", "a.wav", "a.mp3"):
         path = tmp_path / name
         path.write_bytes(b"this is a shopping list\n" * 1000)
-        assert reason_of(path) == "cannot be decoded: Format not recognised"
+        assert_mentions(reason_of(path), "decoded", "Format not recognised")
 
 
 def reason_of(file):
@@ -193,25 +194,28 @@ def reason_of(file):
 
 def test_what_is_no_sound_file_says_so(tmp_path):
     (tmp_path / "empty.wav").touch()
-    assert reason_of(tmp_path / "empty.wav") == "is empty"
-    assert reason_of(io.BytesIO()) == "is empty"
-    assert reason_of(tmp_path / "missing.wav") == "is not there"
-    assert reason_of(tmp_path) == "is no file"
+    for file, fact in {
+        tmp_path / "empty.wav": "empty",
+        io.BytesIO(): "empty",
+        tmp_path / "missing.wav": "not",
+        tmp_path: "file",
+    }.items():
+        assert_mentions(reason_of(file), fact)
     os.mkfifo(tmp_path / "pipe.wav")
-    assert reason_of(tmp_path / "pipe.wav") == "is no file"
-    assert "cannot be decoded" in reason_of("nul\0.wav")
+    assert_mentions(reason_of(tmp_path / "pipe.wav"), "file")
+    assert_mentions(reason_of("nul\0.wav"), "decoded")
     (tmp_path / "beginning.wav").write_bytes(b"RIFF")
-    assert reason_of(tmp_path / "beginning.wav").startswith("cannot be decoded: ")
+    assert_mentions(reason_of(tmp_path / "beginning.wav"), "decoded")
     strange = bytearray(content(noise(500), 16_000, ("WAV", "PCM_16")))
     strange[24:28] = struct.pack("<I", 2_000_000_000)
-    assert "sample rate must lie between 1,000 and 768,000 Hz; it has 2,000,000,000" in reason_of(io.BytesIO(strange))
+    assert_mentions(reason_of(io.BytesIO(strange)), "sample rate", 1000, 768_000, 2_000_000_000)
 
 
 @pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AU", "PCM_16"), ("AIFF", "PCM_16")])
 def test_a_file_without_samples_says_so(tmp_path, kind):
     path = written(tmp_path / "a", np.empty(0), 16_000, kind)
     for use in (lambda: read_mono(path, 16_000), lambda: list(windows(path, 16_000, 1000, 2))):
-        with pytest.raises(Unusable, match="^holds no samples$"):
+        with pytest.raises(Unusable, match=mentions("no samples")):
             use()
 
 
@@ -219,7 +223,7 @@ def test_a_part_after_the_end_says_so(tmp_path):
     for kind in FUZZED:
         path = written(tmp_path / "a", noise(48_000), 48_000, kind)
         for start_s in (1.5, 1000.0, 1e15, 1e30):
-            with pytest.raises(Unusable, match="^ends before 1"):
+            with pytest.raises(Unusable, match=mentions("ends") + r".*\b1"):
                 read_mono(path, 16_000, start_s, 1.0)
 
 
@@ -230,7 +234,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value, place):
     samples[place] = value
     path = written(tmp_path / "a.wav", samples, 16_000, ("WAV", "DOUBLE"))
     for use in (lambda: read_mono(path, 16_000), lambda: list(windows(path, 16_000, 1000, 2))):
-        with pytest.raises(Unusable, match="^holds values that are not finite$"):
+        with pytest.raises(Unusable, match=mentions("not finite")):
             use()
     if place:
         assert np.isfinite(read_mono(path, 16_000, 0.0, 1.0)).all()
@@ -238,7 +242,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value, place):
 
 def test_values_of_which_the_power_would_not_be_finite_are_refused(tmp_path):
     path = written(tmp_path / "a.wav", np.full((1000, 2), 1e20), 44_100)
-    with pytest.raises(Unusable, match=r"more than 1e\+12 times full scale"):
+    with pytest.raises(Unusable, match=mentions("1e+12", "full scale")):
         read_mono(path, 16_000)
 
 
@@ -250,7 +254,7 @@ def test_of_a_file_that_is_cut_off_what_is_there_is_used(tmp_path, kind, seconds
     path = tmp_path / "cut"
     path.write_bytes(data[: len(data) * 2 // 3])
     if kind[0] == "CAF":  # its table of packets lies at the end
-        assert reason_of(path).startswith("cannot be decoded")
+        assert_mentions(reason_of(path), "decoded")
         return
     found = np.concatenate(list(windows(path, 16_000, 100, 10))).reshape(-1)
     # Of Ogg whole pages alone, each up to a second.

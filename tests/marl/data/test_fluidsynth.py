@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from marl.data import fluidsynth as synthesiser
 from marl.data.fluidsynth import FAMILIES, TIMGM, Note, Preset, digest_of_font, preset_names, presets, render
 from tests.marl.data.fonts import SINE_HZ, cents, chunk, font_of, needs_fluidsynth, needs_timgm, pitch_hz, preset_list
+from tests.messages import assert_mentions, mentions
 
 RATE = 16_000
 TWO = ((0, 0, b"Piano"), (0, 5, b"Organ"))
@@ -151,15 +152,13 @@ def test_a_note_ends_before_the_next_one_of_its_key_begins(font):
 @needs_fluidsynth
 @pytest.mark.parametrize("sample_rate", [7_999, 96_001, 0])
 def test_a_sample_rate_beyond_fluidsynth_is_refused(font, sample_rate):
-    with pytest.raises(
-        ValueError, match=f"audio.sample_rate must lie between 8,000 and 96,000 Hz .* got {sample_rate}"
-    ):
+    with pytest.raises(ValueError, match=mentions("audio.sample_rate", 8000, 96_000, sample_rate)):
         render(font, 0, [note()], sample_rate, 100)
 
 
 @needs_fluidsynth
 def test_an_instrument_that_the_font_lacks_is_refused(font):
-    with pytest.raises(ValueError, match=f"instruments: {font} has no program 3"):
+    with pytest.raises(ValueError, match=mentions("instruments", font, "program 3")):
         render(font, 3, [note()], RATE, 100)
 
 
@@ -170,7 +169,7 @@ def test_a_font_that_was_replaced_is_opened_anew(font, tmp_path):
     (tmp_path / "other.sf2").replace(font)
     assert preset_names(font) == {7: "Cembalo"}
     assert render(font, 7, [note()], RATE, RATE).any()
-    with pytest.raises(ValueError, match="has no program 0"):
+    with pytest.raises(ValueError, match=mentions("program 0")):
         render(font, 0, [note()], RATE, RATE)
 
 
@@ -208,37 +207,37 @@ def riff(*parts):
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "facts"),
     [
-        (b"", "it does not begin as one"),
-        (b"RIFF", "it does not begin as one"),
-        (b"OggS" + bytes(100), "it does not begin as one"),
-        (chunk(b"RIFF", b"WAVE" + bytes(100)), "it does not begin as one"),
-        (struct.pack("<4sI4s", b"RIFF", 3, b"sfbk"), "it has no chunk 'sfbk'"),
-        (struct.pack("<4sI4s", b"RIFF", 2**32 - 1, b"sfbk"), "it is cut short"),
-        (riff(), "it has no chunk 'pdta'"),
-        (riff(chunk(b"LIST", b"INFO")), "it has no chunk 'pdta'"),
-        (riff(chunk(b"LIST", b"")), "it has no chunk 'pdta'"),
-        (riff(*[chunk(b"junk", b"")] * 10_000), "it has no chunk 'pdta'"),
-        (riff(b"LIS"), "it is cut short"),
-        (riff(struct.pack("<4sI4s", b"LIST", 2**31, b"pdta")), "it is cut short"),
-        (riff(chunk(b"LIST", b"pdta")), "it has no chunk 'phdr'"),
-        (riff(chunk(b"LIST", b"pdta" + struct.pack("<4sI", b"phdr", 38))), "it is cut short"),
-        (riff(chunk(b"LIST", b"pdta" + chunk(b"phdr", bytes(77)))), "its list of instruments has 77 bytes"),
-        (riff(chunk(b"LIST", b"pdta" + chunk(b"phdr", b""))), "its list of instruments has 0 bytes"),
-        (riff(chunk(b"LIST", b"pdta" + preset_list([]))), "its list of instruments has 38 bytes"),
+        (b"", ["begin"]),
+        (b"RIFF", ["begin"]),
+        (b"OggS" + bytes(100), ["begin"]),
+        (chunk(b"RIFF", b"WAVE" + bytes(100)), ["begin"]),
+        (struct.pack("<4sI4s", b"RIFF", 3, b"sfbk"), ["'sfbk'"]),
+        (struct.pack("<4sI4s", b"RIFF", 2**32 - 1, b"sfbk"), ["cut short"]),
+        (riff(), ["'pdta'"]),
+        (riff(chunk(b"LIST", b"INFO")), ["'pdta'"]),
+        (riff(chunk(b"LIST", b"")), ["'pdta'"]),
+        (riff(*[chunk(b"junk", b"")] * 10_000), ["'pdta'"]),
+        (riff(b"LIS"), ["cut short"]),
+        (riff(struct.pack("<4sI4s", b"LIST", 2**31, b"pdta")), ["cut short"]),
+        (riff(chunk(b"LIST", b"pdta")), ["'phdr'"]),
+        (riff(chunk(b"LIST", b"pdta" + struct.pack("<4sI", b"phdr", 38))), ["cut short"]),
+        (riff(chunk(b"LIST", b"pdta" + chunk(b"phdr", bytes(77)))), ["instruments", "77 bytes"]),
+        (riff(chunk(b"LIST", b"pdta" + chunk(b"phdr", b""))), ["instruments", "0 bytes"]),
+        (riff(chunk(b"LIST", b"pdta" + preset_list([]))), ["instruments", "38 bytes"]),
         (
             riff(chunk(b"LIST", b"pdta" + chunk(b"phdr", bytes(38 * 40_000)))),
-            "its list of instruments has 1,520,000 bytes",
+            ["instruments", "1,520,000 bytes"],
         ),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, content, reason):
+def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, content, facts):
     path = tmp_path / "font.sf2"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="path must be a SoundFont") as error:
+    with pytest.raises(ValueError, match=mentions("path", ".sf2", ".sf3", path, *facts)) as error:
         presets(str(path))
-    assert str(error.value) == f"path must be a SoundFont, .sf2 or .sf3; {path} is none: {reason}"
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_was_cut_short_anywhere_is_refused(tmp_path):
@@ -246,7 +245,7 @@ def test_a_file_that_was_cut_short_anywhere_is_refused(tmp_path):
     path = tmp_path / "font.sf2"
     for length in [*range(40), *range(40, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="is none: it"):
+        with pytest.raises(ValueError, match=mentions("path", ".sf2", path)):
             presets(str(path))
     path.write_bytes(whole + b"more")
     assert len(presets(str(path))) == 2
@@ -262,7 +261,7 @@ def test_any_bytes_give_presets_or_one_line(tmp_path_factory, data):
     try:
         assert all(preset.name.isprintable() or not preset.name for preset in presets(str(path)))
     except ValueError as error:
-        assert str(error).startswith("path must be a SoundFont")  # noqa: PT017
+        assert_mentions(str(error), "path", ".sf2", path)
         assert "\n" not in str(error)  # noqa: PT017
 
 
@@ -271,7 +270,7 @@ def test_fluidsynth_itself_says_nothing(tmp_path, capfd, monkeypatch, unloaded):
     monkeypatch.setenv("CI", "true")  # where pyfluidsynth speaks as well
     path = tmp_path / "font.sf2"
     path.write_bytes(riff(chunk(b"LIST", b"pdta" + preset_list(TWO))))  # a list of instruments, and nothing else
-    with pytest.raises(ValueError, match=f"FluidSynth cannot read {path}"):
+    with pytest.raises(ValueError, match=mentions("FluidSynth", path)):
         preset_names(str(path))
     path.write_bytes(font_of(*TWO))
     render(str(path), 0, [note(), note(velocity=127)], RATE, RATE)
@@ -281,7 +280,7 @@ def test_fluidsynth_itself_says_nothing(tmp_path, capfd, monkeypatch, unloaded):
 def test_without_fluidsynth_it_is_said_how_to_install_it(font, monkeypatch, unloaded):
     monkeypatch.setitem(sys.modules, "fluidsynth", None)
     for action in (lambda: preset_names(font), lambda: render(font, 0, [note()], RATE, 100)):
-        with pytest.raises(FileNotFoundError, match="FluidSynth is not there; apt-get install libfluidsynth3") as error:
+        with pytest.raises(FileNotFoundError, match=mentions("FluidSynth", "apt-get install libfluidsynth3")) as error:
             action()
         assert str(error.value).isprintable()
 
@@ -289,10 +288,10 @@ def test_without_fluidsynth_it_is_said_how_to_install_it(font, monkeypatch, unlo
 @pytest.mark.parametrize("action", [preset_names, presets, digest_of_font, lambda font: render(font, 0, [], RATE, 1)])
 def test_a_font_that_is_not_there_is_named(tmp_path, monkeypatch, action):
     for path in (tmp_path / "none.sf2", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"path must be a SoundFont, .sf2 or .sf3; {path} is not there$"):
+        with pytest.raises(FileNotFoundError, match=rf"{mentions('path', '.sf2', '.sf3', path)}(?!.*apt-get)"):
             action(str(path))
     monkeypatch.setattr(synthesiser, "TIMGM", str(tmp_path / "none.sf2"))
-    with pytest.raises(FileNotFoundError, match="is not there; apt-get install timgm6mb-soundfont$"):
+    with pytest.raises(FileNotFoundError, match=mentions(tmp_path / "none.sf2", "apt-get install timgm6mb-soundfont")):
         action(str(tmp_path / "none.sf2"))
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from marl.data import DataConfig, source_of
 from marl.data.folder import Folder, source
 from marl.data.source import Unusable
+from tests.messages import assert_mentions, mentions
 
 RATE = 16_000
 
@@ -132,52 +133,49 @@ def test_a_group_column_says_which_files_belong_together(tmp_path):
     assert [entry.group for entry in source(config(folder, group="who")).entries()] == ["ann", "bob", "ann"]
     assert [entry.group for entry in source(config(folder, group="instrument")).entries()] == ["oboe"] * 3
     table(tmp_path, "a.wav,oboe,1,ann", "b.wav,oboe,2,", header="file,instrument,take,who")
-    assert "an entry in column 'who' for each file" in refusal(folder, group="who")
-    assert "'b.wav' has none; fill it in" in refusal(folder, group="who")
+    assert_mentions(refusal(folder, group="who"), "'who'", "'b.wav'")
 
 
 def test_what_is_wrong_with_a_table_is_said_in_one_line(tmp_path):
-    with pytest.raises(ValueError, match="path must be a folder; .*missing is none"):
+    with pytest.raises(ValueError, match=mentions("path", "folder", tmp_path / "missing")):
         source(config(tmp_path / "missing"))
-    assert "factors.csv is not there" in refusal(tmp_path)
+    assert_mentions(refusal(tmp_path), "factors.csv")
     (tmp_path / "factors.csv").mkdir()
-    assert "cannot be read: Is a directory" in refusal(tmp_path)
+    assert_mentions(refusal(tmp_path), "factors.csv", "Is a directory")
     (tmp_path / "factors.csv").rmdir()
     (tmp_path / "factors.csv").touch()
-    assert "must have a column 'file'; it is there not" in refusal(tmp_path)
-    assert "must have a row for each sound file; it has none" in refusal(table(tmp_path))
+    assert_mentions(refusal(tmp_path), "factors.csv", "column 'file'")
+    assert_mentions(refusal(table(tmp_path)), "factors.csv", "row")
     folder = table(tmp_path, "a.wav,oboe,1")
-    assert "must have a column 'path'; it is there not; there are 'file', 'instrument', 'take'" in refusal(
-        folder, file="path"
-    )
-    assert "must have a column 'pitch'" in refusal(folder, factors=("pitch",))
-    assert "must have a column 'singer'" in refusal(folder, group="singer")
+    assert_mentions(refusal(folder, file="path"), "column 'path'", "'file'", "'instrument'", "'take'")
+    assert_mentions(refusal(folder, factors=("pitch",)), "column 'pitch'")
+    assert_mentions(refusal(folder, group="singer"), "column 'singer'")
     table(tmp_path, "a.wav,oboe,1,2", header="file,instrument,take,take")
-    assert "must have a column 'take'; it is there twice" in refusal(folder)
+    assert_mentions(refusal(folder), "column 'take'", "twice")
     table(tmp_path, "a.wav,oboe,1", "b.wav,oboe,1,7")
-    assert "is no table: each row must have 3 cells, as the first one; row 3 has 4" in refusal(folder)
+    assert_mentions(refusal(folder), "factors.csv", "3 cells", "row 3", 4)
     table(tmp_path, 'a.wav,"oboe,1')
-    assert "is no table: unexpected end of data" in refusal(folder)
+    assert_mentions(refusal(folder), "factors.csv", "end of data")
     (tmp_path / "factors.csv").write_bytes(b"file,instrument,take\na.wav,fl\xf6te,1\n")
-    assert "must be text in UTF-8" in refusal(folder)
+    assert_mentions(refusal(folder), "factors.csv", "UTF-8")
     (tmp_path / "factors.parquet").write_bytes(b"PAR1 or not")
-    assert "factors.parquet is no table" in refusal(folder, table="factors.parquet")
+    assert_mentions(refusal(folder, table="factors.parquet"), "factors.parquet", "table")
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../a.wav", "b/../../a.wav", "b/../a.wav", "", ".", "a\0.wav"])
 def test_paths_that_leave_the_folder_are_refused(tmp_path, name):
     folder = table(tmp_path, f'"{name}",oboe,1')
-    assert f"a file must be a path in the folder, relative to it; got {name or None!r}" in refusal(folder)
+    assert_mentions(refusal(folder), "file", "path", "folder", repr(name or None))
 
 
 def test_links_that_leave_the_folder_are_refused(tmp_path):
     folder = table(tmp_path / "folder", "a.wav,oboe,1")
     write(tmp_path / "outside" / "a.wav")
     (folder / "a.wav").symlink_to(tmp_path / "outside" / "a.wav")
-    assert "'a.wav' is a link" in refusal(folder)
+    assert_mentions(refusal(folder), "'a.wav'", "link")
     table(folder, "sub/a.wav,oboe,1")
     (folder / "sub").symlink_to(tmp_path / "outside")
-    assert "'sub/a.wav' is a link" in refusal(folder)
+    assert_mentions(refusal(folder), "'sub/a.wav'", "link")
     # Links inside, and a folder that is one itself, are of no harm.
     table(folder, "b.wav,oboe,1")
     write(folder / "c.wav")
@@ -191,21 +189,21 @@ def test_links_that_leave_the_folder_are_refused(tmp_path):
 
 def test_a_file_has_one_row_however_it_is_written(tmp_path):
     for same in ("a.wav", "./a.wav", ".//a.wav"):
-        assert "one row for each file; 'a.wav' is in two" in refusal(table(tmp_path, "a.wav,oboe,1", f"{same},oboe,2"))
+        assert_mentions(refusal(table(tmp_path, "a.wav,oboe,1", f"{same},oboe,2")), "one row", "'a.wav'", "two")
 
 
 @pytest.mark.parametrize(
-    ("fields", "reason"),
+    ("fields", "facts"),
     [
-        ({"factors": ()}, "at least 1 item"),
-        ({"factors": ("a", "b", "a")}, "must not name a column twice"),
-        ({"clips_per_file": 0}, "greater than or equal to 1"),
-        ({"shortest_s": 0.0}, "greater than 0"),
-        ({"colour": "red"}, "Extra inputs are not permitted"),
+        ({"factors": ()}, ["factors", "at least 1"]),
+        ({"factors": ("a", "b", "a")}, ["factors", "twice"]),
+        ({"clips_per_file": 0}, ["clips_per_file", "greater than or equal to 1", 0]),
+        ({"shortest_s": 0.0}, ["shortest_s", "greater than 0"]),
+        ({"colour": "red"}, ["colour", "extra"]),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(tmp_path, fields, reason):
-    with pytest.raises(ValidationError, match=reason):
+def test_settings_that_make_no_sense_are_refused(tmp_path, fields, facts):
+    with pytest.raises(ValidationError, match=mentions(*facts)):
         config(tmp_path, **fields)
 
 
@@ -235,7 +233,7 @@ def test_a_short_file_is_filled_up_with_silence_and_a_shorter_one_left_out(tmp_p
     assert found.shape == (RATE,)
     assert not found[len(expected) :].any()
     assert only(folder, shortest_s=0.3).shape == (RATE,)
-    assert str(only(folder, shortest_s=0.31)) == "too short: 0.300 s, and 0.31 s are needed"
+    assert_mentions(str(only(folder, shortest_s=0.31)), "short", "0.300 s", "0.31 s")
 
 
 def test_what_is_needed_may_be_longer_than_a_clip(tmp_path):
@@ -244,9 +242,8 @@ def test_what_is_needed_may_be_longer_than_a_clip(tmp_path):
     for clips in (1, 2):
         kept, *_ = waveforms(folder, shortest_s=2.5, clips_per_file=clips)
         np.testing.assert_allclose(kept, expected[:RATE], atol=1e-6)
-        assert {str(reason) for reason in waveforms(folder, shortest_s=2.6, clips_per_file=clips)} == {
-            "too short: 2.500 s, and 2.6 s are needed"
-        }
+        for reason in waveforms(folder, shortest_s=2.6, clips_per_file=clips):
+            assert_mentions(str(reason), "short", "2.500 s", "2.6 s")
 
 
 def test_clips_of_a_file_are_evenly_spaced_from_its_beginning_to_its_end(tmp_path):
@@ -271,11 +268,13 @@ def test_clips_that_would_overlap_are_left_out(tmp_path):
     *kept, fourth, fifth = waveforms(folder, clips_per_file=5)
     for clip, start in zip(kept, (0, 20_000, 40_000), strict=True):
         np.testing.assert_allclose(clip, samples[start:][:RATE], atol=1e-6)
-    assert str(fourth) == str(fifth) == "the file is too short for so many clips"
+    for missing in (fourth, fifth):
+        assert isinstance(missing, Unusable)
+        assert_mentions(str(missing), "short", "clips")
     write(folder / "a.wav", 0.5)
     first, *others = waveforms(folder, clips_per_file=3)
     assert first.shape == (RATE,)
-    assert [str(other) for other in others] == ["the file is too short for so many clips"] * 2
+    assert [type(other) for other in others] == [Unusable] * 2
 
 
 def test_any_share_of_the_entries_gives_the_same_clips(tmp_path):
@@ -301,8 +300,9 @@ def test_a_file_that_gives_no_clip_does_not_stop_the_others(tmp_path):
     os.mkfifo(folder / "pipe.wav")
     for clips in (1, 2):
         found = [str(clip) for clip in waveforms(folder, clips_per_file=clips) if isinstance(clip, Unusable)][::clips]
-        assert found[:3] == ["is not there", "is empty", "cannot be decoded: Format not recognised"]
-    assert "holds values that are not finite" in [str(clip) for clip in waveforms(folder)]
+        assert_mentions(found[1], "empty")
+        assert_mentions(found[2], "decoded", "Format not recognised")
+    assert_mentions(str(waveforms(folder)[4]), "not finite")
     assert [isinstance(clip, Unusable) for clip in waveforms(folder)] == [True, True, True, False, True, True]
     assert len(source(config(folder)).digest()) == 64
 

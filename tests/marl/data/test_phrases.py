@@ -8,6 +8,7 @@ from marl.data import KINDS, source_of
 from marl.data.fluidsynth import digest_of_font, render
 from marl.data.phrases import MELODIES, RHYTHMS, Phrases, notes_of, source
 from tests.marl.data.fonts import SINE_HZ, font_of, needs_fluidsynth, needs_timgm, pitch_hz
+from tests.messages import mentions
 
 RATE = 16_000
 GRID_S = 64 / RATE
@@ -182,29 +183,29 @@ def test_the_digest_is_that_of_the_font(font):
 
 @needs_fluidsynth
 def test_programs_that_the_font_lacks_are_listed(font):
-    with pytest.raises(ValueError, match=f"instruments: {font} has no program 7, 41$"):
+    with pytest.raises(ValueError, match=mentions("instruments", font, "program 7, 41") + r"(?!.*41, \d)"):
         source(small(font, instruments=(0, 7, 41))).entries()
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "facts"),
     [
-        ({"rhythms": ("waltz", "straight")}, "must be of straight, .*; got waltz"),
-        ({"melodies": ("arch", "yodel")}, "must be of scale up, .*; got yodel"),
-        ({"rhythms": ("straight",)}, "at least 2 items"),
-        ({"melodies": ("arch", "arch")}, "must not hold anything twice"),
-        ({"tempos": (100, 100.0)}, "must not hold anything twice"),
-        ({"tempos": (29, 100)}, "greater than or equal to 30"),
-        ({"tempos": (100, 301)}, "less than or equal to 300"),
-        ({"tempos": (100, float("inf"))}, "finite|less than"),
-        ({"instruments": (0, 128)}, "less than or equal to 127"),
-        ({"key": 11}, "greater than or equal to 12"),
-        ({"key": 97}, "less than or equal to 96"),
-        ({"tempo": 100}, "Extra inputs"),
+        ({"rhythms": ("waltz", "straight")}, ["rhythms", "straight", "waltz"]),
+        ({"melodies": ("arch", "yodel")}, ["melodies", "scale up", "yodel"]),
+        ({"rhythms": ("straight",)}, ["rhythms", "at least 2"]),
+        ({"melodies": ("arch", "arch")}, ["melodies", "twice"]),
+        ({"tempos": (100, 100.0)}, ["tempos", "twice"]),
+        ({"tempos": (29, 100)}, ["tempos", "greater than or equal to 30", 29]),
+        ({"tempos": (100, 301)}, ["tempos", "less than or equal to 300", 301]),
+        ({"tempos": (100, float("inf"))}, ["tempos", "inf"]),
+        ({"instruments": (0, 128)}, ["instruments", "less than or equal to 127", 128]),
+        ({"key": 11}, ["key", "greater than or equal to 12", 11]),
+        ({"key": 97}, ["key", "less than or equal to 96", 97]),
+        ({"tempo": 100}, ["tempo", "extra"]),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes, reason):
-    with pytest.raises(ValidationError, match=reason):
+def test_settings_that_cannot_be_are_refused(changes, facts):
+    with pytest.raises(ValidationError, match=mentions(*facts)):
         Phrases(**changes)
 
 

@@ -4,6 +4,7 @@ import torch
 
 from marl.audio import AudioConfig, LogMel
 from marl.data.source import Entry, Unusable, make, waveforms_of
+from tests.messages import assert_mentions
 
 AUDIO = AudioConfig()
 TIME_S = np.arange(AUDIO.clip_samples) / AUDIO.sample_rate
@@ -62,18 +63,20 @@ def test_sums_of_clips_give_mean_and_deviation_of_their_log_mels():
 
 
 @pytest.mark.parametrize(
-    ("sound", "reason"),
+    ("sound", "facts"),
     [
-        (np.zeros(AUDIO.clip_samples, np.float32), "silent: nowhere above -60 dB"),
-        (sine(1e-4), "silent: nowhere above -60 dB"),
-        (np.full(AUDIO.clip_samples, np.nan, np.float32), "holds values that are not finite"),
-        (np.full(AUDIO.clip_samples, np.inf, np.float32), "holds values that are not finite"),
-        (Unusable("cannot be decoded: no sound"), "cannot be decoded: no sound"),
+        (np.zeros(AUDIO.clip_samples, np.float32), ["silent", "-60 dB"]),
+        (sine(1e-4), ["silent", "-60 dB"]),
+        (np.full(AUDIO.clip_samples, np.nan, np.float32), ["not finite"]),
+        (np.full(AUDIO.clip_samples, np.inf, np.float32), ["not finite"]),
+        (Unusable("cannot be decoded: no sound"), ["cannot be decoded: no sound"]),
     ],
 )
-def test_what_is_of_no_use_is_left_out_with_the_reason_and_changes_no_other_clip(sound, reason):
+def test_what_is_of_no_use_is_left_out_with_the_reason_and_changes_no_other_clip(sound, facts):
     alone, beside = made(a=sine(0.5)), made(a=sine(0.5), bad=sound)
-    assert beside.left_out == [("bad", reason)]
+    ((name, reason),) = beside.left_out
+    assert name == "bad"
+    assert_mentions(reason, *facts)
     assert beside.clips == alone.clips
     assert beside.decibels_NFT.tobytes() == alone.decibels_NFT.tobytes()
 

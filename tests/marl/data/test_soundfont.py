@@ -8,6 +8,7 @@ from marl.data import KINDS, source_of
 from marl.data.fluidsynth import FAMILIES, TIMGM, digest_of_font
 from marl.data.soundfont import SoundFont, named_programs, source
 from tests.marl.data.fonts import SINE_HZ, cents, font_of, needs_fluidsynth, needs_timgm, pitch_hz
+from tests.messages import mentions
 
 RATE = 16_000
 
@@ -131,44 +132,44 @@ def test_the_digest_is_that_of_the_font(font):
 
 @needs_fluidsynth
 def test_programs_that_the_font_lacks_are_listed(font):
-    with pytest.raises(ValueError, match=f"instruments: {font} has no program 7, 41$"):
+    with pytest.raises(ValueError, match=mentions("instruments", font, "program 7, 41") + r"(?!.*41, \d)"):
         source(small(font, instruments=(0, 7, 40, 41))).entries()
 
 
 @needs_fluidsynth
 def test_a_sample_rate_that_fluidsynth_lacks_is_refused_in_the_users_words(font):
     found = source(small(font))
-    with pytest.raises(ValueError, match="audio.sample_rate must lie between 8,000 and 96,000 Hz"):
+    with pytest.raises(ValueError, match=mentions("audio.sample_rate", 8000, 96_000, 4000)):
         list(found.waveforms(found.entries()[:1], 4_000, 4_000))
 
 
 def test_a_font_that_is_not_there_is_named():
     found = source(SoundFont(path="none.sf2"))
     for action in (found.digest, found.entries):
-        with pytest.raises(FileNotFoundError, match="path must be a SoundFont, .sf2 or .sf3; none.sf2 is not there"):
+        with pytest.raises(FileNotFoundError, match=mentions("path", ".sf2", ".sf3", "none.sf2")):
             action()
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "facts"),
     [
-        ({"instruments": (0, 128)}, "less than or equal to 127"),
-        ({"instruments": (-1, 5)}, "greater than or equal to 0"),
-        ({"instruments": (5,)}, "at least 2 items"),
-        ({"instruments": (5, 7, 5)}, r"must not hold a number twice; got \[5, 7, 5\]"),
-        ({"velocities": (0, 100)}, "greater than or equal to 1"),
-        ({"velocities": (100, 128)}, "less than or equal to 127"),
-        ({"velocities": (100, 100)}, r"must not hold a number twice; got \[100, 100\]"),
-        ({"lowest": 60, "highest": 60}, "lowest must be below highest; got 60 and 60"),
-        ({"lowest": -1}, "greater than or equal to 0"),
-        ({"highest": 128}, "less than or equal to 127"),
-        ({"hold_s": 0}, "greater than 0"),
-        ({"hold_s": float("nan")}, "finite"),
-        ({"pitches": (60,)}, "Extra inputs"),
+        ({"instruments": (0, 128)}, ["instruments", "less than or equal to 127", 128]),
+        ({"instruments": (-1, 5)}, ["instruments", "greater than or equal to 0", -1]),
+        ({"instruments": (5,)}, ["instruments", "at least 2"]),
+        ({"instruments": (5, 7, 5)}, ["instruments", "twice", "[5, 7, 5]"]),
+        ({"velocities": (0, 100)}, ["velocities", "greater than or equal to 1", 0]),
+        ({"velocities": (100, 128)}, ["velocities", "less than or equal to 127", 128]),
+        ({"velocities": (100, 100)}, ["velocities", "twice", "[100, 100]"]),
+        ({"lowest": 60, "highest": 60}, ["lowest", "highest", 60]),
+        ({"lowest": -1}, ["lowest", "greater than or equal to 0", -1]),
+        ({"highest": 128}, ["highest", "less than or equal to 127", 128]),
+        ({"hold_s": 0}, ["hold_s", "greater than 0"]),
+        ({"hold_s": float("nan")}, ["hold_s", "finite"]),
+        ({"pitches": (60,)}, ["pitches", "extra"]),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes, reason):
-    with pytest.raises(ValidationError, match=reason):
+def test_settings_that_cannot_be_are_refused(changes, facts):
+    with pytest.raises(ValidationError, match=mentions(*facts)):
         SoundFont(**changes)
 
 

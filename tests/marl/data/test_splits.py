@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from marl.data.dataset import UNKNOWN, Factor
 from marl.data.splits import split_by
+from tests.messages import mentions
 
 FACTORS = (
     Factor("instrument", tuple(f"instrument {number}" for number in range(30)), tuple(range(30))),
@@ -88,17 +89,17 @@ def test_of_what_is_held_out_every_factor_is_known_and_nothing_unknown_may_leak(
 
 
 @pytest.mark.parametrize(
-    ("by", "reason"),
+    ("by", "facts"),
     [
-        ("timbre", "split must be one of clip, combination, group, instrument, pitch; got 'timbre'"),
-        ("pitch", "split: pitch: 8 different values of pitch with all factors known are too few .*at least 20"),
+        ("timbre", ["split", "clip", "combination", "group", "instrument", "pitch", "'timbre'"]),
+        ("pitch", ["split", "pitch", "8 different values", "at least 20"]),
     ],
 )
-def test_a_split_that_makes_no_sense_is_refused(by, reason):
-    with pytest.raises(ValueError, match=reason):
+def test_a_split_that_makes_no_sense_is_refused(by, facts):
+    with pytest.raises(ValueError, match=mentions(*facts)):
         parts(by)
 
 
 def test_too_few_groups_are_refused():
-    with pytest.raises(ValueError, match="split: group: 3 groups .*at least 10"):
+    with pytest.raises(ValueError, match=mentions("split", "group", "3 groups", "at least 10")):
         parts("group", groups=[f"session {number % 3}" for number in range(len(VALUES))])

@@ -4,6 +4,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, hardswish
 
 from marl.models import Architecture, ConvNetwork, LatentConfig, ModelConfig
 from tests.marl.models.test_conv_ops import convolution_weight, last_weight, transposed_weight
+from tests.messages import mentions
 
 SMALL = ModelConfig(kind="conv", channels=16, hidden=32)
 
@@ -14,7 +15,7 @@ def network(bands: int = 64, frames: int = 64) -> ConvNetwork:
 
 @pytest.mark.parametrize(("bands", "frames"), [(64, 40), (24, 64), (8, 8)])
 def test_a_spectrogram_that_cannot_be_halved_four_times_is_refused_with_its_sizes(bands, frames):
-    with pytest.raises(ValueError, match=f"mel_bands and frames must be multiples of 16, got {bands} x {frames}"):
+    with pytest.raises(ValueError, match=mentions("mel_bands", "frames", "multiple", 16, bands, frames)):
         network(bands, frames)
 
 

@@ -9,6 +9,7 @@ import pytest
 from study.analysis.importance import EVALUATORS, MOST_TRIALS, UndeterminedError, importances
 from study.errors import UserError
 from study.spec import parse_spec
+from tests.messages import mentions
 
 SPACE = {
     "width": {"uniform": [0, 10]},
@@ -195,22 +196,22 @@ def test_a_conditional_parameter_of_too_few_trials_has_no_number():
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("table", "facts"),
     [
-        (results(METRICS["width"], trials=3), "at least 4 complete trials that have m; there are 3"),
-        (results(METRICS["width"]).drop(columns="m"), "there are 0"),
-        (pd.DataFrame(columns=["trial", "state", "error", "step"]), "there are 0"),
-        (results(lambda row: 0.3), "m is the same in all 120 complete trials"),
+        (results(METRICS["width"], trials=3), ["at least 4", "complete trials", "m", 3]),
+        (results(METRICS["width"]).drop(columns="m"), ["complete trials", "m", 0]),
+        (pd.DataFrame(columns=["trial", "state", "error", "step"]), ["complete trials", "m", 0]),
+        (results(lambda row: 0.3), ["m", "same", "120 complete trials"]),
         (
             results(METRICS["width"])
             .assign(**{f"config/{name}": 1.0 for name in ("rate", "layers")})
             .assign(**{"config/kind": "none"} | {f"config/{name}": np.nan for name in ("heat", "slope", "delay")}),
-            "two parameters that vary; among the complete trials there vary: width",
+            ["two parameters", "vary", "width"],
         ),
     ],
 )
-def test_what_cannot_be_said_is_refused_with_the_reason(table, message):
-    with pytest.raises(UndeterminedError, match=message):
+def test_what_cannot_be_said_is_refused_with_the_reason(table, facts):
+    with pytest.raises(UndeterminedError, match=mentions(*facts)):
         importances(table, SPEC, "m")
 
 
@@ -219,11 +220,11 @@ def test_where_each_parameter_varies_alone_there_is_nothing_to_compare():
     spec = parse_spec({"name": "made-up", "data": {}, "space": space, "objectives": {"m": "max"}}, "spec")
     table = results(lambda row: row["config/width"])
     table = table[table["config/kind"].isin(list(space["kind"]["choice"]))]
-    with pytest.raises(UndeterminedError, match="no two do"):
+    with pytest.raises(UndeterminedError, match=mentions("two")):
         importances(table, spec, "m")
     assert importances(table, spec, "m", "ped_anova")["importance"].sum() == pytest.approx(1)
 
 
 def test_an_unknown_method_is_answered_with_those_that_there_are():
-    with pytest.raises(UserError, match="one of fanova, ped_anova, mean_decrease_impurity; got 'shap'"):
+    with pytest.raises(UserError, match=mentions("fanova", "ped_anova", "mean_decrease_impurity", "'shap'")):
         importances(results(METRICS["width"]), SPEC, "m", "shap")

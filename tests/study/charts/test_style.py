@@ -6,7 +6,7 @@ from study.spec import Parameter, parse_spec
 
 def test_parameters_have_the_names_of_the_field_and_others_those_of_the_spec():
     assert parameter_label("loss.private.beta") == "β private"
-    assert parameter_meaning("loss.private.beta") == "weight of the total correlation"
+    assert "total correlation" in parameter_meaning("loss.private.beta")
     assert parameter_label("optimiser.warmup_steps") == "optimiser warmup steps"
     assert parameter_meaning("optimiser.warmup_steps") == " "
 

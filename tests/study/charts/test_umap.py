@@ -7,6 +7,7 @@ import pytest
 
 from study.charts.umap import MOST_CLIPS, maps_chart, maps_data
 from study.report.context import MissingError
+from tests.messages import mentions
 from tests.study.report.studies import separated
 
 
@@ -27,13 +28,13 @@ def test_a_map_has_the_first_clips_of_the_sample(flat_maps):
 
 
 def test_few_clips_make_no_map(flat_maps):
-    with pytest.raises(MissingError, match="a map needs 20 clips; the sample of latents has 3"):
+    with pytest.raises(MissingError, match=mentions("map", "20 clips", 3)):
         maps_data(pd.DataFrame(separated()).head(3))
 
 
 def test_a_sample_without_latents_makes_no_map(flat_maps):
     latents = pd.DataFrame(separated())
-    with pytest.raises(MissingError, match="has no latents in it"):
+    with pytest.raises(MissingError, match=mentions("no latents")):
         maps_data(latents[["clip", "factor/timbre"]])
 
 

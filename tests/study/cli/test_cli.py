@@ -11,6 +11,7 @@ import yaml
 import study.cli
 from study.errors import Interrupted, UserError
 from study.store.writer import Recorder
+from tests.messages import assert_mentions
 from tests.study.commands import ROOT, command, run_command
 from tests.study.s3_server import s3_server
 
@@ -23,8 +24,7 @@ def assert_says(outcome, status, *parts):
     assert outcome.out == ""
     (line,) = outcome.err.strip().splitlines()
     assert line.startswith("error: ")
-    for part in parts:
-        assert part in line
+    assert_mentions(line, *parts)
 
 
 @pytest.fixture
@@ -40,23 +40,23 @@ def no_training(monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
-        (["train.stepz=5"], ["train.stepz: no such field; there are steps, batch_pairs, reports"]),
-        (["colour=blue"], ["colour: no such field; there are name, data, "]),
-        (["space={latent.private: {choise: [2]}}"], ["space.latent.private.choise: no such field; there are choice, "]),
-        (["model.depth=5"], ["model.depth: no such field; there are kind, patch_bands, "]),
+        (["train.stepz=5"], ["train.stepz", "steps", "batch_pairs", "reports"]),
+        (["colour=blue"], ["colour", "field", "name", "data"]),
+        (["space={latent.private: {choise: [2]}}"], ["space.latent.private.choise", "choice"]),
+        (["model.depth=5"], ["model.depth", "kind", "patch_bands"]),
         (["train.steps=many"], ["train.steps", "integer", "'many'"]),
         (["latent.private=wide"], ["latent.private", "integer", "'wide'"]),
-        (["space={latent.private: {choice: []}}"], ["space.latent.private", "choice must hold at least one value"]),
-        (["loss.private.gamma=-1"], ["loss.private.gamma", "greater than or equal to 0", "-1"]),
+        (["space={latent.private: {choice: []}}"], ["space.latent.private", "choice"]),
+        (["loss.private.gamma=-1"], ["loss.private.gamma", 0, -1]),
         (
             ["space={loss.private.gamma: {uniform: [-1, 1]}}"],
-            ["space.loss.private.gamma", "greater than or equal to 0", "-1"],
+            ["space.loss.private.gamma", 0, -1],
         ),
         (
             ["space={latent.private: {choice: [2], when: {contrast.strategie: infonce}}}"],
             ["space.latent.private.when", "contrast.strategie"],
         ),
-        (["objectives={disentanglement/sep: max}"], ["objectives", "'disentanglement/sep' is no metric"]),
+        (["objectives={disentanglement/sep: max}"], ["objectives", "'disentanglement/sep'", "metric"]),
         (["views.shared=[colour]"], ["views.shared", "colour"]),
         (["train.steps"], ["--set", "path=value"]),
         (["name=../elsewhere"], ["name", "../elsewhere"]),
@@ -79,7 +79,7 @@ def test_a_spec_that_is_not_there_or_no_yaml_is_named(cli, tmp_path):
 def test_another_spec_under_the_name_of_a_study_is_told_about_resume(cli, spec_file, tiny, finished_store, no_training):
     before = (finished_store / "tiny" / "study.json").read_bytes()
     outcome = cli("run", spec_file(tiny), "--store", finished_store, "--set", "train.steps=60")
-    assert_says(outcome, 2, "'tiny'", "train differs", f"`marl-study resume tiny --store {finished_store}`")
+    assert_says(outcome, 2, "'tiny'", "train", "differ", f"`marl-study resume tiny --store {finished_store}`")
     assert (finished_store / "tiny" / "study.json").read_bytes() == before
 
 
@@ -88,14 +88,14 @@ def test_an_interrupted_study_says_how_to_go_on_from_the_store_that_it_is_in(cli
     for launch in (finished_store / "tiny" / "launches").iterdir():
         launch.write_text(json.dumps({**json.loads(launch.read_text()), "trials": 9}))
     shown = cli("status", "tiny", "--store", finished_store).out
-    assert shown.splitlines()[-1] == f"go on with: marl-study resume tiny --store {finished_store}"
+    assert_mentions(shown.splitlines()[-1], f"marl-study resume tiny --store {finished_store}")
 
 
 @pytest.mark.slow
 def test_where_the_untrained_network_was_not_scored_there_is_no_hypervolume(cli, finished_store):
     (finished_store / "tiny" / "baselines.json").unlink()
     assert json.loads(cli("status", "tiny", "--store", finished_store, "--json").out)["hypervolume"] is None
-    assert cli("results", "tiny", "--store", finished_store).err == "240 trial-steps\n"
+    assert cli("results", "tiny", "--store", finished_store).err.strip() == "240 trial-steps"
     progress = json.loads(cli("results", "tiny", "--store", finished_store, "--progress", "--format", "json").out)
     assert [row["hypervolume"] for row in progress] == [None] * 4
     assert cli("results", "tiny", "--store", finished_store, "--progress").out.count("–") == 4
@@ -106,8 +106,8 @@ def test_a_study_that_is_running_is_not_run_twice(cli, spec_file, tiny, finished
     recorder = Recorder(finished.store, trials=9)
     store = finished.store.objects.uri
     outcome = cli("resume", "tiny", "--store", store, "--trials", 9)
-    assert_says(outcome, 2, "is being run by launch 2", str(os.getpid()))
-    assert_says(cli("delete", "tiny", "--store", store, "--yes"), 2, "is running")
+    assert_says(outcome, 2, 2, os.getpid())
+    assert_says(cli("delete", "tiny", "--store", store, "--yes"), 2, "running")
     recorder.finish()
 
 
@@ -125,7 +125,7 @@ def test_a_study_that_is_running_is_not_run_twice(cli, spec_file, tiny, finished
     ],
 )
 def test_a_study_that_is_not_there_is_answered_with_those_that_are(cli, finished_store, words):
-    assert_says(cli(*words, "--store", finished_store), 2, "no study 'other'", "there are: tiny")
+    assert_says(cli(*words, "--store", finished_store), 2, "'other'", "tiny")
 
 
 def test_a_store_that_cannot_be_written_is_said_before_anything_trains(cli, spec_file, tiny, tmp_path, no_training):
@@ -147,28 +147,28 @@ def test_wrong_keys_are_said_before_anything_trains_and_not_shown(cli, spec_file
         for name, value in {**server.environment, "AWS_SECRET_ACCESS_KEY": "wrong-secret"}.items():
             environment.setenv(name, value)
         outcome = cli("run", spec_file(tiny), "--store", "s3://studies/x")
-        assert_says(outcome, 2, "store s3://studies/x", "access denied; check the keys")
+        assert_says(outcome, 2, "store s3://studies/x", "denied", "keys")
         assert "wrong-secret" not in outcome.err
         assert server.environment["AWS_ACCESS_KEY_ID"] not in outcome.err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "facts"),
     [
-        (("export", "tiny", "--to", "out"), "exactly one of --front, --trial ID and --best COLUMN"),
-        (("export", "tiny", "--to", "out", "--front", "--trial", "1"), "exactly one of"),
-        (("export", "tiny", "--to", "out", "--best", "beauty"), "'beauty' is no metric"),
-        (("export", "tiny", "--to", "out", "--trial", "17"), "trial 17 is not there"),
-        (("plot", "tiny", "-o", "plot.gif"), "a plot is written as .html, .png, .svg; got 'plot.gif'"),
-        (("resume", "tiny", "--trials", "2"), "has 4 trials already; got 2"),
-        (("delete", "tiny"), "this deletes 4 trials"),
-        (("results", "tiny", "--front", "--progress"), "--front and --progress show different tables"),
+        (("export", "tiny", "--to", "out"), ["--front", "--trial", "--best"]),
+        (("export", "tiny", "--to", "out", "--front", "--trial", "1"), ["--front", "--trial", "--best"]),
+        (("export", "tiny", "--to", "out", "--best", "beauty"), ["'beauty'", "metric"]),
+        (("export", "tiny", "--to", "out", "--trial", "17"), ["trial 17"]),
+        (("plot", "tiny", "-o", "plot.gif"), [".html", ".png", ".svg", "'plot.gif'"]),
+        (("resume", "tiny", "--trials", "2"), ["trials", 4, 2]),
+        (("delete", "tiny"), ["4 trials", "--yes"]),
+        (("results", "tiny", "--front", "--progress"), ["--front", "--progress"]),
     ],
 )
-def test_words_that_make_no_sense_cost_nothing(cli, finished_store, words, message):
+def test_words_that_make_no_sense_cost_nothing(cli, finished_store, words, facts):
     before = {path: path.read_bytes() for path in finished_store.rglob("*") if path.is_file()}
-    assert_says(cli(*words, "--store", finished_store), 2, message)
+    assert_says(cli(*words, "--store", finished_store), 2, *facts)
     assert {path: path.read_bytes() for path in finished_store.rglob("*") if path.is_file()} == before
 
 
@@ -199,10 +199,10 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(cli, spec_file, tiny, 
     assert resolved["space"]["loss.private.gamma"] == {"log_uniform": [0.001, 10.0], "when": {}}
     assert resolved["search"] == {"sampler": "qmc", "trials": 6, "seed": 0}
     assert resolved["optimiser"]["learning_rate"] > 0
-    assert "6 trials x 2 replicates x 30 steps = 360 trial-steps" in outcome.out
-    assert "4 lanes on" in outcome.out
-    assert "minutes of training" in outcome.out
-    assert re.search(rf"\n# will write at most \S+ MB to {tmp_path}/runs/tiny, \S+ MB of it only", outcome.out)
+    assert_mentions(outcome.out, 6, 2, 30, "360 trial-steps")
+    assert_mentions(outcome.out, "4 lanes")
+    assert_mentions(outcome.out, "minutes")
+    assert re.search(rf"\n# .*\S+ MB .*{tmp_path}/runs/tiny\b.*\S+ MB", outcome.out)
     assert not (tmp_path / "runs").exists()
 
 
@@ -232,7 +232,7 @@ def test_from_a_copy_of_its_folder_alone_a_study_is_used_without_ray(finished_st
     assert status["front"]
     assert status["trial_steps"] == 4 * 2 * 30
     assert status["hypervolume"] >= 0
-    assert "study tiny: complete" in invoke("status", "tiny").out
+    assert_mentions(invoke("status", "tiny").out, "tiny", "complete")
     progress = json.loads(invoke("results", "tiny", "--progress", "--format", "json").out)
     assert [row["complete"] for row in progress] == [1, 2, 3, 4]
     assert progress[-1]["trial_steps"] == status["trial_steps"]
@@ -250,10 +250,10 @@ def test_from_a_copy_of_its_folder_alone_a_study_is_used_without_ray(finished_st
     assert {row["trial"] for row in front} <= set(table["trial"])
     shown = invoke("results", "tiny")
     assert "±" in shown.out
-    assert re.fullmatch(r"hypervolume \S+ after 240 trial-steps\n", shown.err)
+    assert_mentions(shown.err, f"hypervolume {status['hypervolume']:.4g}", "240 trial-steps")
     invoke("plot", "tiny", "-o", tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text().startswith("<svg")
-    assert invoke("resume", "tiny").err == "study tiny is complete: 4 trials\n"
+    assert_mentions(invoke("resume", "tiny").err, "tiny", "complete", "4 trials")
     bundles = invoke("export", "tiny", "--front", "--to", tmp_path / "out").out.split()
     assert len(bundles) == len(front)
     assert "verified" in invoke("verify", bundles[0]).err
@@ -261,8 +261,7 @@ def test_from_a_copy_of_its_folder_alone_a_study_is_used_without_ray(finished_st
     part = next((finished_store / "tiny" / "reports").glob("*.parquet"))
     (part.parent / "0001-999999.parquet").write_bytes(part.read_bytes()[:100])
     damaged = invoke("results", "tiny", "--format", "csv")
-    assert "warning: " in damaged.err
-    assert "0001-999999.parquet was left out" in damaged.err
+    assert_mentions(damaged.err, "warning: ", "0001-999999.parquet")
     assert damaged.out == (tmp_path / "results.csv").read_text()
     invoke("delete", "tiny", "--yes")
     assert json.loads(invoke("ls", "--json").out) == []
@@ -276,7 +275,7 @@ def test_verify_fails_with_one_line_that_names_the_file(cli, finished_store, tmp
         byte = file.read(1)
         file.seek(5000)
         file.write(bytes([byte[0] ^ 1]))
-    assert_says(cli("verify", bundle), 1, "model.safetensors is not the file that was exported")
+    assert_says(cli("verify", bundle), 1, "model.safetensors")
 
 
 def test_output_that_nobody_reads_on_is_no_error(tmp_path):
@@ -296,4 +295,4 @@ def test_a_run_that_is_stopped_exits_130_also_when_asked_again_while_it_puts_all
     monkeypatch.setattr("study.runs.driver.launch", stopped)
     outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs")
     assert outcome.status == 130
-    assert "stopped; go on with: marl-study resume tiny" in outcome.err
+    assert_mentions(outcome.err, "marl-study resume tiny")

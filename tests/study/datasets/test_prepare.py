@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import struct
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import soundfile
 
 from study.datasets.prepared_set import PreparedSet
 from study.storage import Objects
+from tests.messages import assert_mentions
 from tests.study.commands import Outcome, Running, run_command
 from tests.study.datasets.recordings import vowel, write_recordings, write_spec
 from tests.study.s3_server import s3_server
@@ -99,15 +99,18 @@ def built(folder, store) -> Outcome:
 def test_what_is_of_no_use_is_left_out_and_said_and_all_else_becomes_clips(built, store):
     table = set_of(built, store).table.set_index("name")
     left_out = table["left_out"].dropna().to_dict()
-    assert left_out.pop("corrupt.flac").startswith("cannot be decoded: ")
-    assert left_out == {
-        "silent.wav": "silent: nowhere above -60 dB",
-        "short.wav": "too short: 0.050 s, and 0.1 s are needed",
-        "again.flac": "sounds like singer-00/a-0.wav",
-        "gone.wav": "is not there",
+    facts = {
+        "corrupt.flac": ["decoded"],
+        "silent.wav": ["silent", "-60 dB"],
+        "short.wav": ["short", "0.050 s", "0.1 s"],
+        "again.flac": ["singer-00/a-0.wav"],
+        "gone.wav": [],
     }
-    assert "242 clips of folder, 5 left out, prepared in " in built.err
-    assert "left out: corrupt.flac: cannot be decoded: " in built.err
+    assert left_out.keys() == facts.keys()
+    for name, reason in left_out.items():
+        assert_mentions(reason, *facts[name])
+    assert_mentions(built.err, "242 clips", "folder", 5)
+    assert_mentions(built.err, "corrupt.flac", "decoded")
     assert table.loc["three hours.wav", "sounds_s"] == pytest.approx(1.0, abs=0.01)
     assert table.loc["telephone.wav", "sounds_s"] == pytest.approx(1.0, abs=0.01)
 
@@ -118,7 +121,7 @@ def test_built_twice_nothing_is_done_the_second_time(built, folder, store, tmp_p
     spec = write_spec(tmp_path / "other.yaml", folder, name="other", views={"shared": ["voice"]})
     again = run_command("data", "build", spec, "--store", store, "--set", "data.split=clip")
     assert (again.status, again.out) == (0, built.out)
-    assert "there already" in again.err
+    assert_mentions(again.err, "already")
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == before
 
 
@@ -152,7 +155,7 @@ def test_killed_and_called_again_it_goes_on_with_what_is_missing(tmp_path):
     assert not list(made.glob("*/set.json"))
     outcome = run_command("data", "build", spec, "--store", store)
     assert outcome.status == 0, outcome.err
-    assert "2,880 clips of soundfont, prepared in" in outcome.err
+    assert_mentions(outcome.err, "2,880 clips", "soundfont", "prepared")
     assert 2 <= len(before) < 23
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(set_of(outcome, store).rows) == 2880
@@ -168,15 +171,7 @@ def test_into_a_bucket_and_described_from_there(folder, tmp_path):
         examples = tmp_path / "examples"
         found = run_command("data", "describe", spec, "--store", "s3://studies/lab", "--examples", examples, env=env)
     assert found.status == 0, found.err
-    for part in (
-        "242 clips",
-        "training",
-        "vowel",
-        "loudness",
-        "left out",
-        "sounds like another to the last bit",
-        "again.flac",
-    ):
+    for part in ("242 clips", "training", "vowel", "loudness", "again.flac"):
         assert part in found.out
     heard, sample_rate = soundfile.read(sorted(examples.iterdir())[0])
     assert (len(heard), sample_rate) == (16_000, 16_000)
@@ -194,35 +189,34 @@ def test_described_for_a_program_it_says_how_well_raw_log_mels_are_read(folder, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "facts"),
     [
         (
             {"data": {"kind": "folder", "path": "nowhere", "factors": ["a", "b"]}},
-            "data: path must be a folder; nowhere is none",
+            ["data", "path", "folder", "nowhere"],
         ),
         (
             {"data": {"kind": "soundfont", "path": "none.sf2"}},
-            "data: path must be a SoundFont, .sf2 or .sf3; none.sf2 is not",
+            ["data", "path", ".sf2", ".sf3", "none.sf2"],
         ),
         (
             {"data": {"kind": "nsynth", "path": "nowhere"}},
-            "data: path must be a folder of NSynth with examples.json in it",
+            ["data", "path", "folder", "examples.json", "nowhere"],
         ),
         (
             {"data": {"kind": "phrases", "rhythms": ["waltz", "straight"]}},
-            "data.rhythms: must be of straight, .*got waltz",
+            ["data.rhythms", "straight", "waltz"],
         ),
-        ({"data": {"kind": "syntone"}}, "there is nothing to prepare"),
+        ({"data": {"kind": "syntone"}}, ["syntone", "prepare"]),
     ],
 )
-def test_words_that_are_wrong_are_answered_and_nothing_is_written(tmp_path, changes, reason):
+def test_words_that_are_wrong_are_answered_and_nothing_is_written(tmp_path, changes, facts):
     shared = {"folder": "a", "soundfont": "family", "nsynth": "family", "phrases": "melody", "syntone": "timbre"}
     spec = write_spec(tmp_path / "spec.yaml", tmp_path, **changes, views={"shared": [shared[changes["data"]["kind"]]]})
     outcome = run_command("data", "build", spec, "--store", tmp_path / "runs")
     assert outcome.status == 2
     assert len(outcome.err.splitlines()) == 1
-
-    assert re.search(reason, outcome.err)
+    assert_mentions(outcome.err, *facts)
     assert not (tmp_path / "runs").exists()
 
 
@@ -230,4 +224,4 @@ def test_a_study_on_data_that_is_not_prepared_says_so_in_a_dry_run(folder, tmp_p
     spec = write_spec(tmp_path / "voices.yaml", folder)
     outcome = run_command("run", spec, "--store", tmp_path / "runs", "--dry-run")
     assert outcome.status == 2
-    assert "do so by `marl-study data build SPEC`" in outcome.err
+    assert_mentions(outcome.err, "data", "marl-study data build")

@@ -10,6 +10,7 @@ import pytest
 
 from study.doctor.store import Speed, check_clock, check_room, check_speed, check_store, reaches
 from study.runs.dry_run import Footprint
+from tests.messages import assert_mentions
 from tests.study.commands import run_command
 from tests.study.s3_server import s3_server
 
@@ -31,7 +32,7 @@ def s3(tmp_path, monkeypatch):
 def test_a_folder_passes_and_is_left_as_it_was(tmp_path):
     found = list(check_store(str(tmp_path / "runs"), SMALL))
     assert verdicts(found) == {"store": "pass", "throughput": "pass", "room": "pass"}
-    assert found[0].value.startswith(f"{tmp_path}/runs: write ")
+    assert_mentions(found[0].value, tmp_path / "runs", "write")
     assert not list((tmp_path / "runs").rglob("*"))
 
 
@@ -39,7 +40,7 @@ def test_a_folder_that_cannot_be_made_fails_with_its_reason_and_nothing_else_is_
     (tmp_path / "file").write_text("")
     (found,) = check_store(str(tmp_path / "file" / "runs"), SMALL)
     assert (found.check, found.verdict) == ("store", "fail")
-    assert "Not a directory" in found.value
+    assert_mentions(found.value, tmp_path / "file" / "runs", "Not a directory")
     assert found.advice
 
 
@@ -57,7 +58,7 @@ def test_a_bucket_passes_and_its_endpoint_clock_and_conditions_are_said(s3):
     assert {finding.verdict for finding in found.values()} == {"pass"}
     assert list(found) == ["store", "clock", "endpoint", "once only", "throughput", "room"]
     assert found["endpoint"].value.startswith(s3.endpoint)
-    assert found["once only"].value.endswith("is ignored")  # this server does
+    assert_mentions(found["once only"].value, "ignored")  # this server does
     assert not [path for path in (s3.folder / "studies").rglob("*") if path.is_file()]
 
 
@@ -68,7 +69,7 @@ def test_a_wrong_key_fails_and_neither_key_is_shown(s3, tmp_path):
     assert outcome.status == 1
     (store,) = [one for one in json.loads(outcome.out) if one["check"] == "store"]
     assert store["verdict"] == "fail"
-    assert "access denied" in store["value"]
+    assert_mentions(store["value"], "denied")
     for secret in (s3.environment["AWS_ACCESS_KEY_ID"], s3.environment["AWS_SECRET_ACCESS_KEY"], *wrong.values()):
         assert secret not in outcome.out + outcome.err
 
@@ -77,7 +78,7 @@ def test_a_wrong_key_fails_and_neither_key_is_shown(s3, tmp_path):
 def test_a_bucket_that_is_not_there_fails(s3):
     (found,) = check_store("s3://elsewhere", None)
     assert found.verdict == "fail"
-    assert "no such bucket" in found.value
+    assert_mentions(found.value, "s3://elsewhere", "no such bucket")
 
 
 def test_a_server_of_something_else_fails(tmp_path, monkeypatch):
@@ -95,10 +96,11 @@ def test_a_server_of_something_else_fails(tmp_path, monkeypatch):
 
 
 def test_a_clock_may_be_some_seconds_off_and_an_hour_is_a_warning():
-    assert check_clock(-1.5, "its clock").value == "its clock is 1.5 s behind this machine's"
+    assert_mentions(check_clock(-1.5, "its clock").value, "its clock", "1.5 s behind")
     assert check_clock(-1.5, "its clock").verdict == "pass"
     late = check_clock(3600.0, "its clock")
-    assert (late.verdict, late.value) == ("warn", "its clock is 3600.0 s ahead of this machine's")
+    assert late.verdict == "warn"
+    assert_mentions(late.value, "its clock", "3600.0 s ahead")
     assert "NTP" in late.advice
 
 
@@ -106,7 +108,7 @@ def test_a_store_that_is_slower_than_checkpoints_come_is_a_warning():
     assert check_speed(Speed(up=10_001, down=1e6), SMALL).verdict == "pass"
     slow = check_speed(Speed(up=9_999, down=1e6), SMALL)  # 600 kB a minute are 10 kB/s
     assert slow.verdict == "warn"
-    assert "need 10 kB/s" in slow.value
+    assert_mentions(slow.value, "10 kB/s")
     assert check_speed(Speed(up=9_999, down=1e6), None).verdict == "pass"
 
 
@@ -121,7 +123,7 @@ def test_a_study_that_has_no_room_fails():
 def test_a_machine_reaches_a_folder_only_where_it_finds_what_another_one_wrote(tmp_path):
     (tmp_path / "witness").write_bytes(b"")
     assert reaches(str(tmp_path), "witness") == ""
-    assert "another folder" in reaches(str(tmp_path / "own"), "witness")
+    assert reaches(str(tmp_path / "own"), "witness")
     (tmp_path / "file").write_text("")
     assert "Not a directory" in reaches(str(tmp_path / "file" / "runs"), "witness")
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"file", "witness"}

@@ -18,6 +18,7 @@ from study.export.embed import about_model, embed, loaded
 from study.export.recordings import Recording, recordings
 from study.storage import Objects
 from tests.marl.test_extractor import train
+from tests.messages import assert_mentions
 from tests.study.commands import run_command
 from tests.study.s3_server import s3_server
 
@@ -87,10 +88,9 @@ def test_every_window_of_every_sound_gets_the_vectors_that_encode_gives(model, s
 def test_what_is_no_sound_is_left_out_and_said(model, sounds, tmp_path):
     outcome = run_command("embed", model, sounds, "-o", tmp_path / "all.parquet")
     lines = outcome.err.splitlines()
-    assert lines[0].startswith(f"left out: {sounds / 'broken.flac'}: cannot be decoded: ")
-    assert lines[1] == f"left out: {sounds / 'empty.wav'}: is empty"
-    assert lines[2].startswith("embedded 144 windows of 7 files in ")
-    assert lines[2].endswith(f", 2 left out: {tmp_path / 'all.parquet'}")
+    assert_mentions(lines[0], sounds / "broken.flac", "decoded")
+    assert_mentions(lines[1], sounds / "empty.wav", "empty")
+    assert_mentions(lines[2], "144 windows", "7 files", 2, tmp_path / "all.parquet")
 
 
 def test_the_table_says_which_model_it_is_from(model, sounds, tmp_path):
@@ -133,32 +133,32 @@ def test_sounds_of_a_bucket_are_embedded_as_those_of_a_folder(model, sounds, tmp
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("arguments", "facts"),
     [
-        (["{model}", "{sounds}", "-o", "{tmp}/all.csv"], "--output: must end in .parquet; got "),
-        (["{model}", "{sounds}", "-o", "{tmp}/none/all.parquet"], "--output: the folder "),
-        (["{model}", "{sounds}", "-o", "{folder}"], "--output: must be a file; .* is a folder"),
-        (["{tmp}", "{sounds}", "-o", "{tmp}/all.parquet"], "is no exported model: .*config.json is not there"),
-        (["{model}", "{tmp}/none", "-o", "{tmp}/all.parquet"], "must be a sound file, a folder of them or s3://"),
-        (["{model}", "{tmp}", "-o", "{tmp}/all.parquet"], "no sound file is in this folder; their names end in"),
+        (["{model}", "{sounds}", "-o", "{tmp}/all.csv"], ["--output", ".parquet", "all.csv"]),
+        (["{model}", "{sounds}", "-o", "{tmp}/none/all.parquet"], ["--output", "folder", "none"]),
+        (["{model}", "{sounds}", "-o", "{folder}"], ["--output", "file", "folder.parquet"]),
+        (["{tmp}", "{sounds}", "-o", "{tmp}/all.parquet"], ["exported model", "config.json"]),
+        (["{model}", "{tmp}/none", "-o", "{tmp}/all.parquet"], ["none", "sound file", "folder", "s3://"]),
+        (["{model}", "{tmp}", "-o", "{tmp}/all.parquet"], ["sound file", "folder", ".wav", ".flac"]),
     ],
 )
 def test_words_that_are_wrong_are_answered_before_anything_is_done(
-    model, sounds, tmp_path, tmp_path_factory, arguments, reason
+    model, sounds, tmp_path, tmp_path_factory, arguments, facts
 ):
     folder = tmp_path_factory.mktemp("folder.parquet", numbered=False) if "{folder}" in arguments else None
     words = [word.format(model=model, sounds=sounds, tmp=tmp_path, folder=folder) for word in arguments]
     outcome = run_command("embed", *words)
     assert outcome.status == 2
     (line,) = outcome.err.splitlines()
-    assert pd.Series([line]).str.contains(reason).all()
+    assert_mentions(line, *facts)
     assert not list(tmp_path.iterdir())
 
 
 def test_where_nothing_could_be_embedded_it_fails(model, sounds, tmp_path):
     outcome = run_command("embed", model, sounds / "broken.flac", "-o", tmp_path / "all.parquet")
     assert outcome.status == 1
-    assert outcome.err.splitlines()[-1] == "error: nothing could be embedded"
+    assert_mentions(outcome.err.splitlines()[-1], "error: ", "embedded")
     assert not list(tmp_path.iterdir())
 
 
@@ -174,7 +174,9 @@ def test_a_sound_that_cannot_be_decoded_to_its_end_has_no_row(model, sounds, tmp
     soundfile.write(tmp_path / "late.wav", waveform, 16_000, subtype="FLOAT")
     places = [sounds / "a.wav", tmp_path / "late.wav", sounds / "deep"]
     found, table = embedded(model, places, tmp_path / "all.parquet")
-    assert found.left_out == [(str(tmp_path / "late.wav"), "holds values that are not finite")]
+    ((name, reason),) = found.left_out
+    assert name == str(tmp_path / "late.wav")
+    assert_mentions(reason, "not finite")
     assert found.files == 4
     assert found.windows == len(table) == 1 + 3 + 2 + 4
     assert not table["file"].str.contains("late").any()
@@ -223,7 +225,7 @@ def test_one_object_is_embedded_and_one_that_is_gone_meanwhile_is_left_out(model
     assert single.name == "s3://studies/a.wav"
     assert [one.name for one in listed] == ["s3://studies/a.wav", "s3://studies/gone.wav"]
     assert found.files == 1
-    assert found.left_out == [("s3://studies/gone.wav", "is not there")]
+    assert [name for name, _ in found.left_out] == ["s3://studies/gone.wav"]
 
 
 def test_what_was_there_stays_when_nothing_could_be_embedded(model, sounds, tmp_path):
@@ -250,7 +252,7 @@ def test_a_swap_has_the_private_features_of_one_sound_and_the_shared_ones_of_ano
     content, other = sounds / "deep/c.flac", sounds / "long.wav"
     outcome = run_command("swap", model, content, other, "-o", tmp_path / "swapped.wav")
     assert outcome.status == 0, outcome.err
-    assert outcome.err == f"{tmp_path / 'swapped.wav'}: timbre of {other}, all else of {content}\n"
+    assert_mentions(outcome.err, tmp_path / "swapped.wav", f"timbre of {other}", f"of {content}")
     heard, sample_rate = soundfile.read(tmp_path / "swapped.wav", dtype="float32")
     assert (len(heard), sample_rate) == (40_000, 16_000)
     extractor = marl.load(model)
@@ -263,16 +265,16 @@ def test_a_swap_has_the_private_features_of_one_sound_and_the_shared_ones_of_ano
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("arguments", "facts"),
     [
-        (["{sounds}/a.wav", "{sounds}/broken.flac", "-o", "{tmp}/out.wav"], "broken.flac: cannot be decoded: "),
-        (["{sounds}/none.wav", "{sounds}/a.wav", "-o", "{tmp}/out.wav"], "none.wav: is not there"),
-        (["{sounds}/a.wav", "{sounds}/a.wav", "-o", "{tmp}/out.mp3"], "--output: must end in .wav or .flac; got "),
+        (["{sounds}/a.wav", "{sounds}/broken.flac", "-o", "{tmp}/out.wav"], ["broken.flac", "decoded"]),
+        (["{sounds}/none.wav", "{sounds}/a.wav", "-o", "{tmp}/out.wav"], ["none.wav"]),
+        (["{sounds}/a.wav", "{sounds}/a.wav", "-o", "{tmp}/out.mp3"], ["--output", ".wav", ".flac", "out.mp3"]),
     ],
 )
-def test_a_swap_of_what_is_no_sound_is_refused(model, sounds, tmp_path, arguments, reason):
+def test_a_swap_of_what_is_no_sound_is_refused(model, sounds, tmp_path, arguments, facts):
     outcome = run_command("swap", model, *(word.format(sounds=sounds, tmp=tmp_path) for word in arguments))
     assert outcome.status == 2
     (line,) = outcome.err.splitlines()
-    assert reason in line
+    assert_mentions(line, *facts)
     assert not list(tmp_path.iterdir())

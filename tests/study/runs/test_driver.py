@@ -9,6 +9,7 @@ import yaml
 from study.analysis import StudyResults
 from study.storage import Objects
 from study.store import StudyStore
+from tests.messages import assert_mentions
 from tests.study.commands import TINY, Running, completed_files, run_command
 from tests.study.s3_server import s3_server
 
@@ -42,7 +43,7 @@ def test_two_runs_give_the_same_values_to_the_last_bit_and_a_third_shows_the_fir
     outcome = run_command("run", spec, "--store", tmp_path / "other")
     assert outcome.status == 0, outcome.err
     assert outcome.out == ""
-    assert "study tiny is done: 4 complete" in outcome.err
+    assert_mentions(outcome.err, "tiny", "4 complete")
     pd.testing.assert_frame_equal(results_of(tmp_path / "other").results(), results_of(finished_store).results())
     pd.testing.assert_frame_equal(
         results_of(tmp_path / "other").reports().drop(columns="time"),
@@ -55,7 +56,7 @@ def test_two_runs_give_the_same_values_to_the_last_bit_and_a_third_shows_the_fir
     for words in (("run", spec), ("resume", "tiny")):
         outcome = run_command(*words, "--store", finished_store)
         assert outcome.status == 0
-        assert outcome.err == "study tiny is complete: 4 trials\n"
+        assert_mentions(outcome.err, "tiny", "complete", "4 trials")
     assert {path: path.read_bytes() for path in finished_store.rglob("*") if path.is_file()} == before
 
 
@@ -81,7 +82,7 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(long_file, tmp_path
         running.press_ctrl_c()
         status = running.wait(timeout_s=10)
         assert status == 130
-        assert running.lines[-1] == f"stopped; go on with: marl-study resume long --store {store}\n"
+        assert_mentions(running.lines[-1], f"marl-study resume long --store {store}")
         assert "Traceback" not in "".join(running.lines)
     interrupted = results_of(store, "long")
     assert not interrupted.is_live
@@ -125,8 +126,8 @@ def test_a_diverging_trial_fails_with_its_reason_and_the_others_complete(tmp_pat
     spec.write_text(yaml.safe_dump({**TINY, "space": space, "search": {"sampler": "grid"}}))
     outcome = run_command("run", spec, "--store", tmp_path / "runs")
     assert outcome.status == 0, outcome.err
-    assert "trial 0 started: loss.private.gamma=1e+300\n" in outcome.err
-    assert "trial 0 failed: diverged: the loss of seed 0 is not finite at step" in outcome.err
+    assert_mentions(outcome.err, "trial 0", "loss.private.gamma=1e+300")
+    assert_mentions(outcome.err, "trial 0", "failed", "diverged", "loss", "seed 0", "step")
     trials = results_of(tmp_path / "runs").trials().set_index("trial")
     assert list(trials["state"]) == ["failed", "complete"]
     assert "diverged" in trials.loc[0, "error"]
@@ -145,9 +146,7 @@ def test_a_study_in_which_every_trial_fails_has_failed(tmp_path):
     )
     outcome = run_command("run", spec, "--store", tmp_path / "runs")
     assert outcome.status == 1
-    assert outcome.err.splitlines()[-1].startswith(
-        "error: no trial of study 'tiny' came to its end; `marl-study results"
-    )
+    assert_mentions(outcome.err.splitlines()[-1], "error: ", "no trial", "'tiny'", "marl-study results")
 
 
 def test_a_study_on_s3_is_run_read_exported_and_resumed_and_holds_no_key(finished_store, tmp_path):
@@ -167,7 +166,7 @@ def test_a_study_on_s3_is_run_read_exported_and_resumed_and_holds_no_key(finishe
         invoke("run", spec)
         assert invoke("results", "tiny", "--format", "csv").out == in_a_folder
         invoke("resume", "tiny", "--trials", 5)
-        assert "5 complete" in invoke("status", "tiny").out
+        assert_mentions(invoke("status", "tiny").out, "5 complete")
         bundle = invoke("export", "tiny", "--trial", 1, "--to", tmp_path / "out").out.strip()
         assert "verified" in invoke("verify", bundle).err
         invoke("plot", "tiny", "-o", tmp_path / "plot.png")

@@ -7,6 +7,7 @@ from study.analysis import PLAIN_VAE
 from study.runs.progress import LiveView
 from study.spec import parse_spec
 from study.spec.resolve import resolve
+from tests.messages import assert_mentions
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_terminal_shows_counts_speed_time_left_progress_and_front(spec, clock)
         console.print(view._render())
     shown = console.file.getvalue()
     # 60 steps in 5 s; two running trials have 2 x 2 x 15 to go and one to come 2 x 30: 120 steps.
-    assert "study tiny: 1 of 4 trials done, 2 running, 12 trial-steps/s, 10 s left" in shown
+    assert_mentions(shown, "tiny", "1 of 4 trials", "2 running", "12 trial-steps/s", "10 s")
     (row,) = [line for line in shown.splitlines() if line.startswith("1 ")]
     assert "50%" in row
     assert "5 s" in row  # 15 steps in each of 4 lanes
@@ -65,7 +66,7 @@ def test_a_trial_that_ends_leaves_the_list_and_may_enter_the_front(spec, clock):
         console = Console(file=io.StringIO(), width=110)
         console.print(view._render())
     shown = console.file.getvalue()
-    assert "3 of 4 trials done, 1 failed, 0 running" in shown
+    assert_mentions(shown, "3 of 4 trials", "1 failed", "0 running")
     front = shown[shown.index("front so far") :].split()
     assert "0.75" in front
     assert "0.5" not in front  # beaten in both
@@ -76,7 +77,9 @@ def test_what_went_wrong_is_said_even_on_a_live_terminal(spec, clock):
     with view:
         go(view, clock)
         view.ended(2, "failed", "diverged: the loss of seed 0 is not finite at step 3", None)
-    assert "trial 2 failed: diverged: the loss of seed 0 is not finite at step 3 (2 of 4)" in out.getvalue()
+    assert_mentions(
+        out.getvalue(), "trial 2", "failed", "diverged: the loss of seed 0 is not finite at step 3", "2 of 4"
+    )
 
 
 def test_the_log_has_the_same_lines_with_a_live_view_as_without(spec, clock):
@@ -88,7 +91,7 @@ def test_the_log_has_the_same_lines_with_a_live_view_as_without(spec, clock):
         go(view, clock)
     assert logs[0] == logs[1]
     assert logs[0][0] == "starting the trainer"
-    assert any(line.startswith("trial 1 started") for line in logs[0])
+    assert_mentions("\n".join(logs[0]), "trial 1", "started")
 
 
 def test_without_a_terminal_there_are_plain_lines(spec, clock):
@@ -98,13 +101,11 @@ def test_without_a_terminal_there_are_plain_lines(spec, clock):
         clock[0] = 40.0
         view.progress([(1, 0, 20)], 100)
         view.ended(1, "complete", None, [9.0, 0.75])
-    assert out.getvalue().splitlines() == [
-        "starting the trainer",
-        "trial 1 started: loss.private.gamma=0.123 latent.private=4",
-        "trial 2 started: loss.private.gamma=0.123 latent.private=4",
-        *[line for line in out.getvalue().splitlines() if "trial-steps/s" in line],
-        "trial 1 complete: log-mel RMSE (dB) 9, separation 0.75 (2 of 4)",
-    ]
+    phase, first, second, _, ended = out.getvalue().splitlines()
+    assert phase == "starting the trainer"
+    for number, line in enumerate((first, second), start=1):
+        assert_mentions(line, f"trial {number}", "started", "loss.private.gamma=0.123", "latent.private=4")
+    assert_mentions(ended, "trial 1", "complete", "log-mel RMSE (dB) 9", "separation 0.75", "2 of 4")
     assert "\x1b" not in out.getvalue()
     assert out.getvalue().count("trial-steps/s") == 1
 
@@ -135,7 +136,7 @@ def test_time_left_counts_what_halving_is_expected_to_leave(halving, clock):
     # is to come: 20 + 20/2 + 40/4 + (20 + 100)/8.
     assert halving.expected_steps(60) == 80
     assert halving.expected_steps() == 55
-    assert "1 of 4 trials done, 2 running, 22 trial-steps/s, 8 s left" in shown
+    assert_mentions(shown, "1 of 4 trials", "2 running", "22 trial-steps/s", "8 s")
     first, second = [line for line in shown.splitlines() if line.startswith(("1 ", "2 ")) and "%" in line]
     assert "30%" in first  # 60 of 200
     assert "80%" in second
@@ -160,8 +161,8 @@ def test_pruned_trials_are_counted_and_do_not_come_back(halving, clock):
         view.progress([(1, 0, 21)], 1)  # its trainer has not heard of it yet
         clock[0] = 40.0
         view.progress([], 1)
-    assert "trial 1 pruned (2 of 4)\n" in out.getvalue()
-    assert "2 of 4 trials done, 1 pruned, 0 running" in out.getvalue()
+    assert_mentions(out.getvalue(), "trial 1", "pruned", "2 of 4")
+    assert_mentions(out.getvalue(), "2 of 4 trials", "1 pruned", "0 running")
 
 
 def test_many_trials_are_cut_short(spec, clock):
@@ -171,7 +172,7 @@ def test_many_trials_are_cut_short(spec, clock):
             view.started(trial, {})
         console = Console(file=io.StringIO(), width=110)
         console.print(view._render())
-    assert "and 4 more" in console.file.getvalue()
+    assert_mentions(console.file.getvalue(), "4 more")
 
 
 def test_what_trials_are_compared_with_is_waited_for_and_no_trial(spec, clock):
@@ -184,10 +185,11 @@ def test_what_trials_are_compared_with_is_waited_for_and_no_trial(spec, clock):
     clock[0] = 10.0
     view.progress([(PLAIN_VAE, 0, 20), (PLAIN_VAE, 1, 20)], 40)
     # 4 steps/s, and each of its two replicates has 10 to go.
-    assert view._summary() == "4 of 4 trials done, 0 running and the plain VAE, 4 trial-steps/s, 5 s left"
+    assert_mentions(view._summary(), "4 of 4 trials", "0 running", "plain VAE", "4 trial-steps/s", "5 s")
     assert "plain VAE" in shown_by(view)
     view.ended(PLAIN_VAE, "failed", "diverged", None)
-    assert "4 of 4 trials done, 0 running, " in view._summary()
+    assert_mentions(view._summary(), "4 of 4 trials", "0 running")
+    assert "plain VAE" not in view._summary()
     lines = out.getvalue().splitlines()
-    assert lines[0] == "the plain VAE started: what trials are compared with"
-    assert lines[-1] == "the plain VAE, which trials are compared with, failed: diverged"
+    assert_mentions(lines[0], "plain VAE", "started")
+    assert_mentions(lines[-1], "plain VAE", "failed", "diverged")

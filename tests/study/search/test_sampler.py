@@ -7,6 +7,7 @@ from study.search.sampler import PastTrial, Search
 from study.spec import Parameter, active_parameters, parse_spec
 from study.spec.grid import grid
 from study.spec.resolve import resolve
+from tests.messages import mentions
 
 SAMPLERS = ["tpe", "nsga2", "gp", "qmc", "random", "grid"]
 
@@ -189,5 +190,5 @@ def test_a_grid_holds_each_combination_of_active_values_once(data):
 
 
 def test_a_grid_of_infinitely_many_values_is_refused():
-    with pytest.raises(ValueError, match="a has infinitely many values"):
+    with pytest.raises(ValueError, match=mentions("a", "infinite")):
         grid({"a": Parameter(uniform=(0, 1))})

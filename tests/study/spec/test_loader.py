@@ -2,6 +2,7 @@ import pytest
 
 from study.errors import UserError
 from study.spec.loader import apply_overrides, load_spec
+from tests.messages import mentions
 
 
 @pytest.mark.parametrize(
@@ -24,26 +25,26 @@ def test_overrides_set_fields_by_path(tiny, override, path, value):
 
 @pytest.mark.parametrize("override", ["train.steps", "=3", "name.first=x", "a={"])
 def test_overrides_that_make_no_sense_are_refused(tiny, override):
-    with pytest.raises(UserError, match="--set"):
+    with pytest.raises(UserError, match=mentions("--set")):
         apply_overrides(tiny, [override])
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "facts"),
     [
-        (b"name: [", "not valid YAML in line 1"),
-        (b"just text", "must hold the fields of a spec"),
-        (b"\xff\xfe\x00", "is not a text file"),
-        (b"name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        (b"name: [", ("YAML", "line", 1)),
+        (b"just text", ("spec.yaml", "field")),
+        (b"\xff\xfe\x00", ("spec.yaml", "text")),
+        (b"name: !!python/object/apply:os.system ['true']", ("spec.yaml", "YAML")),
     ],
 )
-def test_files_that_hold_no_spec_are_refused(tmp_path, content, message):
+def test_files_that_hold_no_spec_are_refused(tmp_path, content, facts):
     path = tmp_path / "spec.yaml"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=mentions(*facts)):
         load_spec(path)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UserError, match="cannot read .*missing.yaml: No such file"):
+    with pytest.raises(UserError, match=mentions("missing.yaml", "No such file")):
         load_spec(tmp_path / "missing.yaml")

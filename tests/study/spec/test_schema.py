@@ -9,6 +9,7 @@ from study.spec import Parameter, Spec, active_parameters, parse_spec
 from study.spec.loader import load_spec
 from study.spec.model_config import candidates, config_of, ingredients_of, plan_stacks
 from study.spec.resolve import resolve
+from tests.messages import mentions
 from tests.study.commands import ROOT
 
 
@@ -33,92 +34,92 @@ def test_a_resolved_spec_survives_the_way_through_json(tiny):
 @pytest.mark.parametrize("name", ["name", "data", "space"])
 def test_a_missing_field_is_named(tiny, name):
     del tiny[name]
-    with pytest.raises(UserError, match=f"{name}: is needed"):
+    with pytest.raises(UserError, match=mentions(name)):
         resolved(tiny)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        ({"trian": {"steps": 3}}, "trian: no such field"),
-        ({"train": {"step": 3}}, "train.step: no such field"),
-        ({"train": {"steps": "many"}}, r"train.steps: .*valid integer.*; got 'many'"),
-        ({"train": {"steps": 0}}, "train.steps: .*greater than or equal to 1; got 0"),
-        ({"train": {"steps": 2, "reports": 3}}, "reports must not exceed steps; got 3 reports in 2 steps"),
-        ({"train": {"batch_pairs": 20}}, "train.batch_pairs: .*multiple of 16; got 20"),
-        ({"replicates": 0}, "replicates: .*greater than or equal to 1; got 0"),
-        ({"space": {}}, "space: .*at least 1 item"),
-        ({"name": "../evil"}, "name: must be 1 to 64 letters.*; got '../evil'"),
-        ({"name": ""}, "name: must be"),
-        ({"search": {"sampler": "cma"}}, "search.sampler: .*'tpe'.*; got 'cma'"),
-        ({"search": {"trials": -1}}, "search.trials: .*; got -1"),
-        ({"halving": 3}, "halving: takes reduction and min_steps, or none; got 3"),
-        ({"halving": {"rungs": 3}}, "halving.rungs: no such field; there are reduction, min_steps"),
-        ({"halving": {"reduction": 1, "min_steps": 9}}, "halving.reduction: .*greater than or equal to 2; got 1"),
-        ({"halving": {"reduction": 2.5, "min_steps": 9}}, "halving.reduction: .*integer.*; got 2.5"),
-        ({"halving": {"min_steps": 0}}, "halving.min_steps: .*greater than or equal to 1; got 0"),
-        ({"halving": {"min_steps": 30}}, "halving.min_steps must be below train.steps; got 30 of 30 steps"),
-        ({"halving": {}}, "halving.min_steps must be below train.steps; got 600 of 30 steps"),
-        ({"resources": {"lanes": 0}}, "resources.lanes: must be at least 1 or auto; got 0"),
-        ({"resources": {"data_gib": -1}}, "resources.data_gib: must be at least 0 or auto; got -1"),
+        ({"trian": {"steps": 3}}, ("trian", "field")),
+        ({"train": {"step": 3}}, ("train.step", "steps", "batch_pairs")),
+        ({"train": {"steps": "many"}}, ("train.steps", "integer", "'many'")),
+        ({"train": {"steps": 0}}, ("train.steps", 1, 0)),
+        ({"train": {"steps": 2, "reports": 3}}, ("train", "reports", "steps", 3, 2)),
+        ({"train": {"batch_pairs": 20}}, ("train.batch_pairs", "multiple", 16, 20)),
+        ({"replicates": 0}, ("replicates", 1, 0)),
+        ({"space": {}}, ("space", "at least", 1)),
+        ({"name": "../evil"}, ("name", 64, "letter", "'../evil'")),
+        ({"name": ""}, ("name", 64, "letter", "''")),
+        ({"search": {"sampler": "cma"}}, ("search.sampler", "'tpe'", "'cma'")),
+        ({"search": {"trials": -1}}, ("search.trials", -1)),
+        ({"halving": 3}, ("halving", "reduction", "min_steps", "none", 3)),
+        ({"halving": {"rungs": 3}}, ("halving.rungs", "reduction", "min_steps")),
+        ({"halving": {"reduction": 1, "min_steps": 9}}, ("halving.reduction", 2, 1)),
+        ({"halving": {"reduction": 2.5, "min_steps": 9}}, ("halving.reduction", "integer", 2.5)),
+        ({"halving": {"min_steps": 0}}, ("halving.min_steps", 1, 0)),
+        ({"halving": {"min_steps": 30}}, ("halving.min_steps", "train.steps", 30)),
+        ({"halving": {}}, ("halving.min_steps", "train.steps", 600, 30)),
+        ({"resources": {"lanes": 0}}, ("resources.lanes", "at least", 1, "auto", 0)),
+        ({"resources": {"data_gib": -1}}, ("resources.data_gib", "at least", 0, "auto", -1)),
         (
             {"data": {"kind": "soundfont", "split": "timbre"}},
-            "data.split: must be one of clip, combination, group, instrument, .*got 'timbre'",
+            ("data.split", "clip", "combination", "group", "instrument", "'timbre'"),
         ),
         (
             {"data": {"kind": "soundfont", "lowest": 60, "highest": 60}},
-            "data: lowest must be below .*60 and 60",
+            ("data", "lowest", "highest", 60),
         ),
         (
             {"data": {"kind": "folder", "path": "x", "factors": ["a", "a"]}},
-            "data.factors: must not name .* twice",
+            ("data.factors", "twice"),
         ),
-        ({"data": {"kind": "folder", "path": "x"}}, "data.factors: is needed"),
-        ({"objectives": {"fidelity/log_mel_rmse_db": "less"}}, "objectives.*'min' or 'max'; got 'less'"),
-        ({"objectives": {"loudness": "max"}}, "objectives: 'loudness' is no metric; there are fidelity/"),
-        ({"views": {"shared": ["pitch"]}}, "views.shared: must name some but not all of timbre, .*got \\['pitch'\\]"),
-        ({"views": {"shared": []}}, "views.shared: must name some"),
-        ({"data": {"kind": "gtzan"}}, "data.kind: must be one of syntone, .*folder; got 'gtzan'"),
-        ({"data": {"kind": "syntone", "amplitudes": 1}}, "data.amplitudes: .*; got 1"),
-        ({"audio": {"frames": 63}}, "audio: frames must divide"),
-        ({"loss": {"private": {"gamma": -1}}}, "loss.private.gamma: .*greater than or equal to 0; got -1"),
-        ({"model": {"patch_bands": 7}}, "model.*patch_bands"),
+        ({"data": {"kind": "folder", "path": "x"}}, ("data.factors",)),
+        ({"objectives": {"fidelity/log_mel_rmse_db": "less"}}, ("objectives", "'min'", "'max'", "'less'")),
+        ({"objectives": {"loudness": "max"}}, ("objectives", "'loudness'", "metric", "fidelity/log_mel_rmse_db")),
+        ({"views": {"shared": ["pitch"]}}, ("views.shared", "timbre", "['pitch']")),
+        ({"views": {"shared": []}}, ("views.shared", "timbre", "[]")),
+        ({"data": {"kind": "gtzan"}}, ("data.kind", "syntone", "folder", "'gtzan'")),
+        ({"data": {"kind": "syntone", "amplitudes": 1}}, ("data.amplitudes", 1)),
+        ({"audio": {"frames": 63}}, ("audio", "frames", "divide")),
+        ({"loss": {"private": {"gamma": -1}}}, ("loss.private.gamma", 0, -1)),
+        ({"model": {"patch_bands": 7}}, ("model", "patch_bands", 7)),
     ],
 )
-def test_bad_values_are_answered_with_field_rule_and_value(tiny, change, message):
-    with pytest.raises(UserError, match=message):
+def test_bad_values_are_answered_with_field_rule_and_value(tiny, change, facts):
+    with pytest.raises(UserError, match=mentions(*facts)):
         resolved({**tiny, **change})
 
 
 @pytest.mark.parametrize(
-    ("name", "parameter", "message"),
+    ("name", "parameter", "facts"),
     [
-        ("loss.private.gamma", {}, "needs exactly one of choice, uniform, log_uniform and int; got none"),
-        ("loss.private.gamma", {"uniform": [0, 1], "choice": [1]}, "got choice, uniform"),
-        ("loss.private.gamma", {"choice": []}, "choice must hold at least one value"),
-        ("loss.private.gamma", {"choice": [1, 2, 1]}, "must not hold a value twice"),
-        ("loss.private.gamma", {"uniform": [2, 1]}, r"smaller to a larger number; got \[2.0, 1.0\]"),
-        ("loss.private.gamma", {"log_uniform": [0, 1]}, "numbers above zero"),
-        ("loss.private.gamma", {"uniform": [-1, 1]}, "space.loss.private.gamma: .*greater than or equal to 0; got -1"),
-        ("loss.private.gamma", {"choice": [0.5, "much"]}, "space.loss.private.gamma: .*valid number.*got 'much'"),
-        ("loss.private.delta", {"uniform": [0, 1]}, "space.loss.private.delta: no such field.*alpha, beta, gamma"),
-        ("loss.private", {"choice": [1]}, "space.loss.private: is a section; there are alpha"),
-        ("train.steps", {"choice": [1, 2]}, "space.train.steps: no such field"),
-        ("latent.private", {"uniform": [2, 8]}, "is a whole number and takes a choice or int"),
-        ("latent.private", {"int": [0, 8]}, "space.latent.private: .*greater than or equal to 1; got 0"),
-        ("contrast.strategy", {"uniform": [0, 1]}, "space.contrast.strategy"),
-        ("contrast.strategy", {"choice": ["none", "magic"]}, "space.contrast.strategy: .*'infonce'.*; got 'magic'"),
+        ("loss.private.gamma", {}, ("choice", "uniform", "log_uniform", "int", "none")),
+        ("loss.private.gamma", {"uniform": [0, 1], "choice": [1]}, ("choice, uniform",)),
+        ("loss.private.gamma", {"choice": []}, ("space.loss.private.gamma", "choice")),
+        ("loss.private.gamma", {"choice": [1, 2, 1]}, ("space.loss.private.gamma", "twice")),
+        ("loss.private.gamma", {"uniform": [2, 1]}, ("space.loss.private.gamma", "[2.0, 1.0]")),
+        ("loss.private.gamma", {"log_uniform": [0, 1]}, ("space.loss.private.gamma", "log_uniform", "zero")),
+        ("loss.private.gamma", {"uniform": [-1, 1]}, ("space.loss.private.gamma", 0, -1)),
+        ("loss.private.gamma", {"choice": [0.5, "much"]}, ("space.loss.private.gamma", "number", "'much'")),
+        ("loss.private.delta", {"uniform": [0, 1]}, ("space.loss.private.delta", "alpha", "beta", "gamma")),
+        ("loss.private", {"choice": [1]}, ("space.loss.private", "section", "alpha")),
+        ("train.steps", {"choice": [1, 2]}, ("space.train.steps", "field")),
+        ("latent.private", {"uniform": [2, 8]}, ("space.latent.private", "choice", "int")),
+        ("latent.private", {"int": [0, 8]}, ("space.latent.private", 1, 0)),
+        ("contrast.strategy", {"uniform": [0, 1]}, ("space.contrast.strategy",)),
+        ("contrast.strategy", {"choice": ["none", "magic"]}, ("space.contrast.strategy", "'infonce'", "'magic'")),
         (
             "contrast.temperature",
             {"uniform": [0.1, 1], "when": {"contrast.kind": "x"}},
-            "'contrast.kind' is no parameter",
+            ("space.contrast.temperature", "'contrast.kind'", "parameter"),
         ),
-        ("model.patch_bands", {"choice": [8, 7]}, "space.model.patch_bands: patches of 7 bands"),
-        ("model.width", {"choice": [50]}, "space.model.width: .*multiple of 16; got 50"),
+        ("model.patch_bands", {"choice": [8, 7]}, ("space.model.patch_bands", 7)),
+        ("model.width", {"choice": [50]}, ("space.model.width", "multiple", 16, 50)),
     ],
 )
-def test_bad_parameters_are_answered_with_field_rule_and_value(tiny, name, parameter, message):
-    with pytest.raises(UserError, match=message):
+def test_bad_parameters_are_answered_with_field_rule_and_value(tiny, name, parameter, facts):
+    with pytest.raises(UserError, match=mentions(*facts)):
         resolved({**tiny, "space": {name: parameter}})
 
 
@@ -126,7 +127,7 @@ def test_every_kind_of_network_must_fit_the_spectrogram(tiny):
     tiny["space"]["model.kind"] = {"choice": ["patch", "conv"]}
     assert resolved(tiny).space["model.kind"].choice == ("patch", "conv")
     tiny["audio"] = {"mel_bands": 40}
-    with pytest.raises(UserError, match="space.model.kind: .*must be multiples of 16, got 40 x 64"):
+    with pytest.raises(UserError, match=mentions("space.model.kind", "multiple", 16, 40, 64)):
         resolved(tiny)
 
 
@@ -134,13 +135,13 @@ def test_a_parameter_of_one_kind_of_network_is_checked_in_that_kind(tiny):
     tiny["model"] = {"kind": "conv", "hidden": 32}
     tiny["space"]["model.kind"] = {"choice": ["conv", "patch"]}
     tiny["space"]["model.patch_bands"] = {"choice": [8, 7], "when": {"model.kind": "patch"}}
-    with pytest.raises(UserError, match="space.model.patch_bands: patches of 7 bands"):
+    with pytest.raises(UserError, match=mentions("space.model.patch_bands", 7)):
         resolved(tiny)
 
 
 def test_a_condition_on_a_value_that_never_comes_is_refused(tiny):
     tiny["space"]["contrast.temperature"]["when"] = {"contrast.strategy": "supcon"}
-    with pytest.raises(UserError, match="contrast.strategy is never 'supcon'"):
+    with pytest.raises(UserError, match=mentions("contrast.temperature", "contrast.strategy", "'supcon'")):
         resolved(tiny)
 
 
@@ -149,7 +150,7 @@ def test_conditions_that_go_round_in_a_circle_are_refused(tiny):
         "latent.private": {"choice": [2, 4], "when": {"latent.shared": [2]}},
         "latent.shared": {"choice": [2, 4], "when": {"latent.private": [2]}},
     }
-    with pytest.raises(UserError, match="latent.private, latent.shared go round in a circle"):
+    with pytest.raises(UserError, match=mentions("latent.private", "latent.shared")):
         resolved(tiny)
 
 
@@ -173,21 +174,21 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(tiny):
 
 
 @pytest.mark.parametrize(
-    ("included", "message"),
+    ("included", "facts"),
     [
-        ({"latent.private": 2}, "include.0: contrast.strategy is needed"),
+        ({"latent.private": 2}, ("include.0", "contrast.strategy")),
         (
             {"latent.private": 2, "contrast.strategy": "none", "loss.private.gamma": 99},
-            "include.0.loss.private.gamma: lies outside of the space; got 99",
+            ("include.0.loss.private.gamma", "space", 99),
         ),
         (
             {"latent.private": 2, "contrast.strategy": "none", "loss.private.gamma": 1, "contrast.temperature": 0.1},
-            "include.0.contrast.temperature: is no parameter of the space, or its condition does not hold",
+            ("include.0.contrast.temperature", "parameter", "condition"),
         ),
     ],
 )
-def test_included_configurations_must_lie_in_the_space(tiny, included, message):
-    with pytest.raises(UserError, match=message):
+def test_included_configurations_must_lie_in_the_space(tiny, included, facts):
+    with pytest.raises(UserError, match=mentions(*facts)):
         resolved({**tiny, "include": [included]})
 
 
@@ -319,21 +320,27 @@ def test_a_weight_that_is_never_above_zero_asks_for_nothing(tiny):
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "facts"),
     [
-        ({"contrast": {"strategy": "predictive"}, "model": {"patch_frames": 64}}, "at least two steps of time"),
-        ({"independence": {"adversarial": 1}, "views": {"scheme": "augment"}}, "views.scheme must be factor"),
+        (
+            {"contrast": {"strategy": "predictive"}, "model": {"patch_frames": 64}},
+            ("contrast.strategy", "predictive", "time"),
+        ),
+        (
+            {"independence": {"adversarial": 1}, "views": {"scheme": "augment"}},
+            ("independence.adversarial", "views.scheme", "factor"),
+        ),
     ],
 )
-def test_what_cannot_be_had_together_is_said_before_anything_trains(tiny, changes, says):
+def test_what_cannot_be_had_together_is_said_before_anything_trains(tiny, changes, facts):
     tiny["space"] = {"latent.private": {"choice": [2, 4]}}
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=mentions(*facts)):
         resolved({**tiny, **changes})
 
 
 def test_what_the_views_share_is_no_parameter(tiny):
     tiny["space"]["views.shared"] = {"choice": ["timbre"]}
-    with pytest.raises(UserError, match=r"space\.views\.shared: is the same for all trials"):
+    with pytest.raises(UserError, match=mentions("space.views.shared")):
         resolved(tiny)
 
 

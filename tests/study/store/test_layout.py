@@ -12,6 +12,7 @@ from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import Objects
 from study.store import Document, StudyStore, UnreadableObject, list_studies
+from tests.messages import mentions
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_a_study_is_there_once_its_document_is_written(store, tiny):
 
 def test_a_study_that_is_not_there_is_answered_with_those_that_are(store, tiny):
     store.create(document(tiny))
-    with pytest.raises(UserError, match="no study 'other' in .*; there are: tiny"):
+    with pytest.raises(UserError, match=mentions("'other'", "tiny")):
         StudyStore(store.objects, "other").document()
 
 
@@ -62,7 +63,7 @@ def test_a_study_that_is_not_there_is_answered_with_those_that_are(store, tiny):
 def test_a_damaged_document_is_named(store, tiny, content):
     store.create(document(tiny))
     store.objects.write("tiny/study.json", content)
-    with pytest.raises(UserError, match="study.json is damaged"):
+    with pytest.raises(UserError, match=mentions("tiny/study.json", "damaged")):
         store.document()
 
 
@@ -99,14 +100,14 @@ def test_a_corrupt_part_is_named_and_left_out_and_nothing_else_is_lost(store, da
     name = "tiny/trials/0001-000002.parquet"
     half = store.objects.read(name)[:400]
     store.objects.write(name, half if damage is None else damage)
-    with pytest.warns(UnreadableObject, match=r"trials/0001-000002\.parquet was left out"):
+    with pytest.warns(UnreadableObject, match=mentions("trials/0001-000002.parquet")):
         assert trials_of(store) == [1, 3]
 
 
 def test_what_is_no_part_is_named_and_left_out(store):
     store.append("trials", 1, 1, rows(1))
     store.objects.write("tiny/trials/notes.txt", b"hello")
-    with pytest.warns(UnreadableObject, match=r"notes\.txt was left out: is no part of a table"):
+    with pytest.warns(UnreadableObject, match=mentions("trials/notes.txt", "table")):
         assert trials_of(store) == [1]
 
 
@@ -194,21 +195,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(store, fil
     for name, content in older.items():
         store.objects.write(name, content)
     store.objects.write(f"tiny/checkpoints/0/0/20/{file}", b"flipped")
-    with pytest.warns(UnreadableObject, match=f"checkpoints/0/0/20 was left out: {file} is not what was written"):
+    with pytest.warns(UnreadableObject, match=mentions("checkpoints/0/0/20", file)):
         assert store.latest_checkpoint(0, 0).step == 10
 
 
 @pytest.mark.parametrize("record", [b"", b"[]", b'{"sha256": {"../../study.json": "0"}}', b'{"sha256": {"gone": "0"}}'])
 def test_a_record_that_makes_no_sense_is_named_and_left_out(store, record):
     store.objects.write("tiny/checkpoints/0/0/10/replicate.json", record)
-    with pytest.warns(UnreadableObject, match="checkpoints/0/0/10 was left out"):
+    with pytest.warns(UnreadableObject, match=mentions("checkpoints/0/0/10")):
         assert store.latest_checkpoint(0, 0) is None
 
 
 def test_a_damaged_launch_is_named_and_left_out(store):
     store.write_launch(1, LAUNCH)
     store.objects.write("tiny/launches/0002.json", b"{")
-    with pytest.warns(UnreadableObject, match=r"launches/0002\.json was left out"):
+    with pytest.warns(UnreadableObject, match=mentions("launches/0002.json")):
         assert list(store.launches()) == [1]
 
 
@@ -257,5 +258,5 @@ def test_latents_come_back_as_they_were_written(store):
 
 def test_damaged_latents_are_named_and_left_out(store):
     store.objects.write("tiny/latents/2-1.parquet", b"PAR1 not really")
-    with pytest.warns(UnreadableObject, match=r"latents/2-1.parquet was left out"):
+    with pytest.warns(UnreadableObject, match=mentions("latents/2-1.parquet")):
         assert store.read_latents(2, 1) is None

@@ -13,6 +13,7 @@ from study.storage import Objects
 from study.store import StudyStore
 from study.store.lease import is_live
 from study.store.writer import Recorder
+from tests.messages import assert_mentions, mentions
 from tests.study.faulty_s3 import faulty_s3
 from tests.study.s3_server import s3_server
 
@@ -94,7 +95,7 @@ def test_a_launch_that_says_nothing_sensible_is_dead(launch):
 
 def test_a_second_launch_is_refused_with_the_name_of_the_first(store):
     store.write_launch(1, elsewhere(1))
-    with pytest.raises(UserError, match="is being run by launch 1 on other/1"):
+    with pytest.raises(UserError, match=mentions("'tiny'", "launch 1", "other/1")):
         Recorder(store, trials=3)
     assert list(store.launches()) == [1]
 
@@ -102,7 +103,7 @@ def test_a_second_launch_is_refused_with_the_name_of_the_first(store):
 def test_who_is_about_to_begin_is_waited_for_or_named(store):
     rival = elsewhere(1)
     store.write_claim(1, rival["token"], rival)
-    with pytest.raises(UserError, match=r"is being run by launch 1 on other/1 \(process 1"):
+    with pytest.raises(UserError, match=mentions("'tiny'", "launch 1", "other/1", "process 1")):
         Recorder(store, trials=3)
     assert set(store.claims(1)) == {rival["token"]}
 
@@ -146,8 +147,9 @@ def test_of_several_who_begin_at_once_exactly_one_does_and_the_others_name_it(wh
                 assert len(began) == 1, said
                 refused = [line for line in said if line.startswith("refused")]
                 assert len(refused) == 2, said
-                assert all("is being run by launch 1 on" in line for line in refused)
-                assert any(f"process {drivers[began[0]].pid}," in line for line in refused)
+                for line in refused:
+                    assert_mentions(line, f"'study{number}'", "launch 1")
+                assert_mentions("\n".join(refused), f"process {drivers[began[0]].pid}")
                 assert all_say(drivers, "end") == ["ended"] * 3
         finally:
             for driver in drivers:

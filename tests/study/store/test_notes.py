@@ -12,6 +12,7 @@ from study.errors import UserError
 from study.storage import Objects
 from study.store import StudyStore, UnreadableObject
 from study.store.notes import MAX_TEXT, Notes
+from tests.messages import assert_mentions, mentions
 from tests.study.s3_server import s3_server
 
 GOOD = {"trial": 3, "kind": "note", "text": "hello", "time": "2026-05-09T14:32:00Z"}
@@ -115,22 +116,22 @@ def test_one_reader_may_serve_several_threads(store, notes):
 @pytest.mark.parametrize("trial", [-1, "3", 3.0, True, None])
 def test_a_trial_that_is_no_number_is_refused(store, notes, trial):
     for act in (notes.star, notes.unstar, lambda number: notes.write(number, "text")):
-        with pytest.raises(UserError, match=r"must be a whole number from 0 on"):
+        with pytest.raises(UserError, match=mentions("trial", "number", 0, repr(trial))):
             act(trial)
     assert not store.objects.names("tiny/notes")
 
 
 @pytest.mark.parametrize(
-    ("text", "author", "message"),
+    ("text", "author", "facts"),
     [
-        (" \n\t ", "", "the note is empty"),
-        ("x" * (MAX_TEXT + 1), "", "the note has 4,001 characters; 4,000 at most"),
-        ("x", "y" * 101, "the author's name has 101 characters; 100 at most"),
-        ("half \ud83d", "", "characters that are none of Unicode"),
+        (" \n\t ", "", ("note", "empty")),
+        ("x" * (MAX_TEXT + 1), "", ("note", 4001, 4000)),
+        ("x", "y" * 101, ("author", 101, 100)),
+        ("half \ud83d", "", ("characters", "Unicode")),
     ],
 )
-def test_a_text_that_cannot_be_kept_is_refused(store, notes, text, author, message):
-    with pytest.raises(UserError, match=message):
+def test_a_text_that_cannot_be_kept_is_refused(store, notes, text, author, facts):
+    with pytest.raises(UserError, match=mentions(*facts)):
         notes.write(3, text, author)
     assert not store.objects.names("tiny/notes")
 
@@ -143,47 +144,47 @@ def test_the_longest_note_is_kept_whatever_it_is_made_of(store, notes):
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "facts"),
     [
-        (b"", "invalid JSON"),
-        (json.dumps(GOOD).encode()[:30], "invalid JSON"),
-        (b"[" * 60_000, "invalid JSON"),
-        (b"\x80\x04\x95pickle", "invalid JSON"),
-        (b"[]", "input should be an object"),
-        ({**GOOD, "text": 5}, "text: input should be a valid string"),
-        ({**GOOD, "text": "x" * 5000}, "text: string should have at most 4000 characters"),
-        ({**GOOD, "author": ["x"]}, "author: input should be a valid string"),
-        ({**GOOD, "kind": "praise"}, "kind: input should be 'star', 'unstar', 'note' or 'removed'"),
-        ({**GOOD, "trial": "3"}, "trial: input should be a valid integer"),
-        ({**GOOD, "trial": True}, "trial: input should be a valid integer"),
-        ({**GOOD, "trial": -3}, "trial: input should be greater than or equal to 0"),
-        ({**GOOD, "trial": 4}, "is about trial 4 and named after another one"),
-        ({**GOOD, "time": "yesterday"}, "time: input should be a valid datetime"),
-        ({**GOOD, "time": 5}, "time: input should be a valid datetime"),
-        ({**GOOD, "time": "2026-05-09T14:32:00"}, "time: input should have timezone info"),
-        ({**GOOD, "time": "9999-12-31T23:59:59-23:00"}, "time: is out of range"),
-        ({**GOOD, "of": "all"}, "of: input should be a valid array"),
-        ({"trial": 3, "kind": "star"}, "time: is needed"),
-        (b'{"trial": 3, "kind": "note", "text": "\\ud800", "time": "2026-05-09T14:32:00Z"}', "invalid JSON"),
-        (b" " * 70_000 + json.dumps(GOOD).encode(), "has 70,077 bytes, where 65,536 are the most"),
+        (b"", ["JSON"]),
+        (json.dumps(GOOD).encode()[:30], ["JSON"]),
+        (b"[" * 60_000, ["JSON"]),
+        (b"\x80\x04\x95pickle", ["JSON"]),
+        (b"[]", ["object"]),
+        ({**GOOD, "text": 5}, ["text", "string"]),
+        ({**GOOD, "text": "x" * 5000}, ["text", "at most", 4000]),
+        ({**GOOD, "author": ["x"]}, ["author", "string"]),
+        ({**GOOD, "kind": "praise"}, ["kind", "'star'", "'unstar'", "'note'", "'removed'"]),
+        ({**GOOD, "trial": "3"}, ["trial", "integer"]),
+        ({**GOOD, "trial": True}, ["trial", "integer"]),
+        ({**GOOD, "trial": -3}, ["trial", "greater than or equal to 0"]),
+        ({**GOOD, "trial": 4}, ["trial 4", "name"]),
+        ({**GOOD, "time": "yesterday"}, ["time", "datetime"]),
+        ({**GOOD, "time": 5}, ["time", "datetime"]),
+        ({**GOOD, "time": "2026-05-09T14:32:00"}, ["time", "timezone"]),
+        ({**GOOD, "time": "9999-12-31T23:59:59-23:00"}, ["time", "range"]),
+        ({**GOOD, "of": "all"}, ["of", "array"]),
+        ({"trial": 3, "kind": "star"}, ["time"]),
+        (b'{"trial": 3, "kind": "note", "text": "\\ud800", "time": "2026-05-09T14:32:00Z"}', ["JSON"]),
+        (b" " * 70_000 + json.dumps(GOOD).encode(), ["70,077 bytes", 65_536]),
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_a_damaged_event_is_named_and_left_out_and_nothing_else_is_lost(store, notes, content, reason):
+def test_a_damaged_event_is_named_and_left_out_and_nothing_else_is_lost(store, notes, content, facts):
     kept = notes.write(3, "kept")
     name = put(store, content)
     for reader in (notes, notes, Notes(store)):
         with pytest.warns(UnreadableObject) as named:
             assert reader.all() == [kept]
         (message,) = (str(one.message) for one in named)
-        assert f"tiny/{name} was left out: {reason}" in message
+        assert_mentions(message, f"tiny/{name}", *facts)
         assert len(message) < 500
 
 
 @pytest.mark.parametrize("name", ["hello.txt", "3-now-1.json", "-1-20260509T143200000000Z-" + "0" * 32 + ".json"])
 def test_what_is_no_event_is_named_and_not_read(store, notes, name):
     store.objects.write(f"tiny/notes/{name}", json.dumps(GOOD).encode())
-    with pytest.warns(UnreadableObject, match="was left out: is no event of a trial"):
+    with pytest.warns(UnreadableObject, match=mentions(name, "event")):
         assert notes.all() == []
 
 
@@ -206,7 +207,7 @@ def test_a_study_that_was_deleted_gets_no_notes(store, notes):
     assert not store.objects.names("tiny")
     assert notes.read() == (frozenset(), [])
     for act in (lambda: notes.star(3), lambda: notes.write(3, "text")):
-        with pytest.raises(UserError, match="no study 'tiny' in .*; it may have been deleted"):
+        with pytest.raises(UserError, match=mentions("'tiny'", "deleted")):
             act()
     notes.unstar(3)
     notes.remove(note)

@@ -8,6 +8,7 @@ from study.spec import parse_spec
 from study.spec.model_config import plan_stacks
 from study.spec.resolve import resolve
 from study.training.planning import can_compile, executed, training_flop
+from tests.messages import assert_mentions
 from tests.study.commands import ROOT
 
 
@@ -41,10 +42,11 @@ def test_a_short_study_is_not_compiled_and_a_long_one_is(tiny, compiler, amx):
     short, long = resolved(tiny), resolved(tiny, **LONG)
     plan = executed(plan_stacks(short, 4), short, "cpu")
     assert (plan.compiled, plan.precision) == (False, "float32")
-    assert plan.why == "not compiled: too short a study to pay for a minute of compiling"
+    assert_mentions(plan.why, "not compiled", "short")
     plan = executed(plan_stacks(long, 4), long, "cpu")
     assert (plan.compiled, plan.precision) == (True, "float32")
-    assert plan.why == "compiled: the first step takes a minute"
+    assert plan.why.startswith("compiled")
+    assert_mentions(plan.why, "first step")
 
 
 def test_without_a_compiler_nothing_is_compiled_and_the_line_says_which_are_looked_for(tiny, compiler):
@@ -53,7 +55,7 @@ def test_without_a_compiler_nothing_is_compiled_and_the_line_says_which_are_look
     assert not can_compile("cpu")
     plan = executed(plan_stacks(long, 4), long, "cpu")
     assert (plan.compiled, plan.precision) == (False, "float32")
-    assert plan.why == "not compiled: no C++ compiler found (g++, clang++ or c++)"
+    assert_mentions(plan.why, "not compiled", "C++ compiler", "g++", "clang++", "c++")
 
 
 @pytest.mark.parametrize(("there", "precision"), [(True, "bfloat16"), (False, "float32")])
@@ -70,7 +72,8 @@ def test_a_spec_that_says_how_is_taken_at_its_word(tiny, compiler):
     spec = resolved(tiny, resources={"lanes": 4, "compile": True}, train={"steps": 30, "precision": "bfloat16"})
     plan = executed(plan_stacks(spec, 4), spec, "cpu")
     assert (plan.compiled, plan.precision) == (True, "bfloat16")
-    assert plan.why == "compiled: as the spec has it"
+    assert plan.why.startswith("compiled")
+    assert_mentions(plan.why, "spec")
 
 
 def test_operations_are_those_of_the_matrix_products_forward_and_twice_backward(tiny):

@@ -9,6 +9,7 @@ import pytest
 import study.training.trainer as module
 from study.provenance import versions
 from study.training.trainer import Trainer
+from tests.messages import assert_mentions
 from tests.study.training.test_lanes import CONTRASTIVE, PLAIN, new_store
 
 pytestmark = pytest.mark.slow
@@ -200,13 +201,12 @@ def test_a_trial_that_diverges_while_it_climbs_fails_as_a_whole(ask, halving):
     halving["space"]["optimiser.learning_rate"] = {"choice": [0.003, 1e12]}
     parameters = {**PLAIN, "optimiser.learning_rate": 1e12}
     result = ask(halving, lambda trainer: trainer.next_report(0, parameters, 0))
-    assert result["failed"].startswith("diverged: the loss of seed 0 is not finite at step ")
+    assert_mentions(result["failed"], "diverged", "loss", "seed 0", "step")
 
 
 def test_with_another_version_than_the_driver_s_it_trains_nothing_and_names_both(ask, tiny):
     answer = ask(tiny, lambda trainer: trainer.next_report(0, PLAIN, 0), {**versions(), "torch": "1.13.0"})
-    assert answer["refused"].endswith("renew the cluster's image")
-    assert f"has torch {versions()['torch']}, the driver has 1.13.0" in answer["refused"]
+    assert_mentions(answer["refused"], f"torch {versions()['torch']}", "driver", "1.13.0", "image")
 
 
 def test_a_suspected_trial_trains_alone_up_to_its_next_report_once_it_knows(ask, tiny):
