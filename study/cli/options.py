@@ -71,7 +71,7 @@ class Destination:
 
     def launch(self, study: str, words: list[str], file: Path | None) -> None:
         """Launch it there."""
-        from study.runs.job import on_head, submit
+        from study.runs.ray_cluster import on_head, submit
 
         if self._cluster is not None:
             # The head knows where its studies are, if nothing else is said here.

@@ -118,7 +118,7 @@ def rescore(
 
     read = StudyResults(StudyStore(Objects(store), study))
     read.store.objects.check_writable()
-    from study.runs.rescore import rescore as measure
+    from study.runs.post_training import rescore as measure
 
     names = metrics.split(",") if metrics is not None else None
     measured = measure(read, names, trial, "test" if test else "validation", err)

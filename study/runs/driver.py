@@ -16,10 +16,9 @@ from marl.evaluation import OF_WEIGHTS
 from study.analysis import StudyResults, trial_name
 from study.errors import Interrupted
 from study.provenance import versions
-from study.runs.job import BEGUN
 from study.runs.post_training import TrainerLostError, examine, score
 from study.runs.progress import LiveView
-from study.runs.ray_cluster import ray_session
+from study.runs.ray_cluster import BEGUN, ray_session
 from study.search.halving import HalvingScheduler, rungs_so_far
 from study.search.history import past_trials
 from study.search.tune import LOSSES, StudyCallback, StudySearcher
@@ -28,9 +27,8 @@ from study.spec.model_config import StackPlan
 from study.storage import PATIENT_S, Objects
 from study.store import StudyStore
 from study.store.writer import Recorder
-from study.training.client import Trainers, end_trainers, start_trainer
+from study.training.client import StudyTrial, Trainers, end_trainers, start_trainer
 from study.training.resources import Places
-from study.training.trainable import StudyTrial
 
 __all__ = ["launch"]
 

@@ -27,7 +27,7 @@ __all__ = ["LOSSES", "StudyCallback", "StudySearcher"]
 
 LOSSES = 100
 """So often a trial may lose its place, with its machine or its process, which is no fault of its own. What is its own,
-it counts itself (`study.training.trainable`)."""
+it counts itself (`study.training.client`)."""
 
 
 class StudySearcher(Searcher):

@@ -80,7 +80,7 @@ class StudyStore(Launches, Checkpoints):
         self.objects.delete(self.name)
 
     def write_baselines(self, content: Mapping[str, Any]) -> None:
-        """Write what models score that a study compares its trials with; `study.training.baselines` says what."""
+        """Write what models score that a study compares its trials with; `study.training.evaluation` says what."""
         self._write(_BASELINES, json.dumps(content, indent=1, allow_nan=False).encode())
 
     def baselines(self) -> dict[str, Any] | None:

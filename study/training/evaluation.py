@@ -6,22 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description, parameters_of
 from marl.config import Config
-from marl.evaluation import MATURE, YOUNG, evaluate, held_out_clips
+from marl.data import Dataset
+from marl.evaluation import MATURE, OF_WEIGHTS, YOUNG, evaluate, held_out_clips
 from marl.evaluation.post_training import Material, material_of
 from marl.metrics import METRIC_VERSION
-from marl.objective import lane_settings
-from marl.stack import Snapshot
+from marl.objective import Ingredients, lane_settings
+from marl.stack import Snapshot, Stack
 from marl.stack.batched_models import Model, Models
-from study.spec.model_config import Family
+from study.spec import Spec
+from study.spec.model_config import Family, StackPlan, audio_of, config_of
 from study.store import StudyStore
 from study.training.planning import is_out_of_memory
 from study.training.replicate_io import Replicate
 
-__all__ = ["Due", "Evaluated", "Evaluator", "Scorer"]
+__all__ = ["Due", "Evaluated", "Evaluator", "Scorer", "write_baselines_once"]
 
 # One model costs nearly as much as so many.
 _TOGETHER = 16
@@ -213,3 +216,44 @@ class Scorer:
 
     def _row(self, trial: int, seed: int) -> dict[str, Any]:
         return {"trial": trial, "seed": seed, "step": self._steps, "metric_version": METRIC_VERSION}
+
+
+def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset: Dataset) -> None:
+    """Score the untrained network, unless the store has its scores: the reference point of hypervolumes.
+
+    It is the spec's own network under the first seeds, at the latent sizes of the widest trial. What a model is trained
+    for is no part of it, so neither are losses of the scores. `baselines.json` is then `{"untrained": {metric: mean,
+    "<metric>/sd": standard deviation over seeds}, "replicates": seeds}`; one seed has no deviation. A spec whose own
+    network does not fit its spectrograms, because patches are searched over, has no baseline.
+    """
+    if store.baselines() is not None:
+        return
+    own = config_of(spec, {})
+    latent = own.latent.model_copy(update={"private": plan.private, "shared": plan.shared})
+    config = Config(views=own.views.model_copy(update={"scheme": "factor"}), model=own.model, latent=latent)
+    # As many lanes as there are seeds: idle ones would be scored too.
+    seeds = range(min(spec.replicates, plan.lanes))
+    try:
+        stack = Stack(
+            plan.architecture(audio_of(spec), config),
+            len(seeds),
+            dataset,
+            config.views,
+            spec.train.batch_pairs,
+            Ingredients.of(config),
+        )
+    except ValueError:
+        return
+    for seed in seeds:
+        stack.attach(config, seed)
+    measures = [name for name in MATURE if name in OF_WEIGHTS]
+    rows = evaluate(stack.models, spec.shared_factors, measures).metrics
+    untrained: dict[str, float] = {}
+    for name in rows[0]:
+        values = torch.tensor([row[name] for row in rows], dtype=torch.float64)
+        if not values.isfinite().all():
+            continue
+        untrained[name] = float(values.mean())
+        if len(rows) > 1:
+            untrained[f"{name}/sd"] = float(values.std())
+    store.write_baselines({"untrained": untrained, "replicates": len(rows)})

@@ -26,8 +26,7 @@ from study.provenance import processor
 from study.spec import Scalar
 from study.spec.model_config import Family, StackPlan, audio_of, config_of, plain_vae
 from study.store import StudyStore
-from study.training.baselines import write_baselines_once
-from study.training.evaluation import Due, Evaluator, Scorer
+from study.training.evaluation import Due, Evaluator, Scorer, write_baselines_once
 from study.training.planning import is_out_of_memory
 from study.training.quarantine import Suspects
 from study.training.replicate_io import Background, Replicate, ReplicateFiles

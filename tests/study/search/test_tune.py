@@ -18,7 +18,7 @@ from study.spec.resolve import resolve
 from study.storage import Objects
 from study.store import StudyStore
 from study.store.writer import Recorder
-from study.training.trainable import StudyTrial
+from study.training.client import StudyTrial
 from tests.messages import assert_mentions
 from tests.study.commands import TINY
 

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-import study.training.baselines as module
+import study.training.evaluation as module
 from marl.data.syntone import build
 from marl.evaluation import Evaluation, evaluate
 from study.spec.model_config import StackPlan, audio_of, data_of
 from study.store import UnreadableObject
-from study.training.baselines import write_baselines_once
+from study.training.evaluation import write_baselines_once
 from study.training.lanes import Lanes
 from tests.messages import mentions
 from tests.study.training.test_lanes import new_store
