@@ -9,7 +9,7 @@ SYSTEM := chromium iproute2 libfluidsynth3 nmap openssh-client openssh-server rs
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help study test quick test-gpu cluster-test soak check bench lock
+.PHONY: help study test test-all quick test-gpu cluster-test soak check bench lock
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,11 +41,14 @@ $(VENV)/.system: Makefile | $(STAMP)
 	  { $$install || { apt-get update -qq && $$install; }; } >$@.log 2>&1 && touch $@ || tail -n 3 $@.log; \
 	fi
 
-test: $(STAMP) $(VENV)/.system check  ## install and pass all tests
+test: $(STAMP) $(VENV)/.system check  ## install and pass the tests that every change must pass
 	@$(BIN)/pytest $(SIDE_BY_SIDE)
 
+test-all: $(STAMP) $(VENV)/.system check  ## those and the nightly ones, such as most flows in a browser
+	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not gpu and not fault"
+
 quick: $(STAMP)  ## the tests that take seconds
-	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not gpu"
+	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not gpu and not nightly"
 
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	@$(BIN)/pytest -m gpu

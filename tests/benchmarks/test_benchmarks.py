@@ -32,7 +32,7 @@ def run(folder, name, *words, **options):
     return record["results"], done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_study_is_measured_in_phases_beside_a_bare_stack_and_plain_tune(tmp_path):
     options = {"steps": 8, "lanes": 2, "pairs": 16, "replicates": 1, "trials": 4, "pure_seconds": 0.5, "plain": 0.5}
     small = ["--set", "data.frequencies=40", "--set", "data.amplitudes=4", "--set", "train.reports=1"]
@@ -60,7 +60,7 @@ def test_a_study_is_measured_in_phases_beside_a_bare_stack_and_plain_tune(tmp_pa
     assert "pure training of a bare stack" in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_control_plane_is_measured_in_parts_without_training(tmp_path):
     results, out = run(tmp_path, "control_plane", trials=20, lanes=2, sleep=0.01)
     (size,) = results["sizes"]
@@ -78,7 +78,7 @@ def test_the_control_plane_is_measured_in_parts_without_training(tmp_path):
     assert "20 trials of 2 reports, 3 at once on 1 nodes" in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_control_plane_is_measured_on_several_nodes_with_halving(tmp_path):
     results, out = run(tmp_path, "control_plane", "--halving", nodes=2, at_once=4, trials=12, lanes=1, sleep=0.01)
     (size,) = results["sizes"]
@@ -88,7 +88,7 @@ def test_the_control_plane_is_measured_on_several_nodes_with_halving(tmp_path):
     assert "12 trials of 2 reports, 4 at once on 2 nodes" in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_a_term_adds_is_measured_beside_the_operations_that_it_asks_for(tmp_path):
     results, _ = run(tmp_path, "terms", "--only", "byol", rounds=1)
     first, byol = results["terms"]
@@ -97,7 +97,7 @@ def test_what_a_term_adds_is_measured_beside_the_operations_that_it_asks_for(tmp
     assert byol["step_ms"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_metrics_in_one_batch_are_those_of_the_library_one_by_one(tmp_path):
     results, _ = run(tmp_path, "metrics", models=3, clips=300, latents=4, plain_models=3)
     assert [row["metric"] for row in results["metrics"]] == ["MIG", "modularity", "SAP", "explicitness"]
@@ -106,14 +106,14 @@ def test_metrics_in_one_batch_are_those_of_the_library_one_by_one(tmp_path):
         assert row["largest_difference"] < (1e-9 if row["metric"] in ("MIG", "modularity") else 0.01), row
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_boosted_trees_are_measured_beside_scikit_learns(tmp_path):
     results, out = run(tmp_path, "dci", "--classes", "3", "5", clips=300, held_out=100, latents=6)
     assert results
     assert "scikit-learn" in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_reading_a_study_again_is_measured_from_a_folder_and_from_s3(tmp_path):
     results, out = run(tmp_path, "dashboard", trials=100, rows=4)
     readings = results["readings"]
@@ -175,7 +175,7 @@ def test_the_trainer_that_sleeps_answers_all_that_is_asked_of_a_trainer():
     assert methods(SleepingTrainer) == methods(Trainer)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(shutil.which("chromium") is None and not os.environ.get("CI"), reason="no Chromium")
 def test_the_first_chart_is_waited_for_in_a_browser(tmp_path):
     results, out = run(tmp_path, "pages", trials=50)
@@ -184,7 +184,7 @@ def test_the_first_chart_is_waited_for_in_a_browser(tmp_path):
     assert "first chart of 50 trials" in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_stack_that_is_fed_is_measured_beside_one_whose_clips_are_resident(tmp_path):
     results, _ = run(tmp_path, "feeding", "--no-compile", lanes=2, pairs=16, frequencies=20, seconds=0.2)
     assert results["same_to_the_bit"]
@@ -193,7 +193,7 @@ def test_a_stack_that_is_fed_is_measured_beside_one_whose_clips_are_resident(tmp
     assert results["share_of_the_resident_rate"] == pytest.approx(rates["fed"] / rates["resident"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_embedding_is_measured_beside_a_plain_loop(tmp_path):
     results, out = run(tmp_path, "embed", clips=200, plain=20)
     assert results["clips_per_second"].keys() == results["peak_bytes"].keys() == {"20", "200"}

@@ -14,7 +14,7 @@ from tests.dashboard.browser import click_point, decoded_audio, marks, open_view
 from tests.study.commands import TINY
 from tests.study.report.studies import trial_of, write_study
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture(scope="module")

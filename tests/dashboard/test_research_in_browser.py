@@ -18,9 +18,8 @@ from tests.dashboard.browser import WAIT_S, click_point, decoded_audio, marks, o
 from tests.study.commands import TINY, run_command
 from tests.study.report.studies import separated, trial_of, write_study
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 def test_a_point_of_the_front_is_clicked_looked_into_heard_and_exported(page, served, finished, tmp_path):
     url = served(finished.store.objects.uri)
     open_view(page, f"{url}/trade-off?study=tiny")
@@ -65,6 +64,7 @@ def known(tmp_path):
     return write_study(tmp_path / "runs", TINY, trials)
 
 
+@pytest.mark.nightly
 def test_a_limit_leaves_the_trials_that_meet_it_and_the_address_restores_the_view(page, served, known):
     url = served(known.objects.uri)
     open_view(page, f"{url}/trade-off?study=tiny&limited=fidelity/log_mel_rmse_db&colour=contrast.strategy")
@@ -83,6 +83,7 @@ def test_a_limit_leaves_the_trials_that_meet_it_and_the_address_restores_the_vie
     expect(again.get_by_role("combobox", name="Colour")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_a_study_that_goes_on_is_drawn_anew_and_what_was_selected_stays(page, served, known):
     recorder = Recorder(known, trials=5)  # this process is the launch, and lives
     recorder.add("trials", {"trial": 3, "state": "running", "error": None, "step": 0, "sampler": "{}"})
@@ -104,6 +105,7 @@ def test_a_study_that_goes_on_is_drawn_anew_and_what_was_selected_stays(page, se
     recorder.finish()
 
 
+@pytest.mark.nightly
 def test_a_store_that_is_gone_is_told_and_the_page_recovers_by_itself(page, served, known, tmp_path):
     # The launch is this process, which lives: so the page looks often. It writes nothing that the store would lack.
     now = known.objects.now().isoformat()
@@ -116,6 +118,7 @@ def test_a_store_that_is_gone_is_told_and_the_page_recovers_by_itself(page, serv
     expect(page.get_by_text("The store cannot be read now")).to_have_count(0)
 
 
+@pytest.mark.nightly
 def test_a_sound_goes_on_while_a_page_renews_itself(page, served, finished):
     trial = int(finished.front()["trial"].iloc[0])
     open_view(page, f"{served(finished.store.objects.uri)}/trial?study=tiny&trials={trial}&part=Listen")
@@ -127,6 +130,7 @@ def test_a_sound_goes_on_while_a_page_renews_itself(page, served, finished):
     assert player.evaluate("player => player.kept === 1 && !player.paused")
 
 
+@pytest.mark.nightly
 def test_a_latent_that_is_moved_is_heard_and_kept_in_the_address(page, served, finished):
     trial = int(finished.front()["trial"].iloc[0])
     open_view(page, f"{served(finished.store.objects.uri)}/trial?study=tiny&trials={trial}&part=Traverse")
@@ -154,6 +158,7 @@ _BEYOND = """main => [...main.querySelectorAll("svg.marks, canvas.marks, [data-t
     .map(one => one.outerHTML.slice(0, 80))"""
 
 
+@pytest.mark.nightly
 def test_nothing_is_cut_off_at_any_width(page, served, known):
     url = served(known.objects.uri)
     known.write_latents(0, 0, separated())

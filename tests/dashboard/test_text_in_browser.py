@@ -13,7 +13,7 @@ import pytest
 from tests.dashboard import places
 from tests.dashboard.browser import WAIT_S, wait_until_drawn
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 TEXTS = [
     "*a* **b** _c_ __d__ ~~e~~ `f` ``` g",

@@ -29,7 +29,7 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_page_leads_from_a_folder_of_recordings_to_a_swap(tmp_path):
     write_recordings(tmp_path / "recordings")
     table = (tmp_path / "recordings" / "factors.csv").read_text(encoding="utf-8")
