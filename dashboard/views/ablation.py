@@ -9,11 +9,11 @@ from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
-from study.analysis.formatting import objective_label
 from study.analysis.sweeps import is_numeric, sweep_of
 from study.charts.small_multiples import small_multiple, weights_data, weights_of
 from study.charts.style import parameter_label, parameter_meaning, sample_sentence
 from study.charts.trade_off import compared_metrics
+from study.formatting import objective_label
 from study.report.context import Material, MissingError
 
 __all__ = ["page"]

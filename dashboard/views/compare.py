@@ -10,9 +10,9 @@ from dashboard.reading import Reading
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.aggregation import with_spread
-from study.analysis.formatting import cell_text, objective_label
 from study.charts.style import metric_lines, parameter_label
 from study.charts.trade_off import compared_metrics
+from study.formatting import cell_text, objective_label
 from study.report.context import Material
 
 __all__ = ["page"]

@@ -13,8 +13,8 @@ from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
-from study.analysis.formatting import format_bytes, objective_label
 from study.errors import RunError, UserError, command_for
+from study.formatting import format_bytes, objective_label
 
 __all__ = ["page"]
 

@@ -12,7 +12,6 @@ from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
-from study.analysis.formatting import objective_label
 from study.analysis.importance import EVALUATORS, UndeterminedError, importances
 from study.analysis.surface import slice_data, surface
 from study.analysis.sweeps import is_numeric
@@ -20,6 +19,7 @@ from study.charts.contour import contour_chart
 from study.charts.parallel import MOST_LINES, parallel_chart, parallel_data
 from study.charts.search_history import history_chart, history_data, rungs_chart, rungs_data
 from study.charts.style import BLUE, parameter_label, sample_of, sample_sentence
+from study.formatting import objective_label
 from study.report.context import Material
 
 __all__ = ["page"]

@@ -8,8 +8,8 @@ from dashboard.address import link
 from dashboard.moments import ago, local_time
 from dashboard.reading import Reading, Shelf
 from dashboard.text import plain
-from study.analysis.formatting import format_duration, format_number, objective_label
 from study.errors import UserError
+from study.formatting import format_duration, format_number, objective_label
 
 __all__ = ["nothing_yet", "page", "state_line"]
 

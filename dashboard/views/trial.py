@@ -15,11 +15,11 @@ from dashboard.reading import Reading
 from dashboard.text import paragraphs, plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
-from study.analysis.formatting import cell_text, format_number, objective_label
 from study.charts.learning import learning_chart, learning_data
 from study.charts.style import parameter_label
 from study.charts.trade_off import compared_metrics
 from study.errors import UserError
+from study.formatting import cell_text, format_number, objective_label
 from study.report.context import Material, MissingError, Picture
 from study.store.notes import MAX_AUTHOR, MAX_TEXT
 

@@ -4,17 +4,9 @@ import math
 from typing import Any
 
 from study.analysis import STATES, StudyResults
-from study.analysis.formatting import format_number
 from study.errors import command_for
 
-__all__ = ["status_lines", "status_of", "volume_line"]
-
-
-def volume_line(hypervolume: float | None, trial_steps: int) -> str:
-    """What has been reached, and for how much; without a hypervolume where the untrained network was not scored."""
-    if hypervolume is None or math.isnan(hypervolume):
-        return f"{trial_steps:,} trial-steps"
-    return f"hypervolume {format_number(hypervolume)} after {trial_steps:,} trial-steps"
+__all__ = ["status_of"]
 
 
 def status_of(results: StudyResults) -> dict[str, Any]:
@@ -46,19 +38,3 @@ def status_of(results: StudyResults) -> dict[str, Any]:
         "uri": store.uri,
         "resume": command_for(store.uri, "resume"),
     }
-
-
-def status_lines(status: dict[str, Any]) -> str:
-    """The same for a person."""
-    states = ", ".join(f"{count} {state}" for state, count in status["trials"].items() if count)
-    lines = [
-        f"study {status['study']}: {status['state']}",
-        f"trials: {states or 'none yet'}, of {status['target']}",
-        f"front: {', '.join(map(str, status['front'])) or 'no complete trial yet'}",
-        f"reached: {volume_line(status['hypervolume'], status['trial_steps'])}",
-        f"launches: {status['launches']}, last heartbeat {status['last_heartbeat'] or 'none'}",
-        f"store: {status['uri']}",
-    ]
-    if status["state"] == "interrupted":
-        lines.append(f"go on with: {status['resume']}")
-    return "\n".join(lines)

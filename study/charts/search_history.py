@@ -7,8 +7,8 @@ from altair.typing import ChartType
 
 from study.analysis import StudyResults
 from study.analysis.aggregation import with_spread
-from study.analysis.formatting import objective_label
 from study.charts.style import BLUE, INK, PALE, RED, sample_of
+from study.formatting import objective_label
 from study.spec import Spec
 from study.spec.metrics import direction_of
 

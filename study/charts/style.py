@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from altair.typing import ChartType
 
-from study.analysis.formatting import objective_label
+from study.formatting import objective_label
 from study.spec import Parameter, Scalar, Spec
 
 __all__ = [

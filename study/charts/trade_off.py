@@ -11,11 +11,11 @@ from altair.typing import ChartType
 
 from study.analysis import StudyResults
 from study.analysis.aggregation import with_spread
-from study.analysis.formatting import format_number, objective_label
 from study.analysis.pareto import pareto_front
 from study.charts.points import spans_decades
 from study.charts.style import BLUE, GREY, ORANGE, PALE, RED, parameter_label, sample_of
 from study.errors import UserError
+from study.formatting import format_number, objective_label
 from study.spec import Spec
 from study.spec.metrics import direction_of
 

@@ -9,8 +9,9 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from study.analysis.status import status_lines, status_of, volume_line
+from study.analysis.status import status_of
 from study.cli.options import Format, StoreOption, StudyArgument, echo
+from study.cli.tables import status_lines, volume_line
 from study.cli.terminal import err, out
 from study.errors import DEFAULT_STORE, UserError
 from study.storage import Objects
@@ -85,7 +86,7 @@ def results(
     Example: marl-study results quickstart --front --format csv
     """
     from study.analysis import StudyResults
-    from study.analysis.formatting import progress_table, results_table
+    from study.cli.tables import progress_table, results_table
 
     if front and progress:
         raise UserError("--front and --progress show different tables; say one of them")
@@ -130,14 +131,19 @@ def leakage(
 
     Example: marl-study leakage quickstart --trial 3
     """
+    from marl.evaluation import HELD_OUT_CLIPS
     from study.analysis import StudyResults
     from study.analysis.leakage import leakage as leakage_of
-    from study.analysis.leakage import leakage_table
+    from study.cli.tables import leakage_table
+    from study.datasets.load import clips_of
     from study.export.trials import best_trial
+    from study.spec.model_config import audio_of
 
     read = StudyResults(StudyStore(Objects(store), study))
     chosen = best_trial(read, list(read.spec.objectives)[-1]) if trial is None else trial
-    found = leakage_of(read, chosen)
+    clips = clips_of(read.spec, read.store.objects, audio_of(read.spec))
+    classes = dict(zip((factor.name for factor in clips.factors), clips.classes_at_stake("validation"), strict=True))
+    found = leakage_of(read, chosen, classes, min(HELD_OUT_CLIPS, len(clips.splits["validation"])))
     if output is Format.table:
         out().print(leakage_table(found, f"study {study}, trial {chosen}: 0 is chance, 1 is all of the factor"))
     else:

@@ -56,8 +56,8 @@ def warm(
 
     Example: marl-study warm studies/tradeoff.yaml
     """
-    from study.analysis.formatting import format_duration
     from study.datasets.lookup import with_content
+    from study.formatting import format_duration
     from study.spec.loader import load_spec
     from study.spec.resolve import resolve
     from study.training.dry_run_worker import Planned, probe

@@ -11,10 +11,10 @@ import typer
 from study.cli.options import StoreOption, StudyArgument
 from study.cli.terminal import err, out
 from study.errors import DEFAULT_STORE, RunError, UserError, command_for
+from study.formatting import printable
 from study.storage import Objects
 from study.store import StudyStore
 from study.store.lease import is_live
-from study.store.study_objects import printable
 
 __all__ = ["delete", "export", "logs", "prune", "stop", "verify"]
 

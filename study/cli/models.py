@@ -9,7 +9,7 @@ import typer
 
 from study.cli.terminal import err
 from study.errors import RunError, UserError
-from study.store.study_objects import printable
+from study.formatting import printable
 
 __all__ = ["embed", "swap"]
 

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from marl.audio import AudioConfig
 from marl.data import KINDS, Sounds, SoundsConfig, source_of
 from marl.data.source import Entry, Source, make
-from study.analysis.formatting import format_duration
 from study.datasets.lookup import find, understood
 from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
+from study.formatting import format_duration
 from study.runs.ray_cluster import ray_session
 from study.spec import Spec
 from study.spec.model_config import audio_of, data_of

@@ -33,9 +33,9 @@ from marl.data.source import Made, waveforms_of
 from marl.data.splits import split_by
 from study.datasets.chunks import FACTOR, clips_read, flac_of, log_mels_read, npy_of, rows_of, table_of, table_read
 from study.errors import UserError
+from study.formatting import printable
 from study.storage import Objects
 from study.storage.backend import TooLarge
-from study.store.study_objects import printable
 
 __all__ = ["FOLDER", "PreparedSet", "SetDocument", "key_of"]
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from study.analysis.formatting import format_bytes
 from study.doctor.facts import Disk, Facts, Gpu, Listener
 from study.doctor.finding import Finding, Verdict
+from study.formatting import format_bytes
 from study.provenance import differing_version
 
 __all__ = [

@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from study.analysis.formatting import format_bytes
 from study.doctor.finding import Finding
 from study.errors import UserError
+from study.formatting import format_bytes
 from study.runs.dry_run import Footprint
 from study.storage import Objects
 from study.storage.backend import StorageError

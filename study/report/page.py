@@ -10,7 +10,6 @@ import pandas as pd
 import yaml
 
 from study.analysis import STATES, StudyResults
-from study.analysis.formatting import objective_label
 from study.charts.mutual_information import information_picture
 from study.charts.probes import accuracy_picture
 from study.charts.style import parameter_label, styled, value_label
@@ -18,6 +17,7 @@ from study.charts.sweep_panels import categories_picture, curves_picture
 from study.charts.trade_off import PIXEL_RATIO, save_chart, trade_off_chart, trade_off_data
 from study.charts.umap import maps_picture
 from study.errors import UserError
+from study.formatting import objective_label
 from study.report.context import Material, MissingError, Picture
 
 __all__ = ["Drawn", "PICTURES", "Page", "render", "trade_off_picture", "write_report"]

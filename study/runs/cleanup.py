@@ -8,8 +8,8 @@ from rich.table import Table
 
 from marl.checkpoint import STATE_FILE
 from study.analysis import StudyResults
-from study.analysis.formatting import format_bytes
 from study.analysis.front_candidates import Contenders, contenders
+from study.formatting import format_bytes
 from study.store.lease import refuse_if_live
 
 __all__ = ["Deletion", "Plan", "kept_line", "plan_prune", "prune", "prune_table"]

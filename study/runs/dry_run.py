@@ -15,8 +15,8 @@ from marl.data import HELD_OUT_SHARE, Factor
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.models import network_of
 from marl.models.heads import head_of
-from study.analysis.formatting import format_bytes
 from study.datasets.load import dataset_of, factors_of
+from study.formatting import format_bytes
 from study.search.sampler import Search
 from study.spec import Scalar, Spec
 from study.spec.model_config import StackPlan, audio_of, config_of, data_of, ingredients_of

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from study.analysis import PLAIN_VAE, trial_name
-from study.analysis.formatting import format_duration, format_number, objective_label
 from study.analysis.pareto import pareto_front
+from study.formatting import format_duration, format_number, objective_label
 from study.spec import Scalar, Spec
 
 __all__ = ["LiveView"]

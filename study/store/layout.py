@@ -14,13 +14,14 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from study.errors import UserError
+from study.formatting import printable
 from study.spec import STUDY_NAME, explain
 from study.storage import Objects
 from study.storage.backend import TooLarge
 from study.store.checkpoints import Checkpoint, Checkpoints
 from study.store.metadata import Document
 from study.store.run_records import Launches
-from study.store.study_objects import UnreadableObject, printable
+from study.store.study_objects import UnreadableObject
 from study.store.tables import COMPACT_FROM, Part, TableRows, compacted, fitting, parquet_of, rows_of, that_count
 
 __all__ = ["Checkpoint", "Document", "StudyStore", "Table", "UnreadableObject", "list_studies"]

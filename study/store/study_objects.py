@@ -1,22 +1,20 @@
 """The objects of one study, by their names in it. What cannot be read is named in a warning and left out."""
 
 import json
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from study.formatting import printable
 from study.storage import Objects
 from study.storage.backend import Entry, TooLarge
 from study.store.cache import StudyCache
 
-__all__ = ["StudyObjects", "UnreadableObject", "json_object", "printable"]
+__all__ = ["StudyObjects", "UnreadableObject", "json_object"]
 
 _Value = TypeVar("_Value")
 
 _JSON_LIMIT = 64 << 20
-_LONGEST_REASON = 300
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UnreadableObject(UserWarning):
@@ -101,9 +99,3 @@ def json_object(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("is no JSON object")
     return value
-
-
-def printable(text: str) -> str:
-    """A text that a terminal shows in one line and obeys in nothing, of a few hundred characters."""
-    shown = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-    return shown if len(shown) <= _LONGEST_REASON else f"{shown[:_LONGEST_REASON]}…"

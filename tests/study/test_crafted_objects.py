@@ -18,7 +18,8 @@ import pytest
 
 from dashboard.reading import Shelf
 from study.analysis import StudyResults
-from study.analysis.status import status_lines, status_of
+from study.analysis.status import status_of
+from study.cli.tables import status_lines
 from study.errors import RunError, UserError
 from study.export.audition import Listener
 from study.export.trials import export_trials

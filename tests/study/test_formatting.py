@@ -1,6 +1,6 @@
 import pytest
 
-from study.analysis.formatting import format_duration
+from study.formatting import format_duration
 
 
 @pytest.mark.parametrize(

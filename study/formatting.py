@@ -1,0 +1,68 @@
+"""Text of numbers, durations and names, for messages, tables and charts.
+
+This module imports nothing of the project.
+"""
+
+import math
+import re
+
+__all__ = [
+    "cell_text",
+    "format_bytes",
+    "format_duration",
+    "format_number",
+    "objective_label",
+    "printable",
+]
+
+_LABELS = {
+    "fidelity/log_mel_rmse_db": "log-mel RMSE (dB)",
+    "disentanglement/separation": "separation",
+    "disentanglement/mig": "MIG",
+}
+_MAX_PRINTABLE = 300
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def objective_label(name: str) -> str:
+    """A metric's name as it is read, with its unit."""
+    if name in _LABELS:
+        return _LABELS[name]
+    group, _, rest = name.partition("/")
+    return rest.replace("/", " ") if group == "disentanglement" else name.replace("/", " ")
+
+
+def format_number(value: float) -> str:
+    """Three significant digits, and whole numbers up to a million."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def format_bytes(size: float) -> str:
+    """Three significant digits, in decimal units."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB" if size < 999.5 else f"{size:,.0f} TB"
+
+
+def format_duration(seconds: float) -> str:
+    """The two largest units of hours, minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def cell_text(value: object) -> str:
+    """A value of a table as it is read; a dash for what is absent."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return format_number(value) if isinstance(value, float) else printable(str(value))
+
+
+def printable(text: str) -> str:
+    """A text that a terminal shows in one line and obeys in nothing, of a few hundred characters."""
+    shown = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return shown if len(shown) <= _MAX_PRINTABLE else f"{shown[:_MAX_PRINTABLE]}…"

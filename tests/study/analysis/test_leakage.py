@@ -1,0 +1,34 @@
+import math
+
+import pytest
+
+from study.analysis import StudyResults
+from study.analysis.leakage import leakage
+from study.errors import UserError
+from tests.study.report.studies import trial_of, write_study
+
+CLASSES = {"timbre": 4, "frequency": 8, "amplitude": 1}
+
+
+@pytest.fixture
+def results(tmp_path, tiny):
+    trial = trial_of([1.0, 1.1], [0.5, 0.5])
+    trial["metrics"] |= {"linear_probe/timbre/private": [0.25, 0.25], "probe/timbre/shared": [0.9, 1.0]}
+    return StudyResults(write_study(tmp_path, tiny, [trial, trial_of([2.0, 2.0], [0.1, 0.1], "pruned")]))
+
+
+def test_accuracies_are_rescaled_so_that_chance_is_zero(results):
+    table = leakage(results, 0, CLASSES, clips=101).set_index(["factor", "subspace", "probe", "of"])
+    assert set(table.index.get_level_values("factor")) == {"timbre", "frequency"}  # one class says nothing
+    at_chance = table.loc["timbre", "private", "linear", "means"]
+    assert (at_chance["leakage"], bool(at_chance["belongs"])) == (0.0, False)
+    assert at_chance["clips_se"] == pytest.approx(math.sqrt(0.25 * 0.75 / 100) / 0.75)
+    home = table.loc["timbre", "shared", "network", "means"]
+    assert (home["accuracy"], bool(home["belongs"])) == (pytest.approx(0.95), True)
+    assert home["leakage"] == pytest.approx((0.95 - 0.25) / 0.75)
+    assert home["ci"] == pytest.approx(6.313752 * 0.05 / 0.75)
+
+
+def test_only_a_complete_trial_has_leakage(results):
+    with pytest.raises(UserError, match=r"complete trial \(0\); got 1"):
+        leakage(results, 1, CLASSES, clips=100)
