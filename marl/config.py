@@ -11,7 +11,7 @@ from marl.models import LatentConfig, ModelConfig
 __all__ = [
     "Config",
     "ContrastConfig",
-    "Hierarchy",
+    "MultiscaleWeights",
     "IndependenceConfig",
     "LossConfig",
     "OptimiserConfig",
@@ -64,20 +64,20 @@ class SubspaceWeights(Settings):
     gamma: float = Field(1.0, ge=0)
 
 
-class Hierarchy(Settings):
+class MultiscaleWeights(Settings):
     """Weights of the reconstruction's error at coarser resolutions, each in the units of the plain one.
 
     Attributes:
-        by_2: averaged over squares of 2 bands x 2 frames.
-        by_4: of 4 x 4.
-        by_8: of 8 x 8.
+        scale_2: averaged over squares of 2 bands x 2 frames.
+        scale_4: of 4 x 4.
+        scale_8: of 8 x 8.
         spectrum: averaged over all frames.
         envelope: averaged over all bands.
     """
 
-    by_2: float = Field(0.0, ge=0)
-    by_4: float = Field(0.0, ge=0)
-    by_8: float = Field(0.0, ge=0)
+    scale_2: float = Field(0.0, ge=0)
+    scale_4: float = Field(0.0, ge=0)
+    scale_8: float = Field(0.0, ge=0)
     spectrum: float = Field(0.0, ge=0)
     envelope: float = Field(0.0, ge=0)
 
@@ -86,7 +86,7 @@ class LossConfig(Settings):
     """Weights of the reconstruction (squared error summed over a spectrogram) and of the KL terms (nats per view)."""
 
     reconstruction: float = Field(1.0, ge=0)
-    hierarchy: Hierarchy = Hierarchy()
+    multiscale: MultiscaleWeights = MultiscaleWeights()
     private: SubspaceWeights = SubspaceWeights()
     shared: SubspaceWeights = SubspaceWeights()
 
@@ -99,7 +99,7 @@ class ContrastConfig(Settings):
             `predictive`, which compare a clip with its own parts.
         shared: weight on the shared latents.
         private: weight on the private latents.
-        apart: weight of the reverse on the private latents: the two views are pushed apart.
+        repulsion: weight of the reverse on the private latents: the two views are pushed apart.
         temperature: of similarities, where the strategy has them.
         projection: whether the views are compared behind a small network of their own (Chen et al., 2020), whose width
             is `model.head`; `byol` always has one.
@@ -111,7 +111,7 @@ class ContrastConfig(Settings):
     strategy: StrategyName = "none"
     shared: float = Field(50.0, ge=0)
     private: float = Field(0.0, ge=0)
-    apart: float = Field(0.0, ge=0)
+    repulsion: float = Field(0.0, ge=0)
     temperature: float = Field(0.2, gt=0)
     projection: bool = False
     target_decay: float = Field(0.99, ge=0, lt=1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-__all__ = ["coarse_errors", "squared_error"]
+__all__ = ["multiscale_errors", "squared_error"]
 
 
 def squared_error(decoded_VPQ: Tensor, target_VPQ: Tensor) -> Tensor:
@@ -15,8 +15,8 @@ def squared_error(decoded_VPQ: Tensor, target_VPQ: Tensor) -> Tensor:
     return total / len(decoded_VPQ)
 
 
-def coarse_errors(difference_VFT: Tensor) -> Tensor:
-    """Squared errors at the resolutions of `marl.config.Hierarchy`, summed over a spectrogram and averaged over clips.
+def multiscale_errors(difference_VFT: Tensor) -> Tensor:
+    """Squared errors at the resolutions of `MultiscaleWeights`, summed over a spectrogram and averaged over clips.
 
     Averages of differences are differences of averages. Each is in the units of `squared_error`: the same where decoded
     and original differ by as much everywhere. What is left over at the edges of a spectrogram is averaged alone.

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from marl.models.config import Architecture, LatentConfig, ModelConfig, Parameters, Posterior
 from marl.models.conv_network import ConvNetwork
-from marl.models.fusion import COMBINATIONS
+from marl.models.fusion import FUSIONS
 from marl.models.network import Network
 from marl.models.patch import PatchNetwork
 
 __all__ = [
-    "COMBINATIONS",
+    "FUSIONS",
     "Architecture",
     "ConvNetwork",
     "LatentConfig",

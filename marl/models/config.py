@@ -50,7 +50,7 @@ class LatentConfig(Settings):
 
     private: int = Field(8, ge=1, le=1024)
     shared: int = Field(8, ge=1, le=1024)
-    combine: Literal["own", "mean", "swap", "poe"] = "swap"
+    fusion: Literal["none", "mean", "swap", "poe"] = "swap"
 
 
 class Architecture(NamedTuple):

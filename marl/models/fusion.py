@@ -11,25 +11,25 @@ from torch import Tensor
 
 from marl.models.config import Posterior
 
-__all__ = ["COMBINATIONS", "Combination"]
+__all__ = ["FUSIONS", "Fusion"]
 
 
-def combine_own(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
+def fuse_none(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
     """Each view is decoded with its own sample: they are not combined."""
     return z_BD
 
 
-def combine_mean(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
+def fuse_mean(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
     """Both views are decoded with the mean of their samples."""
     return 0.5 * (z_BD + _other(z_BD))
 
 
-def combine_swap(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
+def fuse_swap(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
     """Each view is decoded with the other's sample."""
     return _other(z_BD)
 
 
-def combine_poe(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
+def fuse_poe(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
     """Both views are decoded with one sample of the product of their posteriors.
 
     The product of two normal densities is normal: precisions add, means are averaged by precision (Wu and Goodman,
@@ -43,13 +43,13 @@ def combine_poe(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
     return joint_mean + joint_noise * joint_precision.rsqrt()
 
 
-Combination = Callable[[Posterior, Tensor, Tensor], Tensor]
+Fusion = Callable[[Posterior, Tensor, Tensor], Tensor]
 
-COMBINATIONS: dict[str, Combination] = {
-    "own": combine_own,
-    "mean": combine_mean,
-    "swap": combine_swap,
-    "poe": combine_poe,
+FUSIONS: dict[str, Fusion] = {
+    "none": fuse_none,
+    "mean": fuse_mean,
+    "swap": fuse_swap,
+    "poe": fuse_poe,
 }
 """Ways to make one shared latent of two. Each takes the shared posterior of all first views followed by all second
 views, a sample of each, and the standard normal numbers that made the samples, all [B, D]; it returns the latents [B,

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from marl.config import Hierarchy
+from marl.config import MultiscaleWeights
 from marl.losses import kl
 from marl.losses.independence import INDEPENDENCE, probe_loss, reverse_gradient
-from marl.losses.reconstruction import coarse_errors, squared_error
-from marl.losses.ssl import STRATEGIES, Pairing, apart, byol, local_global
+from marl.losses.reconstruction import multiscale_errors, squared_error
+from marl.losses.repulsion import repulsion
+from marl.losses.ssl import STRATEGIES, Pairing, byol, local_global
 from marl.losses.ssl.pairing import LEFT_OUT, identity, tiled
-from marl.models import COMBINATIONS, Parameters, Posterior
+from marl.models import FUSIONS, Parameters, Posterior
 from marl.models.heads import TARGET, apply_head
 from marl.objective.spec import Batch, Lane, Program
 
@@ -33,7 +34,7 @@ def term_names(program: Program) -> list[str]:
         "total",
         "reconstruction",
         *(f"{subspace}/{term}" for term in kl.KLTerms._fields for subspace in ("private", "shared")),
-        *(f"hierarchy/{name}" for name in Hierarchy.model_fields if ingredients.hierarchy),
+        *(f"multiscale/{name}" for name in MultiscaleWeights.model_fields if ingredients.multiscale),
         *(f"{subspace}/{strategy}" for strategy, subspace in ingredients.contrasts),
         *(f"independence/{name}" for name in ingredients.independence),
     ]
@@ -70,9 +71,9 @@ class _Objective:
         kl_32 = torch.stack(kl.decompose(z_views, mean_views, logvar_views, lane.group_D2, self._program.dataset_size))
         total = lane.reconstruction * reconstruction + (lane.kl_32 * kl_32).sum()
         terms = [reconstruction[None], kl_32.flatten()]
-        if ingredients.hierarchy:
-            errors_N = coarse_errors(self._network.from_output(decoded - target))
-            total, terms = total + (lane.hierarchy_N * errors_N).sum(), [*terms, errors_N]
+        if ingredients.multiscale:
+            errors_N = multiscale_errors(self._network.from_output(decoded - target))
+            total, terms = total + (lane.multiscale_N * errors_N).sum(), [*terms, errors_N]
         if ingredients.contrasts:
             contrasts_N = torch.stack([self._contrast(*contrast) for contrast in ingredients.contrasts])
             total, terms = total + (lane.contrast_N * contrasts_N).sum(), [*terms, contrasts_N]
@@ -88,10 +89,10 @@ class _Objective:
         private, shared = self._subspaces["private"], self._subspaces["shared"]
         posterior = Posterior(self._posterior.mean[:, shared], self._posterior.logvar[:, shared])
         combined = _weighted_sum(
-            self._lane.combination_N,
+            self._lane.fusion_N,
             [
-                COMBINATIONS[name](posterior, z_VD[:, shared], noise_VD[:, shared])
-                for name in self._program.ingredients.combinations
+                FUSIONS[name](posterior, z_VD[:, shared], noise_VD[:, shared])
+                for name in self._program.ingredients.fusions
             ],
         )
         z_decoded_VD = torch.cat([z_VD[:, private], combined * self._lane.mask_D[shared]], dim=1)
@@ -100,9 +101,9 @@ class _Objective:
     def _contrast(self, strategy: str, subspace: str) -> Tensor:
         mean_VD = self._posterior.mean
         match strategy:
-            case "apart":
+            case "repulsion":
                 first, second = mean_VD[:, self._subspaces[subspace]].chunk(2)
-                return apart(first, second)
+                return repulsion(first, second)
             case "byol":
                 predicted = self._apply(f"predictor.{subspace}", self._project(mean_VD, subspace))
                 with torch.no_grad():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from marl.base_config import Settings
-from marl.config import Config, Hierarchy
+from marl.config import Config, MultiscaleWeights
 from marl.losses.ssl import STRATEGIES
 from marl.models import Network
 
@@ -22,18 +22,18 @@ class Ingredients(Settings):
     """Terms that are computed for every lane of a stack, each lane weighing them; what no lane needs is left out.
 
     Attributes:
-        combinations: ways of combining shared latents, of `marl.models.COMBINATIONS`.
-        contrasts: pairs of a strategy and the subspace that it acts on; `apart` is among the strategies here.
+        fusions: ways of combining shared latents, of `marl.models.FUSIONS`.
+        contrasts: pairs of a strategy and the subspace that it acts on; `repulsion` is among the strategies here.
         projections: subspaces that are compared behind a projection head by any model.
         independence: fields of `IndependenceConfig`.
-        hierarchy: whether errors at coarser resolutions are computed.
+        multiscale: whether errors at coarser resolutions are computed.
     """
 
-    combinations: tuple[str, ...] = ("swap",)
+    fusions: tuple[str, ...] = ("swap",)
     contrasts: tuple[tuple[str, str], ...] = ()
     projections: tuple[str, ...] = ()
     independence: tuple[str, ...] = ()
-    hierarchy: bool = False
+    multiscale: bool = False
 
     @classmethod
     def of(cls, config: Config) -> "Ingredients":
@@ -43,14 +43,14 @@ class Ingredients(Settings):
         strategy: str = contrast.strategy
         contrasts = [(strategy, subspace) for subspace in subspaces if strategy != "none"]
         is_projected = strategy == "byol" or (contrast.projection and strategy in STRATEGIES)
-        if contrast.apart > 0:
-            contrasts.append(("apart", "private"))
+        if contrast.repulsion > 0:
+            contrasts.append(("repulsion", "private"))
         return cls(
-            combinations=(config.latent.combine,),
-            contrasts=tuple(sorted(contrasts)),
+            fusions=(config.latent.fusion,),
+            contrasts=_ordered(contrasts),
             projections=tuple(subspaces) if is_projected else (),
             independence=tuple(name for name, weight in config.independence if weight > 0),
-            hierarchy=any(weight > 0 for _, weight in config.loss.hierarchy),
+            multiscale=any(weight > 0 for _, weight in config.loss.multiscale),
         )
 
     @classmethod
@@ -77,12 +77,17 @@ class Ingredients(Settings):
 
     def _with(self, other: "Ingredients") -> "Ingredients":
         return Ingredients(
-            combinations=tuple(sorted({*self.combinations, *other.combinations})),
-            contrasts=tuple(sorted({*self.contrasts, *other.contrasts})),
+            fusions=tuple(sorted({*self.fusions, *other.fusions})),
+            contrasts=_ordered({*self.contrasts, *other.contrasts}),
             projections=tuple(sorted({*self.projections, *other.projections})),
             independence=tuple(sorted({*self.independence, *other.independence})),
-            hierarchy=self.hierarchy or other.hierarchy,
+            multiscale=self.multiscale or other.multiscale,
         )
+
+
+def _ordered(contrasts: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Repulsion first, then strategies by name: the order in which terms are added up."""
+    return tuple(sorted(contrasts, key=lambda contrast: (contrast[0] != "repulsion", contrast)))
 
 
 def passes_of(config: Config) -> tuple[str, ...]:
@@ -142,9 +147,9 @@ class Lane(NamedTuple):
 
     mask_D: Tensor
     group_D2: Tensor
-    combination_N: Tensor
+    fusion_N: Tensor
     reconstruction: Tensor
-    hierarchy_N: Tensor
+    multiscale_N: Tensor
     kl_32: Tensor
     contrast_N: Tensor
     temperature: Tensor
@@ -180,7 +185,7 @@ def lane_settings(program: Program, config: Config) -> Lane:
         raise ValueError(f"this stack computes {program.ingredients!r}; a model asks for {asked!r}")
     loss, contrast = config.loss, config.contrast
     weights = {
-        (strategy, subspace): contrast.apart if strategy == "apart" else getattr(contrast, subspace)
+        (strategy, subspace): contrast.repulsion if strategy == "repulsion" else getattr(contrast, subspace)
         for strategy, subspace in asked.contrasts
     }
     mask = program.network.mask(config.latent)
@@ -188,9 +193,9 @@ def lane_settings(program: Program, config: Config) -> Lane:
     return Lane(
         mask_D=mask,
         group_D2=torch.stack([mask * is_private, mask * ~is_private], dim=1),
-        combination_N=torch.tensor([float(name == config.latent.combine) for name in program.ingredients.combinations]),
+        fusion_N=torch.tensor([float(name == config.latent.fusion) for name in program.ingredients.fusions]),
         reconstruction=torch.tensor(loss.reconstruction),
-        hierarchy_N=torch.tensor([getattr(loss.hierarchy, name) for name in Hierarchy.model_fields]),
+        multiscale_N=torch.tensor([getattr(loss.multiscale, name) for name in MultiscaleWeights.model_fields]),
         kl_32=torch.tensor([[getattr(part, term) for part in (loss.private, loss.shared)] for term in _KL_WEIGHTS]),
         contrast_N=torch.tensor([weights.get(contrast, 0.0) for contrast in program.ingredients.contrasts]),
         temperature=torch.tensor(contrast.temperature),

@@ -84,7 +84,7 @@ class Stack:
         training_clips = len(dataset.splits["training"])
         self.program = Program(self.network, ingredients, training_clips, sampler.groups, _DTYPES[precision])
         device = dataset.device
-        narrowest = LatentConfig.model_validate({"private": 1, "shared": 1, "combine": ingredients.combinations[0]})
+        narrowest = LatentConfig.model_validate({"private": 1, "shared": 1, "fusion": ingredients.fusions[0]})
         idle = lane_settings(self.program, Config(latent=narrowest))
         self._state = State(
             parameters=Rows(self.network.shapes, lanes, device),

@@ -67,7 +67,7 @@ _PARAMETERS = {
     "loss.reconstruction": ("reconstruction", "weight of the squared error"),
     "latent.private": ("private latents", "how many"),
     "latent.shared": ("shared latents", "how many"),
-    "latent.combine": ("combination", "of the two views' shared latents"),
+    "latent.fusion": ("fusion", "of the two views' shared latents"),
     "contrast.strategy": ("contrastive strategy", ""),
     "contrast.private": ("private contrast", "weight of the contrast"),
     "contrast.shared": ("shared contrast", "weight of the contrast"),

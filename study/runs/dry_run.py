@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import yaml
 
-from marl.config import Hierarchy
+from marl.config import MultiscaleWeights
 from marl.data import HELD_OUT_SHARE, Factor
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.models import network_of
@@ -144,7 +144,7 @@ def _report(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
     """A row of reports, of random numbers: they do not compress, as those of real ones do not."""
     names = ["trial", "seed", "step", "metric_version", "time", *_metrics(factors)]
     terms = ingredients_of(spec)
-    more = len(terms.contrasts) + len(terms.independence) + len(Hierarchy.model_fields) * terms.hierarchy
+    more = len(terms.contrasts) + len(terms.independence) + len(MultiscaleWeights.model_fields) * terms.multiscale
     names += [f"loss/a_term_{index}" for index in range(_LOSS_TERMS + more)]
     return dict(zip(names, _noise(), strict=False))
 

@@ -83,7 +83,7 @@ def plain_vae(spec: Spec) -> Config:
     shared ones. It is as wide as the widest trial.
     """
     own = one_of(spec)
-    latent = widest(spec).model_copy(update={"combine": "own"})
+    latent = widest(spec).model_copy(update={"fusion": "none"})
     return Config(views=own.views, model=own.model, latent=latent, optimiser=own.optimiser)
 
 
@@ -106,7 +106,7 @@ def checked(model: type[_Model], prefix: str, content: Mapping[str, Any]) -> _Mo
 
 
 # What decides which terms of the objective, and which passes through the network, a model needs.
-_INGREDIENTS = ("views.scheme", "latent.combine", "contrast.", "independence.", "loss.hierarchy.", "model.patch_frames")
+_INGREDIENTS = ("views.scheme", "latent.fusion", "contrast.", "independence.", "loss.multiscale.", "model.patch_frames")
 _NO_INGREDIENTS = ("contrast.temperature", "contrast.target_decay", "contrast.exclude_same_factors")
 _WEIGHTS_OF_PASSES = ("contrast.private", "contrast.shared", "independence.swap_cycle")
 

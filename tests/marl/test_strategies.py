@@ -34,7 +34,7 @@ def dataset() -> Dataset:
 
 def config(latent=(3, 2), **sections) -> Config:
     private, shared = latent
-    latents = {"private": private, "shared": shared, "combine": "own"}
+    latents = {"private": private, "shared": shared, "fusion": "none"}
     return Config.model_validate({"model": MODEL, "latent": latents, "optimiser": {"warmup_steps": 2}, **sections})
 
 
@@ -45,8 +45,10 @@ def contrast(strategy, **fields) -> Config:
 TERMS = {
     **{name: contrast(name) for name in (*STRATEGIES, "byol", "local_global", "predictive")},
     **{f"projected {name}": contrast(name, projection=True) for name in STRATEGIES},
-    "apart": config(contrast={"apart": 500.0}),
-    "hierarchy": config(loss={"hierarchy": {"by_2": 1, "by_4": 0.5, "by_8": 0.1, "spectrum": 1, "envelope": 0.2}}),
+    "repulsion": config(contrast={"repulsion": 500.0}),
+    "multiscale": config(
+        loss={"multiscale": {"scale_2": 1, "scale_4": 0.5, "scale_8": 0.1, "spectrum": 1, "envelope": 0.2}}
+    ),
     **{
         name: config(independence={name: weight})
         for name, weight in {"hsic": 500.0, "cross_covariance": 500.0, "adversarial": 2.0, "swap_cycle": 50.0}.items()
@@ -128,7 +130,7 @@ def test_what_a_model_becomes_depends_on_no_lane_neighbour_or_interruption(name,
 def test_a_term_is_smaller_for_being_trained_for(name, trained):
     """Than in a model that is trained for reconstruction alone, or than it was, where that one computes another."""
     _, before, after = trained
-    keys = {"hierarchy": "hierarchy/envelope", "apart": "private/apart"}
+    keys = {"multiscale": "multiscale/envelope", "repulsion": "private/repulsion"}
     key = keys.get(name) or (f"independence/{name}" if f"independence/{name}" in after[name] else f"shared/{name}")
     key = key.replace("projected ", "")
     has_head = name in ("byol", "local_global", "predictive") or name.startswith("projected")

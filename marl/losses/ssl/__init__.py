@@ -1,14 +1,13 @@
 """Contrastive strategies: one file each, one function each, all of the same form.
 
 A strategy takes the latents a_BD and b_BD of the two views and a `Pairing`; it returns a scalar. `byol` and
-`local_global` take more than latents of the two views, and `apart` is the reverse of a strategy.
+`local_global` take more than latents of the two views.
 """
 
 from collections.abc import Callable
 
 from torch import Tensor
 
-from marl.losses.ssl.apart import apart
 from marl.losses.ssl.barlow import barlow
 from marl.losses.ssl.byol import byol
 from marl.losses.ssl.dcl import dcl
@@ -24,7 +23,6 @@ __all__ = [
     "STRATEGIES",
     "Pairing",
     "Strategy",
-    "apart",
     "barlow",
     "byol",
     "dcl",

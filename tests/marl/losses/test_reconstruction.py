@@ -1,7 +1,7 @@
 import torch
 
-from marl.config import Hierarchy
-from marl.losses.reconstruction import coarse_errors, squared_error
+from marl.config import MultiscaleWeights
+from marl.losses.reconstruction import multiscale_errors, squared_error
 
 
 def test_it_is_the_squared_error_summed_over_a_spectrogram_and_averaged_over_clips():
@@ -22,17 +22,17 @@ def test_its_gradient_is_that_of_the_plain_square():
 def test_a_difference_that_is_the_same_everywhere_is_the_same_at_every_resolution():
     difference = torch.full((3, 16, 24), 0.5, dtype=torch.float64)
     expected = squared_error(difference, torch.zeros_like(difference))
-    torch.testing.assert_close(coarse_errors(difference), expected.expand(len(Hierarchy.model_fields)))
+    torch.testing.assert_close(multiscale_errors(difference), expected.expand(len(MultiscaleWeights.model_fields)))
 
 
 def test_each_resolution_sees_what_it_averages_over_and_no_finer_detail():
     def errors(difference):
-        return dict(zip(Hierarchy.model_fields, (coarse_errors(difference) > 1e-12).tolist(), strict=True))
+        return dict(zip(MultiscaleWeights.model_fields, (multiscale_errors(difference) > 1e-12).tolist(), strict=True))
 
     band, frame = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     chequered = ((-1.0) ** (band + frame))[None]
     assert not any(errors(chequered).values())
     alternating_bands = ((-1.0) ** band)[None]
-    assert errors(alternating_bands) == dict.fromkeys(Hierarchy.model_fields, False) | {"spectrum": True}
+    assert errors(alternating_bands) == dict.fromkeys(MultiscaleWeights.model_fields, False) | {"spectrum": True}
     by_fours = ((-1.0) ** (frame // 4))[None]
-    assert errors(by_fours) == {"by_2": True, "by_4": True, "by_8": False, "spectrum": False, "envelope": True}
+    assert errors(by_fours) == {"scale_2": True, "scale_4": True, "scale_8": False, "spectrum": False, "envelope": True}

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from torch.func import grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from marl.losses.ssl import STRATEGIES, Pairing, apart, triplet
+from marl.losses.repulsion import repulsion
+from marl.losses.ssl import STRATEGIES, Pairing, triplet
 
 CASES = (
     "small",
@@ -29,7 +30,7 @@ LIBRARY = {
     "vicreg": "vicreg_default",
 }
 WITH_NEGATIVES = ("infonce", "nt_xent", "supcon", "dcl", "triplet")
-EVERY = {**STRATEGIES, "apart": lambda a, b, pairing: apart(a, b)}
+EVERY = {**STRATEGIES, "repulsion": lambda a, b, pairing: repulsion(a, b)}
 
 
 def pairing_of(latents, group=None, temperature=0.2):
@@ -227,7 +228,7 @@ def test_identical_views_have_a_smaller_loss_than_unrelated_ones(name):
 )
 def test_apart_of_known_angles(second, expected):
     first, second = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor(second)
-    value, *gradients = value_and_gradients(apart, first, second)
+    value, *gradients = value_and_gradients(repulsion, first, second)
     assert value.item() == pytest.approx(expected)
     if expected == 0:
         assert not any(gradient.any() for gradient in gradients)
@@ -238,6 +239,6 @@ def test_descent_on_apart_ends_with_views_that_are_not_alike():
     optimiser = torch.optim.Adam([latents], lr=0.05)
     for _ in range(200):
         optimiser.zero_grad()
-        apart(*latents).backward()
+        repulsion(*latents).backward()
         optimiser.step()
-    assert apart(*latents) < 1e-3
+    assert repulsion(*latents) < 1e-3

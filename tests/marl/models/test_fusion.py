@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from marl.models import COMBINATIONS, Posterior
+from marl.models import FUSIONS, Posterior
 
 
 @pytest.fixture
@@ -15,21 +15,21 @@ def shared_latents():
 
 def test_mean_gives_both_views_the_same_average(shared_latents):
     _, z, _ = shared_latents
-    combined = COMBINATIONS["mean"](*shared_latents)
+    combined = FUSIONS["mean"](*shared_latents)
     torch.testing.assert_close(combined[:4], (z[:4] + z[4:]) / 2)
     assert torch.equal(combined[:4], combined[4:])
 
 
 def test_swap_gives_each_view_the_others_sample(shared_latents):
     _, z, _ = shared_latents
-    combined = COMBINATIONS["swap"](*shared_latents)
+    combined = FUSIONS["swap"](*shared_latents)
     assert torch.equal(combined, torch.cat([z[4:], z[:4]]))
 
 
 def test_product_of_experts_has_the_mean_and_variance_of_the_multiplied_densities(shared_latents):
     posterior, z, noise = shared_latents
-    without_noise = COMBINATIONS["poe"](posterior, z, torch.zeros_like(noise))
-    unit_noise = COMBINATIONS["poe"](posterior, z, torch.full_like(noise, math.sqrt(0.5)))
+    without_noise = FUSIONS["poe"](posterior, z, torch.zeros_like(noise))
+    unit_noise = FUSIONS["poe"](posterior, z, torch.full_like(noise, math.sqrt(0.5)))
     grid = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
     for row, dimension in ((0, 0), (3, 2)):
         densities = [

@@ -20,14 +20,14 @@ SMALL = {"width": 16, "embedding": 16, "hidden": 32}
 PROBAND = Config.model_validate(
     {
         "model": SMALL,
-        "latent": {"private": 3, "shared": 2, "combine": "poe"},
+        "latent": {"private": 3, "shared": 2, "fusion": "poe"},
         "loss": {"private": {"alpha": 0.5, "gamma": 2.0}, "shared": {"beta": 3.0}},
         "contrast": {"strategy": "infonce", "shared": 40.0, "private": 1.0},
     }
 )
 OTHERS = [
-    Config.model_validate({"model": SMALL, "latent": {"private": 5, "shared": 4, "combine": "mean"}}),
-    Config.model_validate({"model": SMALL, "latent": {"private": 1, "shared": 1, "combine": "swap"}}),
+    Config.model_validate({"model": SMALL, "latent": {"private": 5, "shared": 4, "fusion": "mean"}}),
+    Config.model_validate({"model": SMALL, "latent": {"private": 1, "shared": 1, "fusion": "swap"}}),
 ]
 DIVERGING = OTHERS[0].model_copy(update={"optimiser": PROBAND.optimiser.model_copy(update={"learning_rate": 1e12})})
 INGREDIENTS = Ingredients.of_all([PROBAND, *OTHERS])
@@ -199,7 +199,7 @@ def test_across_widths_differences_after_training_stay_below_the_spread_over_see
 
 @pytest.mark.parametrize("model", [PATCH, pytest.param(CONV, marks=pytest.mark.slow)])
 def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width(small_dataset, model):
-    config = of(model, PROBAND.model_copy(update={"latent": PROBAND.latent.model_copy(update={"combine": "swap"})}))
+    config = of(model, PROBAND.model_copy(update={"latent": PROBAND.latent.model_copy(update={"fusion": "swap"})}))
     wide = new_stack(small_dataset, 2, model)
     narrow = Stack(
         Architecture(64, 64, config.model, config.latent.private, config.latent.shared),

@@ -240,20 +240,20 @@ def test_a_trials_configuration_is_the_specs_own_with_its_values(tiny):
 
 
 def test_stacks_are_as_wide_as_the_widest_trial_and_compute_what_any_trial_uses(tiny):
-    tiny["space"]["latent.combine"] = {"choice": ["swap", "poe"]}
+    tiny["space"]["latent.fusion"] = {"choice": ["swap", "poe"]}
     tiny["space"]["contrast.private"] = {"uniform": [0, 3]}
     spec = resolved(tiny)
     plan = plan_stacks(spec, lanes=4)
     assert (plan.private, plan.shared) == (4, 8)
     terms = ingredients_of(spec)
-    assert terms.combinations == ("own", "poe", "swap")  # the plain VAE decodes each view on its own
+    assert terms.fusions == ("none", "poe", "swap")  # the plain VAE decodes each view on its own
     assert terms.contrasts == (("infonce", "private"), ("infonce", "shared"))
 
 
 def test_what_no_trial_uses_is_not_computed(tiny):
     tiny["space"] = {"latent.private": {"choice": [2]}}
     terms = ingredients_of(resolved(tiny))
-    assert (terms.contrasts, terms.independence, terms.projections, terms.hierarchy) == ((), (), (), False)
+    assert (terms.contrasts, terms.independence, terms.projections, terms.multiscale) == ((), (), (), False)
 
 
 def test_models_that_need_other_passes_or_views_are_of_other_families(tiny, small_dataset):
@@ -309,9 +309,9 @@ def test_of_many_weights_few_configurations_stand_for_all():
 def test_a_parameter_that_exists_at_one_weight_of_another_is_not_overlooked(tiny):
     tiny["space"] = {
         "independence.hsic": {"choice": [0, 1, 10]},
-        "contrast.apart": {"choice": [0, 5], "when": {"independence.hsic": 1}},
+        "contrast.repulsion": {"choice": [0, 5], "when": {"independence.hsic": 1}},
     }
-    assert ingredients_of(resolved(tiny)).contrasts == (("apart", "private"),)
+    assert ingredients_of(resolved(tiny)).contrasts == (("repulsion", "private"),)
 
 
 def test_a_weight_that_is_never_above_zero_asks_for_nothing(tiny):

@@ -72,7 +72,7 @@ def test_the_untrained_network_does_not_depend_on_what_it_would_be_trained_for(t
     tiny["contrast"] = {"strategy": "infonce", "private": 3.0}
     tiny["loss"] = {"reconstruction": 7.0}
     tiny["latent"] = {"private": 16}  # no trial is as wide as that
-    tiny["space"]["latent.combine"] = {"choice": ["mean", "poe"]}
+    tiny["space"]["latent.fusion"] = {"choice": ["mean", "poe"]}
     assert write(new_store(tmp_path / "b", tiny)) == found
 
 

@@ -1,12 +1,12 @@
-"""The reverse of contrast: two views that must not look alike."""
+"""Repulsion: the reverse of contrast, for latents that must not hold what two views share."""
 
 from torch import Tensor
 from torch.nn.functional import normalize
 
-__all__ = ["apart"]
+__all__ = ["repulsion"]
 
 
-def apart(a_BD: Tensor, b_BD: Tensor) -> Tensor:
+def repulsion(a_BD: Tensor, b_BD: Tensor) -> Tensor:
     """Mean over pairs of the squared positive part of the cosine similarity of both views.
 
     For latents that must not hold what the views share. Orthogonal or opposite views add zero and are left alone, so
