@@ -34,7 +34,7 @@ from study.runs import driver as launch
 from study.runs.create import begin
 from study.spec import Spec, parse_spec
 from study.spec.resolve import resolve
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from study.training.resources import trials_on_a_device
 
@@ -52,10 +52,10 @@ def spec_of(chosen: argparse.Namespace, devices: int) -> Spec:
                 "data": {"kind": "syntone"},
                 "train": {"steps": STEPS, "reports": chosen.reports},
                 "replicates": 1,
-                "final": [],
+                "post_training": [],
                 "space": SPACE,
                 "search": {"sampler": chosen.sampler, "trials": chosen.work},
-                "halving": {"reduction": 3, "min_steps": STEPS // 9} if chosen.halving else "none",
+                "halving": {"reduction_factor": 3, "min_steps": STEPS // 9} if chosen.halving else "none",
                 "resources": {"lanes": chosen.lanes, "devices": devices or "auto"},
             },
             source="benchmark",
@@ -130,7 +130,7 @@ def work(chosen: argparse.Namespace) -> dict[str, Any]:
         devices = max(1, min(chosen.nodes, chosen.at_once // on_a_device))
         spec, at_once = spec_of(chosen, devices), devices * on_a_device
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder, Path(os.devnull).open("w") as nowhere:
-        store = StudyStore(Objects(folder), spec.name)
+        store = StudyStore(ObjectStore(folder), spec.name)
         begin(store, spec)
         meter = Meter(max(1, trials // PARTS))
         # As on a terminal that somebody watches; lines for a log cost less.

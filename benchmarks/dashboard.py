@@ -21,10 +21,10 @@ from typing import Any
 from benchmarks.large_study import NAME, REPLICATES, REPORTS, STEPS, columns, running_of, write_study
 from benchmarks.machine import add_json_option, part, print_table, say, write_record
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore, Table
 from study.store.cache import StudyCache
-from study.store.tables import COMPACT_FROM
+from study.store.tables import MIN_SEGMENTS_TO_COMPACT
 
 REFRESHES = 3
 
@@ -79,24 +79,24 @@ def peak_rss_mb() -> float:
 
 def work(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """One store, read in this process."""
-    store = StudyStore(Objects(chosen.work), NAME, None if chosen.keep_nothing else StudyCache())
+    store = StudyStore(ObjectStore(chosen.work), NAME, None if chosen.keep_nothing else StudyCache())
     reader = Reader(store)
     results = reader.read("everything")
     reader.read("nothing new")
     if chosen.keep_nothing:
         return reader.readings
-    sequence = itertools.count(1_000_000 - 10 * COMPACT_FROM)
+    sequence = itertools.count(1_000_000 - 10 * MIN_SEGMENTS_TO_COMPACT)
     running = range(chosen.trials - running_of(chosen.trials), chosen.trials)
     due = itertools.product(running, range(REPLICATES))
-    (like, *_) = results.reports([0]).query(f"step == {STEPS}").drop(columns="launch").to_dict("records")
+    (like, *_) = results.reports([0]).query(f"step == {STEPS}").drop(columns="run").to_dict("records")
     for _ in range(REFRESHES):
         pairs = list(itertools.islice(due, chosen.rows))
         write(store, "reports", next(sequence), [{**like, "trial": trial, "seed": seed} for trial, seed in pairs])
-        states = results.trials().drop(columns="launch").set_index("trial", drop=False)
+        states = results.trials().drop(columns="run").set_index("trial", drop=False)
         over = [trial for trial, seed in pairs if seed == REPLICATES - 1]
         write(store, "trials", next(sequence), [{**states.loc[one].to_dict(), "state": "complete"} for one in over])
         results = reader.read(f"{chosen.rows} new reports")
-    for _ in range(COMPACT_FROM):  # so many of one launch that they become one
+    for _ in range(MIN_SEGMENTS_TO_COMPACT):  # so many of one run that they become one
         write(store, "reports", next(sequence), [{**like, "trial": running[-1], "step": STEPS // REPORTS}])
         store.compact("reports", 2)
     reader.read("parts compacted")

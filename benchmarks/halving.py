@@ -27,7 +27,7 @@ from study.search.halving import Rungs
 from study.search.sampler import Search
 from study.spec import Spec, parse_spec
 from study.spec.resolve import resolve
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from study.training.lanes import Failure, Lanes
 
@@ -37,10 +37,10 @@ def spec_of(options: argparse.Namespace, seed: int) -> Spec:
     content |= {
         "name": f"halving-{seed}",
         "replicates": options.replicates,
-        "final": [],
+        "post_training": [],
         "train": {"steps": options.steps, "batch_pairs": options.pairs, "reports": 1},
         "search": {"sampler": "random", "trials": options.trials, "seed": seed},
-        "halving": {"reduction": options.reduction, "min_steps": options.min_steps},
+        "halving": {"reduction_factor": options.reduction, "min_steps": options.min_steps},
         "resources": {"lanes": options.lanes},
     }
     return resolve(parse_spec(content, "benchmark"))
@@ -48,7 +48,7 @@ def spec_of(options: argparse.Namespace, seed: int) -> Spec:
 
 def train_all(spec: Spec, folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
     """All reports of all trials, none stopped; and what the untrained network scores."""
-    store = StudyStore(Objects(str(folder)), spec.name)
+    store = StudyStore(ObjectStore(str(folder)), spec.name)
     begin(store, spec)
     lanes, search = Lanes(store, torch.device(device_kind())), Search(spec)
     rows: list[dict[str, Any]] = []
@@ -73,7 +73,7 @@ def train_all(spec: Spec, folder: Path) -> tuple[pd.DataFrame, dict[str, float]]
 def replay(spec: Spec, reports: pd.DataFrame, lanes: int) -> tuple[set[int], int]:
     """Which trials come to their full budget under halving, and the steps that all took."""
     assert spec.halving is not None
-    rungs = Rungs(spec.rungs(), spec.halving.reduction, spec.objectives)
+    rungs = Rungs(spec.rungs(), spec.halving.reduction_factor, spec.objectives)
     young = reports[reports["seed"] == 0].set_index(["trial", "step"])
     stages = [*spec.rungs(), spec.train.steps]
     waiting, survivors, steps = list(range(spec.search.trials or 0)), set(), 0

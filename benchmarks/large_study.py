@@ -1,4 +1,4 @@
-"""A study as large as one likes, as launches leave it: parts of some rows each, most of them compacted.
+"""A study as large as one likes, as runs leave it: parts of some rows each, most of them compacted.
 
 Its numbers are made up, under the real columns: few at young reports, all at mature ones, and those that are computed
 after training for every hundredth trial.
@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore, Table
-from study.store.tables import COMPACT_FROM, Part
+from study.store.tables import MIN_SEGMENTS_TO_COMPACT, Segment
 
 NAME = "large"
 REPLICATES, REPORTS, STEPS = 3, 6, 6000
@@ -54,35 +54,35 @@ def columns() -> tuple[list[str], list[str], list[str]]:
 
 
 def write_study(folder: Path, trials: int) -> StudyStore:
-    """A study of so many trials, the last of which have not reported their last step; its second launch is alive."""
+    """A study of so many trials, the last of which have not reported their last step; its second run is alive."""
     from study.runs.create import begin
     from study.spec import parse_spec
     from study.spec.resolve import resolve
 
     content = {"name": NAME, "data": {"kind": "syntone"}, "train": {"steps": STEPS, "reports": REPORTS}}
     content |= {"replicates": REPLICATES, "space": SPACE, "search": {"sampler": "random", "trials": trials}}
-    store = StudyStore(Objects(str(folder)), NAME)
+    store = StudyStore(ObjectStore(str(folder)), NAME)
     begin(store, resolve(parse_spec(content, source="benchmark")))
     numbers = np.random.default_rng(0)
     young, mature, late = columns()
     untrained = dict.fromkeys((*young, *mature), 0.0) | {FIDELITY: 40.0}
     store.write_baselines({"untrained": untrained, "replicates": REPLICATES})
     first, complete = round(0.9 * trials), trials - running_of(trials)
-    for launch, (begin_at, end_at) in enumerate([(0, first), (first, trials)], start=1):
-        started = BEGUN + timedelta(days=launch)
-        content = {"launch": launch, "trials": trials, "host": "elsewhere", "started": started.isoformat()}
-        content |= {"heartbeat": datetime.now(UTC).isoformat(), "finished": None if launch > 1 else started.isoformat()}
-        store.write_launch(launch, content)
+    for run, (begin_at, end_at) in enumerate([(0, first), (first, trials)], start=1):
+        started = BEGUN + timedelta(days=run)
+        content = {"run": run, "trials": trials, "host": "elsewhere", "started": started.isoformat()}
+        content |= {"heartbeat": datetime.now(UTC).isoformat(), "finished": None if run > 1 else started.isoformat()}
+        store.write_run(run, content)
         keys = report_keys(range(begin_at, end_at))
-        if launch > 1:
+        if run > 1:
             keys = keys[(keys[:, 2] < STEPS) | (keys[:, 0] < complete)]
         reports = [reports_of(keys[rows], young, mature, started, numbers) for rows in parts_of(len(keys))]
-        if launch == 1:
+        if run == 1:
             looked_at = keys[(keys[:, 2] == STEPS) & (keys[:, 0] % 100 == 0)]
             reports += [reports_of(looked_at[rows], [], late, started, numbers) for rows in parts_of(len(looked_at))]
-        write_parts(store, "reports", launch, reports)
+        write_parts(store, "reports", run, reports)
         states = trials_of(range(begin_at, end_at), complete, started, numbers)
-        write_parts(store, "trials", launch, [states.slice(at, 3) for at in range(0, len(states), 3)])
+        write_parts(store, "trials", run, [states.slice(at, 3) for at in range(0, len(states), 3)])
     return store
 
 
@@ -110,7 +110,7 @@ def report_keys(trials: range) -> np.ndarray:
 def reports_of(
     keys_N3: np.ndarray, young: list[str], mature: list[str], started: datetime, numbers: np.random.Generator
 ) -> pa.Table:
-    """Rows as `parquet_of` writes them: a column of the mature ones is empty in the young ones, or absent."""
+    """Rows as `to_parquet` writes them: a column of the mature ones is empty in the young ones, or absent."""
     trial_N, seed_N, step_N = keys_N3.T
     is_young_N = step_N < STEPS
     found = {"trial": trial_N, "seed": seed_N, "step": step_N, "metric_version": np.ones(len(keys_N3), dtype=int)}
@@ -156,13 +156,13 @@ def stamps(started: datetime, trial_N: np.ndarray, step_N: np.ndarray) -> pa.Arr
     return pa.array(times_N).cast(pa.timestamp("us", "UTC"))
 
 
-def write_parts(store: StudyStore, table: Table, launch: int, parts: list[pa.Table]) -> None:
+def write_parts(store: StudyStore, table: Table, run: int, parts: list[pa.Table]) -> None:
     """Most parts compacted, the last ones not yet: as `StudyStore.compact` leaves them, without writing each first."""
-    whole = len(parts) // COMPACT_FROM * COMPACT_FROM
-    for at in [*range(0, whole, COMPACT_FROM), *range(whole, len(parts))]:
-        together = parts[at : at + COMPACT_FROM] if at < whole else parts[at : at + 1]
+    whole = len(parts) // MIN_SEGMENTS_TO_COMPACT * MIN_SEGMENTS_TO_COMPACT
+    for at in [*range(0, whole, MIN_SEGMENTS_TO_COMPACT), *range(whole, len(parts))]:
+        together = parts[at : at + MIN_SEGMENTS_TO_COMPACT] if at < whole else parts[at : at + 1]
         last = at + len(together) if at < whole else None
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.concat_tables(together, promote_options="permissive"), buffer)
-        name = Part(table, launch, at + 1, last).name
+        name = Segment(table, run, at + 1, last).name
         store.objects.write(f"{store.name}/{name}", buffer.getvalue().to_pybytes())

@@ -1,4 +1,4 @@
-"""A launch of a study whose trainers sleep and make their metrics up: all that a study is but training.
+"""A run of a study whose trainers sleep and make their metrics up: all that a study is but training.
 
 As with the real trainer, every trial imports this module, so nothing here imports torch before it is needed.
 """
@@ -114,12 +114,12 @@ def without_training(
     ended: Callable[[], None],
     stopping: Callable[[str], None],
 ) -> Iterator[None]:
-    """Within it, the first launch of a study finds trainers that sleep.
+    """Within it, the first run of a study finds trainers that sleep.
 
     Args:
         store: the study.
         sleep_s: seconds before each report.
-        nodes: of a cluster of Ray on this machine, a processor and a trainer on each; 0 for a Ray of the launch's own.
+        nodes: of a cluster of Ray on this machine, a processor and a trainer on each; 0 for a Ray of the run's own.
         at_once: trials side by side, which wait for each other in the beginning.
         ended: called when a trial is over.
         stopping: called with the folder of Ray's session before Ray is stopped.
@@ -129,16 +129,16 @@ def without_training(
     from study.runs import driver as launch
     from study.runs import ray_cluster as ray_session
 
-    document = store.document()
+    metadata = store.metadata()
 
     class Sleeping(SleepingTrainer):  # of this function, so Ray sends it to the actor as it is here
         pass
 
     Sleeping.sleep_s = sleep_s
-    Sleeping.budgets = document.spec.budgets()
-    Sleeping.replicates = document.spec.replicates
-    Sleeping.lanes = document.stack["lanes"]
-    Sleeping.metrics, Sleeping.version = metric_names(document.factors), METRIC_VERSION
+    Sleeping.budgets = metadata.spec.budgets()
+    Sleeping.replicates = metadata.spec.replicates
+    Sleeping.lanes = metadata.stack["lanes"]
+    Sleeping.metrics, Sleeping.version = metric_names(metadata.factors), METRIC_VERSION
     Sleeping.at_once = at_once
 
     class OneNode(ray_session.LocalRay):

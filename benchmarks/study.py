@@ -28,7 +28,7 @@ from study.spec import Spec
 from study.spec.loader import load_spec
 from study.spec.model_config import audio_of, config_of, data_of
 from study.spec.resolve import resolve
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from study.training.planning import can_compile, planned
 
@@ -49,7 +49,7 @@ def spec_of(chosen: argparse.Namespace, trials: int) -> Spec:
                 f"train.steps={chosen.steps}",
                 f"train.batch_pairs={chosen.pairs}",
                 f"replicates={chosen.replicates}",
-                "final=[]",
+                "post_training=[]",
                 f"resources.lanes={chosen.lanes}",
                 f"resources.compile={str(chosen.compile).lower()}",
                 f"search.trials={trials}",
@@ -66,7 +66,7 @@ def bare_stack(spec: Spec, seconds: float) -> dict[str, float]:
 
     from marl.data.syntone import build
 
-    plan, search = planned(spec, device_kind(), Objects("runs")), Search(spec)
+    plan, search = planned(spec, device_kind(), ObjectStore("runs")), Search(spec)
     configs = [config_of(spec, search.ask(number)) for number in range(plan.lanes)]
     stack = plan.stack(spec, configs[0], build(data_of(spec), audio_of(spec), torch.device(device_kind())))
     for config in configs:
@@ -117,12 +117,12 @@ def run_study(spec: Spec) -> dict[str, Any]:
             super()._changed(number, state, *more)
 
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder:
-        store = StudyStore(Objects(folder), spec.name)
-        document = begin(store, spec)
+        store = StudyStore(ObjectStore(folder), spec.name)
+        metadata = begin(store, spec)
         with mock.patch.object(launch, "_Driver", Watched), mock.patch.object(launch, "Trainers", Watching):
             launch.launch(store, spec.search.trials or 0, Console(stderr=True, highlight=False))
     ended = time.monotonic() - began
-    return {"samples": samples, "lanes": document.stack["lanes"], "last_start": starts[-1], "ended": ended}
+    return {"samples": samples, "lanes": metadata.stack["lanes"], "last_start": starts[-1], "ended": ended}
 
 
 def show(results: Mapping[str, Any]) -> None:

@@ -119,7 +119,7 @@ def _listener_or_reason(reading: Reading, trial: int, seed: int) -> Listener | N
     """A model to listen to, or the reason why there is none on the page."""
     try:
         with st.spinner("Loading the model"):
-            return _listener(reading.results, reading.results.store.uri, reading.results.document.created, trial, seed)
+            return _listener(reading.results, reading.results.store.uri, reading.results.metadata.created, trial, seed)
     except UserError as error:
         st.info(plain(f"Trial {trial}: {error}"))
         return None
@@ -139,7 +139,7 @@ def _sounds(_listener: Listener, uri: str, created: datetime, place: tuple[int, 
 
 def _sounds_of(reading: Reading, listener: Listener, place: tuple[int, int, int, int]) -> dict[str, Sound]:
     with st.spinner("Making the sounds"):
-        return _sounds(listener, reading.results.store.uri, reading.results.document.created, place)
+        return _sounds(listener, reading.results.store.uri, reading.results.metadata.created, place)
 
 
 def _error(sounds: dict[str, Sound]) -> str:
@@ -159,7 +159,7 @@ def _clips(reading: Reading, listener: Listener) -> tuple[list[int], int, dict[i
         st.info("Choose a clip.")
         st.stop()
     shared = reading.results.spec.shared_factors
-    private = [name for name in reading.results.document.factors if name not in shared]
+    private = [name for name in reading.results.metadata.factors if name not in shared]
     st.caption(plain(_EXPLAINED.format(shared=" and ".join(shared), private=" and ".join(private))))
     return clips, other, labels
 

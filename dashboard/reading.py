@@ -14,7 +14,7 @@ import streamlit as st
 from study.analysis import StudyResults
 from study.analysis.status import status_of
 from study.errors import UserError
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore, UnreadableObject, list_studies
 from study.store.cache import StudyCache
 from study.store.notes import Marks, Notes
@@ -59,7 +59,7 @@ class Reading:
 
     @property
     def is_live(self) -> bool:
-        """Whether a launch is at work."""
+        """Whether a run is at work."""
         return bool(self.status["state"] == "running")
 
     def once(self, key: Any, compute: Callable[[], _Value]) -> _Value:
@@ -77,7 +77,7 @@ class Shelf:
         objects: the store.
     """
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: ObjectStore) -> None:
         self.objects = objects
         self._stores: dict[str, StudyStore] = {}
         self._notes: dict[str, Notes] = {}
@@ -152,4 +152,4 @@ class Shelf:
 @st.cache_resource(show_spinner=False)
 def shelf(uri: str) -> Shelf:
     """The shelf of a store, one for all sessions of this process."""
-    return Shelf(Objects(uri))
+    return Shelf(ObjectStore(uri))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 
 DATA = Path(__file__).parent / "data"
@@ -24,23 +24,21 @@ _DETAIL = 4
 
 def rows_of(store: str, study: str) -> pd.DataFrame:
     """Mature reports of complete trials: trial, seed, configuration, metrics; commit, device and size of the study."""
-    results = StudyResults(StudyStore(Objects(store), study))
+    results = StudyResults(StudyStore(ObjectStore(store), study))
     trials, reports = results.trials(), results.reports()
     complete = trials[trials["state"] == "complete"]
     mature = reports[reports["trial"].isin(complete["trial"]) & (reports["step"] == results.spec.train.steps)]
-    # Some metrics may have been computed later, by another launch than the one that trained.
-    mature = mature.groupby(["trial", "seed"]).agg({**dict.fromkeys(mature.columns, "last"), "launch": "first"})
+    # Some metrics may have been computed later, by another run than the one that trained.
+    mature = mature.groupby(["trial", "seed"]).agg({**dict.fromkeys(mature.columns, "last"), "run": "first"})
     mature = mature.reset_index(drop=True)
     parameters = [column for column in complete if str(column).startswith("config/")]
     metrics = [
         column for column in map(str, mature) if column.startswith(_METRICS) and len(column.split("/")) < _DETAIL
     ]
-    rows = complete[["trial", *parameters]].merge(mature[["trial", "seed", "step", "launch", *metrics]], on="trial")
-    commits = rows["launch"].map(lambda number: results.launches[int(number)].get("commit"))
-    devices = rows["launch"].map(
-        lambda number: " + ".join(sorted(set(results.launches[int(number)].get("devices", []))))
-    )
-    rows = rows.drop(columns="launch").copy()
+    rows = complete[["trial", *parameters]].merge(mature[["trial", "seed", "step", "run", *metrics]], on="trial")
+    commits = rows["run"].map(lambda number: results.runs[int(number)].get("commit"))
+    devices = rows["run"].map(lambda number: " + ".join(sorted(set(results.runs[int(number)].get("devices", [])))))
+    rows = rows.drop(columns="run").copy()
     rows.insert(2, "commit", commits)
     rows.insert(3, "device", devices)
     rows.insert(4, "batch_pairs", results.spec.train.batch_pairs)

@@ -16,7 +16,7 @@ import soundfile
 from study.analysis import StudyResults
 from study.export.audition import Listener, Sound
 from study.export.trials import best_trial
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 
 _PEAK = 0.9
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--store", default=os.environ.get("MARL_STORE", "runs"))
     parser.add_argument("--trial", type=int, help="the best in the last objective by default")
     arguments = parser.parse_args()
-    results = StudyResults(StudyStore(Objects(arguments.store), arguments.study))
+    results = StudyResults(StudyStore(ObjectStore(arguments.store), arguments.study))
     trial = arguments.trial
     if trial is None:
         trial = best_trial(results, list(results.spec.objectives)[-1])

@@ -23,7 +23,7 @@ from marl.data import Dataset
 from marl.extractor import FeatureExtractor
 from study.analysis import StudyResults
 from study.datasets.load import dataset_of
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 
 _PAIRS = 512
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--store", default=os.environ.get("MARL_STORE", "runs"))
     arguments = parser.parse_args()
     for study in arguments.studies:
-        results = StudyResults(StudyStore(Objects(arguments.store), study))
+        results = StudyResults(StudyStore(ObjectStore(arguments.store), study))
         dataset = dataset_of(results.spec, results.store.objects, torch.device("cpu"))
         drawn = pairs(dataset, results.spec.shared_factors)
         if not len(drawn):

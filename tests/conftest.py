@@ -17,7 +17,7 @@ from marl.audio import AudioConfig
 from marl.data import Dataset
 from marl.data.syntone import SynTone, build
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.study.commands import TINY, run_command
 
@@ -77,4 +77,4 @@ def finished_store(_finished: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def finished(finished_store: Path) -> StudyResults:
     """The finished study."""
-    return StudyResults(StudyStore(Objects(str(finished_store)), "tiny"))
+    return StudyResults(StudyStore(ObjectStore(str(finished_store)), "tiny"))

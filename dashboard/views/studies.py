@@ -62,19 +62,19 @@ def state_line(reading: Reading, is_timed: bool = True) -> None:
 
 
 def time_left(reading: Reading) -> float | None:
-    """Seconds until the trials that are missing are over, if they take as long as those of this launch did."""
+    """Seconds until the trials that are missing are over, if they take as long as those of this run did."""
     status, results = reading.status, reading.results
     if status["state"] != "running":
         return None
-    last = max(results.launches)
+    last = max(results.runs)
     trials = results.trials()
     is_over = trials["state"].isin(["complete", "pruned", "failed"])
-    of_this_launch = int((trials[is_over]["launch"] == last).sum()) if status["over"] else 0
-    started = datetime.fromisoformat(str(results.launches[last]["started"]))
-    if not of_this_launch:
+    of_this_run = int((trials[is_over]["run"] == last).sum()) if status["over"] else 0
+    started = datetime.fromisoformat(str(results.runs[last]["started"]))
+    if not of_this_run:
         return None
     missing = max(0, int(status["target"]) - int(status["over"]))
-    return (datetime.now(UTC) - started).total_seconds() / of_this_launch * missing
+    return (datetime.now(UTC) - started).total_seconds() / of_this_run * missing
 
 
 def _card(store: Shelf, name: str) -> None:

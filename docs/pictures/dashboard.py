@@ -12,7 +12,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.dashboard.browser import open_view, serve, wait_until_drawn
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--store", default="runs")
     parser.add_argument("--only", nargs="*", help="names of pictures")
     wanted = parser.parse_args()
-    front = StudyResults(StudyStore(Objects(wanted.store), wanted.study)).front()["trial"].tolist()
+    front = StudyResults(StudyStore(ObjectStore(wanted.store), wanted.study)).front()["trial"].tolist()
     found = shutil.which("chromium") or shutil.which("google-chrome")
     FOLDER.mkdir(exist_ok=True)
     with serve(wanted.store) as url, sync_playwright() as playwright:

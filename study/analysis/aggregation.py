@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from study.analysis.statistics import half_width
-from study.store.tables import PartId, TableRows
+from study.store.tables import SegmentId, TableRows
 
 __all__ = [
     "DETAILS",
@@ -31,7 +31,7 @@ KEY = ["trial", "seed", "step", "metric_version"]
 DETAILS = ("/clips_se", "/floor")
 """Ends of columns that say how sure another one is, or how good it could be: they have no spread of their own."""
 
-_NOT_METRICS = {*KEY, "time", "launch"}
+_NOT_METRICS = {*KEY, "time", "run"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Means:
     """
 
     table: pd.DataFrame
-    trials: Mapping[PartId, np.ndarray]
+    trials: Mapping[SegmentId, np.ndarray]
 
 
 def with_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
@@ -71,13 +71,13 @@ def means_of(reports: TableRows, replicates: int, first_trial: int, earlier: Mea
     before = earlier.trials if earlier else {}
     trials = {
         part: before[part] if part in before else np.unique(rows["trial"].to_numpy())
-        for part, rows in reports.parts.items()
+        for part, rows in reports.segments.items()
     }
     changed = [trials[part] for part in trials.keys() - before.keys()]
     changed += [before[part] for part in before.keys() - trials.keys()]
     if earlier and not changed:
         return earlier
-    if not reports.parts:
+    if not reports.segments:
         return Means(means_over_replicates(pd.DataFrame(columns=KEY), replicates), trials)
     keys = reports.frame(["trial", "seed", "step"])
     is_changed = keys["trial"].isin(np.unique(np.concatenate(changed))) & (keys["trial"] >= first_trial)
@@ -161,7 +161,7 @@ def _means(rows: pd.DataFrame, metrics: list[str]) -> tuple[np.ndarray, np.ndarr
 def coalesced(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     """One row a key, by key: of each column what was written last, since a metric may be computed later than others.
 
-    A metric of a later version replaces that of earlier ones. The launch is the first, which trained.
+    A metric of a later version replaces that of earlier ones. The run is the first, which trained.
     """
     if rows[key].isna().any(axis=None):
         rows = rows.dropna(subset=key)
@@ -170,8 +170,8 @@ def coalesced(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     if is_repeated.any():
         groups = rows[is_repeated].sort_values("metric_version", kind="stable").groupby(key)
         together = groups.last()
-        if "launch" in together:
-            together["launch"] = groups["launch"].first()
+        if "run" in together:
+            together["run"] = groups["run"].first()
         rows = pd.concat([rows[~is_repeated], together.reset_index()])
     return rows.sort_values(key, kind="stable", ignore_index=True)
 

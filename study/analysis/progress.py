@@ -28,7 +28,7 @@ def reference_of(baselines: Mapping[str, Any] | None, objectives: Mapping[str, s
 def progress_of(
     completed: pd.DataFrame,
     reports: pd.DataFrame,
-    launches: Mapping[int, Mapping[str, Any]],
+    runs: Mapping[int, Mapping[str, Any]],
     live: Container[int],
     objectives: Mapping[str, str],
     reference_M: np.ndarray | None,
@@ -36,16 +36,16 @@ def progress_of(
     """Complete trials, and what they cost, over time.
 
     Args:
-        completed: `trial`, `time`, `launch` and the means of the objectives of each complete trial.
+        completed: `trial`, `time`, `run` and the means of the objectives of each complete trial.
         reports: `trial`, `seed`, `step` and `time` of all reports.
-        launches: by number.
+        runs: by number.
         live: which of them are at work.
         objectives: with the direction of each.
         reference_M: costs of the untrained network; without it there is no hypervolume.
 
     Returns:
         A row a trial, by time: `time`; `trial`; `complete`, how many there were then; `trial_steps` that all replicates
-        had reported; `device_hours`, for how long launches had run times the trainers of each; `hypervolume` of the
+        had reported; `device_hours`, for how long runs had run times the trainers of each; `hypervolume` of the
         front between it and the untrained network, in the product of the objectives' units.
     """
     if completed.empty:
@@ -57,7 +57,7 @@ def progress_of(
             "trial": completed["trial"],
             "complete": np.arange(1, len(completed) + 1),
             "trial_steps": trial_steps(reports, completed["time"]),
-            "device_hours": _device_hours(launches, live, completed),
+            "device_hours": _device_hours(runs, live, completed),
             "hypervolume": _hypervolumes(costs_of(completed, objectives), reference_M),
         }
     )
@@ -76,19 +76,17 @@ def trial_steps(reports: pd.DataFrame, times: Sequence[Any] | pd.Series) -> np.n
     return reached
 
 
-def _device_hours(
-    launches: Mapping[int, Mapping[str, Any]], live: Container[int], completed: pd.DataFrame
-) -> np.ndarray:
-    """Each launch counts from its start to its end, or to its last sign of life."""
+def _device_hours(runs: Mapping[int, Mapping[str, Any]], live: Container[int], completed: pd.DataFrame) -> np.ndarray:
+    """Each run counts from its start to its end, or to its last sign of life."""
     hours_N = np.zeros(len(completed))
-    for number, launch in launches.items():
+    for number, run in runs.items():
         try:
-            started = datetime.fromisoformat(str(launch["started"])).astimezone(UTC)
-            ended = datetime.fromisoformat(str(launch.get("finished") or launch["heartbeat"])).astimezone(UTC)
-            trainers = float(launch.get("trainers", 1))
+            started = datetime.fromisoformat(str(run["started"])).astimezone(UTC)
+            ended = datetime.fromisoformat(str(run.get("finished") or run["heartbeat"])).astimezone(UTC)
+            trainers = float(run.get("trainers", 1))
         except (KeyError, ValueError):
             continue
-        last = completed["time"].max() if number in live else completed["time"][completed["launch"] == number].max()
+        last = completed["time"].max() if number in live else completed["time"][completed["run"] == number].max()
         until = ended if pd.isna(last) else max(ended, last)
         worked = (completed["time"].clip(upper=until) - started).dt.total_seconds().clip(lower=0.0)
         hours_N += worked.to_numpy() / _S_PER_HOUR * trainers

@@ -18,7 +18,7 @@ from study.analysis.pareto import costs_of, hypervolume, pareto_front
 from study.analysis.progress import progress_of, reference_of
 from study.analysis.statistics import front_probabilities, half_width
 from study.spec import Spec
-from study.store import Document, StudyStore
+from study.store import StudyMetadata, StudyStore
 from study.store.lease import is_live
 from study.store.tables import TableRows
 
@@ -51,24 +51,24 @@ class StudyResults:
 
     def __init__(self, store: StudyStore) -> None:
         self.store = store
-        self.document: Document = store.document()
-        self.spec: Spec = self.document.spec
-        self.launches = store.launches()
+        self.metadata: StudyMetadata = store.metadata()
+        self.spec: Spec = self.metadata.spec
+        self.runs = store.runs()
 
     @property
     def is_live(self) -> bool:
-        """Whether a launch is at work."""
+        """Whether a run is at work."""
         return bool(self.live)
 
     @cached_property
     def live(self) -> list[int]:
-        """Which launches are at work; there may be one."""
-        return [number for number, launch in self.launches.items() if is_live(launch, self.store.objects.now)]
+        """Which runs are at work; there may be one."""
+        return [number for number, run in self.runs.items() if is_live(run, self.store.objects.now)]
 
     @property
     def target(self) -> int:
         """How many trials the study was last asked for."""
-        return max((int(launch["trials"]) for launch in self.launches.values()), default=self.spec.search.trials or 0)
+        return max((int(run["trials"]) for run in self.runs.values()), default=self.spec.search.trials or 0)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -145,7 +145,7 @@ class StudyResults:
         return front_probabilities(coalesced(mature, ["trial", "seed"]), self.spec.objectives)
 
     def unexamined(self) -> dict[str, list[tuple[int, int]]]:
-        """Trial and seed of contenders and plain VAE that lack what `final` of the spec asks for, by its name."""
+        """Trial and seed of front candidates and plain VAE that lack `post_training` metrics, by metric group."""
         found = contenders(self._results, self.spec)
         trials = sorted(found.front + found.near)
         # What a replicate has when it has the rest of it.
@@ -161,7 +161,7 @@ class StudyResults:
             trials.append(PLAIN_VAE)
         wanted = [(trial, seed) for trial in trials for seed in self.spec.seeds]
         missing = {}
-        for name in self.spec.final:
+        for name in self.spec.post_training:
             sign = signs[name]
             rows = reports.dropna(subset=[sign]) if sign in reports else reports.iloc[:0]
             there = set(zip(rows["trial"], rows["seed"], strict=True))
@@ -194,8 +194,8 @@ class StudyResults:
         complete = trials[trials["state"] == "complete"]
         if not complete.empty:
             means = self._means[["trial", *(name for name in self.spec.objectives if name in self._means)]]
-            complete = complete[["trial", "time", "launch"]].merge(means, on="trial", how="left")
-        return progress_of(complete, reports, self.launches, self.live, self.spec.objectives, self.reference())
+            complete = complete[["trial", "time", "run"]].merge(means, on="trial", how="left")
+        return progress_of(complete, reports, self.runs, self.live, self.spec.objectives, self.reference())
 
     @cached_property
     def _trial_rows(self) -> TableRows:
@@ -244,7 +244,7 @@ class StudyResults:
     def _reports(self, columns: Sequence[str] | None = None, of: Collection[int] | None = None) -> pd.DataFrame:
         """One row a replicate and report, also of the plain VAE; of some columns, or some trials."""
         rows = self._report_rows
-        if not rows.parts:
+        if not rows.segments:
             return pd.DataFrame(columns=KEY)
         is_wanted = None if of is None else np.isin(rows.frame(["trial"])["trial"], list(of))
         return _ordered(coalesced(rows.frame(columns, is_wanted), KEY), KEY)

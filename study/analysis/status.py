@@ -10,15 +10,15 @@ __all__ = ["status_of"]
 
 
 def status_of(results: StudyResults) -> dict[str, Any]:
-    """State of a study, trials by state, and its launches, as plain JSON."""
+    """State of a study, trials by state, and its runs, as plain JSON."""
     store = results.store
     trials = results.trials()
     counts = trials["state"].value_counts().to_dict()
     by_state = {state: int(counts.get(state, 0)) for state in STATES}
     over = by_state["complete"] + by_state["pruned"] + by_state["failed"]
     target = results.target
-    last = max(results.launches, default=None)
-    launch = results.launches[last] if last is not None else {}
+    last = max(results.runs, default=None)
+    run = results.runs[last] if last is not None else {}
     front = results.front()
     hypervolume = results.hypervolume(front)
     state = "running" if results.is_live else "complete" if over >= target else "interrupted"
@@ -31,10 +31,10 @@ def status_of(results: StudyResults) -> dict[str, Any]:
         "front": [int(trial) for trial in front["trial"]],
         "hypervolume": None if math.isnan(hypervolume) else hypervolume,
         "trial_steps": results.trial_steps(),
-        "created": results.document.created.isoformat(),
-        "launches": len(results.launches),
-        "last_heartbeat": launch.get("heartbeat"),
-        "lanes": results.document.stack["lanes"],
+        "created": results.metadata.created.isoformat(),
+        "runs": len(results.runs),
+        "last_heartbeat": run.get("heartbeat"),
+        "lanes": results.metadata.stack["lanes"],
         "uri": store.uri,
         "resume": command_for(store.uri, "resume"),
     }

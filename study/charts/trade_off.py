@@ -20,8 +20,8 @@ from study.spec import Spec
 from study.spec.metrics import direction_of
 
 __all__ = [
-    "Axes",
     "PIXEL_RATIO",
+    "Axes",
     "axes_of",
     "compared_metrics",
     "save_chart",

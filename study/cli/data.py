@@ -9,7 +9,7 @@ from study.cli.options import AddressOption, Format, StoreOption, echo
 from study.cli.terminal import err, out
 from study.errors import DEFAULT_STORE, UserError
 from study.spec import Spec
-from study.storage import Objects
+from study.storage import ObjectStore
 
 __all__ = ["data"]
 
@@ -40,7 +40,7 @@ def build(
     """
     from study.datasets.prepare import prepared_now
 
-    found = prepared_now(_spec(spec_file, overrides), Objects(store), address, err)
+    found = prepared_now(_spec(spec_file, overrides), ObjectStore(store), address, err)
     typer.echo(found.uri)
 
 
@@ -63,7 +63,7 @@ def describe(
     from study.datasets.lookup import with_content
     from study.datasets.summarise import described, description_tables, write_examples
 
-    objects = Objects(store)
+    objects = ObjectStore(store)
     spec = with_content(_spec(spec_file, overrides), objects)
     found = described(spec, objects)
     if output is Format.table:

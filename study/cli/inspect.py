@@ -14,7 +14,7 @@ from study.cli.options import Format, StoreOption, StudyArgument, echo
 from study.cli.tables import status_lines, volume_line
 from study.cli.terminal import err, out
 from study.errors import DEFAULT_STORE, UserError
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 
 __all__ = ["dashboard", "leakage", "ls", "plot", "report", "results", "status"]
@@ -30,7 +30,7 @@ def ls(
     from study.analysis import StudyResults
     from study.store import list_studies
 
-    objects = Objects(store)
+    objects = ObjectStore(store)
     found = []
     for name in list_studies(objects):
         try:
@@ -58,7 +58,7 @@ def status(
     """
     from study.analysis import StudyResults
 
-    found = status_of(StudyResults(StudyStore(Objects(store), study)))
+    found = status_of(StudyResults(StudyStore(ObjectStore(store), study)))
     typer.echo(json.dumps(found, indent=1) if as_json else status_lines(found))
 
 
@@ -94,7 +94,7 @@ def results(
         raise UserError(
             "--optuna writes all trials to a file and shows no table; leave --front, --progress, --format out"
         )
-    read = StudyResults(StudyStore(Objects(store), study))
+    read = StudyResults(StudyStore(ObjectStore(store), study))
     if optuna:
         from study.search.optuna_export import write_optuna_storage
 
@@ -139,7 +139,7 @@ def leakage(
     from study.export.trials import best_trial
     from study.spec.model_config import audio_of
 
-    read = StudyResults(StudyStore(Objects(store), study))
+    read = StudyResults(StudyStore(ObjectStore(store), study))
     chosen = best_trial(read, list(read.spec.objectives)[-1]) if trial is None else trial
     clips = clips_of(read.spec, read.store.objects, audio_of(read.spec))
     classes = dict(zip((factor.name for factor in clips.factors), clips.classes_at_stake("validation"), strict=True))
@@ -162,7 +162,7 @@ def plot(
     from study.analysis import StudyResults
     from study.charts.trade_off import save_chart, trade_off_chart
 
-    save_chart(trade_off_chart(StudyResults(StudyStore(Objects(store), study))), output)
+    save_chart(trade_off_chart(StudyResults(StudyStore(ObjectStore(store), study))), output)
     err.print(f"plot: {output}", soft_wrap=True)
 
 
@@ -177,7 +177,7 @@ def report(
     """
     from study.analysis import StudyResults
 
-    read = StudyResults(StudyStore(Objects(store), study))
+    read = StudyResults(StudyStore(ObjectStore(store), study))
     from study.report.page import write_report  # a study that is not there is told at once
 
     written = write_report(read, output)
@@ -202,5 +202,5 @@ def dashboard(
     # Else each thread keeps memory of its own that it has freed.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.execv(  # noqa: S606  # the page replaces this process
-        sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *options, "--", Objects(store).uri]
+        sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *options, "--", ObjectStore(store).uri]
     )

@@ -9,7 +9,7 @@ import typer
 from study.cli.options import StoreOption
 from study.cli.terminal import err, out
 from study.errors import DEFAULT_STORE, RunError
-from study.storage import Objects
+from study.storage import ObjectStore
 
 __all__ = ["doctor", "warm"]
 
@@ -34,7 +34,7 @@ def doctor(
     from study.spec.loader import load_spec
     from study.spec.resolve import resolve
 
-    spec = with_content(resolve(load_spec(spec_file)), Objects(store)) if spec_file else None
+    spec = with_content(resolve(load_spec(spec_file)), ObjectStore(store)) if spec_file else None
     findings = []
     for finding in examination(spec, store, address):
         findings.append(finding)
@@ -62,7 +62,7 @@ def warm(
     from study.spec.resolve import resolve
     from study.training.dry_run_worker import Planned, probe
 
-    spec = with_content(resolve(load_spec(spec_file)), Objects(store))
+    spec = with_content(resolve(load_spec(spec_file)), ObjectStore(store))
     for line in probe(spec, store, measured_s=None):
         if isinstance(line, Planned):
             plan = line.plan

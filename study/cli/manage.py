@@ -12,7 +12,7 @@ from study.cli.options import StoreOption, StudyArgument
 from study.cli.terminal import err, out
 from study.errors import DEFAULT_STORE, RunError, UserError, command_for
 from study.formatting import printable
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from study.store.lease import is_live
 
@@ -39,7 +39,7 @@ def export(
 
     if sum([front, bool(trial), best is not None]) != 1:
         raise UserError("say which models: exactly one of --front, --trial ID and --best COLUMN")
-    read = StudyResults(StudyStore(Objects(store), study))
+    read = StudyResults(StudyStore(ObjectStore(store), study))
     by = best or list(read.spec.objectives)[-1]
     if best is not None:
         trials = [best_trial(read, best)]
@@ -77,7 +77,7 @@ def delete(
     """
     from study.analysis import StudyResults
 
-    found = StudyStore(Objects(store), study)
+    found = StudyStore(ObjectStore(store), study)
     read = StudyResults(found)
     if read.is_live:
         raise UserError(f"study {study!r} is running; stop it first")
@@ -102,7 +102,7 @@ def prune(
     from study.runs.cleanup import kept_line, plan_prune, prune_table
     from study.runs.cleanup import prune as delete_planned
 
-    read = StudyResults(StudyStore(Objects(store), study))
+    read = StudyResults(StudyStore(ObjectStore(store), study))
     plan = plan_prune(read)
     if not plan.deletions:
         typer.echo("nothing to prune")
@@ -123,43 +123,43 @@ def logs(
     store: StoreOption = DEFAULT_STORE,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the study is not running any more.")] = False,
 ) -> None:
-    """Show what a study has said of itself, in all its launches, with the time in UTC.
+    """Show what a study has said of itself, in all its runs, with the time in UTC.
 
     Example: marl-study logs quickstart --follow
     """
-    for line in _lines(Objects(store), study, follow):
+    for line in _lines(ObjectStore(store), study, follow):
         typer.echo(line)
 
 
 def stop(study: StudyArgument, store: StoreOption = DEFAULT_STORE) -> None:
-    """Ask the launch of a study, wherever it runs, to write checkpoints and end; wait until it has.
+    """Ask the run of a study, wherever it runs, to write checkpoints and end; wait until it has.
 
     Example: marl-study stop quickstart --store s3://bucket/studies
     """
-    found = StudyStore(Objects(store), study)
-    launch = _live(found)
-    if launch is None:
-        found.document()  # a study that is not there is told as such
+    found = StudyStore(ObjectStore(store), study)
+    run = _live(found)
+    if run is None:
+        found.metadata()  # a study that is not there is told as such
         raise UserError(f"study {study!r} is not running: {_last_sign_of_life(found)}")
-    found.ask_to_stop(launch)
-    err.print(f"asked launch {launch} of study {study} to write checkpoints and stop", soft_wrap=True)
+    found.ask_to_stop(run)
+    err.print(f"asked run {run} of study {study} to write checkpoints and stop", soft_wrap=True)
     deadline = time.monotonic() + _STOPS_WITHIN_S
-    while _live(found) == launch:
+    while _live(found) == run:
         if time.monotonic() > deadline:
             raise RunError(
-                f"launch {launch} of study {study!r} has not stopped within {_STOPS_WITHIN_S:.0f} s, "
+                f"run {run} of study {study!r} has not stopped within {_STOPS_WITHIN_S:.0f} s, "
                 f"{_last_sign_of_life(found)}; it may still do so, as `{command_for(found.uri, 'status')}` will show"
             )
         time.sleep(_LOOK_EVERY_S)
     err.print(f"stopped; go on with: {command_for(found.uri, 'resume')}", soft_wrap=True)
 
 
-def _lines(objects: Objects, study: str, follow: bool) -> Iterator[str]:
+def _lines(objects: ObjectStore, study: str, follow: bool) -> Iterator[str]:
     """Lines of the log, oldest first; followed, those that come while the study runs."""
     from study.store.cache import StudyCache
 
     store = StudyStore(objects, study, StudyCache())
-    store.document()
+    store.metadata()
     shown = 0
     while True:
         is_running = _live(store) is not None  # asked first: it writes its last lines before it ends
@@ -173,16 +173,16 @@ def _lines(objects: Objects, study: str, follow: bool) -> Iterator[str]:
 
 
 def _live(store: StudyStore) -> int | None:
-    """The launch that is at work, if one is."""
-    live = [number for number, launch in store.launches().items() if is_live(launch, store.objects.now)]
+    """The run that is at work, if one is."""
+    live = [number for number, run in store.runs().items() if is_live(run, store.objects.now)]
     return max(live, default=None)
 
 
 def _last_sign_of_life(store: StudyStore) -> str:
-    launches = store.launches()
-    if not launches:
+    runs = store.runs()
+    if not runs:
         return "it was never launched"
-    last = launches[max(launches)]
+    last = runs[max(runs)]
     if last.get("finished"):
-        return f"launch {max(launches)} finished at {last['finished']}"
-    return f"the last heartbeat of launch {max(launches)} was at {last['heartbeat']}"
+        return f"run {max(runs)} finished at {last['finished']}"
+    return f"the last heartbeat of run {max(runs)} was at {last['heartbeat']}"

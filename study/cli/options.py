@@ -9,7 +9,7 @@ import typer
 
 from study.cli.terminal import err
 from study.errors import DEFAULT_STORE, UserError, command_for
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 
 __all__ = ["AddressOption", "ClusterOption", "Destination", "Format", "StoreOption", "StudyArgument", "echo"]
@@ -79,7 +79,7 @@ class Destination:
             on_head(self._cluster, [*words, *where], file)
             return
         submit(self._address or "", [*words, "--store", self._store], file, _say)
-        follow = StudyStore(Objects(self._store), study)
+        follow = StudyStore(ObjectStore(self._store), study)
         _say(
             f"the study goes on without this terminal; follow it by `{command_for(follow.uri, 'logs')} --follow` and "
             f"`{command_for(follow.uri, 'status')}`, stop it by `{command_for(follow.uri, 'stop')}`"

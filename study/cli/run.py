@@ -8,7 +8,7 @@ import typer
 from study.cli.options import AddressOption, ClusterOption, Destination, StoreOption, StudyArgument
 from study.cli.terminal import err
 from study.errors import DEFAULT_STORE, Interrupted, RunError, UserError, command_for
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 
 __all__ = ["rescore", "resume", "run"]
@@ -35,7 +35,7 @@ def run(
     if trials is not None:
         changes.append(f"search.trials={trials}")
     spec = resolve(load_spec(spec_file, changes))
-    objects = Objects(store)
+    objects = ObjectStore(store)
     if dry_run:
         from study.datasets.lookup import with_content
         from study.runs.dry_run import describe
@@ -81,7 +81,7 @@ def resume(
         return
     from study.analysis import StudyResults
 
-    objects = Objects(store)
+    objects = ObjectStore(store)
     found = StudyStore(objects, study)
     results = StudyResults(found)
     target = results.target if trials is None else trials
@@ -116,7 +116,7 @@ def rescore(
     """
     from study.analysis import StudyResults
 
-    read = StudyResults(StudyStore(Objects(store), study))
+    read = StudyResults(StudyStore(ObjectStore(store), study))
     read.store.objects.check_writable()
     from study.runs.post_training import rescore as measure
 
@@ -130,7 +130,7 @@ def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
     from study.store.lease import refuse_if_live
 
     before = StudyResults(store)
-    refuse_if_live(store, before.launches)
+    refuse_if_live(store, before.runs)
     over = int(before.trials()["state"].isin(["complete", "pruned", "failed"]).sum())
     to_come = max(0, target - over) + (0 if before.has_plain_vae else 1)
     if not to_come and not before.unexamined():
@@ -142,9 +142,9 @@ def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
     from study.runs.dry_run import footprint, footprint_line
     from study.spec.model_config import StackPlan
 
-    spec = spec_of(before.document)
+    spec = spec_of(before.metadata)
     known = factors_of(spec, store.objects)
-    size = footprint(spec, StackPlan.model_validate(before.document.stack), to_come, known)
+    size = footprint(spec, StackPlan.model_validate(before.metadata.stack), to_come, known)
     err.print(footprint_line(size, store.uri), soft_wrap=True)
     try:
         launch(store, target, err, address)

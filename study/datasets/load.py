@@ -16,7 +16,7 @@ from study.errors import UserError
 from study.process_env import cache_folder
 from study.spec import Spec
 from study.spec.model_config import audio_of, data_of
-from study.storage import Objects
+from study.storage import ObjectStore
 
 __all__ = ["clips_of", "dataset_of", "factors_of", "load_dataset"]
 
@@ -86,7 +86,7 @@ def _free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def dataset_of(spec: Spec, objects: Objects, device: torch.device) -> Dataset:
+def dataset_of(spec: Spec, objects: ObjectStore, device: torch.device) -> Dataset:
     """The clips of a resolved spec and their spectrograms, for a device.
 
     Raises:
@@ -99,7 +99,7 @@ def dataset_of(spec: Spec, objects: Objects, device: torch.device) -> Dataset:
     return load_dataset(_prepared(data, audio, objects), data.split, device, None if memory == "auto" else memory)
 
 
-def clips_of(spec: Spec, objects: Objects, audio: AudioConfig) -> Clips:
+def clips_of(spec: Spec, objects: ObjectStore, audio: AudioConfig) -> Clips:
     """The clips without their spectrograms, at once however many there are; on the CPU."""
     data = data_of(spec)
     if isinstance(data, SynTone):
@@ -107,7 +107,7 @@ def clips_of(spec: Spec, objects: Objects, audio: AudioConfig) -> Clips:
     return _prepared(data, audio, objects).clips(data.split)
 
 
-def factors_of(spec: Spec, objects: Objects) -> tuple[Factor, ...]:
+def factors_of(spec: Spec, objects: ObjectStore) -> tuple[Factor, ...]:
     """The factors of the clips, without making clips."""
     data = data_of(spec)
     if isinstance(data, SynTone):
@@ -115,7 +115,7 @@ def factors_of(spec: Spec, objects: Objects) -> tuple[Factor, ...]:
     return _prepared(data, audio_of(spec), objects).factors_and_values[0]
 
 
-def _prepared(data: SoundsConfig, audio: AudioConfig, objects: Objects) -> PreparedSet:
+def _prepared(data: SoundsConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
     if data.content is None:
         raise UserError("data: is not prepared yet; do so by `marl-study data build SPEC`")
     found = PreparedSet(objects, data.content)

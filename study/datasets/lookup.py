@@ -10,14 +10,14 @@ from study.datasets.prepared_set import PreparedSet, key_of
 from study.errors import UserError
 from study.spec import Spec
 from study.spec.model_config import audio_of, data_of
-from study.storage import Objects
+from study.storage import ObjectStore
 
 __all__ = ["find", "understood", "with_content"]
 
 _Result = TypeVar("_Result")
 
 
-def find(config: SoundsConfig, audio: AudioConfig, objects: Objects) -> tuple[PreparedSet, Source]:
+def find(config: SoundsConfig, audio: AudioConfig, objects: ObjectStore) -> tuple[PreparedSet, Source]:
     """The place in the store of the set that a configuration gives as its files are now, and where its clips come from.
 
     Raises:
@@ -27,7 +27,7 @@ def find(config: SoundsConfig, audio: AudioConfig, objects: Objects) -> tuple[Pr
     return PreparedSet(objects, key_of(config, audio, understood(source.digest))), source
 
 
-def with_content(spec: Spec, objects: Objects, build: Callable[[], PreparedSet] | None = None) -> Spec:
+def with_content(spec: Spec, objects: ObjectStore, build: Callable[[], PreparedSet] | None = None) -> Spec:
     """A resolved spec that names the prepared set it means; as it is where there is none to name.
 
     Args:

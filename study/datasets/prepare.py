@@ -20,7 +20,7 @@ from study.formatting import format_duration
 from study.runs.ray_cluster import ray_session
 from study.spec import Spec
 from study.spec.model_config import audio_of, data_of
-from study.storage import PATIENT_S, Objects
+from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 
 __all__ = ["prepare", "prepared_now"]
 
@@ -102,7 +102,7 @@ def _make_chunk(store_uri: str, key: str, config: str, audio_json: str, number: 
     torch.set_num_threads(1)  # as many tasks as processors run beside each other
     audio, source = AudioConfig.model_validate_json(audio_json), _source(config)
     made = make(source, entries, audio)
-    PreparedSet(Objects(store_uri, PATIENT_S), key).write_chunk(number, made, source.factor_names, audio)
+    PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, made, source.factor_names, audio)
 
 
 @lru_cache(maxsize=1)
@@ -126,7 +126,7 @@ _SHOWN_REASONS = 5
 _LINE_EVERY_S = 30.0
 
 
-def prepared_now(spec: Spec, objects: Objects, address: str | None, console: Console) -> PreparedSet:
+def prepared_now(spec: Spec, objects: ObjectStore, address: str | None, console: Console) -> PreparedSet:
     """The prepared set of a resolved spec; prepared first where it is not there, with progress and time left.
 
     Args:

@@ -34,7 +34,7 @@ from marl.data.splits import split_by
 from study.datasets.chunks import FACTOR, clips_read, flac_of, log_mels_read, npy_of, rows_of, table_of, table_read
 from study.errors import UserError
 from study.formatting import printable
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.storage.backend import TooLarge
 
 __all__ = ["FOLDER", "PreparedSet", "SetDocument", "key_of"]
@@ -87,7 +87,7 @@ class PreparedSet:
         key: of the set.
     """
 
-    objects: Objects
+    objects: ObjectStore
     key: str
 
     @property

@@ -22,7 +22,7 @@ from study.datasets.prepared_set import PreparedSet
 from study.errors import UserError
 from study.spec import Spec
 from study.spec.model_config import audio_of
-from study.storage import Objects
+from study.storage import ObjectStore
 
 __all__ = ["Description", "described", "description_tables", "write_examples"]
 
@@ -55,7 +55,7 @@ class Description:
     left_out: pd.DataFrame
 
 
-def described(spec: Spec, objects: Objects) -> Description:
+def described(spec: Spec, objects: ObjectStore) -> Description:
     """A prepared set, described.
 
     Args:
@@ -108,7 +108,7 @@ def description_tables(found: Description) -> list[Table]:
     return tables
 
 
-def write_examples(spec: Spec, objects: Objects, folder: Path) -> list[Path]:
+def write_examples(spec: Spec, objects: ObjectStore, folder: Path) -> list[Path]:
     """Some validation clips as WAV, named by their factors.
 
     Raises:
@@ -151,7 +151,7 @@ def _factors(known: Clips) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _read_from_log_mels(spec: Spec, objects: Objects) -> list[float]:
+def _read_from_log_mels(spec: Spec, objects: ObjectStore) -> list[float]:
     """What the probe of `probe/<factor>/…` tells of each factor when it is given all of a spectrogram."""
     dataset = dataset_of(spec, objects, torch.device("cpu"))
     fit, held_out = (clips[:HELD_OUT_CLIPS] for clips in (dataset.fitting("validation"), dataset.splits["validation"]))

@@ -16,7 +16,7 @@ from study.runs.dry_run import Footprint, footprint
 from study.spec import Spec, parse_spec
 from study.spec.model_config import plan_stacks
 from study.spec.resolve import resolve
-from study.storage import Objects
+from study.storage import ObjectStore
 
 __all__ = ["TYPICAL", "examination"]
 
@@ -57,7 +57,7 @@ def examination(spec: Spec | None, store: str, address: str | None) -> Iterator[
     Raises:
         UserError: when the store's URI is of no kind that is known.
     """
-    yield from check_store(store, _size(spec, Objects(store)) if spec else None)
+    yield from check_store(store, _size(spec, ObjectStore(store)) if spec else None)
     if address is not None:
         yield from _cluster(spec or TYPICAL, store, address)
         return
@@ -76,7 +76,7 @@ def _cluster(spec: Spec, store: str, address: str) -> Iterator[Finding]:
             f"--address takes HOST:PORT of a cluster's head, or `auto` on the head itself; got {address!r}. "
             "Call doctor on the head to examine its cluster"
         )
-    objects, witness = Objects(store), f"check-{uuid.uuid4().hex}"
+    objects, witness = ObjectStore(store), f"check-{uuid.uuid4().hex}"
     try:
         with suppress(UserError):  # a store that cannot be written was told before
             objects.write(witness, b"marl-study")
@@ -113,6 +113,6 @@ def _check_reach(error: str) -> Finding:
     return Finding("store", "fail", error, advice)
 
 
-def _size(spec: Spec, objects: Objects) -> Footprint:
+def _size(spec: Spec, objects: ObjectStore) -> Footprint:
     lanes = spec.resources.lanes if spec.resources.lanes != "auto" else _MANY_LANES
     return footprint(spec, plan_stacks(spec, lanes), (spec.search.trials or 0) + 1, factors_of(spec, objects))

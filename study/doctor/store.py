@@ -15,7 +15,7 @@ from study.doctor.finding import Finding
 from study.errors import UserError
 from study.formatting import format_bytes
 from study.runs.dry_run import Footprint
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.storage.backend import StorageError
 from study.storage.bucket import Bucket
 
@@ -51,7 +51,7 @@ def check_store(uri: str, size: Footprint | None) -> Iterator[Finding]:
     Raises:
         UserError: when the URI is of no kind that is known.
     """
-    objects = Objects(uri)
+    objects = ObjectStore(uri)
     name, large = f"check-{uuid.uuid4().hex}", f"check-{uuid.uuid4().hex}"
     is_bucket = uri.startswith("s3://")
     try:
@@ -120,7 +120,7 @@ def reaches(uri: str, name: str) -> str:
     """Empty when this machine reads an object that another one wrote, and can write beside it; else why not."""
     own = f"check-{uuid.uuid4().hex}"
     try:
-        objects = Objects(uri)
+        objects = ObjectStore(uri)
         objects.write(own, b"marl-study")
         objects.delete(own)
         objects.read(name)
@@ -131,7 +131,7 @@ def reaches(uri: str, name: str) -> str:
     return ""
 
 
-def _check_operations(objects: Objects, name: str) -> Finding:
+def _check_operations(objects: ObjectStore, name: str) -> Finding:
     objects.names(name)  # connects, and is not counted
     _, writing = _timed(lambda: objects.write(name, b"marl-study"))
     listed, listing = _timed(lambda: objects.names(name))
@@ -175,7 +175,7 @@ def _region(bucket: Bucket) -> str | None:
     return region
 
 
-def _speed(objects: Objects, name: str) -> Speed:
+def _speed(objects: ObjectStore, name: str) -> Speed:
     content = os.urandom(_LARGE)
     _, up = _timed(lambda: objects.write(name, content))
     read, down = _timed(lambda: objects.read(name))
@@ -189,7 +189,7 @@ def _timed(action: Callable[[], _Result]) -> tuple[_Result, float]:
     return action(), time.perf_counter() - started
 
 
-def _delete(objects: Objects, *names: str) -> None:
+def _delete(objects: ObjectStore, *names: str) -> None:
     for name in names:
         try:
             objects.delete(name)

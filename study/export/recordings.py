@@ -8,7 +8,7 @@ from typing import NamedTuple
 from marl.data.audio_file import SUFFIXES
 from marl.data.source import Unusable
 from study.errors import UserError
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.storage.backend import TooLarge
 
 __all__ = ["Recording", "recordings"]
@@ -61,8 +61,8 @@ def _of_bucket(place: str) -> list[Recording]:
     parent, _, last = place.rpartition("/")
     # An object is found in the list of what lies above it.
     root, prefix = (parent, last) if _is_sound(PurePath(last)) and parent.count("/") > 1 else (place, "")
-    entries = Objects(root).entries(prefix)
-    objects = Objects(root, _PATIENCE_S)
+    entries = ObjectStore(root).entries(prefix)
+    objects = ObjectStore(root, _PATIENCE_S)
     found = [_of_object(objects, name, entry.size) for name, entry in entries.items() if _is_sound(PurePath(name))]
     if not found:
         raise UserError(f"{place}: no sound is there; names of sounds end in {', '.join(sorted(SUFFIXES))}")
@@ -78,7 +78,7 @@ def _of_file(path: str) -> Recording:
     return Recording(path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), lambda: path)
 
 
-def _of_object(objects: Objects, name: str, size: int) -> Recording:
+def _of_object(objects: ObjectStore, name: str, size: int) -> Recording:
     def opened() -> io.BytesIO:
         try:
             return io.BytesIO(objects.read(name))

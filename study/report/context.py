@@ -107,7 +107,7 @@ class Material:
     @property
     def home(self) -> Mapping[str, str]:
         """The subspace that each factor belongs into."""
-        return {name: SUBSPACES[name in self.spec.shared_factors] for name in self.results.document.factors}
+        return {name: SUBSPACES[name in self.spec.shared_factors] for name in self.results.metadata.factors}
 
     @property
     def spread(self) -> str:

@@ -20,7 +20,7 @@ from study.errors import UserError
 from study.formatting import objective_label
 from study.report.context import Material, MissingError, Picture
 
-__all__ = ["Drawn", "PICTURES", "Page", "render", "trade_off_picture", "write_report"]
+__all__ = ["PICTURES", "Drawn", "Page", "render", "trade_off_picture", "write_report"]
 
 
 def trade_off_picture(material: Material) -> Picture:
@@ -126,7 +126,7 @@ def render(material: Material, drawn: Mapping[str, Drawn], missing: Mapping[str,
         else:
             reason = missing.get(file, "it was not asked for")
             parts.append(f'<p class="missing">Not drawn: {escape(label)}, because {escape(reason)}.</p>')
-    parts.append(_launches(material.results.launches))
+    parts.append(_runs(material.results.runs))
     body = "\n".join(part for part in parts if part)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -203,27 +203,27 @@ def _figure(number: int, file: str, drawn: Drawn) -> str:
     )
 
 
-def _launches(launches: Mapping[int, Mapping[str, Any]]) -> str:
-    """Who computed it: each launch with its commit, where the store has it, and versions."""
-    if not launches:
+def _runs(runs: Mapping[int, Mapping[str, Any]]) -> str:
+    """Who computed it: each run with its commit, where the store has it, and versions."""
+    if not runs:
         return ""
     rows = []
-    for number, launch in sorted(launches.items()):
-        versions = launch.get("versions")
-        known = {"python": launch.get("python"), **(versions if isinstance(versions, Mapping) else {})}
+    for number, run in sorted(runs.items()):
+        versions = run.get("versions")
+        known = {"python": run.get("python"), **(versions if isinstance(versions, Mapping) else {})}
         cells = [
             number,
-            str(launch.get("started", ""))[:16].replace("T", " "),
-            str(launch.get("finished") or "")[:16].replace("T", " ") or "–",
-            launch.get("machine", "–"),
-            launch.get("commit", "–"),
+            str(run.get("started", ""))[:16].replace("T", " "),
+            str(run.get("finished") or "")[:16].replace("T", " ") or "–",
+            run.get("machine", "–"),
+            run.get("commit", "–"),
             ", ".join(f"{package} {version}" for package, version in known.items() if version),
         ]
         rows.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
     head = "".join(
-        f"<th>{label}</th>" for label in ("launch", "started (UTC)", "finished", "machine", "commit", "versions")
+        f"<th>{label}</th>" for label in ("run", "started (UTC)", "finished", "machine", "commit", "versions")
     )
-    return f"<h2>Launches</h2>\n<table><tr>{head}</tr>{''.join(rows)}</table>"
+    return f"<h2>Runs</h2>\n<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def _png_width(path: Path) -> int:

@@ -63,7 +63,7 @@ def plan_prune(results: StudyResults) -> Plan:
     Raises:
         UserError: when the study is being run.
     """
-    refuse_if_live(results.store, results.launches)
+    refuse_if_live(results.store, results.runs)
     table = results.results()
     states = dict(zip(table["trial"].astype(int), table["state"], strict=True))
     found = contenders(table, results.spec)

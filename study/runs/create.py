@@ -9,15 +9,15 @@ from study.search.history import past_trials
 from study.spec import Spec, parse_spec
 from study.spec.model_config import StackPlan, data_of
 from study.spec.resolve import resolve
-from study.storage import Objects
-from study.store import Document, StudyStore
+from study.storage import ObjectStore
+from study.store import StudyMetadata, StudyStore
 from study.store.metadata import incompatible
 from study.training.planning import DeviceType, device_type, planned
 
 __all__ = ["begin", "confirmation_of", "spec_of"]
 
 
-def begin(store: StudyStore, spec: Spec, address: str | None = None) -> Document:
+def begin(store: StudyStore, spec: Spec, address: str | None = None) -> StudyMetadata:
     """Write a study's document, or find that it has the same spec.
 
     Args:
@@ -30,44 +30,44 @@ def begin(store: StudyStore, spec: Spec, address: str | None = None) -> Document
     """
     store.objects.check_writable()
     if store.exists():
-        document = store.document()
-        if (known := spec_of(document)) != spec:
+        metadata = store.metadata()
+        if (known := spec_of(metadata)) != spec:
             raise UserError(
                 f"study {spec.name!r} is already in {store.objects.uri} with another spec "
                 f"({_difference(known, spec)}); give this one another name, go on with that one by "
                 f"`{command_for(store.uri, 'resume')}`, or delete it"
             )
-        return document
+        return metadata
     device, objects = device_type(), store.objects
     plan = planned(spec, device, objects) if address is None else _planned_on(address, spec, objects)
-    document = Document(
+    metadata = StudyMetadata(
         spec=spec,
         stack=plan.model_dump(mode="json"),
         factors=data_of(spec).factor_names,
         created=datetime.now(UTC),
         writer=_this_version(),
     )
-    store.create(document)
-    return document
+    store.create(metadata)
+    return metadata
 
 
-def spec_of(document: Document) -> Spec:
+def spec_of(metadata: StudyMetadata) -> Spec:
     """The spec of a study with every field of today: one that came after the study began is as code without it did.
 
     Raises:
         UserError: when the document has a field that is not known here.
     """
     try:
-        return resolve(document.spec)
+        return resolve(metadata.spec)
     except UserError as error:
-        raise incompatible(document.spec, document.writer, str(error)) from None
+        raise incompatible(metadata.spec, metadata.writer, str(error)) from None
 
 
 def _this_version() -> str:
     return " of commit ".join(filter(None, (package_versions()["marl-study"], commit())))
 
 
-def _planned_on(address: str, spec: Spec, objects: Objects) -> StackPlan:
+def _planned_on(address: str, spec: Spec, objects: ObjectStore) -> StackPlan:
     """As `planned`, on a device of a cluster; this waits until there is one."""
     import ray
 
@@ -83,7 +83,7 @@ def _planned_on(address: str, spec: Spec, objects: Objects) -> StackPlan:
 
 
 def _planned(spec: Spec, device: DeviceType, store_uri: str) -> StackPlan:
-    return planned(spec, device, Objects(store_uri))
+    return planned(spec, device, ObjectStore(store_uri))
 
 
 def _difference(old: Spec, new: Spec) -> str:

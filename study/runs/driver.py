@@ -1,4 +1,4 @@
-"""Runs a study: claims it, starts Ray, lets Tune try configurations, and leaves everything in the store."""
+"""Runs a study: takes its lease, starts Ray, lets Tune try configurations, and leaves everything in the store."""
 
 import signal
 import tempfile
@@ -24,9 +24,9 @@ from study.search.history import past_trials
 from study.search.tune import LOSSES, StudyCallback, StudySearcher
 from study.spec import Spec
 from study.spec.model_config import StackPlan
-from study.storage import PATIENT_S, Objects
+from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from study.training.client import StudyTrial, Trainers, end_trainers, start_trainer
 from study.training.resources import Places
 
@@ -49,13 +49,13 @@ def launch(store: StudyStore, target: int, console: Console, address: str | None
         address: of a cluster's Ray; none for one on this machine alone.
 
     Raises:
-        UserError: when another launch of the study is live.
-        RunError: when a later launch takes the study over, or Ray cannot be started.
+        UserError: when another run of the study is live.
+        RunError: when a later run takes the study over, or Ray cannot be started.
         Interrupted: when the user stops it.
     """
-    store = StudyStore(Objects(store.objects.uri, PATIENT_S), store.name)
+    store = StudyStore(ObjectStore(store.objects.uri, RUN_RETRY_TIMEOUT_S), store.name)
     results = StudyResults(store)
-    recorder = Recorder(store, target, tell=lambda line: view.say(line))
+    writer = StudyWriter(store, target, tell=lambda line: view.say(line))
     past = past_trials(results)
     spec = results.spec
     over = [trial for trial in past if trial.state not in ("running", "interrupted")]
@@ -65,17 +65,17 @@ def launch(store: StudyStore, target: int, console: Console, address: str | None
         Counter(trial.state for trial in over),
         {trial.number: trial.values for trial in over if trial.values is not None},
         console,
-        recorder.say,
+        writer.say,
     )
-    searcher = StudySearcher(spec, past, target, with_plain_vae=not results.has_plain_vae, recorder=recorder)
+    searcher = StudySearcher(spec, past, target, with_plain_vae=not results.has_plain_vae, writer=writer)
     rungs = rungs_so_far(spec, store.read("reports"))
-    plan = StackPlan.model_validate(results.document.stack)
-    begun = BEGUN.format(launch=recorder.launch, study=spec.name)
+    plan = StackPlan.model_validate(results.metadata.stack)
+    begun = BEGUN.format(run=writer.run, study=spec.name)
     view.say(f"{begun}: {plan.lanes} lanes, {plan.precision}, {plan.why}")
     with view, ray_session(address):
         places = Places(spec, plan.lanes, is_shared=address is not None)
         searcher.allowed = places.allowed
-        driver = _Driver(store, spec, recorder, searcher, view, places)
+        driver = _Driver(store, spec, writer, searcher, view, places)
         driver.run(HalvingScheduler(rungs) if rungs else None)
 
 
@@ -86,19 +86,19 @@ class _Driver:
         self,
         store: StudyStore,
         spec: Spec,
-        recorder: Recorder,
+        writer: StudyWriter,
         searcher: StudySearcher,
         view: LiveView,
         places: Places,
     ) -> None:
         self._store = store
         self._spec = spec
-        self._recorder = recorder
+        self._writer = writer
         self._searcher = searcher
         self._view = view
         self._places = places
         self._versions = versions()
-        self._trainers = Trainers(spec.name, recorder.launch)
+        self._trainers = Trainers(spec.name, writer.run)
         self._stop_asked = False
         self._progress_at = 0.0
         self._is_training = False
@@ -109,15 +109,15 @@ class _Driver:
         previous = {which: signal.signal(which, self._on_interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._view.phase("starting the trainer")
-            end_trainers(self._spec.name, but_those_of=self._recorder.launch)  # a driver died, they went on
+            end_trainers(self._spec.name, but_those_of=self._writer.run)  # a driver died, they went on
             if self._searcher.remaining:
                 self._try_configurations(scheduler)
-            self._recorder.flush()
+            self._writer.flush()
             self._examine_contenders()
         finally:
             for which, handler in previous.items():
                 signal.signal(which, handler)
-            self._recorder.finish()
+            self._writer.finish()
             end_trainers(self._spec.name)
 
     def _try_configurations(self, scheduler: TrialScheduler | None) -> None:
@@ -128,7 +128,7 @@ class _Driver:
                 param_space={
                     "store": self._store.objects.uri,
                     "study": spec.name,
-                    "launch": self._recorder.launch,
+                    "run": self._writer.run,
                     "steps": spec.train.steps,
                     "versions": self._versions,
                 },
@@ -142,7 +142,7 @@ class _Driver:
                     name=spec.name,
                     storage_path=folder,
                     callbacks=[
-                        StudyCallback(self._searcher, self._recorder, spec.train.steps, self._changed, self._tick)
+                        StudyCallback(self._searcher, self._writer, spec.train.steps, self._changed, self._tick)
                     ],
                     failure_config=tune.FailureConfig(max_failures=LOSSES),
                     # Trainers write checkpoints; Tune's own, by default at the end, would go to a folder here.
@@ -163,7 +163,7 @@ class _Driver:
                 if not tries_left:
                     raise
                 self._view.say(f"{error}; going on with another")
-                self._recorder.flush()  # what was measured is not measured again
+                self._writer.flush()  # what was measured is not measured again
                 time.sleep(_PAUSE_S)  # the lost one's name is known for a moment
             else:
                 return
@@ -171,13 +171,13 @@ class _Driver:
     def _examine(self, missing: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
         self._view.say(f"measuring the front and what is near it, {len(trials)} trials: {', '.join(missing)}")
-        study, launch = self._spec.name, self._recorder.launch
+        study, run = self._spec.name, self._writer.run
         trainers = self._trainers.there() or [
-            start_trainer(self._store.objects.uri, study, launch, self._versions, self._places.device)
+            start_trainer(self._store.objects.uri, study, run, self._versions, self._places.device)
         ]
 
         def tick() -> None:
-            self._recorder.tick()
+            self._writer.tick()
             self._tick()
 
         for name, replicates in missing.items():
@@ -189,7 +189,7 @@ class _Driver:
                 examine(trainers, replicates, name, self._record_report, tick)
 
     def _record_report(self, row: Mapping[str, Any]) -> None:
-        self._recorder.add("reports", row)
+        self._writer.add("reports", row)
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         if self._stop_asked:  # asked twice: at once
@@ -210,7 +210,7 @@ class _Driver:
                 trainer.discard.remote(number)
 
     def _tick(self) -> None:
-        if self._recorder.stop_asked and not self._stop_asked:
+        if self._writer.stop_asked and not self._stop_asked:
             self._stop_asked = True
             self._view.say("asked to stop: writing checkpoints")
         if self._stop_asked:
@@ -227,7 +227,7 @@ class _Driver:
                 [tuple(one) for report in reports for one in report["replicates"]],
                 sum(report["trained_steps"] for report in (*reports, *gone)),
             )
-            self._recorder.note_trainers(reports, gone)
+            self._writer.note_trainers(reports, gone)
             for notice in {notice for report in reports for notice in report["notices"]} - self._said:
                 self._said.add(notice)
                 self._view.say(notice)
@@ -236,6 +236,6 @@ class _Driver:
         self._progress_at = time.monotonic()
 
     def _drain(self) -> None:
-        self._recorder.flush()
+        self._writer.flush()
         if self._is_training:  # before that there is nothing to keep
             self._trainers.ask("drain", within_s=_DRAIN_WITHIN_S)

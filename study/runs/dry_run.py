@@ -20,8 +20,8 @@ from study.formatting import format_bytes
 from study.search.sampler import Search
 from study.spec import Scalar, Spec
 from study.spec.model_config import StackPlan, audio_of, config_of, data_of, ingredients_of
-from study.storage import Objects
-from study.store.tables import COMPACT_FROM, parquet_of
+from study.storage import ObjectStore
+from study.store.tables import MIN_SEGMENTS_TO_COMPACT, to_parquet
 from study.training.planning import device_type, planned, steps_per_second
 
 __all__ = ["Footprint", "describe", "footprint", "footprint_line"]
@@ -30,7 +30,7 @@ _BYTES_PER_PARAMETER = 4  # float32; the optimiser keeps two moments of each
 _HEADER_PER_TENSOR = 128
 _LOSS_TERMS = 8  # that every objective has
 _DETAILS = 4  # columns that say how sure others are, and columns of an examination
-# What is written once, or once for each launch: the spec, baselines, a launch's claim.
+# What is written once, or once for each run: the spec, baselines, a run's lease.
 _ONCE = 20_000
 # What a sampler remembers of a trial.
 _ATTRIBUTES = 1_000
@@ -70,7 +70,7 @@ def footprint(spec: Spec, plan: StackPlan, trials: int, factors: Sequence[Factor
         models=replicates * model,
         latents=replicates * _latents(spec, plan),
         tables=_table(trials * len(spec.budgets()), [row] * spec.replicates)
-        + (_table(trials, [_final(spec, factors)] * spec.replicates) if spec.final else 0)
+        + (_table(trials, [_final(spec, factors)] * spec.replicates) if spec.post_training else 0)
         + _table(2 * trials, [trial])
         + _ONCE,
         training=min(plan.lanes, replicates) * (model + state),
@@ -122,7 +122,7 @@ def _latents(spec: Spec, plan: StackPlan) -> int:
         | {name: next(noise) for name in (*data.factor_names, "clip")}
         for _ in range(clips)
     ]
-    return len(parquet_of(rows))
+    return len(to_parquet(rows))
 
 
 def _metrics(factors: Sequence[Factor]) -> list[str]:
@@ -135,8 +135,8 @@ def _metrics(factors: Sequence[Factor]) -> list[str]:
 def _final(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
     """A row of what is measured after training."""
     names = ["trial", "seed", "step", "metric_version", "time"]
-    names += [f"test/{name}" for name in _metrics(factors)] if "test" in spec.final else []
-    names += [f"{name}_{index}" for name in spec.final for index in range(_DETAILS)]
+    names += [f"test/{name}" for name in _metrics(factors)] if "test" in spec.post_training else []
+    names += [f"{name}_{index}" for name in spec.post_training for index in range(_DETAILS)]
     return dict(zip(names, _noise(), strict=False))
 
 
@@ -151,9 +151,9 @@ def _report(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
 
 def _table(events: int, rows: list[dict[str, Any]]) -> int:
     """Of rows that are written with each event: a part of their own, until many parts are put into one."""
-    parts = min(events, COMPACT_FROM) + events // COMPACT_FROM
-    in_wholes = max(0, events - COMPACT_FROM) * len(rows)
-    return parts * len(parquet_of(rows)) + in_wholes * len(json.dumps(list(rows[0].values())))
+    parts = min(events, MIN_SEGMENTS_TO_COMPACT) + events // MIN_SEGMENTS_TO_COMPACT
+    in_wholes = max(0, events - MIN_SEGMENTS_TO_COMPACT) * len(rows)
+    return parts * len(to_parquet(rows)) + in_wholes * len(json.dumps(list(rows[0].values())))
 
 
 def _noise() -> Iterator[float]:
@@ -165,7 +165,7 @@ def _noise() -> Iterator[float]:
 _TIMED_S = 2.0
 
 
-def describe(spec: Spec, objects: Objects) -> str:
+def describe(spec: Spec, objects: ObjectStore) -> str:
     """The resolved spec, the number of trials and steps, and a time that is measured, not guessed.
 
     A stack of the study is made on this machine and trained for two seconds; where the study will be compiled, that

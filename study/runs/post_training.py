@@ -15,9 +15,9 @@ from study.analysis import StudyResults
 from study.errors import Interrupted, RunError, UserError
 from study.provenance import versions
 from study.runs.ray_cluster import ray_session
-from study.storage import PATIENT_S, Objects
+from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from study.training.client import start_trainer
 from study.training.planning import device_type
 
@@ -150,7 +150,7 @@ def rescore(
         How many models were measured.
 
     Raises:
-        UserError: when a name or a trial is none of the study's, or another launch of it is live.
+        UserError: when a name or a trial is none of the study's, or another run of it is live.
     """
     names = list(OF_WEIGHTS if metrics is None else metrics)
     known = (*OF_WEIGHTS, *EXAMINATIONS)
@@ -167,8 +167,8 @@ def rescore(
             raise UserError(f"--trial: {trial} is no complete trial; there are {there_are}")
     chosen = complete if trials is None else sorted(set(trials))
     replicates = [(trial, seed) for trial in chosen for seed in results.spec.seeds]
-    patient = StudyStore(Objects(results.store.objects.uri, PATIENT_S), results.store.name)
-    recorder = Recorder(patient, results.target)
+    patient = StudyStore(ObjectStore(results.store.objects.uri, RUN_RETRY_TIMEOUT_S), results.store.name)
+    writer = StudyWriter(patient, results.target)
     stop_asked = False
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
@@ -176,7 +176,7 @@ def rescore(
         stop_asked = True
 
     def tick() -> None:
-        recorder.tick()
+        writer.tick()
         if stop_asked:
             raise Interrupted
 
@@ -184,21 +184,21 @@ def rescore(
 
     def record(row: Mapping[str, Any]) -> None:
         measured.add((row["trial"], row["seed"]))
-        recorder.add("reports", row)
+        writer.add("reports", row)
 
     previous = signal.signal(signal.SIGINT, interrupt)
     try:
         with ray_session(None):
             console.print(f"measuring {len(replicates)} models on {device_type()}: {', '.join(names)}", soft_wrap=True)
             study = results.store.name
-            trainers = [start_trainer(results.store.objects.uri, study, recorder.launch, versions(), device_type())]
+            trainers = [start_trainer(results.store.objects.uri, study, writer.run, versions(), device_type())]
             if measures := [name for name in names if name in OF_WEIGHTS]:
                 score(trainers, replicates, measures, split, record, tick)
             for name in names:
                 if name in EXAMINATIONS:
                     examine(trainers, replicates, name, record, tick)
-            recorder.note_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
+            writer.note_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
     finally:
         signal.signal(signal.SIGINT, previous)
-        recorder.finish()
+        writer.finish()
     return len(measured)

@@ -108,10 +108,10 @@ def _be_quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-BEGUN = "launch {launch} of study {study}"
-"""With this a launch's log begins, as soon as the study is claimed."""
+BEGUN = "run {run} of study {study}"
+"""With this a run's log begins, as soon as the study is claimed."""
 
-_HAS_BEGUN = re.compile(r"^launch \d+ of study ", re.MULTILINE)
+_HAS_BEGUN = re.compile(r"^run \d+ of study ", re.MULTILINE)
 _ON_HEAD = "http://127.0.0.1:8265"
 _POLL_S = 0.5
 _OVER = ("SUCCEEDED", "FAILED", "STOPPED")

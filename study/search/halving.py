@@ -66,7 +66,7 @@ def rungs_so_far(spec: Spec, reports: pd.DataFrame) -> Rungs | None:
     """The rungs of a study as its reports, in the order in which they came, have filled them; none without halving."""
     if spec.halving is None:
         return None
-    rungs = Rungs(spec.rungs(), spec.halving.reduction, spec.objectives)
+    rungs = Rungs(spec.rungs(), spec.halving.reduction_factor, spec.objectives)
     if len(reports):
         judged = (reports["trial"] > PLAIN_VAE) & (reports["seed"] == 0) & reports["step"].isin(rungs.steps)
         for row in reports[judged].to_dict("records"):

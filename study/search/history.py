@@ -1,4 +1,4 @@
-"""What earlier launches of a study left to the next one."""
+"""What earlier runs of a study left to the next one."""
 
 import json
 from typing import Any

@@ -21,7 +21,7 @@ from study.analysis.aggregation import KEY, mean_over_replicates
 from study.errors import RunError
 from study.search.sampler import PastTrial, Search
 from study.spec import Scalar, Spec
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 
 __all__ = ["LOSSES", "StudyCallback", "StudySearcher"]
 
@@ -38,21 +38,21 @@ class StudySearcher(Searcher):
         past: the trials so far.
         target: how many trials the study shall have.
         with_plain_vae: whether the baseline that is trained as trials are is still to be trained.
-        recorder: gets a row for each trial that begins.
+        writer: gets a row for each trial that begins.
 
     Attributes:
         allowed: how many trials may be there now; asked before each is handed out.
     """
 
     def __init__(
-        self, spec: Spec, past: Iterable[PastTrial], target: int, with_plain_vae: bool, recorder: Recorder
+        self, spec: Spec, past: Iterable[PastTrial], target: int, with_plain_vae: bool, writer: StudyWriter
     ) -> None:
         super().__init__()
         past = list(past)
         known = {trial.number for trial in past}
         self._spec = spec
         self._search = Search(spec, past)
-        self._recorder = recorder
+        self._writer = writer
         self._interrupted = {trial.number: trial.parameters for trial in past if trial.state in _UNFINISHED}
         if with_plain_vae:  # its configuration is no point of the space
             self._interrupted = {PLAIN_VAE: {}, **self._interrupted}
@@ -121,7 +121,7 @@ class StudySearcher(Searcher):
     def record(self, number: int, state: str, error: str | None = None, step: int = 0) -> None:
         """Add a row for a trial whose state changes."""
         parameters = self.parameters[number]
-        self._recorder.add(
+        self._writer.add(
             "trials",
             {
                 "trial": number,
@@ -149,7 +149,7 @@ class StudyCallback(tune.Callback):
 
     Args:
         searcher: knows the trials by number.
-        recorder: writes rows.
+        writer: writes rows.
         steps: the full budget.
         changed: told of each trial whose state changes: number, state and, where there is one, the reason.
         tick: called in Tune's loop; what it raises ends the run.
@@ -158,13 +158,13 @@ class StudyCallback(tune.Callback):
     def __init__(
         self,
         searcher: StudySearcher,
-        recorder: Recorder,
+        writer: StudyWriter,
         steps: int,
         changed: Callable[[int, str, str | None], None],
         tick: Callable[[], None],
     ) -> None:
         self._searcher = searcher
-        self._recorder = recorder
+        self._writer = writer
         self._steps = steps
         self._changed = changed
         self._tick = tick
@@ -183,7 +183,7 @@ class StudyCallback(tune.Callback):
         """
         if self._refused is not None:  # raised where it was heard of, Tune would make a traceback of it
             raise RunError(self._refused)
-        self._recorder.tick()
+        self._writer.tick()
         self._tick()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -200,7 +200,7 @@ class StudyCallback(tune.Callback):
     ) -> None:
         self._refused = self._refused or result.get("refused")
         for row in result.get("rows", []):
-            self._recorder.add("reports", row)
+            self._writer.add("reports", row)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial ended without breaking: at its full budget, stopped early, or failed for a reason it knows."""

@@ -11,4 +11,4 @@ from study.spec.schema import (
     parse_spec,
 )
 
-__all__ = ["Parameter", "STUDY_NAME", "Scalar", "Spec", "active_parameters", "explain", "parameter_order", "parse_spec"]
+__all__ = ["STUDY_NAME", "Parameter", "Scalar", "Spec", "active_parameters", "explain", "parameter_order", "parse_spec"]

@@ -16,8 +16,8 @@ from study.errors import UserError
 from study.spec import Parameter, Scalar, Spec, active_parameters, explain
 
 __all__ = [
-    "Family",
     "MODEL_SECTIONS",
+    "Family",
     "StackPlan",
     "audio_of",
     "candidates",

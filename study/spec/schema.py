@@ -121,7 +121,7 @@ class _Search(_Section):
 
 
 class _Halving(_Section):
-    reduction: int = Field(3, ge=2)
+    reduction_factor: int = Field(3, ge=2)
     min_steps: int = Field(600, ge=1)
 
 
@@ -150,9 +150,9 @@ class Spec(_Section):
     """One question: data, search space, objectives and budget.
 
     The sections `data` to `optimiser` are the fields of marl's configurations; `study.spec.resolve.resolve` checks
-    them and fills in their defaults. The seeds of a trial are `first_seed` and those after it. `final` is what is
-    computed of the front, and of trials near it, after training: all metrics once more on test clips, probes of
-    samples, and what takes seconds a model (`marl.evaluation.post_training`).
+    them and fills in their defaults. The seeds of a trial are `first_seed` and those after it. `post_training` names
+    what is computed after training for the front and for trials near it: all metrics again on test clips, probes of
+    samples, and metrics that take seconds a model (`marl.evaluation.post_training`).
     """
 
     name: str
@@ -175,7 +175,7 @@ class Spec(_Section):
     search: _Search = _Search()
     include: tuple[dict[str, Scalar], ...] = ()
     halving: _Halving | None = None
-    final: tuple[Literal["test", "samples", "dci", "sound"], ...] = ("test", "samples", "dci", "sound")
+    post_training: tuple[Literal["test", "samples", "dci", "sound"], ...] = ("test", "samples", "dci", "sound")
     resources: _Resources = _Resources()
 
     @field_validator("name")
@@ -194,7 +194,7 @@ class Spec(_Section):
             return None
         if value is None or isinstance(value, Mapping | _Halving):
             return value
-        raise ValueError(f"takes reduction and min_steps, or none; got {value!r}")
+        raise ValueError(f"takes reduction_factor and min_steps, or none; got {value!r}")
 
     @model_validator(mode="after")
     def _halving_begins_before_the_end(self) -> "Spec":
@@ -244,11 +244,11 @@ class Spec(_Section):
             step = self.halving.min_steps
             while step < self.train.steps:
                 rungs.append(step)
-                step *= self.halving.reduction
+                step *= self.halving.reduction_factor
         return tuple(rungs)
 
     def expected_steps(self, reached: int = 0) -> int:
-        """Steps of all replicates that a trial will still take on average, if one in `reduction` passes each rung.
+        """Return the steps of all replicates still expected for a trial; one in `reduction_factor` passes each rung.
 
         Args:
             reached: by seed 0, while it trains alone.
@@ -256,7 +256,7 @@ class Spec(_Section):
         expected, share = 0.0, 1.0
         for rung in (rung for rung in self.rungs() if rung > reached):
             expected += share * (rung - reached)
-            share /= self.halving.reduction if self.halving else 1
+            share /= self.halving.reduction_factor if self.halving else 1
             reached = rung
         return round(expected + share * (self.train.steps - reached + (self.replicates - 1) * self.train.steps))
 

@@ -1,5 +1,5 @@
 """Objects in a folder or a bucket: whole, verified, asked for again while storage fails."""
 
-from study.storage.object_store import PATIENT_S, Objects
+from study.storage.object_store import RUN_RETRY_TIMEOUT_S, ObjectStore
 
-__all__ = ["PATIENT_S", "Objects"]
+__all__ = ["RUN_RETRY_TIMEOUT_S", "ObjectStore"]

@@ -15,24 +15,24 @@ class Entry(NamedTuple):
 
     Attributes:
         size: bytes.
-        stamp: another one when the object was written again.
+        etag: another one when the object was written again.
     """
 
     size: int
-    stamp: str
+    etag: str
 
 
 class StorageError(Exception):
     """Storage cannot be reached, or refuses.
 
     Attributes:
-        may_pass: whether the same call may work a little later.
+        retryable: whether the same call may work a little later.
         is_refusal: whether it is the keys that were refused.
     """
 
-    def __init__(self, reason: str, may_pass: bool, is_refusal: bool = False) -> None:
+    def __init__(self, reason: str, retryable: bool, is_refusal: bool = False) -> None:
         super().__init__(reason)
-        self.may_pass = may_pass
+        self.retryable = retryable
         self.is_refusal = is_refusal
 
 
@@ -78,5 +78,5 @@ class Storage(Protocol):
     def clock_offset(self) -> timedelta:
         """How far the storage's clock is ahead of this machine's."""
 
-    def renew(self) -> None:
+    def refresh_credentials(self) -> None:
         """Look for keys anew."""

@@ -91,7 +91,7 @@ class Bucket:
                 self._made = session.create_client("s3", endpoint_url=endpoint, config=_CONFIG)
             return self._made
 
-    def renew(self) -> None:
+    def refresh_credentials(self) -> None:
         """Look for keys anew: those of a role or of a file are replaced while a study runs."""
         with self._lock:
             self._made = None
@@ -126,10 +126,10 @@ class Bucket:
                 found = self.client.head_object(**at)
             except ClientError as error:
                 if _status(error) == 404:
-                    raise StorageError("an object that it took is not there", may_pass=True) from None
+                    raise StorageError("an object that it took is not there", retryable=True) from None
                 raise
             if found["ContentLength"] != len(content) or found.get("ETag") != written.get("ETag"):
-                raise StorageError("an object that it took is not the one that is there", may_pass=True)
+                raise StorageError("an object that it took is not the one that is there", retryable=True)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object if there is none; a server that knows no conditions writes it in any case."""
@@ -178,7 +178,7 @@ class Bucket:
                 some = [{"Key": key} for key in keys[begin : begin + _DELETED_AT_ONCE]]
                 answer = self.client.delete_objects(Bucket=self._bucket, Delete={"Objects": some, "Quiet": True})
                 for error in answer.get("Errors", []):
-                    raise StorageError(f"{error.get('Code')}: {error.get('Message')}", may_pass=True)
+                    raise StorageError(f"{error.get('Code')}: {error.get('Message')}", retryable=True)
 
     def clock_offset(self) -> timedelta:
         """How far the server's clock is ahead, by any answer of the last minutes; a request where there was none."""
@@ -232,27 +232,27 @@ def _explained() -> Iterator[None]:
         raise _translated(error) from error
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
         reason = "no keys found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        raise StorageError(reason, may_pass=False, is_refusal=True) from error
+        raise StorageError(reason, retryable=False, is_refusal=True) from error
     except (ParamValidationError, ProfileNotFound) as error:
-        raise StorageError(str(error), may_pass=False) from error
+        raise StorageError(str(error), retryable=False) from error
     except (BotoCoreError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise StorageError(str(error), may_pass=True) from error
+        raise StorageError(str(error), retryable=True) from error
 
 
 def _translated(error: ClientError) -> StorageError:
     code, status = _code(error), _status(error)
     reason = f"{code}: {error.response.get('Error', {}).get('Message', 'no reason given')}"
     if code == "NoSuchBucket":
-        return StorageError("there is no such bucket", may_pass=False)
+        return StorageError("there is no such bucket", retryable=False)
     if status == _FULL or "StorageFull" in code or "QuotaExceeded" in code:
-        return StorageError(f"it is full ({reason})", may_pass=False)
+        return StorageError(f"it is full ({reason})", retryable=False)
     if code in _PASSING:
-        return StorageError(reason, may_pass=True)
+        return StorageError(reason, retryable=True)
     if status in (401, 403) or code in _REFUSED:
         return StorageError(f"access denied; check the keys and their rights ({reason})", False, is_refusal=True)
-    return StorageError(reason, may_pass=status >= 500 or status in (408, 409, 429))
+    return StorageError(reason, retryable=status >= 500 or status in (408, 409, 429))
 
 
 def _code(error: ClientError) -> str:

@@ -103,7 +103,7 @@ class Folder:
         """None: it is this machine's."""
         return timedelta()
 
-    def renew(self) -> None:
+    def refresh_credentials(self) -> None:
         """Nothing: there are no keys."""
 
     def _path(self, name: str) -> Path:
@@ -126,7 +126,7 @@ def _unfinished(path: Path, content: bytes) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError:
-        raise StorageError("no folder can be made there", may_pass=False) from None
+        raise StorageError("no folder can be made there", retryable=False) from None
     unfinished = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
     try:
         with unfinished.open("wb") as file:
@@ -135,7 +135,7 @@ def _unfinished(path: Path, content: bytes) -> Iterator[Path]:
             os.fsync(file.fileno())
         yield unfinished
     except FileNotFoundError:
-        raise StorageError("its folder was deleted meanwhile", may_pass=True) from None
+        raise StorageError("its folder was deleted meanwhile", retryable=True) from None
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ from study.storage.backend import UNFINISHED, Entry, Storage, StorageError, TooL
 from study.storage.bucket import Bucket
 from study.storage.folder import Folder
 
-__all__ = ["Objects", "PATIENT_S", "retried"]
+__all__ = ["RUN_RETRY_TIMEOUT_S", "ObjectStore", "retry"]
 
 _Result = TypeVar("_Result")
 
@@ -22,43 +22,43 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 15.0
 
 
-def retried(action: Callable[[], _Result], patience_s: float, may_pass: Callable[[Exception], bool]) -> _Result:
+def retry(action: Callable[[], _Result], retry_timeout_s: float, retryable: Callable[[Exception], bool]) -> _Result:
     """What an action returns, once it works.
 
     Args:
-        action: is called at least once, and a last time when patience ends.
-        patience_s: for how long it is tried again, seconds.
-        may_pass: is told of each failure, and says whether the same call may work a little later.
+        action: is called at least once, and a last time when the time ends.
+        retry_timeout_s: for how long it is tried again, seconds.
+        retryable: is told of each failure, and says whether the same call may work a little later.
 
     Raises:
-        Exception: the action's own, when it will not pass, or patience has ended.
+        Exception: the action's own, when it will not pass, or the time has ended.
     """
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + retry_timeout_s
     longest_s = _FIRST_PAUSE_S
     while True:
         try:
             return action()
         except Exception as error:
             left_s = deadline - time.monotonic()
-            if not may_pass(error) or left_s <= 0:
+            if not retryable(error) or left_s <= 0:
                 raise
         # At random, so that those whom one fault has stopped do not all come back at once.
         time.sleep(min(left_s, random.uniform(0.5, 1.0) * longest_s))  # noqa: S311  # no secret depends on it
         longest_s = min(2 * longest_s, _LONGEST_PAUSE_S)
 
 
-PATIENT_S = 600.0
+RUN_RETRY_TIMEOUT_S = 600.0
 """For how long whatever runs a study asks again, seconds: storage fails now and then, and comes back."""
 
 
 # A user waits in front of a command.
-_COMMAND_S = 10.0
+_COMMAND_RETRY_TIMEOUT_S = 10.0
 # A failure that is over sooner is nobody's concern.
 _TROUBLE_AFTER_S = 5.0
 _LARGEST = 1 << 30
 
 
-class Objects:
+class ObjectStore:
     """A tree of objects under a URI: a path of this machine, or `s3://bucket/prefix`. Threads may share it.
 
     Keys and endpoint of S3 come from the usual variables, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
@@ -66,20 +66,20 @@ class Objects:
 
     Args:
         uri: where.
-        patience_s: for how long a call is tried again, seconds. With the patience of a command that is done where it
-            may help. With more of it storage is taken to have worked before: then refused keys may be renewed, and a
-            full disk be cleared, and everything is tried again.
+        retry_timeout_s: How long to retry a failed call, in seconds. Up to the default only retryable failures are
+            retried. A longer timeout means that the store worked before, so every failure is retried: credentials may
+            be refreshed and a full disk cleared.
 
     Raises:
         UserError: when the URI is of no kind that is known.
     """
 
-    def __init__(self, uri: str, patience_s: float = _COMMAND_S) -> None:
+    def __init__(self, uri: str, retry_timeout_s: float = _COMMAND_RETRY_TIMEOUT_S) -> None:
         kind, _, path = uri.rpartition("://")
         if kind not in ("", "s3", "file") or (kind == "s3" and not path.strip("/")):
             raise UserError(f"store {uri}: must be a folder or s3://bucket/prefix")
         self._storage: Storage = Bucket(uri) if kind == "s3" else Folder(path)
-        self._patience_s = patience_s
+        self._retry_timeout_s = retry_timeout_s
         self._fails_since: tuple[float, datetime] | None = None
         self._reason = ""
         self._lock = threading.Lock()
@@ -90,7 +90,7 @@ class Objects:
         return self._storage.uri
 
     @property
-    def trouble(self) -> str | None:
+    def outage(self) -> str | None:
         """What is wrong with a store that has failed for some seconds, and is being asked again; none when it works."""
         with self._lock:
             if self._fails_since is None or time.monotonic() - self._fails_since[0] < _TROUBLE_AFTER_S:
@@ -136,7 +136,7 @@ class Objects:
                 else:
                     raise content
             if errors:  # what is hopeless first; else only what failed is read again
-                raise min(errors, key=lambda error: error.may_pass)
+                raise min(errors, key=lambda error: error.retryable)
 
         if names:
             self._retried(read)
@@ -166,7 +166,7 @@ class Objects:
             # An answer may have been lost, or the object itself.
             is_ours = self._is(name, content)
             if is_ours is None:
-                raise StorageError("an object that it took is not there", may_pass=True)
+                raise StorageError("an object that it took is not there", retryable=True)
             return is_ours
 
         return self._retried(create)
@@ -219,7 +219,7 @@ class Objects:
         """Try again what may go better later; explain what will not."""
         began = time.monotonic()
         try:
-            result = retried(action, self._patience_s, self._may_pass)
+            result = retry(action, self._retry_timeout_s, self._retryable)
         except StorageError as error:
             waited_s = time.monotonic() - began
             tried = f"; tried again for {waited_s:.0f} s, until now in vain" if waited_s > _TROUBLE_AFTER_S else ""
@@ -228,12 +228,12 @@ class Objects:
             self._fails_since = None
         return result
 
-    def _may_pass(self, error: Exception) -> bool:
+    def _retryable(self, error: Exception) -> bool:
         if not isinstance(error, StorageError):
             return False
         with self._lock:
             self._reason = str(error)
             self._fails_since = self._fails_since or (time.monotonic(), datetime.now(UTC))
         if error.is_refusal:
-            self._storage.renew()
-        return error.may_pass or self._patience_s > _COMMAND_S
+            self._storage.refresh_credentials()
+        return error.retryable or self._retry_timeout_s > _COMMAND_RETRY_TIMEOUT_S

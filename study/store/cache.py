@@ -21,8 +21,8 @@ _BATCH = 32
 class StudyCache:
     """Objects of one study that were read, and means over replicates that were computed. Threads may share it.
 
-    Objects are written whole and never changed, except those of launches; one that is replaced all the same has another
-    stamp, see `Objects.stamps`. What could not be read is not kept: it is tried again each time.
+    Objects are written whole and never changed, except those of runs; one that is replaced all the same has another
+    etag, see `ObjectStore.entries`. What could not be read is not kept: it is tried again each time.
 
     Attributes:
         means: over the replicates of each trial, as they were last computed.
@@ -37,15 +37,15 @@ class StudyCache:
     def read(
         self,
         folder: str,
-        stamps: Mapping[str, str],
+        etags: Mapping[str, str],
         read_all: Callable[[Sequence[str]], Mapping[str, bytes]],
         decode: Callable[[str, bytes], _Value],
     ) -> dict[str, _Value | Exception]:
-        """What objects hold, by name, in the order of their stamps.
+        """What objects hold, by name, in the order of their etags.
 
         Args:
             folder: that they are in; what is kept of it and not asked for now is forgotten.
-            stamps: of the objects that are wanted, by name.
+            etags: of the objects that are wanted, by name.
             read_all: reads objects of some names; those that are not there it leaves out.
             decode: makes a value of a name and a content. An ArrowException, an OSError or a ValueError that it raises
                 is the answer for that object, as is FileNotFoundError for one that is not there.
@@ -53,10 +53,10 @@ class StudyCache:
         with self._reading:
             kept = self._kept.get(folder, {})
             found: dict[str, Any] = {
-                name: kept[name][1] for name, stamp in stamps.items() if name in kept and kept[name][0] == stamp
+                name: kept[name][1] for name, etag in etags.items() if name in kept and kept[name][0] == etag
             }
             failed: dict[str, Exception] = {}
-            missing = (name for name in stamps if name not in found)
+            missing = (name for name in etags if name not in found)
             while batch := list(islice(missing, _BATCH)):
                 contents = read_all(batch)
                 for name in batch:
@@ -66,5 +66,5 @@ class StudyCache:
                         found[name] = decode(name, contents[name])
                     except (pa.ArrowException, ValueError, OSError) as error:
                         failed[name] = error
-            self._kept[folder] = {name: (stamps[name], value) for name, value in found.items()}
-        return {name: found[name] if name in found else failed[name] for name in stamps}
+            self._kept[folder] = {name: (etags[name], value) for name, value in found.items()}
+        return {name: found[name] if name in found else failed[name] for name in etags}

@@ -56,7 +56,7 @@ class Checkpoints(StudyObjects):
         self.delete_earlier_checkpoints(trial, seed, step)
 
     def delete_earlier_checkpoints(self, trial: int, seed: int, step: int) -> None:
-        """Delete a replicate's checkpoints before a step. Later ones are a newer launch's."""
+        """Delete a replicate's checkpoints before a step. Later ones are a newer run's."""
         for name in self._names(f"checkpoints/{trial}/{seed}/"):
             match = _OBJECT.fullmatch(name)
             if match and int(match[1]) < step:

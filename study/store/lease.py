@@ -1,4 +1,4 @@
-"""Who runs a study: one launch at a time. Which of several begins, and whether one that began is still at work."""
+"""Who runs a study: one run at a time. Which of several begins, and whether one that began is still at work."""
 
 import os
 import socket
@@ -12,45 +12,45 @@ import psutil
 from study.errors import RunError, UserError
 from study.store import StudyStore
 
-__all__ = ["check_claim", "claim", "is_live", "refuse_if_live", "whereabouts"]
+__all__ = ["acquire_lease", "check_lease", "is_live", "process_identity", "refuse_if_live"]
 
-# A launch on another host whose heartbeat is older than this is taken for dead.
+# A run on another host whose heartbeat is older than this is taken for dead.
 _STALE_AFTER_S = 60.0
 _LOOK_EVERY_S = 0.2
 
 
-def whereabouts() -> dict[str, Any]:
-    """How a launch says which process it is: `host`, `process` and `process_started`."""
+def process_identity() -> dict[str, Any]:
+    """How a run says which process it is: `host`, `process` and `process_started`."""
     return {"host": _host(), "process": os.getpid(), "process_started": _process_started(os.getpid())}
 
 
-def is_live(launch: Mapping[str, Any], now: Callable[[], datetime]) -> bool:
-    """Whether a launch still runs: on this host its process is looked for, elsewhere its heartbeat counts.
+def is_live(run: Mapping[str, Any], now: Callable[[], datetime]) -> bool:
+    """Whether a run still runs: on this host its process is looked for, elsewhere its heartbeat counts.
 
     Args:
-        launch: what it says of itself.
+        run: what it says of itself.
         now: the store's clock, by which heartbeats are written; it is asked only where one counts.
     """
-    if launch.get("finished"):
+    if run.get("finished"):
         return False
-    if launch.get("host") == _host():
-        return _process_started(int(launch.get("process", -1))) == launch.get("process_started")
+    if run.get("host") == _host():
+        return _process_started(int(run.get("process", -1))) == run.get("process_started")
     try:
-        heartbeat = datetime.fromisoformat(str(launch.get("heartbeat")))
+        heartbeat = datetime.fromisoformat(str(run.get("heartbeat")))
         return (now() - heartbeat).total_seconds() < _STALE_AFTER_S
     except (ValueError, TypeError):
         return False
 
 
-def refuse_if_live(store: StudyStore, launches: Mapping[int, Mapping[str, Any]]) -> None:
-    """Raise a UserError that names the launch, when one of a study's is live."""
-    for number, launch in launches.items():
-        if is_live(launch, store.objects.now):
-            raise _refusal(store, number, launch)
+def refuse_if_live(store: StudyStore, runs: Mapping[int, Mapping[str, Any]]) -> None:
+    """Raise a UserError that names the run, when one of a study's is live."""
+    for number, run in runs.items():
+        if is_live(run, store.objects.now):
+            raise _refusal(store, number, run)
 
 
-def claim(store: StudyStore, content: Mapping[str, Any]) -> int:
-    """Begin the next launch of a study. Of several who try at once exactly one does.
+def acquire_lease(store: StudyStore, content: Mapping[str, Any]) -> int:
+    """Begin the next run of a study. Of several who try at once exactly one does.
 
     A store that writes an object only if there is none would be enough, but not all do. So whoever wants to begin says
     so first, in an object of its own, and then looks who else does: who sees a lower token gives way, and who sees
@@ -58,61 +58,61 @@ def claim(store: StudyStore, content: Mapping[str, Any]) -> int:
 
     Args:
         store: the study.
-        content: what the launch says of itself, with its `token`.
+        content: what the run says of itself, with its `token`.
 
     Returns:
-        The number of the launch.
+        The number of the run.
 
     Raises:
-        UserError: when another launch of the study is live, or begins just now.
+        UserError: when another run of the study is live, or begins just now.
     """
-    launches = store.launches()
-    refuse_if_live(store, launches)
-    number, token = max(launches, default=0) + 1, content["token"]
-    store.write_claim(number, token, content)
+    runs = store.runs()
+    refuse_if_live(store, runs)
+    number, token = max(runs, default=0) + 1, content["token"]
+    store.write_lease(number, token, content)
     try:
-        while rivals := _rivals(store, number, token):
-            if min(rivals) < token:
-                raise _refusal(store, number, rivals[min(rivals)])
+        while competing := _competing_leases(store, number, token):
+            if min(competing) < token:
+                raise _refusal(store, number, competing[min(competing)])
             time.sleep(_LOOK_EVERY_S)
         # Rivals are looked for first: of those that are gone, one may have begun.
-        if (begun := store.launch(number)) is not None or not store.create_launch(number, content):
-            raise _refusal(store, number, begun or store.launch(number) or {})
+        if (begun := store.run(number)) is not None or not store.create_run(number, content):
+            raise _refusal(store, number, begun or store.run(number) or {})
     except BaseException:
-        store.delete_claim(number, token)
+        store.delete_lease(number, token)
         raise
-    store.delete_claims()  # also of those who were killed; others who still look find this launch instead
+    store.delete_leases()  # also of those who were killed; others who still look find this run instead
     return number
 
 
-def check_claim(store: StudyStore, launch: int, token: str) -> bool:
-    """See that a launch still has the study.
+def check_lease(store: StudyStore, run: int, token: str) -> bool:
+    """See that a run still has the study.
 
     Returns:
         Whether somebody asked it to stop.
 
     Raises:
-        RunError: when a later launch has taken the study over, or this one is not there any more.
+        RunError: when a later run has taken the study over, or this one is not there any more.
     """
-    begun, asked = store.launch_numbers()
-    latest = max(begun, default=launch)
-    if latest > launch:
-        raise RunError(f"study {store.name!r} was taken over by launch {latest}; this one writes no more")
-    if (store.launch(launch) or {}).get("token") != token:
-        raise RunError(f"launch {launch} of study {store.name!r} is another's by now, or deleted; it writes no more")
-    return launch in asked
+    begun, asked = store.run_numbers()
+    latest = max(begun, default=run)
+    if latest > run:
+        raise RunError(f"study {store.name!r} was taken over by run {latest}; this one writes no more")
+    if (store.run(run) or {}).get("token") != token:
+        raise RunError(f"run {run} of study {store.name!r} is another's by now, or deleted; it writes no more")
+    return run in asked
 
 
-def _rivals(store: StudyStore, number: int, token: str) -> dict[str, dict[str, Any]]:
-    """Others who want to begin a launch and are alive, by token."""
-    claims = store.claims(number)
-    return {other: one for other, one in claims.items() if other != token and is_live(one, store.objects.now)}
+def _competing_leases(store: StudyStore, number: int, token: str) -> dict[str, dict[str, Any]]:
+    """Others who want to begin a run and are alive, by token."""
+    leases = store.leases(number)
+    return {other: one for other, one in leases.items() if other != token and is_live(one, store.objects.now)}
 
 
-def _refusal(store: StudyStore, number: int, launch: Mapping[str, Any]) -> UserError:
+def _refusal(store: StudyStore, number: int, run: Mapping[str, Any]) -> UserError:
     return UserError(
-        f"study {store.name!r} is being run by launch {number} on {launch.get('host')} (process "
-        f"{launch.get('process')}, last heartbeat {launch.get('heartbeat')}); wait for it, or stop it "
+        f"study {store.name!r} is already running as run {number} on {run.get('host')} (process "
+        f"{run.get('process')}, last heartbeat {run.get('heartbeat')}); wait for it, or stop it "
         f"(marl-study stop {store.name})"
     )
 

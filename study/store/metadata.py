@@ -1,4 +1,4 @@
-"""The document that a study begins with."""
+"""The metadata of a study, which is written once when the study is created."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,53 +10,51 @@ from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, mode
 from study.errors import UserError
 from study.spec import Spec, explain
 
-__all__ = ["Document", "incompatible"]
+__all__ = ["StudyMetadata", "incompatible"]
 
 
-class Document(BaseModel, frozen=True):
-    """`study.json`: written once, when the study begins.
+class StudyMetadata(BaseModel, frozen=True):
+    """Content of `study.json`, written once when the study is created.
 
     Attributes:
-        format: of the store.
-        spec: resolved, every default filled in. A field that came later is not there, and means what code without it
-            did.
-        stack: how wide stacks are, as `study.spec.model_config.StackPlan`.
-        factors: names of the data's factors.
-        created: when.
-        writer: version of marl-study that wrote it, with its commit where that is known; none for the first ones.
+        format: Version of the store's layout.
+        spec: The resolved spec. A field that a later version added is absent and means what code without the field did.
+        stack: Stack plan, as `study.spec.model_config.StackPlan`.
+        factors: Names of the data's factors.
+        created: Time of creation.
+        writer: Version of marl-study that created the study, with its commit where that is known.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     spec: Spec
     stack: dict[str, Any]
     factors: tuple[str, ...]
     created: datetime
-    writer: str | None = None
+    writer: str
 
     @model_validator(mode="wrap")
     @classmethod
-    def _is_understood(cls, content: Any, handler: ModelWrapValidatorHandler["Document"]) -> "Document":
-        """Tell what another version wrote from what is damaged, which stays a ValidationError."""
+    def _is_compatible(cls, content: Any, handler: ModelWrapValidatorHandler["StudyMetadata"]) -> "StudyMetadata":
+        """Raise a UserError for metadata of another version; damaged metadata stays a ValidationError."""
         try:
             return handler(content)
         except ValidationError as error:
             writer = content.get("writer") if isinstance(content, Mapping) else None
-            if writer is None and error.errors()[0]["type"] != "extra_forbidden":
+            if not isinstance(writer, str):
                 raise
             raise incompatible(content.get("spec"), writer, explain(error, cls)) from None
 
 
-def incompatible(spec: Any, writer: Any, reason: str) -> UserError:
-    """The error of a document that this version does not understand.
+def incompatible(spec: Any, writer: str, reason: str) -> UserError:
+    """Return the error for a study whose metadata this version cannot read.
 
     Args:
-        spec: the document's, as far as it can be read; for its name.
-        writer: as the document has it.
-        reason: the field and what is wrong with it.
+        spec: The study's spec, as far as it can be read; it holds the name.
+        writer: Version that created the study.
+        reason: The field and the rule that it breaks.
     """
     name = spec.get("name") if isinstance(spec, Mapping) else getattr(spec, "name", None)
-    wrote = f"marl-study {writer}" if writer else "an unknown version of marl-study"
     return UserError(
-        f"study {name!r} was begun by {wrote}, and this is marl-study {version('marl-study')}: {reason}; "
-        "read it and go on with it by the version that began it, or a later one"
+        f"study {name!r} was created by marl-study {writer}, and this is marl-study {version('marl-study')}: {reason}; "
+        "use the version that created the study, or a later one"
     )

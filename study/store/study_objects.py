@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from study.formatting import printable
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.storage.backend import Entry, TooLarge
 from study.store.cache import StudyCache
 
@@ -33,7 +33,7 @@ class StudyObjects:
         objects, name, cache: the same.
     """
 
-    def __init__(self, objects: Objects, name: str, cache: StudyCache | None = None) -> None:
+    def __init__(self, objects: ObjectStore, name: str, cache: StudyCache | None = None) -> None:
         self.objects = objects
         self.name = name
         self.cache = cache
@@ -47,8 +47,8 @@ class StudyObjects:
         self, folder: str, entries: Mapping[str, Entry], limit: int, decode: Callable[[str, bytes], _Value]
     ) -> dict[str, _Value | Exception]:
         """What objects of a folder hold, by name, or why that cannot be said; read where no cache has them."""
-        stamps = {name: entry.stamp for name, entry in entries.items() if entry.size <= limit}
-        found = (self.cache or StudyCache()).read(folder, stamps, self._read_all, decode)
+        etags = {name: entry.etag for name, entry in entries.items() if entry.size <= limit}
+        found = (self.cache or StudyCache()).read(folder, etags, self._read_all, decode)
         return {name: found[name] if name in found else TooLarge(entries[name].size, limit) for name in entries}
 
     def _readable(self, found: Mapping[str, _Value | Exception]) -> Iterator[tuple[str, _Value]]:

@@ -1,4 +1,4 @@
-"""The parts of a table in the store: how they are named, which of them count, and rows as the content of one."""
+"""The segments of a table in the store: how they are named, which of them count, and rows as the content of one."""
 
 import io
 import re
@@ -13,20 +13,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 __all__ = [
-    "COMPACT_FROM",
-    "Part",
-    "PartId",
+    "MIN_SEGMENTS_TO_COMPACT",
+    "Segment",
+    "SegmentId",
     "TableRows",
     "checked_table",
-    "compacted",
-    "fitting",
-    "parquet_of",
-    "rows_of",
-    "that_count",
+    "merge_segments",
+    "read_segment",
+    "schema_conflicts",
+    "to_parquet",
+    "without_compacted",
 ]
 
-COMPACT_FROM = 64
-"""So many parts of one launch become one."""
+MIN_SEGMENTS_TO_COMPACT = 64
+"""So many segments of one run become one."""
 
 _REQUIRED = {"trials": ("trial",), "reports": ("trial", "seed", "step"), "log": ("line",)}
 # Not known where they are missing.
@@ -40,64 +40,64 @@ _LAST_TIME_US = 253_000_000_000_000_000  # in the year 9987
 _MOST_CELLS = 100_000_000
 _MOST_COLUMNS = 10_000
 _LONGEST_NAME = 300
-_NAME = re.compile(r"(?P<table>[a-z]+)/(?P<launch>\d{4})-(?P<first>\d{6})(?:-(?P<last>\d{6}))?\.parquet")
+_NAME = re.compile(r"(?P<table>[a-z]+)/(?P<run>\d{4})-(?P<first>\d{6})(?:-(?P<last>\d{6}))?\.parquet")
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """One object of a table.
 
     Attributes:
         table: `trials`, `reports` or `log`.
-        launch: who wrote it.
-        first: its place in what that launch wrote.
-        last: of a whole that was compacted from parts, the place of the last of them.
+        run: who wrote it.
+        first: its place in what that run wrote.
+        last: of a whole that was compacted from segments, the place of the last of them.
     """
 
     table: str
-    launch: int
+    run: int
     first: int
     last: int | None = None
 
     @classmethod
-    def of(cls, name: str) -> "Part | None":
-        """The part of a name; none when it is the name of no part."""
+    def of(cls, name: str) -> "Segment | None":
+        """The segment of a name; none when it is the name of no segment."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
         return cls(
-            match["table"], int(match["launch"]), int(match["first"]), int(match["last"]) if match["last"] else None
+            match["table"], int(match["run"]), int(match["first"]), int(match["last"]) if match["last"] else None
         )
 
     @property
     def name(self) -> str:
         """In the study."""
         last = "" if self.last is None else f"-{self.last:06d}"
-        return f"{self.table}/{self.launch:04d}-{self.first:06d}{last}.parquet"
+        return f"{self.table}/{self.run:04d}-{self.first:06d}{last}.parquet"
 
-    def covers(self, other: "Part") -> bool:
-        """Whether all rows of another part are in this one."""
+    def covers(self, other: "Segment") -> bool:
+        """Whether all rows of another segment are in this one."""
         return (
             self.last is not None
             and other is not self
-            and other.launch == self.launch
+            and other.run == self.run
             and self.first <= other.first
             and (other.last or other.first) <= self.last
         )
 
 
-def that_count(parts: Iterable[Part]) -> list[Part]:
-    """Parts of one table, in the order of their rows, without those that lie in the range of a compacted one."""
-    parts = list(parts)
-    wholes = [part for part in parts if part.last is not None]
+def without_compacted(segments: Iterable[Segment]) -> list[Segment]:
+    """Segments of one table, in the order of their rows, without those that lie in the range of a compacted one."""
+    segments = list(segments)
+    wholes = [segment for segment in segments if segment.last is not None]
     return sorted(
-        (part for part in parts if not any(whole.covers(part) for whole in wholes)),
-        key=lambda part: (part.launch, part.first),
+        (segment for segment in segments if not any(whole.covers(segment) for whole in wholes)),
+        key=lambda segment: (segment.run, segment.first),
     )
 
 
-def parquet_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows as Parquet. Numbers of parameters and metrics keep one type in every part, so that parts merge."""
+def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as Parquet. Numbers of parameters and metrics keep one type in every segment, so that segments merge."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     buffer = io.BytesIO()
@@ -105,8 +105,8 @@ def parquet_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def compacted(contents: Sequence[bytes]) -> bytes:
-    """The contents of several parts as one.
+def merge_segments(contents: Sequence[bytes]) -> bytes:
+    """The contents of several segments as one.
 
     Raises:
         ArrowException, ValueError or OSError: when one of them is damaged.
@@ -116,25 +116,25 @@ def compacted(contents: Sequence[bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def rows_of(name: str, content: bytes) -> pa.Table:
-    """What was written as the part of a name, with the `launch` that wrote it.
+def read_segment(name: str, content: bytes) -> pa.Table:
+    """What was written as the segment of a name, with the `run` that wrote it.
 
     Raises:
         ArrowException, ValueError or OSError: when it is damaged, or holds what nobody writes there.
     """
-    part = Part.of(name)
+    segment = Segment.of(name)
     rows = checked_table(content)
-    if part is None or part.table not in _REQUIRED or "launch" in rows.column_names:
-        raise ValueError("is no part of a table")
-    if missing := [column for column in _REQUIRED[part.table] if column not in rows.column_names]:
-        raise ValueError(f"is no part of a table: it lacks {', '.join(missing)}")
+    if segment is None or segment.table not in _REQUIRED or "run" in rows.column_names:
+        raise ValueError("is no segment of a table")
+    if missing := [column for column in _REQUIRED[segment.table] if column not in rows.column_names]:
+        raise ValueError(f"is no segment of a table: it lacks {', '.join(missing)}")
     for place, field in enumerate(rows.schema):
-        values = _checked(field.name, rows.column(place), is_required=field.name in _REQUIRED[part.table])
+        values = _checked(field.name, rows.column(place), is_required=field.name in _REQUIRED[segment.table])
         rows = rows.set_column(place, field.name, values)
-    for column, kind in _EXPECTED[part.table].items():
+    for column, kind in _EXPECTED[segment.table].items():
         if column not in rows.column_names:
             rows = rows.append_column(column, pa.nulls(len(rows), kind))
-    return rows.append_column("launch", pa.array([part.launch] * len(rows), pa.int64()))
+    return rows.append_column("run", pa.array([segment.run] * len(rows), pa.int64()))
 
 
 def checked_table(content: bytes) -> pa.Table:
@@ -156,12 +156,12 @@ def checked_table(content: bytes) -> pa.Table:
     return table
 
 
-def fitting(parts: Mapping[str, pa.Table]) -> dict[str, Exception]:
-    """Parts whose columns cannot be merged with those of the parts before them, with the reason."""
+def schema_conflicts(segments: Mapping[str, pa.Table]) -> dict[str, Exception]:
+    """Segments whose columns cannot be merged with those of the segments before them, with the reason."""
     schema: pa.Schema | None = None
     known: set[pa.Schema] = set()
     misfits: dict[str, Exception] = {}
-    for name, rows in parts.items():
+    for name, rows in segments.items():
         if rows.schema in known:
             continue
         try:
@@ -169,7 +169,7 @@ def fitting(parts: Mapping[str, pa.Table]) -> dict[str, Exception]:
                 rows.schema if schema is None else pa.unify_schemas([schema, rows.schema], promote_options="permissive")
             )
         except pa.ArrowException as error:
-            misfits[name] = ValueError(f"does not fit the parts before it: {error}")
+            misfits[name] = ValueError(f"does not fit the segments before it: {error}")
         else:
             known.add(rows.schema)
     return misfits
@@ -200,48 +200,52 @@ def _checked(name: str, values: pa.ChunkedArray, is_required: bool) -> pa.Chunke
 
 
 def _column_type(values: list[Any]) -> pa.DataType | None:
-    """Whole numbers and text as they are; a column that holds nothing yet takes its type from other parts."""
+    """Whole numbers and text as they are; a column that holds nothing yet takes its type from other segments."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int, float}:
         return pa.float64()
     return None
 
 
-PartId = tuple[str, str]
-"""Name of a part, and what the store said of it, which is another one when an object of that name is replaced."""
+SegmentId = tuple[str, str]
+"""Name of a segment, and what the store said of it, which is another one when an object of that name is replaced."""
 
 
 class TableRows:
     """All rows of a table, in the order in which they were written. It never changes.
 
     Args:
-        parts: their rows by what they are known by, in order.
+        segments: their rows by what they are known by, in order.
     """
 
-    def __init__(self, parts: Mapping[PartId, pa.Table]) -> None:
-        self.parts = dict(parts)
+    def __init__(self, segments: Mapping[SegmentId, pa.Table]) -> None:
+        self.segments = dict(segments)
 
     def __len__(self) -> int:
-        return sum(map(len, self.parts.values()))
+        return sum(map(len, self.segments.values()))
 
     def frame(self, columns: Sequence[str] | None = None, is_wanted: np.ndarray | None = None) -> pd.DataFrame:
         """Rows as a data frame. Types are the same whichever rows are wanted, but whole numbers with gaps are floats.
 
         Args:
-            columns: which; those that no part has are left out. All by default.
+            columns: which; those that no segment has are left out. All by default.
             is_wanted: for each row whether it is; all by default.
         """
-        if not self.parts:
+        if not self.segments:
             return pd.DataFrame()
         chosen, schemas, begin = [], set(), 0
-        for part in self.parts.values():
-            found = part if columns is None else part.select([name for name in columns if name in part.column_names])
+        for segment in self.segments.values():
+            found = (
+                segment
+                if columns is None
+                else segment.select([name for name in columns if name in segment.column_names])
+            )
             if is_wanted is not None:
-                wanted = is_wanted[begin : begin + len(part)]
+                wanted = is_wanted[begin : begin + len(segment)]
                 found = found if wanted.all() else found.filter(pa.array(wanted)) if wanted.any() else found.slice(0, 0)
-            begin += len(part)
+            begin += len(segment)
             if len(found) or found.schema not in schemas:  # without rows it has a say in the types
                 chosen.append(found)
                 schemas.add(found.schema)
-        # Merged before pandas sees them: a column that is empty in one part has its type from the others.
+        # Merged before pandas sees them: a column that is empty in one segment has its type from the others.
         return pa.concat_tables(chosen, promote_options="permissive").to_pandas()

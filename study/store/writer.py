@@ -1,4 +1,4 @@
-"""The one writer of a study's tables: the driver, every few seconds, for as long as its claim holds."""
+"""The one writer of a study's tables: the driver, every few seconds, for as long as it holds the lease."""
 
 import os
 import platform
@@ -12,32 +12,32 @@ from typing import Any
 from study.errors import RunError, UserError
 from study.provenance import commit, package_versions
 from study.store import StudyStore, Table
-from study.store.lease import check_claim, claim, whereabouts
+from study.store.lease import acquire_lease, check_lease, process_identity
 
-__all__ = ["Recorder"]
+__all__ = ["StudyWriter"]
 
 _FLUSH_EVERY_S = 5.0
 _HEARTBEAT_EVERY_S = 10.0
-# A driver that has not called for so long hangs: its launch shall look dead.
+# A driver that has not called for so long hangs: its run shall look dead.
 _HANGS_AFTER_S = 60.0
 _LOOK_EVERY_S = 0.25
 # A report is there before the trial that it completes.
 _TABLES: tuple[Table, ...] = ("log", "reports", "trials")
 
 
-class Recorder:
-    """A launch of a study: its claim, its heartbeat and its rows.
+class StudyWriter:
+    """A run of a study: its lease, its heartbeat and its rows.
 
     A thread of its own writes, so that a store that is slow, or fails for a while, holds nobody up: what could not be
     written is kept and written later.
 
     Args:
         store: the study.
-        trials: how many trials this launch will bring the study to.
+        trials: how many trials this run will bring the study to.
         tell: is told, in the caller's thread, when the store fails and when it works again.
 
     Raises:
-        UserError: when another launch of the study is live.
+        UserError: when another run of the study is live.
     """
 
     def __init__(self, store: StudyStore, trials: int, tell: Callable[[str], object] = lambda line: None) -> None:
@@ -52,15 +52,15 @@ class Recorder:
             "started": started,
             "heartbeat": started,
             "finished": None,
-            **whereabouts(),
+            **process_identity(),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
             "python": platform.python_version(),
             "commit": commit(),
             "versions": package_versions(),
             "token": secrets.token_hex(8),
         }
-        self.launch = claim(store, self._content)
-        self._content = {"launch": self.launch, **self._content}
+        self.run = acquire_lease(store, self._content)
+        self._content = {"run": self.run, **self._content}
         self._sequence = 0
         self._flushed = self._beaten = self._called = time.monotonic()
         # All below is shared with the thread, under this lock.
@@ -70,11 +70,11 @@ class Recorder:
         self._is_finishing = self._is_over = False
         self._stop_asked = False
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, name="recorder", daemon=True).start()
+        threading.Thread(target=self._run, name="study-writer", daemon=True).start()
 
     @property
     def stop_asked(self) -> bool:
-        """Whether somebody asked this launch to stop, as `marl-study stop` does; known some seconds later."""
+        """Whether somebody asked this run to stop, as `marl-study stop` does; known some seconds later."""
         return self._stop_asked
 
     def add(self, table: Table, row: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ class Recorder:
         self.add("log", {"line": line})
 
     def note_trainers(self, there: Sequence[Mapping[str, Any]], gone: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Keep with the launch what its trainers say of their work, as `study.training.trainer.Trainer.progress`.
+        """Keep with the run what its trainers say of their work, as `study.training.trainer.Trainer.progress`.
 
         Args:
             there: those that train now, at least one.
@@ -107,10 +107,10 @@ class Recorder:
             }
 
     def tick(self) -> None:
-        """Called often, and returns at once: while it is called, the launch lives.
+        """Called often, and returns at once: while it is called, the run lives.
 
         Raises:
-            RunError: when another launch has taken the study over, or the store has failed for too long.
+            RunError: when another run has taken the study over, or the store has failed for too long.
         """
         self._called = time.monotonic()
         self._tell_of_trouble()
@@ -127,7 +127,7 @@ class Recorder:
         self._wait(lambda: self._written >= wanted)
 
     def finish(self) -> None:
-        """Wait until all is written, and give the claim back.
+        """Wait until all is written, and release the lease.
 
         Raises:
             RunError: as `tick`.
@@ -146,11 +146,11 @@ class Recorder:
                 self._changed.wait(_LOOK_EVERY_S)
 
     def _tell_of_trouble(self) -> None:
-        trouble = self._store.objects.trouble
-        if (trouble is None) == (self._told is None):
+        outage = self._store.objects.outage
+        if (outage is None) == (self._told is None):
             return
-        self._told = trouble
-        self._tell(f"store {self._store.objects.uri} works again" if trouble is None else f"{trouble}; trying again")
+        self._told = outage
+        self._tell(f"store {self._store.objects.uri} works again" if outage is None else f"{outage}; trying again")
 
     def _raise_error(self) -> None:
         error = self._error
@@ -194,29 +194,29 @@ class Recorder:
             added = self._added
         if not any(rows.values()):
             return
-        self._check_claim()
+        self._check_lease()
         self._sequence += 1
         for table in _TABLES:
             if rows[table]:
-                self._store.append(table, self.launch, self._sequence, rows[table])
+                self._store.append(table, self.run, self._sequence, rows[table])
         with self._changed:
             self._written = added
             self._changed.notify_all()
         for table in _TABLES:
             if rows[table]:
-                self._store.compact(table, self.launch)
+                self._store.compact(table, self.run)
 
     def _beat(self) -> None:
         self._beaten = time.monotonic()
-        self._check_claim()
+        self._check_lease()
         self._read_clock()
         with self._changed:
             self._content["heartbeat"] = self._now().isoformat()
             content = dict(self._content)
-        self._store.write_launch(self.launch, content)
+        self._store.write_run(self.run, content)
 
-    def _check_claim(self) -> None:
-        self._stop_asked |= check_claim(self._store, self.launch, self._content["token"])
+    def _check_lease(self) -> None:
+        self._stop_asked |= check_lease(self._store, self.run, self._content["token"])
 
     def _read_clock(self) -> None:
         self._clock_offset = self._store.objects.now() - datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Where the trainers of a launch are: found by name, started where there is none."""
+"""Where the trainers of a run are: found by name, started where there is none."""
 
 import contextlib
 import time
@@ -22,12 +22,12 @@ NAMESPACE = "marl-study"
 _A_LITTLE = 0.01
 
 
-def _prefix(study: str, launch: int | None = None) -> str:
-    """What the names of a study's trainers begin with, or of those of one launch."""
-    return f"trainer/{study}/" if launch is None else f"trainer/{study}/{launch}/"
+def _prefix(study: str, run: int | None = None) -> str:
+    """What the names of a study's trainers begin with, or of those of one run."""
+    return f"trainer/{study}/" if run is None else f"trainer/{study}/{run}/"
 
 
-def find_or_start(store_uri: str, study: str, launch: int, versions: Mapping[str, str]) -> Any:
+def find_or_start(store_uri: str, study: str, run: int, versions: Mapping[str, str]) -> Any:
     """A handle of the trainer of the caller's node and GPU; it is started if there is none yet.
 
     It is detached and bound to the node, not to the caller's placement group, with which it would die. It asks Ray for
@@ -41,7 +41,7 @@ def find_or_start(store_uri: str, study: str, launch: int, versions: Mapping[str
         environment |= {"CUDA_VISIBLE_DEVICES": str(gpus[0]), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     place = f"gpu{gpus[0]}" if gpus else "cpu"
     actor = ray.remote(Trainer).options(
-        name=f"{_prefix(study, launch)}{node}/{place}",
+        name=f"{_prefix(study, run)}{node}/{place}",
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
@@ -53,27 +53,27 @@ def find_or_start(store_uri: str, study: str, launch: int, versions: Mapping[str
     return actor.remote(store_uri, study, "cuda" if gpus else "cpu", dict(versions))
 
 
-def start_trainer(store_uri: str, study: str, launch: int, versions: Mapping[str, str], device: str) -> Any:
+def start_trainer(store_uri: str, study: str, run: int, versions: Mapping[str, str], device: str) -> Any:
     """A handle of a trainer on some node that has such a device; it is started if there is none yet."""
     needs = {"num_cpus": 0, "num_gpus": 1} if device == "cuda" else {"num_cpus": _A_LITTLE}
     place = ray.remote(**needs)(find_or_start)
-    return ray.get(place.remote(store_uri, study, launch, versions))
+    return ray.get(place.remote(store_uri, study, run, versions))
 
 
 class Trainers:
-    """The trainers of a launch, as its driver follows them: it waits for none, however many there are.
+    """The trainers of a run, as its driver follows them: it waits for none, however many there are.
 
     Args:
         study: its name.
-        launch: its number.
+        run: its number.
 
     Attributes:
         gone: what those said last that are there no more.
     """
 
-    def __init__(self, study: str, launch: int) -> None:
+    def __init__(self, study: str, run: int) -> None:
         self.gone: list[dict[str, Any]] = []
-        self._study, self._prefix = study, _prefix(study, launch)
+        self._study, self._prefix = study, _prefix(study, run)
         # By name: the trainer, what it was asked last and has not answered yet, and what it last said of its work.
         self._handles: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}
@@ -124,7 +124,7 @@ class Trainers:
 
 
 def end_trainers(study: str, but_those_of: int | None = None) -> None:
-    """End the trainers of a study, those of one launch excepted. They outlive a driver that dies, with their memory."""
+    """End the trainers of a study, those of one run excepted. They outlive a driver that dies, with their memory."""
     spared = None if but_those_of is None else _prefix(study, but_those_of)
     for name in _names(study):
         if spared is None or not name.startswith(spared):
@@ -148,7 +148,7 @@ _PAUSE_S = 1.0
 class StudyTrial(tune.Trainable):
     """Attaches its replicates to the trainer of the GPU that Ray gave it and hands their reports to Tune.
 
-    The configuration has `number` and `parameters` of the trial, and `store`, `study`, `launch`, `steps` and `versions`
+    The configuration has `number` and `parameters` of the trial, and `store`, `study`, `run`, `steps` and `versions`
     of the study. A result has `step` and `rows`, reports of its replicates, or `failed` with the reason, or `refused`
     with the reason why the whole study cannot go on.
 
@@ -161,7 +161,7 @@ class StudyTrial(tune.Trainable):
         self._number: int = config["number"]
         self._parameters: dict[str, Scalar] = config["parameters"]
         self._full_budget: int = config["steps"]
-        self._where = (config["store"], config["study"], config["launch"], config["versions"])
+        self._where = (config["store"], config["study"], config["run"], config["versions"])
         self._reported = 0
         self._trainer: Any = None
         self._deaths_in_company = self._deaths_alone = 0

@@ -26,7 +26,7 @@ from study.provenance import processor
 from study.search.sampler import Search
 from study.spec import Spec
 from study.spec.model_config import Family, StackPlan, audio_of, config_of, plain_vae
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.training.planning import DeviceType, device_type, planned, steps_per_second
 
 __all__ = ["Planned", "Stepped", "families", "probe"]
@@ -135,7 +135,7 @@ def _described(family: Family, parameters: int) -> str:
 def _work(task: _Task) -> Iterator[Planned | Stepped]:
     spec, device = task.spec, device_type()
     name = torch.cuda.get_device_name() if device == "cuda" else processor()
-    objects = Objects(task.store_uri)
+    objects = ObjectStore(task.store_uri)
     plan = planned(spec, device, objects)
     yield Planned(device=device, device_name=name, plan=plan)
     if task.measured_s is None and not plan.compiled:

@@ -158,7 +158,7 @@ class Scorer:
         self._family_of = family_of
         self._models_of = models_of
         self._together = together
-        spec = store.document().spec
+        spec = store.metadata().spec
         self._steps, self._shared = spec.train.steps, spec.shared_factors
 
     def scores(

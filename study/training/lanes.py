@@ -63,10 +63,10 @@ class Lanes:
     """
 
     def __init__(self, store: StudyStore, device: torch.device) -> None:
-        document = store.document()
+        metadata = store.metadata()
         self._store = store
-        self._spec = document.spec
-        self._plan = StackPlan.model_validate(document.stack)
+        self._spec = metadata.spec
+        self._plan = StackPlan.model_validate(metadata.stack)
         self._budgets = self._spec.budgets()
         self._audio = audio_of(self._spec)
         self._dataset = dataset_of(self._spec, store.objects, device)

@@ -18,7 +18,7 @@ from study.datasets.load import dataset_of
 from study.process_env import surroundings
 from study.spec import Spec
 from study.spec.model_config import StackPlan, audio_of, one_of, plan_stacks
-from study.storage import Objects
+from study.storage import ObjectStore
 
 __all__ = [
     "DeviceType",
@@ -133,7 +133,7 @@ _WORTHWHILE_GAIN = 1.1
 _WARM_STEPS = 3
 
 
-def planned(spec: Spec, device: DeviceType, objects: Objects) -> StackPlan:
+def planned(spec: Spec, device: DeviceType, objects: ObjectStore) -> StackPlan:
     """The stacks of a study on this machine: lanes as asked for, else as many as pay, but not more than are needed.
 
     Args:
@@ -157,7 +157,7 @@ def planned(spec: Spec, device: DeviceType, objects: Objects) -> StackPlan:
 
 def measured_lanes(spec: Spec, plan: StackPlan, device: DeviceType, candidates: Sequence[int], store_uri: str) -> int:
     """The narrowest of the candidates, in ascending order, whose next one is hardly faster or does not fit."""
-    dataset = dataset_of(spec, Objects(store_uri), torch.device(device))
+    dataset = dataset_of(spec, ObjectStore(store_uri), torch.device(device))
     best, best_rate = candidates[0], 0.0
     for lanes in candidates:
         try:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from study.errors import RunError, UserError
 from study.provenance import refuse_other_versions
 from study.spec import Scalar
-from study.storage import PATIENT_S
+from study.storage import RUN_RETRY_TIMEOUT_S
 
 __all__ = ["Trainer"]
 
@@ -233,18 +233,18 @@ class Trainer:
     def _train(self) -> None:
         import torch
 
-        from study.storage import Objects
+        from study.storage import ObjectStore
         from study.store import StudyStore
         from study.training.lanes import Lanes
 
         refuse_other_versions(self._versions)
-        store = self._store = StudyStore(Objects(self._store_uri, PATIENT_S), self._study)
-        document = store.document()
-        self._replicates, self._last_rung = document.spec.replicates, max(document.spec.rungs(), default=0)
-        self._all_seeds = document.spec.seeds
+        store = self._store = StudyStore(ObjectStore(self._store_uri, RUN_RETRY_TIMEOUT_S), self._study)
+        metadata = store.metadata()
+        self._replicates, self._last_rung = metadata.spec.replicates, max(metadata.spec.rungs(), default=0)
+        self._all_seeds = metadata.spec.seeds
         self._lanes = Lanes(store, torch.device(self._device))
         self._progress = {
-            "phase": "compiling the step" if document.stack.get("compiled") else "training",
+            "phase": "compiling the step" if metadata.stack.get("compiled") else "training",
             "ready": False,
         }
         self._started = idle_since = time.monotonic()
@@ -304,8 +304,8 @@ class Trainer:
 
     def _trouble(self) -> list[str]:
         """What is wrong with the store, as this machine sees it."""
-        trouble = self._store.objects.trouble
-        return [] if trouble is None else [f"{socket.gethostname()}: {trouble}; trying again"]
+        outage = self._store.objects.outage
+        return [] if outage is None else [f"{socket.gethostname()}: {outage}; trying again"]
 
     def _add(self, trial: int, parameters: dict[str, Scalar], after: int, is_suspected: bool) -> None:
         """Put those seeds of a trial in line that have a place there and are not in it yet."""

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from study.analysis import PLAIN_VAE, StudyResults
-from study.store.tables import Part
+from study.store.tables import Segment
 from tests.cluster.hosts import available
 from tests.cluster.onprem import Cluster, cluster_on_hosts
 from tests.cluster.studies import StudyOnCluster
@@ -147,10 +147,10 @@ def verify(results: StudyResults) -> dict[str, object]:
             known.add(f"latents/{trial}-{seed}.parquet")
     names = {name.removeprefix(f"{store.name}/") for name in store.objects.names(store.name)}
     others = names - known
-    assert all(Part.of(name) or re.fullmatch(r"launches/\d{4}\.json", name) for name in others), sorted(others)
+    assert all(Segment.of(name) or re.fullmatch(r"runs/\d{4}\.json", name) for name in others), sorted(others)
     return {
         "states": dict(Counter(trials["state"])),
-        "launches": len(results.launches),
+        "runs": len(results.runs),
         "reports": len(reports),
         "objects": len(names),
     }

@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.cluster.onprem import Cluster, wait_until
 from tests.study.commands import TINY, Outcome, run_command
@@ -33,7 +33,7 @@ def run_alone(folder: Path, spec: dict[str, Any]) -> StudyResults:
     path.write_text(yaml.safe_dump({**spec, "name": "grid"}))
     outcome = run_command("run", path, "--store", folder / "alone")
     assert outcome.status == 0, outcome.err
-    return StudyResults(StudyStore(Objects(str(folder / "alone")), "grid"))
+    return StudyResults(StudyStore(ObjectStore(str(folder / "alone")), "grid"))
 
 
 class StudyOnCluster:
@@ -50,7 +50,7 @@ class StudyOnCluster:
         self.name = spec["name"]
         self._file = folder / f"{self.name}.yaml"
         self._file.write_text(yaml.safe_dump(spec))
-        self.store = StudyStore(Objects(cluster.environment["MARL_STORE"]), self.name)
+        self.store = StudyStore(ObjectStore(cluster.environment["MARL_STORE"]), self.name)
 
     def command(self, *words: object) -> Outcome:
         """A command on this machine, with the keys of the store."""
@@ -131,6 +131,6 @@ def assert_same_study(ours: StudyResults, theirs: StudyResults) -> None:
     """Every value is that of the other, to the last bit."""
     pd.testing.assert_frame_equal(ours.results(), theirs.results())
     pd.testing.assert_frame_equal(
-        ours.reports().drop(columns=["time", "launch"]).reset_index(drop=True),
-        theirs.reports().drop(columns=["time", "launch"]).reset_index(drop=True),
+        ours.reports().drop(columns=["time", "run"]).reset_index(drop=True),
+        theirs.reports().drop(columns=["time", "run"]).reset_index(drop=True),
     )

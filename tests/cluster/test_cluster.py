@@ -89,7 +89,7 @@ def test_a_study_survives_the_death_of_a_worker_and_has_the_values_of_one_machin
     study.wait_until_over()
     cluster.hosts.power_on(2)
 
-    assert list(study.results.launches) == [1]
+    assert list(study.results.runs) == [1]
     assert len(before) < study.results.target
     assert_same_study(study.results, alone)
     print(f"a worker dead: the study went on {study.seconds_to_go_on(since):.0f} s later")  # noqa: T201  # with -s

@@ -57,7 +57,7 @@ def say(what: str, study: StudyOnCluster, complete_before: int, since: float) ->
 
 def assert_nothing_was_lost(study: StudyOnCluster, before, alone: StudyResults) -> None:
     after = study.complete().set_index("trial")
-    for row in before.to_dict("records"):  # the same row of the same launch: it was not trained again
+    for row in before.to_dict("records"):  # the same row of the same run: it was not trained again
         assert after.loc[row["trial"], "time"] == row["time"]
     assert_same_study(study.results, alone)
 
@@ -112,10 +112,10 @@ def test_driver_killed_and_resumed_on_another_host(cluster, study, alone):
     before, since = study.complete(), time.time()
     cluster.hosts.kill(0, "marl-study run")
     told = cluster.hosts.shell(1, f"marl-study resume {study.name} 2>&1", check=False)
-    assert "is being run by launch 1" in told  # its heart may still beat, for all that is known there
+    assert "is already running as run 1" in told  # its heart may still beat, for all that is known there
     wait_until(lambda: not study.results.is_live, 120, "the dead driver to be taken for dead")
     cluster.hosts.shell(1, f"marl-study resume {study.name}", timeout_s=600)
-    assert len(study.results.launches) == 2
+    assert len(study.results.runs) == 2
     assert_nothing_was_lost(study, before, alone)
     say("driver killed, resumed on another host from the store alone", study, len(before), since)
 

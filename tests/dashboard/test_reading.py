@@ -7,9 +7,9 @@ import pytest
 
 from dashboard.reading import Shelf
 from study.errors import UserError
-from study.storage import Objects
-from study.store.tables import COMPACT_FROM
-from study.store.writer import Recorder
+from study.storage import ObjectStore
+from study.store.tables import MIN_SEGMENTS_TO_COMPACT
+from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
 from tests.study.report.studies import trial_of, write_study
 from tests.study.s3_server import s3_server
@@ -22,7 +22,7 @@ def store(tmp_path, tiny):
 
 @pytest.fixture
 def shelf(tmp_path, store):
-    return Shelf(Objects(str(tmp_path / "runs")))
+    return Shelf(ObjectStore(str(tmp_path / "runs")))
 
 
 def again(shelf):
@@ -41,9 +41,9 @@ def test_what_has_not_changed_is_computed_once(shelf):
 
 def test_new_reports_make_a_new_reading(shelf, store):
     before = shelf.latest("tiny")
-    recorder = Recorder(store, trials=2)
-    recorder.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
-    recorder.finish()
+    writer = StudyWriter(store, trials=2)
+    writer.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
+    writer.finish()
     after = again(shelf)
     assert after.facts != before.facts
     assert set(after.results.reports()["trial"]) == {0, 1}
@@ -64,7 +64,7 @@ def test_a_store_that_is_gone_for_a_while_leaves_what_was_read_and_comes_back(sh
 
 def test_a_store_that_was_never_read_is_an_error(tmp_path):
     with pytest.raises(UserError, match=mentions("'tiny'")):
-        Shelf(Objects(str(tmp_path))).latest("tiny")
+        Shelf(ObjectStore(str(tmp_path))).latest("tiny")
 
 
 def test_studies_stay_listed_while_the_store_is_gone(shelf, tmp_path, monkeypatch):
@@ -94,16 +94,16 @@ def test_stars_and_notes_of_others_make_a_new_reading(shelf):
 
 
 def test_a_part_that_is_deleted_is_missed_by_the_next_reading_and_nothing_breaks(shelf, store):
-    recorder = Recorder(store, trials=2)
-    recorder.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
-    recorder.finish()
+    writer = StudyWriter(store, trials=2)
+    writer.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
+    writer.finish()
     assert set(again(shelf).results.reports()["trial"]) == {0, 1}
     store.objects.delete("tiny/reports/0002-000001.parquet")
     assert set(again(shelf).results.reports()["trial"]) == {0}
 
 
 def test_two_readers_see_what_one_writer_has_written_so_far_and_never_less(shelf, store, tmp_path):
-    recorder = Recorder(store, trials=400)
+    writer = StudyWriter(store, trials=400)
     is_done = threading.Event()
     seen: dict[int, list[list[int]]] = {0: [], 1: []}
 
@@ -111,27 +111,27 @@ def test_two_readers_see_what_one_writer_has_written_so_far_and_never_less(shelf
         while not is_done.is_set():
             seen[place].append(sorted(set(again(own).results.reports()["trial"])))
 
-    shelves = (shelf, Shelf(Objects(str(tmp_path / "runs"))))
+    shelves = (shelf, Shelf(ObjectStore(str(tmp_path / "runs"))))
     readers = [threading.Thread(target=read, args=one) for one in enumerate(shelves)]
     for reader in readers:
         reader.start()
     try:
-        for trial in range(1, 3 * COMPACT_FROM):
+        for trial in range(1, 3 * MIN_SEGMENTS_TO_COMPACT):
             row = {"trial": trial, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0}
-            recorder.add("reports", row)
-            recorder.flush()
+            writer.add("reports", row)
+            writer.flush()
     finally:
         is_done.set()
         for reader in readers:
             reader.join()
-    recorder.finish()
+    writer.finish()
     for readings in seen.values():
         assert readings
         for trials in readings:
             assert trials == list(range(len(trials)))
         counts = [len(trials) for trials in readings]
         assert counts == sorted(counts)
-    assert all(len(again(one).results.reports()) == 2 + 3 * COMPACT_FROM - 1 for one in shelves)
+    assert all(len(again(one).results.reports()) == 2 + 3 * MIN_SEGMENTS_TO_COMPACT - 1 for one in shelves)
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_a_bucket_that_cannot_be_reached_leaves_what_was_read(tmp_path, tiny, mo
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         write_study("s3://studies/runs", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
-        shelf = Shelf(Objects("s3://studies/runs"))
+        shelf = Shelf(ObjectStore("s3://studies/runs"))
         assert len(shelf.latest("tiny").results.results()) == 1
     gone = again(shelf)
     assert_mentions(gone.trouble, "s3://studies/runs")

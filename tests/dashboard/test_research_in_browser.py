@@ -11,9 +11,9 @@ import soundfile
 from playwright.sync_api import Error, expect
 
 from study.export.audition import ROW, Listener, wavs
-from study.store.lease import claim, whereabouts
+from study.store.lease import acquire_lease, process_identity
 from study.store.notes import Notes
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from tests.dashboard.browser import WAIT_S, click_point, decoded_audio, marks, open_view
 from tests.study.commands import TINY, run_command
 from tests.study.report.studies import separated, trial_of, write_study
@@ -85,31 +85,33 @@ def test_a_limit_leaves_the_trials_that_meet_it_and_the_address_restores_the_vie
 
 @pytest.mark.nightly
 def test_a_study_that_goes_on_is_drawn_anew_and_what_was_selected_stays(page, served, known):
-    recorder = Recorder(known, trials=5)  # this process is the launch, and lives
-    recorder.add("trials", {"trial": 3, "state": "running", "error": None, "step": 0, "sampler": "{}"})
-    recorder.flush()
+    writer = StudyWriter(known, trials=5)  # this process is the run, and lives
+    writer.add("trials", {"trial": 3, "state": "running", "error": None, "step": 0, "sampler": "{}"})
+    writer.flush()
     open_view(page, f"{served(known.objects.uri)}/trade-off?study=tiny&trials=1")
     expect(page.get_by_text("3 complete, 1 running, of 5")).to_be_visible()
     page.get_by_test_id("stMain").evaluate("main => { main.scrollTop = 300; window.stays = 1; }")
     for seed in (0, 1):
         metrics = {"fidelity/log_mel_rmse_db": 2.0, "disentanglement/separation": 0.9}
-        recorder.add("reports", {"trial": 3, "seed": seed, "step": 30, "metric_version": 1} | metrics)
-    recorder.add("trials", {"trial": 3, "state": "complete", "error": None, "step": 30, "sampler": "{}"})
-    recorder.flush()
+        writer.add("reports", {"trial": 3, "seed": seed, "step": 30, "metric_version": 1} | metrics)
+    writer.add("trials", {"trial": 3, "state": "complete", "error": None, "step": 30, "sampler": "{}"})
+    writer.flush()
     expect(page.get_by_text("4 complete, of 5")).to_be_visible()
     chart = page.get_by_test_id("stVegaLiteChart").first
     assert {mark.datum["trial"] for mark in marks(chart)} >= {0, 1, 2, 3}
     expect(page.get_by_role("heading", name="Selected trials (1)")).to_be_visible()
     assert page.evaluate("window.stays") == 1  # not loaded anew
     assert page.get_by_test_id("stMain").evaluate("main => main.scrollTop") > 200
-    recorder.finish()
+    writer.finish()
 
 
 @pytest.mark.nightly
 def test_a_store_that_is_gone_is_told_and_the_page_recovers_by_itself(page, served, known, tmp_path):
-    # The launch is this process, which lives: so the page looks often. It writes nothing that the store would lack.
+    # The run is this process, which lives: so the page looks often. It writes nothing that the store would lack.
     now = known.objects.now().isoformat()
-    claim(known, {**whereabouts(), "token": "0123456789abcdef", "trials": 5, "started": now, "heartbeat": now})
+    acquire_lease(
+        known, {**process_identity(), "token": "0123456789abcdef", "trials": 5, "started": now, "heartbeat": now}
+    )
     open_view(page, f"{served(known.objects.uri)}/trade-off?study=tiny")
     (tmp_path / "runs").rename(tmp_path / "away")
     expect(page.get_by_text("The store cannot be read now")).to_be_visible()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {
         "contrast.temperature": {"log_uniform": [0.05, 1], "when": {"contrast.strategy": "infonce"}},
     },
     "search": {"sampler": "qmc", "trials": 4},
-    "final": [],
+    "post_training": [],
     "resources": {"lanes": 4},
 }
 
@@ -108,7 +108,7 @@ class Running:
 
 def completed_files(store: Path, name: str) -> dict[str, bytes]:
     """All files that hold results of a study's complete trials: checkpoints, latents and parts of tables."""
-    results = StudyResults(StudyStore(Objects(str(store)), name))
+    results = StudyResults(StudyStore(ObjectStore(str(store)), name))
     trials = results.trials()
     complete = {str(trial) for trial in trials[trials["state"] == "complete"]["trial"]}
     files = {}

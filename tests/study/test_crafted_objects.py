@@ -24,7 +24,7 @@ from study.errors import RunError, UserError
 from study.export.audition import Listener
 from study.export.trials import export_trials
 from study.runs.cleanup import plan_prune
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore, UnreadableObject, list_studies
 from study.store.notes import Notes
 from tests.messages import mentions
@@ -56,7 +56,7 @@ def read(store):
     """All that commands and pages read of a study, without what was left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnreadableObject)
-        again = StudyStore(Objects(store.objects.uri), store.name)
+        again = StudyStore(ObjectStore(store.objects.uri), store.name)
         results = StudyResults(again)
         status = status_of(results)
         assert_printable(status_lines(status))
@@ -114,7 +114,7 @@ PARTS = {
     "times of another age": report(time=pa.array([2**62], pa.timestamp("us", "UTC"))),
     "metrics as text": report(**{"fidelity/log_mel_rmse_db": ["<script>"]}),
     "metrics as structures": report(**{"fidelity/log_mel_rmse_db": [{"a": 1}]}),
-    "its own launch": report(launch=[7]),
+    "its own run": report(run=[7]),
     "names that a terminal obeys": report(**{"x/\x1b[2J\n": [1.0]}),
     "names without end": report(**{"x" * 100_000: [1.0]}),
     "more columns than anybody writes": report(**{f"x/{number}": [0.0] for number in range(10_001)}),
@@ -166,10 +166,10 @@ def test_what_pandas_is_told_in_a_part_has_no_say(store, as_before):
         f"checkpoints/0/0/{'9' * 200}/replicate.json",
         "checkpoints/..%2f..%2f/0/30/replicate.json",
         "latents/0-0.parquet/deeper",
-        "launches/../0001.json",
-        "launches/99999.json",
+        "runs/../0001.json",
+        "runs/99999.json",
         "notes/\x1b]0;title\x07.json",
-        "claims/0002-x.json",
+        "leases/0002-x.json",
     ],
 )
 def test_names_that_nobody_gives_are_not_followed_and_not_obeyed(store, as_before, name):
@@ -202,12 +202,12 @@ def test_folders_of_names_that_no_study_has_are_no_studies(store):
     ],
 )
 def test_json_that_nobody_writes_is_named(store, content):
-    launch = "tiny/launches/0007.json"
-    for name in (launch, "tiny/baselines.json", "tiny/checkpoints/0/0/30/replicate.json"):
+    run = "tiny/runs/0007.json"
+    for name in (run, "tiny/baselines.json", "tiny/checkpoints/0/0/30/replicate.json"):
         store.objects.write(name, content)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        assert 7 not in store.launches()
+        assert 7 not in store.runs()
         assert store.baselines() is None
         assert store.latest_checkpoint(0, 0) is None
     assert [one.category for one in said] == [UnreadableObject] * 3
@@ -216,7 +216,7 @@ def test_json_that_nobody_writes_is_named(store, content):
     read(store)
     store.objects.write("tiny/study.json", content)
     with pytest.raises(UserError, match=mentions("tiny/study.json", "damaged")) as refusal:
-        store.document()
+        store.metadata()
     assert_printable(str(refusal.value))
 
 
@@ -235,17 +235,17 @@ def test_json_that_nobody_writes_is_named(store, content):
         {"finished": {}},
     ],
 )
-def test_a_launch_that_says_nonsense_is_named_and_left_out(store, as_before, changed):
-    store.write_launch(8, {**elsewhere(10), **changed})
-    with pytest.warns(UnreadableObject, match=mentions("launches/0008.json")):
-        assert list(store.launches()) == [1]
+def test_a_run_that_says_nonsense_is_named_and_left_out(store, as_before, changed):
+    store.write_run(8, {**elsewhere(10), **changed})
+    with pytest.warns(UnreadableObject, match=mentions("runs/0008.json")):
+        assert list(store.runs()) == [1]
     as_before()
 
 
 def test_a_file_that_is_larger_than_any_that_is_written_is_not_read(store, as_before):
     uri = Path(store.objects.uri)
     huge = [
-        "launches/0002.json",
+        "runs/0002.json",
         "reports/0001-000000.parquet",
         "checkpoints/0/0/30/replicate.json",
         "latents/0-0.parquet",
@@ -255,7 +255,7 @@ def test_a_file_that_is_larger_than_any_that_is_written_is_not_read(store, as_be
         with (uri / "tiny" / name).open("wb") as file:
             file.truncate(1 << 40)  # of holes
     with pytest.warns(UnreadableObject, match=mentions("launches/0002.json", 1 << 40)):
-        assert list(store.launches()) == [1]
+        assert list(store.runs()) == [1]
     with pytest.warns(UnreadableObject, match=mentions("checkpoints/0/0/30", 1 << 40)):
         assert store.latest_checkpoint(0, 0) is None
     with pytest.warns(UnreadableObject, match=mentions("latents/0-0.parquet", 1 << 40)):
@@ -264,7 +264,7 @@ def test_a_file_that_is_larger_than_any_that_is_written_is_not_read(store, as_be
     with (uri / "tiny" / "study.json").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(UserError, match=mentions("study.json", 1 << 40)):
-        store.document()
+        store.metadata()
 
 
 def test_pipes_and_links_to_elsewhere_hold_nobody_up(store, as_before, tmp_path):
@@ -273,7 +273,7 @@ def test_pipes_and_links_to_elsewhere_hold_nobody_up(store, as_before, tmp_path)
     (folder / "latents").mkdir(exist_ok=True)
     os.mkfifo(folder / "latents" / "0-0.parquet")
     (folder / "reports" / "0001-000008.parquet").symlink_to("/dev/zero")
-    (folder / "launches" / "deeper").symlink_to("/")
+    (folder / "runs" / "deeper").symlink_to("/")
     as_before()
     assert store.read_latents(0, 0) is None
 
@@ -323,9 +323,9 @@ def test_a_reader_needs_little_memory_for_what_claims_to_be_much(store):
     """Under a limit of memory that an honest study does not come near."""
     store.objects.write(PART, billion_rows())
     code = (
-        "import sys, warnings; from pathlib import Path; from study.storage import Objects;"
+        "import sys, warnings; from pathlib import Path; from study.storage import ObjectStore;"
         "from study.analysis import StudyResults; from study.store import StudyStore; warnings.simplefilter('ignore');"
-        "print(len(StudyResults(StudyStore(Objects(sys.argv[1]), 'tiny')).results()));"
+        "print(len(StudyResults(StudyStore(ObjectStore(sys.argv[1]), 'tiny')).results()));"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run([sys.executable, "-c", code, store.objects.uri], capture_output=True, text=True, check=True)

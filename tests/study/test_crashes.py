@@ -2,7 +2,7 @@
 
 One study lives through all deaths of a test: each resume is also the next run to be killed. A death takes a quarter of
 a minute. So every run of the tests has one at each kind of write, before or after it, and some at random times, half of
-them in the seconds in which a launch begins, half while it trains; `make cluster-test` has the others.
+them in the seconds in which a run begins, half while it trains; `make cluster-test` has the others.
 """
 
 import json
@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.study.commands import TINY, Running, completed_files, run_command
 
@@ -33,10 +33,10 @@ CHECKPOINT = r"^mortal/checkpoints/\d+/\d+/\d+/"
 # Each kind of write: the method, a pattern of names, and which such call it shall be.
 WRITES = {
     "the study's document": ("write", "^mortal/study.json", 1),
-    "a launch's claim": ("write", "^mortal/claims/", 1),
-    "a launch's beginning": ("create", "^mortal/launches/", 1),
-    "the deletion of a claim": ("delete", "^mortal/claims/", 1),
-    "a launch's heartbeat": ("write", "^mortal/launches/", 2),
+    "a run's lease": ("write", "^mortal/leases/", 1),
+    "a run's beginning": ("create", "^mortal/runs/", 1),
+    "the deletion of a lease": ("delete", "^mortal/leases/", 1),
+    "a run's heartbeat": ("write", "^mortal/runs/", 2),
     "trials that begin": ("write", "^mortal/trials/", 1),
     "trials that end": ("write", "^mortal/trials/", 5),
     "reports": ("write", "^mortal/reports/", 2),
@@ -125,14 +125,14 @@ def assert_is_as_if_nothing_had_happened(store: Path, spec_path: Path, undisturb
     assert not configurations.duplicated().any()
     pd.testing.assert_frame_equal(results, undisturbed.results())
     pd.testing.assert_frame_equal(
-        found.reports().drop(columns=["time", "launch"]), undisturbed.reports().drop(columns=["time", "launch"])
+        found.reports().drop(columns=["time", "run"]), undisturbed.reports().drop(columns=["time", "run"])
     )
     ours, theirs = (_store_files(one.store, "checkpoints", "latents") for one in (found, undisturbed))
     assert ours == theirs
 
 
 def results_of(store: Path) -> StudyResults:
-    return StudyResults(StudyStore(Objects(str(store)), "mortal"))
+    return StudyResults(StudyStore(ObjectStore(str(store)), "mortal"))
 
 
 def _store_files(store: StudyStore, *kinds: str) -> dict[str, bytes]:

@@ -12,14 +12,14 @@ import yaml
 
 from study.analysis import StudyResults
 from study.provenance import versions
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import assert_mentions
 from tests.study.commands import ROOT, TINY, Running, run_command
 
 pytestmark = pytest.mark.slow
 
-LONGER = {**TINY, "train": {"steps": 300, "batch_pairs": 16, "reports": 3}, "final": ["test", "samples"]}
+LONGER = {**TINY, "train": {"steps": 300, "batch_pairs": 16, "reports": 3}, "post_training": ["test", "samples"]}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def undisturbed(spec_path) -> StudyResults:
 
 
 def results_of(store: Path) -> StudyResults:
-    return StudyResults(StudyStore(Objects(str(store)), "tiny"))
+    return StudyResults(StudyStore(ObjectStore(str(store)), "tiny"))
 
 
 def kill_one(of: Running, title: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 import study.storage.object_store as module
 from study.errors import RunError, UserError
-from study.storage import Objects, bucket
+from study.storage import ObjectStore, bucket
 from study.store import StudyStore
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
 from tests.study.faulty_s3 import faulty_s3
 from tests.study.s3_server import s3_server
@@ -19,7 +19,7 @@ from tests.study.s3_server import s3_server
 pytestmark = pytest.mark.slow
 
 # More than the patience of a command: what refuses now may not do so later.
-PATIENT_S = 30.0
+RUN_RETRY_TIMEOUT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def uri(tmp_path):
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_command_outlives_seconds_of_server_errors(faults, uri, status):
-    objects = Objects(uri)
+    objects = ObjectStore(uri)
     faults.fails_for(2.0, status)
     objects.write("a", b"content")
     assert objects.read("a") == b"content"
@@ -55,13 +55,13 @@ def test_a_command_says_what_is_wrong_when_errors_stay(faults, uri, monkeypatch)
     monkeypatch.setattr(module, "_COMMAND_S", 1.0)
     faults.status = 500
     with pytest.raises(UserError, match=mentions(uri, "InternalError", "by intention")):
-        Objects(uri, 1.0).read("a")
+        ObjectStore(uri, 1.0).read("a")
 
 
 def test_a_request_is_sent_once_a_try(faults, uri):
     faults.status = 500
     with pytest.raises(UserError):
-        Objects(uri, 0.0).read("a")
+        ObjectStore(uri, 0.0).read("a")
     assert len(faults.asked) == 1
 
 
@@ -72,9 +72,9 @@ def test_what_is_hopeless_is_told_to_a_command_at_once_and_outlived_by_a_study(f
     faults.status = status
     began = time.monotonic()
     with pytest.raises(UserError, match=mentions(uri, *facts)):
-        Objects(uri).write("a", b"content")
+        ObjectStore(uri).write("a", b"content")
     assert time.monotonic() - began < 1.0
-    patient = Objects(uri, PATIENT_S)
+    patient = ObjectStore(uri, RUN_RETRY_TIMEOUT_S)
     faults.fails_for(3.0, status)
     patient.write("a", b"content")
     assert patient.read("a") == b"content"
@@ -82,19 +82,19 @@ def test_what_is_hopeless_is_told_to_a_command_at_once_and_outlived_by_a_study(f
 
 def test_a_study_that_waits_can_say_since_when_and_why(faults, uri, monkeypatch):
     monkeypatch.setattr(module, "_TROUBLE_AFTER_S", 0.5)
-    objects = Objects(uri, PATIENT_S)
-    assert objects.trouble is None
+    objects = ObjectStore(uri, RUN_RETRY_TIMEOUT_S)
+    assert objects.outage is None
     faults.status = 500
     writing = threading.Thread(target=objects.write, args=("a", b"content"))
     writing.start()
     deadline = time.monotonic() + 10
-    while objects.trouble is None:
+    while objects.outage is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert_mentions(objects.trouble, uri, f"{datetime.now(UTC):%H:}", "InternalError")
     faults.status = None
     writing.join()
-    assert objects.trouble is None
+    assert objects.outage is None
 
 
 def test_keys_that_were_renewed_in_their_file_are_taken_up(faults, uri, monkeypatch, tmp_path):
@@ -110,7 +110,7 @@ def test_keys_that_were_renewed_in_their_file_are_taken_up(faults, uri, monkeypa
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     write_keys("expired")
     threading.Timer(2.0, write_keys, [good["AWS_SECRET_ACCESS_KEY"]]).start()
-    Objects(uri, PATIENT_S).write("a", b"content")
+    ObjectStore(uri, RUN_RETRY_TIMEOUT_S).write("a", b"content")
 
 
 def test_a_server_that_hangs_holds_nobody_for_long(faults, uri, monkeypatch):
@@ -118,13 +118,13 @@ def test_a_server_that_hangs_holds_nobody_for_long(faults, uri, monkeypatch):
     faults.hangs = True
     threading.Timer(2.5, lambda: setattr(faults, "hangs", False)).start()
     began = time.monotonic()
-    Objects(uri).write("a", b"content")
+    ObjectStore(uri).write("a", b"content")
     assert time.monotonic() - began < 8.0
 
 
 def test_a_slow_server_only_takes_its_time(faults, uri):
     faults.delay_s = 1.0
-    objects = Objects(uri)
+    objects = ObjectStore(uri)
     objects.write("a", b"content")
     assert objects.read("a") == b"content"
     assert objects.names("") == ["a"]
@@ -134,7 +134,7 @@ def test_a_slow_server_only_takes_its_time(faults, uri):
 
 
 def test_what_a_server_takes_and_loses_is_written_again(faults, uri):
-    objects = Objects(uri)
+    objects = ObjectStore(uri)
     for content in (b"first", b"other"):  # of the same size
         faults.loses = "/a"
         objects.write("a", content)
@@ -148,7 +148,7 @@ def test_what_a_server_takes_and_loses_is_written_again(faults, uri):
 @pytest.mark.parametrize("knows_conditions", [False, True])
 def test_an_object_is_created_once_and_by_the_one_whose_content_it_has(faults, uri, knows_conditions):
     faults.knows_conditions = knows_conditions
-    objects = Objects(uri)
+    objects = ObjectStore(uri)
     assert objects.create("a", b"first")
     assert objects.create("a", b"first")
     assert not objects.create("a", b"second")
@@ -162,23 +162,23 @@ def test_only_one_of_many_creates_an_object_where_the_server_knows_conditions(fa
     contents = [str(place).encode() for place in range(8)]
     with ThreadPoolExecutor(len(contents)) as threads:
         for number in range(5):
-            created = list(threads.map(lambda one, name=f"{number}": Objects(uri).create(name, one), contents))
+            created = list(threads.map(lambda one, name=f"{number}": ObjectStore(uri).create(name, one), contents))
             assert sorted(created) == [False] * 7 + [True]
-            assert Objects(uri).read(f"{number}") == contents[created.index(True)]
+            assert ObjectStore(uri).read(f"{number}") == contents[created.index(True)]
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_machine_whose_clock_is_an_hour_off_is_served_and_knows_the_servers_time(faults, uri, hours):
     """The other way round it is the same: the server's clock is off."""
     faults.clock_ahead = timedelta(hours=hours)
-    objects = Objects(uri)
+    objects = ObjectStore(uri)
     objects.write("a", b"content")
     assert objects.read("a") == b"content"
     assert abs(objects.now() - datetime.now(UTC) - faults.clock_ahead) < timedelta(seconds=5)
 
 
 def test_clocks_that_agree_cost_no_request_and_change_nothing(faults, uri):
-    objects = Objects(uri)
+    objects = ObjectStore(uri)
     objects.write("a", b"")
     before = len(faults.asked)
     assert abs(objects.now() - datetime.now(UTC)) < timedelta(milliseconds=100)
@@ -192,18 +192,18 @@ def rows_of(store):
 def test_a_recorder_outlives_errors_loses_no_row_and_holds_nobody_up(faults, uri, monkeypatch):
     monkeypatch.setattr("study.store.writer._FLUSH_EVERY_S", 0.5)
     monkeypatch.setattr(module, "_TROUBLE_AFTER_S", 1.0)
-    store = StudyStore(Objects(uri, PATIENT_S), "tiny")
+    store = StudyStore(ObjectStore(uri, RUN_RETRY_TIMEOUT_S), "tiny")
     said = []
-    recorder = Recorder(store, trials=40, tell=said.append)
+    writer = StudyWriter(store, trials=40, tell=said.append)
     faults.fails_for(6.0, 500)
     for trial in range(40):
         began = time.monotonic()
-        recorder.add("trials", {"trial": trial, "state": "running"})
-        recorder.say(f"trial {trial} started")
-        recorder.tick()
+        writer.add("trials", {"trial": trial, "state": "running"})
+        writer.say(f"trial {trial} started")
+        writer.tick()
         assert time.monotonic() - began < 0.1
         time.sleep(0.2)
-    recorder.finish()
+    writer.finish()
     assert rows_of(store) == list(range(40))
     assert store.read("log")["line"].tolist() == [f"trial {trial} started" for trial in range(40)]
     assert_mentions(said[0], uri, "InternalError")
@@ -211,27 +211,27 @@ def test_a_recorder_outlives_errors_loses_no_row_and_holds_nobody_up(faults, uri
 
 
 def test_a_recorder_gives_up_after_its_patience_and_says_so(faults, uri):
-    recorder = Recorder(StudyStore(Objects(uri, 1.0), "tiny"), trials=1)
-    recorder.add("trials", {"trial": 0, "state": "running"})
+    writer = StudyWriter(StudyStore(ObjectStore(uri, 1.0), "tiny"), trials=1)
+    writer.add("trials", {"trial": 0, "state": "running"})
     faults.status = 500
     with pytest.raises(RunError, match=mentions("InternalError", "written")):
-        recorder.flush()
+        writer.flush()
     with pytest.raises(RunError, match="InternalError"):
-        recorder.tick()
+        writer.tick()
 
 
-def test_a_launch_of_a_machine_whose_clock_is_off_is_neither_taken_over_nor_kept_alive(faults, uri):
+def test_a_run_of_a_machine_whose_clock_is_off_is_neither_taken_over_nor_kept_alive(faults, uri):
     """Heartbeats are written and judged by the server's clock."""
     faults.clock_ahead = timedelta(hours=1)
-    store = StudyStore(Objects(uri), "tiny")
-    recorder = Recorder(store, trials=1)
-    heartbeat = datetime.fromisoformat(store.launches()[1]["heartbeat"])
+    store = StudyStore(ObjectStore(uri), "tiny")
+    writer = StudyWriter(store, trials=1)
+    heartbeat = datetime.fromisoformat(store.runs()[1]["heartbeat"])
     assert abs(heartbeat - datetime.now(UTC) - faults.clock_ahead) < timedelta(seconds=5)
-    store.write_launch(1, {**store.launches()[1], "host": "another/1"})
-    with pytest.raises(UserError, match=mentions("'tiny'", "launch 1", "another/1")):
-        Recorder(StudyStore(Objects(uri), "tiny"), trials=1)
+    store.write_run(1, {**store.runs()[1], "host": "another/1"})
+    with pytest.raises(UserError, match=mentions("'tiny'", "run 1", "another/1")):
+        StudyWriter(StudyStore(ObjectStore(uri), "tiny"), trials=1)
     old = (heartbeat - timedelta(minutes=2)).isoformat()
-    store.write_launch(1, {**store.launches()[1], "heartbeat": old})
-    assert Recorder(StudyStore(Objects(uri), "tiny"), trials=1).launch == 2
-    with pytest.raises(RunError, match=mentions("launch 2")):
-        recorder.finish()
+    store.write_run(1, {**store.runs()[1], "heartbeat": old})
+    assert StudyWriter(StudyStore(ObjectStore(uri), "tiny"), trials=1).run == 2
+    with pytest.raises(RunError, match=mentions("run 2")):
+        writer.finish()

@@ -10,7 +10,7 @@ from study.analysis import StudyResults
 from study.search.halving import rungs_so_far
 from study.search.history import past_trials
 from study.search.sampler import Search
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.study.commands import TINY, Running, run_command
 
@@ -23,7 +23,7 @@ CLIMB = {
     **TINY,
     "name": "climb",
     "train": {"steps": 180, "batch_pairs": 16, "reports": 2},
-    "halving": {"reduction": 3, "min_steps": 20},
+    "halving": {"reduction_factor": 3, "min_steps": 20},
     "search": {"sampler": "tpe", "trials": 6},
     "resources": {"lanes": 3},
 }
@@ -49,7 +49,7 @@ def climb(tmp_path_factory):
 
 
 def results_of(store):
-    return StudyResults(StudyStore(Objects(str(store)), "climb"))
+    return StudyResults(StudyStore(ObjectStore(str(store)), "climb"))
 
 
 def test_trials_are_stopped_at_rungs_and_the_others_have_all_replicates(climb):
@@ -87,7 +87,7 @@ def test_other_seeds_train_only_in_trials_that_pass_the_last_rung_and_report_at_
 def test_every_verdict_follows_from_the_reports_in_the_order_in_which_they_came(climb):
     results, interrupted, _ = climb
     rows = results.store.read("reports")
-    assert rows["launch"].nunique() == 3
+    assert rows["run"].nunique() == 3
     pd.testing.assert_frame_equal(rows[: len(interrupted)][["trial", "step"]], interrupted[["trial", "step"]])
     rungs = rungs_so_far(results.spec, rows)
     trials = results.trials().set_index("trial")

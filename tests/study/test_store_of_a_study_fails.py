@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.study.commands import TINY, Running, run_command
 from tests.study.faulty_s3 import FaultyS3, faulty_s3
@@ -70,7 +70,7 @@ def undisturbed(spec_path) -> tuple[StudyResults, float]:
     began = time.monotonic()
     outcome = run_command("run", spec_path, "--store", spec_path.parent / "undisturbed")
     assert outcome.status == 0, outcome.err
-    found = StudyStore(Objects(str(spec_path.parent / "undisturbed")), "tiny")
+    found = StudyStore(ObjectStore(str(spec_path.parent / "undisturbed")), "tiny")
     return StudyResults(found), time.monotonic() - began
 
 
@@ -90,8 +90,8 @@ def test_a_study_goes_through_it_and_has_the_values_of_one_undisturbed(
         assert status == 0, "".join(running.lines)
         longer_s = time.monotonic() - began - seconds
         faults.delay_s = 0.0
-        ours = StudyResults(StudyStore(Objects("s3://studies"), "tiny"))
-        assert len(ours.launches) == 1
+        ours = StudyResults(StudyStore(ObjectStore("s3://studies"), "tiny"))
+        assert len(ours.runs) == 1
         pd.testing.assert_frame_equal(ours.results(), theirs.results())
         pd.testing.assert_frame_equal(
             ours.reports().drop(columns="time"), theirs.reports().drop(columns="time"), check_dtype=False

@@ -37,7 +37,7 @@ def test_too_few_trials_for_importance_are_told(tmp_path, tiny, monkeypatch):
 
 
 def test_what_halving_stopped_is_shown_where_there_is_halving(tmp_path, tiny, monkeypatch):
-    study(tmp_path, tiny, 3, halving={"reduction": 2, "min_steps": 10})
+    study(tmp_path, tiny, 3, halving={"reduction_factor": 2, "min_steps": 10})
     assert_mentions(words(open_page(monkeypatch, tmp_path, "search", study="tiny")), "halving stopped")
 
 

@@ -41,10 +41,10 @@ def test_means_that_follow_from_earlier_ones_are_those_that_are_computed_at_once
     """At each moment other parts are there: some came, some went, as when parts become one."""
     means, everything = None, table_of(parts)
     for moment in moments:
-        there = TableRows({part: rows for part, rows in everything.parts.items() if int(part[1]) in moment})
+        there = TableRows({part: rows for part, rows in everything.segments.items() if int(part[1]) in moment})
         means = means_of(there, 3, 0, means)
         pd.testing.assert_frame_equal(
-            means.table, means_of(there, 3, 0, None).table, check_exact=True, check_dtype=bool(there.parts)
+            means.table, means_of(there, 3, 0, None).table, check_exact=True, check_dtype=bool(there.segments)
         )
 
 
@@ -72,7 +72,7 @@ def test_a_metric_that_no_trial_has_any_more_is_no_column_any_more(comes):
     goes, stays = [report(0, 0, 10, **{"a/x": 1.0, "b/late": 2.0})], [report(1, 0, 10, **{"a/x": 2.0})]
     before = means_of(table_of([stays, goes]), 1, 0, None)
     assert "b/late" in before.table
-    after = means_of(TableRows({**table_of([stays]).parts, **table_of([[], [], *comes]).parts}), 1, 0, before)
+    after = means_of(TableRows({**table_of([stays]).segments, **table_of([[], [], *comes]).segments}), 1, 0, before)
     assert list(after.table) == ["trial", "step", "replicates", "a/x", "a/x/sd", "a/x/ci"]
     assert after.table["trial"].tolist() == ([1, 2] if comes else [1])
 
@@ -90,14 +90,14 @@ def test_nothing_has_no_means_and_means_without_news_are_the_same_object():
 @settings(max_examples=40, deadline=None)
 @given(parts)
 def test_rows_are_coalesced_as_if_all_were_grouped(parts):
-    rows = pd.DataFrame([row for part in parts for row in part]).assign(launch=range(sum(map(len, parts))))
+    rows = pd.DataFrame([row for part in parts for row in part]).assign(run=range(sum(map(len, parts))))
     rows[METRICS] = rows[METRICS].astype(float)
     key = ["trial", "seed", "step", "metric_version"]
     groups = rows.groupby(key)
-    expected = groups.last().assign(launch=groups["launch"].first()).reset_index()
+    expected = groups.last().assign(run=groups["run"].first()).reset_index()
     pd.testing.assert_frame_equal(coalesced(rows, key), expected)
     later = rows.sort_values("metric_version", kind="stable").groupby(key[:3])
-    expected = later.last().assign(launch=later["launch"].first()).reset_index()
+    expected = later.last().assign(run=later["run"].first()).reset_index()
     pd.testing.assert_frame_equal(coalesced(rows, key[:3]), expected[list(coalesced(rows, key[:3]))])
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from study.analysis import StudyResults
 from study.analysis.pareto import hypervolume
 from study.analysis.progress import progress_of, reference_of, trial_steps
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.study.training.test_lanes import new_store
 
 START = pd.Timestamp("2026-01-01T00:00:00+00:00")
 OBJECTIVES = {"error": "min", "score": "max"}
-NO_LAUNCHES = {}
+NO_RUNS = {}
 UNTRAINED = {"untrained": {"error": 10.0, "score": 0.0}, "replicates": 2}
 
 
@@ -25,10 +25,10 @@ def after(hours):
     return START + pd.Timedelta(hours=hours)
 
 
-def completed(*rows, launch=1):
+def completed(*rows, run=1):
     """Trials by the hour at which they completed, error and score."""
-    columns = ["trial", "time", "launch", "error", "score"]
-    return pd.DataFrame([[n, after(h), launch, *values] for n, (h, *values) in enumerate(rows)], columns=columns)
+    columns = ["trial", "time", "run", "error", "score"]
+    return pd.DataFrame([[n, after(h), run, *values] for n, (h, *values) in enumerate(rows)], columns=columns)
 
 
 def reports(*rows):
@@ -37,15 +37,15 @@ def reports(*rows):
     return pd.DataFrame([[trial, seed, step, after(h)] for trial, seed, step, h in rows], columns=columns)
 
 
-def of(trials, rows=(), launches=NO_LAUNCHES, baselines=UNTRAINED):
-    return progress_of(trials, reports(*rows), launches, (), OBJECTIVES, reference_of(baselines, OBJECTIVES))
+def of(trials, rows=(), runs=NO_RUNS, baselines=UNTRAINED):
+    return progress_of(trials, reports(*rows), runs, (), OBJECTIVES, reference_of(baselines, OBJECTIVES))
 
 
 def test_a_known_course():
     trials = completed((3, 4.0, 0.5), (1, 8.0, 0.5), (2, 9.0, 0.2))
     rows = [(1, 0, 10, 0.5), (1, 0, 20, 1), (2, 0, 20, 1.5), (0, 0, 20, 2.5), (7, 0, 10, 2.7), (7, 0, 20, 9)]
-    launches = {1: {"started": after(0.5).isoformat(), "finished": after(5).isoformat(), "heartbeat": None}}
-    found = of(trials, rows, launches)
+    runs = {1: {"started": after(0.5).isoformat(), "finished": after(5).isoformat(), "heartbeat": None}}
+    found = of(trials, rows, runs)
     assert found["trial"].tolist() == [1, 2, 0]
     assert found["time"].tolist() == [after(1), after(2), after(3)]
     assert found["complete"].tolist() == [1, 2, 3]
@@ -94,23 +94,23 @@ def test_each_hypervolume_is_that_of_all_trials_until_then_and_none_is_lower_tha
     assert volumes == sorted(volumes)
 
 
-def test_hours_of_launches_add_up_for_as_long_as_each_ran_times_its_trainers():
-    trials = pd.concat([completed((2, 1, 1)), completed((9, 1, 1), launch=2).assign(trial=1)])
-    launches = {
+def test_hours_of_runs_add_up_for_as_long_as_each_ran_times_its_trainers():
+    trials = pd.concat([completed((2, 1, 1)), completed((9, 1, 1), run=2).assign(trial=1)])
+    runs = {
         1: {"started": after(0).isoformat(), "heartbeat": after(3).isoformat()},  # killed
         2: {"started": after(8).isoformat(), "finished": after(10).isoformat(), "trainers": 4},
     }
-    assert of(trials, launches=launches)["device_hours"].tolist() == [2.0, 3.0 + 4.0]
+    assert of(trials, runs=runs)["device_hours"].tolist() == [2.0, 3.0 + 4.0]
 
 
-def test_a_launch_ran_at_least_until_its_last_trial_completed():
-    launches = {1: {"started": after(0).isoformat(), "heartbeat": after(1).isoformat(), "host": "another"}}
-    assert of(completed((2, 1, 1)), launches=launches)["device_hours"].tolist() == [2.0]
+def test_a_run_ran_at_least_until_its_last_trial_completed():
+    runs = {1: {"started": after(0).isoformat(), "heartbeat": after(1).isoformat(), "host": "another"}}
+    assert of(completed((2, 1, 1)), runs=runs)["device_hours"].tolist() == [2.0]
 
 
-@pytest.mark.parametrize("launch", [{}, {"started": "today", "finished": "now"}, {"started": after(0).isoformat()}])
-def test_a_launch_that_does_not_say_when_it_ran_counts_nothing(launch):
-    assert of(completed((2, 1, 1)), launches={1: launch})["device_hours"].tolist() == [0.0]
+@pytest.mark.parametrize("run", [{}, {"started": "today", "finished": "now"}, {"started": after(0).isoformat()}])
+def test_a_run_that_does_not_say_when_it_ran_counts_nothing(run):
+    assert of(completed((2, 1, 1)), runs={1: run})["device_hours"].tolist() == [0.0]
 
 
 def test_ten_thousand_trials_take_seconds(tmp_path, tiny):
@@ -160,7 +160,7 @@ def test_a_finished_study_ends_where_it_is_now(finished):
 
 def test_a_study_that_nothing_is_known_of_yet_has_no_course(tmp_path, tiny):
     store = new_store(tmp_path, tiny)
-    results = StudyResults(StudyStore(Objects(str(tmp_path)), store.name))
+    results = StudyResults(StudyStore(ObjectStore(str(tmp_path)), store.name))
     assert results.progress().empty
     assert results.trial_steps() == 0
     assert math.isnan(results.hypervolume())

@@ -63,7 +63,7 @@ def test_results_are_of_one_moment_and_those_who_read_them_may_change_what_they_
     store = write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.2], [0.3, 0.4])])
     results = StudyResults(store)
     before = {name: getattr(results, name)() for name in ("trials", "reports", "results", "front", "progress")}
-    (row,) = results.trials().query("trial == 1").drop(columns="launch").to_dict("records")
+    (row,) = results.trials().query("trial == 1").drop(columns="run").to_dict("records")
     store.append("trials", 1, 99, [row | {"state": "failed"}])
     for name, table in before.items():
         kept = table.copy()
@@ -109,14 +109,14 @@ def test_reports_have_a_row_for_each_replicate_and_budget(finished):
 @pytest.mark.slow
 def test_a_report_that_was_written_twice_counts_once(finished):
     before = finished.results()
-    row = finished.reports().drop(columns=["launch"]).iloc[0].to_dict()
+    row = finished.reports().drop(columns=["run"]).iloc[0].to_dict()
     finished.store.append("reports", 1, 99, [row])
     pd.testing.assert_frame_equal(StudyResults(finished.store).results(), before)
 
 
 @pytest.mark.slow
-def test_the_last_row_of_a_trial_holds_and_a_running_one_without_a_live_launch_is_interrupted(finished):
-    row = finished.trials().drop(columns=["launch"]).iloc[2].to_dict() | {"state": "running"}
+def test_the_last_row_of_a_trial_holds_and_a_running_one_without_a_live_run_is_interrupted(finished):
+    row = finished.trials().drop(columns=["run"]).iloc[2].to_dict() | {"state": "running"}
     finished.store.append("trials", 1, 99, [row])
     states = StudyResults(finished.store).results()["state"].tolist()
     assert states == ["complete", "complete", "interrupted", "complete"]
@@ -127,7 +127,7 @@ def test_immature_trials_are_never_on_the_front(finished):
     table = finished.results()
     best = table["disentanglement/separation"].idxmax()
     assert table.loc[best, "trial"] in finished.front()["trial"].tolist()
-    row = finished.trials().drop(columns=["launch"]).iloc[best].to_dict() | {"state": "pruned"}
+    row = finished.trials().drop(columns=["run"]).iloc[best].to_dict() | {"state": "pruned"}
     finished.store.append("trials", 1, 99, [row])
     assert table.loc[best, "trial"] not in StudyResults(finished.store).front()["trial"].tolist()
 

@@ -24,10 +24,10 @@ def test_a_point_is_the_mean_with_bars_of_one_standard_deviation(finished):
 
 
 def test_a_trial_without_both_objectives_is_not_drawn(finished):
-    row = finished.reports().drop(columns=["launch"]).iloc[0].to_dict()
+    row = finished.reports().drop(columns=["run"]).iloc[0].to_dict()
     row |= {"trial": 9, "step": 15, "disentanglement/separation": None}
     finished.store.append("reports", 1, 99, [row, {**row, "seed": 1}])
-    trial = finished.trials().drop(columns=["launch"]).iloc[0].to_dict() | {"trial": 9, "state": "running"}
+    trial = finished.trials().drop(columns=["run"]).iloc[0].to_dict() | {"trial": 9, "state": "running"}
     finished.store.append("trials", 1, 99, [trial])
     assert 9 not in trade_off_data(StudyResults(finished.store))["trial"].tolist()
 

@@ -80,7 +80,7 @@ def test_of_very_many_trials_a_sample_has_lines(tmp_path, tiny):
 
 
 def test_rungs_say_how_many_came_and_how_many_halving_stopped(tmp_path, tiny):
-    tiny["halving"] = {"reduction": 2, "min_steps": 10}
+    tiny["halving"] = {"reduction_factor": 2, "min_steps": 10}
     store = write_study(tmp_path, tiny, [trial_of([4.0, 4.1], [0.2, 0.2])])
     for place, trial in enumerate((1, 2)):
         store.append("reports", 1, 90 + place, [{"trial": trial, "seed": 0, "step": 10, "metric_version": 1}])

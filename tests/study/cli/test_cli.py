@@ -10,7 +10,7 @@ import yaml
 
 import study.cli
 from study.errors import Interrupted, UserError
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from tests.messages import assert_mentions
 from tests.study.commands import ROOT, command, run_command
 from tests.study.s3_server import s3_server
@@ -85,8 +85,8 @@ def test_another_spec_under_the_name_of_a_study_is_told_about_resume(cli, spec_f
 
 @pytest.mark.slow
 def test_an_interrupted_study_says_how_to_go_on_from_the_store_that_it_is_in(cli, finished_store):
-    for launch in (finished_store / "tiny" / "launches").iterdir():
-        launch.write_text(json.dumps({**json.loads(launch.read_text()), "trials": 9}))
+    for run in (finished_store / "tiny" / "runs").iterdir():
+        run.write_text(json.dumps({**json.loads(run.read_text()), "trials": 9}))
     shown = cli("status", "tiny", "--store", finished_store).out
     assert_mentions(shown.splitlines()[-1], f"marl-study resume tiny --store {finished_store}")
 
@@ -103,12 +103,12 @@ def test_where_the_untrained_network_was_not_scored_there_is_no_hypervolume(cli,
 
 @pytest.mark.slow
 def test_a_study_that_is_running_is_not_run_twice(cli, spec_file, tiny, finished):
-    recorder = Recorder(finished.store, trials=9)
+    writer = StudyWriter(finished.store, trials=9)
     store = finished.store.objects.uri
     outcome = cli("resume", "tiny", "--store", store, "--trials", 9)
     assert_says(outcome, 2, 2, os.getpid())
     assert_says(cli("delete", "tiny", "--store", store, "--yes"), 2, "running")
-    recorder.finish()
+    writer.finish()
 
 
 @pytest.mark.slow

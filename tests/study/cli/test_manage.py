@@ -7,7 +7,7 @@ import pytest
 
 import study.store.writer as module
 from study.cli import manage as following
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from tests.messages import assert_mentions
 from tests.study.store.test_lease import elsewhere
 from tests.study.training.test_lanes import new_store
@@ -25,35 +25,35 @@ def _hurry(monkeypatch):
     monkeypatch.setattr(following, "_LOOK_EVERY_S", 0.1)
 
 
-def driver(recorder, until_stopped):
+def driver(writer, until_stopped):
     """Says something until it is asked to stop, or a while has passed."""
     deadline = time.monotonic() + (60.0 if until_stopped else 2.0)
     number = 0
-    while time.monotonic() < deadline and not recorder.stop_asked:
-        recorder.say(f"line {number}")
-        recorder.tick()
+    while time.monotonic() < deadline and not writer.stop_asked:
+        writer.say(f"line {number}")
+        writer.tick()
         number += 1
         time.sleep(0.1)
-    recorder.say("the last line")
-    recorder.finish()
+    writer.say("the last line")
+    writer.finish()
 
 
-def test_logs_are_the_lines_of_all_launches_with_their_time(cli, store):
+def test_logs_are_the_lines_of_all_runs_with_their_time(cli, store):
     for word in ("one", "two"):
-        recorder = Recorder(store, trials=1)
-        recorder.say(f"launch {word}\x1b[2J <b>")
-        recorder.finish()
+        writer = StudyWriter(store, trials=1)
+        writer.say(f"run {word}\x1b[2J <b>")
+        writer.finish()
     outcome = cli("logs", "tiny", "--store", store.objects.uri)
     assert outcome.status == 0
     first, second = outcome.out.splitlines()
-    year = store.launches()[1]["started"][:4]
+    year = store.runs()[1]["started"][:4]
     assert first.startswith(year)
-    assert first.endswith("  launch one\N{REPLACEMENT CHARACTER}[2J <b>")
-    assert "launch two" in second
+    assert first.endswith("  run one\N{REPLACEMENT CHARACTER}[2J <b>")
+    assert "run two" in second
 
 
 def test_logs_that_are_followed_end_with_the_study_and_miss_no_line(cli, store):
-    running = threading.Thread(target=driver, args=(Recorder(store, trials=1), False))
+    running = threading.Thread(target=driver, args=(StudyWriter(store, trials=1), False))
     running.start()
     outcome = cli("logs", "tiny", "--store", store.objects.uri, "--follow")
     running.join()
@@ -62,33 +62,33 @@ def test_logs_that_are_followed_end_with_the_study_and_miss_no_line(cli, store):
     assert len(lines) > 5
 
 
-def test_stop_ends_the_launch_and_waits_for_it(cli, store):
-    running = threading.Thread(target=driver, args=(Recorder(store, trials=1), True))
+def test_stop_ends_the_run_and_waits_for_it(cli, store):
+    running = threading.Thread(target=driver, args=(StudyWriter(store, trials=1), True))
     running.start()
     outcome = cli("stop", "tiny", "--store", store.objects.uri)
     running.join(timeout=1.0)
     assert not running.is_alive()
     assert outcome.status == 0
-    assert_mentions(outcome.err, "launch 1", "tiny")
+    assert_mentions(outcome.err, "run 1", "tiny")
     assert_mentions(outcome.err, f"marl-study resume tiny --store {store.objects.uri}")
-    assert store.launches()[1]["finished"]
+    assert store.runs()[1]["finished"]
 
 
 @pytest.mark.parametrize("age_s", [None, 3600])
 def test_there_is_nothing_to_stop_where_nothing_runs(cli, store, age_s):
     if age_s is not None:
-        store.write_launch(1, elsewhere(age_s))
+        store.write_run(1, elsewhere(age_s))
     outcome = cli("stop", "tiny", "--store", store.objects.uri)
     assert outcome.status == 2
-    assert_mentions(outcome.err, "'tiny'", "not running", *([] if age_s is None else ["heartbeat", "launch 1"]))
+    assert_mentions(outcome.err, "'tiny'", "not running", *([] if age_s is None else ["heartbeat", "run 1"]))
 
 
-def test_a_launch_that_does_not_stop_is_told(cli, store, monkeypatch):
+def test_a_run_that_does_not_stop_is_told(cli, store, monkeypatch):
     monkeypatch.setattr(following, "_STOPS_WITHIN_S", 0.5)
-    store.write_launch(1, elsewhere(1))
+    store.write_run(1, elsewhere(1))
     outcome = cli("stop", "tiny", "--store", store.objects.uri)
     assert outcome.status == 1
-    assert_mentions(outcome.err, "launch 1", "'tiny'", "not stopped", "marl-study status tiny")
+    assert_mentions(outcome.err, "run 1", "'tiny'", "not stopped", "marl-study status tiny")
 
 
 @pytest.mark.parametrize("command", ["logs", "stop"])

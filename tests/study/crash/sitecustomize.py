@@ -32,7 +32,7 @@ def _crash():
 
 
 def _crashing(method):
-    original = getattr(study.storage.Objects, method)
+    original = getattr(study.storage.ObjectStore, method)
 
     def call(self, name, *arguments):
         global _calls
@@ -70,5 +70,5 @@ class _Hurry(MetaPathFinder):
 
 
 for _method in ("write", "create", "delete"):
-    setattr(study.storage.Objects, _method, _crashing(_method))
+    setattr(study.storage.ObjectStore, _method, _crashing(_method))
 sys.meta_path.insert(0, _Hurry())

@@ -54,7 +54,7 @@ def write_spec(path: Path, folder: Path, **changes) -> Path:
         "replicates": 1,
         "space": {"contrast.strategy": {"choice": ["none", "infonce"]}},
         "search": {"sampler": "grid"},
-        "final": [],
+        "post_training": [],
         "resources": {"lanes": 2, "compile": False},
         **changes,
     }

@@ -5,7 +5,7 @@ from study.datasets.load import clips_of, dataset_of, factors_of
 from study.errors import UserError
 from study.spec import parse_spec
 from study.spec.resolve import resolve
-from study.storage import Objects
+from study.storage import ObjectStore
 from tests.messages import mentions
 from tests.study.datasets.tones import AUDIO, prepared
 
@@ -19,11 +19,11 @@ def spec_of(tiny, **changes):
 
 
 @pytest.fixture
-def objects(tmp_path, monkeypatch) -> Objects:
+def objects(tmp_path, monkeypatch) -> ObjectStore:
     """A store with a prepared set; the files it was made of are gone."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     prepared(tmp_path / "store")
-    return Objects(str(tmp_path / "store"))
+    return ObjectStore(str(tmp_path / "store"))
 
 
 def test_the_store_alone_is_enough(tiny, objects):

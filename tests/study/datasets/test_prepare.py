@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from study.datasets.prepared_set import PreparedSet
-from study.storage import Objects
+from study.storage import ObjectStore
 from tests.messages import assert_mentions
 from tests.study.commands import Outcome, Running, run_command
 from tests.study.datasets.recordings import vowel, write_recordings, write_spec
@@ -29,7 +29,7 @@ def needs_a_font() -> None:
 
 def set_of(outcome, store) -> PreparedSet:
     """The set that `data build` named on stdout."""
-    return PreparedSet(Objects(str(store)), Path(outcome.out.strip()).name)
+    return PreparedSet(ObjectStore(str(store)), Path(outcome.out.strip()).name)
 
 
 def three_hours(path: Path, sample_rate: int = 8_000) -> None:

@@ -7,7 +7,7 @@ import torch
 from study.datasets.load import load_dataset
 from study.datasets.prepared_set import PreparedSet, key_of
 from study.errors import UserError
-from study.storage import Objects
+from study.storage import ObjectStore
 from tests.messages import mentions
 from tests.study.datasets.tones import AUDIO, CONFIG
 
@@ -31,7 +31,7 @@ def test_where_files_lie_and_how_they_are_split_make_no_other_set_and_all_else_d
 
 def test_a_set_that_is_not_there_says_how_to_prepare_it(tmp_path):
     with pytest.raises(UserError, match=mentions("1" * 32, "marl-study data build")):
-        PreparedSet(Objects(str(tmp_path)), "1" * 32).clips("clip")
+        PreparedSet(ObjectStore(str(tmp_path)), "1" * 32).clips("clip")
 
 
 def _document(content):

@@ -6,7 +6,7 @@ from marl.audio import AudioConfig
 from marl.data.folder import Folder
 from marl.data.source import Entry, make
 from study.datasets.prepared_set import PreparedSet
-from study.storage import Objects
+from study.storage import ObjectStore
 
 AUDIO = AudioConfig()
 CONFIG = Folder(path="somewhere", factors=("pitch", "voice"), split="clip")
@@ -38,7 +38,7 @@ class Tones:
 def prepared(folder, count=60, chunk=16) -> PreparedSet:
     source = Tones(count)
     entries = source.entries()
-    found = PreparedSet(Objects(str(folder)), "0" * 32)
+    found = PreparedSet(ObjectStore(str(folder)), "0" * 32)
     chunks = [entries[first : first + chunk] for first in range(0, count, chunk)]
     for number, some in enumerate(chunks):
         found.write_chunk(number, make(source, some, AUDIO), source.factor_names, AUDIO)

@@ -18,7 +18,7 @@ from marl.evaluation import YOUNG
 from study.analysis import StudyResults
 from study.errors import UserError
 from study.export.audition import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore, UnreadableObject
 from tests.messages import mentions
 from tests.study.commands import TINY
@@ -31,7 +31,7 @@ MODEL = f"tiny/checkpoints/0/0/{STEPS}/model.safetensors"
 
 @pytest.fixture(scope="module")
 def _trained(tmp_path_factory) -> Path:
-    """A store with a trained trial, as a launch would have written it, and others that did not come so far."""
+    """A store with a trained trial, as a run would have written it, and others that did not come so far."""
     folder = tmp_path_factory.mktemp("listening")
     store = new_store(folder, TINY)
     store.write_baselines({"untrained": {"x": 0.0}, "replicates": 1})
@@ -49,12 +49,12 @@ def _trained(tmp_path_factory) -> Path:
 def results(_trained, tmp_path) -> StudyResults:
     """A copy that a test may spoil."""
     shutil.copytree(_trained, tmp_path / "runs")
-    return StudyResults(StudyStore(Objects(str(tmp_path / "runs")), "tiny"))
+    return StudyResults(StudyStore(ObjectStore(str(tmp_path / "runs")), "tiny"))
 
 
 @pytest.fixture(scope="module")
 def listener(_trained) -> Listener:
-    return Listener.of(StudyResults(StudyStore(Objects(str(_trained)), "tiny")), 0, 0)
+    return Listener.of(StudyResults(StudyStore(ObjectStore(str(_trained)), "tiny")), 0, 0)
 
 
 def clips_of(listener, timbre) -> list[int]:

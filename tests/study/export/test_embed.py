@@ -16,7 +16,7 @@ import marl
 from marl.config import Config
 from study.export.embed import about_model, embed, loaded
 from study.export.recordings import Recording, recordings
-from study.storage import Objects
+from study.storage import ObjectStore
 from tests.marl.test_extractor import train
 from tests.messages import assert_mentions
 from tests.study.commands import run_command
@@ -220,7 +220,7 @@ def test_one_object_is_embedded_and_one_that_is_gone_meanwhile_is_left_out(model
             (server.folder / "studies" / name).write_bytes((sounds / "a.wav").read_bytes())
         (single,) = recordings(["s3://studies/a.wav"])
         listed = recordings(["s3://studies"])
-        Objects("s3://studies").delete("gone.wav")
+        ObjectStore("s3://studies").delete("gone.wav")
         found = embed(loaded(model), listed, tmp_path / "all.parquet", {}, lambda files, windows: None)
     assert single.name == "s3://studies/a.wav"
     assert [one.name for one in listed] == ["s3://studies/a.wav", "s3://studies/gone.wav"]

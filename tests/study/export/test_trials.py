@@ -23,10 +23,10 @@ SEPARATION = "disentanglement/separation"
 def exported(_finished, tmp_path_factory) -> Path:
     """A bundle of the best trial."""
     from study.analysis import StudyResults
-    from study.storage import Objects
+    from study.storage import ObjectStore
     from study.store import StudyStore
 
-    results = StudyResults(StudyStore(Objects(str(_finished)), "tiny"))
+    results = StudyResults(StudyStore(ObjectStore(str(_finished)), "tiny"))
     (bundle,) = export_trials(results, [best_trial(results, SEPARATION)], SEPARATION, tmp_path_factory.mktemp("out"))
     return bundle
 

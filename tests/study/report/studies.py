@@ -1,4 +1,4 @@
-"""Small studies with known numbers, written as a launch would have written them."""
+"""Small studies with known numbers, written as a run would have written them."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -10,7 +10,7 @@ from marl.data.syntone import SynTone, factors
 from study.analysis import StudyResults
 from study.report.context import Material
 from study.store import StudyStore
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from tests.study.training.test_lanes import new_store
 
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
@@ -27,15 +27,15 @@ PROBES = {
 def write_study(location: Any, content: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> StudyStore:
     """A study with the trials that `trial_of` makes."""
     store = new_store(location, content, content["name"])
-    recorder = Recorder(store, trials=len(trials))
+    writer = StudyWriter(store, trials=len(trials))
     for number, trial in enumerate(trials):
         step = STEPS if trial["state"] == "complete" else STEPS // 2
         for seed in range(max(map(len, trial["metrics"].values()))):
             row = {"trial": number, "seed": seed, "step": step, "metric_version": 1}
-            recorder.add("reports", row | {name: values[seed] for name, values in trial["metrics"].items()})
+            writer.add("reports", row | {name: values[seed] for name, values in trial["metrics"].items()})
         row = {"trial": number, "state": trial["state"], "error": trial["error"], "step": step, "sampler": "{}"}
-        recorder.add("trials", row | {f"config/{name}": value for name, value in trial["config"].items()})
-    recorder.finish()
+        writer.add("trials", row | {f"config/{name}": value for name, value in trial["config"].items()})
+    writer.finish()
     return store
 
 

@@ -44,8 +44,8 @@ def test_a_whole_report_has_every_picture_and_needs_no_network(store, tmp_path, 
 
 
 def test_the_page_says_what_it_was_drawn_from(store, tmp_path, flat_maps):
-    launch = store.launches()[1]
-    store.write_launch(1, launch | {"commit": "0123abc"})
+    run = store.runs()[1]
+    store.write_run(1, run | {"commit": "0123abc"})
     _, page = page_of(store, tmp_path / "report")
     assert "<h1>tiny</h1>" in page
     assert "<dd>2 complete, of 2</dd>" in page
@@ -54,7 +54,7 @@ def test_the_page_says_what_it_was_drawn_from(store, tmp_path, flat_maps):
     assert "{shared: [timbre], scheme: factor}" in page
     assert "{steps: 30, batch_pairs: 16, reports: 2" in page
     assert "<td>0123abc</td>" in page
-    assert f"torch {launch['versions']['torch']}" in page
+    assert f"torch {run['versions']['torch']}" in page
     assert_mentions(page, "best", "separation")
     assert_mentions(page, "private latents 4", "contrastive strategy infonce", "temperature 0.2")
 
@@ -103,8 +103,8 @@ def test_before_any_trial_is_mature_a_page_says_so(tmp_path, tiny, trials):
 
 
 def test_whatever_comes_from_the_store_is_escaped(store, tmp_path, flat_maps):
-    launch = store.launches()[1]
-    store.write_launch(1, launch | {"machine": EVIL, "commit": EVIL, "versions": {EVIL: EVIL}})
+    run = store.runs()[1]
+    store.write_run(1, run | {"machine": EVIL, "commit": EVIL, "versions": {EVIL: EVIL}})
     material = material_of(store)
     space = {EVIL: material.spec.space["latent.private"]}
     material.spec = material.spec.model_copy(

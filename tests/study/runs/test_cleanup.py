@@ -10,7 +10,7 @@ from study.analysis import StudyResults
 from study.errors import UserError
 from study.export.trials import export_trials
 from study.runs.cleanup import plan_prune, prune
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
 from tests.study.s3_server import s3_server
 from tests.study.training.test_lanes import new_store
@@ -156,13 +156,13 @@ def test_a_report_before_the_full_budget_judges_no_complete_trial(tmp_path, tiny
 
 def test_a_study_that_is_running_is_refused(store, cli):
     before = contents(store)
-    Recorder(store, trials=9)
-    with pytest.raises(UserError, match=mentions("'tiny'", "launch 1", os.getpid())):
+    StudyWriter(store, trials=9)
+    with pytest.raises(UserError, match=mentions("'tiny'", "run 1", os.getpid())):
         plan_of(store)
     outcome = cli("prune", "tiny", "--store", store.objects.uri)
     assert outcome.status == 2
-    assert_mentions(outcome.err, "'tiny'", "launch 1", os.getpid())
-    assert contents(store).keys() - before.keys() == {"tiny/launches/0001.json"}
+    assert_mentions(outcome.err, "'tiny'", "run 1", os.getpid())
+    assert contents(store).keys() - before.keys() == {"tiny/runs/0001.json"}
 
 
 def test_the_command_says_what_goes_and_why_and_what_stays(store, cli):

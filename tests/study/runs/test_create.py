@@ -8,7 +8,7 @@ from study.errors import UserError
 from study.runs.create import confirmation_of
 from study.spec import Spec, parse_spec
 from study.spec.resolve import resolve
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import mentions
 from tests.study.commands import run_command
@@ -34,7 +34,7 @@ def test_without_a_front_there_is_nothing_to_confirm(tmp_path, tiny):
 
 
 def test_halving_follows_seed_0_and_refuses_others(tiny):
-    tiny |= {"halving": {"reduction": 2, "min_steps": 10}, "first_seed": 4}
+    tiny |= {"halving": {"reduction_factor": 2, "min_steps": 10}, "first_seed": 4}
     with pytest.raises(UserError, match=mentions("first_seed", 0, "halving", 4)):
         parse_spec(tiny, "spec")
 
@@ -43,7 +43,7 @@ def test_halving_follows_seed_0_and_refuses_others(tiny):
 def test_fresh_seeds_give_other_values_of_the_same_configurations(finished_store, finished):
     outcome = run_command("resume", "tiny", "--confirm", 1, "--store", finished_store)
     assert outcome.status == 0, outcome.err
-    again = StudyResults(StudyStore(Objects(str(finished_store)), "tiny-confirmed"))
+    again = StudyResults(StudyStore(ObjectStore(str(finished_store)), "tiny-confirmed"))
     front, confirmed = finished.front(), again.results()
     assert confirmed["state"].tolist() == ["complete"] * len(front)
     assert set(again.reports()["seed"]) == {2}

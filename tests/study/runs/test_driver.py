@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import assert_mentions
 from tests.study.commands import TINY, Running, completed_files, run_command
@@ -27,7 +27,7 @@ LONG = {
 
 
 def results_of(store, name="tiny"):
-    return StudyResults(StudyStore(Objects(str(store)), name))
+    return StudyResults(StudyStore(ObjectStore(str(store)), name))
 
 
 @pytest.fixture

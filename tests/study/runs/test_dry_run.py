@@ -60,7 +60,7 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
     def real(*folders):
         return sum(size for name, size in sizes.items() if name.removeprefix("tiny/").startswith(folders))
 
-    plan = StackPlan.model_validate(finished.document.stack)
+    plan = StackPlan.model_validate(finished.metadata.stack)
     found = footprint(finished.spec, plan, 5, factors(data_of(finished.spec)))  # and the plain VAE
     assert real("checkpoints/") <= found.models <= 1.5 * real("checkpoints/")
     assert real("latents/") <= found.latents <= 3 * real("latents/")
@@ -71,7 +71,7 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
 
 @pytest.mark.slow
 def test_an_optimiser_state_is_two_moments_of_each_weight(finished):
-    plan = StackPlan.model_validate(finished.document.stack)
+    plan = StackPlan.model_validate(finished.metadata.stack)
     found = footprint(finished.spec, plan, 5, factors(data_of(finished.spec)))  # and the plain VAE
     weights = len(finished.store.latest_checkpoint(0, 0).files["model.safetensors"])
     assert found.training >= plan.lanes * 3 * weights

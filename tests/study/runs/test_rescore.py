@@ -6,14 +6,14 @@ import yaml
 
 from marl.evaluation import OF_WEIGHTS
 from study.analysis import PLAIN_VAE, StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import assert_mentions
 from tests.study.commands import TINY, run_command
 
 
 def read(store, name="tiny"):
-    return StudyResults(StudyStore(Objects(str(store)), name))
+    return StudyResults(StudyStore(ObjectStore(str(store)), name))
 
 
 def metrics_of(reports, step):
@@ -32,10 +32,10 @@ def test_measured_again_in_another_order_every_metric_is_the_same_to_the_last_di
         assert outcome.status == 0, outcome.err
     assert_mentions(outcome.err, "8 models")
     rows = finished.store.read("reports")
-    again = rows[(rows["launch"] > 1) & (rows["trial"] != PLAIN_VAE)]
+    again = rows[(rows["run"] > 1) & (rows["trial"] != PLAIN_VAE)]
     assert len(again) == 2 * 2 + 4 * 2
     assert again["metric_version"].notna().all()
-    for part in (again[again["launch"] == 2], again[again["launch"] == 3]):
+    for part in (again[again["run"] == 2], again[again["run"] == 3]):
         after = metrics_of(part, 30)
         assert "sampled_probe/timbre/shared" in after  # which is for the front alone, where it is not asked for
         np.testing.assert_array_equal(after[before.columns].to_numpy(), before.loc[after.index].to_numpy())
@@ -73,7 +73,7 @@ def test_what_cannot_be_measured_is_said_before_anything_starts(finished_store, 
     outcome = run_command("rescore", "tiny", "--store", finished_store, *words)
     assert outcome.status == 2
     assert_mentions(outcome.err, *facts)
-    assert len(read(finished_store).launches) == 1
+    assert len(read(finished_store).runs) == 1
 
 
 def test_what_can_be_measured_of_weights_is_all_but_losses():
@@ -83,7 +83,7 @@ def test_what_can_be_measured_of_weights_is_all_but_losses():
 
 @pytest.mark.slow
 def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_made_up(tmp_path):
-    spec = {**TINY, "final": ["test", "dci"], "search": {"sampler": "qmc", "trials": 2}}
+    spec = {**TINY, "post_training": ["test", "dci"], "search": {"sampler": "qmc", "trials": 2}}
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(spec))
     outcome = run_command("run", path, "--store", tmp_path / "runs")
@@ -103,7 +103,7 @@ def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_m
     # Stopped before this was done, a study goes on with it.
     rows = results.store.read("reports")
     keep = rows.drop(columns=[name for name in rows if name.startswith(("test/", "disentanglement/dci"))])
-    keep = keep.groupby(["trial", "seed", "step"], as_index=False).first().drop(columns="launch")
+    keep = keep.groupby(["trial", "seed", "step"], as_index=False).first().drop(columns="run")
     results.store.objects.delete("tiny/reports")
     results.store.append("reports", 1, 1, keep.to_dict("records"))
     assert set(read(tmp_path / "runs").unexamined()) == {"test", "dci"}

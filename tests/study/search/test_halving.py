@@ -120,7 +120,7 @@ def test_whatever_comes_somebody_who_is_finite_goes_on_and_the_order_decides(poi
 
 @pytest.fixture
 def spec(tiny):
-    return resolve(parse_spec({**tiny, "halving": {"reduction": 2, "min_steps": 5}}, "test"))
+    return resolve(parse_spec({**tiny, "halving": {"reduction_factor": 2, "min_steps": 5}}, "test"))
 
 
 def reports_of(rows):
@@ -148,7 +148,7 @@ def test_a_study_that_begins_has_empty_rungs(spec):
     )
 )
 def test_rungs_rebuilt_from_the_store_are_those_that_were(rows):
-    content = {**copy.deepcopy(TINY), "halving": {"reduction": 2, "min_steps": 5}}
+    content = {**copy.deepcopy(TINY), "halving": {"reduction_factor": 2, "min_steps": 5}}
     spec = parse_spec(content, "test")
     before = Rungs(spec.rungs(), 2, spec.objectives)
     verdicts = {}
@@ -193,7 +193,7 @@ def test_the_scheduler_survives_being_pickled_with_all_that_tune_was_given(spec)
 
 
 def test_values_of_fewer_replicates_are_no_values(spec):
-    searcher = StudySearcher(spec, [], 1, with_plain_vae=False, recorder=None)
+    searcher = StudySearcher(spec, [], 1, with_plain_vae=False, writer=None)
     rows = [
         {"seed": seed, "step": step, "metric_version": 1, FIDELITY: 2.0 * seed, SEPARATION: 0.5}
         for seed, step in ((0, 20), (1, 20), (0, 30), (1, 30))

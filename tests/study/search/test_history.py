@@ -1,4 +1,4 @@
-"""What a launch finds of the trials before it."""
+"""What a run finds of the trials before it."""
 
 from datetime import UTC, datetime
 
@@ -9,8 +9,8 @@ from study.search.history import past_trials
 from study.spec import parse_spec
 from study.spec.model_config import data_of, plan_stacks
 from study.spec.resolve import resolve
-from study.storage import Objects
-from study.store import Document, StudyStore
+from study.storage import ObjectStore
+from study.store import StudyMetadata, StudyStore
 
 FIDELITY = "fidelity/log_mel_rmse_db"
 PARAMETERS = {"loss.private.gamma": 1.0, "latent.private": 4, "contrast.strategy": "none", "contrast.temperature": None}
@@ -20,9 +20,13 @@ PARAMETERS = {"loss.private.gamma": 1.0, "latent.private": 4, "contrast.strategy
 def known(tmp_path, tiny):
     """Writes trials, as (state, [(seed, step, value)]), to a store; gives them back as a search knows them."""
     spec = resolve(parse_spec({**tiny, "objectives": {FIDELITY: "min"}}, "spec"))
-    store = StudyStore(Objects(str(tmp_path)), "tiny")
+    store = StudyStore(ObjectStore(str(tmp_path)), "tiny")
     plan = plan_stacks(spec, 4).model_dump(mode="json")
-    store.create(Document(spec=spec, stack=plan, factors=data_of(spec).factor_names, created=datetime.now(UTC)))
+    store.create(
+        StudyMetadata(
+            spec=spec, stack=plan, factors=data_of(spec).factor_names, created=datetime.now(UTC), writer="1.0"
+        )
+    )
 
     def write(*trials):
         reports = [

@@ -13,7 +13,7 @@ from study.analysis import StudyResults
 from study.errors import UserError
 from study.search.optuna_export import write_optuna_storage
 from study.spec import active_parameters
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
 from tests.study.report.studies import FIDELITY, PROBES, SEPARATION, STEPS, trial_of, write_study
 
@@ -30,7 +30,7 @@ TRIALS = [
 
 @pytest.fixture
 def results(tmp_path, tiny):
-    """A study with a trial of each state, whose launch is over."""
+    """A study with a trial of each state, whose run is over."""
     return StudyResults(write_study(tmp_path / "runs", tiny, TRIALS))
 
 
@@ -48,7 +48,7 @@ def load(path):
 def test_optuna_loads_the_study_with_its_directions_and_the_names_of_its_objectives(exported, results):
     assert [direction.name for direction in exported.directions] == ["MINIMIZE", "MAXIMIZE"]
     assert exported.metric_names == [FIDELITY, SEPARATION]
-    assert exported.user_attrs["spec"] == results.document.spec.model_dump(mode="json", exclude_none=True)
+    assert exported.user_attrs["spec"] == results.metadata.spec.model_dump(mode="json", exclude_none=True)
     assert exported.user_attrs["seeds"] == [0, 1]
 
 
@@ -113,12 +113,12 @@ def test_what_trials_are_compared_by_is_an_attribute_of_its_own(tmp_path, tiny):
 
 def test_trials_begin_and_end_when_the_store_says(tmp_path, tiny):
     store = write_study(tmp_path / "runs", tiny, [])
-    recorder = Recorder(store, trials=2)
+    writer = StudyWriter(store, trials=2)
     began = pd.Timestamp("2026-01-02T03:04:05", tz=UTC)
     rows = [(0, "running", 0), (3, "running", 1), (0, "pruned", 7), (3, "running", 9)]
     store.append(
         "trials",
-        recorder.launch,
+        writer.run,
         1,
         [
             {"trial": trial, "state": state, "error": None, "step": 0, "sampler": json.dumps({"key": trial})}
@@ -127,7 +127,7 @@ def test_trials_begin_and_end_when_the_store_says(tmp_path, tiny):
             for trial, state, seconds in rows
         ],
     )
-    recorder.finish()
+    writer.finish()
     write_optuna_storage(StudyResults(store), tmp_path / "tiny.db")
     pruned, running = load(tmp_path / "tiny.db").trials
     assert pruned.datetime_start.astimezone(UTC) == began

@@ -15,9 +15,9 @@ from study.search.sampler import PastTrial
 from study.search.tune import StudyCallback, StudySearcher
 from study.spec import parse_spec
 from study.spec.resolve import resolve
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from study.training.client import StudyTrial
 from tests.messages import assert_mentions
 from tests.study.commands import TINY
@@ -52,12 +52,12 @@ def spec():
 def ran(spec, tmp_path_factory):
     """A study of ten trials, of which one was complete before and one was interrupted; and its searcher."""
     folder = tmp_path_factory.mktemp("tuning")
-    store = StudyStore(Objects(str(folder / "runs")), "tiny")
+    store = StudyStore(ObjectStore(str(folder / "runs")), "tiny")
     begin(store, spec)
-    recorder = Recorder(store, TRIALS)
+    writer = StudyWriter(store, TRIALS)
     done = PastTrial(0, "complete", dict(spec.include[0]), [13.0, 0.33], {})
     interrupted = PastTrial(1, "interrupted", dict(spec.include[1]), None, {})
-    searcher = StudySearcher(spec, [done, interrupted], TRIALS, with_plain_vae=False, recorder=recorder)
+    searcher = StudySearcher(spec, [done, interrupted], TRIALS, with_plain_vae=False, writer=writer)
     searcher.allowed = lambda: 2
     ended = {}
 
@@ -71,7 +71,7 @@ def ran(spec, tmp_path_factory):
             param_space={
                 "store": store.objects.uri,
                 "study": "tiny",
-                "launch": recorder.launch,
+                "run": writer.run,
                 "steps": 30,
                 "versions": versions(),
             },
@@ -83,11 +83,11 @@ def ran(spec, tmp_path_factory):
             ),
             run_config=tune.RunConfig(
                 storage_path=str(folder / "tune"),
-                callbacks=[StudyCallback(searcher, recorder, 30, changed, lambda: None)],
+                callbacks=[StudyCallback(searcher, writer, 30, changed, lambda: None)],
                 verbose=0,
             ),
         ).fit()
-    recorder.finish()
+    writer.finish()
     return StudyResults(store), searcher, ended
 
 

@@ -25,6 +25,6 @@ def test_what_is_only_known_of_mature_trials_has_a_stand_in(objective, expected)
 def test_with_halving_an_objective_that_young_trials_lack_is_refused(tiny, name):
     tiny["objectives"] = {"fidelity/log_mel_rmse_db": "min", f"disentanglement/{name}": "max"}
     resolve(parse_spec(tiny, "spec"))
-    tiny["halving"] = {"reduction": 2, "min_steps": 10}
+    tiny["halving"] = {"reduction_factor": 2, "min_steps": 10}
     with pytest.raises(UserError, match=mentions("objectives", f"'disentanglement/{name}'")):
         resolve(parse_spec(tiny, "spec"))

@@ -53,10 +53,10 @@ def test_a_missing_field_is_named(tiny, name):
         ({"name": ""}, ("name", 64, "letter", "''")),
         ({"search": {"sampler": "cma"}}, ("search.sampler", "'tpe'", "'cma'")),
         ({"search": {"trials": -1}}, ("search.trials", -1)),
-        ({"halving": 3}, ("halving", "reduction", "min_steps", "none", 3)),
-        ({"halving": {"rungs": 3}}, ("halving.rungs", "reduction", "min_steps")),
-        ({"halving": {"reduction": 1, "min_steps": 9}}, ("halving.reduction", 2, 1)),
-        ({"halving": {"reduction": 2.5, "min_steps": 9}}, ("halving.reduction", "integer", 2.5)),
+        ({"halving": 3}, ("halving", "reduction_factor", "min_steps", "none", 3)),
+        ({"halving": {"rungs": 3}}, ("halving.rungs", "reduction_factor", "min_steps")),
+        ({"halving": {"reduction_factor": 1, "min_steps": 9}}, ("halving.reduction_factor", 2, 1)),
+        ({"halving": {"reduction_factor": 2.5, "min_steps": 9}}, ("halving.reduction_factor", "integer", 2.5)),
         ({"halving": {"min_steps": 0}}, ("halving.min_steps", 1, 0)),
         ({"halving": {"min_steps": 30}}, ("halving.min_steps", "train.steps", 30)),
         ({"halving": {}}, ("halving.min_steps", "train.steps", 600, 30)),
@@ -208,10 +208,10 @@ def test_without_halving_there_are_no_rungs_and_every_trial_takes_all_its_steps(
 
 def test_rungs_grow_by_the_reduction_and_are_budgets_too(tiny):
     tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 4}
-    spec = resolved({**tiny, "halving": {"reduction": 5, "min_steps": 4}})
+    spec = resolved({**tiny, "halving": {"reduction_factor": 5, "min_steps": 4}})
     assert spec.rungs() == (4, 20)
     assert spec.budgets() == (4, 20, 25, 50, 75, 100)
-    spec = resolved({**tiny, "halving": {"reduction": 2, "min_steps": 25}})
+    spec = resolved({**tiny, "halving": {"reduction_factor": 2, "min_steps": 25}})
     assert spec.rungs() == (25, 50)
     assert spec.budgets() == (25, 50, 75, 100)
     assert type(spec).model_validate_json(spec.model_dump_json(exclude_none=True)) == spec
@@ -224,7 +224,7 @@ def test_halving_by_default_takes_a_third_on_from_600_steps(tiny):
 
 def test_most_trials_are_expected_to_stop_at_a_rung(tiny):
     tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 1}
-    spec = resolved({**tiny, "replicates": 3, "halving": {"reduction": 2, "min_steps": 20}})
+    spec = resolved({**tiny, "replicates": 3, "halving": {"reduction_factor": 2, "min_steps": 20}})
     assert spec.rungs() == (20, 40, 80)
     # Seed 0: 20 steps, then half of 20, a quarter of 40, an eighth of 20; and an eighth of the other two seeds' 100.
     assert spec.expected_steps() == round(20 + 10 + 10 + 2.5 + 25)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from study.errors import UserError
-from study.storage import Objects
+from study.storage import ObjectStore
 from tests.messages import mentions
 from tests.study.s3_server import s3_server
 
@@ -27,9 +27,9 @@ def s3_keys(server, monkeypatch):
 @pytest.fixture(params=["folder", "s3"])
 def objects(request, tmp_path):
     if request.param == "folder":
-        return Objects(str(tmp_path / "store"))
+        return ObjectStore(str(tmp_path / "store"))
     request.getfixturevalue("s3_keys")
-    return Objects(f"s3://studies/{tmp_path.name}")
+    return ObjectStore(f"s3://studies/{tmp_path.name}")
 
 
 def test_what_is_written_is_read(objects):
@@ -53,7 +53,7 @@ def test_a_stamp_is_another_one_when_an_object_was_written_again(objects):
     objects.write("x/a", b"two")
     after = objects.entries("x")
     assert list(after) == ["x/a", "x/b"]
-    assert after["x/a"].stamp != before["x/a"].stamp
+    assert after["x/a"].etag != before["x/a"].etag
     assert after["x/b"] == before["x/b"]
     assert objects.entries("nothing") == {}
 
@@ -87,7 +87,7 @@ def test_sizes_are_bytes_by_name_sorted(objects):
 
 def test_names_see_what_another_process_just_wrote(objects):
     assert objects.names("x") == []
-    Objects(objects.uri).write("x/new", b"")
+    ObjectStore(objects.uri).write("x/new", b"")
     assert objects.names("x") == ["x/new"]
     assert objects.folders() == ["x"]
 
@@ -118,7 +118,7 @@ def test_an_empty_store_has_no_folders(objects):
 
 
 def test_a_folder_is_never_seen_half_written(tmp_path, monkeypatch):
-    objects = Objects(str(tmp_path))
+    objects = ObjectStore(str(tmp_path))
     objects.write("a", b"old")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(UserError, match=mentions(tmp_path, "No space left on device")):
@@ -129,7 +129,7 @@ def test_a_folder_is_never_seen_half_written(tmp_path, monkeypatch):
 
 
 def test_unfinished_files_of_a_killed_writer_are_not_listed(tmp_path):
-    objects = Objects(str(tmp_path))
+    objects = ObjectStore(str(tmp_path))
     objects.write("a", b"")
     (tmp_path / ".unfinished-0123").write_bytes(b"half")
     assert objects.names("") == ["a"]
@@ -137,7 +137,7 @@ def test_unfinished_files_of_a_killed_writer_are_not_listed(tmp_path):
 
 def test_what_is_deleted_while_a_folder_is_listed_is_listed(tmp_path, monkeypatch):
     """What it held may be in an object that came later; whoever reads it learns that, and lists again."""
-    objects = Objects(str(tmp_path))
+    objects = ObjectStore(str(tmp_path))
     for name in ("x/part", "x/other"):
         objects.write(name, b"rows")
     stat = Path.stat
@@ -155,24 +155,24 @@ def test_what_is_deleted_while_a_folder_is_listed_is_listed(tmp_path, monkeypatc
 def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=mentions(tmp_path / "file" / "store")):
-        Objects(str(tmp_path / "file" / "store")).check_writable()
+        ObjectStore(str(tmp_path / "file" / "store")).check_writable()
 
 
 def test_a_place_where_nobody_may_write_is_refused():
     with pytest.raises(UserError, match=mentions("/proc/store")):
-        Objects("/proc/store").check_writable()
+        ObjectStore("/proc/store").check_writable()
 
 
 def test_reading_many_objects_says_what_is_wrong(s3_keys, monkeypatch):
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(UserError, match=mentions("s3://studies/x", "denied", "keys")):
-        Objects("s3://studies/x").read_all(["a", "b"])
+        ObjectStore("s3://studies/x").read_all(["a", "b"])
 
 
 def test_an_unknown_kind_of_store_is_refused():
     with pytest.raises(UserError, match=mentions("folder", "s3://", "ftpx://somewhere")):
-        Objects("ftpx://somewhere")
+        ObjectStore("ftpx://somewhere")
 
 
 @pytest.mark.parametrize(
@@ -191,5 +191,5 @@ def test_s3_says_what_is_wrong_without_giving_keys_away(s3_keys, monkeypatch, ch
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
 
     with pytest.raises(UserError, match=mentions(uri, *facts)) as refusal:
-        Objects(uri).check_writable()
+        ObjectStore(uri).check_writable()
     assert s3_keys.environment["AWS_SECRET_ACCESS_KEY"] not in str(refusal.value)

@@ -7,17 +7,17 @@ import pandas as pd
 import pytest
 
 from study.analysis import StudyResults
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore, UnreadableObject
 from study.store.cache import StudyCache
-from study.store.tables import COMPACT_FROM
+from study.store.tables import MIN_SEGMENTS_TO_COMPACT
 from tests.messages import mentions
 from tests.study.report.studies import trial_of, write_study
 from tests.study.s3_server import s3_server
-from tests.study.store.test_layout import LAUNCH
+from tests.study.store.test_layout import RUN
 
 
-class CountedObjects(Objects):
+class CountedObjects(ObjectStore):
     """Notes the names of what is read, however that is done."""
 
     def __init__(self, uri):
@@ -80,14 +80,14 @@ def test_a_part_that_comes_late_stands_in_its_place(store):
 
 def test_parts_that_became_one_are_counted_once_and_in_order_and_only_the_whole_is_read(store):
     store.append("reports", 2, 1, rows(1000))
-    for sequence in range(1, COMPACT_FROM):
+    for sequence in range(1, MIN_SEGMENTS_TO_COMPACT):
         store.append("reports", 1, sequence, rows(sequence))
     before = trials_of(store)
     store.objects.read_since()
-    store.append("reports", 1, COMPACT_FROM, rows(COMPACT_FROM))
-    StudyStore(Objects(store.objects.uri), "any").compact("reports", 1)
-    assert trials_of(store) == [*before[:-1], COMPACT_FROM, 1000]
-    assert store.objects.read_since() == [f"reports/0001-000001-{COMPACT_FROM:06d}.parquet"]
+    store.append("reports", 1, MIN_SEGMENTS_TO_COMPACT, rows(MIN_SEGMENTS_TO_COMPACT))
+    StudyStore(ObjectStore(store.objects.uri), "any").compact("reports", 1)
+    assert trials_of(store) == [*before[:-1], MIN_SEGMENTS_TO_COMPACT, 1000]
+    assert store.objects.read_since() == [f"reports/0001-000001-{MIN_SEGMENTS_TO_COMPACT:06d}.parquet"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None])
@@ -114,15 +114,15 @@ def test_a_study_that_was_deleted_and_begun_anew_is_read_anew(store):
     assert trials_of(store) == [2]
 
 
-def test_the_heartbeat_of_a_launch_is_seen_and_launches_that_ended_are_not_read_again(store):
+def test_the_heartbeat_of_a_run_is_seen_and_runs_that_ended_are_not_read_again(store):
     for number in (1, 2):
-        store.write_launch(number, LAUNCH)
-    assert list(store.launches()) == [1, 2]
+        store.write_run(number, RUN)
+    assert list(store.runs()) == [1, 2]
     store.objects.read_since()
-    later = {**LAUNCH, "heartbeat": "2026-01-01T10:10:00+00:00"}
-    store.write_launch(2, later)
-    assert store.launches()[2] == later
-    assert store.objects.read_since() == ["launches/0002.json"]
+    later = {**RUN, "heartbeat": "2026-01-01T10:10:00+00:00"}
+    store.write_run(2, later)
+    assert store.runs()[2] == later
+    assert store.objects.read_since() == ["runs/0002.json"]
 
 
 def test_threads_that_share_a_cache_all_see_everything_and_read_it_once(store):
@@ -150,9 +150,9 @@ def test_results_that_follow_from_earlier_ones_are_those_that_are_read_at_once(t
     store = StudyStore(written.objects, written.name, StudyCache())
     before = StudyResults(store)
     assert before.results()["replicates"].tolist() == [2, 2]
-    (like,) = before.reports([0]).query("seed == 1").drop(columns="launch").to_dict("records")
+    (like,) = before.reports([0]).query("seed == 1").drop(columns="run").to_dict("records")
     written.append("reports", 1, 90, [{**like, "trial": 1, "seed": seed} for seed in (0, 1)])
-    (state,) = before.trials().query("trial == 1").drop(columns="launch").to_dict("records")
+    (state,) = before.trials().query("trial == 1").drop(columns="run").to_dict("records")
     written.append("trials", 1, 90, [{**state, "state": "complete"}])
     after, anew = StudyResults(store), StudyResults(written)
     for table in ("trials", "reports", "results", "front", "progress", "baselines"):
@@ -192,7 +192,7 @@ def test_what_a_refresh_asks_of_s3_does_not_depend_on_how_many_trials_there_are(
             results.results(), results.front(), results.progress(), results.baselines()
             return len(asked)
 
-        # The document, baselines (which are not there), and lists of launches, trials and reports. Each part is new.
+        # The document, baselines (which are not there), and lists of runs, trials and reports. Each part is new.
         assert refresh() == 5 + 1 + 1 + 1 + 10, asked
         assert refresh() == 5, asked
         written.append("reports", 1, 200, rows(1))

@@ -1,4 +1,4 @@
-"""One launch at a time, and everybody knows which."""
+"""One run at a time, and everybody knows which."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from study.errors import UserError
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
 from study.store.lease import is_live
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
 from tests.study.faulty_s3 import faulty_s3
 from tests.study.s3_server import s3_server
@@ -22,26 +22,26 @@ ROUNDS = 15
 DRIVER = """
 import sys
 from study.errors import UserError
-from study.storage import Objects
-from study.store.writer import Recorder
+from study.storage import ObjectStore
+from study.store.writer import StudyWriter
 from study.store import StudyStore
 
 for line in sys.stdin:
-    store = StudyStore(Objects(sys.argv[1]), line.strip())
-    store.launches()
+    store = StudyStore(ObjectStore(sys.argv[1]), line.strip())
+    store.runs()
     print("ready", flush=True)
     sys.stdin.readline()
     try:
-        recorder = Recorder(store, trials=1)
+        writer = StudyWriter(store, trials=1)
     except UserError as error:
         print(f"refused: {error}", flush=True)
     else:
-        print(f"began {recorder.launch}", flush=True)
+        print(f"began {writer.run}", flush=True)
     sys.stdin.readline()
-    if "recorder" in globals():
-        recorder.add("trials", {"trial": 0, "state": "running"})
-        recorder.finish()
-        del recorder
+    if "writer" in globals():
+        writer.add("trials", {"trial": 0, "state": "running"})
+        writer.finish()
+        del writer
     print("ended", flush=True)
 """
 
@@ -66,21 +66,21 @@ def elsewhere(age_s: float) -> dict:
 
 @pytest.fixture
 def store(tmp_path):
-    return StudyStore(Objects(str(tmp_path)), "tiny")
+    return StudyStore(ObjectStore(str(tmp_path)), "tiny")
 
 
-def test_a_launch_of_this_process_is_live_until_it_finishes(store):
-    recorder = Recorder(store, trials=3)
-    assert is_live(store.launches()[1], now)
-    recorder.finish()
-    assert not is_live(store.launches()[1], now)
+def test_a_run_of_this_process_is_live_until_it_finishes(store):
+    writer = StudyWriter(store, trials=3)
+    assert is_live(store.runs()[1], now)
+    writer.finish()
+    assert not is_live(store.runs()[1], now)
 
 
-def test_a_launch_whose_process_is_gone_or_is_another_by_now_is_dead_at_once(store):
-    Recorder(store, trials=3)
-    launch = store.launches()[1]
-    assert not is_live({**launch, "process": 2**22 + 5}, now)
-    assert not is_live({**launch, "process_started": psutil.Process(os.getpid()).create_time() - 100}, now)
+def test_a_run_whose_process_is_gone_or_is_another_by_now_is_dead_at_once(store):
+    StudyWriter(store, trials=3)
+    run = store.runs()[1]
+    assert not is_live({**run, "process": 2**22 + 5}, now)
+    assert not is_live({**run, "process_started": psutil.Process(os.getpid()).create_time() - 100}, now)
 
 
 @pytest.mark.parametrize(("age_s", "live"), [(1, True), (3600, False)])
@@ -88,31 +88,31 @@ def test_on_another_host_the_heartbeat_counts(age_s, live):
     assert is_live(elsewhere(age_s), now) is live
 
 
-@pytest.mark.parametrize("launch", [{}, {"host": "x", "heartbeat": "yesterday"}, {"heartbeat": None}])
-def test_a_launch_that_says_nothing_sensible_is_dead(launch):
-    assert not is_live(launch, now)
+@pytest.mark.parametrize("run", [{}, {"host": "x", "heartbeat": "yesterday"}, {"heartbeat": None}])
+def test_a_run_that_says_nothing_sensible_is_dead(run):
+    assert not is_live(run, now)
 
 
-def test_a_second_launch_is_refused_with_the_name_of_the_first(store):
-    store.write_launch(1, elsewhere(1))
-    with pytest.raises(UserError, match=mentions("'tiny'", "launch 1", "other/1")):
-        Recorder(store, trials=3)
-    assert list(store.launches()) == [1]
+def test_a_second_run_is_refused_with_the_name_of_the_first(store):
+    store.write_run(1, elsewhere(1))
+    with pytest.raises(UserError, match=mentions("'tiny'", "run 1", "other/1")):
+        StudyWriter(store, trials=3)
+    assert list(store.runs()) == [1]
 
 
 def test_who_is_about_to_begin_is_waited_for_or_named(store):
     rival = elsewhere(1)
-    store.write_claim(1, rival["token"], rival)
-    with pytest.raises(UserError, match=mentions("'tiny'", "launch 1", "other/1", "process 1")):
-        Recorder(store, trials=3)
-    assert set(store.claims(1)) == {rival["token"]}
+    store.write_lease(1, rival["token"], rival)
+    with pytest.raises(UserError, match=mentions("'tiny'", "run 1", "other/1", "process 1")):
+        StudyWriter(store, trials=3)
+    assert set(store.leases(1)) == {rival["token"]}
 
 
 def test_who_was_killed_while_it_was_about_to_begin_keeps_nobody_out_and_leaves_nothing(store):
     for token in ("0" * 16, "f" * 16):
-        store.write_claim(1, token, elsewhere(3600))
-    assert Recorder(store, trials=3).launch == 1
-    assert not store.claims(1)
+        store.write_lease(1, token, elsewhere(3600))
+    assert StudyWriter(store, trials=3).run == 1
+    assert not store.leases(1)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_of_several_who_begin_at_once_exactly_one_does_and_the_others_name_it(wh
                 refused = [line for line in said if line.startswith("refused")]
                 assert len(refused) == 2, said
                 for line in refused:
-                    assert_mentions(line, f"'study{number}'", "launch 1")
+                    assert_mentions(line, f"'study{number}'", "run 1")
                 assert_mentions("\n".join(refused), f"process {drivers[began[0]].pid}")
                 assert all_say(drivers, "end") == ["ended"] * 3
         finally:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.errors import UserError
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore, UnreadableObject
 from study.store.notes import MAX_TEXT, Notes
 from tests.messages import assert_mentions, mentions
@@ -29,7 +29,7 @@ def notes(store):
 
 
 def a_study(uri):
-    store = StudyStore(Objects(uri), "tiny")
+    store = StudyStore(ObjectStore(uri), "tiny")
     store.objects.write("tiny/study.json", b"{}")
     return store
 

@@ -5,15 +5,15 @@ import pytest
 
 import study.store.writer as module
 from study.errors import RunError
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.store import StudyStore
-from study.store.writer import Recorder
+from study.store.writer import StudyWriter
 from tests.messages import mentions
 
 
 @pytest.fixture
 def store(tmp_path):
-    return StudyStore(Objects(str(tmp_path)), "tiny")
+    return StudyStore(ObjectStore(str(tmp_path)), "tiny")
 
 
 def wait_until(is_so, within_s=10.0):
@@ -31,7 +31,7 @@ def report(number):
     return {"trial": number, "seed": 0, "step": 10}
 
 
-class HeldObjects(Objects):
+class HeldObjects(ObjectStore):
     """A store that takes nothing while it is told so."""
 
     def __init__(self, uri):
@@ -46,41 +46,41 @@ class HeldObjects(Objects):
         self.written.append(name)
 
 
-def test_a_dead_launch_is_taken_over_and_writes_no_more_when_it_wakes(store):
-    first = Recorder(store, trials=3)
-    launch = store.launches()[1]
-    store.write_launch(1, {**launch, "process": 2**22 + 5})
-    second = Recorder(store, trials=3)
-    assert second.launch == 2
+def test_a_dead_run_is_taken_over_and_writes_no_more_when_it_wakes(store):
+    first = StudyWriter(store, trials=3)
+    run = store.runs()[1]
+    store.write_run(1, {**run, "process": 2**22 + 5})
+    second = StudyWriter(store, trials=3)
+    assert second.run == 2
     first.add("trials", trial(0, "complete"))
     for _ in range(2):
-        with pytest.raises(RunError, match=mentions("launch 2")):
+        with pytest.raises(RunError, match=mentions("run 2")):
             first.flush()
-    with pytest.raises(RunError, match=mentions("launch 2")):
+    with pytest.raises(RunError, match=mentions("run 2")):
         first.finish()
     assert store.read("trials").empty
 
 
 @pytest.mark.parametrize("fate", ["another's", "deleted"])
-def test_a_launch_whose_claim_is_not_its_own_any_more_writes_no_more(store, fate):
-    recorder = Recorder(store, trials=3)
+def test_a_run_whose_claim_is_not_its_own_any_more_writes_no_more(store, fate):
+    writer = StudyWriter(store, trials=3)
     if fate == "deleted":
         store.delete()
     else:
-        store.write_launch(1, {**store.launches()[1], "token": "f" * 16})
-    recorder.add("trials", trial(0))
-    with pytest.raises(RunError, match=mentions("launch 1", "'tiny'", "deleted")):
-        recorder.flush()
+        store.write_run(1, {**store.runs()[1], "token": "f" * 16})
+    writer.add("trials", trial(0))
+    with pytest.raises(RunError, match=mentions("run 1", "'tiny'", "deleted")):
+        writer.flush()
     assert store.read("trials").empty
 
 
 def test_rows_are_kept_until_they_are_due_and_reports_are_written_before_trials(tmp_path, monkeypatch):
     objects = HeldObjects(str(tmp_path))
-    recorder = Recorder(StudyStore(objects, "tiny"), trials=3)
+    writer = StudyWriter(StudyStore(objects, "tiny"), trials=3)
     before = len(objects.written)
-    recorder.add("trials", trial(0))
-    recorder.add("reports", report(0))
-    recorder.tick()
+    writer.add("trials", trial(0))
+    writer.add("reports", report(0))
+    writer.tick()
     time.sleep(2 * module._LOOK_EVERY_S)
     assert objects.written[before:] == []
     monkeypatch.setattr(module, "_FLUSH_EVERY_S", 0.0)
@@ -92,27 +92,27 @@ def test_a_store_that_takes_nothing_holds_nobody_up_and_gets_every_row_in_order_
     monkeypatch.setattr(module, "_FLUSH_EVERY_S", 0.05)
     objects = HeldObjects(str(tmp_path))
     store = StudyStore(objects, "tiny")
-    recorder = Recorder(store, trials=3)
+    writer = StudyWriter(store, trials=3)
     objects.takes.clear()
     began = time.monotonic()
     for number in range(100):
-        recorder.add("trials", trial(number))
-        recorder.say(f"trial {number}")
-        recorder.tick()
+        writer.add("trials", trial(number))
+        writer.say(f"trial {number}")
+        writer.tick()
         time.sleep(0.01)
     assert time.monotonic() - began < 5.0
     assert store.read("trials").empty
     objects.takes.set()
-    recorder.finish()
+    writer.finish()
     assert store.read("trials")["trial"].tolist() == list(range(100))
     assert store.read("log")["line"].tolist() == [f"trial {number}" for number in range(100)]
 
 
 def test_what_is_flushed_is_there(store):
-    recorder = Recorder(store, trials=3)
+    writer = StudyWriter(store, trials=3)
     for number in range(70):
-        recorder.add("reports", report(number))
-        recorder.flush()
+        writer.add("reports", report(number))
+        writer.flush()
         assert len(store.read("reports")) == number + 1
 
 
@@ -124,35 +124,35 @@ def test_a_wait_that_is_interrupted_loses_no_row(tmp_path):
     def tell(line):
         said.append(line)
 
-    recorder = Recorder(store, trials=3, tell=tell)
-    recorder.add("trials", trial(0))
+    writer = StudyWriter(store, trials=3, tell=tell)
+    writer.add("trials", trial(0))
     objects.takes.clear()
 
     def interrupt(_):
         raise KeyboardInterrupt
 
-    waiting = recorder._changed.wait
-    recorder._changed.wait = interrupt  # as a signal does to the main thread
+    waiting = writer._changed.wait
+    writer._changed.wait = interrupt  # as a signal does to the main thread
     with pytest.raises(KeyboardInterrupt):
-        recorder.flush()
-    recorder._changed.wait = waiting
-    recorder.add("trials", trial(1))
+        writer.flush()
+    writer._changed.wait = waiting
+    writer.add("trials", trial(1))
     objects.takes.set()
-    recorder.finish()
+    writer.finish()
     assert store.read("trials")["trial"].tolist() == [0, 1]
 
 
 def test_nothing_is_written_when_nothing_happened(store):
-    recorder = Recorder(store, trials=3)
-    recorder.flush()
+    writer = StudyWriter(store, trials=3)
+    writer.flush()
     assert store.objects.names("tiny/trials") == []
 
 
 def test_the_heartbeat_is_renewed_while_the_driver_calls_and_stops_when_it_hangs(store, monkeypatch):
     def heartbeat():
-        return store.launches()[1]["heartbeat"]
+        return store.runs()[1]["heartbeat"]
 
-    recorder = Recorder(store, trials=3)
+    writer = StudyWriter(store, trials=3)
     before = heartbeat()
     monkeypatch.setattr(module, "_HEARTBEAT_EVERY_S", 0.0)
     wait_until(lambda: heartbeat() > before)
@@ -162,39 +162,39 @@ def test_the_heartbeat_is_renewed_while_the_driver_calls_and_stops_when_it_hangs
     time.sleep(3 * module._LOOK_EVERY_S)
     assert heartbeat() == last
     monkeypatch.setattr(module, "_HANGS_AFTER_S", 5.0)
-    recorder.tick()
+    writer.tick()
     wait_until(lambda: heartbeat() > last)
 
 
 def test_who_is_asked_to_stop_knows_it(store, monkeypatch):
-    recorder = Recorder(store, trials=3)
-    assert not recorder.stop_asked
-    store.ask_to_stop(recorder.launch)
+    writer = StudyWriter(store, trials=3)
+    assert not writer.stop_asked
+    store.ask_to_stop(writer.run)
     monkeypatch.setattr(module, "_HEARTBEAT_EVERY_S", 0.1)
-    wait_until(lambda: recorder.stop_asked)
-    recorder.finish()
-    assert not Recorder(store, trials=3).stop_asked
+    wait_until(lambda: writer.stop_asked)
+    writer.finish()
+    assert not StudyWriter(store, trials=3).stop_asked
 
 
-def test_a_launch_says_which_versions_it_ran_and_no_secret(store, monkeypatch):
+def test_a_run_says_which_versions_it_ran_and_no_secret(store, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell")
-    Recorder(store, trials=3)
-    launch = store.launches()[1]
-    assert launch["versions"]["torch"].startswith("2.")
-    assert b"do-not-tell" not in store.objects.read("tiny/launches/0001.json")
+    StudyWriter(store, trials=3)
+    run = store.runs()[1]
+    assert run["versions"]["torch"].startswith("2.")
+    assert b"do-not-tell" not in store.objects.read("tiny/runs/0001.json")
 
 
-def test_the_launch_counts_what_trainers_did_that_are_gone_and_names_those_that_are_there(store):
+def test_the_run_counts_what_trainers_did_that_are_gone_and_names_those_that_are_there(store):
     def said(steps):
         seconds = {"training": steps / 10, "idle": 1.0}
         return {"device": f"d{steps}", "lanes": 4, "trained_steps": steps, "lane_steps": 2 * steps, "seconds": seconds}
 
-    recorder = Recorder(store, trials=3)
-    recorder.note_trainers([said(10), said(20)])
-    recorder.note_trainers([said(30)], gone=[said(10)])
-    recorder.finish()
-    launch = store.launches()[recorder.launch]
-    assert launch["trainers"] == 2
-    assert launch["devices"] == ["d30"]
-    assert (launch["trained_steps"], launch["lane_steps"]) == (40, 80)
-    assert launch["seconds"] == {"training": 4.0, "idle": 2.0}
+    writer = StudyWriter(store, trials=3)
+    writer.note_trainers([said(10), said(20)])
+    writer.note_trainers([said(30)], gone=[said(10)])
+    writer.finish()
+    run = store.runs()[writer.run]
+    assert run["trainers"] == 2
+    assert run["devices"] == ["d30"]
+    assert (run["trained_steps"], run["lane_steps"]) == (40, 80)
+    assert run["seconds"] == {"training": 4.0, "idle": 2.0}

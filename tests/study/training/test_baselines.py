@@ -37,8 +37,8 @@ def counted(monkeypatch):
 
 
 def write(store):
-    document = store.document()
-    spec, plan = document.spec, StackPlan.model_validate(document.stack)
+    metadata = store.metadata()
+    spec, plan = metadata.spec, StackPlan.model_validate(metadata.stack)
     write_baselines_once(store, spec, plan, build(data_of(spec), audio_of(spec), torch.device("cpu")))
     return store.baselines()
 
@@ -87,10 +87,10 @@ def test_there_are_as_many_seeds_as_replicates_and_lanes_allow(tmp_path, tiny, c
 
 def test_a_network_that_does_not_fit_has_no_baseline(tmp_path, tiny):
     store = new_store(tmp_path, tiny)
-    document = store.document()
-    spec = document.spec.model_copy(update={"model": {**document.spec.model, "patch_bands": 7}})
+    metadata = store.metadata()
+    spec = metadata.spec.model_copy(update={"model": {**metadata.spec.model, "patch_bands": 7}})
     data = build(data_of(spec), audio_of(spec), torch.device("cpu"))
-    write_baselines_once(store, spec, StackPlan.model_validate(document.stack), data)
+    write_baselines_once(store, spec, StackPlan.model_validate(metadata.stack), data)
     assert store.baselines() is None
 
 

@@ -48,8 +48,8 @@ def start():
     """Starts one by its name, as a trial would."""
     started = []
 
-    def start(name, launch=1):
-        actor = ray.remote(num_cpus=0)(Counting).options(name=f"trainer/tiny/{launch}/{name}", namespace=NAMESPACE)
+    def start(name, run=1):
+        actor = ray.remote(num_cpus=0)(Counting).options(name=f"trainer/tiny/{run}/{name}", namespace=NAMESPACE)
         started.append(actor.remote())
         ray.get(started[-1].hold.remote())
         ray.get(started[-1].go_on.remote())
@@ -102,9 +102,9 @@ def test_one_that_dies_leaves_its_last_words_and_its_successor_is_followed(start
     assert len(trainers.gone) == 1
 
 
-def test_only_those_of_the_launch_are_followed_and_those_of_others_end(start):
-    start("a", launch=1)
-    start("b", launch=2)
+def test_only_those_of_the_run_are_followed_and_those_of_others_end(start):
+    start("a", run=1)
+    start("b", run=2)
     assert len(Trainers("tiny", 2).there()) == 1
     end_trainers("tiny", but_those_of=2)
     wait_until(lambda: not Trainers("tiny", 1).there())

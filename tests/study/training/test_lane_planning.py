@@ -6,11 +6,11 @@ import study.training.planning as module
 from study.spec import parse_spec
 from study.spec.model_config import plan_stacks
 from study.spec.resolve import resolve
-from study.storage import Objects
+from study.storage import ObjectStore
 from study.training.planning import measured_lanes, planned
 from tests.messages import mentions
 
-STORE = Objects("nothing is read from here")
+STORE = ObjectStore("nothing is read from here")
 
 
 def resolved(tiny, **changes):

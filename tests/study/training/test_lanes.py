@@ -15,8 +15,8 @@ from marl.evaluation import YOUNG
 from study.spec import parse_spec
 from study.spec.model_config import config_of, data_of
 from study.spec.resolve import resolve
-from study.storage import Objects
-from study.store import Document, StudyStore, UnreadableObject
+from study.storage import ObjectStore
+from study.store import StudyMetadata, StudyStore, UnreadableObject
 from study.training.lanes import Failure, Lanes, Report
 from study.training.planning import planned
 from tests.messages import assert_mentions, mentions
@@ -35,14 +35,15 @@ CONTRASTIVE = {
 
 def new_store(tmp_path, content, name="tiny") -> StudyStore:
     spec = resolve(parse_spec({**content, "name": name}, "spec"))
-    store = StudyStore(Objects(str(tmp_path)), name)
-    plan = planned(spec, "cpu", Objects("runs"))
+    store = StudyStore(ObjectStore(str(tmp_path)), name)
+    plan = planned(spec, "cpu", ObjectStore("runs"))
     store.create(
-        Document(
+        StudyMetadata(
             spec=spec,
             stack=plan.model_dump(mode="json"),
             factors=data_of(spec).factor_names,
             created=datetime.now(UTC),
+            writer="1.0",
         )
     )
     return store
@@ -147,7 +148,7 @@ def test_who_is_put_in_front_takes_the_next_lane_in_the_order_of_seeds(tmp_path,
 
 
 def test_rungs_of_halving_are_reported_too(tmp_path, tiny):
-    tiny["halving"] = {"reduction": 2, "min_steps": 5}
+    tiny["halving"] = {"reduction_factor": 2, "min_steps": 5}
     lanes = lanes_on(new_store(tmp_path, tiny))
     lanes.add(0, PLAIN, [0])
     reports = by_key(finish(lanes))
@@ -302,7 +303,7 @@ def test_the_configuration_in_a_checkpoint_is_what_was_trained(store):
     lanes.add(0, CONTRASTIVE, SEEDS)
     finish(lanes)
     description = marl.checkpoint.Description.model_validate_json(store.latest_checkpoint(0, 0).files["config.json"])
-    assert description.config == config_of(store.document().spec, CONTRASTIVE)
+    assert description.config == config_of(store.metadata().spec, CONTRASTIVE)
     assert dataclasses.asdict(store.latest_checkpoint(0, 0))["record"]["reports"][-1]["step"] == 30
 
 

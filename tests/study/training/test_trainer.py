@@ -29,7 +29,7 @@ def halving(tiny):
     return {
         **tiny,
         "replicates": 3,
-        "halving": {"reduction": 2, "min_steps": 5},
+        "halving": {"reduction_factor": 2, "min_steps": 5},
         "train": {"steps": 18, "batch_pairs": 16, "reports": 3},
         "resources": {"lanes": 1},
     }
