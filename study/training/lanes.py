@@ -28,7 +28,7 @@ from study.spec.model_config import Family, StackPlan, audio_of, config_of, plai
 from study.store import StudyStore
 from study.training.evaluation import Due, Evaluator, Scorer, write_baselines_once
 from study.training.planning import is_out_of_memory
-from study.training.quarantine import Suspects
+from study.training.quarantine import Quarantine
 from study.training.replicate_io import Background, Replicate, ReplicateFiles
 
 __all__ = ["Failure", "Lanes", "Report"]
@@ -90,8 +90,8 @@ class Lanes:
             lambda: self._evaluator.together,
         )
         """Measures models that are over."""
-        self.suspects = Suspects()
-        """Trials that shall train alone."""
+        self.quarantine = Quarantine()
+        """Isolation of trials that may crash trainers."""
         self._results: list[Report | Failure] = []
         # A trial that was removed and added again is another one; what is still under way for the first is void.
         self._generation: dict[int, int] = {}
@@ -136,10 +136,10 @@ class Lanes:
             parameters: of the trial.
             seeds: of the replicates, none of which is in line or in a lane.
             in_front: whether they come before all others that wait.
-            alone: whether nobody else shall train beside them up to their trial's next report; see `suspects`.
+            alone: whether nobody else shall train beside them up to their trial's next report; see `quarantine`.
         """
         if alone:
-            self.suspects.add(trial)
+            self.quarantine.add(trial)
         config = plain_vae(self._spec) if trial == PLAIN_VAE else config_of(self._spec, parameters)
         generation = self._generation.setdefault(trial, 0)
         replicates = [Replicate(trial, seed, config, dict(sorted(parameters.items()))) for seed in seeds]
@@ -155,7 +155,7 @@ class Lanes:
 
     def remove(self, trial: int) -> None:
         """Take a trial out of line and out of its lanes."""
-        self.suspects.clear(trial)
+        self.quarantine.release(trial)
         self._generation[trial] = self._generation.get(trial, 0) + 1
         self._waiting = deque(one for one in self._waiting if one.trial != trial)
         self._evaluator.remove(trial)
@@ -206,7 +206,7 @@ class Lanes:
     def _fill(self) -> None:
         """Give lanes to those in line, in order; a family whose lanes are taken holds up no other."""
         still_waiting: deque[Replicate] = deque()
-        allowed = self.suspects.allowed((one.trial for one in self._waiting), bool(self._training))
+        allowed = self.quarantine.eligible((one.trial for one in self._waiting), bool(self._training))
         while self._waiting:
             replicate = self._waiting.popleft()
             if replicate.trial not in allowed:
@@ -284,7 +284,7 @@ class Lanes:
                     failed.add(one.trial)
                     self._fail(one, f"the metrics of seed {one.seed} are not finite at step {due.step}")
                     continue
-                self.suspects.clear(one.trial)
+                self.quarantine.release(one.trial)
                 row = {"trial": one.trial, "seed": one.seed, "step": due.step, "metric_version": METRIC_VERSION}
                 one.rows.append(row | metrics)
                 if due.snapshot is None:

@@ -1,10 +1,12 @@
-"""Machines that are about to be taken away: how they hear of it, and how the rest of the cluster does.
+"""Detection of preemption: this machine is about to be reclaimed.
 
-A spot instance of EC2 learns two minutes before from its metadata service, which nobody but its own processes can ask.
-It then tells Ray, which places nothing more there; what Ray was told of any node, by whomever, trainers find there.
+EC2 announces the loss of a spot instance two minutes ahead, in a metadata service that only the instance itself can
+query. The instance then asks Ray to drain its node, so that Ray places no more work there. Nodes that are drained by
+other tools (`ray drain-node`, an autoscaler) are detected through Ray.
 """
 
 import json
+import logging
 import os
 import time
 import urllib.error
@@ -15,74 +17,114 @@ from typing import Any
 import ray
 from ray.core.generated import autoscaler_pb2
 
-__all__ = ["MetadataService", "wait_until_leaving"]
+__all__ = ["MetadataService", "wait_for_preemption"]
+
+logger = logging.getLogger(__name__)
 
 _ENDPOINT = "http://169.254.169.254"
 _TIMEOUT_S = 1.0
-_TOKEN_LIVES_S = 21600
-_LOOK_EVERY_S = 5.0
+_TOKEN_TTL_S = 21600
+_POLL_S = 5.0
+_DRAIN_ATTEMPTS = 4
+_FIRST_DRAIN_PAUSE_S = 1.0
 
 
 class MetadataService:
-    """EC2's service of that name, version 2 of its protocol.
+    """Client of EC2's instance metadata service, version 2.
 
-    It is found under AWS_EC2_METADATA_SERVICE_ENDPOINT if that is set, and not asked where AWS_EC2_METADATA_DISABLED is
-    true: the usual variables.
+    The environment variable AWS_EC2_METADATA_SERVICE_ENDPOINT replaces its address. With AWS_EC2_METADATA_DISABLED set
+    to `true` the service is not queried.
     """
 
     def __init__(self) -> None:
         self._endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", _ENDPOINT).rstrip("/")
         self._token: str | None = None
 
-    def is_there(self) -> bool:
-        """Whether this is such an instance."""
+    def is_available(self) -> bool:
+        """Request a token. Returns False on a machine that is not an EC2 instance."""
         if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
             return False
-        lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_LIVES_S)}
-        self._token = self._ask("/latest/api/token", "PUT", lifetime)
+        ttl = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_TTL_S)}
+        self._token = self._request("/latest/api/token", "PUT", ttl)
         return self._token is not None
 
-    def loss_at(self) -> datetime | None:
-        """When this instance will be taken away; none when nothing was announced."""
-        answer = self._ask(
-            "/latest/meta-data/spot/instance-action", "GET", {"X-aws-ec2-metadata-token": self._token or ""}
-        )
+    def preemption_time(self) -> datetime | None:
+        """Return when this instance will be reclaimed, or None if nothing is announced."""
+        token = {"X-aws-ec2-metadata-token": self._token or ""}
+        response = self._request("/latest/meta-data/spot/instance-action", "GET", token)
         try:
-            return datetime.fromisoformat(json.loads(answer)["time"]) if answer else None
-        except (ValueError, KeyError, TypeError):  # what it says is no announcement
+            return datetime.fromisoformat(json.loads(response)["time"]) if response else None
+        except (ValueError, KeyError, TypeError):  # not an announcement
             return None
 
-    def _ask(self, path: str, method: str, headers: dict[str, str]) -> str | None:
-        request = urllib.request.Request(self._endpoint + path, method=method, headers=headers)  # noqa: S310  # http alone
+    def _request(self, path: str, method: str, headers: dict[str, str]) -> str | None:
+        request = urllib.request.Request(self._endpoint + path, method=method, headers=headers)  # noqa: S310  # http only
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
                 return str(response.read(10_000).decode())
         except urllib.error.HTTPError as error:
             if error.code == 401:  # the token has expired
-                self.is_there()
+                self.is_available()
             return None
         except (OSError, ValueError):
             return None
 
 
-def wait_until_leaving(node: str) -> None:
-    """Return when this process's node is about to be taken away; if it is the first to hear of that, tell Ray.
+def wait_for_preemption(node_id: str) -> None:
+    """Block until the node of this process is about to be reclaimed.
+
+    The calls into Ray are not part of its public interface. When one fails, the error is logged and the watch goes on.
 
     Args:
-        node: its identifier.
+        node_id: Ray's identifier of the node, in hexadecimal.
     """
     service = MetadataService()
-    is_told = service.is_there()
-    while node not in ray._private.state.state.get_draining_nodes():
-        if is_told and (at := service.loss_at()) is not None:
-            _announce(node, at)
-        else:
-            time.sleep(_LOOK_EVERY_S)
+    is_spot_capable = service.is_available()
+    is_failing = False
+    while True:
+        try:
+            if node_id in _draining_nodes():
+                logger.warning("node %s is draining", node_id)
+                return
+            is_failing = False
+        except Exception:
+            if not is_failing:
+                logger.exception("cannot ask Ray for draining nodes; retrying every %g s", _POLL_S)
+            is_failing = True
+        if is_spot_capable and (reclaimed_at := service.preemption_time()) is not None:
+            logger.warning("the spot instance of node %s will be reclaimed at %s", node_id, reclaimed_at)
+            _drain(node_id, reclaimed_at)
+            return
+        time.sleep(_POLL_S)
 
 
-def _announce(node: str, at: datetime) -> None:
-    """Tell Ray that a node will be taken away; it places nothing more there."""
+def _drain(node_id: str, deadline: datetime) -> None:
+    """Ask Ray to drain a node. If Ray keeps rejecting the request, only this process acts on the preemption."""
+    pause_s = _FIRST_DRAIN_PAUSE_S
+    for attempts_left in reversed(range(_DRAIN_ATTEMPTS)):
+        try:
+            is_accepted, reason = _request_drain(node_id, deadline)
+        except Exception as error:
+            is_accepted, reason = False, repr(error)
+        if is_accepted:
+            logger.info("Ray drains node %s", node_id)
+            return
+        logger.warning("Ray rejects draining node %s: %s", node_id, reason)
+        if attempts_left:
+            time.sleep(pause_s)
+            pause_s *= 2
+
+
+def _draining_nodes() -> dict[str, int]:
+    nodes: dict[str, int] = ray._private.state.state.get_draining_nodes()
+    return nodes
+
+
+def _request_drain(node_id: str, deadline: datetime) -> tuple[bool, str]:
+    """Send one drain request; returns whether Ray accepts it, and why not."""
     context: Any = ray.get_runtime_context()
-    ray_service = ray._raylet.GcsClient(address=context.gcs_address)  # type: ignore[attr-defined]  # compiled
+    gcs_client = ray._raylet.GcsClient(address=context.gcs_address)  # type: ignore[attr-defined]  # compiled
     reason: int = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]  # generated
-    ray_service.drain_node(node, reason, "the spot instance is reclaimed", int(at.timestamp() * 1000))
+    deadline_ms = int(deadline.timestamp() * 1000)
+    is_accepted, rejection = gcs_client.drain_node(node_id, reason, "the spot instance is reclaimed", deadline_ms)
+    return is_accepted, rejection

@@ -1,51 +1,57 @@
-"""Trials that seem to kill trainers: each trains alone until its next report, so that nobody else is blamed."""
+"""Isolation of trials that may crash trainers."""
 
 from collections.abc import Iterable
 
-__all__ = ["Suspects"]
+__all__ = ["Quarantine"]
 
 
-class Suspects:
-    """Whose turn it is to train alone.
+class Quarantine:
+    """Schedules suspected trials so that each trains in isolation until its next report.
 
-    No lane is given to others while a suspected trial waits in line. When all lanes are free it is the turn of the
-    first, which trains once it was admitted, up to its next report.
+    While a suspected trial is queued, no trial receives a lane. When all lanes are free, the first suspected trial in
+    the queue is isolated: it trains alone, after its client has confirmed the isolation. If the trainer then crashes,
+    the client attributes the crash to its trial.
 
     Attributes:
-        turn: the trial that trains alone, or will when it is admitted.
+        isolated: Trial that trains in isolation, or will after its confirmation.
     """
 
     def __init__(self) -> None:
-        self.turn: int | None = None
-        self._trials: set[int] = set()
-        self._is_admitted = False
+        self.isolated: int | None = None
+        self._suspected: set[int] = set()
+        self._is_confirmed = False
 
     @property
-    def waits_to_admit(self) -> bool:
-        """Whether nothing goes on until the trial whose turn it is has been admitted."""
-        return self.turn is not None and not self._is_admitted
+    def awaits_confirmation(self) -> bool:
+        """True while training pauses until the isolated trial is confirmed."""
+        return self.isolated is not None and not self._is_confirmed
 
     def add(self, trial: int) -> None:
-        """From now on a trial is suspected."""
-        self._trials.add(trial)
+        """Put a trial under suspicion."""
+        self._suspected.add(trial)
 
-    def admit(self, trial: int) -> None:
-        """Let the trial whose turn it is train."""
-        if trial == self.turn:
-            self._is_admitted = True
+    def confirm(self, trial: int) -> None:
+        """Let the isolated trial train. Has no effect for another trial."""
+        if trial == self.isolated:
+            self._is_confirmed = True
 
-    def clear(self, trial: int) -> None:
-        """A trial has come to its next report, or is over."""
-        self._trials.discard(trial)
-        if self.turn == trial:
-            self.turn = None
+    def release(self, trial: int) -> None:
+        """Clear a trial of suspicion: it has reported, or ended."""
+        self._suspected.discard(trial)
+        if self.isolated == trial:
+            self.isolated = None
 
-    def allowed(self, in_line: Iterable[int], is_anyone_training: bool) -> set[int]:
-        """Of the trials in line, those that may be given lanes now."""
-        waiting = list(dict.fromkeys(in_line))
-        suspected = [trial for trial in waiting if trial in self._trials]
-        if self.turn is None and suspected and not is_anyone_training:
-            self.turn, self._is_admitted = suspected[0], False
-        if self.turn is not None:
-            return {self.turn}.intersection(waiting) if self._is_admitted else set()
-        return set() if suspected else set(waiting)
+    def eligible(self, queue: Iterable[int], is_training: bool) -> set[int]:
+        """Return the queued trials that may receive lanes now.
+
+        Args:
+            queue: Trials of the queued replicates, in order.
+            is_training: Whether any lane is occupied.
+        """
+        queued = list(dict.fromkeys(queue))
+        suspected = [trial for trial in queued if trial in self._suspected]
+        if self.isolated is None and suspected and not is_training:
+            self.isolated, self._is_confirmed = suspected[0], False
+        if self.isolated is not None:
+            return {self.isolated}.intersection(queued) if self._is_confirmed else set()
+        return set() if suspected else set(queued)

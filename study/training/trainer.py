@@ -6,6 +6,7 @@ module is imported by every trial, so torch is imported only where a trainer sta
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -21,6 +22,8 @@ from study.spec import Scalar
 from study.storage import RUN_RETRY_TIMEOUT_S
 
 __all__ = ["Trainer"]
+
+logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
@@ -117,7 +120,7 @@ class Trainer:
             if is_suspected and self._turn == trial:
                 if not knows_it_is_alone:
                     return {"alone": True}
-                self._command(lambda: self._lanes.suspects.admit(trial))
+                self._command(lambda: self._lanes.quarantine.confirm(trial))
             if trial in self._failures:
                 return {"failed": self._failures[trial]}
             # Sorted before anything else, in one go: the training thread adds to it.
@@ -250,7 +253,7 @@ class Trainer:
         self._started = idle_since = time.monotonic()
         while not self._draining:
             with self._wake:
-                if not self._commands and (not self._lanes.is_busy or self._lanes.suspects.waits_to_admit):
+                if not self._commands and (not self._lanes.is_busy or self._lanes.quarantine.awaits_confirmation):
                     self._wake.wait(timeout=1.0)
                 commands, self._commands = self._commands, []
             for command in commands:
@@ -284,21 +287,25 @@ class Trainer:
         }
 
     def _watch_machine(self) -> None:
-        """Stop training, with checkpoints, when this machine is about to be taken away."""
+        """Stop training, with checkpoints, when this machine is about to be reclaimed."""
         import ray
 
         if not ray.is_initialized():
             return
-        from study.training.preemption import wait_until_leaving
+        try:
+            from study.training.preemption import wait_for_preemption
 
-        wait_until_leaving(ray.get_runtime_context().get_node_id())
+            wait_for_preemption(ray.get_runtime_context().get_node_id())
+        except Exception:  # private parts of Ray may change; without the watch, training goes on
+            logger.exception("the watch for preemption has ended: a reclaimed machine will write no last checkpoints")
+            return
         self._leaving = f"{socket.gethostname()} is about to be taken away"
         self._draining = True
         self._command(lambda: None)
 
     def _tell_whose_turn_it_is(self) -> None:
-        if self._turn != self._lanes.suspects.turn:
-            self._turn = self._lanes.suspects.turn
+        if self._turn != self._lanes.quarantine.isolated:
+            self._turn = self._lanes.quarantine.isolated
             if self._turn is not None:
                 self._wake_up(self._turn)
 
