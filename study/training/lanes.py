@@ -29,7 +29,7 @@ from study.store import StudyStore
 from study.training.evaluation import Due, Evaluator, Scorer, write_baselines_once
 from study.training.planning import is_out_of_memory
 from study.training.quarantine import Quarantine
-from study.training.replicate_io import Background, Replicate, ReplicateFiles
+from study.training.replicate_io import IOExecutor, Replicate, ReplicateFiles
 
 __all__ = ["Failure", "Lanes", "Report"]
 
@@ -74,7 +74,7 @@ class Lanes:
         """As its maker sells it."""
         write_baselines_once(store, self._spec, self._plan, self._dataset)
         self._files = ReplicateFiles(store, self._spec, self._dataset)
-        self._background = Background()
+        self._io = IOExecutor()
         self._stacks: dict[Family, Stack] = {}
         self._training: dict[tuple[Family, int], Replicate] = {}
         self._waiting: deque[Replicate] = deque()
@@ -113,9 +113,7 @@ class Lanes:
     @property
     def is_busy(self) -> bool:
         """Whether anything is left to do for any replicate."""
-        return bool(self._training or self._waiting or self._results) or (
-            self._evaluator.is_busy or self._background.is_busy
-        )
+        return bool(self._training or self._waiting or self._results) or (self._evaluator.is_busy or self._io.is_busy)
 
     def progress(self) -> list[tuple[int, int, int]]:
         """Trial, seed and step of each replicate that trains or waits."""
@@ -151,7 +149,7 @@ class Lanes:
             unfinished = [one for one in restored if not _has_reported(one, self._budgets[-1])]
             self._waiting = deque([*unfinished, *self._waiting] if in_front else [*self._waiting, *unfinished])
 
-        self._background.submit(trial, lambda: [self._files.restore(one) for one in replicates], arrived)
+        self._io.submit(trial, lambda: [self._files.restore(one) for one in replicates], arrived)
 
     def remove(self, trial: int) -> None:
         """Take a trial out of line and out of its lanes."""
@@ -166,7 +164,7 @@ class Lanes:
     def discard(self, trial: int) -> None:
         """Remove a trial that came to no value, and the checkpoints that it has in the store."""
         self.remove(trial)
-        self._background.submit(trial, lambda: self._store.delete_checkpoints(trial), _ignore)
+        self._io.submit(trial, lambda: self._store.delete_checkpoints(trial))
 
     def advance(self, interrupted: Callable[[], bool]) -> list[Report | Failure]:
         """Fill free lanes, train one chunk of each stack, and evaluate those who reached a budget and waited enough.
@@ -174,7 +172,7 @@ class Lanes:
         Args:
             interrupted: asked between steps; when true, the chunk ends.
         """
-        self._background.collect()
+        self._io.collect()
         self._fill()
         for family in dict.fromkeys(family for family, _ in self._training):
             with self._out_of_memory_means_fewer_lanes(family), self._timed("training"):
@@ -183,7 +181,7 @@ class Lanes:
                 self._note_due(family)
         self._report(nobody_comes=not (self._training or self._waiting))
         if not self._training and not self._waiting:
-            self._background.collect(within_s=0.1)
+            self._io.collect(timeout_s=0.1)
         if time.monotonic() - self._checkpointed >= _CHECKPOINT_EVERY_S:
             self.checkpoint()
         results, self._results = self._results, []
@@ -195,13 +193,11 @@ class Lanes:
         self._checkpointed = time.monotonic()
         for (family, lane), one in self._training.items():
             snapshot, rows = self._stacks[family].snapshot(lane), list(one.rows)
-            self._background.submit(
-                one.trial, partial(self._files.write_checkpoint, one, snapshot, rows, is_final=False), _ignore
-            )
+            self._io.submit(one.trial, partial(self._files.write_checkpoint, one, snapshot, rows, is_final=False))
 
     def finish(self) -> None:
         """Wait until all is written."""
-        self._background.finish()
+        self._io.finish()
 
     def _fill(self) -> None:
         """Give lanes to those in line, in order; a family whose lanes are taken holds up no other."""
@@ -304,7 +300,7 @@ class Lanes:
             if self._generation[one.trial] == generation:
                 self._results.append(Report(one.trial, rows[-1]))
 
-        self._background.submit(one.trial, write, written)
+        self._io.submit(one.trial, write, written)
 
     def _fail(self, one: Replicate, reason: str) -> None:
         self.discard(one.trial)
@@ -349,10 +345,6 @@ class Lanes:
         lanes = self._plan.lanes
         self._plan = self._plan.model_copy(update={"lanes": lanes // 2})
         self.notices.append(f"out of memory with {lanes} lanes: going on with {lanes // 2}")
-
-
-def _ignore(_: None) -> None:
-    """What came of a job that is done for its effect."""
 
 
 def _has_reported(one: Replicate, step: int) -> bool:

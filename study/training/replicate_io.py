@@ -1,4 +1,4 @@
-"""One model of a trial, and what the store keeps of it: checkpoints, and a sample of latents."""
+"""Replicates in the store: their checkpoints and samples of their latents, read and written beside the training."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,21 +17,23 @@ from study.spec import Scalar, Spec
 from study.spec.model_config import audio_of
 from study.store import StudyStore
 
-__all__ = ["Background", "Replicate", "ReplicateFiles"]
+__all__ = ["IOExecutor", "Replicate", "ReplicateFiles"]
+
+_Result = TypeVar("_Result")
 
 
 @dataclass
 class Replicate:
-    """A configuration under a seed, on its way.
+    """One model of a trial: the trial's configuration under one seed.
 
     Attributes:
-        trial: whose it is.
-        seed: of the replicate.
-        config: what is trained.
-        parameters: of the trial.
-        step: steps trained.
-        snapshot: where to go on from, while it has no lane; none at the beginning.
-        rows: its reports so far.
+        trial: Number of the trial.
+        seed: Seed of the replicate.
+        config: Configuration of the model and its training.
+        parameters: Parameters of the trial, sorted by name.
+        step: Steps trained.
+        snapshot: State to resume from while the replicate has no lane; None for a new replicate.
+        rows: Reports so far.
     """
 
     trial: int
@@ -44,12 +46,12 @@ class Replicate:
 
 
 class ReplicateFiles:
-    """Reads and writes replicates. It changes none but by `restore`, so other threads may write while one trains.
+    """Reads and writes files of replicates. Only `restore` changes a replicate, so threads may write while it trains.
 
     Args:
-        store: the study.
-        spec: of the study.
-        dataset: the clips.
+        store: The study.
+        spec: Spec of the study.
+        dataset: Clips of the study.
     """
 
     def __init__(self, store: StudyStore, spec: Spec, dataset: Dataset) -> None:
@@ -59,23 +61,23 @@ class ReplicateFiles:
         self._dataset = dataset
 
     def restore(self, replicate: Replicate) -> Replicate:
-        """The replicate at its last checkpoint, if it has one of the same configuration."""
-        found = self._store.latest_checkpoint(replicate.trial, replicate.seed)
-        if found is None or found.record.get("parameters") != replicate.parameters:
+        """Set a replicate to its last checkpoint, if that has the same parameters, and return the replicate."""
+        saved = self._store.latest_checkpoint(replicate.trial, replicate.seed)
+        if saved is None or saved.record.get("parameters") != replicate.parameters:
             return replicate
-        # Whoever wrote it may have died before this.
-        self._store.delete_earlier_checkpoints(replicate.trial, replicate.seed, found.step)
-        replicate.rows = list(found.record["reports"])
-        replicate.step = found.step
-        if STATE_FILE in found.files:
-            description = Description.model_validate_json(found.files[DESCRIPTION_FILE])
-            replicate.snapshot = checkpoint.restore(description, found.files[MODEL_FILE], found.files[STATE_FILE])
+        # The process that wrote the checkpoint may have died before it deleted the earlier ones.
+        self._store.delete_earlier_checkpoints(replicate.trial, replicate.seed, saved.step)
+        replicate.rows = list(saved.record["reports"])
+        replicate.step = saved.step
+        if STATE_FILE in saved.files:
+            description = Description.model_validate_json(saved.files[DESCRIPTION_FILE])
+            replicate.snapshot = checkpoint.restore(description, saved.files[MODEL_FILE], saved.files[STATE_FILE])
         return replicate
 
     def write_checkpoint(
         self, replicate: Replicate, snapshot: Snapshot, rows: Sequence[dict[str, Any]], is_final: bool
     ) -> None:
-        """Write a checkpoint with the reports up to it; a final one needs no state of the optimiser."""
+        """Write a checkpoint with the reports so far; a final one has no optimiser state."""
         description = Description(
             config=replicate.config,
             audio=self._audio,
@@ -95,13 +97,13 @@ class ReplicateFiles:
         self._store.write_checkpoint(replicate.trial, replicate.seed, snapshot.step, files, record)
 
     def write_latents(self, replicate: Replicate, mean_ND: Tensor, clips: Tensor, private: int) -> None:
-        """Write means of clips with the clips' factors.
+        """Write posterior means of clips with the factors of the clips.
 
         Args:
-            replicate: whose they are.
-            mean_ND: means at the widths of the stack.
-            clips: which they are of.
-            private: where the shared latents begin.
+            replicate: Replicate that encoded the clips.
+            mean_ND: Means, at the latent widths of the stack.
+            clips: Indices of the clips, [N].
+            private: Number of private latents of the stack, which precede the shared ones.
         """
         columns: dict[str, Any] = {"clip": clips.numpy()}
         for column, name in enumerate(self._dataset.factor_names):
@@ -117,14 +119,12 @@ class ReplicateFiles:
         self._store.write_latents(replicate.trial, replicate.seed, columns)
 
 
-_Result = TypeVar("_Result")
-
 # Requests to a bucket wait for the network most of the time.
 _THREADS = 8
 
 
-class Background:
-    """Jobs in threads of their own. Those of one trial are done one after the other, in the order of their coming."""
+class IOExecutor:
+    """Runs jobs in threads. Jobs of one trial run one after another, in the order of submission."""
 
     def __init__(self) -> None:
         self._queues = [ThreadPoolExecutor(1, thread_name_prefix="store") for _ in range(_THREADS)]
@@ -132,31 +132,36 @@ class Background:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is under way, or one that is done was not collected yet."""
+        """True while a job runs, or has not been collected."""
         return bool(self._jobs)
 
-    def submit(self, trial: int, job: Callable[[], _Result], then: Callable[[_Result], None]) -> None:
-        """Do a job for a trial; `collect` will call `then` with what came of it, in the caller's thread."""
-        self._jobs.append((self._queues[trial % _THREADS].submit(job), then))
+    def submit(
+        self, trial: int, job: Callable[[], _Result], on_done: Callable[[_Result], None] = lambda _: None
+    ) -> None:
+        """Run a job for a trial. `collect` passes the result to `on_done`, in the thread that collects."""
+        self._jobs.append((self._queues[trial % _THREADS].submit(job), on_done))
 
-    def collect(self, within_s: float = 0.0) -> None:
-        """Take what is done, waiting so long for the first if there is none.
+    def collect(self, timeout_s: float = 0.0) -> None:
+        """Handle the results of finished jobs.
+
+        Args:
+            timeout_s: How long to wait for a job to finish if none has, in seconds.
 
         Raises:
-            Exception: whatever a job raised.
+            Exception: The error of a job.
         """
         if not self._jobs:
             return
-        if within_s:
-            wait([future for future, _ in self._jobs], timeout=within_s, return_when="FIRST_COMPLETED")
+        if timeout_s:
+            wait([future for future, _ in self._jobs], timeout=timeout_s, return_when="FIRST_COMPLETED")
         for _ in range(len(self._jobs)):
-            future, then = self._jobs.popleft()
+            future, on_done = self._jobs.popleft()
             if future.done():
-                then(future.result())
+                on_done(future.result())
             else:
-                self._jobs.append((future, then))
+                self._jobs.append((future, on_done))
 
     def finish(self) -> None:
         """Wait for all jobs, and collect them."""
         while self._jobs:
-            self.collect(within_s=1.0)
+            self.collect(timeout_s=1.0)
