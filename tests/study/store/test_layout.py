@@ -107,11 +107,7 @@ def test_a_corrupt_part_is_named_and_left_out_and_nothing_else_is_lost(store, da
 def test_what_is_no_part_is_named_and_left_out(store):
     store.append("trials", 1, 1, rows(1))
     store.objects.write("tiny/trials/notes.txt", b"hello")
-<<<<<<< ours
     with pytest.warns(UnreadableObject, match=mentions("trials/notes.txt", "table")):
-=======
-    with pytest.warns(UnreadableObject, match=r"notes\.txt was left out: is no segment of a table"):
->>>>>>> theirs
         assert trials_of(store) == [1]
 
 
