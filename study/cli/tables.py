@@ -74,7 +74,7 @@ def status_lines(status: dict[str, Any]) -> str:
         f"trials: {states or 'none yet'}, of {status['target']}",
         f"front: {', '.join(map(str, status['front'])) or 'no complete trial yet'}",
         f"reached: {volume_line(status['hypervolume'], status['trial_steps'])}",
-        f"launches: {status['launches']}, last heartbeat {status['last_heartbeat'] or 'none'}",
+        f"runs: {status['runs']}, last heartbeat {status['last_heartbeat'] or 'none'}",
         f"store: {status['uri']}",
     ]
     if status["state"] == "interrupted":

@@ -254,7 +254,7 @@ def test_a_file_that_is_larger_than_any_that_is_written_is_not_read(store, as_be
         (uri / "tiny" / name).parent.mkdir(parents=True, exist_ok=True)
         with (uri / "tiny" / name).open("wb") as file:
             file.truncate(1 << 40)  # of holes
-    with pytest.warns(UnreadableObject, match=mentions("launches/0002.json", 1 << 40)):
+    with pytest.warns(UnreadableObject, match=mentions("runs/0002.json", 1 << 40)):
         assert list(store.runs()) == [1]
     with pytest.warns(UnreadableObject, match=mentions("checkpoints/0/0/30", 1 << 40)):
         assert store.latest_checkpoint(0, 0) is None

@@ -91,7 +91,7 @@ def test_a_study_that_waits_can_say_since_when_and_why(faults, uri, monkeypatch)
     while objects.outage is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert_mentions(objects.trouble, uri, f"{datetime.now(UTC):%H:}", "InternalError")
+    assert_mentions(objects.outage, uri, f"{datetime.now(UTC):%H:}", "InternalError")
     faults.status = None
     writing.join()
     assert objects.outage is None
