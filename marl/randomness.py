@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["Purpose", "bits", "integers", "normal", "stream", "uniform"]
+__all__ = ["Purpose", "bits", "indices", "integers", "normal", "stream", "uniform"]
 
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST_MULTIPLIER = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -75,8 +75,25 @@ def stream(seed_K: Tensor, step_K: Tensor, purpose: Purpose, part: int = 0) -> T
     return _descend(_descend(_descend(state, part), seed_K), step_K)
 
 
+@lru_cache(maxsize=64)
+def indices(count: int, device: torch.device) -> Tensor:
+    """Return the int64 numbers from 0 to `count` - 1 as a stored table.
+
+    Compiled code must use it instead of `torch.arange` for rows and dimensions. TorchInductor 2.11 turns arithmetic on
+    `torch.arange` into C++ expressions of a signed loop counter. The hash overflows 64 bits, which is undefined for
+    signed integers, so GCC assumes that the loop ends before the overflow: `(torch.arange(12) * _GOLDEN).double()` has
+    wrong values from the ninth on where vectors have 256 bits, and longer ranges corrupt memory where they have 512
+    (pytorch issues 175966 and 190764). Numbers loaded from memory wrap around as in eager mode.
+    """
+    with torch.inference_mode(False):  # the cached table is also used where gradients are recorded
+        return torch.arange(count, device=device)
+
+
 def bits(stream_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
-    """64 random bits for each (stream, row, dimension), as int64 of shape [*stream, R, D]."""
+    """64 random bits for each (stream, row, dimension), as int64 of shape [*stream, R, D].
+
+    Compiled code takes `row_R` and `dimension_D` from `indices`.
+    """
     rows = _descend(stream_K[..., None], row_R)
     return _descend(rows[..., None], dimension_D)
 
@@ -100,7 +117,9 @@ def integers(stream_K: Tensor, row_R: Tensor, dimension_D: Tensor, below: Tensor
 
     The bias of taking a remainder is below / 2^31, which no study of any length can see.
     """
-    return _shift_right(bits(stream_K, row_R, dimension_D), 33) % below
+    # `%` corrects the sign of negative numbers, which costs time; GCC 12 miscompiles that correction in Inductor's code
+    # for AVX2 on processors that also have AVX-512 (ATEN_CPU_CAPABILITY=avx2).
+    return torch.fmod(_shift_right(bits(stream_K, row_R, dimension_D), 33), below)
 
 
 @lru_cache(maxsize=16)

@@ -95,7 +95,7 @@ class PairSampler:
 
     def draw(self, seed_K: Tensor, step_K: Tensor, pairs: int) -> Pairs:
         """The pairs of one step for each lane."""
-        row_B = torch.arange(pairs, device=self.device)
+        row_B = randomness.indices(pairs, self.device)
         one = torch.zeros(1, dtype=torch.int64, device=self.device)
         first_KB = randomness.integers(
             randomness.stream(seed_K, step_K, Purpose.FIRST_VIEW), row_B, one, below=len(self._clips)
@@ -107,13 +107,13 @@ class PairSampler:
         offset_KBA = randomness.integers(
             randomness.stream(seed_K, step_K, Purpose.SECOND_VIEW),
             row_B,
-            torch.arange(_ATTEMPTS, device=self.device),
+            randomness.indices(_ATTEMPTS, self.device),
             below=self._group_size[group_KB][..., None],
         )
         candidate_KBA = self._group_start[group_KB][..., None] + offset_KBA
         first_KB1C, candidate_KBAC = self._others[first_KB][:, :, None], self._others[candidate_KBA]
         differs_KBA = ((candidate_KBAC != first_KB1C) | (first_KB1C == UNKNOWN)).all(dim=-1)
-        attempt_A = torch.arange(_ATTEMPTS, device=self.device)
+        attempt_A = randomness.indices(_ATTEMPTS, self.device)
         chosen_KB = torch.where(differs_KBA, attempt_A, _ATTEMPTS - 1).amin(dim=-1)
         second_KB = candidate_KBA.gather(-1, chosen_KB[..., None]).squeeze(-1)
         return Pairs(self._clips[torch.stack([first_KB, second_KB], dim=1)], group_KB)

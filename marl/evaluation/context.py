@@ -40,7 +40,7 @@ class Encoded:
         posterior = models.encode(clips)
         self.means_KND = posterior.mean.nan_to_num(0.0, 0.0, 0.0)
         self._deviation_KND = (0.5 * posterior.logvar).exp().nan_to_num(0.0, 0.0, 0.0) * models.mask_KD[:, None]
-        self._addresses_D = models.program.network.addresses().to(clips.device)
+        self._addresses_D = models.program.network.addresses(clips.device)
 
     @cached_property
     def sampled_KND(self) -> Tensor:  # noqa: D102  # described above

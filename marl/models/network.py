@@ -9,6 +9,7 @@ import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -126,10 +127,10 @@ class Network(ABC):
         mask[private : private + latent.shared] = 1
         return mask
 
-    def addresses(self) -> Tensor:
+    def addresses(self, device: torch.device | str = "cpu") -> Tensor:
         """What each latent is called when numbers are drawn for it; the same at every width. int64 [D]."""
         _, _, _, private, shared = self.architecture
-        return torch.cat([torch.arange(private), _FIRST_SHARED + torch.arange(shared)])
+        return _addresses(private, shared, torch.device(device))
 
     def initial(
         self, latent: LatentConfig, seed: int, device: torch.device | str = "cpu", heads: Iterable[str] = ()
@@ -145,7 +146,7 @@ class Network(ABC):
             device: where they will be.
             heads: that the model has.
         """
-        mask, addresses = self.mask(latent), self.addresses().to(device)
+        mask, addresses = self.mask(latent), self.addresses(device)
         parameters = {}
         for padded_name, shape in self.shapes.items():
             name = padded_name.removeprefix(TARGET)
@@ -205,6 +206,14 @@ def linear(parameters: Parameters, name: str, inputs: Tensor) -> Tensor:
     """A fully connected layer on [..., inputs], in their type."""
     weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
     return inputs @ weight.to(inputs.dtype) + bias.to(inputs.dtype)
+
+
+@lru_cache(maxsize=64)
+def _addresses(private: int, shared: int, device: torch.device) -> Tensor:
+    """Return a stored table, for the reason given in `marl.randomness.indices`."""
+    with torch.inference_mode(False):
+        addresses_D = torch.cat([torch.arange(private), _FIRST_SHARED + torch.arange(shared)])
+        return addresses_D.to(device)
 
 
 def _latent_dimension(name: str) -> int | None:

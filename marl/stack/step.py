@@ -187,8 +187,8 @@ def draw_batch(
     device = sampler.device
     noise_KVD = randomness.normal(
         randomness.stream(seed_K, step_K, Purpose.LATENT_NOISE),
-        torch.arange(2 * pairs, device=device),
-        program.network.addresses().to(device),
+        randomness.indices(2 * pairs, device),
+        program.network.addresses(device),
     )
     views = program.network.to_input(views_RFT).unflatten(0, (len(seed_K), -1))
     return Batch(views, drawn.group_KB, noise_KVD)

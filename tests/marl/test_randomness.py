@@ -1,9 +1,12 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from marl import randomness
 from marl.randomness import Purpose
@@ -107,3 +110,27 @@ def test_neighbouring_addresses_are_uncorrelated(axis):
     if axis in ("row", "dimension"):  # these overlap: compare only what is new at the same place
         assert not np.array_equal(first, second)
     assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(len(first))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler")
+@pytest.mark.parametrize("vector_bits", [None, 256], ids=["native", "avx2"])
+def test_compiled_numbers_have_the_bits_of_plain_ones(vector_bits):
+    # With torch.arange instead of stored tables, Inductor's C++ code overflows signed integers: 12 dimensions are then
+    # drawn wrong with 256-bit vectors, and 36 with 512-bit ones. `%` in `integers` fails with GCC 12 and AVX-512.
+    device = torch.device("cpu")
+
+    def draw(seed, step):
+        state = randomness.stream(seed, step, Purpose.LATENT_NOISE)
+        rows, few, many = (randomness.indices(count, device) for count in (5, 12, 36))
+        return (
+            randomness.uniform(state, rows, few),
+            randomness.normal(state, many, many),
+            randomness.integers(state, rows, few, below=37),
+        )
+
+    seed, step = torch.arange(4) * 1_000_003, torch.arange(4) * 17
+    expected = draw(seed, step)
+    compiled = torch.compile(make_fx(draw)(seed, step), dynamic=False, options={"cpp.simdlen": vector_bits})
+    for drawn, plain in zip(compiled(seed, step), expected, strict=True):
+        assert torch.equal(drawn, plain)

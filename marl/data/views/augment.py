@@ -90,8 +90,8 @@ def augment(log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor, log_mel: LogMel
     drawn = _Drawn(
         randomness.uniform(
             randomness.stream(seed_K, step_K, Purpose.AUGMENTATION),
-            torch.arange(rows // len(seed_K), device=device),
-            torch.arange(len(_Draw), device=device),
+            randomness.indices(rows // len(seed_K), device),
+            randomness.indices(len(_Draw), device),
         ).flatten(0, 1)
     )
     filtered_R = drawn.happens(_Draw.FILTER, config.filter_probability)
@@ -117,7 +117,8 @@ def _shift(log_mel_RFT: Tensor, drawn: _Drawn, config: AugmentConfig) -> Tensor:
     farthest = int(config.shift * frames)
     shifted_R = drawn.happens(_Draw.SHIFT, config.shift_probability)
     offset_R = torch.where(shifted_R, drawn.below(_Draw.SHIFT_FRAMES, 2 * farthest + 1) - farthest, 0)
-    frame_RT = (torch.arange(frames, device=log_mel_RFT.device) - offset_R[:, None]) % frames
+    # Never negative, so that fmod gives what `%` does, see `marl.randomness.integers`.
+    frame_RT = torch.fmod(torch.arange(frames, 2 * frames, device=log_mel_RFT.device) - offset_R[:, None], frames)
     return log_mel_RFT.gather(2, frame_RT[:, None].expand(log_mel_RFT.shape))
 
 

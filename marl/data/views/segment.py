@@ -33,7 +33,7 @@ def segment(log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor) -> Tensor:
     window = max(frames // 2, 1)
     start_KR1 = randomness.integers(
         randomness.stream(seed_K, step_K, Purpose.SEGMENT),
-        torch.arange(len(log_mel_RFT) // len(seed_K), device=device),
+        randomness.indices(len(log_mel_RFT) // len(seed_K), device),
         torch.zeros(1, dtype=torch.int64, device=device),
         below=frames - window + 1,
     )

@@ -288,14 +288,16 @@ def test_it_can_be_recorded_and_replayed_at_another_step():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler")
-def test_compiled_it_is_the_same_within_rounding_and_rows_keep_their_bits():
+@pytest.mark.parametrize("vector_bits", [None, 256], ids=["native", "avx2"])
+def test_compiled_it_is_the_same_within_rounding_and_rows_keep_their_bits(vector_bits):
     clips, seed, step = mixed_clips(4, 16), torch.arange(4), torch.arange(4) * 2
 
     def run(clips: Tensor, seed: Tensor, step: Tensor) -> Tensor:
         return make_views("augment", clips.flatten(0, 1), seed, step, LOG_MEL, EVERYTHING).view_as(clips)
 
     expected = run(clips, seed, step)
-    compiled = torch.compile(make_fx(run)(clips, seed, step), dynamic=False, fullgraph=True)
+    options = {"cpp.simdlen": vector_bits}
+    compiled = torch.compile(make_fx(run)(clips, seed, step), dynamic=False, fullgraph=True, options=options)
     found = compiled(clips, seed, step)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     order = torch.tensor([2, 0, 3, 1])
