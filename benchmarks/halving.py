@@ -74,7 +74,7 @@ def replay(spec: Spec, reports: pd.DataFrame, lanes: int) -> tuple[set[int], int
     """Which trials come to their full budget under halving, and the steps that all took."""
     assert spec.halving is not None
     rungs = Rungs(spec.rungs(), spec.halving.reduction_factor, spec.objectives)
-    young = reports[reports["seed"] == 0].set_index(["trial", "step"])
+    intermediate = reports[reports["seed"] == 0].set_index(["trial", "step"])
     stages = [*spec.rungs(), spec.train.steps]
     waiting, survivors, steps = list(range(spec.search.trials or 0)), set(), 0
     # Lanes are as fast as each other, so steps are time. An event is a trial that ends a stage.
@@ -89,7 +89,7 @@ def replay(spec: Spec, reports: pd.DataFrame, lanes: int) -> tuple[set[int], int
         if stage == len(stages) - 1:
             survivors.add(trial)
             busy -= 1
-        elif rungs.goes_on(trial, stages[stage], young.loc[(trial, stages[stage])].to_dict()):
+        elif rungs.goes_on(trial, stages[stage], intermediate.loc[(trial, stages[stage])].to_dict()):
             heapq.heappush(events, (now + stages[stage + 1] - stages[stage], trial, stage + 1))
         else:
             busy -= 1
@@ -150,7 +150,7 @@ def main() -> None:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 reports.to_parquet(kept)
         results += [compare(spec, reports, untrained, lanes) for lanes in (1, 8, 64)]
-    head = ["search", "lanes", "steps", "hypervolume", "same steps, no halving", "mature", "front kept", "volume"]
+    head = ["search", "lanes", "steps", "hypervolume", "same steps, no halving", "final", "front kept", "volume"]
     print_table("halving against none: shares", head, [list(row.values()) for row in results])
     write_record("halving", options.json, vars(options) | {"reports": None, "json": None}, {"searches": results})
 

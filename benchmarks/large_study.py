@@ -1,7 +1,7 @@
 """A study as large as one likes, as runs leave it: parts of some rows each, most of them compacted.
 
-Its numbers are made up, under the real columns: few at young reports, all at mature ones, and those that are computed
-after training for every hundredth trial.
+The numbers are made up, under the real columns: few in intermediate reports, all in final ones, and post-training
+metrics for every hundredth trial.
 """
 
 import itertools
@@ -39,18 +39,19 @@ SPACE = {
 
 
 def columns() -> tuple[list[str], list[str], list[str]]:
-    """Names of metrics: of young reports, of what mature ones have beside them, and of what comes after training."""
+    """Names of the metrics of intermediate reports, of those that final reports add, and of post-training metrics."""
     from marl.data.syntone import SynTone, factors
-    from marl.evaluation import is_young, metric_names
+    from marl.evaluation import is_intermediate, metric_names
 
     found = factors(SynTone())
     names = metric_names([factor.name for factor in found])
-    young = [*LOSSES, f"{FIDELITY}/clips_se", *filter(is_young, names)]
-    mature = [name for name in names if not is_young(name)]
-    mature += [f"{FIDELITY}/{one.name}/{one.class_name(number)}" for one in found for number in range(one.classes)]
-    late = [f"test/{name}" for name in (*young, *mature) if not name.startswith("loss/")]
+    intermediate = [*LOSSES, f"{FIDELITY}/clips_se", *filter(is_intermediate, names)]
+    final = [name for name in names if not is_intermediate(name)]
+    final += [f"{FIDELITY}/{one.name}/{one.class_name(number)}" for one in found for number in range(one.classes)]
+    late = [f"test/{name}" for name in (*intermediate, *final) if not name.startswith("loss/")]
     late += [f"sampled_{name}" for name in names if name.startswith(("probe/", "linear_probe/"))]
-    return young, mature, [*late, *(f"disentanglement/dci{end}" for end in ("", "_completeness", "_informativeness"))]
+    late += [f"disentanglement/dci{end}" for end in ("", "_completeness", "_informativeness")]
+    return intermediate, final, late
 
 
 def write_study(folder: Path, trials: int) -> StudyStore:
@@ -64,8 +65,8 @@ def write_study(folder: Path, trials: int) -> StudyStore:
     store = StudyStore(ObjectStore(str(folder)), NAME)
     begin(store, resolve(parse_spec(content, source="benchmark")))
     numbers = np.random.default_rng(0)
-    young, mature, late = columns()
-    untrained = dict.fromkeys((*young, *mature), 0.0) | {FIDELITY: 40.0}
+    intermediate, final, late = columns()
+    untrained = dict.fromkeys((*intermediate, *final), 0.0) | {FIDELITY: 40.0}
     store.write_baselines({"untrained": untrained, "replicates": REPLICATES})
     first, complete = round(0.9 * trials), trials - running_of(trials)
     for run, (begin_at, end_at) in enumerate([(0, first), (first, trials)], start=1):
@@ -76,7 +77,7 @@ def write_study(folder: Path, trials: int) -> StudyStore:
         keys = report_keys(range(begin_at, end_at))
         if run > 1:
             keys = keys[(keys[:, 2] < STEPS) | (keys[:, 0] < complete)]
-        reports = [reports_of(keys[rows], young, mature, started, numbers) for rows in parts_of(len(keys))]
+        reports = [reports_of(keys[rows], intermediate, final, started, numbers) for rows in parts_of(len(keys))]
         if run == 1:
             looked_at = keys[(keys[:, 2] == STEPS) & (keys[:, 0] % 100 == 0)]
             reports += [reports_of(looked_at[rows], [], late, started, numbers) for rows in parts_of(len(looked_at))]
@@ -108,20 +109,20 @@ def report_keys(trials: range) -> np.ndarray:
 
 
 def reports_of(
-    keys_N3: np.ndarray, young: list[str], mature: list[str], started: datetime, numbers: np.random.Generator
+    keys_N3: np.ndarray, intermediate: list[str], final: list[str], started: datetime, numbers: np.random.Generator
 ) -> pa.Table:
-    """Rows as `to_parquet` writes them: a column of the mature ones is empty in the young ones, or absent."""
+    """Rows as `to_parquet` writes them: a column of the final ones is empty in the intermediate ones, or absent."""
     trial_N, seed_N, step_N = keys_N3.T
-    is_young_N = step_N < STEPS
+    is_intermediate_N = step_N < STEPS
     found = {"trial": trial_N, "seed": seed_N, "step": step_N, "metric_version": np.ones(len(keys_N3), dtype=int)}
     # Trials lie along a trade-off and behind it, and seeds differ.
     place_N = (0.618034 * trial_N) % 1
     behind_N = 5.0 * (0.7548777 * trial_N % 1) + 20.0 * (1 - step_N / STEPS)
     known = {FIDELITY: 3 + 10 * place_N + behind_N, SEPARATION: place_N**0.5 - 0.04 * behind_N}
-    for name in young:
+    for name in intermediate:
         found[name] = numbers.normal(known.get(name, 0.5), 0.05, len(keys_N3))
-    for name in mature if not is_young_N.all() else []:
-        found[name] = pa.array(numbers.normal(known.get(name, 0.5), 0.05, len(keys_N3)), mask=is_young_N)
+    for name in final if not is_intermediate_N.all() else []:
+        found[name] = pa.array(numbers.normal(known.get(name, 0.5), 0.05, len(keys_N3)), mask=is_intermediate_N)
     found["time"] = stamps(started, trial_N, step_N)
     return pa.table(found)
 

@@ -71,11 +71,13 @@ class SleepingTrainer:
     async def discard(self, trial: int) -> None:
         """There are no checkpoints."""
 
-    async def scores(self, replicates: list[tuple[int, int]], measures: list[str], split: str) -> list[dict[str, Any]]:
+    async def scores(
+        self, replicates: list[tuple[int, int]], metric_groups: list[str], split: str
+    ) -> list[dict[str, Any]]:
         """There is nothing to measure."""
         return []
 
-    async def material(self, trial: int, seed: int) -> None:
+    async def post_training_inputs(self, trial: int, seed: int) -> None:
         """There is nothing to measure."""
 
     async def progress(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Keep what the findings rest on: one row for each mature replicate of a study, with where it comes from.
+"""Keep what the findings rest on: one row for each final replicate of a study, with where it comes from.
 
     python -m findings.collect STUDY... [--store URI]
 
@@ -23,19 +23,17 @@ _DETAIL = 4
 
 
 def rows_of(store: str, study: str) -> pd.DataFrame:
-    """Mature reports of complete trials: trial, seed, configuration, metrics; commit, device and size of the study."""
+    """Final reports of complete trials: trial, seed, configuration, metrics; commit, device and size of the study."""
     results = StudyResults(StudyStore(ObjectStore(store), study))
     trials, reports = results.trials(), results.reports()
     complete = trials[trials["state"] == "complete"]
-    mature = reports[reports["trial"].isin(complete["trial"]) & (reports["step"] == results.spec.train.steps)]
+    final = reports[reports["trial"].isin(complete["trial"]) & (reports["step"] == results.spec.train.steps)]
     # Some metrics may have been computed later, by another run than the one that trained.
-    mature = mature.groupby(["trial", "seed"]).agg({**dict.fromkeys(mature.columns, "last"), "run": "first"})
-    mature = mature.reset_index(drop=True)
+    final = final.groupby(["trial", "seed"]).agg({**dict.fromkeys(final.columns, "last"), "run": "first"})
+    final = final.reset_index(drop=True)
     parameters = [column for column in complete if str(column).startswith("config/")]
-    metrics = [
-        column for column in map(str, mature) if column.startswith(_METRICS) and len(column.split("/")) < _DETAIL
-    ]
-    rows = complete[["trial", *parameters]].merge(mature[["trial", "seed", "step", "run", *metrics]], on="trial")
+    metrics = [column for column in map(str, final) if column.startswith(_METRICS) and len(column.split("/")) < _DETAIL]
+    rows = complete[["trial", *parameters]].merge(final[["trial", "seed", "step", "run", *metrics]], on="trial")
     commits = rows["run"].map(lambda number: results.runs[int(number)].get("commit"))
     devices = rows["run"].map(lambda number: " + ".join(sorted(set(results.runs[int(number)].get("devices", [])))))
     rows = rows.drop(columns="run").copy()

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
 from marl.data.syntone import TIMBRES, synthesise
-from marl.evaluation import MEASURES
-from marl.evaluation.context import Subject
-from marl.evaluation.post_training import EXAMINATIONS
+from marl.evaluation import METRIC_GROUPS
+from marl.evaluation.context import EvaluationContext
+from marl.evaluation.post_training import POST_TRAINING
 from marl.metrics.separation import chance_corrected
 from marl.metrics.spectral_distance import spectral_distance
 from marl.metrics.waveform_fidelity import waveform_fidelity
@@ -105,7 +105,7 @@ class _Models:
         return len(self.mask_KD)
 
 
-class Known(Subject):
+class Known(EvaluationContext):
     """Made-up latents in the place of those that models encode, for each point of a panel and each draw."""
 
     private = PRIVATE
@@ -145,23 +145,23 @@ def made_up(panel: Panel, classes_NC: Tensor, amount_K11: Tensor, noise_KND: Ten
 
 
 @cache
-def measured(measure: str, panel: Panel) -> Columns:
-    """What a measure of `marl.evaluation` says."""
-    return MEASURES[measure](Known(panel, CLIPS, DRAWS))
+def measured(metric_group: str, panel: Panel) -> Columns:
+    """Compute a group of metrics of `marl.evaluation` on the models of a panel."""
+    return METRIC_GROUPS[metric_group](Known(panel, CLIPS, DRAWS))
 
 
 def by_trees(panel: Panel) -> Columns:
     """What DCI says, of fewer clips and draws."""
-    subject = Known(panel, 1000, 2)
+    context = Known(panel, 1000, 2)
     rows = []
-    for fit_ND, held_out_ND in zip(subject.fit.means_KND.numpy(), subject.held_out.means_KND.numpy(), strict=True):
-        material: Any = SimpleNamespace(
+    for fit_ND, held_out_ND in zip(context.fit.means_KND.numpy(), context.held_out.means_KND.numpy(), strict=True):
+        inputs: Any = SimpleNamespace(
             fit_ND=fit_ND,
-            fit_class_NC=subject.fit.classes_NC.numpy(),
+            fit_class_NC=context.fit.classes_NC.numpy(),
             held_out_ND=held_out_ND,
-            held_out_class_NC=subject.held_out.classes_NC.numpy(),
+            held_out_class_NC=context.held_out.classes_NC.numpy(),
         )
-        rows.append(EXAMINATIONS["dci"](material))
+        rows.append(POST_TRAINING["dci"](inputs))
     return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -174,8 +174,8 @@ def leaked(panel: Panel) -> Columns:
 
 def of_more_clips(panel: Panel) -> Columns:
     """What single latents tell, with as much noise as they vary, of more and more clips."""
-    measure = MEASURES["single_latents"]
-    parts = [measure(Known(NOISY._replace(points=(1.0,)), int(clips), 20)) for clips in panel.points]
+    metric_group = METRIC_GROUPS["single_latents"]
+    parts = [metric_group(Known(NOISY._replace(points=(1.0,)), int(clips), 20)) for clips in panel.points]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -236,8 +236,8 @@ def heard(panel: Panel) -> Columns:
     }
 
 
-def _of(*measures: str) -> Callable[[Panel], Columns]:
-    return lambda panel: {name: value for measure in measures for name, value in measured(measure, panel).items()}
+def _of(*metric_groups: str) -> Callable[[Panel], Columns]:
+    return lambda panel: {name: value for group in metric_groups for name, value in measured(group, panel).items()}
 
 
 def _blocks(name: str) -> Picture:
@@ -249,8 +249,8 @@ def _blocks(name: str) -> Picture:
     return Picture(lines, _of("single_latents"), KNOWN, name)
 
 
-def _single(name: str, measure: str) -> Picture:
-    return Picture({f"disentanglement/{name}": Line(name, BLUE)}, _of(measure), KNOWN, name)
+def _single(name: str, metric_group: str) -> Picture:
+    return Picture({f"disentanglement/{name}": Line(name, BLUE)}, _of(metric_group), KNOWN, name)
 
 
 _PROBES = {

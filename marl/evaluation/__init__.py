@@ -6,22 +6,30 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from marl.evaluation.context import HELD_OUT_CLIPS, SUBSPACES, Subject, held_out_clips
-from marl.evaluation.measures import MATURE, MEASURES, OF_WEIGHTS, YOUNG, information_metrics, is_young, metric_names
+from marl.evaluation.context import HELD_OUT_CLIPS, SUBSPACES, EvaluationContext, held_out_clips
+from marl.evaluation.metric_groups import (
+    FINAL,
+    INTERMEDIATE,
+    METRIC_GROUPS,
+    RESCORABLE,
+    information_metrics,
+    is_intermediate,
+    metric_names,
+)
 from marl.stack.batched_models import Models
 
 __all__ = [
     "HELD_OUT_CLIPS",
-    "MATURE",
-    "MEASURES",
-    "OF_WEIGHTS",
+    "FINAL",
+    "METRIC_GROUPS",
+    "RESCORABLE",
     "SUBSPACES",
-    "YOUNG",
+    "INTERMEDIATE",
     "Evaluation",
     "evaluate",
     "held_out_clips",
     "information_metrics",
-    "is_young",
+    "is_intermediate",
     "metric_names",
 ]
 
@@ -34,19 +42,21 @@ class Evaluation(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(models: Models, shared: Sequence[str], measures: Sequence[str], split: str = "validation") -> Evaluation:
+def evaluate(
+    models: Models, shared: Sequence[str], metric_groups: Sequence[str], split: str = "validation"
+) -> Evaluation:
     """Metrics of all models on the clips of `held_out_clips`.
 
     Args:
         models: of one architecture.
         shared: names of the factors that the views share.
-        measures: names of what is measured, of `MEASURES`.
+        metric_groups: names of what is measured, of `METRIC_GROUPS`.
         split: whose clips are held out; `validation` or `test`.
     """
-    subject = Subject(models, shared, split)
+    context = EvaluationContext(models, shared, split)
     rows: list[dict[str, float]] = [{} for _ in range(len(models))]
-    for measure in measures:
-        for name, values_K in MEASURES[measure](subject).items():
+    for metric_group in metric_groups:
+        for name, values_K in METRIC_GROUPS[metric_group](context).items():
             for row, value in zip(rows, values_K.tolist(), strict=True):
                 row[name] = value
-    return Evaluation(rows, subject.held_out.means_KND)
+    return Evaluation(rows, context.held_out.means_KND)

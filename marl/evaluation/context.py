@@ -11,7 +11,7 @@ from marl.metrics.spectral_distance import SpectralDistance
 from marl.randomness import Purpose
 from marl.stack.batched_models import Models
 
-__all__ = ["HELD_OUT_CLIPS", "SUBSPACES", "Encoded", "Subject", "held_out_clips"]
+__all__ = ["HELD_OUT_CLIPS", "SUBSPACES", "EncodedSplit", "EvaluationContext", "held_out_clips"]
 
 HELD_OUT_CLIPS = 2048
 """Clips of a split that metrics are computed on; probes of either kind are fitted on as many others."""
@@ -24,7 +24,7 @@ def held_out_clips(models: Models, split: str = "validation") -> Tensor:
     return models.dataset.splits[split][:HELD_OUT_CLIPS]
 
 
-class Encoded:
+class EncodedSplit:
     """What the models make of some clips.
 
     Attributes:
@@ -49,7 +49,7 @@ class Encoded:
         return self.means_KND + self._deviation_KND * randomness.normal(state, self.clips, self._addresses_D)
 
 
-class Subject:
+class EvaluationContext:
     """Models that are measured, side by side.
 
     Args:
@@ -74,14 +74,14 @@ class Subject:
         self.at_stake = dict(zip(self.factors, dataset.classes_at_stake(split), strict=True))
 
     @cached_property
-    def held_out(self) -> Encoded:
+    def held_out(self) -> EncodedSplit:
         """Of the clips that metrics are computed on."""
-        return Encoded(self.models, held_out_clips(self.models, self.split))
+        return EncodedSplit(self.models, held_out_clips(self.models, self.split))
 
     @cached_property
-    def fit(self) -> Encoded:
+    def fit(self) -> EncodedSplit:
         """Of clips that probes are fitted on."""
-        return Encoded(self.models, self.models.dataset.fitting(self.split)[:HELD_OUT_CLIPS])
+        return EncodedSplit(self.models, self.models.dataset.fitting(self.split)[:HELD_OUT_CLIPS])
 
     @cached_property
     def distances(self) -> SpectralDistance:

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 
 from marl.audio import AudioConfig, LogMel
-from marl.evaluation.context import Subject
+from marl.evaluation.context import EvaluationContext
 from marl.metrics.dci import dci
 from marl.metrics.waveform_fidelity import StftErrors, inversion_floor, waveform_fidelity
 from marl.stack.batched_models import Models
 
-__all__ = ["EXAMINATIONS", "Material", "material_of"]
+__all__ = ["POST_TRAINING", "PostTrainingInputs", "post_training_inputs"]
 
 _HEARD_CLIPS = 32
 
 
-class Material(NamedTuple):
+class PostTrainingInputs(NamedTuple):
     """What is needed of one model.
 
     Attributes:
@@ -48,17 +48,17 @@ class Material(NamedTuple):
 
 
 @torch.no_grad()
-def material_of(models: Models) -> Material:
-    """The material of the first of some models, on validation clips."""
-    subject = Subject(models, (), "validation")
+def post_training_inputs(models: Models) -> PostTrainingInputs:
+    """The inputs of the first of some models, on validation clips."""
+    context = EvaluationContext(models, (), "validation")
     dataset, has_D = models.dataset, models.mask_KD[0] > 0
-    heard = subject.held_out.clips[:_HEARD_CLIPS]
-    reconstruction_KNFT = models.decode(subject.held_out.means_KND[:, : len(heard)])
-    return Material(
-        fit_ND=subject.fit.means_KND[0][:, has_D].cpu().numpy(),
-        fit_class_NC=subject.fit.classes_NC.cpu().numpy(),
-        held_out_ND=subject.held_out.means_KND[0][:, has_D].cpu().numpy(),
-        held_out_class_NC=subject.held_out.classes_NC.cpu().numpy(),
+    heard = context.held_out.clips[:_HEARD_CLIPS]
+    reconstruction_KNFT = models.decode(context.held_out.means_KND[:, : len(heard)])
+    return PostTrainingInputs(
+        fit_ND=context.fit.means_KND[0][:, has_D].cpu().numpy(),
+        fit_class_NC=context.fit.classes_NC.cpu().numpy(),
+        held_out_ND=context.held_out.means_KND[0][:, has_D].cpu().numpy(),
+        held_out_class_NC=context.held_out.classes_NC.cpu().numpy(),
         waveform_NS=dataset.waveforms(heard.tolist()).numpy(),
         log_mel_NFT=reconstruction_KNFT[0].cpu().numpy(),
         audio=dataset.audio.config,
@@ -67,9 +67,9 @@ def material_of(models: Models) -> Material:
     )
 
 
-def trees(material: Material) -> dict[str, float]:
+def trees(inputs: PostTrainingInputs) -> dict[str, float]:
     """DCI: which latents boosted trees need to tell each factor."""
-    fitted = material.fit_ND, material.fit_class_NC, material.held_out_ND, material.held_out_class_NC
+    fitted = inputs.fit_ND, inputs.fit_class_NC, inputs.held_out_ND, inputs.held_out_class_NC
     found = dci(*map(torch.from_numpy, fitted))
     return {
         "disentanglement/dci": found.disentanglement,
@@ -78,12 +78,12 @@ def trees(material: Material) -> dict[str, float]:
     }
 
 
-def sound(material: Material) -> dict[str, float]:
+def sound(inputs: PostTrainingInputs) -> dict[str, float]:
     """How far sounds made from reconstructions are from the originals, and how far the originals' own log-mels get."""
-    audio = LogMel(material.audio, material.mean_db, material.std_db)
-    original_NS = torch.from_numpy(material.waveform_NS)
-    floor = _floor(material.waveform_NS.tobytes(), material.audio)
-    errors = waveform_fidelity(audio, original_NS, torch.from_numpy(material.log_mel_NFT))
+    audio = LogMel(inputs.audio, inputs.mean_db, inputs.std_db)
+    original_NS = torch.from_numpy(inputs.waveform_NS)
+    floor = _floor(inputs.waveform_NS.tobytes(), inputs.audio)
+    errors = waveform_fidelity(audio, original_NS, torch.from_numpy(inputs.log_mel_NFT))
     return {
         "fidelity/stft_error": float(errors.stft_error_N.mean()),
         "fidelity/stft_error/clips_se": float(errors.stft_error_N.std() / len(original_NS) ** 0.5),
@@ -100,4 +100,4 @@ def _floor(waveforms: bytes, config: AudioConfig) -> StftErrors:
     return inversion_floor(LogMel(config), original_NS)
 
 
-EXAMINATIONS: dict[str, Callable[[Material], dict[str, float]]] = {"dci": trees, "sound": sound}
+POST_TRAINING: dict[str, Callable[[PostTrainingInputs], dict[str, float]]] = {"dci": trees, "sound": sound}

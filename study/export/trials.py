@@ -29,11 +29,11 @@ def best_trial(results: StudyResults, column: str) -> int:
     if column not in table or column.startswith("config/") or not pd.api.types.is_float_dtype(table[column]):
         known = metric_columns(table)
         raise UserError(f"--best: {column!r} is no metric of this study; there are {', '.join(known) or 'none yet'}")
-    mature = table[table["state"] == "complete"].dropna(subset=[column])
-    if mature.empty:
+    complete = table[table["state"] == "complete"].dropna(subset=[column])
+    if complete.empty:
         raise UserError(f"study {results.spec.name!r} has no complete trial yet")
-    row = mature[column].idxmin() if direction_of(results.spec, column) == "min" else mature[column].idxmax()
-    return int(mature.loc[row, "trial"])
+    row = complete[column].idxmin() if direction_of(results.spec, column) == "min" else complete[column].idxmax()
+    return int(complete.loc[row, "trial"])
 
 
 def export_trials(
@@ -84,7 +84,7 @@ def _write(
     table = results.results().set_index("trial")
     means = table.loc[trial].to_dict()
     scores = {
-        "in the study, this replicate": _metrics(_mature(results, trial).loc[seed].to_dict()),
+        "in the study, this replicate": _metrics(_final_reports(results, trial).loc[seed].to_dict()),
         "in the study, mean over replicates": _metrics(means),
     }
     write_bundle(
@@ -103,13 +103,13 @@ def _write(
 
 
 def _best_replicate(results: StudyResults, trial: int, by: str) -> int:
-    last = _mature(results, trial)
+    last = _final_reports(results, trial)
     if by not in last or last[by].isna().any():
         raise UserError(f"trial {trial} has no value of {by!r} to choose a replicate by")
     return int(last[by].idxmin() if direction_of(results.spec, by) == "min" else last[by].idxmax())
 
 
-def _mature(results: StudyResults, trial: int) -> pd.DataFrame:
+def _final_reports(results: StudyResults, trial: int) -> pd.DataFrame:
     """The last reports of a trial's replicates, by seed; of each metric the latest version."""
     reports = results.reports()
     last = reports[(reports["trial"] == trial) & (reports["step"] == results.spec.train.steps)]

@@ -12,7 +12,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from marl.evaluation import OF_WEIGHTS
+from marl.evaluation import RESCORABLE
 from study.analysis import StudyResults, trial_name
 from study.errors import Interrupted
 from study.provenance import versions
@@ -182,7 +182,7 @@ class _Driver:
 
         for name, replicates in missing.items():
             if name == "test":
-                score(trainers, replicates, OF_WEIGHTS, "test", self._record_report, tick)
+                score(trainers, replicates, RESCORABLE, "test", self._record_report, tick)
             elif name == "samples":
                 score(trainers, replicates, ["sampled_probes"], "validation", self._record_report, tick)
             else:

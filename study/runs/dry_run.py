@@ -126,7 +126,7 @@ def _latents(spec: Spec, plan: StackPlan) -> int:
 
 
 def _metrics(factors: Sequence[Factor]) -> list[str]:
-    """Columns of a mature model but losses."""
+    """Columns of a final report, without losses."""
     classes = sum(factor.classes for factor in factors)
     details = (f"a_detail_{index}" for index in range(classes + _DETAILS))
     return [*metric_names([factor.name for factor in factors]), *details]

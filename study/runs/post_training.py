@@ -9,8 +9,8 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from marl.evaluation import OF_WEIGHTS
-from marl.evaluation.post_training import EXAMINATIONS
+from marl.evaluation import RESCORABLE
+from marl.evaluation.post_training import POST_TRAINING
 from study.analysis import StudyResults
 from study.errors import Interrupted, RunError, UserError
 from study.provenance import versions
@@ -24,7 +24,7 @@ from study.training.planning import device_type
 __all__ = ["TrainerLostError", "examine", "rescore", "score"]
 
 _POLL_S = 0.5
-# Material of so many models is kept at once; each is some megabytes of sound.
+# Inputs of this many models are kept at once; each holds some megabytes of audio.
 _AT_ONCE = 8
 # Few enough that an interruption is soon noticed.
 _GROUP = 16
@@ -37,18 +37,18 @@ class TrainerLostError(RunError):
 @ray.remote(num_cpus=1, max_retries=3)
 def _examined(name: str, given: Any) -> dict[str, Any] | None:
     """A row with the columns of one examination; none for a model without weights."""
-    from marl.evaluation.post_training import EXAMINATIONS
+    from marl.evaluation.post_training import POST_TRAINING
 
     if given is None:
         return None
-    row, material = given
-    return {**row, **EXAMINATIONS[name](material)}
+    row, inputs = given
+    return {**row, **POST_TRAINING[name](inputs)}
 
 
 def score(
     trainers: Sequence[Any],
     replicates: Sequence[tuple[int, int]],
-    measures: Sequence[str],
+    metric_groups: Sequence[str],
     split: str,
     record: Callable[[Mapping[str, Any]], None],
     tick: Callable[[], None],
@@ -58,7 +58,7 @@ def score(
     Args:
         trainers: of the study, at least one.
         replicates: trial and seed of each.
-        measures: names of `marl.evaluation.MEASURES`.
+        metric_groups: names of `marl.evaluation.METRIC_GROUPS`.
         split: on whose clips.
         record: gets a row for each model.
         tick: called several times a second; what it raises ends the work.
@@ -69,7 +69,7 @@ def score(
     """
     groups = [list(replicates[first : first + _GROUP]) for first in range(0, len(replicates), _GROUP)]
     calls = (
-        trainers[number % len(trainers)].scores.remote(group, list(measures), split)
+        trainers[number % len(trainers)].scores.remote(group, list(metric_groups), split)
         for number, group in enumerate(groups)
     )
     for rows in _results(calls, len(trainers), tick):
@@ -89,7 +89,7 @@ def examine(
     Args:
         trainers: of the study, at least one; they encode.
         replicates: trial and seed of each model.
-        name: of `marl.evaluation.post_training.EXAMINATIONS`.
+        name: of `marl.evaluation.post_training.POST_TRAINING`.
         record: gets a row for each model.
         tick: called several times a second; what it raises ends the work.
 
@@ -98,7 +98,7 @@ def examine(
         RunError: when a model cannot be measured.
     """
     calls = (
-        _examined.remote(name, trainers[number % len(trainers)].material.remote(trial, seed))
+        _examined.remote(name, trainers[number % len(trainers)].post_training_inputs.remote(trial, seed))
         for number, (trial, seed) in enumerate(replicates)
     )
     for row in _results(calls, _AT_ONCE, tick):
@@ -141,7 +141,7 @@ def rescore(
 
     Args:
         results: of the study.
-        metrics: names of `marl.evaluation.MEASURES` and of `EXAMINATIONS`; none for all of the first.
+        metrics: names of `marl.evaluation.METRIC_GROUPS` and of `POST_TRAINING`; none for all of the first.
         trials: which; none for all that are complete.
         split: whose clips; `validation` or `test`.
         console: is told what is done.
@@ -152,12 +152,12 @@ def rescore(
     Raises:
         UserError: when a name or a trial is none of the study's, or another run of it is live.
     """
-    names = list(OF_WEIGHTS if metrics is None else metrics)
-    known = (*OF_WEIGHTS, *EXAMINATIONS)
+    names = list(RESCORABLE if metrics is None else metrics)
+    known = (*RESCORABLE, *POST_TRAINING)
     for name in names:
         if name not in known:
             raise UserError(f"--metrics: {name!r} is no group of metrics; there are {', '.join(known)}")
-        if name in EXAMINATIONS and split != "validation":
+        if name in POST_TRAINING and split != "validation":
             raise UserError(f"--test: {name} is measured on validation clips alone; leave it out")
     table = results.trials()
     complete = [int(trial) for trial in table[table["state"] == "complete"]["trial"]]
@@ -192,10 +192,10 @@ def rescore(
             console.print(f"measuring {len(replicates)} models on {device_type()}: {', '.join(names)}", soft_wrap=True)
             study = results.store.name
             trainers = [start_trainer(results.store.objects.uri, study, writer.run, versions(), device_type())]
-            if measures := [name for name in names if name in OF_WEIGHTS]:
-                score(trainers, replicates, measures, split, record, tick)
+            if metric_groups := [name for name in names if name in RESCORABLE]:
+                score(trainers, replicates, metric_groups, split, record, tick)
             for name in names:
-                if name in EXAMINATIONS:
+                if name in POST_TRAINING:
                     examine(trainers, replicates, name, record, tick)
             writer.note_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
     finally:

@@ -19,7 +19,7 @@ def past_trials(results: StudyResults) -> list[PastTrial]:
     past = []
     for row in table.to_dict("records"):
         values = [row.get(name) for name in spec.objectives]
-        # A complete trial whose last reports are lost is not mature: it has values of fewer replicates or steps.
+        # A complete trial whose last reports are lost has no final value: its values are of fewer replicates or steps.
         is_whole = (row["step"], row["replicates"]) == (spec.train.steps, spec.replicates)
         is_complete = row["state"] == "complete" and is_whole and all(pd.notna(value) for value in values)
         parameters = {name: row.get(f"config/{name}") for name in spec.space}

@@ -97,7 +97,7 @@ class Search:
         self._study.tell(self._trials[number].number, list(values))
 
     def pruned(self, number: int) -> None:
-        """The trial was stopped early: its values are immature and are not compared."""
+        """The trial was stopped early: its values are intermediate and are not compared."""
         self._study.tell(self._trials[number].number, state=TrialState.PRUNED)
 
     def failed(self, number: int) -> None:

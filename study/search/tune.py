@@ -82,7 +82,7 @@ class StudySearcher(Searcher):
         return {"number": number, "parameters": parameters}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna: a value only when it is mature, else pruned or failed."""
+        """Tell Optuna: a value only if the trial is complete, else pruned or failed."""
         self._under_way -= 1
         number = self.numbers[trial_id]
         if number == PLAIN_VAE:

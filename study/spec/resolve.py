@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from marl.config import Config
 from marl.data import SynTone
 from marl.data.splits import SPLIT_BY
-from marl.evaluation import is_young, metric_names
+from marl.evaluation import is_intermediate, metric_names
 from marl.models import network_of
 from marl.objective import check
 from study.errors import UserError
@@ -40,10 +40,10 @@ def resolve(spec: Spec) -> Spec:
     for name in spec.objectives:
         if name not in metrics:
             raise UserError(f"objectives: {name!r} is no metric; there are {', '.join(metrics)}")
-        if spec.halving and not is_young(stand_in(name)):
+        if spec.halving and not is_intermediate(stand_in(name)):
             raise UserError(
-                f"objectives: {name!r} is known of mature trials alone, and halving compares young ones; take another "
-                "or leave halving out"
+                f"objectives: {name!r} is computed for final reports only, and halving compares intermediate ones; "
+                "take another or leave halving out"
             )
     spec = spec.model_copy(
         update={

@@ -12,8 +12,8 @@ from torch import Tensor
 from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description, parameters_of
 from marl.config import Config
 from marl.data import Dataset
-from marl.evaluation import MATURE, OF_WEIGHTS, YOUNG, evaluate, held_out_clips
-from marl.evaluation.post_training import Material, material_of
+from marl.evaluation import FINAL, INTERMEDIATE, RESCORABLE, evaluate, held_out_clips
+from marl.evaluation.post_training import PostTrainingInputs, post_training_inputs
 from marl.metrics import METRIC_VERSION
 from marl.objective import Ingredients, lane_settings
 from marl.stack import Snapshot, Stack
@@ -28,8 +28,8 @@ __all__ = ["Due", "Evaluated", "Evaluator", "Scorer", "write_baselines_once"]
 
 # One model costs nearly as much as so many.
 _TOGETHER = 16
-# So long a model waits for others: a young one keeps a decision waiting, a mature one hardly anybody.
-_YOUNG_WAIT_S, _MATURE_WAIT_S = 0.5, 2.0
+# How long a model waits for others, in seconds: an intermediate report delays a halving decision, a final one does not.
+_INTERMEDIATE_WAIT_S, _FINAL_WAIT_S = 0.5, 2.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Due:
         replicate: which.
         step: the budget.
         model: to be evaluated.
-        snapshot: to be kept, when it is mature.
+        snapshot: of a final model, to be stored.
         since: when it got here, by `time.monotonic`.
     """
 
@@ -103,33 +103,33 @@ class Evaluator:
             nobody_comes: whether no other model is to be waited for.
         """
         for key in list(self._queues):
-            family, is_mature = key
-            wait_s = _MATURE_WAIT_S if is_mature else _YOUNG_WAIT_S
+            family, is_final = key
+            wait_s = _FINAL_WAIT_S if is_final else _INTERMEDIATE_WAIT_S
             while queue := self._queues[key]:
                 is_full = len(queue) >= self._together
                 if not is_full and not nobody_comes and time.monotonic() - queue[0].since < wait_s:
                     break
                 # A replicate's reports come in the order of its steps, however long the earlier ones may wait.
-                while is_mature and self._queues.get((family, False)):
+                while is_final and self._queues.get((family, False)):
                     yield from self._next_group((family, False))
                 yield from self._next_group(key)
 
     def _next_group(self, key: tuple[Family, bool]) -> Iterator[Evaluated]:
-        family, is_mature = key
+        family, is_final = key
         queue = self._queues[key]
         group, self._queues[key] = queue[: self._together], queue[self._together :]
         try:
-            yield from self._evaluated(family, group, is_mature)
+            yield from self._evaluated(family, group, is_final)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self._together == 1:
                 raise
             self._together //= 2
             self._queues[key] = group + self._queues[key]
 
-    def _evaluated(self, family: Family, group: list[Due], is_mature: bool) -> list[Evaluated]:
+    def _evaluated(self, family: Family, group: list[Due], is_final: bool) -> list[Evaluated]:
         models = self._models_of(family, group[0].replicate.config)
         together = models.group([due.model for due in group], self._together)
-        evaluation = evaluate(together, self._shared, MATURE if is_mature else YOUNG)
+        evaluation = evaluate(together, self._shared, FINAL if is_final else INTERMEDIATE)
         clips, means_KND = held_out_clips(together).cpu(), evaluation.means_KND.cpu()
         return [
             Evaluated(due, metrics, mean_ND, clips)
@@ -138,7 +138,7 @@ class Evaluator:
 
 
 class Scorer:
-    """Reads models that reached the full budget and measures them.
+    """Reads models that reached the full budget and metric_groups them.
 
     Args:
         store: the study.
@@ -162,13 +162,13 @@ class Scorer:
         self._steps, self._shared = spec.train.steps, spec.shared_factors
 
     def scores(
-        self, replicates: Sequence[tuple[int, int]], measures: Sequence[str], split: str
+        self, replicates: Sequence[tuple[int, int]], metric_groups: Sequence[str], split: str
     ) -> list[dict[str, Any]]:
         """Rows for `reports/`, one a replicate that has weights; those of the test split under `test/<name>`.
 
         Args:
             replicates: trial and seed of each.
-            measures: names of `marl.evaluation.MEASURES`.
+            metric_groups: names of `marl.evaluation.METRIC_GROUPS`.
             split: on whose clips.
         """
         prefix = "" if split == "validation" else f"{split}/"
@@ -183,21 +183,21 @@ class Scorer:
             for first in range(0, len(members), size):
                 group = members[first : first + size]
                 together = models.group([model for *_, model in group], size)
-                metrics = evaluate(together, self._shared, measures, split).metrics
+                metrics = evaluate(together, self._shared, metric_groups, split).metrics
                 for (trial, seed, *_), scores in zip(group, metrics, strict=False):
                     # What is not finite on clips that nobody has looked at yet is absent.
                     finite = {f"{prefix}{name}": value for name, value in scores.items() if math.isfinite(value)}
                     rows.append(self._row(trial, seed) | finite)
         return rows
 
-    def material(self, trial: int, seed: int) -> tuple[dict[str, Any], Material] | None:
+    def post_training_inputs(self, trial: int, seed: int) -> tuple[dict[str, Any], PostTrainingInputs] | None:
         """A row to be completed, and what post-training evaluation needs of a model; none without weights."""
         found = self._load(trial, seed)
         if found is None:
             return None
         config, model = found
         models = self._models_of(self._family_of(config), config)
-        return self._row(trial, seed), material_of(models.group([model], 1))
+        return self._row(trial, seed), post_training_inputs(models.group([model], 1))
 
     def _load(self, trial: int, seed: int) -> tuple[Config, Model] | None:
         found = self._store.latest_checkpoint(trial, seed)
@@ -246,8 +246,8 @@ def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset
         return
     for seed in seeds:
         stack.attach(config, seed)
-    measures = [name for name in MATURE if name in OF_WEIGHTS]
-    rows = evaluate(stack.models, spec.shared_factors, measures).metrics
+    metric_groups = [name for name in FINAL if name in RESCORABLE]
+    rows = evaluate(stack.models, spec.shared_factors, metric_groups).metrics
     untrained: dict[str, float] = {}
     for name in rows[0]:
         values = torch.tensor([row[name] for row in rows], dtype=torch.float64)

@@ -262,10 +262,10 @@ class Lanes:
         for lane, one in self._occupied(family):
             if one.step not in self._budgets or _has_reported(one, one.step):
                 continue
-            is_mature = one.step == self._budgets[-1]
-            snapshot = stack.snapshot(lane) if is_mature else None
+            is_final = one.step == self._budgets[-1]
+            snapshot = stack.snapshot(lane) if is_final else None
             self._evaluator.add(family, Due(one, one.step, stack.models[lane], snapshot, time.monotonic()))
-            if is_mature:
+            if is_final:
                 self._free(family, lane)
 
     def _report(self, nobody_comes: bool) -> None:

@@ -140,13 +140,15 @@ class Trainer:
         if trial in self._held:
             self._command(lambda: self._lanes.discard(trial))
 
-    async def scores(self, replicates: list[tuple[int, int]], measures: list[str], split: str) -> list[dict[str, Any]]:
+    async def scores(
+        self, replicates: list[tuple[int, int]], metric_groups: list[str], split: str
+    ) -> list[dict[str, Any]]:
         """Measure models that are over, as `study.training.evaluation.Scorer.scores`."""
-        return await self._in_training(lambda: self._lanes.scorer.scores(replicates, measures, split))
+        return await self._in_training(lambda: self._lanes.scorer.scores(replicates, metric_groups, split))
 
-    async def material(self, trial: int, seed: int) -> Any:
-        """What others need to measure a model, as `study.training.evaluation.Scorer.material`."""
-        return await self._in_training(lambda: self._lanes.scorer.material(trial, seed))
+    async def post_training_inputs(self, trial: int, seed: int) -> Any:
+        """What others need to measure a model, as `study.training.evaluation.Scorer.post_training_inputs`."""
+        return await self._in_training(lambda: self._lanes.scorer.post_training_inputs(trial, seed))
 
     async def progress(self) -> dict[str, Any]:
         """How far training is.

@@ -8,8 +8,8 @@ import torch
 
 from marl.audio import AudioConfig
 from marl.config import Config
-from marl.evaluation import MATURE, evaluate, metric_names
-from marl.evaluation.post_training import EXAMINATIONS, Material
+from marl.evaluation import FINAL, evaluate, metric_names
+from marl.evaluation.post_training import POST_TRAINING, PostTrainingInputs
 from marl.models import Architecture
 from marl.objective import Ingredients
 from marl.stack import Stack
@@ -35,11 +35,11 @@ def undescribed(names, text):
     return [name for name in names if not any(pattern.fullmatch(name) for pattern in patterns)]
 
 
-def material():
+def inputs():
     """Of a model with two latents, each a factor."""
     class_NC = torch.arange(24)[:, None] // torch.tensor([1, 2]) % 2
     waveform_NS = torch.sin(torch.arange(TINY.clip_samples) * torch.tensor([[0.2], [0.4]]))
-    return Material(
+    return PostTrainingInputs(
         fit_ND=class_NC.float().numpy(),
         fit_class_NC=class_NC.numpy(),
         held_out_ND=class_NC.float().numpy(),
@@ -61,9 +61,9 @@ def test_every_metric_that_a_study_may_ask_for_is_described(page):
     assert undescribed(metric_names(FACTORS), page) == []
 
 
-@pytest.mark.parametrize("name", EXAMINATIONS)
+@pytest.mark.parametrize("name", POST_TRAINING)
 def test_every_column_of_an_examination_is_described(page, name):
-    columns = EXAMINATIONS[name](material())
+    columns = POST_TRAINING[name](inputs())
     assert all(math.isfinite(value) for value in columns.values())
     assert undescribed(columns, page) == []
 
@@ -75,7 +75,7 @@ def test_every_column_of_a_report_is_described(page, small_dataset):
     architecture = Architecture(64, 64, config.model, 4, 2)
     stack = Stack(architecture, 1, small_dataset, config.views, 16, Ingredients.of(config))
     stack.attach(config, seed=0)
-    (columns,) = evaluate(stack.models, ["timbre"], MATURE).metrics
+    (columns,) = evaluate(stack.models, ["timbre"], FINAL).metrics
     assert set(metric_names(small_dataset.factor_names)) < columns.keys()
     assert undescribed(columns, page) == []
 

@@ -4,8 +4,16 @@ import pytest
 import torch
 
 from marl.config import Config
-from marl.evaluation import HELD_OUT_CLIPS, MATURE, YOUNG, evaluate, held_out_clips, information_metrics, metric_names
-from marl.evaluation.context import Subject
+from marl.evaluation import (
+    FINAL,
+    HELD_OUT_CLIPS,
+    INTERMEDIATE,
+    evaluate,
+    held_out_clips,
+    information_metrics,
+    metric_names,
+)
+from marl.evaluation.context import EvaluationContext
 from marl.metrics.linear_probes import linear_probe_accuracy
 from marl.models import Architecture
 from marl.objective import Ingredients, term_names
@@ -23,23 +31,23 @@ def stack(small_dataset):
 
 
 @pytest.fixture(scope="module")
-def mature(stack):
-    return evaluate(stack.models, ["timbre"], MATURE).metrics[0]
+def final(stack):
+    return evaluate(stack.models, ["timbre"], FINAL).metrics[0]
 
 
-def test_a_mature_report_has_every_metric_and_loss_and_all_are_finite(stack, mature, small_dataset):
+def test_a_final_report_has_every_metric_and_loss_and_all_are_finite(stack, final, small_dataset):
     names = metric_names(small_dataset.factor_names) + [f"loss/{name}" for name in term_names(stack.program)]
-    assert set(names) <= set(mature)
-    details = set(mature) - set(names)
+    assert set(names) <= set(final)
+    details = set(final) - set(names)
     assert {"fidelity/log_mel_rmse_db/clips_se", "fidelity/log_mel_rmse_db/timbre/square"} <= details
     assert all(name.startswith("fidelity/log_mel_rmse_db/") for name in details)
-    assert all(math.isfinite(value) for value in mature.values())
+    assert all(math.isfinite(value) for value in final.values())
 
 
-def test_an_early_report_leaves_out_only_what_takes_long(stack, mature):
-    early = evaluate(stack.models, ["timbre"], YOUNG).metrics[0]
-    assert all(early[name] == mature[name] for name in early)
-    missing = mature.keys() - early.keys()
+def test_an_early_report_leaves_out_only_what_takes_long(stack, final):
+    early = evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics[0]
+    assert all(early[name] == final[name] for name in early)
+    missing = final.keys() - early.keys()
     groups = ("probe/", "sampled_probe/", "sampled_linear_probe/", "fidelity/log_mel_rmse_db/")
     slow = {f"disentanglement/{name}" for name in ("separation", "sap", "explicitness", "factor_vae", "beta_vae")}
     assert {name for name in missing if not name.startswith(groups)} == slow
@@ -49,7 +57,7 @@ def test_an_early_report_leaves_out_only_what_takes_long(stack, mature):
 def test_fidelity_is_the_error_in_decibels_of_clips_decoded_from_their_own_means(stack, small_dataset):
     clips = held_out_clips(stack)
     assert clips.tolist() == small_dataset.splits["validation"].tolist()
-    evaluation = evaluate(stack.models, ["timbre"], YOUNG)
+    evaluation = evaluate(stack.models, ["timbre"], INTERMEDIATE)
     parameters = {name: value[0] for name, value in stack.models.parameters.items()}
     decoded = stack.network.from_output(stack.network.decode(parameters, evaluation.means_KND[0]))
     original = small_dataset.log_mel_NFT[clips]
@@ -59,15 +67,15 @@ def test_fidelity_is_the_error_in_decibels_of_clips_decoded_from_their_own_means
 
 
 def test_exchanging_the_shared_factor_changes_the_sign_of_separation_only_where_it_counts(stack):
-    measures = ("linear_probes", "probes")
-    timbre = evaluate(stack.models, ["timbre"], measures).metrics[0]
-    others = evaluate(stack.models, ["frequency", "amplitude"], measures).metrics[0]
+    metric_groups = ("linear_probes", "probes")
+    timbre = evaluate(stack.models, ["timbre"], metric_groups).metrics[0]
+    others = evaluate(stack.models, ["frequency", "amplitude"], metric_groups).metrics[0]
     for name in ("disentanglement/separation", "disentanglement/linear_separation"):
         assert timbre[name] == pytest.approx(-others[name])
 
 
 def test_each_subspace_is_probed_by_its_own_latents(stack, small_dataset):
-    early = evaluate(stack.models, ["timbre"], YOUNG).metrics[0]
+    early = evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics[0]
     fit, held_out = small_dataset.splits["training"][:HELD_OUT_CLIPS], held_out_clips(stack)
     counts = [factor.classes for factor in small_dataset.factors]
     for subspace, latents in (("private", slice(0, 8)), ("shared", slice(8, 16)), ("both", slice(0, 16))):
@@ -110,17 +118,17 @@ def test_a_block_is_scored_by_its_own_latents_on_the_factors_that_belong_there()
 
 
 def test_the_test_clips_are_others_than_the_validation_clips(stack):
-    measures = ("fidelity", "linear_probes")
-    validation, test = (evaluate(stack.models, ["timbre"], measures, split) for split in ("validation", "test"))
+    metric_groups = ("fidelity", "linear_probes")
+    validation, test = (evaluate(stack.models, ["timbre"], metric_groups, split) for split in ("validation", "test"))
     assert validation.metrics[0].keys() == test.metrics[0].keys()
     assert validation.metrics[0] != test.metrics[0]
     assert set(held_out_clips(stack.models, "test").tolist()).isdisjoint(held_out_clips(stack.models).tolist())
 
 
 def test_samples_of_posteriors_tell_less_than_their_means(stack):
-    subject = Subject(stack.models, ["timbre"], "validation")
-    sampled, means = subject.held_out.sampled_KND, subject.held_out.means_KND
-    assert torch.equal(Subject(stack.models, ["timbre"], "validation").held_out.sampled_KND, sampled)
+    context = EvaluationContext(stack.models, ["timbre"], "validation")
+    sampled, means = context.held_out.sampled_KND, context.held_out.means_KND
+    assert torch.equal(EvaluationContext(stack.models, ["timbre"], "validation").held_out.sampled_KND, sampled)
     deviation = (sampled - means)[0].std(dim=0)
-    expected = (0.5 * stack.models.encode(subject.held_out.clips).logvar[0]).exp().mean(dim=0)
+    expected = (0.5 * stack.models.encode(context.held_out.clips).logvar[0]).exp().mean(dim=0)
     assert torch.allclose(deviation, expected, rtol=0.4)

@@ -9,7 +9,7 @@ from marl.checkpoint import Description
 from marl.config import Config, ViewsConfig
 from marl.data import Dataset, PairSampler
 from marl.data.syntone import SynTone, build
-from marl.evaluation import YOUNG, evaluate
+from marl.evaluation import INTERMEDIATE, evaluate
 from marl.losses.ssl import STRATEGIES
 from marl.models import Architecture, ModelConfig
 from marl.models.heads import TARGET, head_of
@@ -266,7 +266,7 @@ def test_views_of_one_clip_train_alike_in_any_lane(scheme, dataset):
     train(stack, STEPS)
     assert_same_bits(stack.snapshot(lane), expected)
     assert all(
-        torch.tensor(list(row.values())).isfinite().all() for row in evaluate(stack.models, ["timbre"], YOUNG)[0]
+        torch.tensor(list(row.values())).isfinite().all() for row in evaluate(stack.models, ["timbre"], INTERMEDIATE)[0]
     )
 
 

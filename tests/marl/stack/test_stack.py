@@ -9,7 +9,7 @@ from marl.audio import AudioConfig
 from marl.checkpoint import Description
 from marl.config import Config, ViewsConfig
 from marl.data import Dataset, PairSampler
-from marl.evaluation import MATURE, YOUNG, evaluate
+from marl.evaluation import FINAL, INTERMEDIATE, evaluate
 from marl.models import Architecture, ModelConfig
 from marl.objective import Batch, Ingredients, Lane, lane_settings, objective
 from marl.stack import Snapshot, Stack
@@ -132,8 +132,8 @@ def test_metrics_do_not_depend_on_lane_or_neighbours(small_dataset):
     crowded.attach(PROBAND, seed=2)
     train(alone, 20)
     train(crowded, 20)
-    expected = evaluate(alone.models, ["timbre"], MATURE).metrics[0]
-    assert evaluate(crowded.models, ["timbre"], MATURE).metrics[2] == expected
+    expected = evaluate(alone.models, ["timbre"], FINAL).metrics[0]
+    assert evaluate(crowded.models, ["timbre"], FINAL).metrics[2] == expected
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_one_replicate_in_every_lane_gives_the_same_bits_and_metrics_in_each(sma
     for _ in range(lanes):
         stack.attach(of(model, PROBAND), seed=0)
     train(stack, 15)
-    first, *others = evaluate(stack.models, ["timbre"], MATURE).metrics
+    first, *others = evaluate(stack.models, ["timbre"], FINAL).metrics
     for lane, metrics in enumerate(others, start=1):
         assert_same_bits(stack.snapshot(lane), stack.snapshot(0))
         assert metrics == first
@@ -185,7 +185,7 @@ def test_across_widths_differences_after_training_stay_below_the_spread_over_see
             group = range(first, min(first + stack.lanes, seeds))
             lanes = [stack.attach(PROBAND, seed) for seed in group]
             train(stack, steps)
-            metrics = evaluate(stack.models, ["timbre"], YOUNG).metrics
+            metrics = evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics
             names = ("fidelity/log_mel_rmse_db", "disentanglement/mig", "loss/total")
             rows += [[metrics[lane][name] for name in names] for lane in lanes]
             for lane in lanes:

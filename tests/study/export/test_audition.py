@@ -14,7 +14,7 @@ import torch
 
 import study.training.evaluation as evaluator
 from marl.audio import LogMel
-from marl.evaluation import YOUNG
+from marl.evaluation import INTERMEDIATE
 from study.analysis import StudyResults
 from study.errors import UserError
 from study.export.audition import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
@@ -36,7 +36,7 @@ def _trained(tmp_path_factory) -> Path:
     store = new_store(folder, TINY)
     store.write_baselines({"untrained": {"x": 0.0}, "replicates": 1})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluator, "MATURE", (*YOUNG, "fidelity_by_class"))
+        patch.setattr(evaluator, "FINAL", (*INTERMEDIATE, "fidelity_by_class"))
         lanes = lanes_on(store)
         lanes.add(0, CONTRASTIVE, SEEDS)
         reports = [one.row for one in finish(lanes)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from marl.evaluation import OF_WEIGHTS
+from marl.evaluation import RESCORABLE
 from study.analysis import PLAIN_VAE, StudyResults
 from study.storage import ObjectStore
 from study.store import StudyStore
@@ -77,8 +77,8 @@ def test_what_cannot_be_measured_is_said_before_anything_starts(finished_store, 
 
 
 def test_what_can_be_measured_of_weights_is_all_but_losses():
-    assert "losses" not in OF_WEIGHTS
-    assert "probes" in OF_WEIGHTS
+    assert "losses" not in RESCORABLE
+    assert "probes" in RESCORABLE
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def ran(spec, tmp_path_factory):
     return StudyResults(store), searcher, ended
 
 
-def test_what_ends_early_is_pruned_what_breaks_has_failed_and_only_mature_values_reach_the_sampler(ran):
+def test_what_ends_early_is_pruned_what_breaks_has_failed_and_only_final_values_reach_the_sampler(ran):
     results, searcher, ended = ran
     trials = results.trials().set_index("trial")["state"].to_dict()
     assert set(trials) == set(range(1, TRIALS))  # the one that was complete is not run again

@@ -17,12 +17,12 @@ from tests.messages import mentions
         ("disentanglement/mig", "disentanglement/mig"),
     ],
 )
-def test_what_is_only_known_of_mature_trials_has_a_stand_in(objective, expected):
+def test_what_is_only_known_of_final_reports_has_a_stand_in(objective, expected):
     assert stand_in(objective) == expected
 
 
 @pytest.mark.parametrize("name", ["sap", "explicitness", "factor_vae", "beta_vae"])
-def test_with_halving_an_objective_that_young_trials_lack_is_refused(tiny, name):
+def test_with_halving_an_objective_that_intermediate_reports_lack_is_refused(tiny, name):
     tiny["objectives"] = {"fidelity/log_mel_rmse_db": "min", f"disentanglement/{name}": "max"}
     resolve(parse_spec(tiny, "spec"))
     tiny["halving"] = {"reduction_factor": 2, "min_steps": 10}

@@ -26,9 +26,9 @@ def counted(monkeypatch):
     """Scores of no meaning, and how many models were scored."""
     lanes = []
 
-    def scored(models, shared, measures):
-        assert "probes" in measures
-        assert "losses" not in measures
+    def scored(models, shared, metric_groups):
+        assert "probes" in metric_groups
+        assert "losses" not in metric_groups
         lanes.append(len(models))
         return Evaluation([{"a": float(lane), "b": math.nan} for lane in range(len(models))], None)
 

@@ -11,7 +11,7 @@ import torch
 import marl
 import study.training.evaluation as evaluator
 import study.training.lanes as module
-from marl.evaluation import YOUNG
+from marl.evaluation import INTERMEDIATE
 from study.spec import parse_spec
 from study.spec.model_config import config_of, data_of
 from study.spec.resolve import resolve
@@ -65,7 +65,7 @@ def _no_hurry(monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_probes(monkeypatch):
     """What takes longer than all that trains here is measured elsewhere."""
-    monkeypatch.setattr(evaluator, "MATURE", (*YOUNG, "sap"))
+    monkeypatch.setattr(evaluator, "FINAL", (*INTERMEDIATE, "sap"))
 
 
 def lanes_on(store: StudyStore) -> Lanes:
@@ -233,9 +233,9 @@ def test_divergence_fails_the_trial_with_seed_and_step_and_touches_no_neighbour(
 def test_a_model_that_breaks_in_the_last_step_fails_instead_of_reporting_nothing_sensible(store, monkeypatch):
     real = evaluator.evaluate
 
-    def broken(models, shared, measures):
-        evaluation = real(models, shared, measures)
-        if "sap" not in measures:
+    def broken(models, shared, metric_groups):
+        evaluation = real(models, shared, metric_groups)
+        if "sap" not in metric_groups:
             evaluation.metrics[0]["fidelity/log_mel_rmse_db"] = math.inf
         return evaluation
 
@@ -250,8 +250,8 @@ def test_a_model_that_breaks_in_the_last_step_fails_instead_of_reporting_nothing
 
 
 def test_a_report_that_waits_for_others_still_comes_before_those_of_later_steps(store, monkeypatch):
-    monkeypatch.setattr(evaluator, "_YOUNG_WAIT_S", 600.0)
-    monkeypatch.setattr(evaluator, "_MATURE_WAIT_S", 0.0)
+    monkeypatch.setattr(evaluator, "_INTERMEDIATE_WAIT_S", 600.0)
+    monkeypatch.setattr(evaluator, "_FINAL_WAIT_S", 0.0)
     lanes = lanes_on(store)
     known(lanes, 0, PLAIN, SEEDS)
     assert lanes.advance(interrupted=lambda: False) == []  # at step 15, waiting for others
@@ -321,7 +321,7 @@ def test_a_discarded_trial_leaves_no_checkpoint_whatever_was_being_written(store
 
 
 def test_a_checkpoint_has_all_reports_up_to_its_step_although_they_wait_for_company(store, monkeypatch):
-    monkeypatch.setattr(evaluator, "_YOUNG_WAIT_S", 600.0)
+    monkeypatch.setattr(evaluator, "_INTERMEDIATE_WAIT_S", 600.0)
     lanes = lanes_on(store)
     known(lanes, 0, PLAIN, [0])
     assert lanes.advance(interrupted=lambda: False) == []
@@ -332,7 +332,7 @@ def test_a_checkpoint_has_all_reports_up_to_its_step_although_they_wait_for_comp
 
 
 def test_while_models_wait_to_be_evaluated_their_replicates_train_on(store, monkeypatch):
-    monkeypatch.setattr(evaluator, "_YOUNG_WAIT_S", 600.0)
+    monkeypatch.setattr(evaluator, "_INTERMEDIATE_WAIT_S", 600.0)
     lanes = lanes_on(store)
     known(lanes, 0, PLAIN, [0])
     assert lanes.advance(interrupted=lambda: False) == []

@@ -1,11 +1,11 @@
-"""What is measured of models side by side: each measure a function of a subject that gives columns of numbers."""
+"""What is measured of models side by side: each group is a function of a context and returns columns."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from marl.evaluation.context import SUBSPACES, Subject
+from marl.evaluation.context import SUBSPACES, EvaluationContext
 from marl.metrics.beta_vae import beta_vae_score
 from marl.metrics.dcimig import dcimig
 from marl.metrics.explicitness import explicitness
@@ -21,7 +21,16 @@ from marl.metrics.separation import separation
 from marl.metrics.spectral_distance import by_class, root_mean_square
 from marl.objective import term_names
 
-__all__ = ["MATURE", "MEASURES", "OF_WEIGHTS", "YOUNG", "Columns", "information_metrics", "is_young", "metric_names"]
+__all__ = [
+    "FINAL",
+    "METRIC_GROUPS",
+    "RESCORABLE",
+    "INTERMEDIATE",
+    "Columns",
+    "information_metrics",
+    "is_intermediate",
+    "metric_names",
+]
 
 Columns = dict[str, Tensor]
 """A number of each model, [K], by the name of the column that it is stored under."""
@@ -29,15 +38,15 @@ Columns = dict[str, Tensor]
 _Probe = Callable[[Tensor, Tensor, Tensor, Tensor, Sequence[int]], Tensor]
 
 
-def losses(subject: Subject) -> Columns:
+def losses(context: EvaluationContext) -> Columns:
     """Terms of the objective on fixed held-out pairs."""
-    names = [f"loss/{name}" for name in term_names(subject.models.program)]
-    return dict(zip(names, subject.models.held_out_terms().unbind(dim=1), strict=True))
+    names = [f"loss/{name}" for name in term_names(context.models.program)]
+    return dict(zip(names, context.models.held_out_terms().unbind(dim=1), strict=True))
 
 
-def fidelity(subject: Subject) -> Columns:
+def fidelity(context: EvaluationContext) -> Columns:
     """Distances of reconstructions in dB, and how sure the first is of these clips."""
-    distance = subject.distances
+    distance = context.distances
     error_KN = distance.squared_error_KN.to(torch.float64)
     rmse_K = root_mean_square(error_KN)
     # By the delta method: the error of a mean of squares, over twice its root.
@@ -49,70 +58,70 @@ def fidelity(subject: Subject) -> Columns:
     }
 
 
-def fidelity_by_class(subject: Subject) -> Columns:
+def fidelity_by_class(context: EvaluationContext) -> Columns:
     """The log-mel error of the clips of each class of each factor; none where no clip is of that class."""
     columns = {}
-    for column, factor in enumerate(subject.models.dataset.factors):
-        class_N = subject.held_out.classes_NC[:, column]
-        found = by_class(subject.distances.squared_error_KN, class_N, factor.classes)
+    for column, factor in enumerate(context.models.dataset.factors):
+        class_N = context.held_out.classes_NC[:, column]
+        found = by_class(context.distances.squared_error_KN, class_N, factor.classes)
         for number, (mean_K, clips) in enumerate(zip(found.mean_KC.unbind(dim=1), found.clips_C.tolist(), strict=True)):
             if clips:
                 columns[f"fidelity/log_mel_rmse_db/{factor.name}/{factor.class_name(number)}"] = mean_K.sqrt()
     return columns
 
 
-def single_latents(subject: Subject) -> Columns:
+def single_latents(context: EvaluationContext) -> Columns:
     """What single latents tell of the factors."""
-    held_out, mask_KD = subject.held_out, subject.models.mask_KD
-    factors = list(subject.factors)
-    return _information(held_out.means_KND, mask_KD, subject.private, held_out.classes_NC, factors, subject.shared)
+    held_out, mask_KD = context.held_out, context.models.mask_KD
+    factors = list(context.factors)
+    return _information(held_out.means_KND, mask_KD, context.private, held_out.classes_NC, factors, context.shared)
 
 
-def linear_probes(subject: Subject) -> Columns:
+def linear_probes(context: EvaluationContext) -> Columns:
     """What linear classifiers read from each subspace."""
-    return _probes(subject, linear_probe_accuracy, "linear_probe", "disentanglement/linear_separation")
+    return _probes(context, linear_probe_accuracy, "linear_probe", "disentanglement/linear_separation")
 
 
-def probes(subject: Subject) -> Columns:
+def probes(context: EvaluationContext) -> Columns:
     """What small networks read from each subspace."""
-    return _probes(subject, probe_accuracy, "probe", "disentanglement/separation")
+    return _probes(context, probe_accuracy, "probe", "disentanglement/separation")
 
 
-def sampled_probes(subject: Subject) -> Columns:
+def sampled_probes(context: EvaluationContext) -> Columns:
     """What both kinds of probes read from samples of the posteriors, which hold less than their means."""
-    return _probes(subject, linear_probe_accuracy, "sampled_linear_probe", None, sampled=True) | _probes(
-        subject, probe_accuracy, "sampled_probe", None, sampled=True
+    return _probes(context, linear_probe_accuracy, "sampled_linear_probe", None, sampled=True) | _probes(
+        context, probe_accuracy, "sampled_probe", None, sampled=True
     )
 
 
-def sap(subject: Subject) -> Columns:
+def sap(context: EvaluationContext) -> Columns:
     """The gap between the two latents that a linear classifier reads a factor from best."""
-    fit, held_out = subject.fit, subject.held_out
-    classes = list(subject.factors.values())
+    fit, held_out = context.fit, context.held_out
+    classes = list(context.factors.values())
     accuracy_KDC = sap_accuracies(fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC, classes)
     most_C = torch.stack([class_N.bincount().amax() for class_N in held_out.classes_NC.unbind(dim=1)])
-    return {"disentanglement/sap": sap_gap(accuracy_KDC, subject.models.mask_KD, most_C / len(held_out.classes_NC))}
+    return {"disentanglement/sap": sap_gap(accuracy_KDC, context.models.mask_KD, most_C / len(held_out.classes_NC))}
 
 
-def explicit(subject: Subject) -> Columns:
+def explicit(context: EvaluationContext) -> Columns:
     """How well logistic regression ranks the clips by each factor."""
-    fit, held_out = subject.fit, subject.held_out
+    fit, held_out = context.fit, context.held_out
     _, mean_K = explicitness(
-        fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC, list(subject.factors.values())
+        fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC, list(context.factors.values())
     )
     return {"disentanglement/explicitness": mean_K}
 
 
-def fixed_factors(subject: Subject) -> Columns:
+def fixed_factors(context: EvaluationContext) -> Columns:
     """Whether it can be told which factor a batch of clips has in common."""
-    held_out, mask_KD = subject.held_out, subject.models.mask_KD
+    held_out, mask_KD = context.held_out, context.models.mask_KD
     return {
         "disentanglement/factor_vae": factor_vae_score(held_out.means_KND, mask_KD, held_out.classes_NC),
         "disentanglement/beta_vae": beta_vae_score(held_out.means_KND, mask_KD, held_out.classes_NC),
     }
 
 
-MEASURES: dict[str, Callable[[Subject], Columns]] = {
+METRIC_GROUPS: dict[str, Callable[[EvaluationContext], Columns]] = {
     "losses": losses,
     "fidelity": fidelity,
     "fidelity_by_class": fidelity_by_class,
@@ -125,11 +134,11 @@ MEASURES: dict[str, Callable[[Subject], Columns]] = {
     "fixed_factors": fixed_factors,
 }
 
-YOUNG = ("losses", "fidelity", "single_latents", "linear_probes")
+INTERMEDIATE = ("losses", "fidelity", "single_latents", "linear_probes")
 """Measures of every report: they cost little beside the training up to it."""
-MATURE = tuple(name for name in MEASURES if name != "sampled_probes")
+FINAL = tuple(name for name in METRIC_GROUPS if name != "sampled_probes")
 """Measures of the last report: all but what costs as much as the rest together, which is for the models that matter."""
-OF_WEIGHTS = tuple(name for name in MEASURES if name != "losses")
+RESCORABLE = tuple(name for name in METRIC_GROUPS if name != "losses")
 """Measures that need no more of a model than its encoder and decoder; losses need what only training knows."""
 
 
@@ -146,7 +155,7 @@ def metric_names(factors: Sequence[str]) -> list[str]:
     ]
 
 
-def is_young(metric: str) -> bool:
+def is_intermediate(metric: str) -> bool:
     """Whether every report has a metric, not the last alone."""
     slow = ("probe/", *(f"disentanglement/{name}" for name in ("separation", *_SLOW)))
     return not metric.startswith(slow)
@@ -218,27 +227,29 @@ def _information(
     return columns
 
 
-def _probes(subject: Subject, probe: _Probe, kind: str, separation_name: str | None, sampled: bool = False) -> Columns:
+def _probes(
+    context: EvaluationContext, probe: _Probe, kind: str, separation_name: str | None, sampled: bool = False
+) -> Columns:
     """Accuracies of one kind of probes, and the separation that follows from them."""
     fit_KND, held_out_KND = (
-        part.sampled_KND if sampled else part.means_KND for part in (subject.fit, subject.held_out)
+        part.sampled_KND if sampled else part.means_KND for part in (context.fit, context.held_out)
     )
     with torch.enable_grad():
         accuracy_RC = probe(
-            subject.by_subspace(fit_KND),
-            subject.fit.classes_NC,
-            subject.by_subspace(held_out_KND),
-            subject.held_out.classes_NC,
-            list(subject.factors.values()),
+            context.by_subspace(fit_KND),
+            context.fit.classes_NC,
+            context.by_subspace(held_out_KND),
+            context.held_out.classes_NC,
+            list(context.factors.values()),
         )
-    accuracy_KSC = accuracy_RC.unflatten(0, (len(subject.models), -1))
+    accuracy_KSC = accuracy_RC.unflatten(0, (len(context.models), -1))
     columns = {
         f"{kind}/{factor}/{subspace}": accuracy_KSC[:, row, column]
         for row, subspace in enumerate(SUBSPACES)
-        for column, factor in enumerate(subject.factors)
+        for column, factor in enumerate(context.factors)
     }
     if separation_name:
-        columns[separation_name] = _separation(columns, kind, subject.at_stake, subject.shared)
+        columns[separation_name] = _separation(columns, kind, context.at_stake, context.shared)
     return columns
 
 
