@@ -13,9 +13,9 @@ import streamlit as st
 
 from study.analysis import StudyResults
 from study.analysis.status import status_of
-from study.errors import UserError
+from study.errors import UnreadableObject, UserError
 from study.storage import ObjectStore
-from study.store import StudyStore, UnreadableObject, list_studies
+from study.store import StudyStore, list_studies
 from study.store.cache import StudyCache
 from study.store.notes import Marks, Notes
 

@@ -6,7 +6,7 @@ This module imports nothing of the project, so that `--help` starts quickly.
 import shlex
 from pathlib import Path
 
-__all__ = ["DEFAULT_STORE", "Interrupted", "RunError", "UserError", "command_for"]
+__all__ = ["DEFAULT_STORE", "Interrupted", "RunError", "UnreadableObject", "UserError", "command_for"]
 
 DEFAULT_STORE = "runs"
 """Folder of studies where `--store` is not given."""
@@ -38,3 +38,7 @@ class Interrupted(BaseException):
     Like KeyboardInterrupt it is no Exception, so that nothing on its way up takes it for an error and tidies up at
     length.
     """
+
+
+class UnreadableObject(UserWarning):
+    """An object of the store is truncated or corrupt and was left out."""

@@ -1,4 +1,4 @@
-"""Commands that show what is in a store: ls, status, results, leakage, plot, report, dashboard."""
+"""Commands that show what a store holds: ls, status, results, leakage, plot, report, dashboard."""
 
 import json
 import os
@@ -6,148 +6,150 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 
-from study.analysis.status import status_of
-from study.cli.options import Format, StoreOption, StudyArgument, echo
-from study.cli.tables import status_lines, volume_line
-from study.cli.terminal import err, out
+from study.cli.common import (
+    Format,
+    FormatOption,
+    JsonOption,
+    StoreOption,
+    StudyArgument,
+    log,
+    open_results,
+    print_table,
+    stdout,
+)
 from study.errors import DEFAULT_STORE, UserError
-from study.storage import ObjectStore
-from study.store import StudyStore
 
 __all__ = ["dashboard", "leakage", "ls", "plot", "report", "results", "status"]
 
 
-def ls(
-    store: StoreOption = DEFAULT_STORE, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
-) -> None:
-    """List the studies of a store. One that cannot be read is named on stderr and left out.
+def ls(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the studies of a store. A study that cannot be read is named on stderr and left out.
 
     Example: marl-study ls --store s3://bucket/studies
     """
-    from study.analysis import StudyResults
+    from study.analysis.status import status_of
+    from study.storage import ObjectStore
     from study.store import list_studies
 
     objects = ObjectStore(store)
-    found = []
+    studies = []
     for name in list_studies(objects):
         try:
-            found.append(status_of(StudyResults(StudyStore(objects, name))))
+            studies.append(status_of(open_results(store, name)))
         except UserError as error:
-            err.print(f"warning: {error}; it was left out", markup=False, soft_wrap=True)
+            log(f"warning: {error}; it was left out")
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(studies, indent=1))
         return
-    if not found:
-        err.print(f"no studies in {objects.uri}")
-    for one in found:
-        states = ", ".join(f"{count} {state}" for state, count in one["trials"].items() if count)
-        typer.echo(f"{one['study']:<24} {one['state']:<12} {states or 'no trials'} of {one['target']}")
+    if not studies:
+        log(f"no studies in {objects.uri}")
+    for study in studies:
+        states = ", ".join(f"{count} {state}" for state, count in study["trials"].items() if count)
+        typer.echo(f"{study['study']:<24} {study['state']:<12} {states or 'no trials'} of {study['target']}")
 
 
-def status(
-    study: StudyArgument,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Say how far a study is.
+def status(study: StudyArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Show the state of a study, its trials by state, and its runs.
 
     Example: marl-study status quickstart
     """
-    from study.analysis import StudyResults
+    from study.analysis.status import status_of
+    from study.cli.tables import status_lines
 
-    found = status_of(StudyResults(StudyStore(ObjectStore(store), study)))
-    typer.echo(json.dumps(found, indent=1) if as_json else status_lines(found))
+    state = status_of(open_results(store, study))
+    typer.echo(json.dumps(state, indent=1) if as_json else status_lines(state))
 
 
 def results(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
-    front: Annotated[bool, typer.Option("--front", help="Only trials that no other beats in all objectives.")] = False,
+    front: Annotated[bool, typer.Option("--front", help="Only trials on the Pareto front.")] = False,
     progress: Annotated[bool, typer.Option("--progress", help="How the front grew, trial by trial.")] = False,
-    output: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.table,
+    output: FormatOption = Format.table,
     optuna: Annotated[
-        Path | None, typer.Option("--optuna", metavar="FILE", help="Write all trials as a storage of Optuna instead.")
+        Path | None, typer.Option("--optuna", metavar="FILE", help="Write all trials as an Optuna storage instead.")
     ] = None,
 ) -> None:
-    """Show a study's results: means over replicates.
+    """Show the results of a study: means over replicates.
 
-    Their standard deviation is in `<column>/sd`, half of their 90 % interval in `<column>/ci`, and how probably a trial
-    is truly on the front, as far as its seeds let one say, in `front_probability`. Below the trials stands what they
-    are compared with: an untrained network, and a plain variational autoencoder.
+    The column `<column>/sd` holds the standard deviation, `<column>/ci` half of the 90 % interval, and
+    `front_probability` the probability that the trial is on the front, given the spread over its seeds. The baselines,
+    an untrained network and a plain variational autoencoder, follow the trials.
 
-    The hypervolume measures a front: the volume between it and what the untrained network scores, in the product of the
-    objectives' units. More is better.
+    The hypervolume is the volume between the front and the scores of the untrained network, in the product of the
+    units of the objectives. More is better.
 
-    With --optuna, nothing is shown: all trials go into a new SQLite file, for `optuna.load_study` and optuna-dashboard.
+    With --optuna, all trials are written to a new SQLite file for `optuna.load_study` and optuna-dashboard.
 
     Example: marl-study results quickstart --front --format csv
     """
-    from study.analysis import StudyResults
-    from study.cli.tables import progress_table, results_table
-
     if front and progress:
-        raise UserError("--front and --progress show different tables; say one of them")
+        raise UserError("--front and --progress: give one of them, they show different tables; got both")
     if optuna and (front or progress or output is not Format.table):
-        raise UserError(
-            "--optuna writes all trials to a file and shows no table; leave --front, --progress, --format out"
-        )
-    read = StudyResults(StudyStore(ObjectStore(store), study))
+        raise UserError("--optuna: writes all trials and shows no table; leave out --front, --progress and --format")
+    study_results = open_results(store, study)
     if optuna:
         from study.search.optuna_export import write_optuna_storage
 
-        write_optuna_storage(read, optuna)
-        err.print(f"optuna: {optuna}, to be seen by: optuna-dashboard sqlite:///{optuna}", markup=False, soft_wrap=True)
+        write_optuna_storage(study_results, optuna)
+        log(f"optuna: {optuna}; open it with: optuna-dashboard sqlite:///{optuna}")
         return
+    import pandas as pd
+
+    from study.cli.tables import progress_table, results_table, volume_line
+
     if progress:
-        table = read.progress()
+        table = study_results.progress()
     else:
-        table = read.front() if front else read.results()
-        table = table.merge(read.front_probability(), on="trial", how="left")
-        if not front or output is Format.table:  # a program that asks for the front wants trials
-            table = pd.concat([table, read.baselines()], ignore_index=True)
+        table = study_results.front() if front else study_results.results()
+        table = table.merge(study_results.front_probability(), on="trial", how="left")
+        if not front or output is Format.table:  # --front for a program holds trials only
+            table = pd.concat([table, study_results.baselines()], ignore_index=True)
     if output is not Format.table:
-        echo(table, output)
+        print_table(table, output)
         return
     if progress:
-        out().print(progress_table(table, f"progress of study {study}"))
+        stdout().print(progress_table(table, f"progress of study {study}"))
     else:
-        out().print(results_table(table, read.spec, f"front of study {study}" if front else f"study {study}"))
-    err.print(volume_line(read.hypervolume(), read.trial_steps()))
+        title = f"front of study {study}" if front else f"study {study}"
+        stdout().print(results_table(table, study_results.spec, title))
+    log(volume_line(study_results.hypervolume(), study_results.trial_steps()))
 
 
 def leakage(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
-    trial: Annotated[int | None, typer.Option(min=0, help="Which; the best in the last objective by default.")] = None,
-    output: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.table,
+    trial: Annotated[
+        int | None, typer.Option(min=0, help="Number of the trial; by default the best one in the last objective.")
+    ] = None,
+    output: FormatOption = Format.table,
 ) -> None:
-    """Show what each subspace of a trial holds of each factor, wanted or not: 0 is chance, 1 is all of it.
+    """Show how well each factor is read from each subspace of a trial: 0 is chance, 1 is everything.
 
-    Networks and linear classifiers are asked, on means of the posteriors and on samples, with 90 % intervals over
-    seeds; `clips_se` is the standard error from the finite number of held-out clips.
+    Small networks and linear classifiers read the means of the posteriors and samples of them. Intervals are 90 %
+    intervals over seeds; `clips_se` is the standard error that the number of held-out clips causes.
 
     Example: marl-study leakage quickstart --trial 3
     """
     from marl.evaluation import HELD_OUT_CLIPS
-    from study.analysis import StudyResults
     from study.analysis.leakage import leakage as leakage_of
     from study.cli.tables import leakage_table
     from study.datasets.load import clips_of
     from study.export.trials import best_trial
     from study.spec.model_config import audio_of
 
-    read = StudyResults(StudyStore(ObjectStore(store), study))
-    chosen = best_trial(read, list(read.spec.objectives)[-1]) if trial is None else trial
-    clips = clips_of(read.spec, read.store.objects, audio_of(read.spec))
+    study_results = open_results(store, study)
+    spec = study_results.spec
+    number = best_trial(study_results, list(spec.objectives)[-1]) if trial is None else trial
+    clips = clips_of(spec, study_results.store.objects, audio_of(spec))
     classes = dict(zip((factor.name for factor in clips.factors), clips.classes_at_stake("validation"), strict=True))
-    found = leakage_of(read, chosen, classes, min(HELD_OUT_CLIPS, len(clips.splits["validation"])))
+    table = leakage_of(study_results, number, classes, min(HELD_OUT_CLIPS, len(clips.splits["validation"])))
     if output is Format.table:
-        out().print(leakage_table(found, f"study {study}, trial {chosen}: 0 is chance, 1 is all of the factor"))
+        stdout().print(leakage_table(table, f"study {study}, trial {number}: 0 is chance, 1 is all of the factor"))
     else:
-        echo(found, output)
+        print_table(table, output)
 
 
 def plot(
@@ -159,11 +161,10 @@ def plot(
 
     Example: marl-study plot quickstart -o tradeoff.html
     """
-    from study.analysis import StudyResults
     from study.charts.trade_off import save_chart, trade_off_chart
 
-    save_chart(trade_off_chart(StudyResults(StudyStore(ObjectStore(store), study))), output)
-    err.print(f"plot: {output}", soft_wrap=True)
+    save_chart(trade_off_chart(open_results(store, study)), output)
+    log(f"plot: {output}")
 
 
 def report(
@@ -171,19 +172,17 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that gets index.html.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Draw a study as one page: trade-off, parameters, probes, mutual information and maps of the latents.
+    """Write a study as one page: trade-off, parameters, probes, mutual information and maps of the latents.
 
     Example: marl-study report quickstart -o report
     """
-    from study.analysis import StudyResults
+    study_results = open_results(store, study)
+    from study.report.page import write_report  # imports torch, so that a missing study is reported before
 
-    read = StudyResults(StudyStore(ObjectStore(store), study))
-    from study.report.page import write_report  # a study that is not there is told at once
-
-    written = write_report(read, output)
-    for what, why in written.missing.items():
-        err.print(f"not drawn: {what}, because {why}", markup=False, soft_wrap=True)
-    err.print(f"report: {written.path}", markup=False, soft_wrap=True)
+    page = write_report(study_results, output)
+    for picture, reason in page.missing.items():
+        log(f"not drawn: {picture}, because {reason}")
+    log(f"report: {page.path}")
 
 
 def dashboard(
@@ -196,11 +195,13 @@ def dashboard(
     """
     from importlib.util import find_spec
 
-    page = Path(str(find_spec("dashboard").origin)).with_name("app.py")  # type: ignore[union-attr]  # it is ours
+    from study.storage import ObjectStore
+
+    page = Path(str(find_spec("dashboard").origin)).with_name("app.py")  # type: ignore[union-attr]  # installed with it
     options = ["--server.address=localhost", f"--server.port={port}", "--browser.gatherUsageStats=false"]
     options += ["--client.toolbarMode=minimal", "--server.showEmailPrompt=false"]
-    # Else each thread keeps memory of its own that it has freed.
+    # With one arena for each thread, glibc keeps memory that threads have freed.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-    os.execv(  # noqa: S606  # the page replaces this process
+    os.execv(  # noqa: S606  # Streamlit replaces this process
         sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *options, "--", ObjectStore(store).uri]
     )

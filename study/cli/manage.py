@@ -1,188 +1,189 @@
-"""Commands that take models out of a store, or delete what it holds: export, verify, delete, prune."""
+"""Commands that manage studies: export, verify, clean, delete, logs, stop."""
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
-from study.cli.options import StoreOption, StudyArgument
-from study.cli.terminal import err, out
+from study.cli.common import StoreOption, StudyArgument, log, open_results, open_study, stdout
 from study.errors import DEFAULT_STORE, RunError, UserError, command_for
-from study.formatting import printable
-from study.storage import ObjectStore
-from study.store import StudyStore
-from study.store.lease import is_live
 
-__all__ = ["delete", "export", "logs", "prune", "stop", "verify"]
+if TYPE_CHECKING:
+    from study.store import StudyStore
+
+__all__ = ["clean", "delete", "export", "logs", "stop", "verify"]
+
+_POLL_S = 2.0
+# A run looks for stop requests every ten seconds and then writes checkpoints.
+_STOP_TIMEOUT_S = 60.0
 
 
 def export(
     study: StudyArgument,
-    to: Annotated[Path, typer.Option("--to", help="Folder that gets one folder a model.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder that gets one folder for each model.")],
     store: StoreOption = DEFAULT_STORE,
     front: Annotated[bool, typer.Option("--front", help="Every trial of the front.")] = False,
     trial: Annotated[list[int] | None, typer.Option("--trial", min=0, help="This trial; may be repeated.")] = None,
     best: Annotated[str | None, typer.Option("--best", metavar="COLUMN", help="The best trial in a metric.")] = None,
     licence: Annotated[
-        str | None, typer.Option("--licence", metavar="NAME", help="For the model card, for example CC-BY-4.0.")
+        str | None, typer.Option("--licence", metavar="NAME", help="Licence in the model card, such as CC-BY-4.0.")
     ] = None,
 ) -> None:
-    """Write models out of a study, each with what is needed to use and to check it.
+    """Export models of a study, each with what is needed to use and to verify it.
 
     Example: marl-study export quickstart --best disentanglement/separation --to exported
     """
-    from study.analysis import StudyResults
     from study.export.trials import best_trial, export_trials
 
     if sum([front, bool(trial), best is not None]) != 1:
-        raise UserError("say which models: exactly one of --front, --trial ID and --best COLUMN")
-    read = StudyResults(StudyStore(ObjectStore(store), study))
-    by = best or list(read.spec.objectives)[-1]
+        raise UserError("which models: give exactly one of --front, --trial ID and --best COLUMN")
+    study_results = open_results(store, study)
+    metric = best or list(study_results.spec.objectives)[-1]
     if best is not None:
-        trials = [best_trial(read, best)]
+        trials = [best_trial(study_results, best)]
     else:
-        trials = list(dict.fromkeys(trial or ())) or [int(number) for number in read.front()["trial"]]
+        trials = list(dict.fromkeys(trial or ())) or [int(number) for number in study_results.front()["trial"]]
     if not trials:
-        raise UserError(f"study {study!r} has no complete trial yet, so no front")
-    for bundle in export_trials(read, trials, by, to, licence):
+        raise UserError(f"study {study!r} has no complete trial yet, so it has no front")
+    for bundle in export_trials(study_results, trials, metric, to, licence):
         typer.echo(str(bundle))
 
 
-def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="An exported model.")]) -> None:
-    """Check that an exported model is whole and scores what it says.
+def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")]) -> None:
+    """Check that an exported model is complete and still has the scores that it states.
 
     Example: marl-study verify exported/quickstart-trial-7-seed-0
     """
-    from study.export.bundle import verify as check
+    from study.export.bundle import verify as verify_bundle
 
-    scores = check(folder)
-    for name, (stated, found) in scores.items():
-        if " of " in name:  # one line a clip would hide the others
+    scores = verify_bundle(folder)
+    for name, (stated, computed) in scores.items():
+        if " of " in name:  # scores of single clips
             continue
-        typer.echo(f"{name:<34} stated {stated:9.4f}   found {found:9.4f}")
-    err.print(f"verified: {folder}", soft_wrap=True)
+        typer.echo(f"{name:<34} stated {stated:9.4f}   found {computed:9.4f}")
+    log(f"verified: {folder}")
 
 
 def delete(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
-    yes: Annotated[bool, typer.Option("--yes", help="Really delete it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
-    """Delete a study and everything in it.
+    """Delete a study with all its models and results.
 
     Example: marl-study delete quickstart --yes
     """
-    from study.analysis import StudyResults
-
-    found = StudyStore(ObjectStore(store), study)
-    read = StudyResults(found)
-    if read.is_live:
-        raise UserError(f"study {study!r} is running; stop it first")
+    study_results = open_results(store, study)
+    uri = study_results.store.uri
+    if study_results.is_live:
+        raise UserError(f"study {study!r} is running; stop it first: {command_for(uri, 'stop')}")
     if not yes:
-        raise UserError(f"this deletes {len(read.trials())} trials and their models in {found.uri}; say --yes to do it")
-    found.delete()
-    err.print(f"deleted {found.uri}", soft_wrap=True)
+        raise UserError(
+            f"this would delete {len(study_results.trials())} trials and their models in {uri}; add --yes to confirm"
+        )
+    study_results.store.delete()
+    log(f"deleted {uri}")
 
 
-def prune(
+def clean(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
 ) -> None:
-    """Delete weights far from the front, and what writers left behind. Results and latents stay.
+    """Delete weights of trials far from the front, and objects that interrupted writers left. Results and latents stay.
 
-    Kept are the weights of the front, and of every trial that would be on it were it better by one standard deviation.
+    Weights of the front stay, and those of each trial that an improvement by one standard deviation would put on it.
 
-    Example: marl-study prune quickstart --dry-run
+    Example: marl-study clean quickstart --dry-run
     """
-    from study.analysis import StudyResults
-    from study.runs.cleanup import kept_line, plan_prune, prune_table
-    from study.runs.cleanup import prune as delete_planned
+    from study.runs.cleanup import kept_line, plan_prune, prune, prune_table
 
-    read = StudyResults(StudyStore(ObjectStore(store), study))
-    plan = plan_prune(read)
+    study_results = open_results(store, study)
+    plan = plan_prune(study_results)
     if not plan.deletions:
-        typer.echo("nothing to prune")
+        typer.echo("nothing to delete")
         return
     if not dry_run:
-        delete_planned(read, plan)
-    out().print(prune_table(plan, dry_run))
+        prune(study_results, plan)
+    stdout().print(prune_table(plan, dry_run))
     typer.echo(kept_line(plan))
-
-
-_LOOK_EVERY_S = 2.0
-# It looks every ten seconds, and writing checkpoints takes some more.
-_STOPS_WITHIN_S = 60.0
 
 
 def logs(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the study is not running any more.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Continue until the study stops running.")] = False,
 ) -> None:
-    """Show what a study has said of itself, in all its runs, with the time in UTC.
+    """Show the log of a study, of all its runs, with times in UTC.
 
     Example: marl-study logs quickstart --follow
     """
-    for line in _lines(ObjectStore(store), study, follow):
+    for line in _log_lines(store, study, follow):
         typer.echo(line)
 
 
 def stop(study: StudyArgument, store: StoreOption = DEFAULT_STORE) -> None:
-    """Ask the run of a study, wherever it runs, to write checkpoints and end; wait until it has.
+    """Ask a running study, wherever it runs, to write checkpoints and stop. Return when it has stopped.
 
     Example: marl-study stop quickstart --store s3://bucket/studies
     """
-    found = StudyStore(ObjectStore(store), study)
-    run = _live(found)
+    study_store = open_study(store, study)
+    run = _live_run(study_store)
     if run is None:
-        found.metadata()  # a study that is not there is told as such
-        raise UserError(f"study {study!r} is not running: {_last_sign_of_life(found)}")
-    found.ask_to_stop(run)
-    err.print(f"asked run {run} of study {study} to write checkpoints and stop", soft_wrap=True)
-    deadline = time.monotonic() + _STOPS_WITHIN_S
-    while _live(found) == run:
+        study_store.metadata()  # raises if the study does not exist
+        raise UserError(f"study {study!r} is not running: {_last_activity(study_store)}")
+    study_store.ask_to_stop(run)
+    log(f"asked run {run} of study {study} to write checkpoints and stop")
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while _live_run(study_store) == run:
         if time.monotonic() > deadline:
             raise RunError(
-                f"run {run} of study {study!r} has not stopped within {_STOPS_WITHIN_S:.0f} s, "
-                f"{_last_sign_of_life(found)}; it may still do so, as `{command_for(found.uri, 'status')}` will show"
+                f"run {run} of study {study!r} has not stopped within {_STOP_TIMEOUT_S:.0f} s, "
+                f"{_last_activity(study_store)}; it may still stop, see: {command_for(study_store.uri, 'status')}"
             )
-        time.sleep(_LOOK_EVERY_S)
-    err.print(f"stopped; go on with: {command_for(found.uri, 'resume')}", soft_wrap=True)
+        time.sleep(_POLL_S)
+    log(f"stopped; resume it with: {command_for(study_store.uri, 'resume')}")
 
 
-def _lines(objects: ObjectStore, study: str, follow: bool) -> Iterator[str]:
-    """Lines of the log, oldest first; followed, those that come while the study runs."""
+def _log_lines(store: str, study: str, follow: bool) -> Iterator[str]:
+    """Yield the lines of a study's log, oldest first; with `follow` also lines that are written from now on."""
+    import pandas as pd
+
+    from study.formatting import printable
+    from study.storage import ObjectStore
+    from study.store import StudyStore
     from study.store.cache import StudyCache
 
-    store = StudyStore(objects, study, StudyCache())
-    store.metadata()
-    shown = 0
+    study_store = StudyStore(ObjectStore(store), study, StudyCache())
+    study_store.metadata()  # raises if the study does not exist
+    printed = 0
     while True:
-        is_running = _live(store) is not None  # asked first: it writes its last lines before it ends
-        rows = store.read("log")
-        for time_, line in zip(rows["time"][shown:], rows["line"][shown:], strict=True) if len(rows) else ():
-            yield f"{pd.Timestamp(time_):%Y-%m-%d %H:%M:%S}  {printable(line)}"
-        shown = len(rows)
+        is_running = _live_run(study_store) is not None  # before reading: a run writes its last lines before it ends
+        rows = study_store.read("log")
+        if len(rows):
+            for moment, line in zip(rows["time"][printed:], rows["line"][printed:], strict=True):
+                yield f"{pd.Timestamp(moment):%Y-%m-%d %H:%M:%S}  {printable(line)}"
+        printed = len(rows)
         if not follow or not is_running:
             return
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_S)
 
 
-def _live(store: StudyStore) -> int | None:
-    """The run that is at work, if one is."""
-    live = [number for number, run in store.runs().items() if is_live(run, store.objects.now)]
+def _live_run(study_store: "StudyStore") -> int | None:
+    """Return the number of the run that is alive, if there is one."""
+    from study.store.lease import is_live
+
+    live = [number for number, run in study_store.runs().items() if is_live(run, study_store.objects.now)]
     return max(live, default=None)
 
 
-def _last_sign_of_life(store: StudyStore) -> str:
-    runs = store.runs()
+def _last_activity(study_store: "StudyStore") -> str:
+    runs = study_store.runs()
     if not runs:
-        return "it was never launched"
-    last = runs[max(runs)]
-    if last.get("finished"):
-        return f"run {max(runs)} finished at {last['finished']}"
-    return f"the last heartbeat of run {max(runs)} was at {last['heartbeat']}"
+        return "it never ran"
+    number = max(runs)
+    if runs[number].get("finished"):
+        return f"run {number} finished at {runs[number]['finished']}"
+    return f"the last heartbeat of run {number} was at {runs[number]['heartbeat']}"

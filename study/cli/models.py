@@ -1,4 +1,4 @@
-"""Commands that use an exported model: embed, swap."""
+"""Commands that apply an exported model to recordings: embed, swap."""
 
 import time
 import uuid
@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from study.cli.terminal import err
+from study.cli.common import log, stderr
 from study.errors import RunError, UserError
-from study.formatting import printable
 
 __all__ = ["embed", "swap"]
 
@@ -19,14 +18,14 @@ _SOUNDS = (".wav", ".flac")
 
 def embed(
     model: ModelArgument,
-    audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Sound files, folders, s3://bucket/prefix.")],
+    audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Audio files, folders, s3://bucket/prefix.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A file ending in .parquet.")],
 ) -> None:
-    """Write the features of sounds as a table: a row for each window, as long as the clips of training.
+    """Write the features of recordings as a table with one row for each window. A window is as long as a training clip.
 
-    Columns: `file`, `start_s`, `private/0`, …, `shared/0`, …. Any format that libsndfile reads, any rate, any length;
-    channels are averaged, the last window of a file is filled up with silence. What cannot be read is left out and
-    said.
+    Columns: `file`, `start_s`, `private/0`, …, `shared/0`, …. Files may have any format that libsndfile reads, any
+    sample rate and any length. Channels are averaged; the last window of a file is padded with silence. Files that
+    cannot be read are reported and left out.
 
     Example: marl-study embed exported/quickstart-trial-7-seed-0 recordings -o features.parquet
     """
@@ -36,6 +35,7 @@ def embed(
     from study.export.embed import about_model, loaded
     from study.export.embed import embed as write
     from study.export.recordings import recordings
+    from study.formatting import printable
 
     extractor, sounds = loaded(model), recordings(audio)
     columns = (
@@ -46,7 +46,7 @@ def embed(
         TimeRemainingColumn(),
     )
     started = time.monotonic()
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as progress:
         task = progress.add_task("embedding", total=len(sounds), rate="")
 
         def done(files: int, windows: int) -> None:
@@ -54,30 +54,28 @@ def embed(
             progress.update(task, completed=files, rate=f"{rate:.0f} windows/s")
 
         def left_out(name: str, reason: str) -> None:
-            err.print(f"left out: {printable(name)}: {printable(reason)}", markup=False, soft_wrap=True)
+            log(f"left out: {printable(name)}: {printable(reason)}")
 
         found = write(extractor, sounds, output, about_model(model), done, left_out)
     took_s = time.monotonic() - started
     without = f", {len(found.left_out)} left out" if found.left_out else ""
-    err.print(
+    log(
         f"embedded {found.windows} windows of {found.files} files in {took_s:.1f} s "
-        f"({found.windows / took_s:.0f} windows/s){without}: {output}",
-        markup=False,
-        soft_wrap=True,
+        f"({found.windows / took_s:.0f} windows/s){without}: {output}"
     )
     if not found.windows:
-        raise RunError("nothing could be embedded")
+        raise RunError("no file could be embedded")
 
 
 def swap(
     model: ModelArgument,
-    content: Annotated[Path, typer.Argument(metavar="A", help="Sound file that gives what is private.")],
-    other: Annotated[Path, typer.Argument(metavar="B", help="Sound file that gives what is shared.")],
+    content: Annotated[Path, typer.Argument(metavar="A", help="Recording that gives the private features.")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="Recording that gives the shared features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A file ending in .wav or .flac.")],
 ) -> None:
-    """Give a sound what the model holds to be shared, of another: where timbre is shared, play A with the timbre of B.
+    """Replace the shared features of recording A by those of recording B: if timbre is shared, A in the timbre of B.
 
-    The private features are those of A, window by window; the shared ones are those of B, averaged over its windows.
+    The private features come from A, window by window. The shared features of B are averaged over its windows.
 
     Example: marl-study swap exported/quickstart-trial-7-seed-0 flute.wav violin.wav -o swapped.wav
     """
@@ -98,27 +96,27 @@ def swap(
             waveforms.append(torch.from_numpy(read_mono(path, rate)))
         except Unusable as reason:
             raise UserError(f"{path}: {reason}") from None
-    torch.set_num_threads(1)  # Griffin-Lim makes much of the last bit, which depends on how many there are
+    torch.set_num_threads(1)  # Griffin-Lim amplifies rounding, which depends on the number of threads
     swapped = extractor.swap(waveforms[0], rate, waveforms[1], rate).numpy()
-    # Where it would clip all of it is made quieter.
-    loudest = max(1.0, float(abs(swapped).max()))
+    peak = max(1.0, float(abs(swapped).max()))
     draft = output.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
     kind = output.suffix[1:].upper()
     try:
-        soundfile.write(draft, swapped / loudest, rate, subtype="PCM_16", format=kind)
+        soundfile.write(draft, swapped / peak, rate, subtype="PCM_16", format=kind)
         draft.replace(output)
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(f"--output: cannot write {output}: {error}") from None
     finally:
         draft.unlink(missing_ok=True)
-    factors = " and ".join(extractor.shared_factors) or "what is shared"
-    err.print(f"{output}: {factors} of {other}, all else of {content}", markup=False, soft_wrap=True)
+    factors = " and ".join(extractor.shared_factors) or "shared features"
+    log(f"{output}: {factors} of {other}, private features of {content}")
 
 
 def _check_output(output: Path, suffixes: tuple[str, ...]) -> None:
+    """Raise a UserError unless the output file can be created."""
     if output.suffix.lower() not in suffixes:
         raise UserError(f"--output: must end in {' or '.join(suffixes)}; got {output}")
     if not output.parent.is_dir():
-        raise UserError(f"--output: the folder {output.parent} is not there")
+        raise UserError(f"--output: the folder {output.parent} does not exist")
     if output.is_dir():
         raise UserError(f"--output: must be a file; {output} is a folder")

@@ -1,35 +1,49 @@
-"""Commands that compute: run, resume, rescore."""
+"""Commands that train or evaluate: run, resume, rescore."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study.cli.options import AddressOption, ClusterOption, Destination, StoreOption, StudyArgument
-from study.cli.terminal import err
+from study.cli.common import (
+    AddressOption,
+    ClusterOption,
+    Destination,
+    SetOption,
+    SpecArgument,
+    StoreOption,
+    StudyArgument,
+    log,
+    open_results,
+    stderr,
+)
 from study.errors import DEFAULT_STORE, Interrupted, RunError, UserError, command_for
-from study.storage import ObjectStore
-from study.store import StudyStore
+
+if TYPE_CHECKING:
+    from study.store import StudyStore
 
 __all__ = ["rescore", "resume", "run"]
 
 
 def run(
-    spec_file: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the study.")],
+    spec_file: SpecArgument,
     store: StoreOption = DEFAULT_STORE,
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field.")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="How many trials, instead of search.trials.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and how long it might take.")] = False,
+    overrides: SetOption = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, instead of search.trials.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved spec and an estimate of the duration, run nothing.")
+    ] = False,
     address: AddressOption = None,
     cluster: ClusterOption = None,
 ) -> None:
-    """Run a study, or go on with it; on this machine, or on a cluster.
+    """Run a study on this machine or on a cluster. A study that exists with the same spec is resumed.
 
     Example: marl-study run studies/quickstart.yaml --set train.steps=400
     """
     from study.runs.create import begin
     from study.spec.loader import load_spec
     from study.spec.resolve import resolve
+    from study.storage import ObjectStore
+    from study.store import StudyStore
 
     changes = list(overrides or [])
     if trials is not None:
@@ -43,98 +57,97 @@ def run(
         typer.echo(describe(with_content(spec, objects), objects))
         return
     destination = Destination(address, cluster, store)
-    words = ["run", spec_file.name, *(word for change in changes for word in ("--set", change))]
-    if destination.is_elsewhere:
-        destination.launch(spec.name, words, spec_file)
+    arguments = ["run", spec_file.name, *(word for change in changes for word in ("--set", change))]
+    if destination.is_remote:
+        destination.submit(spec.name, arguments, spec_file)
         return
     study = StudyStore(objects, spec.name)
     if spec.data["kind"] != "syntone":
         from study.datasets.lookup import with_content
         from study.datasets.prepare import prepared_now
 
-        spec = with_content(spec, objects, lambda: prepared_now(spec, objects, address, err))
+        spec = with_content(spec, objects, lambda: prepared_now(spec, objects, address, stderr()))
     begin(study, spec, address)
-    _launch(study, spec.search.trials or 0, address)
+    _run_trials(study, spec.search.trials or 0, address)
 
 
 def resume(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
-    trials: Annotated[int | None, typer.Option(min=1, help="Bring the study to this many trials.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Raise the number of trials of the study to this.")] = None,
     confirm: Annotated[
-        int | None, typer.Option(min=1, metavar="SEEDS", help="Train the front again under so many fresh seeds.")
+        int | None, typer.Option(min=1, metavar="SEEDS", help="Then train the front again under this many new seeds.")
     ] = None,
     address: AddressOption = None,
     cluster: ClusterOption = None,
 ) -> None:
-    """Go on with a study that was interrupted, or give it more trials.
+    """Resume an interrupted study, or run more trials of a complete one.
 
-    With --confirm the trials of its front become a study NAME-confirmed, under seeds that they were not chosen by.
+    With --confirm, the trials of the front become the study NAME-confirmed. It uses seeds that did not choose them.
 
     Example: marl-study resume quickstart --trials 24
     """
     destination = Destination(address, cluster, store)
-    if destination.is_elsewhere:
-        wishes = {"--trials": trials, "--confirm": confirm}
-        words = [word for name, wish in wishes.items() if wish is not None for word in (name, str(wish))]
-        destination.launch(study, ["resume", study, *words], None)
+    if destination.is_remote:
+        options = {"--trials": trials, "--confirm": confirm}
+        arguments = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+        destination.submit(study, ["resume", study, *arguments], None)
         return
-    from study.analysis import StudyResults
-
-    objects = ObjectStore(store)
-    found = StudyStore(objects, study)
-    results = StudyResults(found)
+    results = open_results(store, study)
     target = results.target if trials is None else trials
-    known = len(results.trials())
-    if target < known:
-        raise UserError(f"--trials: study {study!r} has {known} trials already; got {target}")
+    existing = len(results.trials())
+    if target < existing:
+        raise UserError(f"--trials: must be at least the {existing} trials of study {study!r}; got {target}")
     if trials is not None and results.spec.search.sampler == "grid" and target != results.spec.search.trials:
-        raise UserError(f"--trials: the grid of study {study!r} has {results.spec.search.trials} cells; got {target}")
-    objects.check_writable()
-    _launch(found, target, address)
+        raise UserError(
+            f"--trials: must be the {results.spec.search.trials} cells of the grid of study {study!r}; got {target}"
+        )
+    results.store.objects.check_writable()
+    _run_trials(results.store, target, address)
     if confirm is not None:
         from study.runs.create import begin, confirmation_of
+        from study.store import StudyStore
 
-        spec = confirmation_of(StudyResults(found), confirm)
-        again = StudyStore(objects, spec.name)
-        begin(again, spec, address)
-        _launch(again, spec.search.trials or 0, address)
+        spec = confirmation_of(open_results(store, study), confirm)
+        confirmation = StudyStore(results.store.objects, spec.name)
+        begin(confirmation, spec, address)
+        _run_trials(confirmation, spec.search.trials or 0, address)
 
 
 def rescore(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
     metrics: Annotated[
-        str | None, typer.Option("--metrics", metavar="NAME,…", help="Which groups; all but dci and sound by default.")
+        str | None,
+        typer.Option("--metrics", metavar="NAME,…", help="Groups of metrics; default: all but dci and sound."),
     ] = None,
-    trial: Annotated[list[int] | None, typer.Option("--trial", help="Only this trial; may be given again.")] = None,
-    test: Annotated[bool, typer.Option("--test", help="On test clips instead of validation clips.")] = False,
+    trial: Annotated[list[int] | None, typer.Option("--trial", help="Only this trial; may be repeated.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="Use test clips instead of validation clips.")] = False,
 ) -> None:
-    """Measure the models of a study again, from what is stored of them; earlier rows stay.
+    """Evaluate the stored models of a study again, without training. Earlier rows stay.
 
     Example: marl-study rescore quickstart --metrics dci,sap
     """
-    from study.analysis import StudyResults
-
-    read = StudyResults(StudyStore(ObjectStore(store), study))
-    read.store.objects.check_writable()
-    from study.runs.post_training import rescore as measure
+    results = open_results(store, study)
+    results.store.objects.check_writable()
+    from study.runs.post_training import rescore as evaluate_again
 
     names = metrics.split(",") if metrics is not None else None
-    measured = measure(read, names, trial, "test" if test else "validation", err)
-    err.print(f"measured {measured} models of study {study}", soft_wrap=True)
+    count = evaluate_again(results, names, trial, "test" if test else "validation", stderr())
+    log(f"measured {count} models of study {study}")
 
 
-def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
+def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
+    """Bring a study to a number of trials."""
     from study.analysis import StudyResults
     from study.store.lease import refuse_if_live
 
     before = StudyResults(store)
     refuse_if_live(store, before.runs)
-    over = int(before.trials()["state"].isin(["complete", "pruned", "failed"]).sum())
-    to_come = max(0, target - over) + (0 if before.has_plain_vae else 1)
-    if not to_come and not before.unexamined():
-        err.print(f"study {store.name} is complete: {over} trials", soft_wrap=True)
+    finished = int(before.trials()["state"].isin(["complete", "pruned", "failed"]).sum())
+    remaining = max(0, target - finished) + (0 if before.has_plain_vae else 1)
+    if not remaining and not before.unexamined():
+        log(f"study {store.name} is complete: {finished} trials")
         return
     from study.datasets.load import factors_of
     from study.runs.create import spec_of
@@ -143,20 +156,14 @@ def _launch(store: StudyStore, target: int, address: str | None = None) -> None:
     from study.spec.model_config import StackPlan
 
     spec = spec_of(before.metadata)
-    known = factors_of(spec, store.objects)
-    size = footprint(spec, StackPlan.model_validate(before.metadata.stack), to_come, known)
-    err.print(footprint_line(size, store.uri), soft_wrap=True)
+    plan = StackPlan.model_validate(before.metadata.stack)
+    log(footprint_line(footprint(spec, plan, remaining, factors_of(spec, store.objects)), store.uri))
     try:
-        launch(store, target, err, address)
-    except (Interrupted, KeyboardInterrupt):  # the latter when asked once more while all is put away
-        err.print(f"stopped; go on with: {command_for(store.uri, 'resume')}", soft_wrap=True)
+        launch(store, target, stderr(), address)
+    except (Interrupted, KeyboardInterrupt):  # KeyboardInterrupt: a second Ctrl-C while checkpoints are written
+        log(f"stopped; resume it with: {command_for(store.uri, 'resume')}")
         raise Interrupted from None
     states = StudyResults(store).trials()["state"].value_counts()
-    err.print(
-        f"study {store.name} is done: " + ", ".join(f"{count} {state}" for state, count in states.items()),
-        soft_wrap=True,
-    )
+    log(f"study {store.name} is done: " + ", ".join(f"{count} {state}" for state, count in states.items()))
     if not states.get("complete", 0):
-        raise RunError(
-            f"no trial of study {store.name!r} came to its end; `{command_for(store.uri, 'results')}` shows why"
-        )
+        raise RunError(f"no trial of study {store.name!r} is complete; see why: {command_for(store.uri, 'results')}")

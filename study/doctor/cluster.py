@@ -52,7 +52,7 @@ def check_stack(found: Probed, has_gpu: bool) -> Finding:
         has_gpu: whether the driver lists a GPU.
     """
     if found.error or not found.planned or not found.stepped:
-        advice = "no trial would train there; `marl-study warm SPEC` does the same alone, on that machine"
+        advice = "no trial would train there; `marl-study compile SPEC` does the same alone, on that machine"
         return Finding("stack", "fail", found.error or "no step was made", advice)
     plan, stepped = found.planned.plan, found.stepped
     value = (

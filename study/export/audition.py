@@ -243,7 +243,7 @@ def _checkpoint(results: StudyResults, trial: int, seed: int) -> tuple[Descripti
             problem = f" ({str(error).splitlines()[0]})"
     elif (when := store.discarded(trial)) is not None:
         raise UserError(
-            f"the weights of trial {trial} were deleted by `marl-study prune` on {when[:10]}; its results and latents "
+            f"the weights of trial {trial} were deleted by `marl-study clean` on {when[:10]}; its results and latents "
             f"are kept. Listen to a trial that kept its weights, such as one of the front, {_TRAIN_AGAIN}"
         )
     raise UserError(

@@ -76,7 +76,7 @@ def _write(
     if found is None or found.step != results.spec.train.steps:
         if (when := results.store.discarded(trial)) is not None:
             raise UserError(
-                f"the weights of trial {trial} were deleted by `marl-study prune` on {when[:10]}; its results and "
+                f"the weights of trial {trial} were deleted by `marl-study clean` on {when[:10]}; its results and "
                 "latents are kept. Export a trial that kept its weights (--front), or train this one again: run the "
                 "study under another name with its configuration in `include`"
             )

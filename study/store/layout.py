@@ -21,7 +21,6 @@ from study.storage.backend import TooLarge
 from study.store.checkpoints import Checkpoint, Checkpoints
 from study.store.metadata import StudyMetadata
 from study.store.run_records import RunRecords
-from study.store.study_objects import UnreadableObject
 from study.store.tables import (
     MIN_SEGMENTS_TO_COMPACT,
     Segment,
@@ -33,7 +32,7 @@ from study.store.tables import (
     without_compacted,
 )
 
-__all__ = ["Checkpoint", "StudyMetadata", "StudyStore", "Table", "UnreadableObject", "list_studies"]
+__all__ = ["Checkpoint", "StudyMetadata", "StudyStore", "Table", "list_studies"]
 
 Table = Literal["trials", "reports", "log"]
 

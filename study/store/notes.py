@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, ValidationError
 
-from study.errors import UserError
+from study.errors import UnreadableObject, UserError
 from study.spec import explain
-from study.store import StudyStore, UnreadableObject
+from study.store import StudyStore
 
 __all__ = ["MAX_AUTHOR", "MAX_TEXT", "Marks", "Note", "Notes"]
 

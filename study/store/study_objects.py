@@ -5,20 +5,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from study.errors import UnreadableObject
 from study.formatting import printable
 from study.storage import ObjectStore
 from study.storage.backend import Entry, TooLarge
 from study.store.cache import StudyCache
 
-__all__ = ["StudyObjects", "UnreadableObject", "json_object"]
+__all__ = ["StudyObjects", "json_object"]
 
 _Value = TypeVar("_Value")
 
 _JSON_LIMIT = 64 << 20
-
-
-class UnreadableObject(UserWarning):
-    """Something in the store is half-written or corrupt; it was left out."""
 
 
 class StudyObjects:

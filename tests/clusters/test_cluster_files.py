@@ -40,7 +40,7 @@ def check_ray_up(file: File) -> None:
     assert "RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1'" in setup
     assert {".git/config", ".git/hooks"} <= set(file["rsync_exclude"])
     assert file["rsync_filter"] == [".gitignore"]
-    assert any("marl-study warm" in command for command in file["worker_setup_commands"])
+    assert any("marl-study compile" in command for command in file["worker_setup_commands"])
     head, worker = file["head_start_ray_commands"], file["worker_start_ray_commands"]
     for commands in (head, worker):
         assert commands[0] == "ray stop"
@@ -128,7 +128,7 @@ def check_kuberay(file: File) -> None:
     assert containers[0]["image"] == containers[1]["image"]
     assert containers[1]["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert "ray drain-node" in " ".join(containers[1]["lifecycle"]["preStop"]["exec"]["command"])
-    assert any("marl-study warm" in " ".join(one["command"]) for one in pods[1]["initContainers"])
+    assert any("marl-study compile" in " ".join(one["command"]) for one in pods[1]["initContainers"])
     for group, container in zip((head, worker), containers, strict=True):
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         environment = {one["name"]: one for one in container["env"]}

@@ -20,12 +20,12 @@ from dashboard.reading import Shelf
 from study.analysis import StudyResults
 from study.analysis.status import status_of
 from study.cli.tables import status_lines
-from study.errors import RunError, UserError
+from study.errors import RunError, UnreadableObject, UserError
 from study.export.audition import Listener
 from study.export.trials import export_trials
 from study.runs.cleanup import plan_prune
 from study.storage import ObjectStore
-from study.store import StudyStore, UnreadableObject, list_studies
+from study.store import StudyStore, list_studies
 from study.store.notes import Notes
 from tests.messages import mentions
 from tests.study.report.studies import PLAIN, trial_of, write_study

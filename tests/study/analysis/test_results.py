@@ -4,7 +4,7 @@ import pytest
 
 from study.analysis import StudyResults
 from study.analysis.aggregation import mean_over_replicates
-from study.store import UnreadableObject
+from study.errors import UnreadableObject
 from tests.messages import mentions
 from tests.study.report.studies import trial_of, write_study
 

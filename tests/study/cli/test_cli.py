@@ -15,7 +15,7 @@ from tests.messages import assert_mentions
 from tests.study.commands import ROOT, command, run_command
 from tests.study.s3_server import s3_server
 
-COMMANDS = ["run", "resume", "ls", "status", "results", "plot", "export", "verify", "delete", "prune", "dashboard"]
+COMMANDS = ["run", "resume", "ls", "status", "results", "plot", "export", "verify", "delete", "clean", "dashboard"]
 
 
 def assert_says(outcome, status, *parts):
@@ -34,7 +34,7 @@ def no_training(monkeypatch):
     def train(*arguments):
         pytest.fail("training began")
 
-    monkeypatch.setattr("study.cli.run._launch", train)
+    monkeypatch.setattr("study.cli.run._run_trials", train)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_study_that_is_running_is_not_run_twice(cli, spec_file, tiny, finished
         ("plot", "other", "-o", "plot.html"),
         ("export", "other", "--front", "--to", "out"),
         ("delete", "other", "--yes"),
-        ("prune", "other"),
+        ("clean", "other"),
     ],
 )
 def test_a_study_that_is_not_there_is_answered_with_those_that_are(cli, finished_store, words):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import study.store.writer as module
-from study.cli import manage as following
+from study.cli import manage
 from study.store.writer import StudyWriter
 from tests.messages import assert_mentions
 from tests.study.store.test_lease import elsewhere
@@ -22,7 +22,7 @@ def store(tmp_path, tiny):
 def _hurry(monkeypatch):
     monkeypatch.setattr(module, "_FLUSH_EVERY_S", 0.2)
     monkeypatch.setattr(module, "_HEARTBEAT_EVERY_S", 0.2)
-    monkeypatch.setattr(following, "_LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(manage, "_POLL_S", 0.1)
 
 
 def driver(writer, until_stopped):
@@ -84,7 +84,7 @@ def test_there_is_nothing_to_stop_where_nothing_runs(cli, store, age_s):
 
 
 def test_a_run_that_does_not_stop_is_told(cli, store, monkeypatch):
-    monkeypatch.setattr(following, "_STOPS_WITHIN_S", 0.5)
+    monkeypatch.setattr(manage, "_STOP_TIMEOUT_S", 0.5)
     store.write_run(1, elsewhere(1))
     outcome = cli("stop", "tiny", "--store", store.objects.uri)
     assert outcome.status == 1

@@ -16,10 +16,10 @@ import study.training.evaluation as evaluator
 from marl.audio import LogMel
 from marl.evaluation import INTERMEDIATE
 from study.analysis import StudyResults
-from study.errors import UserError
+from study.errors import UnreadableObject, UserError
 from study.export.audition import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
 from study.storage import ObjectStore
-from study.store import StudyStore, UnreadableObject
+from study.store import StudyStore
 from tests.messages import mentions
 from tests.study.commands import TINY
 from tests.study.training.test_lanes import CONTRASTIVE, SEEDS, finish, lanes_on, new_store
@@ -267,7 +267,7 @@ def test_pruned_weights_are_told_from_missing_ones(results):
     with pytest.raises(UserError, match=mentions("trial 0", "seed 0", "missing", "tiny")):
         Listener.of(results, 0, 0)
     results.store.write_discarded(0)
-    with pytest.raises(UserError, match=rf"{mentions('trial 0', 'marl-study prune', 'front')}.*\d{{4}}-\d\d-\d\d"):
+    with pytest.raises(UserError, match=rf"{mentions('trial 0', 'marl-study clean', 'front')}.*\d{{4}}-\d\d-\d\d"):
         Listener.of(results, 0, 0)
 
 

@@ -159,7 +159,7 @@ def test_a_study_that_is_running_is_refused(store, cli):
     StudyWriter(store, trials=9)
     with pytest.raises(UserError, match=mentions("'tiny'", "run 1", os.getpid())):
         plan_of(store)
-    outcome = cli("prune", "tiny", "--store", store.objects.uri)
+    outcome = cli("clean", "tiny", "--store", store.objects.uri)
     assert outcome.status == 2
     assert_mentions(outcome.err, "'tiny'", "run 1", os.getpid())
     assert contents(store).keys() - before.keys() == {"tiny/runs/0001.json"}
@@ -167,7 +167,7 @@ def test_a_study_that_is_running_is_refused(store, cli):
 
 def test_the_command_says_what_goes_and_why_and_what_stays(store, cli):
     before = contents(store)
-    words = ("prune", "tiny", "--store", store.objects.uri)
+    words = ("clean", "tiny", "--store", store.objects.uri)
     dry = cli(*words, "--dry-run")
     assert contents(store) == before
     done = cli(*words)
@@ -190,7 +190,7 @@ def test_the_command_says_what_goes_and_why_and_what_stays(store, cli):
 
 
 def test_a_study_that_is_not_there_is_answered_with_those_that_are(store, cli):
-    outcome = cli("prune", "other", "--store", store.objects.uri)
+    outcome = cli("clean", "other", "--store", store.objects.uri)
     assert outcome.status == 2
     assert_mentions(outcome.err, "'other'", "tiny")
 
@@ -207,10 +207,10 @@ def test_a_trial_whose_weights_were_pruned_is_not_exported_and_that_is_said(fini
     finished.store.append("reports", 1, 99, rows)
     assert better["state"] == "complete"
     store = finished.store.objects.uri
-    assert cli("prune", "tiny", "--store", store).status == 0
+    assert cli("clean", "tiny", "--store", store).status == 0
     outcome = cli("export", "tiny", "--trial", beaten, "--to", tmp_path / "out", "--store", store)
     assert outcome.status == 2
-    assert_mentions(outcome.err, f"trial {beaten}", "deleted", "marl-study prune", "--front")
+    assert_mentions(outcome.err, f"trial {beaten}", "deleted", "marl-study clean", "--front")
     assert re.search(r"\b20\d\d-\d\d-\d\d", outcome.err)
     assert not (tmp_path / "out").exists()
     assert export_trials(StudyResults(finished.store), [front], SEPARATION, tmp_path / "out")

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from study.analysis import StudyResults
+from study.errors import UnreadableObject
 from study.storage import ObjectStore
-from study.store import StudyStore, UnreadableObject
+from study.store import StudyStore
 from study.store.cache import StudyCache
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT
 from tests.messages import mentions

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.errors import UserError
+from study.errors import UnreadableObject, UserError
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
-from study.store import StudyMetadata, StudyStore, UnreadableObject, list_studies
+from study.store import StudyMetadata, StudyStore, list_studies
 from tests.messages import mentions
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.errors import UserError
+from study.errors import UnreadableObject, UserError
 from study.storage import ObjectStore
-from study.store import StudyStore, UnreadableObject
+from study.store import StudyStore
 from study.store.notes import MAX_TEXT, Notes
 from tests.messages import assert_mentions, mentions
 from tests.study.s3_server import s3_server

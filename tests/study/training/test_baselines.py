@@ -8,8 +8,8 @@ import torch
 import study.training.evaluation as module
 from marl.data.syntone import build
 from marl.evaluation import Evaluation, evaluate
+from study.errors import UnreadableObject
 from study.spec.model_config import StackPlan, audio_of, data_of
-from study.store import UnreadableObject
 from study.training.evaluation import write_baselines_once
 from study.training.lanes import Lanes
 from tests.messages import mentions

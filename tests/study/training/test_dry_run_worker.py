@@ -76,7 +76,7 @@ def test_families_are_those_of_the_trials_that_will_be_tried(tiny):
 
 @pytest.mark.slow
 def test_where_nothing_is_compiled_warm_says_so_and_is_done(spec_file, tiny):
-    outcome = run_command("warm", spec_file(tiny))
+    outcome = run_command("compile", spec_file(tiny))
     assert outcome.status == 0, outcome.err
     assert_mentions(outcome.err, "4 lanes", "not compiled", "short")
 
@@ -87,7 +87,7 @@ def test_a_trainer_finds_compiled_what_warm_compiled(spec_file, tiny, tmp_path, 
     tiny["resources"]["compile"] = True
     tiny["space"] = {"latent.private": {"choice": [2, 4]}}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    outcome = run_command("warm", spec_file(tiny))
+    outcome = run_command("compile", spec_file(tiny))
     assert outcome.status == 0, outcome.err
     first, *stacks = outcome.err.splitlines()
     assert_mentions(first, "compiled", "spec")

@@ -12,11 +12,12 @@ import marl
 import study.training.evaluation as evaluator
 import study.training.lanes as module
 from marl.evaluation import INTERMEDIATE
+from study.errors import UnreadableObject
 from study.spec import parse_spec
 from study.spec.model_config import config_of, data_of
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
-from study.store import StudyMetadata, StudyStore, UnreadableObject
+from study.store import StudyMetadata, StudyStore
 from study.training.lanes import Failure, Lanes, Report
 from study.training.planning import planned
 from tests.messages import assert_mentions, mentions

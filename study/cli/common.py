@@ -1,0 +1,204 @@
+"""What the commands share: options, output on stdout and stderr, logging, and the exit status."""
+
+import logging
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from study.errors import DEFAULT_STORE, Interrupted, RunError, UnreadableObject, UserError, command_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from study.analysis import StudyResults
+    from study.store import StudyStore
+
+__all__ = [
+    "AddressOption",
+    "ClusterOption",
+    "Destination",
+    "Format",
+    "FormatOption",
+    "JsonOption",
+    "SetOption",
+    "SpecArgument",
+    "StoreOption",
+    "StudyArgument",
+    "configure_logging",
+    "exit_status",
+    "log",
+    "open_results",
+    "open_study",
+    "print_table",
+    "show_warning",
+    "stderr",
+    "stdout",
+]
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="MARL_STORE", help="Folder or s3://bucket/prefix that holds the studies.")
+]
+StudyArgument = Annotated[str, typer.Argument(help="Name of the study.")]
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the study.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field of the spec.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Cluster to use: http://HOST:8265 of its dashboard, or `auto` on its head node."),
+]
+ClusterOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Run on the cluster that `ray up FILE` started.")
+]
+
+
+class Format(StrEnum):
+    """Format of a table on stdout."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="table, csv or json.")]
+
+
+def print_table(table: "pd.DataFrame", output: Format) -> None:
+    """Write a data frame to stdout as CSV or JSON."""
+    if output is Format.csv:
+        typer.echo(table.to_csv(index=False), nl=False)
+    else:
+        typer.echo(table.to_json(orient="records", indent=1, date_format="iso"))
+
+
+def open_study(store: str, study: str) -> "StudyStore":
+    """Return the study of a name in a store. pandas and pyarrow are imported here, not when a command is parsed."""
+    from study.storage import ObjectStore
+    from study.store import StudyStore
+
+    return StudyStore(ObjectStore(store), study)
+
+
+def open_results(store: str, study: str) -> "StudyResults":
+    """Return the results of a study."""
+    from study.analysis import StudyResults
+
+    return StudyResults(open_study(store, study))
+
+
+class Destination:
+    """Where a study runs: on this machine, or on a cluster named by its dashboard or its cluster file.
+
+    Raises:
+        UserError: If both are given, or if machines of the cluster cannot reach the store.
+    """
+
+    def __init__(self, address: str | None, cluster: Path | None, store: str) -> None:
+        if address is not None and cluster is not None:
+            raise UserError(f"--address and --cluster: give one of them; got {address} and {cluster}")
+        self._address, self._cluster, self._store = address, cluster, store
+        is_shared = "://" in store or Path(store).is_absolute()
+        if address is not None and not is_shared:
+            raise UserError(
+                "--store: a cluster needs a store that all its machines can reach, s3://bucket/prefix or the absolute "
+                f"path of a shared folder; got {store}"
+            )
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a process on the cluster runs the study."""
+        return self._cluster is not None or (self._address is not None and self._address.startswith("http"))
+
+    def submit(self, study: str, arguments: list[str], file: Path | None) -> None:
+        """Run `marl-study` with these arguments on the cluster.
+
+        Args:
+            study: Name of the study.
+            arguments: Arguments of the command, without `--store`.
+            file: Spec to send along.
+        """
+        from study.runs.ray_cluster import on_head, submit
+
+        if self._cluster is not None:
+            # The cluster file sets MARL_STORE on the head node; the default store of this machine does not override it.
+            store_option = [] if self._store == DEFAULT_STORE else ["--store", self._store]
+            on_head(self._cluster, [*arguments, *store_option], file)
+            return
+        submit(self._address or "", [*arguments, "--store", self._store], file, log)
+        uri = open_study(self._store, study).uri
+        log(
+            f"the study continues without this terminal; follow it with `{command_for(uri, 'logs')} --follow` and "
+            f"`{command_for(uri, 'status')}`, stop it with `{command_for(uri, 'stop')}`"
+        )
+
+
+_PIPE_WIDTH = 200
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+@cache
+def stderr() -> "Console":
+    """Return the console for messages."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def stdout() -> "Console":
+    """Return the console for tables. A pipe has no width, so tables are not folded for it."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def log(line: str) -> None:
+    """Print a line on stderr, without markup and without folding it."""
+    stderr().print(line, markup=False, soft_wrap=True)
+
+
+def configure_logging(verbose: int, quiet: bool) -> None:
+    """Send the log records of this project to stderr, at the level that -v and -q ask for."""
+    from rich.logging import RichHandler
+
+    level = logging.ERROR if quiet else _LEVELS[min(verbose, len(_LEVELS) - 1)]
+    handler = RichHandler(console=stderr(), show_path=verbose > 1, rich_tracebacks=False)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    for package in ("marl", "study"):
+        logger = logging.getLogger(package)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+def exit_status(command: Callable[[], object]) -> int:
+    """Run a command and return its exit status. With `--debug` an error is raised instead of reported."""
+    try:
+        command()
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 1
+    except (UserError, RunError) as error:
+        if "--debug" in sys.argv:
+            raise
+        log(f"error: {error}")
+        return 2 if isinstance(error, UserError) else 1
+    except Interrupted:
+        return 130
+    return 0
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    """Print warnings about unreadable objects of the store. Other warnings address callers of libraries, not users."""
+    if issubclass(category, UnreadableObject):
+        log(f"warning: {message}")

@@ -1,0 +1,159 @@
+"""Commands that prepare a study: doctor, compile, data build, data describe."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from study.cli.common import (
+    AddressOption,
+    Format,
+    FormatOption,
+    JsonOption,
+    SetOption,
+    SpecArgument,
+    StoreOption,
+    log,
+    print_table,
+    stderr,
+    stdout,
+)
+from study.errors import DEFAULT_STORE, RunError, UserError
+
+if TYPE_CHECKING:
+    from study.spec import Spec
+
+__all__ = ["compile_stacks", "data", "doctor"]
+
+data = typer.Typer(
+    help="Prepare sounds for studies, and describe prepared sounds.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+def doctor(
+    spec_file: Annotated[
+        Path | None, typer.Argument(metavar="[SPEC]", help="Spec that the machines must be able to run.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Ray cluster to check: `auto` on its head node, or HOST:PORT."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the store and the machines before a study runs. Each check passes, or says what to do.
+
+    Example: marl-study doctor studies/tradeoff.yaml --store s3://bucket/studies --address auto
+    """
+    from study.datasets.lookup import with_content
+    from study.doctor import examination, shown
+    from study.spec.loader import load_spec
+    from study.spec.resolve import resolve
+    from study.storage import ObjectStore
+
+    spec = with_content(resolve(load_spec(spec_file)), ObjectStore(store)) if spec_file else None
+    findings = []
+    for finding in examination(spec, store, address):
+        findings.append(finding)
+        if not as_json:
+            stdout().print(shown(finding))
+    if as_json:
+        typer.echo(json.dumps([finding._asdict() for finding in findings], indent=1))
+    verdicts = [finding.verdict for finding in findings]
+    if failed := verdicts.count("fail"):
+        raise RunError(f"{failed} of {len(findings)} checks failed")
+    log(f"{verdicts.count('pass')} checks passed, {verdicts.count('warn')} warnings")
+
+
+def compile_stacks(spec_file: SpecArgument, store: StoreOption = DEFAULT_STORE) -> None:
+    """Compile the training steps of a study on this machine ahead of time. Compiled code is kept in the user's cache.
+
+    Example: marl-study compile studies/tradeoff.yaml
+    """
+    from study.datasets.lookup import with_content
+    from study.formatting import format_duration
+    from study.spec.loader import load_spec
+    from study.spec.resolve import resolve
+    from study.storage import ObjectStore
+    from study.training.dry_run_worker import Planned, probe
+
+    spec = with_content(resolve(load_spec(spec_file)), ObjectStore(store))
+    for report in probe(spec, store, measured_s=None):
+        if isinstance(report, Planned):
+            plan = report.plan
+            line = f"{plan.lanes} lanes on {report.device_name}, {plan.precision}, {plan.why}"
+            log(line if plan.compiled else f"{line}; nothing to compile")
+        else:
+            duration = format_duration(report.first_step_s)
+            log(f"compiled stack {report.number} of {report.stacks} in {duration}: {report.stack}")
+
+
+@data.command()
+def build(
+    spec_file: SpecArgument,
+    store: StoreOption = DEFAULT_STORE,
+    overrides: SetOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Decode, check and analyse the sounds of a spec once. Studies then read them from the store.
+
+    Clips that exist already are not made again, so an interrupted build continues. The name of a prepared set is a
+    hash of its sounds and settings: changed sounds make another set. Files that give no clip are reported with the
+    reason.
+
+    Example: marl-study data build studies/instruments.yaml
+    """
+    from study.datasets.prepare import prepared_now
+    from study.storage import ObjectStore
+
+    prepared = prepared_now(_prepared_spec(spec_file, overrides), ObjectStore(store), address, stderr())
+    typer.echo(prepared.uri)
+
+
+@data.command()
+def describe(
+    spec_file: SpecArgument,
+    store: StoreOption = DEFAULT_STORE,
+    overrides: SetOption = None,
+    output: FormatOption = Format.table,
+    examples: Annotated[
+        Path | None, typer.Option("--examples", metavar="DIR", help="Folder that gets examples as WAV files.")
+    ] = None,
+) -> None:
+    """Describe prepared sounds: counts, factors, durations, loudness, and the rejected files with reasons.
+
+    The column `log_mel_probe` is a baseline: how well a probe reads each factor from raw log-mels of held-out clips.
+
+    Example: marl-study data describe studies/instruments.yaml --examples examples
+    """
+    from study.datasets.lookup import with_content
+    from study.datasets.summarise import described, description_tables, write_examples
+    from study.storage import ObjectStore
+
+    objects = ObjectStore(store)
+    spec = with_content(_prepared_spec(spec_file, overrides), objects)
+    description = described(spec, objects)
+    if output is Format.table:
+        log(description.uri)
+        for table in description_tables(description):
+            stdout().print(table, "")
+    else:
+        print_table(description.factors, output)
+    if examples is not None:
+        written = write_examples(spec, objects, examples)
+        log(f"{len(written)} examples: {examples}")
+
+
+def _prepared_spec(file: Path, overrides: list[str] | None) -> "Spec":
+    """Return the resolved spec of a data set that has to be prepared."""
+    from study.spec.loader import load_spec
+    from study.spec.resolve import resolve
+
+    spec = resolve(load_spec(file, list(overrides or [])))
+    if spec.data["kind"] == "syntone":
+        raise UserError("data.kind: syntone is synthesised when a study starts and needs no preparation")
+    return spec
