@@ -11,7 +11,7 @@ from marl.checkpoint import Description
 from marl.config import Config
 from marl.data import Dataset
 from marl.models import Architecture, ModelConfig
-from marl.objective import Ingredients
+from marl.objective import ActiveTerms
 from marl.stack import Stack
 from tests.messages import mentions
 
@@ -21,7 +21,7 @@ CONV = CONFIG.model_copy(update={"model": ModelConfig(kind="conv", channels=16, 
 
 def train(config: Config, steps: int, dataset: Dataset, folder: Path) -> Stack:
     """A stack with a trained model in lane 0, which is saved to a folder."""
-    stack = Stack(Architecture(64, 64, config.model, 8, 8), 1, dataset, config.views, 16, Ingredients.of(config))
+    stack = Stack(Architecture(64, 64, config.model, 8, 8), 1, dataset, config.views, 16, ActiveTerms.of(config))
     stack.attach(config, seed=0)
     for _ in range(steps):
         stack.step()

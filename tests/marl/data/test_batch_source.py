@@ -12,11 +12,11 @@ from marl.data import Dataset, PairSampler, Stored
 from marl.data.batch_source import Feed
 from marl.evaluation import INTERMEDIATE, evaluate
 from marl.models import Architecture
-from marl.objective import Ingredients
+from marl.objective import ActiveTerms
 from marl.stack import Stack
 from tests.marl.stack.test_stack import OTHERS, PROBAND, assert_same_bits
 
-INGREDIENTS = Ingredients.of_all([PROBAND, *OTHERS])
+ACTIVE_TERMS = ActiveTerms.of_all([PROBAND, *OTHERS])
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler (g++, clang++ or c++)"
 )
@@ -48,7 +48,7 @@ def stack_of(
     dataset: Dataset, compiled: bool = False, precision: str = "float32", views: ViewsConfig | None = None
 ) -> Stack:
     architecture = Architecture(64, 64, PROBAND.model, private=5, shared=4)
-    return Stack(architecture, 3, dataset, views or ViewsConfig(), 16, INGREDIENTS, precision, compiled)
+    return Stack(architecture, 3, dataset, views or ViewsConfig(), 16, ACTIVE_TERMS, precision, compiled)
 
 
 def trained(stack: Stack, others: list[Config]) -> list:

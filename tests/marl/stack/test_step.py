@@ -13,7 +13,7 @@ from marl.data.syntone import SynTone, build
 from marl.evaluation import INTERMEDIATE, evaluate
 from marl.models import Architecture
 from marl.stack import Stack
-from tests.marl.stack.test_stack import DIVERGING, INGREDIENTS, OTHERS, PROBAND, assert_same_bits, train
+from tests.marl.stack.test_stack import ACTIVE_TERMS, DIVERGING, OTHERS, PROBAND, assert_same_bits, train
 
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler (g++, clang++ or c++)"
@@ -47,7 +47,7 @@ def new_stack(dataset: Dataset, precision: str, compiled: bool = True) -> Stack:
         dataset,
         ViewsConfig(),
         16,
-        INGREDIENTS,
+        ACTIVE_TERMS,
         precision=precision,
         compiled=compiled,
     )

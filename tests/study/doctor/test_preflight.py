@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import yaml
 
-from marl.objective import Ingredients
+from marl.objective import ActiveTerms
 from study.doctor.finding import Finding, shown
 from study.doctor.preflight import TYPICAL
 from study.spec import parse_spec
@@ -38,8 +38,8 @@ def test_without_a_spec_networks_and_batches_are_those_of_the_quickstart():
         audio_of(quickstart), one_of(quickstart)
     )
     assert TYPICAL.train.batch_pairs == quickstart.train.batch_pairs
-    assert set(Ingredients.of_all(candidates(TYPICAL)).contrasts) == set(
-        Ingredients.of_all(candidates(quickstart)).contrasts
+    assert set(ActiveTerms.of_all(candidates(TYPICAL)).contrasts) == set(
+        ActiveTerms.of_all(candidates(quickstart)).contrasts
     )
 
 
