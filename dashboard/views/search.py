@@ -25,9 +25,9 @@ from study.report.context import Material
 __all__ = ["page"]
 
 _METHODS = {
-    "fanova": "fANOVA: shares of the variance",
-    "ped_anova": "PED-ANOVA: what sets the best trials apart",
-    "mean_decrease_impurity": "mean decrease in impurity of a forest",
+    "ped_anova": "PED-ANOVA: difference between the best trials and all",
+    "fanova": "fANOVA: share of the variance",
+    "mean_decrease_impurity": "mean decrease in impurity of a random forest",
 }
 
 

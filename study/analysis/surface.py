@@ -15,7 +15,6 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import KDTree, QhullError
 
 from study.errors import UserError
-from study.search.history import as_spec
 from study.spec import Parameter, Scalar, Spec
 
 __all__ = ["slice_data", "surface"]
@@ -188,4 +187,4 @@ def _rows(table: pd.DataFrame, spec: Spec, parameters: list[str], metric: str) -
 
 
 def _values(rows: pd.DataFrame, spec: Spec, parameter: str) -> list[Scalar]:
-    return [as_spec(spec, parameter, value) for value in rows[f"config/{parameter}"]]
+    return [spec.space[parameter].typed(value) for value in rows[f"config/{parameter}"]]
