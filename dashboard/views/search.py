@@ -13,8 +13,7 @@ from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.importance import EVALUATORS, UndeterminedError, importances
-from study.analysis.surface import slice_data, surface
-from study.analysis.sweeps import is_numeric
+from study.analysis.parameter_effects import is_numeric, slice_data, surface_data
 from study.charts.contour import contour_chart
 from study.charts.parallel import MOST_LINES, parallel_chart, parallel_data
 from study.charts.search_history import history_chart, history_data, rungs_chart, rungs_data
@@ -159,7 +158,7 @@ def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> No
 def _contour(reading: Reading, table: pd.DataFrame, first: str, second: str, metric: str) -> None:
     spec = reading.results.spec
     try:
-        data = surface(table, spec, first, second, metric)
+        data = surface_data(table, spec, first, second, metric)
     except UndeterminedError as error:
         st.info(f"{plain(str(error))}.")
         return
