@@ -1,24 +1,16 @@
 """What models are trained for, and the settings of each."""
 
 from marl.objective.objective import objective, term_names
-from marl.objective.spec import (
-    ActiveTerms,
-    Batch,
-    LaneHyperparameters,
-    ObjectiveSpec,
-    build_hyperparameters,
-    check_compatible,
-    extra_forward_passes,
-)
+from marl.objective.spec import Batch, Ingredients, Lane, Program, check, lane_settings, passes_of
 
 __all__ = [
     "Batch",
-    "ActiveTerms",
-    "LaneHyperparameters",
-    "ObjectiveSpec",
-    "check_compatible",
-    "build_hyperparameters",
+    "Ingredients",
+    "Lane",
+    "Program",
+    "check",
+    "lane_settings",
     "objective",
-    "extra_forward_passes",
+    "passes_of",
     "term_names",
 ]

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -9,42 +8,19 @@ import marl
 from marl import checkpoint
 from marl.checkpoint import Description
 from marl.config import Config
-from marl.data import Dataset
-from marl.models import Architecture, ModelConfig
-from marl.objective import ActiveTerms
-from marl.stack import Stack
+from marl.models import ModelConfig
+from tests.marl.cases import save_trained
 from tests.messages import mentions
 
 CONFIG = Config.model_validate({"latent": {"private": 3, "shared": 2}})
 CONV = CONFIG.model_copy(update={"model": ModelConfig(kind="conv", channels=16, hidden=32)})
 
 
-def train(config: Config, steps: int, dataset: Dataset, folder: Path) -> Stack:
-    """A stack with a trained model in lane 0, which is saved to a folder."""
-    stack = Stack(Architecture(64, 64, config.model, 8, 8), 1, dataset, config.views, 16, ActiveTerms.of(config))
-    stack.attach(config, seed=0)
-    for _ in range(steps):
-        stack.step()
-    snapshot = stack.snapshot(0)
-    description = Description(
-        config=config,
-        audio=dataset.audio.config,
-        mean_db=dataset.audio.mean_db,
-        std_db=dataset.audio.std_db,
-        shared_factors=("timbre",),
-        seed=0,
-        step=snapshot.step,
-    )
-    (folder / "model.safetensors").write_bytes(checkpoint.model_bytes(snapshot))
-    (folder / "config.json").write_text(description.model_dump_json())
-    return stack
-
-
 @pytest.fixture(scope="module")
 def trained(small_dataset, tmp_path_factory):
     """A stack with a trained model in lane 0, and the folder it was saved to."""
     folder = tmp_path_factory.mktemp("model")
-    return train(CONFIG, 120, small_dataset, folder), folder
+    return save_trained(CONFIG, 120, small_dataset, folder), folder
 
 
 @pytest.fixture
@@ -67,7 +43,7 @@ def test_a_loaded_model_encodes_as_the_stack_did(trained, small_dataset):
 
 
 def test_a_conv_model_is_loaded_as_one_and_encodes_and_decodes_as_the_stack_did(small_dataset, tmp_path):
-    stack = train(CONV, 5, small_dataset, tmp_path)
+    stack = save_trained(CONV, 5, small_dataset, tmp_path)
     clips = small_dataset.splits["test"][:5]
     loaded, mean = marl.load(tmp_path), stack.models.encode(clips).mean[0]
     private, shared = loaded.encode(small_dataset.waveforms(clips.tolist()), 16_000)

@@ -5,7 +5,6 @@ import torch
 
 from marl import checkpoint
 from marl.audio import AudioConfig
-from marl.checkpoint import Description
 from marl.config import Config, ViewsConfig
 from marl.data import Dataset, PairSampler
 from marl.data.syntone import SynTone, build
@@ -13,10 +12,10 @@ from marl.evaluation import INTERMEDIATE, evaluate
 from marl.losses.ssl import STRATEGIES
 from marl.models import Architecture, ModelConfig
 from marl.models.heads import TARGET, head_of
-from marl.objective import ActiveTerms, Batch, objective, term_names
-from marl.stack import Snapshot, Stack
+from marl.objective import Batch, Ingredients, objective, term_names
+from marl.stack import Stack
 from marl.stack.step import draw_batch
-from tests.marl.stack.test_stack import assert_same_bits, train
+from tests.marl.cases import assert_same_bits, train, train_disturbed
 from tests.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -55,24 +54,24 @@ TERMS = {
     },
 }
 DIVERGING = config(latent=(4, 4), optimiser={"learning_rate": 1e12})
-EVERYTHING = ActiveTerms.of_all([*TERMS.values(), config()])
+EVERYTHING = Ingredients.of_all([*TERMS.values(), config()])
 CONTROL = config()
 LANES = len(TERMS) + 2
 
 
-def stack_of(dataset, views=None, active_terms=EVERYTHING, lanes=LANES) -> Stack:
+def stack_of(dataset, views=None, ingredients=EVERYTHING, lanes=LANES) -> Stack:
     return Stack(
         Architecture(AUDIO.mel_bands, AUDIO.frames, MODEL, 5, 4),
         lanes,
         dataset,
         views or ViewsConfig(),
         16,
-        active_terms,
+        ingredients,
     )
 
 
 def terms_by_name(stack, lanes):
-    names = term_names(stack.objective_spec)
+    names = term_names(stack.program)
     rows = stack.models.held_out_terms(batches=4).tolist()
     return {name: dict(zip(names, rows[lane], strict=True)) for name, lane in lanes.items()}
 
@@ -90,35 +89,8 @@ def trained(dataset):
 
 @pytest.fixture(scope="module")
 def shuffled(dataset):
-    """The same models in other lanes, beside one that diverges, put away half way and taken up in others again."""
-    stack = stack_of(dataset)
-    stack.attach(DIVERGING, seed=0)
-    lanes = {name: stack.attach(TERMS[name], seed=7) for name in reversed(TERMS)}
-    train(stack, STEPS // 2)
-    halfway = {}
-    for name, lane in lanes.items():
-        halfway[name] = stack.snapshot(lane)
-        stack.detach(lane)
-    names = [*list(TERMS)[5:], *list(TERMS)[:5]]
-    restored = {name: restored_from_bytes(TERMS[name], halfway[name]) for name in names}
-    for name in names:
-        assert_same_bits(restored[name], halfway[name])
-    lanes = {name: stack.attach(TERMS[name], seed=7, snapshot=restored[name]) for name in names}
-    train(stack, STEPS - STEPS // 2)
-    return {name: stack.snapshot(lane) for name, lane in lanes.items()}
-
-
-def restored_from_bytes(one: Config, snapshot: Snapshot) -> Snapshot:
-    description = Description(
-        config=one,
-        audio=AUDIO,
-        mean_db=0.0,
-        std_db=1.0,
-        shared_factors=("timbre",),
-        seed=7,
-        step=snapshot.step,
-    )
-    return checkpoint.restore(description, checkpoint.model_bytes(snapshot), checkpoint.state_bytes(snapshot))
+    """The same models in other lanes, beside one that diverges, interrupted half way and resumed in other lanes."""
+    return train_disturbed(stack_of(dataset), TERMS, STEPS, [CONTROL, config(latent=(5, 4))], DIVERGING)
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -141,19 +113,19 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
     """The gradient of the encoder is that of the rest minus the weight times that of the probe's loss."""
     weights = (0.0, 1.0, 3.0)
     one = TERMS["adversarial"]
-    stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
+    stack = stack_of(dataset, ingredients=Ingredients.of(one), lanes=2)
     lane = stack.attach(one, seed=7)
     train(stack, 5)
     parameters = {name: value.requires_grad_() for name, value in stack.models[lane].parameters.items()}
     sampler = PairSampler(dataset, ["timbre"])
     batch = draw_batch(
-        stack.objective_spec, sampler, dataset.log_mel_NFT, 16, torch.zeros(1, dtype=int), torch.zeros(1, dtype=int)
+        stack.program, sampler, dataset.log_mel_NFT, 16, torch.zeros(1, dtype=int), torch.zeros(1, dtype=int)
     )
     batch = Batch(*(field[0] for field in batch))
 
     def losses(weight, values):
-        hyperparameters = stack.models[lane].hyperparameters._replace(independence_N=torch.tensor([weight]))
-        return objective(stack.objective_spec, values, hyperparameters, batch)
+        settings = stack.models[lane].settings._replace(independence_N=torch.tensor([weight]))
+        return objective(stack.program, values, settings, batch)
 
     names = ["encoder.mean.weight", "probe.private.out.weight"]
     gradients = {}
@@ -162,7 +134,7 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
         gradients[weight] = dict(
             zip(names, torch.autograd.grad(total, [parameters[name] for name in names]), strict=True)
         )
-    assert term_names(stack.objective_spec)[-1] == "independence/adversarial"
+    assert term_names(stack.program)[-1] == "independence/adversarial"
     encoder, probe = ({weight: gradients[weight][name] for weight in weights} for name in names)
     assert not probe[0.0].any()
     assert torch.equal(probe[1.0], probe[3.0])
@@ -177,28 +149,28 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
 
 def test_a_swap_cycle_is_how_far_latents_are_from_those_of_what_was_decoded_from_them(dataset):
     one = TERMS["swap_cycle"]
-    stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
+    stack = stack_of(dataset, ingredients=Ingredients.of(one), lanes=2)
     model = stack.models[stack.attach(one, seed=7)]
     zero, network = torch.zeros(1, dtype=int), stack.network
-    batch = draw_batch(stack.objective_spec, PairSampler(dataset, ["timbre"]), dataset.log_mel_NFT, 16, zero, zero)
+    batch = draw_batch(stack.program, PairSampler(dataset, ["timbre"]), dataset.log_mel_NFT, 16, zero, zero)
     batch = Batch(*(field[0] for field in batch))
-    _, terms = objective(stack.objective_spec, model.parameters, model.hyperparameters, batch)
+    _, terms = objective(stack.program, model.parameters, model.settings, batch)
 
-    mean = network.encode(model.parameters, model.hyperparameters.mask_D, batch.input_VPQ).mean
+    mean = network.encode(model.parameters, model.settings.mask_D, batch.input_VPQ).mean
     expected = 0.0
     for view in range(2):
         for pair in range(16):
             own, other = mean[view * 16 + pair], mean[view * 16 + (pair - 1) % 16]
             mixed = torch.cat([own[:5], other[5:]])[None]
             decoded = network.decode(model.parameters, mixed)
-            again = network.encode(model.parameters, model.hyperparameters.mask_D, decoded).mean
+            again = network.encode(model.parameters, model.settings.mask_D, decoded).mean
             expected += float((again - mixed).square().sum()) / 32
     assert terms[-1].item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if not name.startswith("projected") or "vicreg" in name])
 def test_what_others_ask_for_changes_nothing_but_rounding(name, dataset, one_step):
-    stack = stack_of(dataset, active_terms=ActiveTerms.of(TERMS[name]), lanes=2)
+    stack = stack_of(dataset, ingredients=Ingredients.of(TERMS[name]), lanes=2)
     lane = stack.attach(TERMS[name], seed=7)
     train(stack, 1)
     for key, value in stack.snapshot(lane).first_moment.items():
@@ -234,7 +206,7 @@ def test_a_model_has_no_heads_but_its_own_and_an_exported_one_none(trained):
 def test_a_target_follows_its_model_at_its_own_pace(dataset):
     for decay in (0.0, 0.9):
         one = contrast("byol", target_decay=decay)
-        stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
+        stack = stack_of(dataset, ingredients=Ingredients.of(one), lanes=2)
         lane = stack.attach(one, seed=3)
         expected = stack.snapshot(lane).parameters
         for name, value in expected.items():
@@ -255,7 +227,7 @@ def test_a_target_follows_its_model_at_its_own_pace(dataset):
 def test_views_of_one_clip_train_alike_in_any_lane(scheme, dataset):
     views = ViewsConfig(scheme=scheme)
     one = contrast("nt_xent").model_copy(update={"views": views})
-    stack = stack_of(dataset, views, ActiveTerms.of_all([one, config()]), lanes=4)
+    stack = stack_of(dataset, views, Ingredients.of_all([one, config()]), lanes=4)
     first = stack.attach(one, seed=1)
     train(stack, STEPS)
     expected = stack.snapshot(first)
@@ -271,7 +243,7 @@ def test_views_of_one_clip_train_alike_in_any_lane(scheme, dataset):
 
 
 def test_what_a_stack_does_not_compute_is_refused(dataset):
-    stack = stack_of(dataset, active_terms=ActiveTerms.of(config()), lanes=2)
+    stack = stack_of(dataset, ingredients=Ingredients.of(config()), lanes=2)
     for one in TERMS.values():
         with pytest.raises(ValueError, match=mentions("stack")):
             stack.attach(one, seed=0)

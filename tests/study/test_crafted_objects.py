@@ -18,6 +18,7 @@ import pytest
 
 from dashboard.reading import Shelf
 from study.analysis import StudyResults
+from study.analysis.status import status_of
 from study.cli.tables import status_lines
 from study.errors import RunError, UnreadableObject, UserError
 from study.export.audition import Listener
@@ -57,7 +58,7 @@ def read(store):
         warnings.simplefilter("ignore", UnreadableObject)
         again = StudyStore(ObjectStore(store.objects.uri), store.name)
         results = StudyResults(again)
-        status = results.status()
+        status = status_of(results)
         assert_printable(status_lines(status))
         plan_prune(results)
         Notes(again).read()

@@ -20,40 +20,18 @@ from marl.data.audio_file import SUFFIXES, duration_s, read_mono, windows
 from marl.data.source import Unusable
 from tests.messages import assert_mentions, mentions
 
-# What rounding to the format, or its loss, adds to a sine at half of full scale.
+# One of each way in which libsndfile decodes and seeks, and what rounding, or loss, adds to a sine at half full scale.
 FORMATS = {
-    ("WAV", "PCM_U8"): 1e-2,
     ("WAV", "PCM_16"): 1e-4,
-    ("WAV", "PCM_24"): 1e-6,
-    ("WAV", "PCM_32"): 1e-6,
     ("WAV", "FLOAT"): 1e-6,
-    ("WAV", "DOUBLE"): 1e-6,
-    ("WAV", "ULAW"): 3e-2,
-    ("WAVEX", "PCM_16"): 1e-4,
-    ("RF64", "PCM_16"): 1e-4,
-    ("W64", "PCM_16"): 1e-4,
-    ("AIFF", "PCM_16"): 1e-4,
-    ("AU", "PCM_16"): 1e-4,
-    ("CAF", "ALAC_16"): 1e-4,
     ("FLAC", "PCM_16"): 1e-4,
-    ("FLAC", "PCM_24"): 1e-6,
     ("OGG", "VORBIS"): 3e-2,
     ("OGG", "OPUS"): 3e-2,
     ("MP3", "MPEG_LAYER_III"): 3e-2,
 }
 MAGICS = (b"", b"RIFF", b"fLaC", b"OggS", b"ID3", b"\xff\xfb\x90", b"FORM", b"caff")
-RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 37_800, 44_100, 48_000, 88_200, 96_000, 192_000)
 HZ, LEVEL = 440.0, 0.5
-FUZZED = (
-    ("WAV", "PCM_16"),
-    ("WAV", "FLOAT"),
-    ("FLAC", "PCM_16"),
-    ("OGG", "VORBIS"),
-    ("OGG", "OPUS"),
-    ("MP3", "MPEG_LAYER_III"),
-    ("AIFF", "PCM_16"),
-    ("CAF", "ALAC_16"),
-)
+FUZZED = (*FORMATS, ("AIFF", "PCM_16"), ("CAF", "ALAC_16"))
 
 
 def sine(rate, seconds=1.0):
@@ -105,15 +83,16 @@ def test_a_sine_stays_a_sine_in_every_format(tmp_path, kind, tolerance):
     assert_is_the_sine(blocks.reshape(-1), 16_000, tolerance)
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("sample_rate", [16_000, 22_050])
+@pytest.mark.parametrize(
+    ("rate", "sample_rate"), [(8_000, 16_000), (37_800, 16_000), (44_100, 16_000), (192_000, 16_000), (32_000, 22_050)]
+)
 def test_a_sine_stays_a_sine_at_every_rate(tmp_path, rate, sample_rate):
     found = read_mono(written(tmp_path / "a.wav", sine(rate), rate), sample_rate)
     assert abs(len(found) - sample_rate) <= 1
     assert_is_the_sine(found, sample_rate, 1e-3)
 
 
-@pytest.mark.parametrize("channels", range(1, 9))
+@pytest.mark.parametrize("channels", [1, 2, 8])
 def test_channels_are_averaged(tmp_path, channels):
     samples = noise(5000, channels)
     path = written(tmp_path / "a.wav", samples, 16_000)
@@ -131,9 +110,9 @@ def test_a_path_may_be_a_string_and_a_file_may_be_open(tmp_path):
             assert duration_s(same) == 5000 / 16_000
 
 
-@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000, 96_000])
-@pytest.mark.parametrize("samples", [777, 16_000])
-@pytest.mark.parametrize("at_once", [1, 7])
+@pytest.mark.parametrize(
+    ("rate", "samples", "at_once"), [(8_000, 777, 7), (16_000, 16_000, 1), (44_100, 777, 1), (48_000, 16_000, 7)]
+)
 def test_windows_are_those_of_the_whole_file_resampled_at_once(tmp_path, rate, samples, at_once):
     path = written(tmp_path / "a.wav", noise(200_123, 2), rate)
     expected = whole(path, 16_000)
@@ -145,8 +124,8 @@ def test_windows_are_those_of_the_whole_file_resampled_at_once(tmp_path, rate, s
     np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", FUZZED, ids=["-".join(kind) for kind in FUZZED])
-@pytest.mark.parametrize(("start_s", "seconds"), [(0.0, 0.5), (0.7, 0.25), (1.2345, 1.0), (2.3, 1.0)])
+@pytest.mark.parametrize("kind", FORMATS, ids=["-".join(kind) for kind in FORMATS])
+@pytest.mark.parametrize(("start_s", "seconds"), [(0.0, 0.5), (1.2345, 1.0), (2.3, 1.0)])
 def test_a_part_is_that_of_the_whole_file_resampled_at_once(tmp_path, kind, start_s, seconds):
     rate = 48_000 if kind[1] == "OPUS" else 44_100
     path = written(tmp_path / "a", np.tile(sine(rate, 2.5)[:, None], 2) + 0.1 * noise(round(rate * 2.5), 2), rate, kind)
@@ -227,8 +206,7 @@ def test_a_part_after_the_end_says_so(tmp_path):
                 read_mono(path, 16_000, start_s, 1.0)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])
-@pytest.mark.parametrize("place", [0, 100_000])
+@pytest.mark.parametrize(("value", "place"), [(np.nan, 0), (-np.inf, 0), (np.inf, 100_000), (1e200, 100_000)])
 def test_values_that_are_not_finite_are_refused(tmp_path, value, place):
     samples = noise(100_001)
     samples[place] = value
@@ -246,8 +224,11 @@ def test_values_of_which_the_power_would_not_be_finite_are_refused(tmp_path):
         read_mono(path, 16_000)
 
 
-@pytest.mark.parametrize("kind", FUZZED, ids=["-".join(kind) for kind in FUZZED])
-@pytest.mark.parametrize("seconds", [1.0, 4.0])
+@pytest.mark.parametrize(
+    ("kind", "seconds"),  # 4 s are several blocks
+    [*((kind, 4.0) for kind in FUZZED), (("FLAC", "PCM_16"), 1.0), (("MP3", "MPEG_LAYER_III"), 1.0)],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
+)
 def test_of_a_file_that_is_cut_off_what_is_there_is_used(tmp_path, kind, seconds):
     samples = 0.3 * noise(round(48_000 * seconds))
     data = content(samples, 48_000, kind)
@@ -358,20 +339,20 @@ def test_an_open_file_that_is_damaged_prints_nothing(monkeypatch):
     assert not printed
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(st.sampled_from(MAGICS), st.binary(max_size=600))
 def test_any_bytes_are_refused_or_give_finite_samples(magic, data):
     assert_survives(magic + data)
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(st.sampled_from(FUZZED), st.floats(0, 1))
 def test_a_file_cut_off_anywhere_is_refused_or_gives_finite_samples(kind, share):
     data = valid(kind)
     assert_survives(data[: round(share * len(data))])
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     st.sampled_from(FUZZED),
     st.lists(st.tuples(st.sampled_from([40, 200, 10**9]), st.integers(0), st.integers(0, 255)), min_size=1, max_size=8),
@@ -384,7 +365,7 @@ def test_a_file_with_wrong_bytes_is_refused_or_gives_finite_samples(kind, change
     assert_survives(data[: len(data) // 2] if is_cut else data)
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(
     st.sampled_from(FUZZED),
     st.integers(0, 200),

@@ -1,25 +1,17 @@
 """Law 1 where spectrograms lie beside the device: what is trained has the same bits as where they are resident."""
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from marl.config import Config, ViewsConfig
+from marl.config import ViewsConfig
 from marl.data import Dataset, PairSampler, Stored
 from marl.data.batch_source import Feed
 from marl.evaluation import INTERMEDIATE, evaluate
-from marl.models import Architecture
-from marl.objective import ActiveTerms
-from marl.stack import Stack
-from tests.marl.stack.test_stack import OTHERS, PROBAND, assert_same_bits
-
-ACTIVE_TERMS = ActiveTerms.of_all([PROBAND, *OTHERS])
-needs_compiler = pytest.mark.skipif(
-    not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler (g++, clang++ or c++)"
-)
+from marl.stack import Snapshot
+from tests.marl.cases import OTHERS, PROBAND, assert_same_bits, needs_compiler, new_stack, train, train_disturbed
 
 
 @pytest.fixture
@@ -44,56 +36,34 @@ def streamed(resident, tmp_path) -> Dataset:
     return dataclasses.replace(resident, log_mel_NFT=stored)
 
 
-def stack_of(
-    dataset: Dataset, compiled: bool = False, precision: str = "float32", views: ViewsConfig | None = None
-) -> Stack:
-    architecture = Architecture(64, 64, PROBAND.model, private=5, shared=4)
-    return Stack(architecture, 3, dataset, views or ViewsConfig(), 16, ACTIVE_TERMS, precision, compiled)
-
-
-def trained(stack: Stack, others: list[Config]) -> list:
-    """Replicates come, go and come back while others train on."""
-    lane = stack.attach(PROBAND, seed=3)
-    for _ in range(5):
-        stack.step()
-    first = stack.attach(others[0], seed=1)
-    for _ in range(4):
-        stack.step()
-    left = stack.snapshot(lane)
-    stack.detach(lane)
-    for _ in range(3):
-        stack.step()
-    lane = stack.attach(PROBAND, seed=3, snapshot=left)
-    for _ in range(5):
-        stack.step()
-    return [stack.snapshot(lane), stack.snapshot(first)]
+def trained(dataset: Dataset, **options) -> dict[str, Snapshot]:
+    """Return two replicates that trained among neighbours and were interrupted."""
+    return train_disturbed(new_stack(dataset, 4, **options), {"proband": PROBAND, "other": OTHERS[1]}, 10)
 
 
 @pytest.mark.parametrize("scheme", ["factor", "segment"])
 def test_a_stack_that_is_fed_ends_with_the_bits_of_one_whose_clips_are_resident(resident, streamed, scheme):
-    views = ViewsConfig(scheme=scheme)
-    for ours, theirs in zip(
-        trained(stack_of(streamed, views=views), OTHERS), trained(stack_of(resident, views=views), OTHERS), strict=True
-    ):
-        assert_same_bits(ours, theirs)
+    assert_same(*(trained(dataset, views=ViewsConfig(scheme=scheme)) for dataset in (streamed, resident)))
 
 
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_compiled_stack_that_is_fed_ends_with_the_bits_of_one_whose_clips_are_resident(resident, streamed, precision):
-    fed, whole = (trained(stack_of(dataset, True, precision), OTHERS) for dataset in (streamed, resident))
-    for ours, theirs in zip(fed, whole, strict=True):
-        assert_same_bits(ours, theirs)
+    assert_same(*(trained(dataset, precision=precision, compiled=True) for dataset in (streamed, resident)))
+
+
+def assert_same(fed: dict[str, Snapshot], whole: dict[str, Snapshot]) -> None:
+    for name, snapshot in whole.items():
+        assert_same_bits(fed[name], snapshot)
 
 
 def test_metrics_are_the_same_to_the_bit(resident, streamed):
     found = []
     for dataset in (streamed, resident):
-        stack = stack_of(dataset)
+        stack = new_stack(dataset, 3)
         stack.attach(PROBAND, seed=0)
-        for _ in range(5):
-            stack.step()
+        train(stack, 5)
         found.append(evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics[0])
     assert found[0] == found[1]
 

@@ -4,8 +4,8 @@ import torch
 
 from marl.data.dataset import UNKNOWN
 from marl.evaluation import evaluate
-from marl.evaluation.context import Subject
-from tests.marl.stack.test_stack import PROBAND, new_stack
+from marl.evaluation.context import EvaluationContext
+from tests.marl.cases import PROBAND, new_stack
 
 
 def by_timbre(dataset):
@@ -35,10 +35,10 @@ def test_where_clips_are_split_by_a_factor_probes_are_fitted_on_other_held_out_c
     stack = new_stack(dataset, 1)
     stack.attach(PROBAND, seed=0)
     for split, timbre in (("validation", 2), ("test", 3)):
-        subject = Subject(stack.models, ["timbre"], split)
-        for encoded in (subject.fit, subject.held_out):
+        context = EvaluationContext(stack.models, ["timbre"], split)
+        for encoded in (context.fit, context.held_out):
             assert set(dataset.value_NC[encoded.clips, 0].tolist()) == {timbre}
-        assert not set(subject.fit.clips.tolist()) & set(subject.held_out.clips.tolist())
+        assert not set(context.fit.clips.tolist()) & set(context.held_out.clips.tolist())
 
 
 def test_chance_is_among_the_classes_that_a_probe_can_choose_from(small_dataset):

@@ -10,16 +10,10 @@ from marl.metrics import boosted_trees
 from marl.metrics.boosted_trees import boosted_tree_importances
 from marl.metrics.dci import completeness, disentanglement
 from marl.metrics.regression_tree import DEPTH, add_tree, sort_latents
-from tests.marl.metrics.cases import TRAINABLE
+from tests.marl.metrics.cases import TRAINABLE, halves
 
 SLOW = ("entangled_n5000", "partial_n5000")
 FITTED = tuple(pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in TRAINABLE)
-
-
-def halves(latents, classes):
-    """Arguments: the first half to fit on, the second held out."""
-    half = len(latents) // 2
-    return latents[:half], classes[:half], latents[half:], classes[half:]
 
 
 def of_scikit_learn(fit, fit_class, held_out, held_out_class):

@@ -12,8 +12,7 @@ from marl.metrics.dci import (
     disentanglement,
     disentanglement_of_latents,
 )
-from tests.marl.metrics.test_boosted_trees import FITTED, halves
-from tests.marl.metrics.test_modularity import MATRICES
+from tests.marl.metrics.cases import MATRICES, TRAINABLE, halves
 
 SCORES = (disentanglement_of_latents, disentanglement, completeness_of_factors, completeness)
 NAMES = (
@@ -44,7 +43,7 @@ def test_scores_of_a_matrix_agree_with_disentanglement_lib(reference, case):
         np.testing.assert_allclose(found[0], arrays[name], atol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize("case", FITTED)
+@pytest.mark.parametrize("case", TRAINABLE)
 def test_scores_of_importances_agree_with_disentanglement_lib(reference, case):
     arrays = reference("disentanglement.npz", case)
     for name, found in scores_of(torch.from_numpy(arrays["dci_importance"])).items():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from marl.metrics.dcimig import dcimig
 from marl.metrics.mutual_information import information
-from tests.marl.metrics.test_mutual_information import LIBRARY_CASES, library_table, random_clips, table_of
+from tests.marl.metrics.cases import LIBRARY_CASES, library_table, table_of, unequal_clips
 
 
 def dcimig_of(latents_ND, classes_NC):
@@ -52,7 +52,7 @@ def test_dcimig_without_a_rival_a_latent_or_a_factor_that_varies_is_defined():
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_dcimig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_latents_or_factors(seed):
-    latents, classes = random_clips(seed)
+    latents, classes = unequal_clips(seed)
     table = information(latents, torch.ones(2, 4), classes)
     found = dcimig(table.mutual_KDC, table.factor_entropy_C)
     assert ((found >= 0) & (found <= 1)).all()
@@ -61,7 +61,7 @@ def test_dcimig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_la
 
 
 def test_dcimig_of_a_model_is_the_same_beside_others_and_without_the_places_of_latents_that_it_has_not():
-    latents, classes = random_clips(seed=1)
+    latents, classes = unequal_clips(seed=1)
     latents[1, :, 2:] = classes[:, :2]
     table = information(latents, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]), classes)
     found = dcimig(table.mutual_KDC, table.factor_entropy_C)
@@ -69,7 +69,7 @@ def test_dcimig_of_a_model_is_the_same_beside_others_and_without_the_places_of_l
 
 
 def test_dcimig_of_a_subspace_is_that_of_its_latents_and_factors():
-    latents, classes = random_clips(seed=2, models=1)
+    latents, classes = unequal_clips(seed=2, models=1)
     table = table_of(latents[0], classes)
     found = dcimig(table.mutual_KDC[:, 2:, [0, 2]], table.factor_entropy_C[[0, 2]])
     assert found.item() == dcimig_of(latents[0, :, 2:], classes[:, [0, 2]])

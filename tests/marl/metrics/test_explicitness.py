@@ -7,8 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from marl.metrics.explicitness import explicitness
-from tests.marl.metrics.cases import SINGLE_VALUED, TRAINABLE
-from tests.marl.metrics.test_sap import from_zero
+from tests.marl.metrics.cases import SINGLE_VALUED, TRAINABLE, from_zero, random_clips
 
 DEFINED = tuple(case for case in TRAINABLE if case != "constant_latent_n500")
 
@@ -21,19 +20,14 @@ def of_part(arrays, part):
     return explicitness(latents[:, :fitted], classes[:fitted], latents[:, asked], classes[asked], counts)
 
 
+def noisy_clips(seed, models=1):
+    return random_clips(seed, 240, models, noise=2.0)
+
+
 def explicit(latents, classes, fitted=120):
     """Of latents [model, clip, latent], by factor and their mean."""
     counts = [int(column.max()) + 1 for column in classes.unbind(dim=1)]
     return explicitness(latents[:, :fitted], classes[:fitted], latents[:, fitted:], classes[fitted:], counts)
-
-
-def random_clips(seed, clips=240, models=1, latents=4):
-    """Latents that tell something of two and of five classes, and the classes."""
-    generator = torch.Generator().manual_seed(seed)
-    classes = torch.stack([torch.randint(values, (clips,), generator=generator) for values in (2, 5)], dim=1)
-    weights = torch.randn(models, 2, latents, generator=generator, dtype=torch.float64)
-    noise = torch.randn(models, clips, latents, generator=generator, dtype=torch.float64)
-    return classes.to(torch.float64) @ weights + 2 * noise, classes
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -64,7 +58,7 @@ def test_a_constant_latent_and_a_factor_with_a_single_value_are_left_out_where_d
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 1000), ties=st.booleans())
 def test_explicitness_is_scikit_learns_area_under_the_curve(seed, ties):
-    latents, classes = random_clips(seed)
+    latents, classes = noisy_clips(seed)
     latents = latents.round() if ties else latents
     found, mean = explicit(latents, classes)
     fit, held_out = latents[0, :120].numpy(), latents[0, 120:].numpy()
@@ -78,7 +72,7 @@ def test_explicitness_is_scikit_learns_area_under_the_curve(seed, ties):
 
 
 def test_perfect_latents_are_one_and_useless_ones_a_half():
-    _, classes = random_clips(0)
+    _, classes = noisy_clips(0)
     told = torch.nn.functional.one_hot(classes[:, 1], 5).double()
     told = torch.cat([told, classes[:, :1]], dim=1)
     perfect, mean = explicit(told[None], classes)
@@ -92,7 +86,7 @@ def test_perfect_latents_are_one_and_useless_ones_a_half():
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_order_sign_scale_and_offset_of_latents_and_names_of_classes_do_not_matter(seed):
-    latents, classes = random_clips(seed)
+    latents, classes = noisy_clips(seed)
     found, mean = explicit(latents, classes)
     assert ((found >= 0) & (found <= 1)).all()
     generator = torch.Generator().manual_seed(seed)
@@ -106,7 +100,7 @@ def test_order_sign_scale_and_offset_of_latents_and_names_of_classes_do_not_matt
 
 
 def test_many_models_give_what_each_gives_alone():
-    latents, classes = random_clips(0, models=3)
+    latents, classes = noisy_clips(0, models=3)
     together, means = explicit(latents, classes)
     for model in range(3):
         alone, mean = explicit(latents[model : model + 1], classes)
@@ -116,20 +110,20 @@ def test_many_models_give_what_each_gives_alone():
 
 @pytest.mark.parametrize("constant", [0.0, 3.0, -1.1e20])
 def test_a_constant_latent_adds_nothing(constant):
-    latents, classes = random_clips(0)
+    latents, classes = noisy_clips(0)
     padded = torch.cat([latents, torch.full((1, 240, 3), constant)], dim=2)
     torch.testing.assert_close(explicit(padded, classes)[0], explicit(latents, classes)[0], atol=1e-6, rtol=0)
 
 
 def test_what_only_rounding_tells_is_not_used():
-    _, classes = random_clips(0)
+    _, classes = noisy_clips(0)
     latents = classes[None].double()
     assert explicit(100 + latents, classes)[0].tolist() != [[0.5, 0.5]]
     assert explicit(100 + 1e-5 * latents, classes)[0].tolist() == [[0.5, 0.5]]
 
 
 def test_nothing_but_constants_and_no_latents_are_a_half():
-    _, classes = random_clips(0)
+    _, classes = noisy_clips(0)
     for latents in (torch.full((1, 240, 2), 0.1), torch.zeros(1, 240, 0)):
         found, mean = explicit(latents, classes)
         assert found.tolist() == [[0.5, 0.5]]
@@ -137,7 +131,7 @@ def test_nothing_but_constants_and_no_latents_are_a_half():
 
 
 def test_a_class_that_no_held_out_clip_has_is_left_out():
-    latents, classes = random_clips(0)
+    latents, classes = noisy_clips(0)
     five = classes[:, 1:]
     there = torch.cat([torch.arange(120), 120 + (five[120:, 0] < 4).nonzero()[:, 0]])
     found, _ = explicit(latents[:, there], five[there])
@@ -159,7 +153,7 @@ def test_a_class_that_no_clip_to_fit_on_has_cannot_be_told():
 
 
 def test_without_a_factor_that_varies_the_mean_is_a_half():
-    latents, classes = random_clips(0)
+    latents, classes = noisy_clips(0)
     found, mean = explicit(latents, torch.zeros_like(classes))
     assert found.tolist() == [[0.5, 0.5]]
     assert mean.tolist() == [0.5]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from marl.metrics.jemmig import jemmig
 from marl.metrics.mutual_information import factor_entropy, information
-from tests.marl.metrics.test_mutual_information import LIBRARY_CASES, library_table, random_clips, table_of
+from tests.marl.metrics.cases import LIBRARY_CASES, library_table, table_of, unequal_clips
 
 
 def score(table, mask_KD, bins=20):
@@ -82,7 +82,7 @@ def test_jemmig_without_a_rival_a_latent_or_a_factor_that_varies_is_defined():
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_jemmig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_latents_or_factors(seed):
-    latents, classes = random_clips(seed)
+    latents, classes = unequal_clips(seed)
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1]])
     table = information(latents, mask, classes)
     found = score(table, mask)
@@ -99,7 +99,7 @@ def test_jemmig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_la
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.float32])
 def test_jemmig_of_a_model_is_the_same_beside_others_and_without_the_places_of_latents_that_it_has_not(kind):
-    latents, classes = random_clips(seed=1)
+    latents, classes = unequal_clips(seed=1)
     latents[1, :, 2:] = classes[:, :2]
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).to(kind)
     found = score(information(latents, mask, classes), mask).tolist()
@@ -114,7 +114,7 @@ def test_a_latent_that_a_model_has_not_is_no_better_choice_where_nothing_is_told
 
 
 def test_jemmig_of_a_subspace_is_that_of_its_latents_and_factors():
-    latents, classes = random_clips(seed=2, models=1)
+    latents, classes = unequal_clips(seed=2, models=1)
     table = table_of(latents[0], classes)
     found = jemmig(
         table.mutual_KDC[:, 2:, [0, 2]],

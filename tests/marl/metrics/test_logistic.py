@@ -9,8 +9,8 @@ from marl.metrics import logistic
 from marl.metrics.logistic import multinomial_logistic
 
 
-def random_clips(seed, clips=200, classes=4, features=3, noise=1.0):
-    """Features by which classes can be told more or less, and the classes."""
+def clusters(seed, clips=200, classes=4, features=3, noise=1.0):
+    """Return points around a place for each class, and the classes."""
     generator = torch.Generator().manual_seed(seed)
     class_N = torch.randint(classes, (clips,), generator=generator)
     places = torch.randn(classes, features, generator=generator, dtype=torch.float64)
@@ -35,14 +35,14 @@ def scikit_learns(features, class_N):
     noise=st.sampled_from([0.05, 1, 5]),
 )
 def test_probabilities_are_those_of_scikit_learn(seed, classes, features, noise):
-    feature_ND, class_N = random_clips(seed, 200, classes, features, noise)
+    feature_ND, class_N = clusters(seed, 200, classes, features, noise)
     found = shares(feature_ND, class_N, classes)
     np.testing.assert_allclose(found, scikit_learns(feature_ND, class_N).predict_proba(feature_ND.numpy()), atol=1e-3)
 
 
 def test_weights_and_intercepts_are_those_of_scikit_learn(monkeypatch):
     monkeypatch.setattr(logistic, "_TOLERANCE", 1e-9)
-    feature_ND, class_N = random_clips(0, features=3)
+    feature_ND, class_N = clusters(0, features=3)
     (weight_JD,), (intercept_J1,) = multinomial_logistic(feature_ND[None], class_N, 4)
     expected = scikit_learns(feature_ND, class_N)
     np.testing.assert_allclose(weight_JD, expected.coef_, atol=1e-5)
@@ -51,7 +51,7 @@ def test_weights_and_intercepts_are_those_of_scikit_learn(monkeypatch):
 
 def test_of_two_classes_the_difference_of_weights_is_scikit_learns_only_vector(monkeypatch):
     monkeypatch.setattr(logistic, "_TOLERANCE", 1e-9)
-    feature_ND, class_N = random_clips(0, classes=2)
+    feature_ND, class_N = clusters(0, classes=2)
     (weight_JD,), (intercept_J1,) = multinomial_logistic(feature_ND[None], class_N, 2)
     expected = scikit_learns(feature_ND, class_N)
     np.testing.assert_allclose(weight_JD[1] - weight_JD[0], expected.coef_[0], atol=1e-5)
@@ -70,7 +70,7 @@ def test_hard_problems_are_solved_too(make):
         feature_ND = (1.5 * torch.randn(900, 6, generator=generator)).exp()
         class_N = (feature_ND[:, 0] + feature_ND[:, 1] / 2).log().mul(2).long().clamp(0, 7)
     else:
-        feature_ND, class_N = random_clips(0, 900, 5, 8, 1e-3)
+        feature_ND, class_N = clusters(0, 900, 5, 8, 1e-3)
     feature_ND = ((feature_ND - feature_ND.mean(dim=0)) / feature_ND.std(dim=0)).double()
     expected = scikit_learns(feature_ND, class_N).predict_proba(feature_ND.numpy())
     np.testing.assert_allclose(shares(feature_ND, class_N, expected.shape[1]), expected, atol=5e-3)
@@ -79,8 +79,8 @@ def test_hard_problems_are_solved_too(make):
 @pytest.mark.parametrize("numbers", [1, 1 << 24])
 def test_many_representations_give_what_each_gives_alone(monkeypatch, numbers):
     # They take different numbers of steps.
-    class_N = random_clips(0)[1]
-    feature_RND = torch.stack([random_clips(0, noise=noise)[0] for noise in (0.01, 1.0, 10.0)])
+    class_N = clusters(0)[1]
+    feature_RND = torch.stack([clusters(0, noise=noise)[0] for noise in (0.01, 1.0, 10.0)])
     alone = [multinomial_logistic(feature_RND[index : index + 1], class_N, 4) for index in range(3)]
     monkeypatch.setattr(logistic, "_NUMBERS", numbers)
     weight, intercept = multinomial_logistic(feature_RND, class_N, 4)
@@ -99,7 +99,7 @@ def test_one_that_has_nothing_to_learn_stays_beside_one_that_has():
 
 
 def test_a_feature_that_is_always_zero_has_no_weight_and_changes_no_other():
-    feature_ND, class_N = random_clips(0)
+    feature_ND, class_N = clusters(0)
     padded = torch.cat([feature_ND, torch.zeros(200, 2)], dim=1)
     (weight_JD,), (intercept_J1,) = multinomial_logistic(padded[None], class_N, 4)
     (without_JD,), (intercept_without_J1,) = multinomial_logistic(feature_ND[None], class_N, 4)
@@ -121,12 +121,12 @@ def test_without_features_shares_are_those_of_the_classes():
 
 
 def test_a_class_without_clips_is_never_the_answer_and_changes_no_other():
-    feature_ND, class_N = random_clips(0)
+    feature_ND, class_N = clusters(0)
     found = shares(feature_ND, class_N + (class_N > 1).long(), 6)
     assert (found[:, [2, 5]] == 0).all()
     torch.testing.assert_close(found[:, [0, 1, 3, 4]], shares(feature_ND, class_N, 4))
 
 
 def test_a_single_class_is_always_the_answer():
-    feature_ND, class_N = random_clips(0)
+    feature_ND, class_N = clusters(0)
     assert (shares(feature_ND, torch.ones_like(class_N), 3) == torch.tensor([0.0, 1.0, 0.0])).all()

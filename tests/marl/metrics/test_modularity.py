@@ -5,21 +5,7 @@ from hypothesis import strategies as st
 
 from marl.metrics.modularity import modularity
 from marl.metrics.mutual_information import information, mutual_information
-from tests.marl.metrics.cases import CASES
-from tests.marl.metrics.test_mutual_information import random_clips, split, table_of
-
-MATRICES = (
-    "identity",
-    "identity_plus_unused_codes",
-    "uniform",
-    "all_zero",
-    "random_dense",
-    "random_sparse",
-    "zero_row_and_zero_column",
-    "tiny_values",
-    "one_factor_dominates",
-    "columns_sum_to_one",
-)
+from tests.marl.metrics.cases import CASES, MATRICES, split, table_of, unequal_clips
 
 
 def modularity_of(latents_ND, classes_NC):
@@ -73,7 +59,7 @@ def test_modularity_with_a_single_factor_without_factors_or_without_latents_is_d
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_modularity_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_latents_or_factors(seed):
-    latents, classes = random_clips(seed)
+    latents, classes = unequal_clips(seed)
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1]])
     information_KDC = information(latents, mask, classes).mutual_KDC
     found = modularity(information_KDC, mask)
@@ -84,7 +70,7 @@ def test_modularity_lies_between_zero_and_one_and_does_not_depend_on_the_order_o
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.float32])
 def test_modularity_of_a_model_is_the_same_beside_others_and_without_the_places_of_latents_that_it_has_not(kind):
-    latents, classes = random_clips(seed=1)
+    latents, classes = unequal_clips(seed=1)
     latents[1, :, 2:] = classes[:, :2]
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).to(kind)
     found = modularity(information(latents, mask, classes).mutual_KDC, mask).tolist()
@@ -92,6 +78,6 @@ def test_modularity_of_a_model_is_the_same_beside_others_and_without_the_places_
 
 
 def test_modularity_of_a_subspace_is_that_of_its_latents_and_factors():
-    latents, classes = random_clips(seed=2, models=1)
+    latents, classes = unequal_clips(seed=2, models=1)
     found = modularity(table_of(latents[0], classes).mutual_KDC[:, 2:, [0, 2]], torch.ones(1, 2))
     assert found.item() == modularity_of(latents[0, :, 2:], classes[:, [0, 2]])

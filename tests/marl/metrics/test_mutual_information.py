@@ -8,38 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
 from marl.metrics.mutual_information import discretise, factor_entropy, information, mutual_information
-from tests.marl.metrics.cases import CASES
-
-LIBRARY_CASES = tuple(case for case in CASES if not case.endswith("degenerate_columns_removed"))
-"""Those that JEMMIG and DCIMIG have references for."""
-
-
-def split(arrays, part):
-    """Latents of one model and factors, of all clips or of the training ones."""
-    rows = int(arrays["n_train"]) if part == "train" else len(arrays["mus"])
-    return torch.from_numpy(arrays["mus"][:rows])[None], torch.from_numpy(arrays["ys"][:rows])
-
-
-def table_of(latents_ND, classes_NC, bins=20):
-    """The table of one model that has all of its latents."""
-    return information(latents_ND[None], torch.ones(1, latents_ND.shape[1]), classes_NC, bins)
-
-
-def library_table(reference, case, kind):
-    """Our table of what the second library was given: `cont10` has binned factors, `disc10` and `disc20` labels."""
-    scores, bins = reference("mutual_information_scores.npz", case), int(kind[-2:])
-    latents_ND = torch.from_numpy(reference("disentanglement.npz", case)["mus"])
-    found = table_of(latents_ND, torch.from_numpy(scores[f"{kind}_binned_factors"]), bins)
-    return found, {name.removeprefix(f"{kind}_"): array for name, array in scores.items() if name.startswith(kind)}
-
-
-def random_clips(seed, models=2, clips=150, latents=4):
-    """Latents that tell something of two factors and more or less of a third, and the factors."""
-    generator = torch.Generator().manual_seed(seed)
-    classes = torch.stack([torch.randint(values, (clips,), generator=generator) for values in (2, 3, 5)], dim=1)
-    weights = torch.randn(models, 3, latents, generator=generator, dtype=torch.float64).pow(3)
-    noise = torch.randn(models, clips, latents, generator=generator, dtype=torch.float64)
-    return classes.to(torch.float64) @ weights + noise, classes
+from tests.marl.metrics.cases import CASES, LIBRARY_CASES, library_table, split, table_of, unequal_clips
 
 
 @pytest.mark.parametrize("part", ["all", "train"])
@@ -93,7 +62,7 @@ def test_bins_are_those_of_numpy_also_for_values_on_their_edges(values, bins):
 
 
 def test_many_models_give_what_each_gives_alone():
-    latents, classes = random_clips(seed=1, models=3, clips=500)
+    latents, classes = unequal_clips(seed=1, models=3, clips=500)
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 0, 1]])
     together = information(latents, mask, classes)
     for model in range(3):
@@ -121,7 +90,7 @@ def test_information_is_that_of_scikit_learn_and_lies_between_zero_and_the_entro
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([-3.0, -0.5, 0.1, 40.0]), offset=st.floats(-5, 5))
 def test_the_table_does_not_depend_on_scales_signs_offsets_order_or_the_names_of_classes(seed, scale, offset):
-    latents, classes = random_clips(seed)
+    latents, classes = unequal_clips(seed)
     table = information(latents, torch.ones(2, 4), classes)
     order, renamed = torch.tensor([2, 0, 3, 1]), torch.tensor([7, -3, 100, 5, 0])[classes]
     other = information(latents[..., order] * scale + offset, torch.ones(2, 4), renamed)
@@ -133,7 +102,7 @@ def test_the_table_does_not_depend_on_scales_signs_offsets_order_or_the_names_of
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), clips=st.integers(1, 60))
 def test_information_is_what_entropies_have_in_common_also_of_fewer_clips_than_bins(seed, clips):
-    latents, classes = random_clips(seed, clips=clips)
+    latents, classes = unequal_clips(seed, clips=clips)
     table = information(latents, torch.ones(2, 4), classes)
     common = table.latent_entropy_KD[..., None] + table.factor_entropy_C - table.joint_entropy_KDC
     torch.testing.assert_close(table.mutual_KDC, common, rtol=0, atol=1e-12)
@@ -151,7 +120,7 @@ def test_information_is_zero_to_the_last_bit_where_there_is_none():
 
 
 def test_a_latent_that_a_model_has_not_is_zero_in_every_table_whatever_its_place_holds():
-    latents, classes = random_clips(seed=2)
+    latents, classes = unequal_clips(seed=2)
     mask = torch.tensor([[True, True, True, True], [True, False, True, True]])
     full, masked = information(latents, torch.ones(2, 4), classes), information(latents, mask, classes)
     for found, expected in zip(masked[:4], full[:4], strict=True):
@@ -161,7 +130,7 @@ def test_a_latent_that_a_model_has_not_is_zero_in_every_table_whatever_its_place
 
 
 def test_a_block_of_latents_and_factors_is_a_slice_of_the_tables():
-    latents, classes = random_clips(seed=3)
+    latents, classes = unequal_clips(seed=3)
     table, block = (information(x, torch.ones(2, x.shape[-1]), classes) for x in (latents, latents[..., :3]))
     for whole, part in zip(table[:4], block[:4], strict=True):
         assert torch.equal(whole[:, :3], part)

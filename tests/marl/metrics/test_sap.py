@@ -7,14 +7,7 @@ from sklearn.svm import LinearSVC
 
 from marl.metrics import sap
 from marl.metrics.sap import sap_accuracies, sap_gap
-from tests.marl.metrics.cases import SINGLE_VALUED, TRAINABLE
-from tests.marl.metrics.test_modularity import MATRICES
-
-
-def from_zero(labels):
-    """Labels counted from zero by factor, and how many each factor has."""
-    columns = [np.unique(column, return_inverse=True) for column in labels.T]
-    return torch.from_numpy(np.stack([column for _, column in columns], axis=1)), [len(names) for names, _ in columns]
+from tests.marl.metrics.cases import MATRICES, SINGLE_VALUED, TRAINABLE, from_zero, random_clips
 
 
 def accuracies_and_chance(arrays):
@@ -32,15 +25,6 @@ def accuracies(latents, classes, models=slice(None)):
     counts = [int(column.max()) + 1 for column in classes.unbind(dim=1)]
     latents = latents[models]
     return sap_accuracies(latents[:, :fitted], classes[:fitted], latents[:, fitted:], classes[fitted:], counts)
-
-
-def random_clips(seed, clips=180, models=1, latents=4):
-    """Latents that tell something of two and of five classes, and the classes."""
-    generator = torch.Generator().manual_seed(seed)
-    classes = torch.stack([torch.randint(values, (clips,), generator=generator) for values in (2, 5)], dim=1)
-    weights = torch.randn(models, 2, latents, generator=generator, dtype=torch.float64)
-    noise = torch.randn(models, clips, latents, generator=generator, dtype=torch.float64)
-    return classes.to(torch.float64) @ weights + noise, classes
 
 
 @pytest.mark.parametrize("case", TRAINABLE)

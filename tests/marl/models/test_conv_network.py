@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import conv2d, conv_transpose2d, hardswish
 
 from marl.models import Architecture, ConvNetwork, LatentConfig, ModelConfig
-from tests.marl.models.test_conv_ops import convolution_weight, last_weight, transposed_weight
+from tests.marl.models.kernels import convolution_weight, last_weight, transposed_weight
 from tests.messages import mentions
 
 SMALL = ModelConfig(kind="conv", channels=16, hidden=32)

@@ -6,27 +6,9 @@ from torch.func import vmap
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from marl.models.conv_ops import convolution, first_convolution, last_convolution, transposed_convolution
+from tests.marl.models.kernels import convolution_weight, last_weight, transposed_weight
 
 SIZES = [(8, 12), (2, 2), (6, 4)]
-
-
-def blocked(kernel):
-    """A kernel [..., 4, 4] as [..., a, p, b, q], which belongs to row 2 (1 - a) + p and column 2 (1 - b) + q."""
-    return kernel.unflatten(-1, (2, 2)).unflatten(-3, (2, 2)).flip(-4, -2)
-
-
-def convolution_weight(kernel):
-    outputs, inputs = kernel.shape[:2]
-    return blocked(kernel).permute(3, 5, 1, 2, 4, 0).reshape(4 * inputs, 4 * outputs)
-
-
-def transposed_weight(kernel):
-    inputs, outputs = kernel.shape[:2]
-    return blocked(kernel).permute(2, 4, 0, 3, 5, 1).reshape(4 * inputs, 4 * outputs)
-
-
-def last_weight(kernel):
-    return kernel[:, 0].unflatten(-1, (2, 2)).unflatten(-3, (2, 2)).transpose(-3, -2).flatten(1)
 
 
 def channels_last(function, image, kernel):

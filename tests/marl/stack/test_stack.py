@@ -4,79 +4,27 @@ import numpy as np
 import pytest
 import torch
 
-from marl import checkpoint
-from marl.audio import AudioConfig
-from marl.checkpoint import Description
-from marl.config import Config, ViewsConfig
-from marl.data import Dataset, PairSampler
+from marl.config import ViewsConfig
+from marl.data import PairSampler
 from marl.evaluation import FINAL, INTERMEDIATE, evaluate
 from marl.models import Architecture, ModelConfig
-from marl.objective import ActiveTerms, Batch, LaneHyperparameters, build_hyperparameters, objective
-from marl.stack import Snapshot, Stack
+from marl.objective import Batch, Lane, lane_settings, objective
+from marl.stack import Stack
 from marl.stack.step import draw_batch
-from tests.messages import mentions
-
-SMALL = {"width": 16, "embedding": 16, "hidden": 32}
-PROBAND = Config.model_validate(
-    {
-        "model": SMALL,
-        "latent": {"private": 3, "shared": 2, "fusion": "poe"},
-        "loss": {"private": {"alpha": 0.5, "gamma": 2.0}, "shared": {"beta": 3.0}},
-        "contrast": {"strategy": "infonce", "shared": 40.0, "private": 1.0},
-    }
+from tests.marl.cases import (
+    CONV,
+    DIVERGING,
+    INGREDIENTS,
+    OTHERS,
+    PATCH,
+    PROBAND,
+    assert_same_bits,
+    new_stack,
+    of,
+    train,
+    train_disturbed,
 )
-OTHERS = [
-    Config.model_validate({"model": SMALL, "latent": {"private": 5, "shared": 4, "fusion": "mean"}}),
-    Config.model_validate({"model": SMALL, "latent": {"private": 1, "shared": 1, "fusion": "swap"}}),
-]
-DIVERGING = OTHERS[0].model_copy(update={"optimiser": PROBAND.optimiser.model_copy(update={"learning_rate": 1e12})})
-ACTIVE_TERMS = ActiveTerms.of_all([PROBAND, *OTHERS])
-PATCH, CONV = PROBAND.model, ModelConfig(kind="conv", channels=16, hidden=32)
-
-
-def of(model: ModelConfig, config: Config) -> Config:
-    """The configuration with another network."""
-    return config.model_copy(update={"model": model})
-
-
-def new_stack(dataset: Dataset, lanes: int, model: ModelConfig = PROBAND.model) -> Stack:
-    return Stack(
-        Architecture(64, 64, model, private=5, shared=4),
-        lanes,
-        dataset,
-        ViewsConfig(),
-        16,
-        ACTIVE_TERMS,
-    )
-
-
-def train(stack: Stack, steps: int) -> None:
-    for _ in range(steps):
-        stack.step()
-
-
-def assert_same_bits(first: Snapshot, second: Snapshot) -> None:
-    assert first.step == second.step
-    for part in ("parameters", "first_moment", "second_moment"):
-        ours, theirs = getattr(first, part), getattr(second, part)
-        assert ours.keys() == theirs.keys()
-        for name, value in ours.items():
-            assert torch.equal(value, theirs[name]), f"{part} of {name}"
-
-
-def through_bytes(config: Config, snapshot: Snapshot) -> Snapshot:
-    """As it goes through the store."""
-    description = Description(
-        config=config,
-        audio=AudioConfig(),
-        mean_db=0.0,
-        std_db=1.0,
-        shared_factors=("timbre",),
-        seed=0,
-        step=snapshot.step,
-    )
-    description = Description.model_validate_json(description.model_dump_json())
-    return checkpoint.restore(description, checkpoint.model_bytes(snapshot), checkpoint.state_bytes(snapshot))
+from tests.messages import mentions
 
 
 @pytest.mark.parametrize(
@@ -101,27 +49,14 @@ def test_a_replicate_ends_with_the_same_bits_alone_among_others_and_after_an_int
     train(alone, steps)
     expected = alone.snapshot(lane)
 
-    # Among neighbours of other sizes and ages, one of them diverging, in another lane.
-    crowded = new_stack(small_dataset, lanes, model)
-    old = crowded.attach(of(model, OTHERS[0]), seed=7)
-    crowded.attach(of(model, DIVERGING), seed=1)
-    train(crowded, 7)
-    lane = crowded.attach(proband, seed=7)
-    train(crowded, steps // 2)
-    assert crowded.diverged().keys() == {1}
-    assert lane == 2
-
-    # Taken away half way, through the form in which it is stored, and gone on with in a third lane.
-    half_way = through_bytes(proband, crowded.snapshot(lane))
-    crowded.detach(lane)
-    crowded.detach(old)
-    crowded.attach(of(model, OTHERS[1]), seed=3)
-    train(crowded, 5)
-    crowded.detach(0)
-    lane = crowded.attach(proband, seed=7, snapshot=half_way)
-    assert lane == 0
-    train(crowded, steps - steps // 2)
-    assert_same_bits(crowded.snapshot(lane), expected)
+    crowded = train_disturbed(
+        new_stack(small_dataset, lanes, model),
+        {"proband": proband},
+        steps,
+        others=[of(model, other) for other in OTHERS],
+        diverging=of(model, DIVERGING),
+    )
+    assert_same_bits(crowded["proband"], expected)
 
 
 def test_metrics_do_not_depend_on_lane_or_neighbours(small_dataset):
@@ -207,7 +142,7 @@ def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width
         small_dataset,
         ViewsConfig(),
         16,
-        ACTIVE_TERMS,
+        INGREDIENTS,
     )
     for stack in (wide, narrow):
         stack.attach(config, seed=5)
@@ -223,12 +158,12 @@ def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
     lane = stack.attach(of(model, PROBAND), seed=4)
     parameters = {name: value.clone().requires_grad_() for name, value in stack.snapshot(lane).parameters.items()}
     mask = stack.network.mask(PROBAND.latent)
-    hyperparameters = build_hyperparameters(stack.objective_spec, PROBAND)
+    settings = lane_settings(stack.program, PROBAND)
     rate = PROBAND.optimiser.learning_rate
     adam = torch.optim.Adam(parameters.values(), lr=rate)
     for step in range(3):
         batch = draw_batch(
-            stack.objective_spec,
+            stack.program,
             PairSampler(small_dataset, ["timbre"]),
             small_dataset.log_mel_NFT,
             16,
@@ -239,9 +174,7 @@ def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
         for group in adam.param_groups:
             group["lr"] = rate * (step + 1) / PROBAND.optimiser.warmup_steps
         adam.zero_grad()
-        total, _ = objective(
-            stack.objective_spec, stack.network.pad(parameters, mask), LaneHyperparameters(*hyperparameters), one
-        )
+        total, _ = objective(stack.program, stack.network.pad(parameters, mask), Lane(*settings), one)
         total.backward()
         adam.step()
         stack.step()
@@ -285,4 +218,4 @@ def test_a_full_stack_and_a_configuration_that_does_not_fit_are_refused(small_da
     with pytest.raises(ValueError, match=mentions("1 lanes")):
         stack.attach(PROBAND, seed=1)
     with pytest.raises(ValueError, match=mentions("multiple", 16, 20)):
-        Stack(stack.network.architecture, 1, small_dataset, ViewsConfig(), 20, ACTIVE_TERMS)
+        Stack(stack.network.architecture, 1, small_dataset, ViewsConfig(), 20, INGREDIENTS)

@@ -1,23 +1,16 @@
 """Compiled steps: law 1 holds in them too, and they do what the plain step does."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
 
 from marl.audio import AudioConfig
-from marl.config import ViewsConfig
 from marl.data import Dataset
 from marl.data.syntone import SynTone, build
 from marl.evaluation import INTERMEDIATE, evaluate
-from marl.models import Architecture
 from marl.stack import Stack
-from tests.marl.stack.test_stack import ACTIVE_TERMS, DIVERGING, OTHERS, PROBAND, assert_same_bits, train
+from tests.marl.cases import PROBAND, assert_same_bits, needs_compiler, new_stack, train, train_disturbed
 
-needs_compiler = pytest.mark.skipif(
-    not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler (g++, clang++ or c++)"
-)
 HOW = [
     pytest.param("cpu", "float32", marks=[pytest.mark.slow, needs_compiler]),
     pytest.param("cpu", "bfloat16", marks=[pytest.mark.slow, needs_compiler]),
@@ -40,19 +33,6 @@ def dataset_on(small_dataset):
     return get
 
 
-def new_stack(dataset: Dataset, precision: str, compiled: bool = True) -> Stack:
-    return Stack(
-        Architecture(64, 64, PROBAND.model, private=5, shared=4),
-        LANES,
-        dataset,
-        ViewsConfig(),
-        16,
-        ACTIVE_TERMS,
-        precision=precision,
-        compiled=compiled,
-    )
-
-
 def vector(parameters) -> torch.Tensor:
     return torch.cat([value.flatten() for value in parameters.values()])
 
@@ -64,9 +44,9 @@ def assert_alike(found: torch.Tensor, expected: torch.Tensor, allowed: float) ->
 @pytest.mark.parametrize(("device", "precision"), HOW)
 def test_law_one_to_the_bit_and_the_first_steps_as_in_plain_float32(dataset_on, device, precision):
     dataset = dataset_on(device)
-    alone = new_stack(dataset, precision)
+    alone = new_stack(dataset, LANES, precision=precision, compiled=True)
     lane = alone.attach(PROBAND, seed=7)
-    plain = new_stack(dataset, "float32", compiled=False)
+    plain = new_stack(dataset, LANES)
     plain.attach(PROBAND, seed=7)
     start = vector(alone.snapshot(lane).parameters)
     # bfloat16 keeps eight bits, and a first gradient is a sum of much that cancels.
@@ -82,21 +62,8 @@ def test_law_one_to_the_bit_and_the_first_steps_as_in_plain_float32(dataset_on, 
         assert float(moved.norm()) == pytest.approx(float(expected.norm()), rel=0.02)
     train(alone, STEPS - 3)
 
-    # In another lane, among neighbours of other sizes and ages, one diverging; taken away half way and put elsewhere.
-    crowded = new_stack(dataset, precision)
-    crowded.attach(OTHERS[0], seed=7)
-    crowded.attach(DIVERGING, seed=1)
-    train(crowded, 7)
-    lane = crowded.attach(PROBAND, seed=7)
-    train(crowded, STEPS // 2)
-    assert crowded.diverged().keys() == {1}
-    half_way = crowded.snapshot(lane)
-    crowded.detach(lane)
-    crowded.detach(0)
-    crowded.attach(OTHERS[1], seed=3)
-    lane = crowded.attach(PROBAND, seed=7, snapshot=half_way)
-    train(crowded, STEPS - STEPS // 2)
-    assert_same_bits(crowded.snapshot(lane), alone.snapshot(0))
+    crowded = new_stack(dataset, LANES, precision=precision, compiled=True)
+    assert_same_bits(train_disturbed(crowded, {"proband": PROBAND}, STEPS)["proband"], alone.snapshot(0))
 
 
 @pytest.mark.parametrize(("device", "precision"), HOW)
@@ -109,7 +76,7 @@ def test_after_training_differences_stay_below_the_spread_over_seeds(dataset_on,
         names = ("fidelity/log_mel_rmse_db", "disentanglement/linear_separation", "disentanglement/mig")
         return np.array([[row[name] for name in names] for row in metrics])
 
-    plain = final(new_stack(dataset_on(device), "float32", compiled=False))
-    other = final(new_stack(dataset_on(device), precision))
+    plain = final(new_stack(dataset_on(device), LANES))
+    other = final(new_stack(dataset_on(device), LANES, precision=precision, compiled=True))
     differences = np.abs(plain.mean(axis=0) - other.mean(axis=0))
     assert (differences < plain.std(axis=0, ddof=1)).all(), (differences, plain.std(axis=0, ddof=1))

@@ -17,7 +17,7 @@ from marl.config import Config
 from study.export.embed import about_model, embed, loaded
 from study.export.recordings import Recording, recordings
 from study.storage import ObjectStore
-from tests.marl.test_extractor import train
+from tests.marl.cases import save_trained
 from tests.messages import assert_mentions
 from tests.study.commands import run_command
 from tests.study.s3_server import s3_server
@@ -42,7 +42,7 @@ SOUNDS = (
 def model(small_dataset, tmp_path_factory) -> Path:
     """A folder with a model; its manifest says where it is from, as that of an exported one does."""
     folder = tmp_path_factory.mktemp("model")
-    train(CONFIG, 30, small_dataset, folder)
+    save_trained(CONFIG, 30, small_dataset, folder)
     (folder / "manifest.json").write_text(json.dumps({"study": "tiny", "trial": 3, "seed": 1}))
     return folder
 
