@@ -22,7 +22,7 @@ from marl.config import Config
 from marl.data import Dataset, Stored
 from marl.data.syntone import SynTone, build
 from marl.models import Architecture
-from marl.objective import Ingredients
+from marl.objective import ActiveTerms
 from marl.stack import Stack
 from study.process_env import surroundings
 from study.training.planning import can_compile
@@ -35,7 +35,7 @@ def stack_of(dataset: Dataset, lanes: int, pairs: int, compiled: bool) -> Stack:
     """A full stack of default models."""
     architecture = Architecture(64, 64, CONFIG.model, 8, 8)
     precision = "bfloat16" if compiled and dataset.device.type == "cuda" else "float32"
-    stack = Stack(architecture, lanes, dataset, CONFIG.views, pairs, Ingredients.of(CONFIG), precision, compiled)
+    stack = Stack(architecture, lanes, dataset, CONFIG.views, pairs, ActiveTerms.of(CONFIG), precision, compiled)
     for seed in range(lanes):
         stack.attach(CONFIG, seed)
     return stack

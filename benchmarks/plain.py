@@ -30,7 +30,7 @@ from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
 from marl.data.syntone import SynTone, build
 from marl.models import Architecture, LatentConfig, network_of
-from marl.objective import Batch, Ingredients, Lane, Program, lane_settings, objective
+from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
 
 VALIDATION_CLIPS = 2048
 LOG_MELS, META = "log_mels.npy", "meta.npz"
@@ -114,15 +114,15 @@ def train(config: dict[str, Any], run: Run) -> None:
     )
     audio = AudioConfig()
     network = network_of(Architecture(audio.mel_bands, audio.frames, asked.model, latent.private, latent.shared))
-    program = Program(network, Ingredients.of(asked), len(data))
-    settings = Lane(*(one.to(device) for one in lane_settings(program, asked)))
+    objective_spec = ObjectiveSpec(network, ActiveTerms.of(asked), len(data))
+    hyperparameters = LaneHyperparameters(*(one.to(device) for one in build_hyperparameters(objective_spec, asked)))
     parameters = {name: value.to(device).requires_grad_() for name, value in network.initial(latent, seed=0).items()}
     optimiser = torch.optim.Adam(parameters.values(), lr=asked.optimiser.learning_rate)
 
     def evaluate() -> dict[str, float]:
         with torch.no_grad():
             clips = network.to_input(validation)
-            mean = network.encode(parameters, settings.mask_D, clips).mean
+            mean = network.encode(parameters, hyperparameters.mask_D, clips).mean
             error = (network.decode(parameters, mean) - clips).square().mean().sqrt().item()
             # How often the nearest centre of a timbre, in the shared latents, is the clip's own.
             shared = mean[:, latent.private :]
@@ -136,7 +136,7 @@ def train(config: dict[str, Any], run: Run) -> None:
             clips = torch.cat([first, second]).to(device, non_blocking=True)
             noise = torch.randn(len(clips), network.latents, device=device)
             batch = Batch(network.to_input(clips), timbre.to(device, non_blocking=True), noise)
-            loss, _ = objective(program, parameters, settings, batch)
+            loss, _ = objective(objective_spec, parameters, hyperparameters, batch)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -22,7 +22,7 @@ from marl.config import Config
 from marl.data.syntone import SynTone, build
 from marl.losses.ssl import STRATEGIES
 from marl.models import Architecture
-from marl.objective import Ingredients, objective
+from marl.objective import ActiveTerms, objective
 from marl.stack import Stack
 
 LANES = {"cpu": 8, "cuda": 64}
@@ -61,7 +61,7 @@ def matrix_flop(stack: Stack) -> float:
     batch = stack._step_function._batch(stack._state.clock.seed, stack._state.clock.step)
     parameters = {name: value.detach().requires_grad_() for name, value in stack.models.parameters.items()}
     with FlopCounterMode(display=False) as counter:
-        total_K, _ = vmap(partial(objective, stack.program))(parameters, stack._state.settings, batch)
+        total_K, _ = vmap(partial(objective, stack.objective_spec))(parameters, stack._state.hyperparameters, batch)
         total_K.sum().backward()
     return float(counter.get_total_flops())
 
@@ -89,7 +89,7 @@ def main() -> None:
             dataset,
             configs[0].views,
             PAIRS[kind],
-            Ingredients.of_all(configs),
+            ActiveTerms.of_all(configs),
             compiled=options.compile,
         )
         for lane in range(LANES[kind]):

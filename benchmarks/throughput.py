@@ -29,7 +29,7 @@ from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig
 from marl.data.syntone import SynTone, build
 from marl.models import Architecture, network_of
-from marl.objective import Batch, Ingredients, Lane, Program, lane_settings, objective
+from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
 from marl.stack import Stack
 from study.process_env import surroundings
 
@@ -101,7 +101,7 @@ def stack_step(way: Way, device: torch.device):
         build(SynTone(), AudioConfig(), device),
         CONFIG.views,
         PAIRS[device.type],
-        Ingredients.of(CONFIG),
+        ActiveTerms.of(CONFIG),
         way.precision,
         way.compiled,
     )
@@ -135,8 +135,8 @@ def plain_step(way: Way, device: torch.device):
     clips, timbre = clips[order], timbre[order]
     size = timbre.bincount()
     start = size.cumsum(0) - size
-    program = Program(network, Ingredients.of(CONFIG), len(clips))
-    settings = Lane(*(one.to(device) for one in lane_settings(program, CONFIG)))
+    objective_spec = ObjectiveSpec(network, ActiveTerms.of(CONFIG), len(clips))
+    hyperparameters = LaneHyperparameters(*(one.to(device) for one in build_hyperparameters(objective_spec, CONFIG)))
     initial = network.initial(CONFIG.latent, seed=0)
     parameters = {name: value.to(device).requires_grad_() for name, value in initial.items()}
     optimiser = torch.optim.Adam(parameters.values(), lr=CONFIG.optimiser.learning_rate)
@@ -166,7 +166,9 @@ def plain_step(way: Way, device: torch.device):
     def step():
         log_mels, group = next(batches)
         noise = torch.randn(2 * pairs, network.latents, device=device)
-        loss, _ = objective(program, parameters, settings, Batch(network.to_input(log_mels), group, noise))
+        loss, _ = objective(
+            objective_spec, parameters, hyperparameters, Batch(network.to_input(log_mels), group, noise)
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

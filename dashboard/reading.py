@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from study.analysis import StudyResults
-from study.analysis.status import status_of
 from study.errors import UnreadableObject, UserError
 from study.storage import ObjectStore
 from study.store import StudyStore, list_studies
@@ -38,7 +37,7 @@ class Reading:
         results: its tables, which do not change any more.
         notes: where stars and notes are written to.
         marks: those that were there.
-        status: as of `study.analysis.status.status_of`.
+        status: as of `StudyResults.status`.
         at: when it was read.
         damaged: what was left out, a sentence each.
         facts: what differs between two readings that are to be drawn otherwise.
@@ -134,7 +133,7 @@ class Shelf:
             warnings.simplefilter("always", UnreadableObject)
             try:
                 results = StudyResults(store)
-                status = status_of(results)
+                status = results.status()
                 rows = results.size
                 marks = notes.read()
             except UserError as error:

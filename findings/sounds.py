@@ -15,7 +15,6 @@ import soundfile
 
 from study.analysis import StudyResults
 from study.export.audition import Listener, Sound
-from study.export.trials import best_trial
 from study.storage import ObjectStore
 from study.store import StudyStore
 
@@ -39,7 +38,7 @@ def main() -> None:
     results = StudyResults(StudyStore(ObjectStore(arguments.store), arguments.study))
     trial = arguments.trial
     if trial is None:
-        trial = best_trial(results, list(results.spec.objectives)[-1])
+        trial = results.best_trial(list(results.spec.objectives)[-1])
     listener = Listener.of(results, trial, results.spec.first_seed)
     factors = [column for column in listener.clips if column.startswith("factor/")]
     first = listener.clips.iloc[0]

@@ -13,7 +13,7 @@ from marl.config import Config
 from marl.extractor import FeatureExtractor
 from marl.models import Architecture, Network, Parameters, network_of
 from marl.models.heads import head_of
-from marl.objective import Ingredients
+from marl.objective import ActiveTerms
 from marl.stack import Snapshot
 
 __all__ = [
@@ -96,7 +96,7 @@ def restore(description: Description, model: bytes, state: bytes) -> Snapshot:
     heads = part(_HEADS)
     # A probe has as many outputs as there were groups, which the description does not know: it is taken as it is.
     groups = max((len(value) for name, value in heads.items() if name == "probe.private.out.bias"), default=0)
-    network = network_of(architecture_of(description), Ingredients.of(description.config).heads, groups)
+    network = network_of(architecture_of(description), ActiveTerms.of(description.config).heads, groups)
     parts = [_tensors(model, MODEL_FILE) | heads, *map(part, _MOMENTS)]
     for values in parts:
         _check_shapes(network, values)

@@ -9,7 +9,7 @@ from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
-from study.analysis.sweeps import is_numeric, sweep_of
+from study.analysis.parameter_effects import find_sweep, is_numeric
 from study.charts.small_multiples import small_multiple, weights_data, weights_of
 from study.charts.style import parameter_label, parameter_meaning, sample_sentence
 from study.charts.trade_off import compared_metrics
@@ -50,7 +50,7 @@ def page(reading: Reading) -> None:
     except MissingError as error:
         st.info(f"{str(error).capitalize()}.")
         return
-    alone = sweep_of(table, spec).reference is not None
+    alone = find_sweep(table, spec).reference is not None
     st.caption(
         ("Each panel has the complete trials that differ in its parameter alone. " if alone else "")
         + f"Each point is a complete trial, a mean over replicates; {Material(results).spread}."

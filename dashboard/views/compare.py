@@ -9,7 +9,7 @@ from dashboard.downloads import download_chart
 from dashboard.reading import Reading
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
-from study.analysis.aggregation import with_spread
+from study.analysis.aggregation import mean_and_spread
 from study.charts.style import metric_lines, parameter_label
 from study.charts.trade_off import compared_metrics
 from study.formatting import cell_text, objective_label
@@ -66,7 +66,7 @@ def _metrics(reading: Reading, table: pd.DataFrame, rows: pd.DataFrame) -> None:
     st.caption(f"Each point is a mean over replicates; {Material(reading.results).spread}.")
     data = pd.concat(
         [
-            pd.DataFrame({"trial": rows["trial"].astype(str), "metric": name, **with_spread(rows, name)})
+            pd.DataFrame({"trial": rows["trial"].astype(str), "metric": name, **mean_and_spread(rows, name)})
             for name in names
         ]
     ).dropna(subset=["mean"])

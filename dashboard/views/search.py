@@ -13,8 +13,7 @@ from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.importance import EVALUATORS, UndeterminedError, importances
-from study.analysis.surface import slice_data, surface
-from study.analysis.sweeps import is_numeric
+from study.analysis.parameter_effects import is_numeric, slice_data, surface_data
 from study.charts.contour import contour_chart
 from study.charts.parallel import MOST_LINES, parallel_chart, parallel_data
 from study.charts.search_history import history_chart, history_data, rungs_chart, rungs_data
@@ -25,9 +24,9 @@ from study.report.context import Material
 __all__ = ["page"]
 
 _METHODS = {
-    "fanova": "fANOVA: shares of the variance",
-    "ped_anova": "PED-ANOVA: what sets the best trials apart",
-    "mean_decrease_impurity": "mean decrease in impurity of a forest",
+    "ped_anova": "PED-ANOVA: difference between the best trials and all",
+    "fanova": "fANOVA: share of the variance",
+    "mean_decrease_impurity": "mean decrease in impurity of a random forest",
 }
 
 
@@ -159,7 +158,7 @@ def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> No
 def _contour(reading: Reading, table: pd.DataFrame, first: str, second: str, metric: str) -> None:
     spec = reading.results.spec
     try:
-        data = surface(table, spec, first, second, metric)
+        data = surface_data(table, spec, first, second, metric)
     except UndeterminedError as error:
         st.info(f"{plain(str(error))}.")
         return

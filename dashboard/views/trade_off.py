@@ -12,7 +12,7 @@ from dashboard.reading import Reading
 from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
-from study.analysis.sweeps import is_numeric
+from study.analysis.parameter_effects import is_numeric
 from study.charts.style import BLUE, parameter_label
 from study.charts.trade_off import Axes, axes_of, trade_off_chart, trade_off_data
 from study.formatting import objective_label

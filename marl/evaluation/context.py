@@ -40,7 +40,7 @@ class EncodedSplit:
         posterior = models.encode(clips)
         self.means_KND = posterior.mean.nan_to_num(0.0, 0.0, 0.0)
         self._deviation_KND = (0.5 * posterior.logvar).exp().nan_to_num(0.0, 0.0, 0.0) * models.mask_KD[:, None]
-        self._addresses_D = models.program.network.addresses(clips.device)
+        self._addresses_D = models.objective_spec.network.addresses(clips.device)
 
     @cached_property
     def sampled_KND(self) -> Tensor:  # noqa: D102  # described above
@@ -91,7 +91,7 @@ class EvaluationContext:
     @property
     def private(self) -> int:
         """How many latents, from the first, are private."""
-        return self.models.program.network.architecture.private
+        return self.models.objective_spec.network.architecture.private
 
     def by_subspace(self, latents_KND: Tensor) -> Tensor:
         """Each model's latents as often as there are subspaces, zero outside of each, [K x subspaces, N, D]."""

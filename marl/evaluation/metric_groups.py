@@ -40,7 +40,7 @@ _Probe = Callable[[Tensor, Tensor, Tensor, Tensor, Sequence[int]], Tensor]
 
 def losses(context: EvaluationContext) -> Columns:
     """Terms of the objective on fixed held-out pairs."""
-    names = [f"loss/{name}" for name in term_names(context.models.program)]
+    names = [f"loss/{name}" for name in term_names(context.models.objective_spec)]
     return dict(zip(names, context.models.held_out_terms().unbind(dim=1), strict=True))
 
 

@@ -1,16 +1,24 @@
 """What models are trained for, and the settings of each."""
 
 from marl.objective.objective import objective, term_names
-from marl.objective.spec import Batch, Ingredients, Lane, Program, check, lane_settings, passes_of
+from marl.objective.spec import (
+    ActiveTerms,
+    Batch,
+    LaneHyperparameters,
+    ObjectiveSpec,
+    build_hyperparameters,
+    check_compatible,
+    extra_forward_passes,
+)
 
 __all__ = [
     "Batch",
-    "Ingredients",
-    "Lane",
-    "Program",
-    "check",
-    "lane_settings",
+    "ActiveTerms",
+    "LaneHyperparameters",
+    "ObjectiveSpec",
+    "check_compatible",
+    "build_hyperparameters",
     "objective",
-    "passes_of",
+    "extra_forward_passes",
     "term_names",
 ]

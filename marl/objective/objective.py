@@ -17,70 +17,78 @@ from marl.losses.ssl import STRATEGIES, Pairing, byol, local_global
 from marl.losses.ssl.pairing import LEFT_OUT, identity, tiled
 from marl.models import FUSIONS, Parameters, Posterior
 from marl.models.heads import TARGET, apply_head
-from marl.objective.spec import Batch, Lane, Program
+from marl.objective.spec import Batch, LaneHyperparameters, ObjectiveSpec
 
 __all__ = ["objective", "term_names"]
 
 
-def objective(program: Program, parameters: Parameters, lane: Lane, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The loss of one model on one batch, and its terms: detached, in the order of `term_names(program)`."""
-    return _Objective(program, parameters, lane, batch).total_and_terms()
+def objective(
+    objective_spec: ObjectiveSpec, parameters: Parameters, lane: LaneHyperparameters, batch: Batch
+) -> tuple[Tensor, Tensor]:
+    """The loss of one model on one batch, and its terms: detached, in the order of `term_names(objective_spec)`."""
+    return _Objective(objective_spec, parameters, lane, batch).total_and_terms()
 
 
-def term_names(program: Program) -> list[str]:
+def term_names(objective_spec: ObjectiveSpec) -> list[str]:
     """Names of the terms that `objective` returns; all but the total are unweighted."""
-    ingredients = program.ingredients
+    active_terms = objective_spec.active_terms
     return [
         "total",
         "reconstruction",
         *(f"{subspace}/{term}" for term in kl.KLTerms._fields for subspace in ("private", "shared")),
-        *(f"multiscale/{name}" for name in MultiscaleWeights.model_fields if ingredients.multiscale),
-        *(f"{subspace}/{strategy}" for strategy, subspace in ingredients.contrasts),
-        *(f"independence/{name}" for name in ingredients.independence),
+        *(f"multiscale/{name}" for name in MultiscaleWeights.model_fields if active_terms.multiscale),
+        *(f"{subspace}/{strategy}" for strategy, subspace in active_terms.contrasts),
+        *(f"independence/{name}" for name in active_terms.independence),
     ]
 
 
 class _Objective:
     """One batch as one model sees it, and the terms that are made of that."""
 
-    def __init__(self, program: Program, parameters: Parameters, lane: Lane, batch: Batch) -> None:
-        self._program, self._parameters, self._lane, self._batch = program, parameters, lane, batch
-        self._network, self._subspaces = program.network, program.subspaces
-        strategies = {strategy for strategy, _ in program.ingredients.contrasts}
+    def __init__(
+        self, objective_spec: ObjectiveSpec, parameters: Parameters, lane: LaneHyperparameters, batch: Batch
+    ) -> None:
+        self._objective_spec, self._parameters, self._lane, self._batch = objective_spec, parameters, lane, batch
+        self._network, self._subspaces = objective_spec.network, objective_spec.subspaces
+        strategies = {strategy for strategy, _ in objective_spec.active_terms.contrasts}
         if strategies & {"local_global", "predictive"}:
             self._posterior, self._local_VLE = self._network.encode_by_time(
-                parameters, lane.mask_D, batch.input_VPQ, program.dtype
+                parameters, lane.mask_D, batch.input_VPQ, objective_spec.dtype
             )
         else:
-            self._posterior = self._network.encode(parameters, lane.mask_D, batch.input_VPQ, program.dtype)
+            self._posterior = self._network.encode(parameters, lane.mask_D, batch.input_VPQ, objective_spec.dtype)
         if "byol" in strategies:
             followed = {name.removeprefix(TARGET): p for name, p in parameters.items() if name.startswith(TARGET)}
             with torch.no_grad():
-                self._target = self._network.encode(followed, lane.mask_D, batch.input_VPQ, program.dtype).mean
+                self._target = self._network.encode(followed, lane.mask_D, batch.input_VPQ, objective_spec.dtype).mean
         same_BB = batch.group_B[:, None] == batch.group_B
         self._same_BB = same_BB
         self._left_out_BB = same_BB & ~identity(same_BB) & lane.exclude_same_factors
 
     def total_and_terms(self) -> tuple[Tensor, Tensor]:
-        lane, ingredients = self._lane, self._program.ingredients
+        lane, active_terms = self._lane, self._objective_spec.active_terms
         noise_VD = self._batch.noise_VD * lane.mask_D
         z_VD = self._posterior.mean + noise_VD * torch.exp(0.5 * self._posterior.logvar)
         decoded, target = self._decoded(z_VD, noise_VD), self._batch.input_VPQ.to(torch.float32)
         reconstruction = squared_error(decoded, target)
         z_views, mean_views, logvar_views = (part.unflatten(0, (2, -1)) for part in (z_VD, *self._posterior))
-        kl_32 = torch.stack(kl.decompose(z_views, mean_views, logvar_views, lane.group_D2, self._program.dataset_size))
+        kl_32 = torch.stack(
+            kl.decompose(z_views, mean_views, logvar_views, lane.group_D2, self._objective_spec.dataset_size)
+        )
         total = lane.reconstruction * reconstruction + (lane.kl_32 * kl_32).sum()
         terms = [reconstruction[None], kl_32.flatten()]
-        if ingredients.multiscale:
+        if active_terms.multiscale:
             errors_N = multiscale_errors(self._network.from_output(decoded - target))
             total, terms = total + (lane.multiscale_N * errors_N).sum(), [*terms, errors_N]
-        if ingredients.contrasts:
-            contrasts_N = torch.stack([self._contrast(*contrast) for contrast in ingredients.contrasts])
+        if active_terms.contrasts:
+            contrasts_N = torch.stack([self._contrast(*contrast) for contrast in active_terms.contrasts])
             total, terms = total + (lane.contrast_N * contrasts_N).sum(), [*terms, contrasts_N]
-        if ingredients.independence:
-            values_N = torch.stack([self._independence(name) for name in ingredients.independence])
+        if active_terms.independence:
+            values_N = torch.stack([self._independence(name) for name in active_terms.independence])
             # The probe learns at full speed; how strongly the encoder works against it is the reversal's strength.
-            is_probe_N = torch.tensor([name == "adversarial" for name in ingredients.independence], device=total.device)
+            is_probe_N = torch.tensor(
+                [name == "adversarial" for name in active_terms.independence], device=total.device
+            )
             weight_N = torch.where(is_probe_N, (lane.independence_N > 0).to(torch.float32), lane.independence_N)
             total, terms = total + (weight_N * values_N).sum(), [*terms, values_N]
         return total, torch.cat([total[None], *terms]).detach()
@@ -92,11 +100,11 @@ class _Objective:
             self._lane.fusion_N,
             [
                 FUSIONS[name](posterior, z_VD[:, shared], noise_VD[:, shared])
-                for name in self._program.ingredients.fusions
+                for name in self._objective_spec.active_terms.fusions
             ],
         )
         z_decoded_VD = torch.cat([z_VD[:, private], combined * self._lane.mask_D[shared]], dim=1)
-        return self._network.decode(self._parameters, z_decoded_VD, self._program.dtype).to(torch.float32)
+        return self._network.decode(self._parameters, z_decoded_VD, self._objective_spec.dtype).to(torch.float32)
 
     def _contrast(self, strategy: str, subspace: str) -> Tensor:
         mean_VD = self._posterior.mean
@@ -123,7 +131,7 @@ class _Objective:
         """What strategies compare, latents or projections of them, at one width for all lanes; and its mask."""
         part = self._subspaces[subspace]
         latents_VX, mask_X = self._posterior.mean[:, part], self._lane.mask_D[part]
-        if subspace not in self._program.ingredients.projections:
+        if subspace not in self._objective_spec.active_terms.projections:
             return latents_VX, mask_X
         projected_VW = self._project(self._posterior.mean, subspace)
         size, width = latents_VX.shape[1], projected_VW.shape[1]
@@ -140,7 +148,7 @@ class _Objective:
         frames = half_VFT.shape[-1]
         is_early_T = torch.arange(frames, device=half_VFT.device) < frames - steps // 2 * (frames // steps)
         early = self._network.to_input(half_VFT * is_early_T)
-        mean_VD = self._network.encode(self._parameters, self._lane.mask_D, early, self._program.dtype).mean
+        mean_VD = self._network.encode(self._parameters, self._lane.mask_D, early, self._objective_spec.dtype).mean
         predicted = self._head("predictive", subspace, mean_VD).unflatten(1, (steps // 2, features))
         return self._among_clips(predicted, self._local_VLE[:, -(steps // 2) :])
 
@@ -153,10 +161,10 @@ class _Objective:
         mean_VD, mask_D = self._posterior.mean, self._lane.mask_D
         match name:
             case "adversarial":
-                index = self._program.ingredients.independence.index(name)
+                index = self._objective_spec.active_terms.independence.index(name)
                 latents_VD = reverse_gradient(mean_VD, self._lane.independence_N[index])
                 logits_VG = self._head("probe", "private", latents_VD)
-                is_group_G = torch.arange(logits_VG.shape[1], device=logits_VG.device) < self._program.groups
+                is_group_G = torch.arange(logits_VG.shape[1], device=logits_VG.device) < self._objective_spec.groups
                 return probe_loss(torch.where(is_group_G, logits_VG, LEFT_OUT), self._batch.group_B.tile(2))
             case "swap_cycle":
                 return self._swap_cycle()
@@ -167,8 +175,8 @@ class _Objective:
         mean_VD = self._posterior.mean
         other_VD = mean_VD.unflatten(0, (2, -1)).roll(1, dims=1).flatten(0, 1)
         mixed_VD = mean_VD * self._mask("private") + other_VD * self._mask("shared")
-        swapped = self._network.decode(self._parameters, mixed_VD, self._program.dtype)
-        again_VD = self._network.encode(self._parameters, self._lane.mask_D, swapped, self._program.dtype).mean
+        swapped = self._network.decode(self._parameters, mixed_VD, self._objective_spec.dtype)
+        again_VD = self._network.encode(self._parameters, self._lane.mask_D, swapped, self._objective_spec.dtype).mean
         error: Tensor = (again_VD - mixed_VD.detach()).square().sum(dim=1).mean()
         return error
 

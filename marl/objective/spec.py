@@ -12,13 +12,21 @@ from marl.config import Config, MultiscaleWeights
 from marl.losses.ssl import STRATEGIES
 from marl.models import Network
 
-__all__ = ["Batch", "Ingredients", "Lane", "Program", "check", "lane_settings", "passes_of"]
+__all__ = [
+    "Batch",
+    "ActiveTerms",
+    "LaneHyperparameters",
+    "ObjectiveSpec",
+    "check_compatible",
+    "build_hyperparameters",
+    "extra_forward_passes",
+]
 
 _SUBSPACES = ("private", "shared")
-_FURTHER_PASSES = ("byol", "predictive", "swap_cycle")
+_EXTRA_FORWARD_PASSES = ("byol", "predictive", "swap_cycle")
 
 
-class Ingredients(Settings):
+class ActiveTerms(Settings):
     """Terms that are computed for every lane of a stack, each lane weighing them; what no lane needs is left out.
 
     Attributes:
@@ -36,7 +44,7 @@ class Ingredients(Settings):
     multiscale: bool = False
 
     @classmethod
-    def of(cls, config: Config) -> "Ingredients":
+    def of(cls, config: Config) -> "ActiveTerms":
         """What one configuration asks for."""
         contrast = config.contrast
         subspaces = [subspace for subspace in _SUBSPACES if getattr(contrast, subspace) > 0]
@@ -54,7 +62,7 @@ class Ingredients(Settings):
         )
 
     @classmethod
-    def of_all(cls, configs: Iterable[Config]) -> "Ingredients":
+    def of_all(cls, configs: Iterable[Config]) -> "ActiveTerms":
         """What any of some configurations asks for."""
         return reduce(cls._with, map(cls.of, configs))
 
@@ -71,12 +79,12 @@ class Ingredients(Settings):
             heads.add("probe.private")
         return frozenset(heads)
 
-    def computes(self, other: "Ingredients") -> bool:
+    def computes(self, other: "ActiveTerms") -> bool:
         """Whether all that another holds is computed here."""
         return self._with(other) == self._with(self)
 
-    def _with(self, other: "Ingredients") -> "Ingredients":
-        return Ingredients(
+    def _with(self, other: "ActiveTerms") -> "ActiveTerms":
+        return ActiveTerms(
             fusions=tuple(sorted({*self.fusions, *other.fusions})),
             contrasts=_ordered({*self.contrasts, *other.contrasts}),
             projections=tuple(sorted({*self.projections, *other.projections})),
@@ -90,14 +98,14 @@ def _ordered(contrasts: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...
     return tuple(sorted(contrasts, key=lambda contrast: (contrast[0] != "repulsion", contrast)))
 
 
-def passes_of(config: Config) -> tuple[str, ...]:
+def extra_forward_passes(config: Config) -> tuple[str, ...]:
     """Terms that need further passes through the network; a stack makes the passes that all of its models need."""
-    ingredients = Ingredients.of(config)
-    terms = {*(strategy for strategy, _ in ingredients.contrasts), *ingredients.independence}
-    return tuple(name for name in _FURTHER_PASSES if name in terms)
+    active_terms = ActiveTerms.of(config)
+    terms = {*(strategy for strategy, _ in active_terms.contrasts), *active_terms.independence}
+    return tuple(name for name in _EXTRA_FORWARD_PASSES if name in terms)
 
 
-def check(config: Config, network: Network) -> None:
+def check_compatible(config: Config, network: Network) -> None:
     """See that what a configuration asks for can be had together.
 
     Raises:
@@ -118,19 +126,19 @@ def check(config: Config, network: Network) -> None:
 _KL_WEIGHTS = ("alpha", "beta", "gamma")
 
 
-class Program(NamedTuple):
+class ObjectiveSpec(NamedTuple):
     """What is computed for every lane.
 
     Attributes:
-        network: encoder and decoder, with the parameters of all heads of the ingredients.
-        ingredients: terms.
+        network: encoder and decoder, with the parameters of all heads of the active_terms.
+        active_terms: terms.
         dataset_size: training clips.
         groups: combinations of values of the shared factors.
         dtype: in which the large layers compute; latents, losses and what the optimiser holds are float32 always.
     """
 
     network: Network
-    ingredients: Ingredients
+    active_terms: ActiveTerms
     dataset_size: int
     groups: int = 0
     dtype: torch.dtype = torch.float32
@@ -142,7 +150,7 @@ class Program(NamedTuple):
         return {"private": slice(0, private), "shared": slice(private, None)}
 
 
-class Lane(NamedTuple):
+class LaneHyperparameters(NamedTuple):
     """The settings of one model as numbers; stacked, each has a leading dimension of lanes."""
 
     mask_D: Tensor
@@ -173,34 +181,36 @@ class Batch(NamedTuple):
     noise_VD: Tensor
 
 
-def lane_settings(program: Program, config: Config) -> Lane:
+def build_hyperparameters(objective_spec: ObjectiveSpec, config: Config) -> LaneHyperparameters:
     """The settings of one model.
 
     Raises:
-        ValueError: when the program does not compute what the configuration asks for, or that cannot be had together.
+        ValueError: if the objective does not compute a term of the configuration, or terms exclude each other.
     """
-    check(config, program.network)
-    asked = Ingredients.of(config)
-    if not program.ingredients.computes(asked):
-        raise ValueError(f"this stack computes {program.ingredients!r}; a model asks for {asked!r}")
+    check_compatible(config, objective_spec.network)
+    asked = ActiveTerms.of(config)
+    if not objective_spec.active_terms.computes(asked):
+        raise ValueError(f"this stack computes {objective_spec.active_terms!r}; a model asks for {asked!r}")
     loss, contrast = config.loss, config.contrast
     weights = {
         (strategy, subspace): contrast.repulsion if strategy == "repulsion" else getattr(contrast, subspace)
         for strategy, subspace in asked.contrasts
     }
-    mask = program.network.mask(config.latent)
-    is_private = torch.arange(program.network.latents) < program.network.architecture.private
-    return Lane(
+    mask = objective_spec.network.mask(config.latent)
+    is_private = torch.arange(objective_spec.network.latents) < objective_spec.network.architecture.private
+    return LaneHyperparameters(
         mask_D=mask,
         group_D2=torch.stack([mask * is_private, mask * ~is_private], dim=1),
-        fusion_N=torch.tensor([float(name == config.latent.fusion) for name in program.ingredients.fusions]),
+        fusion_N=torch.tensor([float(name == config.latent.fusion) for name in objective_spec.active_terms.fusions]),
         reconstruction=torch.tensor(loss.reconstruction),
         multiscale_N=torch.tensor([getattr(loss.multiscale, name) for name in MultiscaleWeights.model_fields]),
         kl_32=torch.tensor([[getattr(part, term) for part in (loss.private, loss.shared)] for term in _KL_WEIGHTS]),
-        contrast_N=torch.tensor([weights.get(contrast, 0.0) for contrast in program.ingredients.contrasts]),
+        contrast_N=torch.tensor([weights.get(contrast, 0.0) for contrast in objective_spec.active_terms.contrasts]),
         temperature=torch.tensor(contrast.temperature),
         projected=torch.tensor(bool(asked.projections)),
         exclude_same_factors=torch.tensor(contrast.exclude_same_factors),
         target_decay=torch.tensor(contrast.target_decay),
-        independence_N=torch.tensor([getattr(config.independence, name) for name in program.ingredients.independence]),
+        independence_N=torch.tensor(
+            [getattr(config.independence, name) for name in objective_spec.active_terms.independence]
+        ),
     )

@@ -16,7 +16,7 @@ import torch
 from marl.config import Config, ViewsConfig
 from marl.data import Dataset, Feed, Gather, PairSampler
 from marl.models import Architecture, LatentConfig, Parameters, network_of
-from marl.objective import Ingredients, Lane, Program, lane_settings
+from marl.objective import ActiveTerms, LaneHyperparameters, ObjectiveSpec, build_hyperparameters
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates
 from marl.stack.batched_models import Models
 from marl.stack.flat_parameters import Rows
@@ -51,7 +51,7 @@ class Stack:
         dataset: the clips; training takes place on their device.
         views: how the views of a pair are made, for all replicates.
         batch_pairs: pairs of a batch, a multiple of 16.
-        ingredients: what any replicate asks the objective for.
+        active_terms: what any replicate asks the objective for.
         precision: in which the large layers are trained; evaluation is float32 always.
         compiled: whether the step is compiled, see `marl.stack.step.executable`.
 
@@ -66,7 +66,7 @@ class Stack:
         dataset: Dataset,
         views: ViewsConfig,
         batch_pairs: int,
-        ingredients: Ingredients,
+        active_terms: ActiveTerms,
         precision: Precision = "float32",
         compiled: bool = False,
     ) -> None:
@@ -77,20 +77,22 @@ class Stack:
             return PairSampler(clips, views.shared, split, views.scheme, views.augment)
 
         sampler = sampler_of("training", dataset)
-        self.network = network_of(architecture, ingredients.heads, sampler.groups)
+        self.network = network_of(architecture, active_terms.heads, sampler.groups)
         self.lanes = lanes
         self.dataset = dataset
         self.batch_pairs = batch_pairs
         training_clips = len(dataset.splits["training"])
-        self.program = Program(self.network, ingredients, training_clips, sampler.groups, _DTYPES[precision])
+        self.objective_spec = ObjectiveSpec(
+            self.network, active_terms, training_clips, sampler.groups, _DTYPES[precision]
+        )
         device = dataset.device
-        narrowest = LatentConfig.model_validate({"private": 1, "shared": 1, "fusion": ingredients.fusions[0]})
-        idle = lane_settings(self.program, Config(latent=narrowest))
+        narrowest = LatentConfig.model_validate({"private": 1, "shared": 1, "fusion": active_terms.fusions[0]})
+        idle = build_hyperparameters(self.objective_spec, Config(latent=narrowest))
         self._state = State(
             parameters=Rows(self.network.shapes, lanes, device),
             first_moments=Rows(self.network.shapes, lanes, device),
             second_moments=Rows(self.network.shapes, lanes, device),
-            settings=Lane(*(torch.stack([field] * lanes).to(device) for field in idle)),
+            hyperparameters=LaneHyperparameters(*(torch.stack([field] * lanes).to(device) for field in idle)),
             clock=Clock(
                 seed=torch.zeros(lanes, dtype=torch.int64, device=device),
                 step=torch.zeros(lanes, dtype=torch.int64, device=device),
@@ -103,12 +105,12 @@ class Stack:
             rates=Rates(torch.zeros(lanes, 1, device=device), torch.zeros(lanes, 1, device=device)),
         )
         self.models = Models(
-            self.program,
+            self.objective_spec,
             dataset,
             sampler_of("validation", dataset),
             batch_pairs,
             self._state.parameters.shaped,
-            self._state.settings,
+            self._state.hyperparameters,
         )
         """The models in all lanes, as they are at any time."""
         self._configs: list[Config | None] = [None] * lanes
@@ -124,7 +126,9 @@ class Stack:
         self._seed_K = torch.zeros(lanes, dtype=torch.int64)
         self._step_K = torch.zeros(lanes, dtype=torch.int64)
         """The clock of the lanes, as this side knows it without asking the device."""
-        self._step_function = StepFunction(self.program, sampler, gathered, batch_pairs, cache_blocks=not compiled)
+        self._step_function = StepFunction(
+            self.objective_spec, sampler, gathered, batch_pairs, cache_blocks=not compiled
+        )
         self._compiled = compiled
         self._step: Callable[[], None] | None = None
 
@@ -142,9 +146,9 @@ class Stack:
         if not self.free_lanes:
             raise ValueError(f"all {self.lanes} lanes are taken")
         lane = self.free_lanes[0]
-        settings = lane_settings(self.program, config)
+        hyperparameters = build_hyperparameters(self.objective_spec, config)
         if snapshot is None:
-            initial = self.network.initial(config.latent, seed, self.dataset.device, Ingredients.of(config).heads)
+            initial = self.network.initial(config.latent, seed, self.dataset.device, ActiveTerms.of(config).heads)
             zeros = {name: torch.zeros_like(value) for name, value in initial.items()}
             rows, step = [initial, zeros, zeros], 0
         else:
@@ -152,7 +156,7 @@ class Stack:
             moments = (snapshot.parameters, snapshot.first_moment, snapshot.second_moment)
             rows, step = [self.network.pad(part, mask) for part in moments], snapshot.step
         self._configs[lane] = config
-        for field_K, value in zip(self._state.settings, settings, strict=True):
+        for field_K, value in zip(self._state.hyperparameters, hyperparameters, strict=True):
             field_K[lane] = value
         for views, part in zip(self._parts(), rows, strict=True):
             for name, view in views.items():
@@ -184,7 +188,7 @@ class Stack:
     def snapshot(self, lane: int) -> Snapshot:
         """What the replicate in a lane is now."""
         config = self._occupant(lane)
-        mask, heads = self.network.mask(config.latent), Ingredients.of(config).heads
+        mask, heads = self.network.mask(config.latent), ActiveTerms.of(config).heads
         parts = []
         for views in self._parts():
             cropped = self.network.crop({name: view[lane] for name, view in views.items()}, mask, heads)

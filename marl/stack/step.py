@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from marl import randomness
 from marl.data import Gather, PairSampler, Place, Stored
 from marl.models.heads import TARGET
-from marl.objective import Batch, Lane, Program, objective
+from marl.objective import Batch, LaneHyperparameters, ObjectiveSpec, objective
 from marl.randomness import Purpose
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
 from marl.stack.flat_parameters import Rows
@@ -52,7 +52,7 @@ class State(NamedTuple):
     parameters: Rows
     first_moments: Rows
     second_moments: Rows
-    settings: Lane
+    hyperparameters: LaneHyperparameters
     clock: Clock
     rates: Rates
 
@@ -62,18 +62,20 @@ class State(NamedTuple):
             self.parameters.copy(),
             self.first_moments.copy(),
             self.second_moments.copy(),
-            Lane(*(field.clone() for field in self.settings)),
+            LaneHyperparameters(*(field.clone() for field in self.hyperparameters)),
             Clock(*(field.clone() for field in self.clock)),
             Rates(*(field.clone() for field in self.rates)),
         )
 
-    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Lane, Tensor, Tensor, Rates]:
+    def tensors(
+        self,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], LaneHyperparameters, Tensor, Tensor, Rates]:
         """What the heavy part of a step takes."""
         return (
             self.parameters.flat,
             self.first_moments.flat,
             self.second_moments.flat,
-            self.settings,
+            self.hyperparameters,
             self.clock.seed,
             self.clock.step,
             self.rates,
@@ -84,7 +86,7 @@ class StepFunction:
     """The step as plain code.
 
     Args:
-        program: what is computed for each lane.
+        objective_spec: what is computed for each lane.
         sampler: draws the pairs.
         log_mels: spectrograms of all clips, in the type in which they are gathered; or what gives those of a step.
         batch_pairs: pairs of a batch.
@@ -93,14 +95,19 @@ class StepFunction:
     """
 
     def __init__(
-        self, program: Program, sampler: PairSampler, log_mels: Spectrograms, batch_pairs: int, cache_blocks: bool
+        self,
+        objective_spec: ObjectiveSpec,
+        sampler: PairSampler,
+        log_mels: Spectrograms,
+        batch_pairs: int,
+        cache_blocks: bool,
     ) -> None:
-        self._program = program
+        self._objective_spec = objective_spec
         self._sampler = sampler
         self._log_mels = log_mels
         self._batch_pairs = batch_pairs
         self._columns = _CACHED_COLUMNS if cache_blocks else None
-        self._objective = vmap(partial(objective, program))
+        self._objective = vmap(partial(objective, objective_spec))
         self._differentiate = self._gradients
         self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=sampler.device)
 
@@ -125,7 +132,7 @@ class StepFunction:
         parameters: dict[str, Tensor],
         first_moments: dict[str, Tensor],
         second_moments: dict[str, Tensor],
-        settings: Lane,
+        hyperparameters: LaneHyperparameters,
         seed_K: Tensor,
         step_K: Tensor,
         rates: Rates,
@@ -134,12 +141,12 @@ class StepFunction:
 
         Idle lanes are computed too and changed by nothing.
         """
-        gradients, loss_K = self._differentiate(parameters, settings, self._batch(seed_K, step_K))
+        gradients, loss_K = self._differentiate(parameters, hyperparameters, self._batch(seed_K, step_K))
         for name, gradient_Kn in gradients.items():
             adam_step(parameters[name], gradient_Kn, first_moments[name], second_moments[name], rates, self._columns)
         for name, value_Kn in parameters.items():
             if name.startswith(TARGET):
-                value_Kn.lerp_(parameters[name.removeprefix(TARGET)], 1 - settings.target_decay[:, None])
+                value_Kn.lerp_(parameters[name.removeprefix(TARGET)], 1 - hyperparameters.target_decay[:, None])
         return loss_K
 
     def tock(self, state: State, loss_K: Tensor) -> None:
@@ -156,19 +163,19 @@ class StepFunction:
         """
         batch = self._batch(state.clock.seed, state.clock.step)
         # A partial function: what is bound to an object is not traced.
-        self._differentiate = make_fx(partial(self._gradients))(state.parameters.flat, state.settings, batch)
+        self._differentiate = make_fx(partial(self._gradients))(state.parameters.flat, state.hyperparameters, batch)
 
     def _batch(self, seed_K: Tensor, step_K: Tensor) -> Batch:
-        return draw_batch(self._program, self._sampler, self._log_mels, self._batch_pairs, seed_K, step_K)
+        return draw_batch(self._objective_spec, self._sampler, self._log_mels, self._batch_pairs, seed_K, step_K)
 
     def _gradients(
-        self, parameters: dict[str, Tensor], settings: Lane, batch: Batch
+        self, parameters: dict[str, Tensor], hyperparameters: LaneHyperparameters, batch: Batch
     ) -> tuple[dict[str, Tensor], Tensor]:
-        shapes = self._program.network.shapes
+        shapes = self._objective_spec.network.shapes
         values = {name: flat.unflatten(1, shapes[name]).detach() for name, flat in parameters.items()}
         leaves = {name: value.requires_grad_() for name, value in values.items() if not name.startswith(TARGET)}
         with torch.enable_grad():
-            total_K, terms_KT = self._objective(values, settings, batch)
+            total_K, terms_KT = self._objective(values, hyperparameters, batch)
             # No lane's loss depends on another lane's parameters, so the gradient of the sum is each lane's own
             # gradient, even beside one that is not finite.
             gradients = torch.autograd.grad(total_K.sum(), list(leaves.values()))
@@ -177,7 +184,12 @@ class StepFunction:
 
 
 def draw_batch(
-    program: Program, sampler: PairSampler, log_mels: Spectrograms, pairs: int, seed_K: Tensor, step_K: Tensor
+    objective_spec: ObjectiveSpec,
+    sampler: PairSampler,
+    log_mels: Spectrograms,
+    pairs: int,
+    seed_K: Tensor,
+    step_K: Tensor,
 ) -> Batch:
     """The pairs and the noise of each lane at its step."""
     drawn = sampler.draw(seed_K, step_K, pairs)
@@ -188,9 +200,9 @@ def draw_batch(
     noise_KVD = randomness.normal(
         randomness.stream(seed_K, step_K, Purpose.LATENT_NOISE),
         randomness.indices(2 * pairs, device),
-        program.network.addresses(device),
+        objective_spec.network.addresses(device),
     )
-    views = program.network.to_input(views_RFT).unflatten(0, (len(seed_K), -1))
+    views = objective_spec.network.to_input(views_RFT).unflatten(0, (len(seed_K), -1))
     return Batch(views, drawn.group_KB, noise_KVD)
 
 

@@ -1,7 +1,10 @@
-"""Means of trials over their replicates, with spread and intervals; and how they follow from those of a moment before.
+"""Aggregation of reports over a trial's replicates: means, standard deviations and intervals.
 
-A mean is over a trial's replicates at the last budget that all of them reached, or most of them where none was reached
-by all. It depends on the rows of its trial alone.
+A trial's means are taken at the last budget that all of its replicates reached; if no budget was reached by all, at the
+last one that most of them reached. They depend on the rows of this trial alone, so that only trials with new rows are
+aggregated again.
+
+T is trials, R rows of reports, C metrics.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,194 +14,200 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.analysis.statistics import half_width
+from study.analysis.statistics import ci_half_width
 from study.store.tables import SegmentId, TableRows
 
 __all__ = [
-    "DETAILS",
-    "KEY",
-    "Means",
-    "coalesced",
-    "mean_over_replicates",
-    "means_of",
-    "means_over_replicates",
-    "with_spread",
+    "AUXILIARY_SUFFIXES",
+    "Aggregates",
+    "REPORT_KEY",
+    "UNCERTAINTY_SUFFIXES",
+    "aggregate_trial",
+    "aggregate_trials",
+    "mean_and_spread",
+    "merge_duplicates",
+    "update_aggregates",
 ]
 
-KEY = ["trial", "seed", "step", "metric_version"]
-"""What tells reports from one another."""
+REPORT_KEY = ["trial", "seed", "step", "metric_version"]
+"""Columns that identify a report."""
 
-DETAILS = ("/clips_se", "/floor")
-"""Ends of columns that say how sure another one is, or how good it could be: they have no spread of their own."""
+AUXILIARY_SUFFIXES = ("/clips_se", "/floor")
+"""Suffixes of columns that give another metric's standard error over clips, or its best possible value.
 
-_NOT_METRICS = {*KEY, "time", "run"}
+They are averaged over replicates, and have no spread.
+"""
+
+UNCERTAINTY_SUFFIXES = ("/sd", "/ci", *AUXILIARY_SUFFIXES)
+"""Suffixes of all columns that describe another metric."""
+
+_NOT_METRICS = {*REPORT_KEY, "time", "run"}
 
 
 @dataclass(frozen=True)
-class Means:
+class Aggregates:
     """Means of all trials of a study at one moment.
 
     Attributes:
-        table: as of `means_over_replicates`, metrics by name.
-        trials: which trials have rows in each part of the reports.
+        table: As returned by `aggregate_trials`, with metrics sorted by name.
+        trials: Numbers of the trials that have rows in each segment of the reports.
     """
 
     table: pd.DataFrame
     trials: Mapping[SegmentId, np.ndarray]
 
 
-def with_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
-    """`mean` of a metric with `low` and `high`, minus and plus one standard deviation over replicates.
+def mean_and_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
+    """Return `mean` of a metric, and `low` and `high`: one standard deviation over replicates below and above it.
 
     Args:
-        rows: of results. Ends are not a number where there is no spread.
-        metric: a column of these.
+        rows: Rows of results. `low` and `high` are NaN for rows without a standard deviation.
+        metric: Column of these rows.
     """
     mean = rows[metric].astype(float)
-    spread = rows[f"{metric}/sd"].astype(float) if f"{metric}/sd" in rows else np.nan
-    return {"mean": mean, "low": mean - spread, "high": mean + spread}
+    sd = rows[f"{metric}/sd"].astype(float) if f"{metric}/sd" in rows else np.nan
+    return {"mean": mean, "low": mean - sd, "high": mean + sd}
 
 
-def means_of(reports: TableRows, replicates: int, first_trial: int, earlier: Means | None) -> Means:
-    """Means of all trials; computed are those that have rows in parts that came or went since an earlier moment.
+def update_aggregates(reports: TableRows, replicates: int, first_trial: int, previous: Aggregates | None) -> Aggregates:
+    """Aggregate all trials; only those with rows in new or deleted segments are computed again.
 
     Args:
-        reports: all rows there are.
-        replicates: how many a trial has.
-        first_trial: rows of trials with a lower number do not count.
-        earlier: means of the same study, if there are any.
+        reports: All rows of reports.
+        replicates: Number of replicates of a trial.
+        first_trial: Rows of trials with a lower number are ignored.
+        previous: Earlier aggregates of the same study, if there are any.
     """
-    before = earlier.trials if earlier else {}
+    before = previous.trials if previous else {}
     trials = {
-        part: before[part] if part in before else np.unique(rows["trial"].to_numpy())
-        for part, rows in reports.segments.items()
+        segment: before[segment] if segment in before else np.unique(rows["trial"].to_numpy())
+        for segment, rows in reports.segments.items()
     }
-    changed = [trials[part] for part in trials.keys() - before.keys()]
-    changed += [before[part] for part in before.keys() - trials.keys()]
-    if earlier and not changed:
-        return earlier
+    changed = [trials[segment] for segment in trials.keys() - before.keys()]
+    changed += [before[segment] for segment in before.keys() - trials.keys()]
+    if previous and not changed:
+        return previous
     if not reports.segments:
-        return Means(means_over_replicates(pd.DataFrame(columns=KEY), replicates), trials)
+        return Aggregates(aggregate_trials(pd.DataFrame(columns=REPORT_KEY), replicates), trials)
     keys = reports.frame(["trial", "seed", "step"])
     is_changed = keys["trial"].isin(np.unique(np.concatenate(changed))) & (keys["trial"] >= first_trial)
-    last = _last_steps(keys[is_changed], replicates)
-    rows = reports.frame(is_wanted=(is_changed & (keys["step"] == keys["trial"].map(last))).to_numpy())
-    table = means_over_replicates(rows[sorted(rows)], replicates)
-    if earlier:
-        stays = earlier.table[~earlier.table["trial"].isin(np.concatenate(changed))]
-        table = _merged(stays, table)
-    return Means(table, trials)
+    step = _aggregation_steps(keys[is_changed], replicates)
+    rows = reports.frame(is_wanted=(is_changed & (keys["step"] == keys["trial"].map(step))).to_numpy())
+    table = aggregate_trials(rows[sorted(rows)], replicates)
+    if previous:
+        unchanged = previous.table[~previous.table["trial"].isin(np.concatenate(changed))]
+        table = _concatenated(unchanged, table)
+    return Aggregates(table, trials)
 
 
-def mean_over_replicates(reports: pd.DataFrame, replicates: int) -> dict[str, Any]:
-    """Mean and spread at the last step that all replicates reported; empty where there is no report yet.
-
-    Where no step has all of them, as in a trial that halving stopped, it is the last that most of them reported.
+def aggregate_trial(reports: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Aggregate the reports of one trial; return an empty dictionary without reports.
 
     Args:
-        reports: of one trial.
-        replicates: how many it has.
+        reports: Reports of the trial.
+        replicates: Number of replicates of a trial.
 
     Returns:
-        `step`, `replicates` that the means are over, each metric, its standard deviation over these in `<metric>/sd`,
-        and half the width of its 90 % interval in `<metric>/ci`.
+        `step`; `replicates`, the number of replicates that the means are over; each metric, its standard deviation over
+        these replicates in `<metric>/sd`, and half the width of its 90 % interval in `<metric>/ci`.
     """
     if reports.empty:
         return {}
-    means = means_over_replicates(reports.assign(trial=0), replicates)
+    means = aggregate_trials(reports.assign(trial=0), replicates)
     summary: dict[str, Any] = means.drop(columns="trial").to_dict("records")[0]
     return summary
 
 
-def means_over_replicates(reports: pd.DataFrame, replicates: int) -> pd.DataFrame:
-    """The same of many trials, one row each; a metric that a trial has no value of is not a number."""
-    reports = coalesced(reports, ["trial", "seed", "step"])
-    last = _last_steps(reports, replicates)
-    rows = reports[reports["step"] == reports["trial"].map(last)]
+def aggregate_trials(reports: pd.DataFrame, replicates: int) -> pd.DataFrame:
+    """Aggregate many trials as `aggregate_trial` does, one row each; missing metrics are NaN."""
+    reports = merge_duplicates(reports, ["trial", "seed", "step"])
+    step = _aggregation_steps(reports, replicates)
+    rows = reports[reports["step"] == reports["trial"].map(step)]
     metrics = [column for column in rows if column not in _NOT_METRICS and rows[column].notna().any()]
-    spread_out = [metric for metric in metrics if not metric.endswith(DETAILS)]
-    means, counts = _means(rows, metrics)
-    spreads = rows.groupby("trial")[spread_out].std(ddof=1).to_numpy(dtype=float)
-    halves = half_width(spreads, counts[:, [metric in set(spread_out) for metric in metrics]])
-    ends = {"": metrics, "/sd": spread_out, "/ci": spread_out}
-    names = [f"{metric}{end}" for end, those in ends.items() for metric in those]
-    table = pd.DataFrame(np.concatenate([means, spreads, halves], axis=1), columns=names)[_with_spread(metrics)]
-    sizes = rows.groupby("trial").size()
-    for place, (name, values) in enumerate({"trial": last.index, "step": last, "replicates": sizes}.items()):
-        table.insert(place, name, values.to_numpy())
+    with_spread = [metric for metric in metrics if not metric.endswith(AUXILIARY_SUFFIXES)]
+    mean_TC, count_TC = _means(rows, metrics)
+    sd_TC = rows.groupby("trial")[with_spread].std(ddof=1).to_numpy(dtype=float)
+    ci_TC = ci_half_width(sd_TC, count_TC[:, [metric in set(with_spread) for metric in metrics]])
+    suffixes = {"": metrics, "/sd": with_spread, "/ci": with_spread}
+    columns = [f"{metric}{suffix}" for suffix, names in suffixes.items() for metric in names]
+    table = pd.DataFrame(np.concatenate([mean_TC, sd_TC, ci_TC], axis=1), columns=columns)[_columns(metrics)]
+    counts = rows.groupby("trial").size()
+    for position, (name, values) in enumerate({"trial": step.index, "step": step, "replicates": counts}.items()):
+        table.insert(position, name, values.to_numpy())
     return table
 
 
-def _means(rows: pd.DataFrame, metrics: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Means of each trial, and how many values they are of, [trials, metrics].
+def merge_duplicates(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """Merge the rows of each key into one, and sort by key.
 
-    Sums are compensated (Kahan), in the order of the rows, as pandas does where a value is missing. Where none is, it
-    sums otherwise, so that the last bit of a mean would depend on what other trials are computed at the same time.
-
-    Args:
-        rows: trials in order.
-        metrics: columns that are averaged.
-    """
-    values_RC = rows[metrics].to_numpy(dtype=float)
-    trial_R, trials = pd.factorize(rows["trial"])
-    place_R = rows.groupby("trial").cumcount().to_numpy()
-    total_TC, lost_TC = np.zeros((2, len(trials), len(metrics)))
-    count_TC = np.zeros((len(trials), len(metrics)), dtype=int)
-    for place in range(place_R.max(initial=-1) + 1):
-        here = place_R == place
-        there, value_TC = trial_R[here], values_RC[here]
-        is_known_TC = ~np.isnan(value_TC)
-        before_TC = total_TC[there]
-        added_TC = value_TC - lost_TC[there]
-        after_TC = before_TC + added_TC
-        total_TC[there] = np.where(is_known_TC, after_TC, before_TC)
-        lost_TC[there] = np.where(is_known_TC, np.nan_to_num(after_TC - before_TC - added_TC), lost_TC[there])
-        count_TC[there] += is_known_TC
-    with np.errstate(invalid="ignore"):
-        return total_TC / count_TC, count_TC
-
-
-def coalesced(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """One row a key, by key: of each column what was written last, since a metric may be computed later than others.
-
-    A metric of a later version replaces that of earlier ones. The run is the first, which trained.
+    Each column keeps the value of the highest metric version, and of these the last that was written, because metrics
+    may be added later. `run` keeps the first value, the run that trained.
     """
     if rows[key].isna().any(axis=None):
         rows = rows.dropna(subset=key)
     rows = rows[[*key, *(column for column in rows if column not in key)]]
-    is_repeated = rows.duplicated(key, keep=False)
-    if is_repeated.any():
-        groups = rows[is_repeated].sort_values("metric_version", kind="stable").groupby(key)
-        together = groups.last()
-        if "run" in together:
-            together["run"] = groups["run"].first()
-        rows = pd.concat([rows[~is_repeated], together.reset_index()])
+    is_duplicate = rows.duplicated(key, keep=False)
+    if is_duplicate.any():
+        groups = rows[is_duplicate].sort_values("metric_version", kind="stable").groupby(key)
+        merged = groups.last()
+        if "run" in merged:
+            merged["run"] = groups["run"].first()
+        rows = pd.concat([rows[~is_duplicate], merged.reset_index()])
     return rows.sort_values(key, kind="stable", ignore_index=True)
 
 
-def _last_steps(reports: pd.DataFrame, replicates: int) -> pd.Series:
-    """The step that means are taken at, by trial."""
+def _means(rows: pd.DataFrame, metrics: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means of each trial, and the numbers of values that they are over, [T, C].
+
+    Sums are compensated (Kahan) and follow the order of the rows. pandas does so only if a value is missing, so that
+    the last bit of a mean would depend on which other trials are aggregated in the same call.
+
+    Args:
+        rows: Reports, sorted by trial.
+        metrics: Columns to average.
+    """
+    value_RC = rows[metrics].to_numpy(dtype=float)
+    trial_R, trials = pd.factorize(rows["trial"])
+    position_R = rows.groupby("trial").cumcount().to_numpy()
+    sum_TC, compensation_TC = np.zeros((2, len(trials), len(metrics)))
+    count_TC = np.zeros((len(trials), len(metrics)), dtype=int)
+    for position in range(position_R.max(initial=-1) + 1):
+        is_current_R = position_R == position
+        trial_P, value_PC = trial_R[is_current_R], value_RC[is_current_R]  # P is the trials that have such a row
+        is_finite_PC = ~np.isnan(value_PC)
+        before_PC = sum_TC[trial_P]
+        added_PC = value_PC - compensation_TC[trial_P]
+        after_PC = before_PC + added_PC
+        sum_TC[trial_P] = np.where(is_finite_PC, after_PC, before_PC)
+        rest_PC = np.nan_to_num(after_PC - before_PC - added_PC)
+        compensation_TC[trial_P] = np.where(is_finite_PC, rest_PC, compensation_TC[trial_P])
+        count_TC[trial_P] += is_finite_PC
+    with np.errstate(invalid="ignore"):
+        return sum_TC / count_TC, count_TC
+
+
+def _aggregation_steps(reports: pd.DataFrame, replicates: int) -> pd.Series:
+    """Return the step at which each trial is aggregated, by trial."""
     seeds = reports.groupby(["trial", "step"])["seed"].nunique().reset_index()
     needed = seeds.groupby("trial")["seed"].transform("max").clip(upper=replicates)
     return seeds[seeds["seed"] >= needed].groupby("trial")["step"].max()
 
 
-def _merged(some: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Means of some trials and of others as those of all, computed at once, would be."""
-    if some.empty:
-        return others
-    table = some if others.empty else pd.concat([some, others])
+def _concatenated(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Return the table that `aggregate_trials` gives for the trials of both tables."""
+    if first.empty:
+        return second
+    table = first if second.empty else pd.concat([first, second])
     names = set(table)
-    # A metric is what has a spread, or says how sure another is; the columns of its spread go with it.
-    metrics = [name for name in sorted(names) if f"{name}/sd" in names or name.endswith(DETAILS)]
-    columns = _with_spread([name for name in metrics if table[name].notna().any()])
+    metrics = [name for name in sorted(names) if f"{name}/sd" in names or name.endswith(AUXILIARY_SUFFIXES)]
+    columns = _columns([name for name in metrics if table[name].notna().any()])
     return table[["trial", "step", "replicates", *columns]].sort_values("trial", ignore_index=True)
 
 
-def _with_spread(metrics: Iterable[str]) -> list[str]:
-    """Names of the columns of means, in order."""
+def _columns(metrics: Iterable[str]) -> list[str]:
+    """Return the columns of an aggregated table, in order."""
     return [
         name
         for metric in metrics
-        for name in ([metric] if metric.endswith(DETAILS) else [metric, f"{metric}/sd", f"{metric}/ci"])
+        for name in ([metric] if metric.endswith(AUXILIARY_SUFFIXES) else [metric, f"{metric}/sd", f"{metric}/ci"])
     ]

@@ -1,199 +1,158 @@
-"""Which parameters of a study matter to a metric.
-
-Each method answers a question of its own. `fanova`: how much of the metric's variance over the space goes with a
-parameter alone (fanova.py). `mean_decrease_impurity`: how much a parameter's splits explain where the trials lie,
-which a search has drawn towards good ones; interactions count. `ped_anova`: how much the best tenth of the trials, and
-at least five of them, differ from all in a parameter, that is what has to be chosen well to get there.
-"""
+"""Importance of each parameter of the search space for a metric, computed by `optuna.importance`."""
 
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.importance import MeanDecreaseImpurityImportanceEvaluator, PedAnovaImportanceEvaluator
+from optuna.importance import (
+    FanovaImportanceEvaluator,
+    MeanDecreaseImpurityImportanceEvaluator,
+    PedAnovaImportanceEvaluator,
+    get_param_importances,
+)
+from optuna.trial import create_trial
 
-from study.analysis.fanova import main_effects
 from study.errors import UserError
-from study.search.history import as_spec
-from study.search.sampler import PastTrial, distribution_of, frozen_trial
-from study.spec import Scalar, Spec
+from study.spec import Parameter, Spec
 from study.spec.metrics import direction_of
 
-__all__ = ["EVALUATORS", "LEAST_TRIALS", "MOST_TRIALS", "Evaluator", "UndeterminedError", "importances"]
+__all__ = ["EVALUATORS", "MAX_FANOVA_TRIALS", "MIN_TRIALS", "Evaluator", "UndeterminedError", "importances"]
 
-Evaluator = Literal["fanova", "ped_anova", "mean_decrease_impurity"]
-EVALUATORS: tuple[Evaluator, ...] = ("fanova", "ped_anova", "mean_decrease_impurity")
-LEAST_TRIALS = 4
-MOST_TRIALS = 1000
-"""Of more trials, so many are drawn at random."""
+Evaluator = Literal["ped_anova", "fanova", "mean_decrease_impurity"]
+EVALUATORS: tuple[Evaluator, ...] = get_args(Evaluator)
+MIN_TRIALS = 4
+MAX_FANOVA_TRIALS = 300
+"""Maximum number of trials for fANOVA, whose time grows with their square: 3 s for 300 trials, 25 s for 1,000."""
 
-# Which part of the trials is the best, and how many it needs at least (Optuna's advice), though no more than half.
-_BEST_PART, _LEAST_BEST, _LARGEST_BEST_PART = 0.1, 5, 0.5
+# Optuna logs every study that is created.
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+# Optuna recommends at least five trials in the best tenth. The best trials are at most half of all.
+_TARGET_QUANTILE, _MIN_TARGET_TRIALS, _MAX_TARGET_QUANTILE = 0.1, 5, 0.5
 
 
 class UndeterminedError(UserError):
-    """What matters cannot be said; the message says why."""
+    """The importances cannot be computed; the message gives the reason."""
 
 
 def importances(
-    table: pd.DataFrame, spec: Spec, metric: str, evaluator: Evaluator = "fanova", seed: int = 0
+    table: pd.DataFrame, spec: Spec, metric: str, evaluator: Evaluator = "ped_anova", seed: int = 0
 ) -> pd.DataFrame:
-    """How much of a metric each parameter accounts for, among complete trials.
+    """Return the importance of each parameter for a metric, among the complete trials.
 
-    A parameter with a range on a logarithmic scale is seen by its logarithm: all its decades count alike.
+    The value of a trial is its mean over replicates. The spread over seeds is not taken into account.
+    Importances are shares that sum to 1, also for a metric that depends on no parameter.
 
-    Parameters that all trials have share one between them. One that exists only on a condition is measured by
-    `ped_anova` with the others, as Optuna does. By forests it is measured among the trials that have it: its importance
-    is its share among those, beside all other parameters that they all have, and adds to no sum.
+    Parameters on a logarithmic scale are replaced by their logarithm, because Optuna's forests ignore the scale.
+
+    Conditional parameters are treated as in Optuna. `ped_anova` measures each parameter among the trials that have it
+    and weights it by the share of these trials (Conditional PED-ANOVA, arXiv:2601.20800). The evaluators based on
+    forests only measure the parameters that all trials have.
 
     Args:
-        table: results of trials.
-        spec: of the study.
-        metric: a column of results. Which way it is better (`study.spec.metrics`) matters to `ped_anova` alone.
-        evaluator: the method.
-        seed: of the forests and of the sample of trials.
+        table: Results of the study's trials.
+        spec: Spec of the study.
+        metric: Column of `table`. `ped_anova` depends on its direction, the other evaluators do not.
+        evaluator: `ped_anova` measures how the best tenth of the trials (at least five) differs from all trials in a
+            parameter (Watanabe et al., IJCAI 2023). `fanova` measures the share of the metric's variance over the
+            whole space that a parameter explains alone (Hutter et al., ICML 2014). `mean_decrease_impurity` measures
+            how much the splits of a random forest by a parameter explain, interactions included.
+        seed: Seed of the forests, and of the random sample of `MAX_FANOVA_TRIALS` trials for `fanova`.
 
     Returns:
-        `parameter`; `importance` from 0 to 1, most important first, not a number where it cannot be said: fewer than
-        `LEAST_TRIALS` have the parameter, or nothing else varies among these; `trials` with it that were looked at;
-        `complete`, how many of those with it there are. Where these are more, the former are from a random sample of
-        `MOST_TRIALS` of all.
+        A row for each parameter, most important first: `parameter`; `importance`, which sums to 1 and is NaN for
+        parameters that the evaluator cannot measure; `trials`, the number of evaluated trials that have the parameter;
+        `complete`, the number of all complete trials that have it.
 
     Raises:
-        UndeterminedError: when fewer than `LEAST_TRIALS` complete trials have the metric, it is the same in all of
-            them, or fewer than two parameters vary.
-        UserError: when there is no such method.
+        UndeterminedError: If fewer than `MIN_TRIALS` complete trials have the metric, if it is the same in all of
+            them, or if fewer than two of the measured parameters vary.
+        UserError: If the evaluator is unknown.
     """
     if evaluator not in EVALUATORS:
-        raise UserError(f"importance is computed by one of {', '.join(EVALUATORS)}; got {evaluator!r}")
-    known = _with_metric(table, metric)
-    trials = known.sample(MOST_TRIALS, random_state=seed).sort_index() if len(known) > MOST_TRIALS else known
-    names = [name for name in spec.space if f"config/{name}" in table]
-    has = {name: trials[f"config/{name}"].notna() for name in names}
-    varying = [name for name in names if _varies(trials, name)]
+        raise UserError(f"evaluator must be one of {', '.join(EVALUATORS)}; got {evaluator!r}")
+    complete = _complete_trials(table, metric)
+    trials = complete
+    if evaluator == "fanova" and len(complete) > MAX_FANOVA_TRIALS:
+        trials = complete.sample(MAX_FANOVA_TRIALS, random_state=seed).sort_index()
+    columns = {name: f"config/{name}" for name in spec.space if f"config/{name}" in table}
+    counts = trials[list(columns.values())].notna().sum()
+    min_count = 1 if evaluator == "ped_anova" else len(trials)
+    measured = [name for name, column in columns.items() if counts[column] >= min_count]
+    varying = [name for name in measured if trials[columns[name]].nunique() > 1]
     if len(varying) < 2:
         raise UndeterminedError(
-            f"importance compares at least two parameters that vary; among the complete trials there vary: "
-            f"{', '.join(varying) or 'none'}"
+            "importance compares at least two parameters that vary among the complete trials; "
+            f"{evaluator} can compare: {', '.join(varying) or 'none'}"
         )
-    scores: dict[str, float] = {}
-    if evaluator == "ped_anova":
-        scores = _by_best(trials, spec, [name for name in names if has[name].any()], metric)
-    else:
-        for name in names:
-            if name not in scores:
-                group = trials[has[name]]
-                common = [one for one in names if has[one][group.index].all()]
-                of_group = _by_forest(group, spec, common, metric, evaluator, seed)
-                # Parameters that just these trials have are answered at once.
-                scores |= {one: score for one, score in of_group.items() if has[one].equals(has[name])}
-    found = pd.DataFrame(
+    scores = _scores(trials, spec, metric, measured, evaluator, seed)
+    importance = pd.DataFrame(
         {
-            "parameter": names,
-            "importance": [scores.get(name, math.nan) for name in names],
-            "trials": [int(has[name].sum()) for name in names],
-            "complete": [int(known[f"config/{name}"].notna().sum()) for name in names],
+            "parameter": list(columns),
+            "importance": [scores.get(name, math.nan) for name in columns],
+            "trials": [int(counts[column]) for column in columns.values()],
+            "complete": [int(complete[column].notna().sum()) for column in columns.values()],
         }
     )
-    if found["importance"].isna().all():
+    return importance.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
+
+
+def _complete_trials(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the complete trials with a finite value of the metric, in the order of their numbers."""
+    complete = table[table["state"] == "complete"]
+    complete = complete[np.isfinite(complete[metric].astype(float))] if metric in table else complete.iloc[:0]
+    if len(complete) < MIN_TRIALS:
         raise UndeterminedError(
-            "importance compares parameters that vary together; no two do among the complete trials"
+            f"importance needs at least {MIN_TRIALS} complete trials that have {metric}; got {len(complete)}"
         )
-    return found.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
+    values = complete[metric].to_numpy(dtype=float)
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():
+        raise UndeterminedError(f"importance needs a metric that varies; {metric} is the same in all complete trials")
+    return complete.sort_values("trial", ignore_index=True)
 
 
-def _with_metric(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Complete trials that have a metric, by number."""
-    known = table[table["state"] == "complete"]
-    known = known[np.isfinite(known[metric].astype(float))] if metric in table else known.iloc[:0]
-    if len(known) < LEAST_TRIALS:
-        raise UndeterminedError(
-            f"importance needs at least {LEAST_TRIALS} complete trials that have {metric}; there are {len(known)}"
-        )
-    if _is_constant(known[metric]):
-        raise UndeterminedError(f"{metric} is the same in all {len(known)} complete trials, so nothing matters to it")
-    return known.sort_values("trial", ignore_index=True)
-
-
-def _by_forest(
-    trials: pd.DataFrame, spec: Spec, names: Sequence[str], metric: str, evaluator: Evaluator, seed: int
+def _scores(
+    trials: pd.DataFrame, spec: Spec, metric: str, names: list[str], evaluator: Evaluator, seed: int
 ) -> dict[str, float]:
-    """Shares of parameters that all of some trials have; empty where these say nothing."""
-    if len(trials) < LEAST_TRIALS or _is_constant(trials[metric]) or sum(_varies(trials, name) for name in names) < 2:
-        return {}
-    # In the order that Optuna's forests have: one of its evaluators mixes names up in any other.
-    names = sorted(names)
-    if evaluator == "fanova":
-        columns = [_column(spec, name, trials) for name in names]
-        effects = main_effects(columns, trials[metric].to_numpy(dtype=float), seed)
-        scores = dict(zip(names, effects.tolist(), strict=True))
-    else:
-        study = _study(trials, spec, names, metric)
-        scores = MeanDecreaseImpurityImportanceEvaluator(seed=seed).evaluate(study, names)
-    return _shares(scores)
-
-
-def _by_best(trials: pd.DataFrame, spec: Spec, names: Sequence[str], metric: str) -> dict[str, float]:
-    part = min(max(_BEST_PART, _LEAST_BEST / len(trials)), _LARGEST_BEST_PART)
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=part)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that few trials have a parameter is in the table
-        return _shares(evaluator.evaluate(_study(trials, spec, names, metric), list(names)))
-
-
-def _shares(scores: dict[str, float]) -> dict[str, float]:
-    total = sum(scores.values())
-    return {name: float(score / total) for name, score in scores.items()} if total > 0 else {}
-
-
-def _study(trials: pd.DataFrame, spec: Spec, names: Sequence[str], metric: str) -> optuna.Study:
-    """Trials as Optuna's evaluators want them: with one objective, the metric."""
-    distributions = {name: _even_distribution(spec, name) for name in names}
+    """Return the importances of some parameters as Optuna computes them."""
     study = optuna.create_study(direction="minimize" if direction_of(spec, metric) == "min" else "maximize")
-    for row in trials[["trial", metric, *(f"config/{name}" for name in names)]].to_dict("records"):
-        known = {name: row[f"config/{name}"] for name in names if pd.notna(row[f"config/{name}"])}
-        parameters = {name: _even(spec, name, value) for name, value in known.items()}
-        past = PastTrial(int(row["trial"]), "complete", parameters, [float(row[metric])], {})
-        study.add_trial(frozen_trial(past, distributions))
-    return study
+    distributions = {name: _distribution(spec.space[name]) for name in names}
+    for row in trials.to_dict("records"):
+        present = {name: row[f"config/{name}"] for name in names if pd.notna(row[f"config/{name}"])}
+        study.add_trial(
+            create_trial(
+                value=float(row[metric]),
+                params={name: _transformed(spec.space[name], value) for name, value in present.items()},
+                distributions={name: distributions[name] for name in present},
+            )
+        )
+    quantile = min(max(_TARGET_QUANTILE, _MIN_TARGET_TRIALS / len(trials)), _MAX_TARGET_QUANTILE)
+    optuna_evaluator = {
+        "ped_anova": PedAnovaImportanceEvaluator(target_quantile=quantile),
+        "fanova": FanovaImportanceEvaluator(seed=seed),
+        "mean_decrease_impurity": MeanDecreaseImpurityImportanceEvaluator(seed=seed),
+    }[evaluator]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna warns of parameters of few trials; the table has their numbers
+        # The forests order their columns by name, and need the names in the same order.
+        return get_param_importances(study, evaluator=optuna_evaluator, params=sorted(names))
 
 
-def _column(spec: Spec, name: str, trials: pd.DataFrame) -> np.ndarray:
-    """A parameter for a forest: its range from 0 to 1, [N], or one-hot, [N, K]."""
-    values = [_even(spec, name, value) for value in trials[f"config/{name}"]]
-    match _even_distribution(spec, name):
-        case CategoricalDistribution() as distribution:
-            return np.eye(len(distribution.choices))[[int(distribution.to_internal_repr(value)) for value in values]]
-        case IntDistribution() as whole:  # each number stands for what rounds to it
-            return (np.array(values, dtype=float) - whole.low + 0.5) / (whole.high - whole.low + 1)
-        case FloatDistribution() as numbers:
-            return (np.array(values, dtype=float) - numbers.low) / (numbers.high - numbers.low)
-        case other:
-            raise TypeError(f"{name}: {other} is no distribution of ours")
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    """Return the distribution of `_transformed`."""
+    if parameter.choice is not None:
+        return CategoricalDistribution(parameter.choice)
+    if parameter.int is not None:
+        return IntDistribution(*parameter.int)
+    low, high = parameter.bounds
+    return FloatDistribution(math.log(low), math.log(high)) if parameter.log_uniform else FloatDistribution(low, high)
 
 
-def _even_distribution(spec: Spec, name: str) -> BaseDistribution:
-    """The distribution of what `_even` gives, even over its range."""
-    parameter = spec.space[name]
-    if parameter.log_uniform is None:
-        return distribution_of(parameter)
-    low, high = parameter.log_uniform
-    return FloatDistribution(math.log(low), math.log(high))
-
-
-def _even(spec: Spec, name: str, value: Scalar) -> Scalar:
-    plain = as_spec(spec, name, value)
-    return math.log(plain) if spec.space[name].log_uniform is not None and isinstance(plain, float) else plain
-
-
-def _varies(trials: pd.DataFrame, name: str) -> bool:
-    return bool(trials[f"config/{name}"].nunique() > 1)
-
-
-def _is_constant(values: pd.Series) -> bool:
-    return bool(np.ptp(values.to_numpy(dtype=float)) <= 1e-12 * np.abs(values).max())
+def _transformed(parameter: Parameter, value: object) -> object:
+    """Return a parameter's value of the table with the type that Optuna expects, on the scale of the parameter."""
+    typed = parameter.typed(value)
+    return math.log(typed) if parameter.log_uniform is not None and isinstance(typed, float) else typed

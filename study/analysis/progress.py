@@ -1,6 +1,7 @@
-"""How a study's front grew, and what that cost: one row for each trial that completed.
+"""Growth of a study's front over time, and its cost.
 
-Computed from tables alone, whole columns at a time; a study may have ten thousand trials.
+Functions take data frames and work on whole columns, because a study may have ten thousand trials. M is objectives, N
+completed trials, F trials of a front.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -10,22 +11,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.analysis.pareto import costs_of, dominated, hypervolume
+from study.analysis.pareto import hypervolume, is_dominated, to_costs
 
-__all__ = ["progress_of", "reference_of", "trial_steps"]
+__all__ = ["front_progress", "reference_point", "trial_steps"]
 
 _COLUMNS = ["time", "trial", "complete", "trial_steps", "device_hours", "hypervolume"]
 _S_PER_HOUR = 3600.0
 
 
-def reference_of(baselines: Mapping[str, Any] | None, objectives: Mapping[str, str]) -> np.ndarray | None:
-    """Costs of the untrained network, [M]; none when one of them is not known."""
+def reference_point(baselines: Mapping[str, Any] | None, objectives: Mapping[str, str]) -> np.ndarray | None:
+    """Return the costs of the untrained network, [M], or None if one of them is missing."""
     scores = (baselines or {}).get("untrained", {})
-    reference_M = costs_of(pd.DataFrame([scores]), objectives)[0]
+    reference_M = to_costs(pd.DataFrame([scores]), objectives)[0]
     return reference_M if np.isfinite(reference_M).all() else None
 
 
-def progress_of(
+def front_progress(
     completed: pd.DataFrame,
     reports: pd.DataFrame,
     runs: Mapping[int, Mapping[str, Any]],
@@ -33,20 +34,21 @@ def progress_of(
     objectives: Mapping[str, str],
     reference_M: np.ndarray | None,
 ) -> pd.DataFrame:
-    """Complete trials, and what they cost, over time.
+    """Return the front's hypervolume and its cost at each time at which a trial completed.
 
     Args:
         completed: `trial`, `time`, `run` and the means of the objectives of each complete trial.
         reports: `trial`, `seed`, `step` and `time` of all reports.
-        runs: by number.
-        live: which of them are at work.
-        objectives: with the direction of each.
-        reference_M: costs of the untrained network; without it there is no hypervolume.
+        runs: Runs by number.
+        live: Numbers of the runs that are running.
+        objectives: Direction of each objective.
+        reference_M: Costs of the untrained network. Without it the hypervolume is NaN.
 
     Returns:
-        A row a trial, by time: `time`; `trial`; `complete`, how many there were then; `trial_steps` that all replicates
-        had reported; `device_hours`, for how long runs had run times the trainers of each; `hypervolume` of the
-        front between it and the untrained network, in the product of the objectives' units.
+        A row for each trial, by time: `time`; `trial`; `complete`, the number of complete trials; `trial_steps`, the
+        sum of the steps that all replicates had reported; `device_hours`, the time that runs had taken, times their
+        number of trainers; `hypervolume` between the front and the untrained network, in the product of the
+        objectives' units.
     """
     if completed.empty:
         return pd.DataFrame(columns=_COLUMNS)
@@ -58,13 +60,13 @@ def progress_of(
             "complete": np.arange(1, len(completed) + 1),
             "trial_steps": trial_steps(reports, completed["time"]),
             "device_hours": _device_hours(runs, live, completed),
-            "hypervolume": _hypervolumes(costs_of(completed, objectives), reference_M),
+            "hypervolume": _hypervolumes(to_costs(completed, objectives), reference_M),
         }
     )
 
 
 def trial_steps(reports: pd.DataFrame, times: Sequence[Any] | pd.Series) -> np.ndarray:
-    """Steps that replicates had trained by some times, as far as they had reported: the highest of each, added up."""
+    """Return the number of steps that all replicates together had reported at some times."""
     if reports.empty:
         return np.zeros(len(times), dtype=np.int64)
     rows = reports.sort_values("time", kind="stable", ignore_index=True)
@@ -77,7 +79,7 @@ def trial_steps(reports: pd.DataFrame, times: Sequence[Any] | pd.Series) -> np.n
 
 
 def _device_hours(runs: Mapping[int, Mapping[str, Any]], live: Container[int], completed: pd.DataFrame) -> np.ndarray:
-    """Each run counts from its start to its end, or to its last sign of life."""
+    """Return device hours, [N]; a run counts from its start to its end, or to its last heartbeat or row."""
     hours_N = np.zeros(len(completed))
     for number, run in runs.items():
         try:
@@ -94,15 +96,15 @@ def _device_hours(runs: Mapping[int, Mapping[str, Any]], live: Container[int], c
 
 
 def _hypervolumes(costs_NM: np.ndarray, reference_M: np.ndarray | None) -> list[float]:
-    """Of the front of the first one, two, three … points."""
+    """Return the hypervolume of the first 1, 2, …, N points."""
     if reference_M is None:
         return [float("nan")] * len(costs_NM)
     front_FM = np.empty((0, len(reference_M)))
     volumes, volume = [], 0.0
     for cost_M in costs_NM:
-        # Only a point that is better than the reference and not worse than the front changes it.
+        # Other points leave the volume as it is.
         if (cost_M < reference_M).all() and not (front_FM <= cost_M).all(axis=1).any():
-            front_FM = np.vstack([front_FM[~dominated(front_FM, cost_M[None])], cost_M])
+            front_FM = np.vstack([front_FM[~is_dominated(front_FM, cost_M[None])], cost_M])
             volume = hypervolume(front_FM, reference_M)
         volumes.append(volume)
     return volumes

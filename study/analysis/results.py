@@ -1,7 +1,8 @@
-"""A study as data frames, read from the store alone: trials, reports, results, the front and how it grew.
+"""Results of a study as data frames, read from the store alone.
 
-A result is a mean over a trial's replicates at the last budget that all of them reached, or most of them where none was
-reached by all, with its spread in `<column>/sd` and its interval in `<column>/ci`.
+A result is a mean over a trial's replicates, with its standard deviation in `<column>/sd` and half the width of its
+90 % interval in `<column>/ci`. It is taken at the last budget that all replicates reached; if no budget was reached by
+all, at the last one that most of them reached.
 """
 
 import math
@@ -12,12 +13,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.analysis.aggregation import DETAILS, KEY, coalesced, mean_over_replicates, means_of
-from study.analysis.front_candidates import contenders
-from study.analysis.pareto import costs_of, hypervolume, pareto_front
-from study.analysis.progress import progress_of, reference_of
-from study.analysis.statistics import front_probabilities, half_width
+from study.analysis.aggregation import (
+    REPORT_KEY,
+    UNCERTAINTY_SUFFIXES,
+    aggregate_trial,
+    merge_duplicates,
+    update_aggregates,
+)
+from study.analysis.pareto import front_candidates, hypervolume, pareto_front, to_costs
+from study.analysis.progress import front_progress, reference_point
+from study.analysis.statistics import ci_half_width, front_probabilities
+from study.errors import UserError, command_for
 from study.spec import Spec
+from study.spec.metrics import direction_of
 from study.store import StudyMetadata, StudyStore
 from study.store.lease import is_live
 from study.store.tables import TableRows
@@ -25,28 +33,27 @@ from study.store.tables import TableRows
 __all__ = ["PLAIN_VAE", "STATES", "StudyResults", "metric_columns", "trial_name"]
 
 PLAIN_VAE, UNTRAINED = -1, -2
-"""Numbers of what trials are compared with. The first is trained as they are, but no sampler knows of it."""
+"""Trial numbers of the baselines. The plain VAE is trained like a trial, but the sampler does not know it."""
 
 STATES = ("complete", "running", "interrupted", "pruned", "failed")
-_SAY_HOW_SURE = ("/sd", "/ci", *DETAILS)
 
 
 def trial_name(trial: int) -> str:
-    """What a trial is called in a sentence."""
+    """Return the name of a trial in a sentence."""
     return "the plain VAE" if trial == PLAIN_VAE else f"trial {trial}"
 
 
 class StudyResults:
-    """What is known of a study at one moment: each table is read once, when it is first asked for.
+    """State of a study at one moment. Each table is read once, when it is first needed.
 
-    Every call answers with a data frame of the caller's own. Whoever wants to know what came since makes another
-    `StudyResults`; with a store that has a cache, that reads and computes only what is new.
+    Every method returns a data frame that the caller may change. To see later changes, create a new `StudyResults`; if
+    its store has a cache, only new objects are read and only changed means are computed.
 
     Args:
-        store: the study.
+        store: Study in the store.
 
     Raises:
-        UserError: when there is no such study.
+        UserError: If there is no such study.
     """
 
     def __init__(self, store: StudyStore) -> None:
@@ -57,137 +64,153 @@ class StudyResults:
 
     @property
     def is_live(self) -> bool:
-        """Whether a run is at work."""
+        """Return whether a run is running."""
         return bool(self.live)
 
     @cached_property
     def live(self) -> list[int]:
-        """Which runs are at work; there may be one."""
+        """Numbers of the runs that are running; normally at most one."""
         return [number for number, run in self.runs.items() if is_live(run, self.store.objects.now)]
 
     @property
     def target(self) -> int:
-        """How many trials the study was last asked for."""
+        """Number of trials that the last run was asked for."""
         return max((int(run["trials"]) for run in self.runs.values()), default=self.spec.search.trials or 0)
 
     @property
     def size(self) -> tuple[int, int]:
-        """How many rows trials and reports have: another one when there is something new to see."""
+        """Number of rows of trials and of reports. It changes when the study has new results."""
         return len(self._trial_rows), len(self._report_rows)
 
     def trials(self) -> pd.DataFrame:
-        """One row a trial: the last that was written of it."""
+        """Return a row for each trial, the last that was written."""
         return self._trials.copy(deep=False)
 
     def reports(self, trials: Collection[int] | None = None) -> pd.DataFrame:
-        """One row a replicate and report; one that was written twice counts once.
+        """Return a row for each replicate and budget.
 
         Args:
-            trials: whose; of all by default, which in a large study is much.
+            trials: Numbers of the trials. All by default, which takes long in a large study.
         """
-        rows = self._reports(of=trials)
+        rows = self._reports(trials=trials)
         return rows[rows["trial"] > PLAIN_VAE].reset_index(drop=True)
 
     def steps(self) -> pd.DataFrame:
-        """`trial`, `seed`, `step` and `time` of all reports of trials, in the order in which they came."""
+        """Return `trial`, `seed`, `step` and `time` of all reports of trials, in the order of writing."""
         rows = self._report_rows.frame(["trial", "seed", "step", "time"])
         return rows[rows["trial"] > PLAIN_VAE].reset_index(drop=True) if len(rows) else rows
 
     def results(self) -> pd.DataFrame:
-        """One row a trial: configuration, state, and means with spread."""
+        """Return a row for each trial: configuration, state, and means with their spread."""
         return self._results.copy(deep=False)
 
     @property
     def has_plain_vae(self) -> bool:
-        """Whether the plain variational autoencoder is trained, or failed."""
+        """Return whether the plain VAE is complete or failed."""
         rows = self._last_rows
         return bool(len(rows)) and bool(rows[rows["trial"] == PLAIN_VAE]["state"].isin(["complete", "failed"]).any())
 
     def baselines(self) -> pd.DataFrame:
-        """What trials are compared with, in the columns of `results`, where known; the state says what it is.
+        """Return the baselines that have results, in the columns of `results()`. The state is their name.
 
-        The plain variational autoencoder is the spec's own network, as wide as the widest trial, with all KL weights at
-        one and no contrast, trained as every trial is. The untrained network is its beginning.
+        The plain VAE is the spec's network with the width of the widest trial, all KL weights at 1 and no contrastive
+        term, trained like a trial. The untrained network has its initial weights.
         """
-        found = []
+        rows: list[dict[str, Any]] = []
         if (untrained := self._baselines) is not None:
             seeds, scores = untrained["replicates"], untrained["untrained"]
-            spreads = {name: value for name, value in scores.items() if name.endswith("/sd")}
-            intervals = {f"{name.removesuffix('/sd')}/ci": half_width(sd, seeds) for name, sd in spreads.items()}
-            found.append(
-                {"trial": UNTRAINED, "state": "untrained", "step": 0, "replicates": seeds} | scores | intervals
-            )
-        rows = self._reports(of=[PLAIN_VAE])
-        if len(rows) and (rows["step"].max() == self.spec.train.steps):
-            found.append({"trial": PLAIN_VAE, "state": "plain VAE"} | mean_over_replicates(rows, self.spec.replicates))
-        return pd.DataFrame(found)
+            sds = {name: value for name, value in scores.items() if name.endswith("/sd")}
+            intervals = {f"{name.removesuffix('/sd')}/ci": ci_half_width(sd, seeds) for name, sd in sds.items()}
+            rows.append({"trial": UNTRAINED, "state": "untrained", "step": 0, "replicates": seeds} | scores | intervals)
+        reports = self._reports(trials=[PLAIN_VAE])
+        if len(reports) and (reports["step"].max() == self.spec.train.steps):
+            rows.append({"trial": PLAIN_VAE, "state": "plain VAE"} | aggregate_trial(reports, self.spec.replicates))
+        return pd.DataFrame(rows)
 
     def front(self, results: pd.DataFrame | None = None) -> pd.DataFrame:
-        """The complete trials that no other beats in all objectives, best first in the first objective."""
+        """Return the complete trials that no other dominates, best first in the first objective."""
         results = self.results() if results is None else results
         names = list(self.spec.objectives)
         if any(name not in results for name in names):
             return results.iloc[0:0]
-        mature = np.flatnonzero((results["state"] == "complete") & results[names].notna().all(axis=1))
-        is_front = np.array(pareto_front(results[names].iloc[mature], self.spec.objectives), dtype=bool)
-        front = results.iloc[mature[is_front]]
+        final = np.flatnonzero((results["state"] == "complete") & results[names].notna().all(axis=1))
+        is_front = np.array(pareto_front(results[names].iloc[final], self.spec.objectives), dtype=bool)
+        front = results.iloc[final[is_front]]
         return front.sort_values(names[0], ascending=self.spec.objectives[names[0]] == "min", ignore_index=True)
 
     def front_probability(self) -> pd.Series:
-        """How probable it is that each complete trial is truly on the front, by trial."""
+        """Return the probability that each complete trial is truly on the front, by trial."""
         names = list(self.spec.objectives)
         trials = self._trials
         complete = trials[trials["state"] == "complete"]["trial"]
-        reports = self._reports([*KEY, *names])
-        mature = reports[reports["trial"].isin(complete) & (reports["step"] == self.spec.train.steps)]
-        if mature.empty or any(name not in mature for name in names):
+        reports = self._reports([*REPORT_KEY, *names])
+        final = reports[reports["trial"].isin(complete) & (reports["step"] == self.spec.train.steps)]
+        if final.empty or any(name not in final for name in names):
             return pd.Series(dtype=float, name="front_probability", index=pd.Index([], name="trial"))
-        return front_probabilities(coalesced(mature, ["trial", "seed"]), self.spec.objectives)
+        return front_probabilities(merge_duplicates(final, ["trial", "seed"]), self.spec.objectives)
 
-    def unexamined(self) -> dict[str, list[tuple[int, int]]]:
-        """Trial and seed of front candidates and plain VAE that lack `post_training` metrics, by metric group."""
-        found = contenders(self._results, self.spec)
-        trials = sorted(found.front + found.near)
-        # What a replicate has when it has the rest of it.
-        signs = {
+    def best_trial(self, metric: str) -> int:
+        """Return the number of the complete trial that is best in a metric.
+
+        Raises:
+            UserError: If the study has no such metric, or no complete trial.
+        """
+        table = self.results()
+        if metric not in table or metric.startswith("config/") or not pd.api.types.is_float_dtype(table[metric]):
+            known = ", ".join(metric_columns(table)) or "none yet"
+            raise UserError(f"--best: must be a metric of the study ({known}); got {metric!r}")
+        values = table[table["state"] == "complete"].set_index("trial")[metric].dropna()
+        if values.empty:
+            raise UserError(f"study {self.spec.name!r} has no complete trial yet")
+        return int(values.idxmin() if direction_of(self.spec, metric) == "min" else values.idxmax())
+
+    def missing_post_training(self) -> dict[str, list[tuple[int, int]]]:
+        """Return trial and seed of the replicates that lack post-training metrics, by the group of metrics.
+
+        Post-training metrics are computed for front candidates and the plain VAE. The spec lists their groups.
+        """
+        candidates = front_candidates(self._results, self.spec)
+        trials = sorted(candidates.front + candidates.near)
+        # A replicate that has this metric has its whole group.
+        markers = {
             "test": "test/fidelity/log_mel_rmse_db",
             "samples": f"sampled_probe/{self.spec.shared_factors[0]}/both",
             "dci": "disentanglement/dci",
             "sound": "fidelity/stft_error",
         }
-        reports = self._reports([*KEY, *signs.values()])
+        reports = self._reports([*REPORT_KEY, *markers.values()])
         reports = reports[reports["step"] == self.spec.train.steps]
         if trials and (reports["trial"] == PLAIN_VAE).any():
             trials.append(PLAIN_VAE)
-        wanted = [(trial, seed) for trial in trials for seed in self.spec.seeds]
+        replicates = [(trial, seed) for trial in trials for seed in self.spec.seeds]
         missing = {}
-        for name in self.spec.post_training:
-            sign = signs[name]
-            rows = reports.dropna(subset=[sign]) if sign in reports else reports.iloc[:0]
-            there = set(zip(rows["trial"], rows["seed"], strict=True))
-            missing[name] = [one for one in wanted if one not in there]
-        return {name: replicates for name, replicates in missing.items() if replicates}
+        for group in self.spec.post_training:
+            marker = markers[group]
+            rows = reports.dropna(subset=[marker]) if marker in reports else reports.iloc[:0]
+            measured = set(zip(rows["trial"], rows["seed"], strict=True))
+            missing[group] = [replicate for replicate in replicates if replicate not in measured]
+        return {group: replicates for group, replicates in missing.items() if replicates}
 
     def reference(self) -> np.ndarray | None:
-        """Costs of the untrained network, from which hypervolumes are measured; none where it was not scored."""
-        return reference_of(self._baselines, self.spec.objectives)
+        """Return the costs of the untrained network, the reference point of hypervolumes; None if it was not scored."""
+        return reference_point(self._baselines, self.spec.objectives)
 
     def hypervolume(self, front: pd.DataFrame | None = None) -> float:
-        """Of the front now, as in `progress`."""
+        """Return the hypervolume between the current front and the untrained network."""
         reference = self.reference()
         if reference is None:
             return math.nan
-        return hypervolume(costs_of(self.front() if front is None else front, self.spec.objectives), reference)
+        return hypervolume(to_costs(self.front() if front is None else front, self.spec.objectives), reference)
 
     def trial_steps(self) -> int:
-        """Steps that all replicates have trained, as far as they have reported."""
+        """Return the number of steps that all replicates together have reported."""
         reports = self._report_rows.frame(["trial", "seed", "step"])
         if reports.empty:
             return 0
         return int(reports[reports["trial"] > PLAIN_VAE].groupby(["trial", "seed"])["step"].max().sum())
 
     def progress(self) -> pd.DataFrame:
-        """One row for each trial that completed, by time; columns as of `study.analysis.progress.progress_of`."""
+        """Return a row for each complete trial, by time, with the columns of `front_progress`."""
         reports = self._report_rows.frame(["trial", "seed", "step", "time"])
         reports = reports[reports["trial"] > PLAIN_VAE] if len(reports) else reports
         trials = self._trials
@@ -195,7 +218,33 @@ class StudyResults:
         if not complete.empty:
             means = self._means[["trial", *(name for name in self.spec.objectives if name in self._means)]]
             complete = complete[["trial", "time", "run"]].merge(means, on="trial", how="left")
-        return progress_of(complete, reports, self.runs, self.live, self.spec.objectives, self.reference())
+        return front_progress(complete, reports, self.runs, self.live, self.spec.objectives, self.reference())
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the study, the number of trials by state, and its last run, as plain JSON."""
+        counts = self._trials["state"].value_counts()
+        trials = {state: int(counts.get(state, 0)) for state in STATES}
+        finished = trials["complete"] + trials["pruned"] + trials["failed"]
+        run = self.runs[max(self.runs)] if self.runs else {}
+        front = self.front()
+        hypervolume = self.hypervolume(front)
+        state = "running" if self.is_live else "complete" if finished >= self.target else "interrupted"
+        return {
+            "study": self.store.name,
+            "state": state,
+            "target": self.target,
+            "trials": trials,
+            "over": finished,
+            "front": [int(trial) for trial in front["trial"]],
+            "hypervolume": None if math.isnan(hypervolume) else hypervolume,
+            "trial_steps": self.trial_steps(),
+            "created": self.metadata.created.isoformat(),
+            "runs": len(self.runs),
+            "last_heartbeat": run.get("heartbeat"),
+            "lanes": self.metadata.stack["lanes"],
+            "uri": self.store.uri,
+            "resume": command_for(self.store.uri, "resume"),
+        }
 
     @cached_property
     def _trial_rows(self) -> TableRows:
@@ -203,7 +252,7 @@ class StudyResults:
 
     @cached_property
     def _report_rows(self) -> TableRows:
-        len(self._trial_rows)  # read before, so that the reports of a trial that is complete there are here
+        len(self._trial_rows)  # read first, so that all reports of its complete trials are included here
         return self.store.rows("reports")
 
     @cached_property
@@ -229,36 +278,38 @@ class StudyResults:
 
     @cached_property
     def _means(self) -> pd.DataFrame:
-        """As of `means_over_replicates`, of all trials."""
         cache = self.store.cache
-        means = means_of(self._report_rows, self.spec.replicates, PLAIN_VAE + 1, cache.means if cache else None)
+        previous = cache.means if cache else None
+        aggregates = update_aggregates(self._report_rows, self.spec.replicates, PLAIN_VAE + 1, previous)
         if cache:
-            cache.means = means
-        return means.table
+            cache.means = aggregates
+        return aggregates.table
 
     @cached_property
     def _results(self) -> pd.DataFrame:
         keep = ["trial", "state", "error", *(column for column in self._trials if str(column).startswith("config/"))]
         return self._trials[keep].merge(self._means, on="trial", how="left")
 
-    def _reports(self, columns: Sequence[str] | None = None, of: Collection[int] | None = None) -> pd.DataFrame:
-        """One row a replicate and report, also of the plain VAE; of some columns, or some trials."""
+    def _reports(self, columns: Sequence[str] | None = None, trials: Collection[int] | None = None) -> pd.DataFrame:
+        """Return a row for each replicate and budget, including the plain VAE; all columns and trials by default."""
         rows = self._report_rows
         if not rows.segments:
-            return pd.DataFrame(columns=KEY)
-        is_wanted = None if of is None else np.isin(rows.frame(["trial"])["trial"], list(of))
-        return _ordered(coalesced(rows.frame(columns, is_wanted), KEY), KEY)
+            return pd.DataFrame(columns=REPORT_KEY)
+        is_selected = None if trials is None else np.isin(rows.frame(["trial"])["trial"], list(trials))
+        return _ordered(merge_duplicates(rows.frame(columns, is_selected), REPORT_KEY), REPORT_KEY)
 
 
 def metric_columns(table: pd.DataFrame) -> list[str]:
-    """Columns of results that are metrics, without those that say how sure these are."""
+    """Return the columns of results that are metrics, without those that describe another metric's uncertainty."""
     names = (str(name) for name in table)
     return [
-        name for name in names if "/" in name and not name.startswith("config/") and not name.endswith(_SAY_HOW_SURE)
+        name
+        for name in names
+        if "/" in name and not name.startswith("config/") and not name.endswith(UNCERTAINTY_SUFFIXES)
     ]
 
 
 def _ordered(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:
-    """Some columns first, the others by name: in which order rows came to have them says nothing."""
-    known = [column for column in first if column in rows]
-    return rows[[*known, *sorted(set(rows.columns) - set(known))]]
+    """Return some columns first and the others by name, because the order of columns in the store has no meaning."""
+    present = [column for column in first if column in rows]
+    return rows[[*present, *sorted(set(rows.columns) - set(present))]]

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
-from study.analysis.sweeps import is_numeric
+from study.analysis.parameter_effects import is_numeric
 from study.charts.style import parameter_label, sample_of, value_label
 from study.formatting import objective_label
 from study.spec import Spec

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.analysis.sweeps import is_numeric
+from study.analysis.parameter_effects import is_numeric
 from study.charts.points import spans_decades
 from study.charts.style import BLUE, ORANGE, PALE, RED, parameter_label, value_label
 from study.formatting import format_number, objective_label

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.analysis.aggregation import with_spread
+from study.analysis.aggregation import mean_and_spread
 from study.charts.style import INK, value_label
 from study.spec import Parameter
 
@@ -45,7 +45,7 @@ def points_data(trials: pd.DataFrame, name: str, parameter: Parameter, metric: s
             "trial": rows["trial"],
             "value": values,
             "label": [value_label(parameter, value) for value in values],
-            **with_spread(rows, metric),
+            **mean_and_spread(rows, metric),
         }
     ).sort_values(["value", "trial"], ignore_index=True)
     groups = data.groupby("label")

@@ -7,8 +7,8 @@ import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
-from study.analysis.aggregation import with_spread
-from study.analysis.sweeps import is_numeric, sweep_of
+from study.analysis.aggregation import mean_and_spread
+from study.analysis.parameter_effects import find_sweep, is_numeric
 from study.charts.points import log_ticks, spans_decades
 from study.charts.style import metric_lines, parameter_label, sample_of, value_label
 from study.report.context import MissingError
@@ -51,7 +51,7 @@ def weights_data(
     Raises:
         MissingError: when no complete trial has one of the parameters and one of the metrics.
     """
-    sweep = sweep_of(table, spec)
+    sweep = find_sweep(table, spec)
     parts = []
     for parameter in parameters:
         trials = sweep.trials[parameter]
@@ -67,7 +67,7 @@ def weights_data(
                         "trial": rows["trial"],
                         "value": rows[f"config/{parameter}"].astype(float),
                         "series": _series(rows, spec, series),
-                        **with_spread(rows, metric),
+                        **mean_and_spread(rows, metric),
                     }
                 )
             )

@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
-from study.analysis.sweeps import Sweep, is_numeric, sweep_of
+from study.analysis.parameter_effects import Sweep, find_sweep, is_numeric
 from study.charts.points import domain_of, independent, panel, points_data
 from study.charts.style import GREY, WIDTH, metric_lines, parameter_label, parameter_meaning, value_label
 from study.charts.trade_off import compared_metrics
@@ -31,7 +31,7 @@ _MOST_IN_A_ROW = 3
 def curves_picture(material: Material) -> Picture:
     """Each numeric parameter against each objective, with error bars."""
     spec = material.spec
-    sweep = sweep_of(material.table, spec)
+    sweep = find_sweep(material.table, spec)
     panels = curves_data(sweep, spec)
     drawn = len({trial for parts in panels.values() for part in parts.values() for trial in part["trial"]})
     if sweep.reference is None:
@@ -110,7 +110,7 @@ def reference_note(sweep: Sweep, spec: Spec) -> str:
 
 def categories_picture(material: Material) -> Picture:
     """Each categorical parameter against each objective, with error bars."""
-    sweep = sweep_of(material.table, material.spec)
+    sweep = find_sweep(material.table, material.spec)
     panels = categories_data(sweep, material.spec)
     others = "differ between trials as well" if sweep.reference is None else "stay at the reference"
     return Picture(

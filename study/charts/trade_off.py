@@ -10,7 +10,7 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.analysis import StudyResults
-from study.analysis.aggregation import with_spread
+from study.analysis.aggregation import mean_and_spread
 from study.analysis.pareto import pareto_front
 from study.charts.points import spans_decades
 from study.charts.style import BLUE, GREY, ORANGE, PALE, RED, parameter_label, sample_of
@@ -123,7 +123,7 @@ def trade_off_data(
     table["trial"] = table["trial"].astype(int)
     values: dict[str, Any] = {}
     for axis, name in (("x", axes.x), ("y", axes.y)):
-        mean, low, high = with_spread(table, name).values()
+        mean, low, high = mean_and_spread(table, name).values()
         values |= {axis: mean, f"{axis}_low": low.fillna(mean), f"{axis}_high": high.fillna(mean)}
     mature = table["state"] == "complete"
     directions = {name: direction_of(results.spec, name) for name in dict.fromkeys((axes.x, axes.y))}

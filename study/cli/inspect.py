@@ -29,7 +29,6 @@ def ls(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
 
     Example: marl-study ls --store s3://bucket/studies
     """
-    from study.analysis.status import status_of
     from study.storage import ObjectStore
     from study.store import list_studies
 
@@ -37,7 +36,7 @@ def ls(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     studies = []
     for name in list_studies(objects):
         try:
-            studies.append(status_of(open_results(store, name)))
+            studies.append(open_results(store, name).status())
         except UserError as error:
             log(f"warning: {error}; it was left out")
     if as_json:
@@ -55,10 +54,9 @@ def status(study: StudyArgument, store: StoreOption = DEFAULT_STORE, as_json: Js
 
     Example: marl-study status quickstart
     """
-    from study.analysis.status import status_of
     from study.cli.tables import status_lines
 
-    state = status_of(open_results(store, study))
+    state = open_results(store, study).status()
     typer.echo(json.dumps(state, indent=1) if as_json else status_lines(state))
 
 
@@ -137,12 +135,11 @@ def leakage(
     from study.analysis.leakage import leakage as leakage_of
     from study.cli.tables import leakage_table
     from study.datasets.load import clips_of
-    from study.export.trials import best_trial
     from study.spec.model_config import audio_of
 
     study_results = open_results(store, study)
     spec = study_results.spec
-    number = best_trial(study_results, list(spec.objectives)[-1]) if trial is None else trial
+    number = study_results.best_trial(list(spec.objectives)[-1]) if trial is None else trial
     clips = clips_of(spec, study_results.store.objects, audio_of(spec))
     classes = dict(zip((factor.name for factor in clips.factors), clips.classes_at_stake("validation"), strict=True))
     table = leakage_of(study_results, number, classes, min(HELD_OUT_CLIPS, len(clips.splits["validation"])))

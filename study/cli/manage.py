@@ -35,14 +35,14 @@ def export(
 
     Example: marl-study export quickstart --best disentanglement/separation --to exported
     """
-    from study.export.trials import best_trial, export_trials
+    from study.export.trials import export_trials
 
     if sum([front, bool(trial), best is not None]) != 1:
         raise UserError("which models: give exactly one of --front, --trial ID and --best COLUMN")
     study_results = open_results(store, study)
     metric = best or list(study_results.spec.objectives)[-1]
     if best is not None:
-        trials = [best_trial(study_results, best)]
+        trials = [study_results.best_trial(best)]
     else:
         trials = list(dict.fromkeys(trial or ())) or [int(number) for number in study_results.front()["trial"]]
     if not trials:

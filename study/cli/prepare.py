@@ -50,17 +50,17 @@ def doctor(
     Example: marl-study doctor studies/tradeoff.yaml --store s3://bucket/studies --address auto
     """
     from study.datasets.lookup import with_content
-    from study.doctor import examination, shown
+    from study.doctor import render_finding, run_checks
     from study.spec.loader import load_spec
     from study.spec.resolve import resolve
     from study.storage import ObjectStore
 
     spec = with_content(resolve(load_spec(spec_file)), ObjectStore(store)) if spec_file else None
     findings = []
-    for finding in examination(spec, store, address):
+    for finding in run_checks(spec, store, address):
         findings.append(finding)
         if not as_json:
-            stdout().print(shown(finding))
+            stdout().print(render_finding(finding))
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=1))
     verdicts = [finding.verdict for finding in findings]

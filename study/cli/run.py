@@ -146,7 +146,7 @@ def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
     refuse_if_live(store, before.runs)
     finished = int(before.trials()["state"].isin(["complete", "pruned", "failed"]).sum())
     remaining = max(0, target - finished) + (0 if before.has_plain_vae else 1)
-    if not remaining and not before.unexamined():
+    if not remaining and not before.missing_post_training():
         log(f"study {store.name} is complete: {finished} trials")
         return
     from study.datasets.load import factors_of

@@ -14,7 +14,7 @@ __all__ = ["leakage_table", "progress_table", "results_table", "status_lines", "
 
 
 def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
-    """Trial, state, objectives as mean ± 90 % interval over seeds, how probably it is on the front, configuration."""
+    """Return a table of results: state, objectives with 90 % intervals, probability of the front, configuration."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     table.add_column("trial", justify="right")
     table.add_column("state")
@@ -35,7 +35,7 @@ def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
 
 
 def progress_table(progress: pd.DataFrame, title: str) -> Table:
-    """How the front grew: a row for each trial that completed."""
+    """Return a table of the front's growth: a row for each complete trial."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for heading in ("time (UTC)", "trial", "complete", "trial-steps", "device-hours", "hypervolume"):
         table.add_column(heading, justify="right")
@@ -52,7 +52,7 @@ def progress_table(progress: pd.DataFrame, title: str) -> Table:
 
 
 def leakage_table(leaks: pd.DataFrame, title: str) -> Table:
-    """Factors by subspace and probe, with their intervals; what is not meant to be there is marked."""
+    """Return a table of `leakage`: a row for each factor and subspace, a column for each probe."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     table.add_column("factor")
     table.add_column("subspace")
@@ -67,7 +67,7 @@ def leakage_table(leaks: pd.DataFrame, title: str) -> Table:
 
 
 def status_lines(status: dict[str, Any]) -> str:
-    """The same for a person."""
+    """Return the status of a study as lines of text."""
     states = ", ".join(f"{count} {state}" for state, count in status["trials"].items() if count)
     lines = [
         f"study {status['study']}: {status['state']}",
@@ -83,7 +83,7 @@ def status_lines(status: dict[str, Any]) -> str:
 
 
 def volume_line(hypervolume: float | None, trial_steps: int) -> str:
-    """What has been reached, and for how much; without a hypervolume where the untrained network was not scored."""
+    """Return the hypervolume, if it is known, and the number of steps that it took."""
     if hypervolume is None or math.isnan(hypervolume):
         return f"{trial_steps:,} trial-steps"
     return f"hypervolume {format_number(hypervolume)} after {trial_steps:,} trial-steps"

@@ -1,6 +1,6 @@
-"""Is all there that a study needs? Asked of the store and of every machine, before anything is paid for."""
+"""Checks before a study runs: the store, and every machine that will train."""
 
-from study.doctor.finding import Finding, shown
-from study.doctor.preflight import examination
+from study.doctor.checks import Finding, render_finding
+from study.doctor.preflight import run_checks
 
-__all__ = ["Finding", "examination", "shown"]
+__all__ = ["Finding", "render_finding", "run_checks"]

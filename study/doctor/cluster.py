@@ -1,4 +1,7 @@
-"""Whether a machine trains, and how fast: a stack is made there as a trainer would make it, and makes some steps."""
+"""Checks on every machine of a cluster: a Ray task on each collects its facts and trains some steps of a stack.
+
+The tasks return plain JSON.
+"""
 
 import time
 from collections.abc import Iterator
@@ -8,131 +11,133 @@ import ray
 from pydantic import BaseModel
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from study.doctor.checks import Finding
 from study.doctor.facts import Facts, facts_here
-from study.doctor.finding import Finding
-from study.doctor.store import reaches
+from study.doctor.store import store_error_here
 from study.errors import RunError
 from study.spec import Spec
 from study.training.dry_run_worker import Planned, Stepped, probe
 
-__all__ = ["Answer", "Probed", "ask_machines", "check_stack", "probed"]
+__all__ = ["MachineReport", "StackResult", "ask_machines", "check_stack", "try_stack"]
 
 _MEASURED_S = 2.0
-# On a GPU stacks of several widths are compiled to find the best, half a minute each.
-_WITHIN_S = 420.0
+# On a GPU, stacks of several widths are compiled to choose one; each takes half a minute.
+_TIMEOUT_S = 420.0
 
 
-class Probed(BaseModel, frozen=True):
-    """What came of a stack on one machine; `error` is empty when it made its steps."""
+class StackResult(BaseModel, frozen=True):
+    """Result of training some steps of a stack on one machine. `error` is empty if they succeeded."""
 
     planned: Planned | None = None
     stepped: Stepped | None = None
     error: str = ""
 
 
-def probed(spec: Spec, store_uri: str) -> Probed:
-    """Make a stack of a study on this machine."""
+def try_stack(spec: Spec, store_uri: str) -> StackResult:
+    """Train some steps of a stack of a study on this machine, as a trainer would."""
     planned = stepped = None
     try:
-        for line in probe(spec, store_uri, _MEASURED_S, _WITHIN_S):
+        for line in probe(spec, store_uri, _MEASURED_S, _TIMEOUT_S):
             if isinstance(line, Planned):
                 planned = line
             else:
                 stepped = line
     except RunError as error:
-        return Probed(planned=planned, error=str(error))
-    return Probed(planned=planned, stepped=stepped)
+        return StackResult(planned=planned, error=str(error))
+    return StackResult(planned=planned, stepped=stepped)
 
 
-def check_stack(found: Probed, has_gpu: bool) -> Finding:
-    """Whether the stack made its steps, and on the device that is there.
+def check_stack(result: StackResult, has_gpu: bool) -> Finding:
+    """Check that the stack trained its steps, and used the GPU if there is one.
 
     Args:
-        found: what came of it.
-        has_gpu: whether the driver lists a GPU.
+        result: Result of `try_stack`.
+        has_gpu: Whether the driver lists a GPU.
     """
-    if found.error or not found.planned or not found.stepped:
-        advice = "no trial would train there; `marl-study compile SPEC` does the same alone, on that machine"
-        return Finding("stack", "fail", found.error or "no step was made", advice)
-    plan, stepped = found.planned.plan, found.stepped
+    if result.error or not result.planned or not result.stepped:
+        advice = "no trial could train there; reproduce it on that machine with `marl-study compile SPEC`"
+        return Finding("stack", "fail", result.error or "no step was trained", advice)
+    plan, stepped = result.planned.plan, result.stepped
     value = (
-        f"{stepped.rate or 0:.0f} trial-steps/s: {plan.lanes} lanes on {found.planned.device_name}, {plan.precision}, "
+        f"{stepped.rate or 0:.0f} trial-steps/s: {plan.lanes} lanes on {result.planned.device_name}, {plan.precision}, "
         f"{plan.why}; {stepped.stack}; first step after {stepped.first_step_s:.1f} s"
     )
-    if has_gpu and found.planned.device == "cpu":
-        return Finding("stack", "fail", value, "torch sees no GPU where the driver does: install a build for CUDA")
+    if has_gpu and result.planned.device == "cpu":
+        return Finding(
+            "stack", "fail", value, "the driver lists a GPU that torch does not see: install a CUDA build of torch"
+        )
     return Finding("stack", "pass", value)
 
 
-# Of three answers the fastest tells a clock best.
-_ASKED_FOR_TIME = 3
+# The fastest of several replies gives the best estimate of a clock.
+_CLOCK_QUERIES = 3
 
 
-class Answer(BaseModel, frozen=True):
-    """Of one machine.
+class MachineReport(BaseModel, frozen=True):
+    """What a machine reports about itself.
 
     Attributes:
-        facts: what it is.
-        store_error: why it cannot use the store; empty when it can.
-        stack: what came of a stack; none where no trial would train.
+        facts: Facts of the machine.
+        store_error: Why it cannot use the store; empty if it can.
+        stack: Result of training a stack; None if no trial would train there.
     """
 
     facts: Facts
     store_error: str
-    stack: Probed | None
+    stack: StackResult | None
 
 
-class Asked(NamedTuple):
-    """A machine that was asked.
+class MachineReply(NamedTuple):
+    """Reply of a machine, or the reason why there is none.
 
     Attributes:
-        host: its name.
-        answer: none when there was none.
-        ahead_s: how far its clock is ahead of this machine's.
-        error: why there was no answer.
+        host: Host name.
+        report: Report of the machine; None without a reply.
+        clock_offset_s: Its clock minus the clock of this machine, in seconds.
+        error: Why there is no reply.
     """
 
     host: str
-    answer: Answer | None
-    ahead_s: float = 0.0
+    report: MachineReport | None
+    clock_offset_s: float = 0.0
     error: str = ""
 
 
-def ask_machines(spec: Spec, uri: str, witness: str, within_s: float) -> Iterator[Asked]:
-    """Ask all machines of the cluster of this process side by side.
+def ask_machines(spec: Spec, uri: str, marker: str, timeout_s: float) -> Iterator[MachineReply]:
+    """Yield the reply of each machine of the connected cluster. All machines are queried concurrently.
 
     Args:
-        spec: of which each machine that would train makes a stack.
-        uri: of the store.
-        witness: name of an object there, which this process wrote.
-        within_s: who has not answered then is given up.
+        spec: Study of which each training machine trains a stack.
+        uri: Address of the store.
+        marker: Name of an object in the store that this process wrote.
+        timeout_s: How long to wait for replies, in seconds.
     """
     nodes = [node for node in _nodes() if node["Alive"]]
     with_gpus = any(node["Resources"].get("GPU") for node in nodes)
     calls = {}
     for node in nodes:
         trains = bool(node["Resources"].get("GPU" if with_gpus else "CPU"))
-        task = ray.remote(max_retries=0)(_answer).options(**_on(node))
-        calls[task.remote(spec.model_dump_json() if trains else None, uri, witness)] = node
-    ready, late = ray.wait(list(calls), num_returns=len(calls), timeout=within_s)
+        task = ray.remote(max_retries=0)(_report).options(**_on(node))
+        calls[task.remote(spec.model_dump_json() if trains else None, uri, marker)] = node
+    ready, late = ray.wait(list(calls), num_returns=len(calls), timeout=timeout_s)
     for call in ready:
         host = calls[call]["NodeManagerHostname"]
         try:
-            answer = Answer.model_validate_json(ray.get(call))
-            yield Asked(host, answer, _ahead_s(calls[call]))
+            report = MachineReport.model_validate_json(ray.get(call))
+            yield MachineReply(host, report, _clock_offset_s(calls[call]))
         except (ray.exceptions.RayError, ValueError) as error:
-            yield Asked(host, None, error=str(error).strip().splitlines()[-1])
+            yield MachineReply(host, None, error=str(error).strip().splitlines()[-1])
     for call in late:
         ray.cancel(call, force=True)
-        yield Asked(calls[call]["NodeManagerHostname"], None, error=f"no answer within {within_s:.0f} s")
+        yield MachineReply(calls[call]["NodeManagerHostname"], None, error=f"no reply within {timeout_s:.0f} s")
 
 
-def _answer(spec: str | None, uri: str, witness: str) -> str:
-    """In a task on the machine that is asked."""
-    return Answer(
+def _report(spec: str | None, uri: str, marker: str) -> str:
+    """Return the report of the machine on which this task runs, as JSON."""
+    return MachineReport(
         facts=facts_here(),
-        store_error=reaches(uri, witness),
-        stack=probed(Spec.model_validate_json(spec), uri) if spec else None,
+        store_error=store_error_here(uri, marker),
+        stack=try_stack(Spec.model_validate_json(spec), uri) if spec else None,
     ).model_dump_json()
 
 
@@ -140,15 +145,15 @@ def _time() -> float:
     return time.time()
 
 
-def _ahead_s(node: dict[str, Any]) -> float:
+def _clock_offset_s(node: dict[str, Any]) -> float:
     task = ray.remote(max_retries=0)(_time).options(**_on(node))
-    answers = []
-    for _ in range(_ASKED_FOR_TIME):
-        asked = time.time()
-        theirs = ray.get(task.remote())
-        answered = time.time()
-        answers.append((answered - asked, theirs - (asked + answered) / 2))
-    return min(answers)[1]
+    estimates = []
+    for _ in range(_CLOCK_QUERIES):
+        sent = time.time()
+        remote = ray.get(task.remote())
+        received = time.time()
+        estimates.append((received - sent, remote - (sent + received) / 2))
+    return min(estimates)[1]
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
-"""Which ports of Ray other machines can reach, and whether they ask for a token.
+"""Facts of a machine: versions, devices, memory, disks, and ports of Ray that other machines can reach.
 
-Whoever reaches Ray may run any code. Its processes are told by their names, and where they belong to another user by
-the ports that Ray uses when it is told of no others.
+Facts are plain numbers and words and are collected without Ray.
 """
 
 import ipaddress
@@ -20,39 +19,43 @@ from pydantic import BaseModel
 from study.process_env import available_cpus, surroundings
 from study.provenance import processor, versions
 
-__all__ = ["Disk", "Facts", "Gpu", "Listener", "facts_here", "listeners", "packages_here"]
+__all__ = ["Disk", "Facts", "Gpu", "OpenPort", "facts_here", "open_ports", "packages_here"]
 
 _PORTS = {6379: "GCS", 8265: "dashboard", 10001: "client server", 52365: "dashboard agent"}
-# The programs of Ray by path, its modules by name, its workers and agents by the title that they give themselves.
+# Ray's programs by path, its modules by name, and its workers and agents by process title.
 _RAY = re.compile(r"(?:/ray/(?:\S*/)?|-m (?=ray\.)|^(?=ray::))(?P<name>\S+)")
-_TOLD_BY = 4  # words of a command line; the rest are its options
+_NAME_WORDS = 4  # leading words of a command line that hold the program; options follow
 
 
-class Listener(BaseModel, frozen=True):
-    """A port that other machines can reach.
+class OpenPort(BaseModel, frozen=True):
+    """A port of Ray that other machines can reach.
 
     Attributes:
-        port: its number.
-        process: what listens there.
-        asks_for_token: whether Ray's token authentication is on in that process.
+        number: Number of the port.
+        process: Name of the process that listens.
+        requires_token: Whether token authentication of Ray is on in that process.
     """
 
-    port: int
+    number: int
     process: str
-    asks_for_token: bool
+    requires_token: bool
 
 
-def listeners() -> list[Listener]:
-    """Ports of Ray on this machine that listen on more than the loopback interface, in order."""
-    found = {}
+def open_ports() -> list[OpenPort]:
+    """Return the ports of Ray on this machine that are not bound to the loopback interface, in ascending order.
+
+    Anyone who can connect to Ray can run code. Processes of Ray are recognised by name; processes of other users, whose
+    names are hidden, by Ray's default ports.
+    """
+    ports = {}
     for connection in psutil.net_connections("tcp"):
         if connection.status != psutil.CONN_LISTEN or not connection.laddr or _is_loopback(connection.laddr.ip):
             continue
-        name, is_ray, asks = _process(connection.pid)
+        name, is_ray, requires_token = _process(connection.pid)
         port = connection.laddr.port
         if is_ray or port in _PORTS:
-            found[port] = Listener(port=port, process=name or _PORTS[port], asks_for_token=asks)
-    return [found[port] for port in sorted(found)]
+            ports[port] = OpenPort(number=port, process=name or _PORTS[port], requires_token=requires_token)
+    return [ports[port] for port in sorted(ports)]
 
 
 def _is_loopback(host: str) -> bool:
@@ -62,23 +65,25 @@ def _is_loopback(host: str) -> bool:
 
 
 def _process(pid: int | None) -> tuple[str, bool, bool]:
-    """Name of a process, whether it is one of Ray's, and whether it asks for a token; of others' little is known."""
+    """Return the name of a process, whether it is part of Ray, and whether it requires a token."""
     try:
         if pid is None:
             return "", False, False
         process = psutil.Process(pid)
-        # Ray's agents write their title over their environment; it is that of the raylet which started them.
-        family = [one for one in (process, *process.parents()) if _name_in_ray(one)]
-        asks = any(one.environ().get("RAY_AUTH_MODE", "").lower() == "token" for one in family)
-        return _name_in_ray(process) or process.name(), process in family, asks
+        # Agents overwrite their environment with their title, so the environment of the parent raylet counts as well.
+        ray_processes = [candidate for candidate in (process, *process.parents()) if _ray_name(candidate)]
+        requires_token = any(
+            candidate.environ().get("RAY_AUTH_MODE", "").lower() == "token" for candidate in ray_processes
+        )
+        return _ray_name(process) or process.name(), process in ray_processes, requires_token
     except psutil.Error:
         return "", False, False
 
 
-def _name_in_ray(process: psutil.Process) -> str:
-    """As what a process serves Ray; empty for others."""
-    found = _RAY.search(" ".join(process.cmdline()[:_TOLD_BY]))
-    return found["name"].removesuffix(".py") if found else ""
+def _ray_name(process: psutil.Process) -> str:
+    """Return the name of a process of Ray; empty for other processes."""
+    match = _RAY.search(" ".join(process.cmdline()[:_NAME_WORDS]))
+    return match["name"].removesuffix(".py") if match else ""
 
 
 _QUERY = "name,memory.total,memory.used,driver_version"
@@ -86,7 +91,7 @@ _MEBIBYTE = 1024**2
 
 
 class Gpu(BaseModel, frozen=True):
-    """A GPU as its driver names it; sizes in bytes."""
+    """A GPU as listed by its driver. Sizes are in bytes."""
 
     name: str
     memory: int
@@ -95,7 +100,7 @@ class Gpu(BaseModel, frozen=True):
 
 
 class Disk(BaseModel, frozen=True):
-    """A folder that is written to, and the bytes of the disk that it lies on."""
+    """A folder that trials or compilers write to, with the size of its disk in bytes."""
 
     folder: str
     total: int
@@ -104,20 +109,20 @@ class Disk(BaseModel, frozen=True):
 
 
 class Facts(BaseModel, frozen=True):
-    """What one machine is.
+    """Facts of one machine.
 
     Attributes:
-        host: its name.
-        versions: of what decides about results, by name.
-        packages: versions of all that is installed, by normalised name.
-        processor: its name.
-        cpus: that this process may use.
-        memory: bytes.
-        available: bytes of memory that nobody uses.
-        gpus: as the driver lists them; none where there is no driver.
-        disks: folders that trials and compilers write to.
-        listeners: ports of Ray that other machines can reach.
-        asks_for_token: whether Ray's token authentication is on in this process.
+        host: Host name.
+        versions: Versions that results depend on, by name.
+        packages: Versions of all installed packages, by normalised name.
+        processor: Name of the processor.
+        cpus: Number of processors that this process may use.
+        memory: Memory in bytes.
+        available: Available memory in bytes.
+        gpus: GPUs as listed by the driver; empty without a driver.
+        disks: Folders that trials and compilers write to.
+        open_ports: Ports of Ray that other machines can reach.
+        requires_token: Whether token authentication of Ray is on in this process.
     """
 
     host: str
@@ -129,12 +134,12 @@ class Facts(BaseModel, frozen=True):
     available: int
     gpus: tuple[Gpu, ...]
     disks: tuple[Disk, ...]
-    listeners: tuple[Listener, ...]
-    asks_for_token: bool
+    open_ports: tuple[OpenPort, ...]
+    requires_token: bool
 
 
 def facts_here() -> Facts:
-    """Of this machine, as this process finds it."""
+    """Return the facts of this machine."""
     memory = psutil.virtual_memory()
     folders = (tempfile.gettempdir(), surroundings()["TORCHINDUCTOR_CACHE_DIR"])
     return Facts(
@@ -147,22 +152,23 @@ def facts_here() -> Facts:
         available=memory.available,
         gpus=_gpus(),
         disks=tuple(_disk(Path(folder)) for folder in folders),
-        listeners=tuple(listeners()),
-        asks_for_token=os.environ.get("RAY_AUTH_MODE", "").lower() == "token",
+        open_ports=tuple(open_ports()),
+        requires_token=os.environ.get("RAY_AUTH_MODE", "").lower() == "token",
     )
 
 
 def packages_here() -> dict[str, str]:
-    """Versions of all that is installed, by normalised name, without what tells one build from another (`+cu130`).
+    """Return the versions of all installed packages by normalised name, without build suffixes such as `+cu130`.
 
-    Of a package that is there twice it is the one that is imported: setuptools, once loaded, puts others that it brings
-    along at the end of the path.
+    If a package is installed twice, the version that is imported counts: setuptools, once imported, appends its own
+    copies of packages to the path.
     """
-    found: dict[str, str] = {}
-    for one in distributions():  # in the order of the path
-        if one.metadata["Name"]:
-            found.setdefault(one.metadata["Name"].lower().replace("_", "-"), one.version.partition("+")[0])
-    return dict(sorted(found.items()))
+    versions_by_name: dict[str, str] = {}
+    for package in distributions():  # in the order of sys.path
+        if package.metadata["Name"]:
+            name = package.metadata["Name"].lower().replace("_", "-")
+            versions_by_name.setdefault(name, package.version.partition("+")[0])
+    return dict(sorted(versions_by_name.items()))
 
 
 def _gpus() -> tuple[Gpu, ...]:
@@ -175,12 +181,13 @@ def _gpus() -> tuple[Gpu, ...]:
     return tuple(
         Gpu(name=name, memory=int(total) * _MEBIBYTE, used=int(used) * _MEBIBYTE, driver=driver)
         for name, total, used, driver in rows
-        if total.isdigit() and used.isdigit()  # a driver that cannot tell says [N/A]
+        if total.isdigit() and used.isdigit()  # the driver prints [N/A] for unknown values
     )
 
 
 def _disk(folder: Path) -> Disk:
-    """Of a folder that may not be there yet."""
-    there = next(one for one in (folder, *folder.parents) if one.exists())
-    usage = disk_usage(there)
-    return Disk(folder=str(folder), total=usage.total, free=usage.free, is_writable=os.access(there, os.W_OK | os.X_OK))
+    """Return the disk of a folder that may not exist yet."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    usage = disk_usage(existing)
+    is_writable = os.access(existing, os.W_OK | os.X_OK)
+    return Disk(folder=str(folder), total=usage.total, free=usage.free, is_writable=is_writable)

@@ -1,4 +1,4 @@
-"""Whether the store can be written, listed, read and deleted, how fast, where it is, and what its clock says."""
+"""Checks of the store: write, list, read, delete, throughput, location, clock and free space."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from study.doctor.finding import Finding
+from study.doctor.checks import Finding
 from study.errors import UserError
 from study.formatting import format_bytes
 from study.runs.dry_run import Footprint
@@ -19,7 +19,7 @@ from study.storage import ObjectStore
 from study.storage.backend import StorageError
 from study.storage.bucket import Bucket
 
-__all__ = ["check_clock", "check_room", "check_speed", "check_store", "reaches"]
+__all__ = ["check_clock", "check_room", "check_speed", "check_store", "store_error_here"]
 
 _Result = TypeVar("_Result")
 
@@ -30,26 +30,26 @@ _SLOW_S = 1.0
 _CHECKPOINT_EVERY_S = 60.0
 _NOTICEABLE_SKEW_S = 5.0
 _CHECK = "store"
-# What botocore says where none is configured.
+# Region that botocore reports if none is configured.
 _NO_REGION = "aws-global"
 
 
 class Speed(NamedTuple):
-    """Bytes a second, to the store and from it."""
+    """Throughput to and from the store, in bytes per second."""
 
     up: float
     down: float
 
 
 def check_store(uri: str, size: Footprint | None) -> Iterator[Finding]:
-    """Try all that a study does with its store, on objects that are gone again afterwards.
+    """Yield the findings of every operation that a study performs on its store. Test objects are deleted afterwards.
 
     Args:
-        uri: of the store.
-        size: what a study will write, if one is known.
+        uri: Address of the store.
+        size: Storage estimate of the study; None without a study.
 
     Raises:
-        UserError: when the URI is of no kind that is known.
+        UserError: If the address is invalid.
     """
     objects = ObjectStore(uri)
     name, large = f"check-{uuid.uuid4().hex}", f"check-{uuid.uuid4().hex}"
@@ -60,8 +60,8 @@ def check_store(uri: str, size: Footprint | None) -> Iterator[Finding]:
             yield check_clock((objects.now() - datetime.now(UTC)).total_seconds(), "the store's clock")
             yield from _check_bucket(Bucket(uri), name)
         yield check_speed(_speed(objects, large), size)
-    except (UserError, StorageError, FileNotFoundError) as error:  # the last of what was written a moment ago
-        advice = "put that right first: a study writes, lists, reads and deletes there"
+    except (UserError, StorageError, FileNotFoundError) as error:  # FileNotFoundError: the object written just before
+        advice = "fix the store first: a study must be able to write, list, read and delete there"
         yield Finding(_CHECK, "fail", str(error), advice)
         return
     finally:
@@ -72,39 +72,39 @@ def check_store(uri: str, size: Footprint | None) -> Iterator[Finding]:
 
 
 def check_clock(skew_s: float, what: str) -> Finding:
-    """Whether a clock agrees with this machine's, to some seconds; a study survives one that does not.
+    """Check that a clock agrees with the clock of this machine. A study also works with clocks that differ.
 
     Args:
-        skew_s: how far it is ahead.
-        what: whose clock.
+        skew_s: The clock minus the clock of this machine, in seconds.
+        what: Name of the clock in the finding.
     """
     value = f"{what} is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
     if abs(skew_s) > _NOTICEABLE_SKEW_S:
-        advice = "set the clocks by NTP (chrony or systemd-timesyncd); times of logs and tables will not agree"
+        advice = "synchronise the clocks by NTP (chrony or systemd-timesyncd), or times in logs and tables will differ"
         return Finding("clock", "warn", value, advice)
     return Finding("clock", "pass", value)
 
 
 def check_speed(speed: Speed, size: Footprint | None) -> Finding:
-    """Whether checkpoints of all lanes, written each minute, have the time to arrive."""
+    """Check that the checkpoints of all lanes, written every minute, fit into the throughput."""
     value = f"{format_bytes(speed.up)}/s up, {format_bytes(speed.down)}/s down"
     if size is None:
         return Finding("throughput", "pass", value)
     needed = size.training / _CHECKPOINT_EVERY_S
     value += f"; checkpoints of all lanes need {format_bytes(needed)}/s for each trainer"
     if speed.up < needed:
-        advice = "they will come late, so that more is trained again after a loss; take a store that is nearer"
+        advice = "use a store nearer to the machines; late checkpoints mean more repeated training after a failure"
         return Finding("throughput", "warn", value, advice)
     return Finding("throughput", "pass", value)
 
 
 def check_room(size: Footprint, uri: str, free: int | None) -> Finding:
-    """Whether what a study writes has room.
+    """Check that the store has room for a study.
 
     Args:
-        size: what it writes at most.
-        uri: of the store.
-        free: bytes, where the store is a folder.
+        size: Storage estimate of the study.
+        uri: Address of the store.
+        free: Free bytes if the store is a local folder, else None.
     """
     total = size.kept + size.training
     value = f"the study writes at most {format_bytes(total)}, and keeps {format_bytes(size.kept)} of it"
@@ -112,12 +112,12 @@ def check_room(size: Footprint, uri: str, free: int | None) -> Finding:
         return Finding("room", "pass", value)
     value += f"; {format_bytes(free)} are free in {uri}"
     if total > free:
-        return Finding("room", "fail", value, "make room there, take another store, or ask for fewer trials")
+        return Finding("room", "fail", value, "free some space, use another store, or reduce the number of trials")
     return Finding("room", "pass", value)
 
 
-def reaches(uri: str, name: str) -> str:
-    """Empty when this machine reads an object that another one wrote, and can write beside it; else why not."""
+def store_error_here(uri: str, name: str) -> str:
+    """Return why this machine cannot write to the store or read an object of another machine; empty if it can."""
     own = f"check-{uuid.uuid4().hex}"
     try:
         objects = ObjectStore(uri)
@@ -125,14 +125,14 @@ def reaches(uri: str, name: str) -> str:
         objects.delete(own)
         objects.read(name)
     except FileNotFoundError:
-        return f"{uri} is another folder there: it does not hold what this machine wrote"
+        return f"{uri} is a different folder there: it lacks the object that this machine wrote"
     except UserError as error:
         return str(error)
     return ""
 
 
 def _check_operations(objects: ObjectStore, name: str) -> Finding:
-    objects.names(name)  # connects, and is not counted
+    objects.names(name)  # opens the connection, which is not measured
     _, writing = _timed(lambda: objects.write(name, b"marl-study"))
     listed, listing = _timed(lambda: objects.names(name))
     content, reading = _timed(lambda: objects.read(name))
@@ -140,19 +140,21 @@ def _check_operations(objects: ObjectStore, name: str) -> Finding:
     times = {"write": writing, "list": listing, "read": reading, "delete": deleting}
     value = f"{objects.uri}: " + ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in times.items())
     if listed != [name] or content != b"marl-study" or objects.names(name):
-        advice = "the store must show what was written, and only that; one that lags behind cannot hold a study"
-        return Finding(_CHECK, "fail", f"{objects.uri}: an object was written, and the store said otherwise", advice)
+        advice = "a study needs a store that shows every write and deletion immediately"
+        return Finding(
+            _CHECK, "fail", f"{objects.uri}: the store did not show an object that was written or deleted", advice
+        )
     if max(times.values()) > _SLOW_S:
-        return Finding(_CHECK, "warn", value, "trials will wait for it; take a store that is nearer")
+        return Finding(_CHECK, "warn", value, "use a store nearer to the machines, or trials will wait for it")
     return Finding(_CHECK, "pass", value)
 
 
 def _check_bucket(bucket: Bucket, name: str) -> Iterator[Finding]:
-    """Where a bucket is, and whether it refuses a second writer of a name."""
+    """Check the region of a bucket, and whether it honours conditional writes."""
     meta, region = bucket.client.meta, _region(bucket)
     value = f"{meta.endpoint_url}, region {region or 'unknown'}"
     if region and meta.region_name not in (region, _NO_REGION):
-        advice = "keep the bucket in the region of the machines: traffic between regions is slow and paid for"
+        advice = "use a bucket in the region of the machines: traffic between regions is slow and costs money"
         yield Finding("endpoint", "warn", f"{value}; this machine uses {meta.region_name}", advice)
     else:
         yield Finding("endpoint", "pass", value)
@@ -161,12 +163,12 @@ def _check_bucket(bucket: Bucket, name: str) -> Iterator[Finding]:
         answer = "ignored" if bucket.create(name, b"second") else "honoured"
     except StorageError as error:
         answer = f"refused ({error})"
-    # A study claims its name with and without it, so no answer is a failure.
-    yield Finding("once only", "pass", f"to write an object only if there is none (If-None-Match) is {answer}")
+    # A study works with and without conditional writes.
+    yield Finding("condition", "pass", f"conditional writes (If-None-Match) are {answer}")
 
 
 def _region(bucket: Bucket) -> str | None:
-    """Where a bucket is; none where the server does not say, or the keys may not ask."""
+    """Return the region of a bucket; None if the server does not tell or the keys may not ask."""
     name = bucket.uri.removeprefix("s3://").partition("/")[0]
     try:
         region: str | None = bucket.client.head_bucket(Bucket=name).get("BucketRegion")
@@ -180,7 +182,9 @@ def _speed(objects: ObjectStore, name: str) -> Speed:
     _, up = _timed(lambda: objects.write(name, content))
     read, down = _timed(lambda: objects.read(name))
     if read != content:
-        raise UserError(f"store {objects.uri}: {_LARGE / _MEGABYTE:.0f} MB were written and other bytes read")
+        raise UserError(
+            f"store {objects.uri}: {_LARGE / _MEGABYTE:.0f} MB were read back with other content than written"
+        )
     return Speed(_LARGE / up, _LARGE / down)
 
 
@@ -193,7 +197,7 @@ def _delete(objects: ObjectStore, *names: str) -> None:
     for name in names:
         try:
             objects.delete(name)
-        except (UserError, FileNotFoundError):  # it has been told already that something is wrong
+        except (UserError, FileNotFoundError):  # the failure has been reported already
             return
 
 

@@ -9,31 +9,14 @@ import torch
 
 from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE
 from marl.data import Dataset
-from study.analysis import StudyResults, metric_columns
+from study.analysis import StudyResults
 from study.datasets.load import dataset_of
 from study.errors import RunError, UserError
 from study.export.bundle import is_whole, write_bundle
 from study.export.model_card import Subject, model_card
 from study.spec.metrics import direction_of
 
-__all__ = ["best_trial", "export_trials"]
-
-
-def best_trial(results: StudyResults, column: str) -> int:
-    """The complete trial that is best in a metric.
-
-    Raises:
-        UserError: when there is no such metric or no complete trial.
-    """
-    table = results.results()
-    if column not in table or column.startswith("config/") or not pd.api.types.is_float_dtype(table[column]):
-        known = metric_columns(table)
-        raise UserError(f"--best: {column!r} is no metric of this study; there are {', '.join(known) or 'none yet'}")
-    complete = table[table["state"] == "complete"].dropna(subset=[column])
-    if complete.empty:
-        raise UserError(f"study {results.spec.name!r} has no complete trial yet")
-    row = complete[column].idxmin() if direction_of(results.spec, column) == "min" else complete[column].idxmax()
-    return int(complete.loc[row, "trial"])
+__all__ = ["export_trials"]
 
 
 def export_trials(

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from marl.checkpoint import STATE_FILE
 from study.analysis import StudyResults
-from study.analysis.front_candidates import Contenders, contenders
+from study.analysis.pareto import FrontCandidates, front_candidates
 from study.formatting import format_bytes
 from study.store.lease import refuse_if_live
 
@@ -51,14 +51,14 @@ class Plan:
     """
 
     deletions: list[Deletion]
-    kept: Contenders
+    kept: FrontCandidates
 
 
 def plan_prune(results: StudyResults) -> Plan:
     """What can be deleted of a study.
 
-    Weights of the front and near it stay (`study.analysis.Contenders`). Trials that run or were interrupted are left
-    alone.
+    Weights of front candidates stay (`study.analysis.pareto.FrontCandidates`). Trials that run or were interrupted are
+    left alone.
 
     Raises:
         UserError: when the study is being run.
@@ -66,8 +66,8 @@ def plan_prune(results: StudyResults) -> Plan:
     refuse_if_live(results.store, results.runs)
     table = results.results()
     states = dict(zip(table["trial"].astype(int), table["state"], strict=True))
-    found = contenders(table, results.spec)
-    kept = {*found.front, *found.near, *found.unjudged}
+    found = front_candidates(table, results.spec)
+    kept = {*found.front, *found.near, *found.unranked}
     objects: dict[int, dict[str, int]] = {}
     for name, size in results.store.checkpoint_sizes().items():
         if match := _OBJECT.fullmatch(name):

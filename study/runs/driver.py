@@ -154,7 +154,7 @@ class _Driver:
     def _examine_contenders(self) -> None:
         """What the spec asks for of the front and of trials near it."""
         for tries_left in reversed(range(_TRIES)):
-            missing = StudyResults(self._store).unexamined()
+            missing = StudyResults(self._store).missing_post_training()
             if not missing:
                 return
             try:

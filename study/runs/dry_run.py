@@ -19,7 +19,7 @@ from study.datasets.load import dataset_of, factors_of
 from study.formatting import format_bytes
 from study.search.sampler import Search
 from study.spec import Scalar, Spec
-from study.spec.model_config import StackPlan, audio_of, config_of, data_of, ingredients_of
+from study.spec.model_config import StackPlan, active_terms, audio_of, config_of, data_of
 from study.storage import ObjectStore
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT, to_parquet
 from study.training.planning import device_type, planned, steps_per_second
@@ -88,7 +88,7 @@ def _largest(spec: Spec, plan: StackPlan) -> tuple[int, int, int]:
 
     It has each size at one of its ends, but which one is not obvious.
     """
-    heads = ingredients_of(spec).heads
+    heads = active_terms(spec).heads
     sizes = {name: _ends(parameter.extremes()) for name, parameter in spec.space.items() if name.startswith("model.")}
     found = []
     for values in itertools.product(*sizes.values()):
@@ -143,7 +143,7 @@ def _final(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
 def _report(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
     """A row of reports, of random numbers: they do not compress, as those of real ones do not."""
     names = ["trial", "seed", "step", "metric_version", "time", *_metrics(factors)]
-    terms = ingredients_of(spec)
+    terms = active_terms(spec)
     more = len(terms.contrasts) + len(terms.independence) + len(MultiscaleWeights.model_fields) * terms.multiscale
     names += [f"loss/a_term_{index}" for index in range(_LOSS_TERMS + more)]
     return dict(zip(names, _noise(), strict=False))

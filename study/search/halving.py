@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from study.analysis import PLAIN_VAE
-from study.analysis.pareto import is_among_first
+from study.analysis.pareto import is_in_top
 from study.spec import Spec
 from study.spec.metrics import stand_in
 
@@ -58,7 +58,7 @@ class Rungs:
             costs_NM.append([sign * _number(values.get(name)) for name, sign in self._signs.items()])
             count = math.ceil(len(costs_NM) / self._reduction)
             is_finite = all(map(math.isfinite, costs_NM[-1]))
-            self._verdicts[trial, step] = is_finite and is_among_first(np.array(costs_NM), len(costs_NM) - 1, count)
+            self._verdicts[trial, step] = is_finite and is_in_top(np.array(costs_NM), len(costs_NM) - 1, count)
         return self._verdicts[trial, step]
 
 

@@ -1,15 +1,13 @@
 """What earlier runs of a study left to the next one."""
 
 import json
-from typing import Any
 
 import pandas as pd
 
 from study.analysis import StudyResults
 from study.search.sampler import PastTrial
-from study.spec import Scalar, Spec
 
-__all__ = ["as_spec", "past_trials"]
+__all__ = ["past_trials"]
 
 
 def past_trials(results: StudyResults) -> list[PastTrial]:
@@ -27,21 +25,11 @@ def past_trials(results: StudyResults) -> list[PastTrial]:
             PastTrial(
                 number=int(row["trial"]),
                 state=str(row["state"]) if is_complete or row["state"] != "complete" else "interrupted",
-                parameters={name: as_spec(spec, name, value) for name, value in parameters.items() if pd.notna(value)},
+                parameters={
+                    name: spec.space[name].typed(value) for name, value in parameters.items() if pd.notna(value)
+                },
                 values=[float(value) for value in values] if is_complete else None,
                 attributes=json.loads(attributes[row["trial"]]),
             )
         )
     return past
-
-
-def as_spec(spec: Spec, name: str, value: Any) -> Scalar:
-    """A value as the table gives it back, as the type that the space has: 8.0 in a column with gaps is the choice 8."""
-    parameter = spec.space[name]
-    if parameter.choice is not None:
-        return next(
-            choice
-            for choice in parameter.choice
-            if choice == value and isinstance(value, bool) == isinstance(choice, bool)
-        )
-    return int(value) if parameter.int is not None else float(value)

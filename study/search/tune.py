@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from study.analysis import PLAIN_VAE
-from study.analysis.aggregation import KEY, mean_over_replicates
+from study.analysis.aggregation import REPORT_KEY, aggregate_trial
 from study.errors import RunError
 from study.search.sampler import PastTrial, Search
 from study.spec import Scalar, Spec
@@ -111,9 +111,9 @@ class StudySearcher(Searcher):
 
     def values(self, result: dict[str, Any]) -> list[float] | None:
         """Values of the objectives in a result; none when it lacks one, or a replicate, as early reports may."""
-        names = [*KEY, *self._spec.objectives]  # those of all others take twice as long again
+        names = [*REPORT_KEY, *self._spec.objectives]  # those of all others take twice as long again
         rows = [{name: row[name] for name in names if name in row} for row in result["rows"]]
-        means = mean_over_replicates(pd.DataFrame(rows), self._spec.replicates)
+        means = aggregate_trial(pd.DataFrame(rows), self._spec.replicates)
         if means["replicates"] < self._spec.replicates or any(name not in means for name in self._spec.objectives):
             return None
         return [means[name] for name in self._spec.objectives]

@@ -10,7 +10,7 @@ from marl.audio import AudioConfig
 from marl.config import Config, ViewsConfig
 from marl.data import KINDS, DataConfig, Dataset
 from marl.models import Architecture, LatentConfig
-from marl.objective import Ingredients, passes_of
+from marl.objective import ActiveTerms, extra_forward_passes
 from marl.stack import Precision, Stack
 from study.errors import UserError
 from study.spec import Parameter, Scalar, Spec, active_parameters, explain
@@ -24,7 +24,7 @@ __all__ = [
     "checked",
     "config_of",
     "data_of",
-    "ingredients_of",
+    "active_terms",
     "one_of",
     "plain_vae",
     "plan_stacks",
@@ -106,8 +106,8 @@ def checked(model: type[_Model], prefix: str, content: Mapping[str, Any]) -> _Mo
 
 
 # What decides which terms of the objective, and which passes through the network, a model needs.
-_INGREDIENTS = ("views.scheme", "latent.fusion", "contrast.", "independence.", "loss.multiscale.", "model.patch_frames")
-_NO_INGREDIENTS = ("contrast.temperature", "contrast.target_decay", "contrast.exclude_same_factors")
+_TERM_FIELDS = ("views.scheme", "latent.fusion", "contrast.", "independence.", "loss.multiscale.", "model.patch_frames")
+_NO_TERM_FIELDS = ("contrast.temperature", "contrast.target_decay", "contrast.exclude_same_factors")
 _WEIGHTS_OF_PASSES = ("contrast.private", "contrast.shared", "independence.swap_cycle")
 
 
@@ -148,21 +148,21 @@ class StackPlan(BaseModel, frozen=True):
         """A stack for a configuration of the study, and all that can train beside it."""
         family = self.family(audio_of(spec), config)
         kind = (config.views.scheme, family.passes)
-        others = (other for other in candidates(spec) if (other.views.scheme, passes_of(other)) == kind)
+        others = (other for other in candidates(spec) if (other.views.scheme, extra_forward_passes(other)) == kind)
         return Stack(
             family.architecture,
             self.lanes,
             dataset,
             config.views,
             spec.train.batch_pairs,
-            Ingredients.of_all([config, *others]),
+            ActiveTerms.of_all([config, *others]),
             self.precision,
             self.compiled,
         )
 
     def family(self, audio: AudioConfig, config: Config) -> Family:
         """Of the stack in which a configuration trains."""
-        return Family(self.architecture(audio, config), config.views, passes_of(config))
+        return Family(self.architecture(audio, config), config.views, extra_forward_passes(config))
 
     def architecture(self, audio: AudioConfig, config: Config) -> Architecture:
         """Of a configuration's network, at the widths of the stack."""
@@ -175,9 +175,9 @@ def plan_stacks(spec: Spec, lanes: int) -> StackPlan:
     return StackPlan(lanes=lanes, private=latent.private, shared=latent.shared)
 
 
-def ingredients_of(spec: Spec) -> Ingredients:
+def active_terms(spec: Spec) -> ActiveTerms:
     """Terms of the objective that any trial of the spec asks for."""
-    return Ingredients.of_all(candidates(spec))
+    return ActiveTerms.of_all(candidates(spec))
 
 
 def candidates(spec: Spec) -> Iterator[Config]:
@@ -187,7 +187,7 @@ def candidates(spec: Spec) -> Iterator[Config]:
     """
     yield plain_vae(spec)
     space = spec.space
-    chosen = [name for name in space if name.startswith(_INGREDIENTS) and name not in _NO_INGREDIENTS]
+    chosen = [name for name in space if name.startswith(_TERM_FIELDS) and name not in _NO_TERM_FIELDS]
     for name in chosen:
         chosen += [other for other in space[name].when if other not in chosen]
     conditions = {

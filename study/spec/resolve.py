@@ -10,7 +10,7 @@ from marl.data import SynTone
 from marl.data.splits import SPLIT_BY
 from marl.evaluation import is_intermediate, metric_names
 from marl.models import network_of
-from marl.objective import check
+from marl.objective import check_compatible
 from study.errors import UserError
 from study.spec import Parameter, Scalar, Spec, active_parameters, explain
 from study.spec.grid import grid
@@ -68,7 +68,7 @@ def resolve(spec: Spec) -> Spec:
     plan = plan_stacks(spec, 1)
     for candidate in candidates(spec):
         try:
-            check(candidate, network_of(plan.architecture(audio, candidate)))
+            check_compatible(candidate, network_of(plan.architecture(audio, candidate)))
         except ValueError as error:
             raise UserError(str(error)) from None
     return spec

@@ -91,6 +91,16 @@ class Parameter(_Section):
         """Values that stand for all: every choice, or both bounds."""
         return self.choice if self.choice is not None else self.bounds
 
+    def typed(self, value: Any) -> Scalar:
+        """Return a value of a table with the type that the parameter has: the choice 8 for 8.0."""
+        if self.choice is not None:
+            return next(
+                choice
+                for choice in self.choice
+                if choice == value and isinstance(value, bool) == isinstance(choice, bool)
+            )
+        return _Whole(value) if self.int is not None else float(value)
+
     def holds(self, value: Scalar) -> bool:
         """Whether a value lies in the range."""
         if self.choice is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from study.analysis.aggregation import Means  # which are computed from what is read
+    from study.analysis.aggregation import Aggregates  # which are computed from what is read
 
 __all__ = ["StudyCache"]
 
@@ -29,7 +29,7 @@ class StudyCache:
     """
 
     def __init__(self) -> None:
-        self.means: Means | None = None
+        self.means: Aggregates | None = None
         self._kept: dict[str, dict[str, tuple[str, Any]]] = {}
         # One thread reads, the others find it read.
         self._reading = threading.Lock()

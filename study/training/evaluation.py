@@ -15,7 +15,7 @@ from marl.data import Dataset
 from marl.evaluation import FINAL, INTERMEDIATE, RESCORABLE, evaluate, held_out_clips
 from marl.evaluation.post_training import PostTrainingInputs, post_training_inputs
 from marl.metrics import METRIC_VERSION
-from marl.objective import Ingredients, lane_settings
+from marl.objective import ActiveTerms, build_hyperparameters
 from marl.stack import Snapshot, Stack
 from marl.stack.batched_models import Model, Models
 from study.spec import Spec
@@ -206,12 +206,12 @@ class Scorer:
         description = Description.model_validate_json(found.files[DESCRIPTION_FILE])
         config = description.config
         models = self._models_of(self._family_of(config), config)
-        network, device = models.program.network, models.dataset.device
+        network, device = models.objective_spec.network, models.dataset.device
         padded = network.pad(parameters_of(description, found.files[MODEL_FILE]), network.mask(config.latent))
-        settings = lane_settings(models.program, config)
+        hyperparameters = build_hyperparameters(models.objective_spec, config)
         return config, Model(
             {name: value.to(device) for name, value in padded.items()},
-            type(settings)(*(field.to(device) for field in settings)),
+            type(hyperparameters)(*(field.to(device) for field in hyperparameters)),
         )
 
     def _row(self, trial: int, seed: int) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset
             dataset,
             config.views,
             spec.train.batch_pairs,
-            Ingredients.of(config),
+            ActiveTerms.of(config),
         )
     except ValueError:
         return

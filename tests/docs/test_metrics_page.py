@@ -11,7 +11,7 @@ from marl.config import Config
 from marl.evaluation import FINAL, evaluate, metric_names
 from marl.evaluation.post_training import POST_TRAINING, PostTrainingInputs
 from marl.models import Architecture
-from marl.objective import Ingredients
+from marl.objective import ActiveTerms
 from marl.stack import Stack
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -73,7 +73,7 @@ def test_every_column_of_a_report_is_described(page, small_dataset):
         {"model": {"width": 16, "embedding": 16, "hidden": 32}, "latent": {"private": 4, "shared": 2}}
     )
     architecture = Architecture(64, 64, config.model, 4, 2)
-    stack = Stack(architecture, 1, small_dataset, config.views, 16, Ingredients.of(config))
+    stack = Stack(architecture, 1, small_dataset, config.views, 16, ActiveTerms.of(config))
     stack.attach(config, seed=0)
     (columns,) = evaluate(stack.models, ["timbre"], FINAL).metrics
     assert set(metric_names(small_dataset.factor_names)) < columns.keys()

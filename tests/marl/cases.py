@@ -13,7 +13,7 @@ from marl.checkpoint import Description
 from marl.config import Config, ViewsConfig
 from marl.data import Dataset
 from marl.models import Architecture, ModelConfig
-from marl.objective import Ingredients
+from marl.objective import ActiveTerms
 from marl.stack import Snapshot, Stack
 
 SMALL = {"width": 16, "embedding": 16, "hidden": 32}
@@ -30,7 +30,7 @@ OTHERS = (
     Config.model_validate({"model": SMALL, "latent": {"private": 1, "shared": 1, "fusion": "swap"}}),
 )
 DIVERGING = OTHERS[0].model_copy(update={"optimiser": PROBAND.optimiser.model_copy(update={"learning_rate": 1e12})})
-INGREDIENTS = Ingredients.of_all([PROBAND, *OTHERS])
+ACTIVE_TERMS = ActiveTerms.of_all([PROBAND, *OTHERS])
 PATCH, CONV = PROBAND.model, ModelConfig(kind="conv", channels=16, hidden=32)
 
 needs_compiler = pytest.mark.skipif(
@@ -57,7 +57,7 @@ def new_stack(
         options: `precision` and `compiled`.
     """
     architecture = Architecture(64, 64, model, private=5, shared=4)
-    return Stack(architecture, lanes, dataset, views or ViewsConfig(), pairs, INGREDIENTS, **options)
+    return Stack(architecture, lanes, dataset, views or ViewsConfig(), pairs, ACTIVE_TERMS, **options)
 
 
 def train(stack: Stack, steps: int) -> None:
@@ -133,7 +133,7 @@ def through_bytes(config: Config, dataset: Dataset, snapshot: Snapshot) -> Snaps
 
 def save_trained(config: Config, steps: int, dataset: Dataset, folder: Path) -> Stack:
     """Train a model and save it to a folder as an exported one is. Return its stack; the model is in lane 0."""
-    stack = Stack(Architecture(64, 64, config.model, 8, 8), 1, dataset, config.views, 16, Ingredients.of(config))
+    stack = Stack(Architecture(64, 64, config.model, 8, 8), 1, dataset, config.views, 16, ActiveTerms.of(config))
     stack.attach(config, seed=0)
     train(stack, steps)
     snapshot = stack.snapshot(0)

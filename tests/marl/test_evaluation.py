@@ -16,14 +16,14 @@ from marl.evaluation import (
 from marl.evaluation.context import EvaluationContext
 from marl.metrics.linear_probes import linear_probe_accuracy
 from marl.models import Architecture
-from marl.objective import Ingredients, term_names
+from marl.objective import ActiveTerms, term_names
 from marl.stack import Stack
 
 
 @pytest.fixture(scope="module")
 def stack(small_dataset):
     config = Config.model_validate({"model": {"width": 16, "embedding": 16, "hidden": 32}})
-    stack = Stack(Architecture(64, 64, config.model, 8, 8), 2, small_dataset, config.views, 16, Ingredients.of(config))
+    stack = Stack(Architecture(64, 64, config.model, 8, 8), 2, small_dataset, config.views, 16, ActiveTerms.of(config))
     stack.attach(config, seed=0)
     for _ in range(30):
         stack.step()
@@ -36,7 +36,7 @@ def final(stack):
 
 
 def test_a_final_report_has_every_metric_and_loss_and_all_are_finite(stack, final, small_dataset):
-    names = metric_names(small_dataset.factor_names) + [f"loss/{name}" for name in term_names(stack.program)]
+    names = metric_names(small_dataset.factor_names) + [f"loss/{name}" for name in term_names(stack.objective_spec)]
     assert set(names) <= set(final)
     details = set(final) - set(names)
     assert {"fidelity/log_mel_rmse_db/clips_se", "fidelity/log_mel_rmse_db/timbre/square"} <= details

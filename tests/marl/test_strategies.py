@@ -12,7 +12,7 @@ from marl.evaluation import INTERMEDIATE, evaluate
 from marl.losses.ssl import STRATEGIES
 from marl.models import Architecture, ModelConfig
 from marl.models.heads import TARGET, head_of
-from marl.objective import Batch, Ingredients, objective, term_names
+from marl.objective import ActiveTerms, Batch, objective, term_names
 from marl.stack import Stack
 from marl.stack.step import draw_batch
 from tests.marl.cases import assert_same_bits, train, train_disturbed
@@ -54,24 +54,24 @@ TERMS = {
     },
 }
 DIVERGING = config(latent=(4, 4), optimiser={"learning_rate": 1e12})
-EVERYTHING = Ingredients.of_all([*TERMS.values(), config()])
+EVERYTHING = ActiveTerms.of_all([*TERMS.values(), config()])
 CONTROL = config()
 LANES = len(TERMS) + 2
 
 
-def stack_of(dataset, views=None, ingredients=EVERYTHING, lanes=LANES) -> Stack:
+def stack_of(dataset, views=None, active_terms=EVERYTHING, lanes=LANES) -> Stack:
     return Stack(
         Architecture(AUDIO.mel_bands, AUDIO.frames, MODEL, 5, 4),
         lanes,
         dataset,
         views or ViewsConfig(),
         16,
-        ingredients,
+        active_terms,
     )
 
 
 def terms_by_name(stack, lanes):
-    names = term_names(stack.program)
+    names = term_names(stack.objective_spec)
     rows = stack.models.held_out_terms(batches=4).tolist()
     return {name: dict(zip(names, rows[lane], strict=True)) for name, lane in lanes.items()}
 
@@ -113,19 +113,19 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
     """The gradient of the encoder is that of the rest minus the weight times that of the probe's loss."""
     weights = (0.0, 1.0, 3.0)
     one = TERMS["adversarial"]
-    stack = stack_of(dataset, ingredients=Ingredients.of(one), lanes=2)
+    stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
     lane = stack.attach(one, seed=7)
     train(stack, 5)
     parameters = {name: value.requires_grad_() for name, value in stack.models[lane].parameters.items()}
     sampler = PairSampler(dataset, ["timbre"])
     batch = draw_batch(
-        stack.program, sampler, dataset.log_mel_NFT, 16, torch.zeros(1, dtype=int), torch.zeros(1, dtype=int)
+        stack.objective_spec, sampler, dataset.log_mel_NFT, 16, torch.zeros(1, dtype=int), torch.zeros(1, dtype=int)
     )
     batch = Batch(*(field[0] for field in batch))
 
     def losses(weight, values):
-        settings = stack.models[lane].settings._replace(independence_N=torch.tensor([weight]))
-        return objective(stack.program, values, settings, batch)
+        hyperparameters = stack.models[lane].hyperparameters._replace(independence_N=torch.tensor([weight]))
+        return objective(stack.objective_spec, values, hyperparameters, batch)
 
     names = ["encoder.mean.weight", "probe.private.out.weight"]
     gradients = {}
@@ -134,7 +134,7 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
         gradients[weight] = dict(
             zip(names, torch.autograd.grad(total, [parameters[name] for name in names]), strict=True)
         )
-    assert term_names(stack.program)[-1] == "independence/adversarial"
+    assert term_names(stack.objective_spec)[-1] == "independence/adversarial"
     encoder, probe = ({weight: gradients[weight][name] for weight in weights} for name in names)
     assert not probe[0.0].any()
     assert torch.equal(probe[1.0], probe[3.0])
@@ -149,28 +149,28 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
 
 def test_a_swap_cycle_is_how_far_latents_are_from_those_of_what_was_decoded_from_them(dataset):
     one = TERMS["swap_cycle"]
-    stack = stack_of(dataset, ingredients=Ingredients.of(one), lanes=2)
+    stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
     model = stack.models[stack.attach(one, seed=7)]
     zero, network = torch.zeros(1, dtype=int), stack.network
-    batch = draw_batch(stack.program, PairSampler(dataset, ["timbre"]), dataset.log_mel_NFT, 16, zero, zero)
+    batch = draw_batch(stack.objective_spec, PairSampler(dataset, ["timbre"]), dataset.log_mel_NFT, 16, zero, zero)
     batch = Batch(*(field[0] for field in batch))
-    _, terms = objective(stack.program, model.parameters, model.settings, batch)
+    _, terms = objective(stack.objective_spec, model.parameters, model.hyperparameters, batch)
 
-    mean = network.encode(model.parameters, model.settings.mask_D, batch.input_VPQ).mean
+    mean = network.encode(model.parameters, model.hyperparameters.mask_D, batch.input_VPQ).mean
     expected = 0.0
     for view in range(2):
         for pair in range(16):
             own, other = mean[view * 16 + pair], mean[view * 16 + (pair - 1) % 16]
             mixed = torch.cat([own[:5], other[5:]])[None]
             decoded = network.decode(model.parameters, mixed)
-            again = network.encode(model.parameters, model.settings.mask_D, decoded).mean
+            again = network.encode(model.parameters, model.hyperparameters.mask_D, decoded).mean
             expected += float((again - mixed).square().sum()) / 32
     assert terms[-1].item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if not name.startswith("projected") or "vicreg" in name])
 def test_what_others_ask_for_changes_nothing_but_rounding(name, dataset, one_step):
-    stack = stack_of(dataset, ingredients=Ingredients.of(TERMS[name]), lanes=2)
+    stack = stack_of(dataset, active_terms=ActiveTerms.of(TERMS[name]), lanes=2)
     lane = stack.attach(TERMS[name], seed=7)
     train(stack, 1)
     for key, value in stack.snapshot(lane).first_moment.items():
@@ -206,7 +206,7 @@ def test_a_model_has_no_heads_but_its_own_and_an_exported_one_none(trained):
 def test_a_target_follows_its_model_at_its_own_pace(dataset):
     for decay in (0.0, 0.9):
         one = contrast("byol", target_decay=decay)
-        stack = stack_of(dataset, ingredients=Ingredients.of(one), lanes=2)
+        stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
         lane = stack.attach(one, seed=3)
         expected = stack.snapshot(lane).parameters
         for name, value in expected.items():
@@ -227,7 +227,7 @@ def test_a_target_follows_its_model_at_its_own_pace(dataset):
 def test_views_of_one_clip_train_alike_in_any_lane(scheme, dataset):
     views = ViewsConfig(scheme=scheme)
     one = contrast("nt_xent").model_copy(update={"views": views})
-    stack = stack_of(dataset, views, Ingredients.of_all([one, config()]), lanes=4)
+    stack = stack_of(dataset, views, ActiveTerms.of_all([one, config()]), lanes=4)
     first = stack.attach(one, seed=1)
     train(stack, STEPS)
     expected = stack.snapshot(first)
@@ -243,7 +243,7 @@ def test_views_of_one_clip_train_alike_in_any_lane(scheme, dataset):
 
 
 def test_what_a_stack_does_not_compute_is_refused(dataset):
-    stack = stack_of(dataset, ingredients=Ingredients.of(config()), lanes=2)
+    stack = stack_of(dataset, active_terms=ActiveTerms.of(config()), lanes=2)
     for one in TERMS.values():
         with pytest.raises(ValueError, match=mentions("stack")):
             stack.attach(one, seed=0)

@@ -18,7 +18,6 @@ import pytest
 
 from dashboard.reading import Shelf
 from study.analysis import StudyResults
-from study.analysis.status import status_of
 from study.cli.tables import status_lines
 from study.errors import RunError, UnreadableObject, UserError
 from study.export.audition import Listener
@@ -58,7 +57,7 @@ def read(store):
         warnings.simplefilter("ignore", UnreadableObject)
         again = StudyStore(ObjectStore(store.objects.uri), store.name)
         results = StudyResults(again)
-        status = status_of(results)
+        status = results.status()
         assert_printable(status_lines(status))
         plan_prune(results)
         Notes(again).read()

@@ -63,7 +63,7 @@ def test_whose_processes_are_killed_goes_on_and_ends_as_if_they_had_not_been(spe
         kill_one(running, "ray::Trainer")
         assert running.wait(timeout_s=300) == 0, "".join(running.lines)
     assert_mentions("".join(running.lines), "trainer", "lost", "another")
-    assert not results_of(tmp_path).unexamined()
+    assert not results_of(tmp_path).missing_post_training()
     pd.testing.assert_frame_equal(results_of(tmp_path).results(), undisturbed.results())
 
 

@@ -52,7 +52,7 @@ def test_a_command_outlives_seconds_of_server_errors(faults, uri, status):
 
 
 def test_a_command_says_what_is_wrong_when_errors_stay(faults, uri, monkeypatch):
-    monkeypatch.setattr(module, "_COMMAND_S", 1.0)
+    monkeypatch.setattr(module, "_COMMAND_RETRY_TIMEOUT_S", 1.0)
     faults.status = 500
     with pytest.raises(UserError, match=mentions(uri, "InternalError", "by intention")):
         ObjectStore(uri, 1.0).read("a")

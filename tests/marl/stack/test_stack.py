@@ -8,13 +8,13 @@ from marl.config import ViewsConfig
 from marl.data import PairSampler
 from marl.evaluation import FINAL, INTERMEDIATE, evaluate
 from marl.models import Architecture, ModelConfig
-from marl.objective import Batch, Lane, lane_settings, objective
+from marl.objective import Batch, LaneHyperparameters, build_hyperparameters, objective
 from marl.stack import Stack
 from marl.stack.step import draw_batch
 from tests.marl.cases import (
+    ACTIVE_TERMS,
     CONV,
     DIVERGING,
-    INGREDIENTS,
     OTHERS,
     PATCH,
     PROBAND,
@@ -142,7 +142,7 @@ def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width
         small_dataset,
         ViewsConfig(),
         16,
-        INGREDIENTS,
+        ACTIVE_TERMS,
     )
     for stack in (wide, narrow):
         stack.attach(config, seed=5)
@@ -158,12 +158,12 @@ def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
     lane = stack.attach(of(model, PROBAND), seed=4)
     parameters = {name: value.clone().requires_grad_() for name, value in stack.snapshot(lane).parameters.items()}
     mask = stack.network.mask(PROBAND.latent)
-    settings = lane_settings(stack.program, PROBAND)
+    hyperparameters = build_hyperparameters(stack.objective_spec, PROBAND)
     rate = PROBAND.optimiser.learning_rate
     adam = torch.optim.Adam(parameters.values(), lr=rate)
     for step in range(3):
         batch = draw_batch(
-            stack.program,
+            stack.objective_spec,
             PairSampler(small_dataset, ["timbre"]),
             small_dataset.log_mel_NFT,
             16,
@@ -174,7 +174,9 @@ def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
         for group in adam.param_groups:
             group["lr"] = rate * (step + 1) / PROBAND.optimiser.warmup_steps
         adam.zero_grad()
-        total, _ = objective(stack.program, stack.network.pad(parameters, mask), Lane(*settings), one)
+        total, _ = objective(
+            stack.objective_spec, stack.network.pad(parameters, mask), LaneHyperparameters(*hyperparameters), one
+        )
         total.backward()
         adam.step()
         stack.step()
@@ -218,4 +220,4 @@ def test_a_full_stack_and_a_configuration_that_does_not_fit_are_refused(small_da
     with pytest.raises(ValueError, match=mentions("1 lanes")):
         stack.attach(PROBAND, seed=1)
     with pytest.raises(ValueError, match=mentions("multiple", 16, 20)):
-        Stack(stack.network.architecture, 1, small_dataset, ViewsConfig(), 20, INGREDIENTS)
+        Stack(stack.network.architecture, 1, small_dataset, ViewsConfig(), 20, ACTIVE_TERMS)

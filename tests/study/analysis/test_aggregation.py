@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.analysis.aggregation import coalesced, means_of, means_over_replicates
+from study.analysis.aggregation import aggregate_trials, merge_duplicates, update_aggregates
 from study.store.tables import TableRows
 
 METRICS = ["a/x", "a/x/clips_se", "b/late"]
@@ -42,9 +42,9 @@ def test_means_that_follow_from_earlier_ones_are_those_that_are_computed_at_once
     means, everything = None, table_of(parts)
     for moment in moments:
         there = TableRows({part: rows for part, rows in everything.segments.items() if int(part[1]) in moment})
-        means = means_of(there, 3, 0, means)
+        means = update_aggregates(there, 3, 0, means)
         pd.testing.assert_frame_equal(
-            means.table, means_of(there, 3, 0, None).table, check_exact=True, check_dtype=bool(there.segments)
+            means.table, update_aggregates(there, 3, 0, None).table, check_exact=True, check_dtype=bool(there.segments)
         )
 
 
@@ -53,38 +53,40 @@ def test_means_that_follow_from_earlier_ones_are_those_that_are_computed_at_once
 def test_a_mean_does_not_depend_on_what_other_trials_are_computed_with_it(parts):
     rows = pd.DataFrame([row for part in parts for row in part])
     rows[METRICS] = rows[METRICS].astype(float)
-    together = means_over_replicates(rows, 3).set_index("trial")
+    together = aggregate_trials(rows, 3).set_index("trial")
     for trial, own in rows.groupby("trial"):
-        alone = means_over_replicates(own, 3).set_index("trial").loc[trial]
+        alone = aggregate_trials(own, 3).set_index("trial").loc[trial]
         pd.testing.assert_series_equal(alone, together.loc[trial, alone.index], check_exact=True)
 
 
 def test_what_is_summed_is_compensated_whether_a_value_is_missing_or_not():
     rows = pd.DataFrame([report(0, seed, 10, m=value) for seed, value in enumerate([1e16, 1.0, 1.0])])
     mean = (1e16 + 2) / 3  # a plain sum loses the ones
-    assert means_over_replicates(rows, 3)["m"].tolist() == [mean]
+    assert aggregate_trials(rows, 3)["m"].tolist() == [mean]
     other = pd.DataFrame([report(1, 0, 10, m=np.nan)])
-    assert means_over_replicates(pd.concat([rows, other]), 3)["m"].tolist()[0] == mean
+    assert aggregate_trials(pd.concat([rows, other]), 3)["m"].tolist()[0] == mean
 
 
 @pytest.mark.parametrize("comes", [[], [[report(2, 0, 10, **{"a/x": 3.0})]]])
 def test_a_metric_that_no_trial_has_any_more_is_no_column_any_more(comes):
     goes, stays = [report(0, 0, 10, **{"a/x": 1.0, "b/late": 2.0})], [report(1, 0, 10, **{"a/x": 2.0})]
-    before = means_of(table_of([stays, goes]), 1, 0, None)
+    before = update_aggregates(table_of([stays, goes]), 1, 0, None)
     assert "b/late" in before.table
-    after = means_of(TableRows({**table_of([stays]).segments, **table_of([[], [], *comes]).segments}), 1, 0, before)
+    after = update_aggregates(
+        TableRows({**table_of([stays]).segments, **table_of([[], [], *comes]).segments}), 1, 0, before
+    )
     assert list(after.table) == ["trial", "step", "replicates", "a/x", "a/x/sd", "a/x/ci"]
     assert after.table["trial"].tolist() == ([1, 2] if comes else [1])
 
 
 def test_nothing_has_no_means_and_means_without_news_are_the_same_object():
-    nothing = means_of(TableRows({}), 3, 0, None)
+    nothing = update_aggregates(TableRows({}), 3, 0, None)
     assert nothing.table.empty
     assert list(nothing.table) == ["trial", "step", "replicates"]
-    assert means_of(TableRows({}), 3, 0, nothing) is nothing
-    some = means_of(table_of([[report(0, 0, 10, m=1.0)]]), 3, 0, nothing)
+    assert update_aggregates(TableRows({}), 3, 0, nothing) is nothing
+    some = update_aggregates(table_of([[report(0, 0, 10, m=1.0)]]), 3, 0, nothing)
     assert some.table.to_dict("records")[0]["m"] == 1.0
-    assert means_of(table_of([[report(0, 0, 10, m=1.0)]]), 3, 0, some) is some
+    assert update_aggregates(table_of([[report(0, 0, 10, m=1.0)]]), 3, 0, some) is some
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,10 +97,10 @@ def test_rows_are_coalesced_as_if_all_were_grouped(parts):
     key = ["trial", "seed", "step", "metric_version"]
     groups = rows.groupby(key)
     expected = groups.last().assign(run=groups["run"].first()).reset_index()
-    pd.testing.assert_frame_equal(coalesced(rows, key), expected)
+    pd.testing.assert_frame_equal(merge_duplicates(rows, key), expected)
     later = rows.sort_values("metric_version", kind="stable").groupby(key[:3])
     expected = later.last().assign(run=later["run"].first()).reset_index()
-    pd.testing.assert_frame_equal(coalesced(rows, key[:3]), expected[list(coalesced(rows, key[:3]))])
+    pd.testing.assert_frame_equal(merge_duplicates(rows, key[:3]), expected[list(merge_duplicates(rows, key[:3]))])
 
 
 def test_rows_of_few_parts_have_the_types_that_all_rows_have():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.analysis.pareto import dominated, hypervolume, is_among_first, nondominated_order, pareto_front
+from study.analysis.pareto import hypervolume, is_dominated, is_in_top, nondominated_order, pareto_front
 
 SIDE = 6
 
@@ -56,19 +56,19 @@ odd = st.sampled_from([0.0, 1.0, 2.0, 3.0, np.inf, -np.inf, np.nan])
 def test_a_point_is_dominated_by_what_is_as_good_in_everything_and_better_in_something(clouds):
     costs, others = map(np.array, clouds)
     expected = [any((other <= cost).all() and (other < cost).any() for other in others) for cost in costs]
-    assert dominated(costs, others).tolist() == expected
-    assert not dominated(costs, others[:0]).any()
+    assert is_dominated(costs, others).tolist() == expected
+    assert not is_dominated(costs, others[:0]).any()
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])
 def test_the_front_of_ten_thousand_points_takes_no_time(objectives):
     costs = np.random.default_rng(0).normal(size=(10_000, objectives))
     began = time.process_time()
-    is_dominated = dominated(costs, costs)
+    dominated_N = is_dominated(costs, costs)
     assert time.process_time() - began < 1
-    front = costs[~is_dominated]
+    front = costs[~dominated_N]
     assert 1 <= len(front) < 500
-    assert not dominated(front, front).any()
+    assert not is_dominated(front, front).any()
 
 
 def test_an_empty_table_has_an_empty_front():
@@ -117,7 +117,7 @@ def test_who_is_among_the_first_of_an_order_is_known_without_the_whole_of_it(cos
     costs[data.draw(st.lists(st.integers(0, len(costs) - 1), max_size=2))] = np.nan
     count = data.draw(st.integers(0, len(costs)))
     first = nondominated_order(costs)[:count]
-    assert [is_among_first(costs, index, count) for index in range(len(costs))] == [
+    assert [is_in_top(costs, index, count) for index in range(len(costs))] == [
         index in first for index in range(len(costs))
     ]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from study.analysis import StudyResults
 from study.analysis.pareto import hypervolume
-from study.analysis.progress import progress_of, reference_of, trial_steps
+from study.analysis.progress import front_progress, reference_point, trial_steps
 from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.study.training.test_lanes import new_store
@@ -38,7 +38,7 @@ def reports(*rows):
 
 
 def of(trials, rows=(), runs=NO_RUNS, baselines=UNTRAINED):
-    return progress_of(trials, reports(*rows), runs, (), OBJECTIVES, reference_of(baselines, OBJECTIVES))
+    return front_progress(trials, reports(*rows), runs, (), OBJECTIVES, reference_point(baselines, OBJECTIVES))
 
 
 def test_a_known_course():

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from study.analysis import StudyResults
-from study.analysis.aggregation import mean_over_replicates
+from study.analysis.aggregation import aggregate_trial
 from study.errors import UnreadableObject
 from tests.messages import mentions
 from tests.study.report.studies import trial_of, write_study
@@ -14,7 +14,7 @@ def report(seed, step, value, version=1, **more):
 
 
 def test_a_result_is_mean_standard_deviation_and_interval_over_replicates():
-    summary = mean_over_replicates(pd.DataFrame([report(0, 10, 1.0), report(1, 10, 2.0), report(2, 10, 6.0)]), 3)
+    summary = aggregate_trial(pd.DataFrame([report(0, 10, 1.0), report(1, 10, 2.0), report(2, 10, 6.0)]), 3)
     sd = np.std([1, 2, 6], ddof=1)
     ci = 2.919986 * sd / 3**0.5  # Student's t of two degrees of freedom, 5 % above
     assert summary == {"step": 10, "replicates": 3, "m": 3.0, "m/sd": pytest.approx(sd), "m/ci": pytest.approx(ci)}
@@ -22,33 +22,33 @@ def test_a_result_is_mean_standard_deviation_and_interval_over_replicates():
 
 def test_a_step_that_all_replicates_reached_comes_before_any_other():
     reports = [report(0, 10, 1.0), report(1, 10, 3.0), report(0, 20, 9.0)]
-    assert mean_over_replicates(pd.DataFrame(reports), 2)["m"] == 2.0
-    assert mean_over_replicates(pd.DataFrame(reports)[:0], 2) == {}
+    assert aggregate_trial(pd.DataFrame(reports), 2)["m"] == 2.0
+    assert aggregate_trial(pd.DataFrame(reports)[:0], 2) == {}
 
 
 def test_where_no_step_has_all_replicates_the_last_that_most_reached_counts_and_says_so():
     climbing = [report(0, 10, 1.0), report(0, 20, 9.0)]
-    summary = mean_over_replicates(pd.DataFrame(climbing), 3)
+    summary = aggregate_trial(pd.DataFrame(climbing), 3)
     assert (summary["step"], summary["replicates"], summary["m"]) == (20, 1, 9.0)
     followed = pd.DataFrame([*climbing, report(0, 30, 5.0), report(1, 10, 3.0), report(1, 20, 7.0)])
-    summary = mean_over_replicates(followed, 3)
+    summary = aggregate_trial(followed, 3)
     assert (summary["step"], summary["replicates"], summary["m"]) == (20, 2, 8.0)
 
 
 def test_a_single_replicate_has_no_spread():
-    summary = mean_over_replicates(pd.DataFrame([report(0, 10, 1.0)]), 1)
+    summary = aggregate_trial(pd.DataFrame([report(0, 10, 1.0)]), 1)
     assert np.isnan(summary["m/sd"])
 
 
 def test_a_later_metric_version_replaces_an_earlier_one():
     reports = pd.DataFrame([report(0, 10, 5.0, version=2), report(0, 10, 1.0, version=1)])
-    assert mean_over_replicates(reports, 1)["m"] == 5.0
+    assert aggregate_trial(reports, 1)["m"] == 5.0
 
 
 def test_metrics_that_were_not_measured_are_absent_not_nan():
     reports = pd.DataFrame([report(0, 10, 1.0, late=np.nan), report(0, 20, 2.0, late=7.0)])
-    assert "late" not in mean_over_replicates(reports[reports["step"] == 10], 1)
-    assert mean_over_replicates(reports, 1)["late"] == 7.0
+    assert "late" not in aggregate_trial(reports[reports["step"] == 10], 1)
+    assert aggregate_trial(reports, 1)["late"] == 7.0
 
 
 @pytest.mark.parametrize("state", ["pruned", "running"])

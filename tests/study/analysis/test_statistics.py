@@ -7,11 +7,11 @@ from scipy import stats
 
 from study.analysis.pareto import pareto_front
 from study.analysis.statistics import (
-    _times_on_front,
-    _times_on_front_of_two,
+    _front_counts,
+    _front_counts_of_two,
     accuracy_standard_error,
+    ci_half_width,
     front_probabilities,
-    half_width,
     mean_standard_error,
     rmse_standard_error,
 )
@@ -42,12 +42,12 @@ def noisy(means_TM, seeds=3, spread=0.3, seed=0):
 def test_an_interval_is_that_of_students_t():
     values = [1.0, 2.0, 6.0]
     low, high = stats.t.interval(0.9, 2, np.mean(values), stats.sem(values))
-    assert half_width(np.std(values, ddof=1), 3) == pytest.approx((high - low) / 2, rel=1e-12)
-    assert half_width(1.0, 3, level=0.99) > half_width(1.0, 3, level=0.9) > half_width(1.0, 4, level=0.9)
+    assert ci_half_width(np.std(values, ddof=1), 3) == pytest.approx((high - low) / 2, rel=1e-12)
+    assert ci_half_width(1.0, 3, level=0.99) > ci_half_width(1.0, 3, level=0.9) > ci_half_width(1.0, 4, level=0.9)
 
 
 def test_intervals_of_a_column_are_a_column_and_one_seed_has_none():
-    widths = half_width(
+    widths = ci_half_width(
         pd.Series([1.0, 0.0, np.nan, 0.0], index=[4, 5, 6, 7]), pd.Series([3, 3, 1, 1], index=[4, 5, 6, 7])
     )
     assert widths.round(3).to_dict() == pytest.approx({4: 1.686, 5: 0.0, 6: np.nan, 7: np.nan}, nan_ok=True)
@@ -212,5 +212,5 @@ def test_in_two_objectives_the_times_on_the_front_are_those_of_each_draw(draws):
     cost_STM = np.array(draws, dtype=float)
     fronts = [pareto_front(pd.DataFrame(cost_TM, columns=list("ab")), lower()) for cost_TM in cost_STM]
     cost_MST = cost_STM.transpose(2, 0, 1)
-    for count in (_times_on_front, _times_on_front_of_two):
+    for count in (_front_counts, _front_counts_of_two):
         assert count(cost_MST).tolist() == np.sum(fronts, axis=0).tolist()

@@ -10,8 +10,8 @@ from scipy import special
 from study.analysis.pareto import pareto_front
 from study.analysis.statistics import (
     accuracy_standard_error,
+    ci_half_width,
     front_probabilities,
-    half_width,
     mean_standard_error,
     rmse_standard_error,
 )
@@ -31,7 +31,7 @@ def coverage(truth, estimates, half_widths):
 
 
 def coverage_over_seeds(truth, values_KN):
-    return coverage(truth, values_KN.mean(axis=1), half_width(values_KN.std(axis=1, ddof=1), values_KN.shape[1]))
+    return coverage(truth, values_KN.mean(axis=1), ci_half_width(values_KN.std(axis=1, ddof=1), values_KN.shape[1]))
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from study.analysis import StudyResults
-from study.analysis.surface import surface
+from study.analysis.parameter_effects import surface_data
 from study.charts.contour import contour_chart
 from study.charts.learning import learning_chart, learning_data
 from study.charts.parallel import MOST_LINES, parallel_data
@@ -95,7 +95,7 @@ def test_a_contour_has_cells_and_the_trials_that_it_goes_through(tmp_path, tiny,
     configurations = [{GAMMA: gamma, second: value} for gamma in (0.2, 1.0, 5.0) for value in values]
     results = study(tmp_path, tiny, *configurations)
     table = results.results()
-    data = surface(table, results.spec, GAMMA, second, FIDELITY)
+    data = surface_data(table, results.spec, GAMMA, second, FIDELITY)
     cells, points = contour_chart(data, table, results.spec, GAMMA, second, FIDELITY).to_dict()["layer"]
     assert cells["mark"]["type"] == "rect"
     assert points["mark"]["type"] == "point"

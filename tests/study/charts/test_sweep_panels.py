@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from study.analysis.sweeps import sweep_of
+from study.analysis.parameter_effects import find_sweep
 from study.charts.sweep_panels import categories_data, categories_picture, curves_data, curves_picture
 from study.report.context import MissingError
 from tests.messages import assert_mentions, mentions
@@ -34,7 +34,7 @@ def ablation(tmp_path, tiny):
 
 
 def test_error_bars_of_a_curve_are_the_column_of_standard_deviations(ablation):
-    panels = curves_data(sweep_of(ablation.table, ablation.spec), ablation.spec)
+    panels = curves_data(find_sweep(ablation.table, ablation.spec), ablation.spec)
     assert list(panels) == [GAMMA, PRIVATE]
     table = ablation.table.set_index("trial")
     for metric in (FIDELITY, SEPARATION):
@@ -61,7 +61,7 @@ def test_an_ablation_has_a_line_for_each_parameter_and_a_ring_at_the_reference(a
 
 def test_choices_of_an_ablation_are_compared_at_the_reference(ablation):
     picture = categories_picture(ablation)
-    panels = categories_data(sweep_of(ablation.table, ablation.spec), ablation.spec)
+    panels = categories_data(find_sweep(ablation.table, ablation.spec), ablation.spec)
     assert {name: parts[FIDELITY]["trial"].tolist() for name, parts in panels.items()} == {STRATEGY: [4, 0]}
     assert_mentions(picture.caption, "other parameters", "reference")
 
@@ -74,7 +74,7 @@ def test_a_search_has_points_of_all_complete_trials(tmp_path, tiny):
     assert marks(columns[0]["vconcat"][0]) == ["rule", "point"]
     assert_mentions(picture.caption, "3 complete trials")
     assert picture.note == ""
-    panels = curves_data(sweep_of(material.table, material.spec), material.spec)
+    panels = curves_data(find_sweep(material.table, material.spec), material.spec)
     assert panels["contrast.temperature"][SEPARATION]["trial"].tolist() == [1, 2]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from study.doctor.checks import check_disk
 from study.doctor.facts import Facts, facts_here, packages_here
-from study.doctor.machines import check_disk
 from study.provenance import versions
 from tests.messages import assert_mentions
 

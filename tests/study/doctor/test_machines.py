@@ -2,9 +2,7 @@
 
 import pytest
 
-from study.doctor.facts import Disk, Gpu, facts_here
-from study.doctor.finding import merged
-from study.doctor.machines import (
+from study.doctor.checks import (
     check_disk,
     check_gpu,
     check_lock,
@@ -12,7 +10,9 @@ from study.doctor.machines import (
     check_token,
     check_versions,
     locked_versions,
+    merge_findings,
 )
+from study.doctor.facts import Disk, Gpu, facts_here
 from study.provenance import versions
 from tests.messages import assert_mentions
 
@@ -95,4 +95,4 @@ def test_a_cluster_without_a_token_fails():
 def test_machines_that_say_the_same_share_a_line():
     same = [check_versions(MINE, MINE)._replace(where=(host,)) for host in ("a", "b")]
     other = check_versions({**MINE, "ray": "2.59.0"}, MINE)._replace(where=("c",))
-    assert [found.where for found in merged([same[0], other, same[1]])] == [("a", "b"), ("c",)]
+    assert [found.where for found in merge_findings([same[0], other, same[1]])] == [("a", "b"), ("c",)]

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from study.doctor.facts import Listener, listeners
-from study.doctor.machines import check_ports
+from study.doctor.checks import check_ports
+from study.doctor.facts import OpenPort, open_ports
 from tests.messages import assert_mentions
 
 # Listens, says on which port, and goes when its input ends.
@@ -54,7 +54,7 @@ def rays_python(tmp_path):
 
 
 def found(port):
-    return [one for one in listeners() if one.port == port]
+    return [one for one in open_ports() if one.number == port]
 
 
 def free(port):
@@ -67,7 +67,7 @@ def test_a_port_of_ray_on_all_interfaces_is_found_and_fails(listening):
         pytest.skip("something else listens on port 10001")
     listening("0.0.0.0", 10001)
     (one,) = found(10001)
-    assert not one.asks_for_token
+    assert not one.requires_token
     outcome = check_ports((one,))
     assert outcome.verdict == "fail"
     assert "10001" in outcome.value
@@ -83,14 +83,14 @@ def test_the_same_port_on_the_loopback_interface_is_no_matter(listening):
 
 def test_programs_of_ray_are_found_on_any_port_and_others_are_nobodys_business(listening, rays_python):
     (one,) = found(listening("0.0.0.0", program=rays_python))
-    assert (one.process, one.asks_for_token) == ("gcs_server", False)
+    assert (one.process, one.requires_token) == ("gcs_server", False)
     assert check_ports((one,)).verdict == "fail"
     assert not found(listening("0.0.0.0"))
 
 
 def test_whether_a_program_asks_for_a_token_is_read_of_itself(listening, rays_python):
     (one,) = found(listening("::", program=rays_python, mode="token", family="AF_INET6"))
-    assert one.asks_for_token
+    assert one.requires_token
     assert check_ports((one,)).verdict == "pass"
 
 
@@ -99,5 +99,5 @@ def test_no_port_at_all_passes():
 
 
 def test_many_ports_of_one_program_are_one_word():
-    found = check_ports(tuple(Listener(port=port, process="raylet", asks_for_token=False) for port in range(9)))
+    found = check_ports(tuple(OpenPort(number=port, process="raylet", requires_token=False) for port in range(9)))
     assert_mentions(found.value, "raylet", "9 ports")

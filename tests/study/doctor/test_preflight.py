@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 import yaml
 
-from marl.objective import Ingredients
-from study.doctor.finding import Finding, shown
+from marl.objective import ActiveTerms
+from study.doctor.checks import Finding, render_finding
 from study.doctor.preflight import TYPICAL
 from study.spec import parse_spec
 from study.spec.model_config import audio_of, candidates, one_of, plan_stacks
@@ -38,8 +38,8 @@ def test_without_a_spec_networks_and_batches_are_those_of_the_quickstart():
         audio_of(quickstart), one_of(quickstart)
     )
     assert TYPICAL.train.batch_pairs == quickstart.train.batch_pairs
-    assert set(Ingredients.of_all(candidates(TYPICAL)).contrasts) == set(
-        Ingredients.of_all(candidates(quickstart)).contrasts
+    assert set(ActiveTerms.of_all(candidates(TYPICAL)).contrasts) == set(
+        ActiveTerms.of_all(candidates(quickstart)).contrasts
     )
 
 
@@ -143,7 +143,7 @@ def test_lines_fold_within_a_terminal_of_80_columns():
 
     finding = Finding("throughput", "warn", "a value " * 12, "an advice " * 12, tuple(f"machine-{i}" for i in range(9)))
     console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
-    console.print(shown(finding))
+    console.print(render_finding(finding))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("warn  throughput  a value")

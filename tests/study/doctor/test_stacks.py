@@ -1,6 +1,6 @@
 """What doctor says of a stack that was made."""
 
-from study.doctor.cluster import Probed, check_stack
+from study.doctor.cluster import StackResult, check_stack
 from study.spec.model_config import StackPlan
 from study.training.dry_run_worker import Planned, Stepped
 from tests.messages import assert_mentions
@@ -10,18 +10,18 @@ STEPPED = Stepped(stack="patch, 9 parameters", number=1, stacks=1, first_step_s=
 
 
 def test_a_stack_that_made_steps_passes_with_its_speed():
-    found = check_stack(Probed(planned=PLANNED, stepped=STEPPED), has_gpu=False)
+    found = check_stack(StackResult(planned=PLANNED, stepped=STEPPED), has_gpu=False)
     assert found.verdict == "pass"
     assert_mentions(found.value, "123 trial-steps/s", "8 lanes", "a processor", "float32", "why", "patch, 9 parameters")
 
 
 def test_a_gpu_that_torch_does_not_use_fails():
-    found = check_stack(Probed(planned=PLANNED, stepped=STEPPED), has_gpu=True)
+    found = check_stack(StackResult(planned=PLANNED, stepped=STEPPED), has_gpu=True)
     assert found.verdict == "fail"
     assert_mentions(found.advice, "torch", "GPU")
 
 
 def test_a_stack_that_made_no_step_fails_with_its_reason():
-    found = check_stack(Probed(planned=PLANNED, error="out of memory"), has_gpu=False)
+    found = check_stack(StackResult(planned=PLANNED, error="out of memory"), has_gpu=False)
     assert (found.verdict, found.value, bool(found.advice)) == ("fail", "out of memory", True)
-    assert check_stack(Probed(planned=PLANNED), has_gpu=False).verdict == "fail"
+    assert check_stack(StackResult(planned=PLANNED), has_gpu=False).verdict == "fail"

@@ -8,7 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from study.doctor.store import Speed, check_clock, check_room, check_speed, check_store, reaches
+from study.doctor.store import Speed, check_clock, check_room, check_speed, check_store, store_error_here
 from study.runs.dry_run import Footprint
 from tests.messages import assert_mentions
 from tests.study.commands import run_command
@@ -63,7 +63,7 @@ def test_a_bucket_passes_and_its_endpoint_clock_and_conditions_are_said(s3):
 
 
 @pytest.mark.slow
-def test_a_wrong_key_fails_and_neither_key_is_shown(s3, tmp_path):
+def test_a_wrong_key_fails_and_neither_key_is_render_finding(s3, tmp_path):
     wrong = {"AWS_SECRET_ACCESS_KEY": "a-secret-that-is-wrong"}
     outcome = run_command("doctor", "--store", "s3://studies", "--json", env={**s3.environment, **wrong})
     assert outcome.status == 1
@@ -89,7 +89,7 @@ def test_a_server_of_something_else_fails(tmp_path, monkeypatch):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        monkeypatch.setattr("study.storage.object_store._COMMAND_S", 0.1)
+        monkeypatch.setattr("study.storage.object_store._COMMAND_RETRY_TIMEOUT_S", 0.1)
         (found,) = check_store("s3://studies", None)
         server.shutdown()
     assert (found.check, found.verdict) == ("store", "fail")
@@ -120,10 +120,10 @@ def test_a_study_that_has_no_room_fails():
     assert check_room(SMALL, "s3://studies", None).verdict == "pass"
 
 
-def test_a_machine_reaches_a_folder_only_where_it_finds_what_another_one_wrote(tmp_path):
+def test_a_machine_store_error_here_a_folder_only_where_it_finds_what_another_one_wrote(tmp_path):
     (tmp_path / "witness").write_bytes(b"")
-    assert reaches(str(tmp_path), "witness") == ""
-    assert reaches(str(tmp_path / "own"), "witness")
+    assert store_error_here(str(tmp_path), "witness") == ""
+    assert store_error_here(str(tmp_path / "own"), "witness")
     (tmp_path / "file").write_text("")
-    assert "Not a directory" in reaches(str(tmp_path / "file" / "runs"), "witness")
+    assert "Not a directory" in store_error_here(str(tmp_path / "file" / "runs"), "witness")
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"file", "witness"}

@@ -11,7 +11,7 @@ import torch
 import marl
 from study.errors import RunError, UserError
 from study.export.bundle import verify
-from study.export.trials import best_trial, export_trials
+from study.export.trials import export_trials
 from tests.messages import assert_mentions, mentions
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def exported(_finished, tmp_path_factory) -> Path:
     from study.store import StudyStore
 
     results = StudyResults(StudyStore(ObjectStore(str(_finished)), "tiny"))
-    (bundle,) = export_trials(results, [best_trial(results, SEPARATION)], SEPARATION, tmp_path_factory.mktemp("out"))
+    (bundle,) = export_trials(results, [results.best_trial(SEPARATION)], SEPARATION, tmp_path_factory.mktemp("out"))
     return bundle
 
 
@@ -46,18 +46,18 @@ def compute_checksums_anew(bundle: Path) -> None:
 
 def test_the_best_trial_is_best_in_the_mean_over_replicates(finished):
     table = finished.results().set_index("trial")
-    assert best_trial(finished, SEPARATION) == table[SEPARATION].idxmax()
-    assert best_trial(finished, "fidelity/log_mel_rmse_db") == table["fidelity/log_mel_rmse_db"].idxmin()
+    assert finished.best_trial(SEPARATION) == table[SEPARATION].idxmax()
+    assert finished.best_trial("fidelity/log_mel_rmse_db") == table["fidelity/log_mel_rmse_db"].idxmin()
 
 
 @pytest.mark.parametrize("column", ["separation", "config/latent.private", "state"])
 def test_a_column_that_is_no_metric_is_answered_with_those_that_are(finished, column):
     with pytest.raises(UserError, match=mentions(column, "metric", "disentanglement/separation")):
-        best_trial(finished, column)
+        finished.best_trial(column)
 
 
 def test_of_a_trial_its_best_replicate_is_exported(finished, exported):
-    trial = best_trial(finished, SEPARATION)
+    trial = finished.best_trial(SEPARATION)
     reports = finished.reports()
     last = reports[(reports["trial"] == trial) & (reports["step"] == 30)].set_index("seed")
     seed = last[SEPARATION].idxmax()

@@ -151,7 +151,7 @@ def test_a_report_before_the_full_budget_judges_no_complete_trial(tmp_path, tiny
     store.append("reports", 1, 1, rows)
     store.append("trials", 1, 2, [{"trial": n, "state": "complete", "error": None} for n in range(2)])
     plan = plan_of(store)
-    assert (plan.kept.front, plan.kept.unjudged) == ([1], [0])
+    assert (plan.kept.front, plan.kept.unranked) == ([1], [0])
 
 
 def test_a_study_that_is_running_is_refused(store, cli):

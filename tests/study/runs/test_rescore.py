@@ -89,7 +89,7 @@ def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_m
     outcome = run_command("run", path, "--store", tmp_path / "runs")
     assert outcome.status == 0, outcome.err
     results = read(tmp_path / "runs")
-    assert results.unexamined() == {}
+    assert results.missing_post_training() == {}
     front = results.front()
     for name in ("test/disentanglement/separation", "test/probe/timbre/shared", "disentanglement/dci"):
         assert front[name].notna().all()
@@ -106,8 +106,8 @@ def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_m
     keep = keep.groupby(["trial", "seed", "step"], as_index=False).first().drop(columns="run")
     results.store.objects.delete("tiny/reports")
     results.store.append("reports", 1, 1, keep.to_dict("records"))
-    assert set(read(tmp_path / "runs").unexamined()) == {"test", "dci"}
+    assert set(read(tmp_path / "runs").missing_post_training()) == {"test", "dci"}
     outcome = run_command("resume", "tiny", "--store", tmp_path / "runs")
     assert outcome.status == 0, outcome.err
     assert "measuring the front" in outcome.err
-    assert read(tmp_path / "runs").unexamined() == {}
+    assert read(tmp_path / "runs").missing_post_training() == {}

@@ -7,7 +7,7 @@ from marl.audio import AudioConfig
 from study.errors import UserError
 from study.spec import Parameter, Spec, active_parameters, parse_spec
 from study.spec.loader import load_spec
-from study.spec.model_config import candidates, config_of, ingredients_of, plan_stacks
+from study.spec.model_config import active_terms, candidates, config_of, plan_stacks
 from study.spec.resolve import resolve
 from tests.messages import mentions
 from tests.study.commands import ROOT
@@ -245,14 +245,14 @@ def test_stacks_are_as_wide_as_the_widest_trial_and_compute_what_any_trial_uses(
     spec = resolved(tiny)
     plan = plan_stacks(spec, lanes=4)
     assert (plan.private, plan.shared) == (4, 8)
-    terms = ingredients_of(spec)
+    terms = active_terms(spec)
     assert terms.fusions == ("none", "poe", "swap")  # the plain VAE decodes each view on its own
     assert terms.contrasts == (("infonce", "private"), ("infonce", "shared"))
 
 
 def test_what_no_trial_uses_is_not_computed(tiny):
     tiny["space"] = {"latent.private": {"choice": [2]}}
-    terms = ingredients_of(resolved(tiny))
+    terms = active_terms(resolved(tiny))
     assert (terms.contrasts, terms.independence, terms.projections, terms.multiscale) == ((), (), (), False)
 
 
@@ -270,7 +270,7 @@ def test_models_that_need_other_passes_or_views_are_of_other_families(tiny, smal
     def terms(**values):
         config = config_of(spec, {name.replace("__", "."): value for name, value in values.items()})
         family = plan.family(AudioConfig(), config)
-        return family, plan.stack(spec, config, small_dataset).program.ingredients
+        return family, plan.stack(spec, config, small_dataset).objective_spec.active_terms
 
     plain, of_plain = terms(contrast__strategy="none")
     assert terms(contrast__strategy="vicreg", independence__hsic=0.5) == (plain, of_plain)
@@ -303,7 +303,7 @@ def test_what_a_view_of_one_clip_may_suffer_divides_families_but_leaves_out_no_t
 def test_of_many_weights_few_configurations_stand_for_all():
     spec = resolve(load_spec(ROOT / "studies" / "tradeoff.yaml"))
     assert len(list(candidates(spec))) < 100
-    assert ingredients_of(spec).independence == ("adversarial", "cross_covariance", "hsic")
+    assert active_terms(spec).independence == ("adversarial", "cross_covariance", "hsic")
 
 
 def test_a_parameter_that_exists_at_one_weight_of_another_is_not_overlooked(tiny):
@@ -311,12 +311,12 @@ def test_a_parameter_that_exists_at_one_weight_of_another_is_not_overlooked(tiny
         "independence.hsic": {"choice": [0, 1, 10]},
         "contrast.repulsion": {"choice": [0, 5], "when": {"independence.hsic": 1}},
     }
-    assert ingredients_of(resolved(tiny)).contrasts == (("repulsion", "private"),)
+    assert active_terms(resolved(tiny)).contrasts == (("repulsion", "private"),)
 
 
 def test_a_weight_that_is_never_above_zero_asks_for_nothing(tiny):
     tiny["space"] = {"contrast.strategy": {"choice": ["infonce"]}, "contrast.shared": {"choice": [0]}}
-    assert ingredients_of(resolved(tiny)).contrasts == ()
+    assert active_terms(resolved(tiny)).contrasts == ()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.analysis.surface import slice_data, surface
+from study.analysis.parameter_effects import slice_data, surface_data
 from study.errors import UserError
 from study.spec import parse_spec
 from tests.messages import mentions
@@ -44,7 +44,7 @@ def plane(row):
 
 
 def test_a_plane_over_two_ranges_is_interpolated_exactly_on_the_scales_of_the_space():
-    grid = surface(results(plane), SPEC, "width", "rate", "m", cells=20)
+    grid = surface_data(results(plane), SPEC, "width", "rate", "m", cells=20)
     filled = grid.dropna(subset="mean")
     assert len(grid) == 400
     assert len(filled) > 200
@@ -57,7 +57,7 @@ def test_a_plane_over_two_ranges_is_interpolated_exactly_on_the_scales_of_the_sp
 def test_nothing_is_extrapolated_beyond_the_outermost_trials():
     table = results(plane)
     table = table[table["config/width"].between(2, 6) & table["config/rate"].between(0.1, 10)]
-    filled = surface(table, SPEC, "width", "rate", "m").dropna(subset="mean")
+    filled = surface_data(table, SPEC, "width", "rate", "m").dropna(subset="mean")
     assert len(filled) > 0
     assert filled["x"].between(table["config/width"].min(), table["config/width"].max()).all()
     assert filled["y"].between(table["config/rate"].min(), table["config/rate"].max()).all()
@@ -67,7 +67,7 @@ def test_nothing_is_extrapolated_beyond_the_outermost_trials():
 def test_a_hole_between_trials_stays_empty():
     table = results(plane, trials=400)
     place = np.hypot(table["config/width"] / 10 - 0.5, np.log10(table["config/rate"]) / 4)
-    grid = surface(table[place > 0.3], SPEC, "width", "rate", "m")
+    grid = surface_data(table[place > 0.3], SPEC, "width", "rate", "m")
     distance = np.hypot(grid["x"] / 10 - 0.5, np.log10(grid["y"]) / 4)
     assert grid["mean"][distance < 0.19].isna().all()
     assert grid["mean"][(distance > 0.31) & (distance < 0.4)].notna().all()
@@ -75,15 +75,15 @@ def test_a_hole_between_trials_stays_empty():
 
 @pytest.mark.parametrize("trials", [0, 1, 2])
 def test_where_trials_make_no_triangle_all_cells_are_empty(trials):
-    assert surface(results(plane)[:trials], SPEC, "width", "rate", "m")["mean"].isna().all()
+    assert surface_data(results(plane)[:trials], SPEC, "width", "rate", "m")["mean"].isna().all()
     on_a_line = results(plane).assign(**{"config/rate": 1.0})
-    assert surface(on_a_line, SPEC, "width", "rate", "m")["mean"].isna().all()
+    assert surface_data(on_a_line, SPEC, "width", "rate", "m")["mean"].isna().all()
 
 
 def test_trials_at_one_place_are_averaged_and_only_complete_ones_count():
     table = results(lambda row: row["trial"], trials=5).assign(**{"config/kind": "none", "config/size": 2.0})
     table.loc[4, "state"] = "pruned"
-    grid = surface(table, SPEC, "kind", "size", "m").set_index(["x", "y"])["mean"]
+    grid = surface_data(table, SPEC, "kind", "size", "m").set_index(["x", "y"])["mean"]
     assert grid["none", 2] == 1.5
     assert grid.drop(("none", 2)).isna().all()
     assert len(grid) == 6
@@ -95,7 +95,7 @@ def test_a_choice_is_a_band_that_knows_its_own_trials_alone(turned):
     table = table[(table["config/kind"] != "byol") | (table["config/width"] > 5)]
     names = ("kind", "width") if turned else ("width", "kind")
     band, along = ("x", "y") if turned else ("y", "x")
-    grid = surface(table, SPEC, *names, "m")
+    grid = surface_data(table, SPEC, *names, "m")
     assert grid[band].unique().tolist() == ["none", "infonce", "byol"]
     assert grid[f"{band}_low"].isna().all()
     filled = grid.dropna(subset="mean")
@@ -105,7 +105,7 @@ def test_a_choice_is_a_band_that_knows_its_own_trials_alone(turned):
 
 
 def test_whole_numbers_have_a_cell_each_with_half_a_step_to_either_side():
-    grid = surface(results(lambda row: row["config/layers"] ** 2), SPEC, "layers", "kind", "m")
+    grid = surface_data(results(lambda row: row["config/layers"] ** 2), SPEC, "layers", "kind", "m")
     assert grid["x"].unique() == pytest.approx([1, 2, 3, 4])
     assert grid[["x_low", "x_high"]].drop_duplicates().to_numpy().ravel() == pytest.approx(
         [0.5, 1.5, 1.5, 2.5, 2.5, 3.5, 3.5, 4.5]
@@ -117,7 +117,7 @@ def test_a_conditional_parameter_is_seen_over_the_trials_that_have_it():
     table = results(lambda row: 1.0)
     shown = slice_data(table, SPEC, "heat", "m")
     assert shown["trial"].tolist() == table["trial"][table["config/kind"] == "infonce"].tolist()
-    bands = surface(table, SPEC, "heat", "kind", "m").dropna(subset="mean")["y"]
+    bands = surface_data(table, SPEC, "heat", "kind", "m").dropna(subset="mean")["y"]
     assert set(bands) == {"infonce"}
 
 
@@ -135,10 +135,10 @@ def test_a_slice_has_values_of_the_space_and_intervals_where_there_are_any():
 def test_a_study_without_the_metric_has_an_empty_slice_and_an_empty_surface():
     table = results(plane).drop(columns="m")
     assert slice_data(table, SPEC, "width", "m").empty
-    assert surface(table, SPEC, "width", "kind", "m")["mean"].isna().all()
+    assert surface_data(table, SPEC, "width", "kind", "m")["mean"].isna().all()
     nothing = pd.DataFrame(columns=["trial", "state", "error", "step"])
     assert slice_data(nothing, SPEC, "width", "m").empty
-    assert surface(nothing, SPEC, "kind", "size", "m")["mean"].isna().all()
+    assert surface_data(nothing, SPEC, "kind", "size", "m")["mean"].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,6 @@ def test_a_study_without_the_metric_has_an_empty_slice_and_an_empty_surface():
 )
 def test_a_parameter_that_is_not_there_or_there_twice_is_refused(names, facts):
     with pytest.raises(UserError, match=mentions(*facts)):
-        surface(results(plane), SPEC, *names, "m")
+        surface_data(results(plane), SPEC, *names, "m")
     with pytest.raises(UserError, match=mentions("'nothing'", "width", "rate")):
         slice_data(results(plane), SPEC, "nothing", "m")

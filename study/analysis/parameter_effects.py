@@ -1,0 +1,291 @@
+"""Effect of parameters on a metric: sweeps of one parameter at a time, slices over one and surfaces over two.
+
+Slices and surfaces are projections of the search space: neighbouring trials may differ in any other parameter, which
+shows as scatter.
+
+N is trials, A cells along x, B cells along y.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import LinearNDInterpolator
+from scipy.spatial import KDTree, QhullError
+
+from study.errors import UserError
+from study.spec import Parameter, Scalar, Spec
+
+__all__ = ["Sweep", "find_sweep", "is_numeric", "slice_data", "surface_data"]
+
+_Configuration = Mapping[str, Scalar]
+# Two configurations in `include` are two starting points of a search, not an ablation.
+_MIN_INCLUDED = 3
+# A cell is drawn at least up to this distance from the nearest trial, as a fraction of the axis.
+_MIN_REACH = 0.1
+
+
+class Sweep(NamedTuple):
+    """Complete trials to draw for each parameter.
+
+    Attributes:
+        reference: Configuration from which every trial differs in one parameter at most. A parameter that is the only
+            one to vary is left out. None if trials differ in several parameters.
+        trials: Rows of the results for each parameter: the trials that have a value of it.
+    """
+
+    reference: dict[str, Scalar] | None
+    trials: dict[str, pd.DataFrame]
+
+
+def is_numeric(parameter: Parameter) -> bool:
+    """Return whether the values of a parameter are numbers."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in parameter.extremes())
+
+
+def find_sweep(table: pd.DataFrame, spec: Spec) -> Sweep:
+    """Detect whether a study changes one parameter at a time, and return the trials to draw for each parameter.
+
+    A study is a sweep if its configurations differ from one reference in at most one parameter. If `include` makes up
+    at least half of the trials, only its configurations are compared. Parameters that only one of two configurations
+    has do not count as a difference. In a sweep, a parameter is drawn with the reference and the trials that differ in
+    this parameter alone; otherwise with all trials.
+
+    Args:
+        table: Results of all trials.
+        spec: Spec of the study.
+    """
+    configurations = _configurations(table, spec)
+    is_ablation = len(spec.include) >= max(_MIN_INCLUDED, len(table) / 2)
+    compared = list(spec.include) if is_ablation else list(configurations.values())
+    reference = _reference(compared)
+    complete = table[table["state"] == "complete"]
+    if reference is None:
+        return Sweep(None, {name: complete[_has(complete, name)] for name in spec.space})
+    trials = {}
+    for name in spec.space:
+        rows = complete.loc[
+            [
+                index
+                for index in complete.index
+                if configurations[index] in compared and _differences(configurations[index], reference) <= {name}
+            ]
+        ]
+        trials[name] = rows[_has(rows, name)]
+    return Sweep(reference, trials)
+
+
+def slice_data(table: pd.DataFrame, spec: Spec, parameter: str, metric: str) -> pd.DataFrame:
+    """Return a metric against one parameter.
+
+    Args:
+        table: Results of trials.
+        spec: Spec of the study.
+        parameter: Name of a parameter of the space.
+        metric: Column of `table`.
+
+    Returns:
+        A row for each trial that has both: `trial`; `value` of the parameter; `mean` of the metric over replicates;
+        `low` and `high`, the ends of its 90 % interval, NaN without one; `state`, as only complete trials have final
+        values.
+
+    Raises:
+        UserError: If the space has no such parameter.
+    """
+    rows = _rows(table, spec, [parameter], metric)
+    mean, half_width = rows[metric].astype(float), rows[f"{metric}/ci"].astype(float)
+    return pd.DataFrame(
+        {
+            "trial": rows["trial"],
+            "value": _values(rows, spec, parameter),
+            "mean": mean,
+            "low": mean - half_width,
+            "high": mean + half_width,
+            "state": rows["state"],
+        }
+    )
+
+
+def surface_data(
+    table: pd.DataFrame, spec: Spec, first: str, second: str, metric: str, cells: int = 24
+) -> pd.DataFrame:
+    """Return a metric over two parameters, interpolated between the complete trials.
+
+    A range is divided into cells of equal size on the scale of the parameter; a choice has a band for each value. Over
+    two ranges the metric is interpolated linearly in a Delaunay triangulation of the trials, along a band linearly
+    between its trials, and at the crossing of two bands it is the mean of the trials there. Trials at one point are
+    averaged.
+
+    Cells are NaN outside of the triangulation, beyond the outermost trials of a band, and far from any trial: farther
+    than a tenth of the axis and than the spacing of equally many, evenly spread trials.
+
+    Args:
+        table: Results of trials.
+        spec: Spec of the study.
+        first: Parameter along x.
+        second: Parameter along y.
+        metric: Column of `table`.
+        cells: Number of cells along a range.
+
+    Returns:
+        A row for each cell: `x`, its middle or the choice; `x_low` and `x_high`, its edges, NaN for a choice; the same
+        of `y`; `mean` of the metric.
+
+    Raises:
+        UserError: If the space has no such parameter, or both are the same.
+    """
+    if first == second:
+        raise UserError(f"a surface needs two different parameters; got {first!r} twice")
+    rows = _rows(table[table["state"] == "complete"], spec, [first, second], metric)
+    x, y = (_Axis.of(spec.space[name], cells) for name in (first, second))
+    x_N, y_N = x.positions(_values(rows, spec, first)), y.positions(_values(rows, spec, second))
+    trials = pd.DataFrame({"x": x_N, "y": y_N, "mean": rows[metric].to_numpy(dtype=float)})
+    trials = trials.groupby(["x", "y"], as_index=False)["mean"].mean()
+    grid = x.cells("x").merge(y.cells("y"), how="cross")
+    return grid.assign(mean=_interpolate(trials, x, y).ravel())
+
+
+def _reference(configurations: Iterable[_Configuration]) -> dict[str, Scalar] | None:
+    """Return the configuration that differs from each of these in at most one parameter; it need not be one of them."""
+    distinct = list({frozenset(configuration.items()): configuration for configuration in configurations}.values())
+    if len(distinct) < 2:
+        return None
+    values: dict[str, Counter[Scalar]] = {}
+    for configuration in distinct:
+        for name, value in configuration.items():
+            values.setdefault(name, Counter())[value] += 1
+    most_common = {name: counts.most_common(1)[0][0] for name, counts in values.items()}
+    for candidate in (*distinct, most_common):
+        differences = [_differences(configuration, candidate) for configuration in distinct]
+        if all(len(names) <= 1 for names in differences):
+            varied = set().union(*differences)
+            return {name: value for name, value in candidate.items() if varied != {name}}
+    return None
+
+
+def _differences(first: _Configuration, second: _Configuration) -> set[str]:
+    return {name for name in first.keys() & second.keys() if first[name] != second[name]}
+
+
+def _configurations(table: pd.DataFrame, spec: Spec) -> dict[Hashable, dict[str, Scalar]]:
+    """Return the parameters that each trial has, by the index of its row."""
+    columns = {f"config/{name}": name for name in spec.space if f"config/{name}" in table}
+    rows = table[list(columns)].rename(columns=columns).to_dict("records")
+    return {
+        index: {name: value for name, value in row.items() if pd.notna(value)}
+        for index, row in zip(table.index, rows, strict=True)
+    }
+
+
+def _has(table: pd.DataFrame, name: str) -> pd.Series:
+    column = f"config/{name}"
+    return table[column].notna() if column in table else pd.Series(False, index=table.index)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A parameter as an axis.
+
+    Attributes:
+        choices: Values of a choice. The position of a choice is its index.
+        low, high: Bounds of a range, logarithms if `is_log`. Positions go from 0 to 1 between them.
+        is_log: Whether the scale is logarithmic.
+        count: Number of cells.
+    """
+
+    choices: tuple[Scalar, ...] | None
+    low: float
+    high: float
+    is_log: bool
+    count: int
+
+    @classmethod
+    def of(cls, parameter: Parameter, cells: int) -> "_Axis":
+        if parameter.choice is not None:
+            return cls(parameter.choice, 0, 1, False, len(parameter.choice))
+        low, high = parameter.bounds
+        if parameter.int is not None:  # one cell for each number, if `cells` are enough
+            return cls(None, low - 0.5, high + 0.5, False, min(cells, int(high - low) + 1))
+        if parameter.log_uniform is not None:
+            return cls(None, math.log(low), math.log(high), True, cells)
+        return cls(None, low, high, False, cells)
+
+    @property
+    def middles(self) -> np.ndarray:
+        """Positions of the middles of cells."""
+        return np.arange(self.count) if self.choices is not None else (np.arange(self.count) + 0.5) / self.count
+
+    def positions(self, values: list[Scalar]) -> np.ndarray:
+        """Return the positions of values."""
+        if self.choices is not None:
+            texts = [repr(choice) for choice in self.choices]  # 1 and true are two choices
+            return np.array([texts.index(repr(value)) for value in values], dtype=int)
+        numbers = np.array(values, dtype=float)
+        return ((np.log(numbers) if self.is_log else numbers) - self.low) / (self.high - self.low)
+
+    def cells(self, side: str) -> pd.DataFrame:
+        """Return a row for each cell: its middle and its edges."""
+        if self.choices is not None:
+            return pd.DataFrame({side: list(self.choices), f"{side}_low": np.nan, f"{side}_high": np.nan})
+        edges = np.arange(self.count + 1) / self.count
+        columns = {side: self.middles, f"{side}_low": edges[:-1], f"{side}_high": edges[1:]}
+        return pd.DataFrame({name: self._values(positions) for name, positions in columns.items()})
+
+    def _values(self, positions: np.ndarray) -> np.ndarray:
+        scaled = self.low + positions * (self.high - self.low)
+        return np.exp(scaled) if self.is_log else scaled
+
+
+def _interpolate(trials: pd.DataFrame, x: _Axis, y: _Axis) -> np.ndarray:
+    """Return the metric at the middles of cells, [A, B], from `x`, `y` and `mean` of trials."""
+    if x.choices is None and y.choices is None:
+        return _interpolate_plane(trials, x, y)
+    mean_AB = np.full((x.count, y.count), np.nan)
+    if x.choices is None:
+        for band, rows in trials.groupby("y"):
+            mean_AB[:, int(band)] = _interpolate_band(rows["x"].to_numpy(), rows["mean"].to_numpy(), x.middles)
+    elif y.choices is None:
+        for band, rows in trials.groupby("x"):
+            mean_AB[int(band)] = _interpolate_band(rows["y"].to_numpy(), rows["mean"].to_numpy(), y.middles)
+    else:
+        mean_AB[trials["x"], trials["y"]] = trials["mean"]
+    return mean_AB
+
+
+def _interpolate_plane(trials: pd.DataFrame, x: _Axis, y: _Axis) -> np.ndarray:
+    position_N2 = trials[["x", "y"]].to_numpy(dtype=float)
+    middle_AB2 = np.stack(np.meshgrid(x.middles, y.middles, indexing="ij"), axis=-1)
+    try:
+        mean_AB: np.ndarray = LinearNDInterpolator(position_N2, trials["mean"].to_numpy())(middle_AB2)
+    except (QhullError, ValueError):  # too few trials for a triangle, or all on one line
+        return np.full(middle_AB2.shape[:2], np.nan)
+    distance_AB, _ = KDTree(position_N2).query(middle_AB2)
+    mean_AB[distance_AB > max(_MIN_REACH, len(position_N2) ** -0.5)] = np.nan
+    return mean_AB
+
+
+def _interpolate_band(position_N: np.ndarray, mean_N: np.ndarray, middle_A: np.ndarray) -> np.ndarray:
+    """Return the metric along one band, [A]. Positions are sorted and distinct."""
+    mean_A: np.ndarray = np.interp(middle_A, position_N, mean_N, left=np.nan, right=np.nan)
+    distance_A = np.abs(middle_A[:, None] - position_N).min(axis=1)
+    mean_A[distance_A > max(_MIN_REACH, 1 / len(position_N))] = np.nan
+    return mean_A
+
+
+def _rows(table: pd.DataFrame, spec: Spec, parameters: list[str], metric: str) -> pd.DataFrame:
+    """Return the trials that have the parameters and the metric, by number, with a column for its interval."""
+    for name in parameters:
+        if name not in spec.space:
+            raise UserError(f"study {spec.name!r} has no parameter {name!r}; its space has {', '.join(spec.space)}")
+    columns = [f"config/{name}" for name in parameters]
+    missing = {name: np.nan for name in (*columns, metric, f"{metric}/ci") if name not in table}
+    rows = table.assign(**missing).dropna(subset=[*columns, metric])
+    return rows.sort_values("trial", ignore_index=True)
+
+
+def _values(rows: pd.DataFrame, spec: Spec, parameter: str) -> list[Scalar]:
+    return [spec.space[parameter].typed(value) for value in rows[f"config/{parameter}"]]
