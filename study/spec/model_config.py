@@ -17,7 +17,7 @@ from study.spec import Parameter, Scalar, Spec, active_parameters, explain
 
 __all__ = [
     "MODEL_SECTIONS",
-    "Family",
+    "StackKey",
     "StackPlan",
     "audio_of",
     "candidates",
@@ -111,18 +111,18 @@ _NO_TERM_FIELDS = ("contrast.temperature", "contrast.target_decay", "contrast.ex
 _WEIGHTS_OF_PASSES = ("contrast.private", "contrast.shared", "independence.swap_cycle")
 
 
-class Family(NamedTuple):
-    """What models have in common that train in one stack.
+class StackKey(NamedTuple):
+    """Properties that all models of a stack share.
 
     Attributes:
-        architecture: at the widths of the stack.
-        views: how their views are made.
-        passes: terms of theirs that need further passes through the network.
+        architecture: Architecture at the latent widths of the stack.
+        views: How the views of a pair are made.
+        extra_passes: Terms of the objective that need extra forward passes.
     """
 
     architecture: Architecture
     views: ViewsConfig
-    passes: tuple[str, ...]
+    extra_passes: tuple[str, ...]
 
 
 class StackPlan(BaseModel, frozen=True):
@@ -146,11 +146,11 @@ class StackPlan(BaseModel, frozen=True):
 
     def stack(self, spec: Spec, config: Config, dataset: Dataset) -> Stack:
         """A stack for a configuration of the study, and all that can train beside it."""
-        family = self.family(audio_of(spec), config)
-        kind = (config.views.scheme, family.passes)
+        key = self.stack_key(audio_of(spec), config)
+        kind = (config.views.scheme, key.extra_passes)
         others = (other for other in candidates(spec) if (other.views.scheme, extra_forward_passes(other)) == kind)
         return Stack(
-            family.architecture,
+            key.architecture,
             self.lanes,
             dataset,
             config.views,
@@ -160,9 +160,9 @@ class StackPlan(BaseModel, frozen=True):
             self.compiled,
         )
 
-    def family(self, audio: AudioConfig, config: Config) -> Family:
-        """Of the stack in which a configuration trains."""
-        return Family(self.architecture(audio, config), config.views, extra_forward_passes(config))
+    def stack_key(self, audio: AudioConfig, config: Config) -> StackKey:
+        """Return the key of the stack in which a configuration trains."""
+        return StackKey(self.architecture(audio, config), config.views, extra_forward_passes(config))
 
     def architecture(self, audio: AudioConfig, config: Config) -> Architecture:
         """Of a configuration's network, at the widths of the stack."""

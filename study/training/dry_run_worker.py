@@ -25,11 +25,11 @@ from study.process_env import surroundings
 from study.provenance import processor
 from study.search.sampler import Search
 from study.spec import Spec
-from study.spec.model_config import Family, StackPlan, audio_of, config_of, plain_vae
+from study.spec.model_config import StackKey, StackPlan, audio_of, config_of, plain_vae
 from study.storage import ObjectStore
 from study.training.planning import DeviceType, device_type, planned, steps_per_second
 
-__all__ = ["Planned", "Stepped", "families", "probe"]
+__all__ = ["Planned", "Stepped", "probe", "stack_configs"]
 
 # Samplers that learn are asked before they have learnt anything; so many of their trials show what there is.
 _ASKED_AT_MOST = 200
@@ -114,22 +114,22 @@ def probe(
             raise RunError(f"the process that made a stack ended with {process.returncode}: {said[-1][:300]}")
 
 
-def families(spec: Spec, plan: StackPlan) -> dict[Family, Config]:
-    """Families of the study's trials, as far as these are known beforehand, each with the first trial's configuration.
+def stack_configs(spec: Spec, plan: StackPlan) -> dict[StackKey, Config]:
+    """Return a configuration for each stack of the study, as far as its trials are known before it starts.
 
-    The first is that of the plain VAE, which trains beside all others.
+    The first is that of the plain VAE.
     """
     search = Search(spec)
     asked = (config_of(spec, search.ask(number)) for number in range(min(spec.search.trials or 1, _ASKED_AT_MOST)))
-    found: dict[Family, Config] = {}
+    found: dict[StackKey, Config] = {}
     for config in (plain_vae(spec), *asked):
-        found.setdefault(plan.family(audio_of(spec), config), config)
+        found.setdefault(plan.stack_key(audio_of(spec), config), config)
     return found
 
 
-def _described(family: Family, parameters: int) -> str:
-    views = () if family.views.scheme == "factor" else (family.views.scheme,)
-    return f"{', '.join((family.architecture.model.kind, *views, *family.passes))}, {parameters:,} parameters"
+def _described(key: StackKey, parameters: int) -> str:
+    views = () if key.views.scheme == "factor" else (key.views.scheme,)
+    return f"{', '.join((key.architecture.model.kind, *views, *key.extra_passes))}, {parameters:,} parameters"
 
 
 def _work(task: _Task) -> Iterator[Planned | Stepped]:
@@ -141,10 +141,10 @@ def _work(task: _Task) -> Iterator[Planned | Stepped]:
     if task.measured_s is None and not plan.compiled:
         return
     dataset = dataset_of(spec, objects, torch.device(device))
-    found = list(families(spec, plan).items())
+    found = list(stack_configs(spec, plan).items())
     if task.measured_s is not None:
         found = found[:1]
-    for number, (family, config) in enumerate(found, 1):
+    for number, (key, config) in enumerate(found, 1):
         started = time.monotonic()
         stack = plan.stack(spec, config, dataset)
         stack.step()
@@ -155,7 +155,7 @@ def _work(task: _Task) -> Iterator[Planned | Stepped]:
             rate = steps_per_second(stack, task.measured_s) * plan.lanes
         parameters = sum(math.prod(shape) for shape in stack.network.shapes.values())
         yield Stepped(
-            stack=_described(family, parameters),
+            stack=_described(key, parameters),
             number=number,
             stacks=len(found),
             first_step_s=first_step_s,

@@ -1,8 +1,9 @@
-"""Models that reached a budget wait for others and are evaluated together, while their replicates train on."""
+"""Evaluation of models: at the budgets while they train, again after training, and of the untrained network."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,31 +18,33 @@ from marl.evaluation.post_training import PostTrainingInputs, post_training_inpu
 from marl.metrics import METRIC_VERSION
 from marl.objective import ActiveTerms, build_hyperparameters
 from marl.stack import Snapshot, Stack
-from marl.stack.batched_models import Model, Models
+from marl.stack.batched_models import Model
 from study.spec import Spec
-from study.spec.model_config import Family, StackPlan, audio_of, config_of
+from study.spec.model_config import StackKey, StackPlan, audio_of, config_of
 from study.store import StudyStore
-from study.training.planning import is_out_of_memory
+from study.training.planning import StackPool, is_out_of_memory
 from study.training.replicate_io import Replicate
 
-__all__ = ["Due", "Evaluated", "Evaluator", "Scorer", "write_baselines_once"]
+__all__ = ["Evaluated", "Evaluator", "PendingEvaluation", "StoredModels", "write_baselines_once"]
 
-# One model costs nearly as much as so many.
-_TOGETHER = 16
-# How long a model waits for others, in seconds: an intermediate report delays a halving decision, a final one does not.
+logger = logging.getLogger(__name__)
+
+# Smaller groups take about the same time.
+_MAX_GROUP_SIZE = 16
+# How long a model waits for its group to fill. Halving waits for intermediate reports, little waits for final ones.
 _INTERMEDIATE_WAIT_S, _FINAL_WAIT_S = 0.5, 2.0
 
 
 @dataclass(frozen=True)
-class Due:
-    """A replicate that reached a budget, as it was then.
+class PendingEvaluation:
+    """A model that waits for its evaluation at a budget, while its replicate trains on.
 
     Attributes:
-        replicate: which.
-        step: the budget.
-        model: to be evaluated.
-        snapshot: of a final model, to be stored.
-        since: when it got here, by `time.monotonic`.
+        replicate: The replicate.
+        step: The budget.
+        model: Copy of the model at the budget.
+        snapshot: State to be written to the store; only at the full budget.
+        since: When the replicate reached the budget, by `time.monotonic`.
     """
 
     replicate: Replicate
@@ -52,162 +55,149 @@ class Due:
 
 
 class Evaluated(NamedTuple):
-    """What came of it, with the means of the held-out clips at the widths of the stack."""
+    """Metrics of a model, and the posterior means of the held-out clips at the latent widths of the stack."""
 
-    due: Due
+    pending: PendingEvaluation
     metrics: dict[str, float]
     mean_ND: Tensor
     clips: Tensor
 
 
 class Evaluator:
-    """Groups of one size, made up where too few are there: a model's numbers do not depend on who else is due.
+    """Evaluates models in groups of a fixed size.
+
+    A group that is not full is padded with copies, so a model's metrics do not depend on the other models in its group.
 
     Args:
-        models_of: makes models of a family of which a configuration is one.
-        shared: names of the factors that views share.
-        together: models of a group at most.
+        stacks: Stacks in which the models train.
+        shared: Names of the shared factors.
+
+    Attributes:
+        group_size: Current number of models in a group. It is halved when memory runs out.
     """
 
-    def __init__(self, models_of: Callable[[Family, Config], Models], shared: tuple[str, ...], together: int) -> None:
-        self._models_of = models_of
+    def __init__(self, stacks: StackPool, shared: tuple[str, ...]) -> None:
+        self.group_size = min(_MAX_GROUP_SIZE, stacks.lanes)
+        self._stacks = stacks
         self._shared = shared
-        self._together = min(_TOGETHER, together)
-        self._queues: dict[tuple[Family, bool], list[Due]] = {}
-
-    @property
-    def together(self) -> int:
-        """Models of a group."""
-        return self._together
+        self._queues: dict[tuple[StackKey, bool], list[PendingEvaluation]] = {}
 
     @property
     def is_busy(self) -> bool:
-        """Whether a model waits."""
+        """True while a model waits."""
         return any(self._queues.values())
 
-    def add(self, family: Family, due: Due) -> None:
-        """Let a model wait, unless it does already."""
-        queue = self._queues.setdefault((family, due.snapshot is not None), [])
-        if not any(other.replicate is due.replicate and other.step == due.step for other in queue):
-            queue.append(due)
+    def add(self, key: StackKey, pending: PendingEvaluation) -> None:
+        """Queue a model, unless it is queued already."""
+        queue = self._queues.setdefault((key, pending.snapshot is not None), [])
+        if not any(other.replicate is pending.replicate and other.step == pending.step for other in queue):
+            queue.append(pending)
 
     def remove(self, trial: int) -> None:
-        """Forget the models of a trial."""
+        """Remove the models of a trial from the queues."""
         for key, queue in self._queues.items():
-            self._queues[key] = [due for due in queue if due.replicate.trial != trial]
+            self._queues[key] = [pending for pending in queue if pending.replicate.trial != trial]
 
-    def evaluate(self, nobody_comes: bool) -> Iterator[Evaluated]:
-        """Evaluate full groups, and those whose oldest model waited long enough.
+    def evaluate(self, flush: bool) -> Iterator[Evaluated]:
+        """Evaluate full groups, and groups whose first model has waited long enough.
 
         Args:
-            nobody_comes: whether no other model is to be waited for.
+            flush: Evaluate all queued models, without waiting for full groups.
         """
-        for key in list(self._queues):
-            family, is_final = key
+        for key, is_final in list(self._queues):
             wait_s = _FINAL_WAIT_S if is_final else _INTERMEDIATE_WAIT_S
-            while queue := self._queues[key]:
-                is_full = len(queue) >= self._together
-                if not is_full and not nobody_comes and time.monotonic() - queue[0].since < wait_s:
+            while queue := self._queues[key, is_final]:
+                is_full = len(queue) >= self.group_size
+                if not is_full and not flush and time.monotonic() - queue[0].since < wait_s:
                     break
-                # A replicate's reports come in the order of its steps, however long the earlier ones may wait.
-                while is_final and self._queues.get((family, False)):
-                    yield from self._next_group((family, False))
-                yield from self._next_group(key)
+                # The reports of a replicate are returned in the order of their steps.
+                while is_final and self._queues.get((key, False)):
+                    yield from self._evaluate_group(key, False)
+                yield from self._evaluate_group(key, is_final)
 
-    def _next_group(self, key: tuple[Family, bool]) -> Iterator[Evaluated]:
-        family, is_final = key
-        queue = self._queues[key]
-        group, self._queues[key] = queue[: self._together], queue[self._together :]
+    def _evaluate_group(self, key: StackKey, is_final: bool) -> Iterator[Evaluated]:
+        queue = self._queues[key, is_final]
+        group, self._queues[key, is_final] = queue[: self.group_size], queue[self.group_size :]
         try:
-            yield from self._evaluated(family, group, is_final)
+            yield from self._evaluated(key, group, is_final)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or self._together == 1:
+            if not is_out_of_memory(error) or self.group_size == 1:
                 raise
-            self._together //= 2
-            self._queues[key] = group + self._queues[key]
+            self.group_size //= 2
+            logger.warning("out of memory: evaluation continues in groups of %d models", self.group_size)
+            self._queues[key, is_final] = group + self._queues[key, is_final]
 
-    def _evaluated(self, family: Family, group: list[Due], is_final: bool) -> list[Evaluated]:
-        models = self._models_of(family, group[0].replicate.config)
-        together = models.group([due.model for due in group], self._together)
-        evaluation = evaluate(together, self._shared, FINAL if is_final else INTERMEDIATE)
-        clips, means_KND = held_out_clips(together).cpu(), evaluation.means_KND.cpu()
+    def _evaluated(self, key: StackKey, group: list[PendingEvaluation], is_final: bool) -> list[Evaluated]:
+        models = self._stacks.get(key, group[0].replicate.config).models
+        batch = models.group([pending.model for pending in group], self.group_size)
+        evaluation = evaluate(batch, self._shared, FINAL if is_final else INTERMEDIATE)
+        clips, means_KND = held_out_clips(batch).cpu(), evaluation.means_KND.cpu()
         return [
-            Evaluated(due, metrics, mean_ND, clips)
-            for due, metrics, mean_ND in zip(group, evaluation.metrics, means_KND, strict=False)
+            Evaluated(pending, metrics, mean_ND, clips)
+            for pending, metrics, mean_ND in zip(group, evaluation.metrics, means_KND, strict=False)
         ]
 
 
-class Scorer:
-    """Reads models that reached the full budget and metric_groups them.
+class StoredModels:
+    """Models of the store that reached the full budget, to be evaluated after training.
 
     Args:
-        store: the study.
-        family_of: of a configuration.
-        models_of: makes models of a family of which a configuration is one.
-        together: models of a group now, which decides the last bits of some metrics.
+        store: The study.
+        stacks: Stacks in which such models train.
+        evaluator: Evaluator during training, whose group size is used: it affects the last bits of some metrics.
     """
 
-    def __init__(
-        self,
-        store: StudyStore,
-        family_of: Callable[[Config], Family],
-        models_of: Callable[[Family, Config], Models],
-        together: Callable[[], int],
-    ) -> None:
-        self._store = store
-        self._family_of = family_of
-        self._models_of = models_of
-        self._together = together
+    def __init__(self, store: StudyStore, stacks: StackPool, evaluator: Evaluator) -> None:
+        self._store, self._stacks, self._evaluator = store, stacks, evaluator
         spec = store.metadata().spec
         self._steps, self._shared = spec.train.steps, spec.shared_factors
 
-    def scores(
+    def evaluate(
         self, replicates: Sequence[tuple[int, int]], metric_groups: Sequence[str], split: str
     ) -> list[dict[str, Any]]:
-        """Rows for `reports/`, one a replicate that has weights; those of the test split under `test/<name>`.
+        """Return a row of `reports/` for each replicate whose weights are in the store.
 
         Args:
-            replicates: trial and seed of each.
-            metric_groups: names of `marl.evaluation.METRIC_GROUPS`.
-            split: on whose clips.
+            replicates: Trial and seed of each replicate.
+            metric_groups: Names of `marl.evaluation.METRIC_GROUPS`.
+            split: Split of the clips, `validation` or `test`. Metrics of the test split are named `test/<name>`.
         """
         prefix = "" if split == "validation" else f"{split}/"
-        by_family: dict[Family, list[tuple[int, int, Config, Model]]] = {}
+        by_key: dict[StackKey, list[tuple[int, int, Config, Model]]] = {}
         for trial, seed in replicates:
-            if (found := self._load(trial, seed)) is not None:
-                config, model = found
-                by_family.setdefault(self._family_of(config), []).append((trial, seed, config, model))
+            if (loaded := self._load(trial, seed)) is not None:
+                config, model = loaded
+                by_key.setdefault(self._stacks.key(config), []).append((trial, seed, config, model))
         rows = []
-        for family, members in by_family.items():
-            models, size = self._models_of(family, members[0][2]), self._together()
+        for key, members in by_key.items():
+            models, size = self._stacks.get(key, members[0][2]).models, self._evaluator.group_size
             for first in range(0, len(members), size):
                 group = members[first : first + size]
-                together = models.group([model for *_, model in group], size)
-                metrics = evaluate(together, self._shared, metric_groups, split).metrics
+                batch = models.group([model for *_, model in group], size)
+                metrics = evaluate(batch, self._shared, metric_groups, split).metrics
                 for (trial, seed, *_), scores in zip(group, metrics, strict=False):
-                    # What is not finite on clips that nobody has looked at yet is absent.
                     finite = {f"{prefix}{name}": value for name, value in scores.items() if math.isfinite(value)}
                     rows.append(self._row(trial, seed) | finite)
         return rows
 
     def post_training_inputs(self, trial: int, seed: int) -> tuple[dict[str, Any], PostTrainingInputs] | None:
-        """A row to be completed, and what post-training evaluation needs of a model; none without weights."""
-        found = self._load(trial, seed)
-        if found is None:
+        """Return a row to be completed and the inputs of post-training metrics; None without weights in the store."""
+        loaded = self._load(trial, seed)
+        if loaded is None:
             return None
-        config, model = found
-        models = self._models_of(self._family_of(config), config)
+        config, model = loaded
+        models = self._stacks.get(self._stacks.key(config), config).models
         return self._row(trial, seed), post_training_inputs(models.group([model], 1))
 
     def _load(self, trial: int, seed: int) -> tuple[Config, Model] | None:
-        found = self._store.latest_checkpoint(trial, seed)
-        if found is None or found.step != self._steps:
+        saved = self._store.latest_checkpoint(trial, seed)
+        if saved is None or saved.step != self._steps:
             return None
-        description = Description.model_validate_json(found.files[DESCRIPTION_FILE])
+        description = Description.model_validate_json(saved.files[DESCRIPTION_FILE])
         config = description.config
-        models = self._models_of(self._family_of(config), config)
+        models = self._stacks.get(self._stacks.key(config), config).models
         network, device = models.objective_spec.network, models.dataset.device
-        padded = network.pad(parameters_of(description, found.files[MODEL_FILE]), network.mask(config.latent))
+        padded = network.pad(parameters_of(description, saved.files[MODEL_FILE]), network.mask(config.latent))
         hyperparameters = build_hyperparameters(models.objective_spec, config)
         return config, Model(
             {name: value.to(device) for name, value in padded.items()},
@@ -219,19 +209,19 @@ class Scorer:
 
 
 def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset: Dataset) -> None:
-    """Score the untrained network, unless the store has its scores: the reference point of hypervolumes.
+    """Evaluate the untrained network, the reference point of hypervolumes, unless the store has its metrics.
 
-    It is the spec's own network under the first seeds, at the latent sizes of the widest trial. What a model is trained
-    for is no part of it, so neither are losses of the scores. `baselines.json` is then `{"untrained": {metric: mean,
-    "<metric>/sd": standard deviation over seeds}, "replicates": seeds}`; one seed has no deviation. A spec whose own
-    network does not fit its spectrograms, because patches are searched over, has no baseline.
+    It is the spec's own network under the first seeds, at the latent sizes of the widest trial. The training objective
+    is not part of it, so its metrics include no losses. `baselines.json` is `{"untrained": {metric: mean,
+    "<metric>/sd": standard deviation over seeds}, "replicates": seeds}`; with one seed there is no deviation. A spec
+    whose own network does not fit its spectrograms, because patch sizes are searched over, has no baseline.
     """
     if store.baselines() is not None:
         return
     own = config_of(spec, {})
     latent = own.latent.model_copy(update={"private": plan.private, "shared": plan.shared})
     config = Config(views=own.views.model_copy(update={"scheme": "factor"}), model=own.model, latent=latent)
-    # As many lanes as there are seeds: idle ones would be scored too.
+    # As many lanes as seeds: idle lanes would be evaluated, too.
     seeds = range(min(spec.replicates, plan.lanes))
     try:
         stack = Stack(

@@ -1,11 +1,11 @@
-"""Which replicate trains in which lane: trains in chunks, reports at budgets, keeps checkpoints.
+"""Training of replicates in the lanes of a device's stacks, without Ray.
 
-Everything a trainer does that needs no Ray. Replicates wait in line, take a lane as soon as one is free, and give it
-back at the full budget. Nothing that needs no device holds up the training: the store is read and written beside it,
-and who reached a budget leaves a copy of the model to be evaluated with others. Results do not depend on when any of
-that happens (`marl.stack`).
+Replicates queue, take a lane as soon as one is free, train in chunks, report at budgets and leave at the full budget.
+The store is read and written in other threads, and models are evaluated in groups while their replicates train on.
+Results do not depend on the timing of any of these (`marl.stack`).
 """
 
+import logging
 import math
 import time
 from collections import deque
@@ -17,170 +17,161 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from marl.config import Config
 from marl.metrics import METRIC_VERSION
-from marl.stack import Snapshot, Stack
+from marl.stack import Snapshot
 from study.analysis import PLAIN_VAE
 from study.datasets.load import dataset_of
 from study.provenance import processor
 from study.spec import Scalar
-from study.spec.model_config import Family, StackPlan, audio_of, config_of, plain_vae
+from study.spec.model_config import StackKey, StackPlan, config_of, plain_vae
 from study.store import StudyStore
-from study.training.evaluation import Due, Evaluator, Scorer, write_baselines_once
-from study.training.planning import is_out_of_memory
+from study.training.evaluation import Evaluator, PendingEvaluation, StoredModels, write_baselines_once
+from study.training.planning import StackPool
 from study.training.quarantine import Quarantine
 from study.training.replicate_io import IOExecutor, Replicate, ReplicateFiles
 
 __all__ = ["Failure", "Lanes", "Report"]
 
+logger = logging.getLogger(__name__)
+
 _CHECKPOINT_EVERY_S = 60.0
-# How long to train before looking up: soon enough to drain in time, seldom enough to cost nothing.
+# Duration of a chunk of training: short enough to drain in time, long enough that its overhead is negligible.
 _CHUNK_S = 0.5
-# A device may be told of so many steps before it has done them.
+# Number of steps after which training waits for the device, which runs asynchronously.
 _STEPS_AHEAD = 8
 
 
 class Report(NamedTuple):
-    """One replicate at one budget: a row of `reports/`."""
+    """Metrics of a replicate at a budget: a row of `reports/`."""
 
     trial: int
     row: dict[str, Any]
 
 
 class Failure(NamedTuple):
-    """A replicate that came to no value; its trial fails with it."""
+    """A replicate that diverged. Its trial fails with it."""
 
     trial: int
     error: str
 
 
 class Lanes:
-    """The stacks of one device, one for each family of models, and the replicates in them and in line.
+    """The stacks of one device, and the replicates that train and queue there.
 
     Args:
-        store: the study; its document says what to train.
-        device: where to train.
+        store: The study.
+        device: Device to train on.
+
+    Attributes:
+        device_name: Name of the device's model.
+        stored_models: Models of the store, to be evaluated after training.
+        quarantine: Isolation of trials that may crash trainers.
+        trained_steps: Steps trained by all replicates.
+        lane_steps: Steps computed by all lanes, occupied or idle.
+        seconds: Time spent, by activity.
     """
 
     def __init__(self, store: StudyStore, device: torch.device) -> None:
         metadata = store.metadata()
-        self._store = store
-        self._spec = metadata.spec
-        self._plan = StackPlan.model_validate(metadata.stack)
-        self._budgets = self._spec.budgets()
-        self._audio = audio_of(self._spec)
-        self._dataset = dataset_of(self._spec, store.objects, device)
+        spec, plan = metadata.spec, StackPlan.model_validate(metadata.stack)
+        dataset = dataset_of(spec, store.objects, device)
+        self._store, self._spec, self._budgets = store, spec, spec.budgets()
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-        """As its maker sells it."""
-        write_baselines_once(store, self._spec, self._plan, self._dataset)
-        self._files = ReplicateFiles(store, self._spec, self._dataset)
+        write_baselines_once(store, spec, plan, dataset)
+        self._files = ReplicateFiles(store, spec, dataset)
         self._io = IOExecutor()
-        self._stacks: dict[Family, Stack] = {}
-        self._training: dict[tuple[Family, int], Replicate] = {}
-        self._waiting: deque[Replicate] = deque()
-        self._evaluator = Evaluator(
-            lambda family, config: self._stack(family, config).models,
-            self._spec.shared_factors,
-            self._plan.lanes,
-        )
-        self.scorer = Scorer(
-            store,
-            partial(self._plan.family, self._audio),
-            lambda family, config: self._stack(family, config).models,
-            lambda: self._evaluator.together,
-        )
-        """Measures models that are over."""
+        self._stacks = StackPool(spec, plan, dataset)
+        self._training: dict[tuple[StackKey, int], Replicate] = {}
+        self._queue: deque[Replicate] = deque()
+        self._evaluator = Evaluator(self._stacks, spec.shared_factors)
+        self.stored_models = StoredModels(store, self._stacks, self._evaluator)
         self.quarantine = Quarantine()
-        """Isolation of trials that may crash trainers."""
         self._results: list[Report | Failure] = []
-        # A trial that was removed and added again is another one; what is still under way for the first is void.
-        self._generation: dict[int, int] = {}
         self._checkpointed = time.monotonic()
         self.trained_steps = 0
-        """Steps of replicates."""
         self.lane_steps = 0
-        """Steps of lanes, occupied or not."""
         self.seconds = {"training": 0.0, "evaluation": 0.0}
-        """Time that the device spent."""
-        self.notices: list[str] = []
-        """What the user should know."""
 
     @property
     def lanes(self) -> int:
-        """Of a stack, at present."""
-        return self._plan.lanes
+        """Current number of lanes of a stack."""
+        return self._stacks.lanes
+
+    @property
+    def notices(self) -> list[str]:
+        """Messages for the user."""
+        return self._stacks.notices
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is left to do for any replicate."""
-        return bool(self._training or self._waiting or self._results) or (self._evaluator.is_busy or self._io.is_busy)
+        """True while there is work to do for any replicate."""
+        return bool(self._training or self._queue or self._results or self._evaluator.is_busy or self._io.is_busy)
 
     def progress(self) -> list[tuple[int, int, int]]:
-        """Trial, seed and step of each replicate that trains or waits."""
-        return [(one.trial, one.seed, one.step) for one in (*self._training.values(), *self._waiting)]
+        """Return trial, seed and step of each replicate that trains or queues."""
+        return [
+            (replicate.trial, replicate.seed, replicate.step) for replicate in (*self._training.values(), *self._queue)
+        ]
 
     def add(
         self,
         trial: int,
         parameters: Mapping[str, Scalar],
         seeds: Iterable[int],
-        in_front: bool = False,
-        alone: bool = False,
+        at_front: bool = False,
+        is_suspected: bool = False,
     ) -> None:
-        """Put replicates of a trial in line, each from its last checkpoint; what they had reported comes once more.
+        """Queue replicates of a trial, each from its last checkpoint, and return the reports in those once more.
 
         Args:
-            trial: its number.
-            parameters: of the trial.
-            seeds: of the replicates, none of which is in line or in a lane.
-            in_front: whether they come before all others that wait.
-            alone: whether nobody else shall train beside them up to their trial's next report; see `quarantine`.
+            trial: Number of the trial.
+            parameters: Parameters of the trial.
+            seeds: Seeds of the replicates; none of them may be queued or training.
+            at_front: Queue them before all others.
+            is_suspected: Train the trial in isolation until its next report; see `quarantine`.
         """
-        if alone:
+        if is_suspected:
             self.quarantine.add(trial)
         config = plain_vae(self._spec) if trial == PLAIN_VAE else config_of(self._spec, parameters)
-        generation = self._generation.setdefault(trial, 0)
         replicates = [Replicate(trial, seed, config, dict(sorted(parameters.items()))) for seed in seeds]
 
-        def arrived(restored: list[Replicate]) -> None:
-            if self._generation[trial] != generation:
-                return
-            self._results += [Report(trial, row) for one in restored for row in one.rows]
-            unfinished = [one for one in restored if not _has_reported(one, self._budgets[-1])]
-            self._waiting = deque([*unfinished, *self._waiting] if in_front else [*self._waiting, *unfinished])
+        def on_restored(restored: list[Replicate]) -> None:
+            self._results += [Report(trial, row) for replicate in restored for row in replicate.rows]
+            unfinished = [replicate for replicate in restored if not _has_reported(replicate, self._budgets[-1])]
+            self._queue = deque([*unfinished, *self._queue] if at_front else [*self._queue, *unfinished])
 
-        self._io.submit(trial, lambda: [self._files.restore(one) for one in replicates], arrived)
+        self._io.submit(trial, lambda: [self._files.restore(replicate) for replicate in replicates], on_restored)
 
     def remove(self, trial: int) -> None:
-        """Take a trial out of line and out of its lanes."""
+        """Remove a trial from the queue and from its lanes."""
         self.quarantine.release(trial)
-        self._generation[trial] = self._generation.get(trial, 0) + 1
-        self._waiting = deque(one for one in self._waiting if one.trial != trial)
+        self._io.cancel_callbacks(trial)
+        self._queue = deque(replicate for replicate in self._queue if replicate.trial != trial)
         self._evaluator.remove(trial)
-        for (family, lane), one in list(self._training.items()):
-            if one.trial == trial:
-                self._free(family, lane)
+        for (key, lane), replicate in list(self._training.items()):
+            if replicate.trial == trial:
+                self._free(key, lane)
 
     def discard(self, trial: int) -> None:
-        """Remove a trial that came to no value, and the checkpoints that it has in the store."""
+        """Remove a trial that was stopped or failed, and delete its checkpoints from the store."""
         self.remove(trial)
         self._io.submit(trial, lambda: self._store.delete_checkpoints(trial))
 
     def advance(self, interrupted: Callable[[], bool]) -> list[Report | Failure]:
-        """Fill free lanes, train one chunk of each stack, and evaluate those who reached a budget and waited enough.
+        """Fill free lanes, train one chunk of each stack, evaluate what is due, and return new results.
 
         Args:
-            interrupted: asked between steps; when true, the chunk ends.
+            interrupted: Called between steps; the chunk ends when it returns True.
         """
         self._io.collect()
-        self._fill()
-        for family in dict.fromkeys(family for family, _ in self._training):
-            with self._out_of_memory_means_fewer_lanes(family), self._timed("training"):
-                self._train(family, interrupted)
-                self._note_failures(family)
-                self._note_due(family)
-        self._report(nobody_comes=not (self._training or self._waiting))
-        if not self._training and not self._waiting:
+        self._fill_lanes()
+        for key in dict.fromkeys(key for key, _ in self._training):
+            with self._halve_lanes_when_out_of_memory(key), self._timed("training"):
+                self._train(key, interrupted)
+                self._fail_diverged(key)
+                self._queue_evaluations(key)
+        self._evaluate(flush=not (self._training or self._queue))
+        if not self._training and not self._queue:
             self._io.collect(timeout_s=0.1)
         if time.monotonic() - self._checkpointed >= _CHECKPOINT_EVERY_S:
             self.checkpoint()
@@ -188,127 +179,123 @@ class Lanes:
         return results
 
     def checkpoint(self) -> None:
-        """Write a checkpoint of every replicate that is in a lane, beside the training."""
-        self._report(nobody_comes=True)  # a checkpoint has all reports up to its step
+        """Write a checkpoint of every replicate that trains, in other threads."""
+        self._evaluate(flush=True)  # a checkpoint holds all reports up to its step
         self._checkpointed = time.monotonic()
-        for (family, lane), one in self._training.items():
-            snapshot, rows = self._stacks[family].snapshot(lane), list(one.rows)
-            self._io.submit(one.trial, partial(self._files.write_checkpoint, one, snapshot, rows, is_final=False))
+        for (key, lane), replicate in self._training.items():
+            snapshot, rows = self._stacks[key].snapshot(lane), list(replicate.rows)
+            write = partial(self._files.write_checkpoint, replicate, snapshot, rows, is_final=False)
+            self._io.submit(replicate.trial, write)
+        logger.info("checkpoints of %d replicates", len(self._training))
 
     def finish(self) -> None:
-        """Wait until all is written."""
+        """Wait until all files are written."""
         self._io.finish()
 
-    def _fill(self) -> None:
-        """Give lanes to those in line, in order; a family whose lanes are taken holds up no other."""
-        still_waiting: deque[Replicate] = deque()
-        allowed = self.quarantine.eligible((one.trial for one in self._waiting), bool(self._training))
-        while self._waiting:
-            replicate = self._waiting.popleft()
-            if replicate.trial not in allowed:
-                still_waiting.append(replicate)
+    def _fill_lanes(self) -> None:
+        """Assign free lanes in the order of the queue. A stack without a free lane delays no other stack."""
+        still_queued: deque[Replicate] = deque()
+        eligible = self.quarantine.eligible((replicate.trial for replicate in self._queue), bool(self._training))
+        while self._queue:
+            replicate = self._queue.popleft()
+            if replicate.trial not in eligible:
+                still_queued.append(replicate)
                 continue
-            family = self._plan.family(self._audio, replicate.config)
-            stack = self._stack(family, replicate.config)
+            key = self._stacks.key(replicate.config)
+            stack = self._stacks.get(key, replicate.config)
             if not stack.free_lanes:
-                still_waiting.append(replicate)
+                still_queued.append(replicate)
                 continue
             lane = stack.attach(replicate.config, replicate.seed, replicate.snapshot)
             replicate.snapshot = None
-            self._training[family, lane] = replicate
-        self._waiting = still_waiting
+            self._training[key, lane] = replicate
+            logger.info("trial %s: seed %d attached at step %d", replicate.trial, replicate.seed, replicate.step)
+        self._queue = still_queued
 
-    def _stack(self, family: Family, config: Config) -> Stack:
-        while family not in self._stacks:
-            with self._out_of_memory_means_fewer_lanes(family):
-                self._stacks[family] = self._plan.stack(self._spec, config, self._dataset)
-        return self._stacks[family]
+    def _occupied(self, key: StackKey) -> list[tuple[int, Replicate]]:
+        return [(lane, replicate) for (other, lane), replicate in self._training.items() if other == key]
 
-    def _occupied(self, family: Family) -> list[tuple[int, Replicate]]:
-        return [(lane, one) for (owner, lane), one in self._training.items() if owner == family]
-
-    def _train(self, family: Family, interrupted: Callable[[], bool]) -> None:
-        stack, occupied = self._stacks[family], self._occupied(family)
-        until_due = min(self._next_budget(one.step) - one.step for _, one in occupied)
-        # Each replicate has an equal share of the device's time, however many train beside it in its stack.
+    def _train(self, key: StackKey, interrupted: Callable[[], bool]) -> None:
+        stack, occupied = self._stacks[key], self._occupied(key)
+        steps_to_budget = min(self._next_budget(replicate.step) - replicate.step for _, replicate in occupied)
+        # Replicates have equal shares of the device's time, however many train in the same stack.
         stop_at = time.monotonic() + _CHUNK_S * len(occupied) / len(self._training)
         steps = 0
-        while steps < until_due and (steps == 0 or time.monotonic() < stop_at) and not interrupted():
+        while steps < steps_to_budget and (steps == 0 or time.monotonic() < stop_at) and not interrupted():
             stack.step()
             steps += 1
             if steps % _STEPS_AHEAD == 0:
                 stack.synchronise()
         stack.synchronise()
-        for _, one in occupied:
-            one.step += steps
+        for _, replicate in occupied:
+            replicate.step += steps
         self.trained_steps += steps * len(occupied)
         self.lane_steps += steps * stack.lanes
 
     def _next_budget(self, step: int) -> int:
         return next(budget for budget in self._budgets if budget > step)
 
-    def _note_failures(self, family: Family) -> None:
-        diverged = self._stacks[family].diverged()
+    def _fail_diverged(self, key: StackKey) -> None:
+        diverged = self._stacks[key].diverged()
         if diverged:
-            self._report(nobody_comes=True)  # what they reached before counts
+            self._evaluate(flush=True)  # reports at earlier budgets count
         for lane, step in diverged.items():
-            if (family, lane) in self._training:  # else it went with another replicate of its trial
-                replicate = self._training[family, lane]
+            if (key, lane) in self._training:  # not yet removed with another replicate of its trial
+                replicate = self._training[key, lane]
                 self._fail(replicate, f"the loss of seed {replicate.seed} is not finite at step {step}")
 
-    def _note_due(self, family: Family) -> None:
-        """Copy the models of those who reached a budget, and free the lanes of those for whom it was the last."""
-        stack = self._stacks[family]
-        for lane, one in self._occupied(family):
-            if one.step not in self._budgets or _has_reported(one, one.step):
+    def _queue_evaluations(self, key: StackKey) -> None:
+        """Copy models that reached a budget, and free the lanes of those that reached the full budget."""
+        stack = self._stacks[key]
+        for lane, replicate in self._occupied(key):
+            if replicate.step not in self._budgets or _has_reported(replicate, replicate.step):
                 continue
-            is_final = one.step == self._budgets[-1]
+            is_final = replicate.step == self._budgets[-1]
             snapshot = stack.snapshot(lane) if is_final else None
-            self._evaluator.add(family, Due(one, one.step, stack.models[lane], snapshot, time.monotonic()))
+            pending = PendingEvaluation(replicate, replicate.step, stack.models[lane], snapshot, time.monotonic())
+            self._evaluator.add(key, pending)
             if is_final:
-                self._free(family, lane)
+                self._free(key, lane)
 
-    def _report(self, nobody_comes: bool) -> None:
-        """Make reports of models that were evaluated."""
+    def _evaluate(self, flush: bool) -> None:
+        """Evaluate queued models and make reports of them."""
         failed: set[int] = set()
         with self._timed("evaluation"):
-            for due, metrics, mean_ND, clips in self._evaluator.evaluate(nobody_comes):
-                one = due.replicate
-                if one.trial in failed:
+            for pending, metrics, mean_ND, clips in self._evaluator.evaluate(flush):
+                replicate, step = pending.replicate, pending.step
+                if replicate.trial in failed:
                     continue
-                if not all(map(math.isfinite, metrics.values())):  # the last step before the budget broke it
-                    failed.add(one.trial)
-                    self._fail(one, f"the metrics of seed {one.seed} are not finite at step {due.step}")
+                if not all(map(math.isfinite, metrics.values())):  # the model diverged in the last step
+                    failed.add(replicate.trial)
+                    self._fail(replicate, f"the metrics of seed {replicate.seed} are not finite at step {step}")
                     continue
-                self.quarantine.release(one.trial)
-                row = {"trial": one.trial, "seed": one.seed, "step": due.step, "metric_version": METRIC_VERSION}
-                one.rows.append(row | metrics)
-                if due.snapshot is None:
-                    self._results.append(Report(one.trial, one.rows[-1]))
+                self.quarantine.release(replicate.trial)
+                key = {"trial": replicate.trial, "seed": replicate.seed, "step": step, "metric_version": METRIC_VERSION}
+                replicate.rows.append(key | metrics)
+                logger.info("trial %s: seed %d evaluated at step %d", replicate.trial, replicate.seed, step)
+                if pending.snapshot is None:
+                    self._results.append(Report(replicate.trial, replicate.rows[-1]))
                 else:
-                    self._write_result(one, due.snapshot, mean_ND, clips)
+                    self._write_final(replicate, pending.snapshot, mean_ND, clips)
 
-    def _write_result(self, one: Replicate, snapshot: Snapshot, mean_ND: Tensor, clips: Tensor) -> None:
-        """Write a finished model beside the training; its report follows when that is done."""
-        rows, generation = list(one.rows), self._generation[one.trial]
+    def _write_final(self, replicate: Replicate, snapshot: Snapshot, mean_ND: Tensor, clips: Tensor) -> None:
+        """Write a finished model in another thread; its report is returned afterwards."""
+        rows = list(replicate.rows)
 
-        def write() -> None:
-            self._files.write_latents(one, mean_ND, clips, self._plan.private)
-            self._files.write_checkpoint(one, snapshot, rows, is_final=True)
+        def write() -> Report:
+            self._files.write_latents(replicate, mean_ND, clips, self._stacks.private_latents)
+            self._files.write_checkpoint(replicate, snapshot, rows, is_final=True)
+            return Report(replicate.trial, rows[-1])
 
-        def written(_: None) -> None:
-            if self._generation[one.trial] == generation:
-                self._results.append(Report(one.trial, rows[-1]))
+        self._io.submit(replicate.trial, write, lambda report: self._results.append(report))
 
-        self._io.submit(one.trial, write, written)
+    def _fail(self, replicate: Replicate, reason: str) -> None:
+        self.discard(replicate.trial)
+        self._results.append(Failure(replicate.trial, f"diverged: {reason}"))
 
-    def _fail(self, one: Replicate, reason: str) -> None:
-        self.discard(one.trial)
-        self._results.append(Failure(one.trial, f"diverged: {reason}"))
-
-    def _free(self, family: Family, lane: int) -> None:
-        self._stacks[family].detach(lane)
-        del self._training[family, lane]
+    def _free(self, key: StackKey, lane: int) -> None:
+        self._stacks[key].detach(lane)
+        del self._training[key, lane]
 
     @contextmanager
     def _timed(self, activity: str) -> Iterator[None]:
@@ -319,33 +306,26 @@ class Lanes:
             self.seconds[activity] += time.monotonic() - started
 
     @contextmanager
-    def _out_of_memory_means_fewer_lanes(self, family: Family) -> Iterator[None]:
-        """When a stack finds no memory, its replicates go back in line and a narrower one takes its place.
+    def _halve_lanes_when_out_of_memory(self, key: StackKey) -> Iterator[None]:
+        """Replace a stack that is out of memory by one of half as many lanes, and queue its replicates again.
 
-        All memory of a step is taken before the first number of the state changes, so nothing is lost.
+        A step allocates all its memory before it changes the state, so no step is lost.
         """
         try:
             yield
             return
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or self._plan.lanes == 1:
+            if not self._stacks.can_halve(error):
                 raise
-        # Outside of the handler: the error holds on to the memory of the step that failed.
-        occupied = self._occupied(family)
-        if occupied:
-            stack = self._stacks.pop(family)
-            for lane, one in occupied:
-                one.snapshot = stack.snapshot(lane)
-                one.step = one.snapshot.step
-                del self._training[family, lane]
-            del stack
-        self._waiting.extendleft(one for _, one in reversed(occupied))
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        lanes = self._plan.lanes
-        self._plan = self._plan.model_copy(update={"lanes": lanes // 2})
-        self.notices.append(f"out of memory with {lanes} lanes: going on with {lanes // 2}")
+        # Outside of the handler, because the error holds the memory of the failed step.
+        occupied = self._occupied(key)
+        for lane, replicate in occupied:
+            replicate.snapshot = self._stacks[key].snapshot(lane)
+            replicate.step = replicate.snapshot.step
+            del self._training[key, lane]
+        self._queue.extendleft(replicate for _, replicate in reversed(occupied))
+        self._stacks.halve_lanes(key)
 
 
-def _has_reported(one: Replicate, step: int) -> bool:
-    return any(row["step"] == step for row in one.rows)
+def _has_reported(replicate: Replicate, step: int) -> bool:
+    return any(row["step"] == step for row in replicate.rows)

@@ -1,5 +1,6 @@
 """How a study is trained on the machine at hand: compiled or not, in which precision. Decided once and recorded."""
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -12,16 +13,19 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from marl.config import Config
+from marl.data import Dataset
 from marl.models import Architecture, network_of
 from marl.stack import Precision, Stack
 from study.datasets.load import dataset_of
 from study.process_env import surroundings
 from study.spec import Spec
-from study.spec.model_config import StackPlan, audio_of, one_of, plan_stacks
+from study.spec.model_config import StackKey, StackPlan, audio_of, one_of, plan_stacks
 from study.storage import ObjectStore
 
 __all__ = [
     "DeviceType",
+    "StackPool",
     "can_compile",
     "device_type",
     "executed",
@@ -31,6 +35,8 @@ __all__ = [
     "steps_per_second",
     "training_flop",
 ]
+
+logger = logging.getLogger(__name__)
 
 DeviceType = Literal["cpu", "cuda"]
 
@@ -184,3 +190,69 @@ def steps_per_second(stack: Stack, seconds: float) -> float:
         steps += 1
     stack.steps()
     return steps / (time.monotonic() - started)
+
+
+class StackPool:
+    """The stacks of one device, created when they are needed.
+
+    Args:
+        spec: Spec of the study.
+        plan: Plan of the study's stacks.
+        dataset: Clips of the study, on the device.
+
+    Attributes:
+        notices: Messages for the user.
+    """
+
+    def __init__(self, spec: Spec, plan: StackPlan, dataset: Dataset) -> None:
+        self.notices: list[str] = []
+        self._spec, self._plan, self._dataset = spec, plan, dataset
+        self._audio = audio_of(spec)
+        self._stacks: dict[StackKey, Stack] = {}
+
+    def __getitem__(self, key: StackKey) -> Stack:
+        return self._stacks[key]
+
+    def __len__(self) -> int:
+        return len(self._stacks)
+
+    @property
+    def lanes(self) -> int:
+        """Current number of lanes of a stack."""
+        return self._plan.lanes
+
+    @property
+    def private_latents(self) -> int:
+        """Number of private latents of each stack."""
+        return self._plan.private
+
+    def key(self, config: Config) -> StackKey:
+        """Return the key of the stack in which a configuration trains."""
+        return self._plan.stack_key(self._audio, config)
+
+    def get(self, key: StackKey, config: Config) -> Stack:
+        """Return the stack of a key; a new one is created for a configuration that trains in it."""
+        while key not in self._stacks:
+            try:
+                self._stacks[key] = self._plan.stack(self._spec, config, self._dataset)
+            except (RuntimeError, MemoryError) as error:
+                if not self.can_halve(error):
+                    raise
+            else:
+                break
+            self.halve_lanes(key)  # outside of the handler, because the error holds memory
+        return self._stacks[key]
+
+    def can_halve(self, error: BaseException) -> bool:
+        """Return whether an error may be overcome by stacks of half as many lanes."""
+        return is_out_of_memory(error) and self._plan.lanes > 1
+
+    def halve_lanes(self, key: StackKey) -> None:
+        """Remove a stack, and create stacks of half as many lanes from now on."""
+        self._stacks.pop(key, None)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        lanes = self._plan.lanes
+        self._plan = self._plan.model_copy(update={"lanes": lanes // 2})
+        self.notices.append(f"out of memory with {lanes} lanes: training continues with {lanes // 2}")
+        logger.warning("%s", self.notices[-1])

@@ -119,6 +119,10 @@ class ReplicateFiles:
         self._store.write_latents(replicate.trial, replicate.seed, columns)
 
 
+def _ignore(_: object) -> None:
+    pass
+
+
 # Requests to a bucket wait for the network most of the time.
 _THREADS = 8
 
@@ -128,18 +132,21 @@ class IOExecutor:
 
     def __init__(self) -> None:
         self._queues = [ThreadPoolExecutor(1, thread_name_prefix="store") for _ in range(_THREADS)]
-        self._jobs: deque[tuple[Future[Any], Callable[[Any], None]]] = deque()
+        # Each job with its trial, and what receives its result.
+        self._jobs: deque[tuple[int, Future[Any], Callable[[Any], object]]] = deque()
 
     @property
     def is_busy(self) -> bool:
         """True while a job runs, or has not been collected."""
         return bool(self._jobs)
 
-    def submit(
-        self, trial: int, job: Callable[[], _Result], on_done: Callable[[_Result], None] = lambda _: None
-    ) -> None:
+    def submit(self, trial: int, job: Callable[[], _Result], on_done: Callable[[_Result], object] = _ignore) -> None:
         """Run a job for a trial. `collect` passes the result to `on_done`, in the thread that collects."""
-        self._jobs.append((self._queues[trial % _THREADS].submit(job), on_done))
+        self._jobs.append((trial, self._queues[trial % _THREADS].submit(job), on_done))
+
+    def cancel_callbacks(self, trial: int) -> None:
+        """Ignore the results of jobs that were submitted for a trial so far. The jobs themselves are still run."""
+        self._jobs = deque((other, job, on_done if other != trial else _ignore) for other, job, on_done in self._jobs)
 
     def collect(self, timeout_s: float = 0.0) -> None:
         """Handle the results of finished jobs.
@@ -153,13 +160,13 @@ class IOExecutor:
         if not self._jobs:
             return
         if timeout_s:
-            wait([future for future, _ in self._jobs], timeout=timeout_s, return_when="FIRST_COMPLETED")
+            wait([future for _, future, _ in self._jobs], timeout=timeout_s, return_when="FIRST_COMPLETED")
         for _ in range(len(self._jobs)):
-            future, on_done = self._jobs.popleft()
+            trial, future, on_done = self._jobs.popleft()
             if future.done():
                 on_done(future.result())
             else:
-                self._jobs.append((future, on_done))
+                self._jobs.append((trial, future, on_done))
 
     def finish(self) -> None:
         """Wait for all jobs, and collect them."""

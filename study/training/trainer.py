@@ -143,12 +143,12 @@ class Trainer:
     async def scores(
         self, replicates: list[tuple[int, int]], metric_groups: list[str], split: str
     ) -> list[dict[str, Any]]:
-        """Measure models that are over, as `study.training.evaluation.Scorer.scores`."""
-        return await self._in_training(lambda: self._lanes.scorer.scores(replicates, metric_groups, split))
+        """Measure models that are over, as `study.training.evaluation.StoredModels.evaluate`."""
+        return await self._in_training(lambda: self._lanes.stored_models.evaluate(replicates, metric_groups, split))
 
     async def post_training_inputs(self, trial: int, seed: int) -> Any:
-        """What others need to measure a model, as `study.training.evaluation.Scorer.post_training_inputs`."""
-        return await self._in_training(lambda: self._lanes.scorer.post_training_inputs(trial, seed))
+        """What others need to measure a model, as `study.training.evaluation.StoredModels.post_training_inputs`."""
+        return await self._in_training(lambda: self._lanes.stored_models.post_training_inputs(trial, seed))
 
     async def progress(self) -> dict[str, Any]:
         """How far training is.
@@ -323,7 +323,7 @@ class Trainer:
         seeds = self._all_seeds if after >= self._last_rung else self._all_seeds[:1]
         new = [seed for seed in seeds if seed not in known]
         known.update(new)
-        self._lanes.add(trial, parameters, new, in_front=after >= self._last_rung > 0, alone=is_suspected)
+        self._lanes.add(trial, parameters, new, at_front=after >= self._last_rung > 0, is_suspected=is_suspected)
 
     def _remove(self, trial: int) -> None:
         self._lanes.remove(trial)

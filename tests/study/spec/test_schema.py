@@ -256,7 +256,7 @@ def test_what_no_trial_uses_is_not_computed(tiny):
     assert (terms.contrasts, terms.independence, terms.projections, terms.multiscale) == ((), (), (), False)
 
 
-def test_models_that_need_other_passes_or_views_are_of_other_families(tiny, small_dataset):
+def test_models_that_need_other_passes_or_views_are_in_other_stacks(tiny, small_dataset):
     tiny["space"] = {
         "contrast.strategy": {"choice": ["none", "infonce", "vicreg", "byol"]},
         "contrast.projection": {"choice": [False, True], "when": {"contrast.strategy": "vicreg"}},
@@ -269,8 +269,8 @@ def test_models_that_need_other_passes_or_views_are_of_other_families(tiny, smal
 
     def terms(**values):
         config = config_of(spec, {name.replace("__", "."): value for name, value in values.items()})
-        family = plan.family(AudioConfig(), config)
-        return family, plan.stack(spec, config, small_dataset).objective_spec.active_terms
+        key = plan.stack_key(AudioConfig(), config)
+        return key, plan.stack(spec, config, small_dataset).objective_spec.active_terms
 
     plain, of_plain = terms(contrast__strategy="none")
     assert terms(contrast__strategy="vicreg", independence__hsic=0.5) == (plain, of_plain)
@@ -280,12 +280,12 @@ def test_models_that_need_other_passes_or_views_are_of_other_families(tiny, smal
     assert byol != plain
     assert of_byol.contrasts == (("byol", "shared"),)
     cycle, of_cycle = terms(contrast__strategy="infonce", independence__swap_cycle=0.1)
-    assert cycle.passes == ("swap_cycle",)
+    assert cycle.extra_passes == ("swap_cycle",)
     assert of_cycle.independence == ("hsic", "swap_cycle")
     assert terms(views__scheme="augment")[0] not in (plain, byol, cycle)
 
 
-def test_what_a_view_of_one_clip_may_suffer_divides_families_but_leaves_out_no_term(tiny, small_dataset):
+def test_what_a_view_of_one_clip_may_suffer_divides_stacks_but_leaves_out_no_term(tiny, small_dataset):
     tiny["space"] = {
         "contrast.strategy": {"choice": ["infonce", "vicreg"]},
         "views.augment.shift": {"choice": [0.1, 0.3]},
@@ -295,7 +295,7 @@ def test_what_a_view_of_one_clip_may_suffer_divides_families_but_leaves_out_no_t
         config_of(spec, {"contrast.strategy": name, "views.augment.shift": 0.3}) for name in ("infonce", "vicreg")
     )
     plan = plan_stacks(spec, lanes=2)
-    assert plan.family(AudioConfig(), one) == plan.family(AudioConfig(), other)
+    assert plan.stack_key(AudioConfig(), one) == plan.stack_key(AudioConfig(), other)
     stack = plan.stack(spec, one, small_dataset)
     assert [stack.attach(config, seed=0) for config in (one, other)] == [0, 1]
 

@@ -12,7 +12,7 @@ from study.process_env import surroundings
 from study.spec import parse_spec
 from study.spec.model_config import audio_of, plan_stacks
 from study.spec.resolve import resolve
-from study.training.dry_run_worker import Planned, Stepped, families, probe
+from study.training.dry_run_worker import Planned, Stepped, probe, stack_configs
 from study.training.planning import can_compile
 from tests.messages import assert_mentions, mentions
 from tests.study.commands import run_command
@@ -63,15 +63,15 @@ def test_a_process_that_takes_too_long_is_ended(tiny):
         list(probe(resolved(tiny), "runs", measured_s=3600, within_s=8.0))
 
 
-def test_families_are_those_of_the_trials_that_will_be_tried(tiny):
+def test_there_is_a_configuration_for_each_stack_of_the_trials_that_will_run(tiny):
     spec = resolved({**tiny, "space": {"model.width": {"choice": [16, 32, 48]}}, "search": {"sampler": "grid"}})
     plan = plan_stacks(spec, 1)
-    found = families(spec, plan)
-    assert [family.architecture.model.width for family in found] == [16, 32, 48]
-    assert all(plan.family(audio_of(spec), config) == family for family, config in found.items())
+    found = stack_configs(spec, plan)
+    assert [key.architecture.model.width for key in found] == [16, 32, 48]
+    assert all(plan.stack_key(audio_of(spec), config) == key for key, config in found.items())
     passes = {"contrast.strategy": {"choice": ["none", "byol"]}}
-    found = families(resolved({**tiny, "space": passes, "search": {"sampler": "grid"}}), plan)
-    assert [family.passes for family in found] == [(), ("byol",)]
+    found = stack_configs(resolved({**tiny, "space": passes, "search": {"sampler": "grid"}}), plan)
+    assert [key.extra_passes for key in found] == [(), ("byol",)]
 
 
 @pytest.mark.slow

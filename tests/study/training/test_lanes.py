@@ -12,6 +12,7 @@ import marl
 import study.training.evaluation as evaluator
 import study.training.lanes as module
 from marl.evaluation import INTERMEDIATE
+from marl.stack import Stack
 from study.errors import UnreadableObject
 from study.spec import parse_spec
 from study.spec.model_config import config_of, data_of
@@ -354,8 +355,8 @@ def test_every_replicate_has_an_equal_share_of_the_device(tmp_path, tiny, monkey
     def train(self):
         chunks[-1][1] += 1
 
-    monkeypatch.setattr(module.Stack, "step", train)
-    monkeypatch.setattr(module.Lanes, "_note_due", lambda self, architecture: None)
+    monkeypatch.setattr(Stack, "step", train)
+    monkeypatch.setattr(module.Lanes, "_queue_evaluations", lambda self, key: None)
     real = module.Lanes._train
 
     def counted(self, architecture, interrupted):
@@ -375,14 +376,14 @@ def test_every_replicate_has_an_equal_share_of_the_device(tmp_path, tiny, monkey
 
 def out_of_memory_above(lanes, monkeypatch):
     """Steps of stacks wider than that find no memory."""
-    real = module.Stack.step
+    real = Stack.step
 
     def step(self):
         if self.lanes > lanes:
             raise torch.OutOfMemoryError("CUDA out of memory")
         real(self)
 
-    monkeypatch.setattr(module.Stack, "step", step)
+    monkeypatch.setattr(Stack, "step", step)
 
 
 def test_out_of_memory_means_fewer_lanes_and_nothing_lost(store, tmp_path, tiny, monkeypatch):
