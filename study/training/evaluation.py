@@ -221,7 +221,7 @@ def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset
     own = config_of(spec, {})
     latent = own.latent.model_copy(update={"private": plan.private, "shared": plan.shared})
     config = Config(views=own.views.model_copy(update={"scheme": "factor"}), model=own.model, latent=latent)
-    # As many lanes as seeds: idle lanes would be evaluated, too.
+    # Idle lanes would be evaluated, too, so there is one lane a seed.
     seeds = range(min(spec.replicates, plan.lanes))
     try:
         stack = Stack(
