@@ -1,4 +1,4 @@
-"""Who may look: anybody who reaches the page, or whoever an OpenID Connect provider knows, where one is configured."""
+"""Access control: open by default, or sign-in through an OpenID Connect provider if one is configured."""
 
 import streamlit as st
 
@@ -6,14 +6,14 @@ __all__ = ["require_sign_in"]
 
 
 def require_sign_in() -> None:
-    """Stop here until the reader has signed in, if Streamlit's secrets have a section `auth`."""
+    """Stop the page until the user has signed in, if Streamlit's secrets have a section `auth`."""
     try:
         is_wanted = "auth" in st.secrets
-    except FileNotFoundError:  # no secrets at all
+    except FileNotFoundError:  # there is no secrets file
         return
     if not is_wanted:
         return
-    if st.user.to_dict().get("is_logged_in", False):  # absent means no
+    if st.user.to_dict().get("is_logged_in", False):
         st.sidebar.button("Sign out", on_click=st.logout)
         return
     st.title("marl-study")

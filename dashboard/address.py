@@ -1,6 +1,6 @@
-"""The address of a page carries its whole view, so that it can be pasted elsewhere: study, trials, and each choice.
+"""Query parameters of a page. They hold the whole view (study, trials and choices), so that a link reproduces it.
 
-A choice that is the usual one is not in the address. What the address names and is not there is passed over.
+Default values are left out. Values that do not exist in the study are ignored.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +12,7 @@ from dashboard.text import plain
 
 __all__ = [
     "CHOSEN",
-    "MOST_CHOSEN",
+    "MAX_CHOSEN",
     "STUDY",
     "choose",
     "choose_many",
@@ -27,8 +27,8 @@ __all__ = [
 
 STUDY = "study"
 CHOSEN = "trials"
-MOST_CHOSEN = 50
-"""Trials in an address; more would not fit into what browsers and mail accept."""
+MAX_CHOSEN = 50
+"""Maximum number of trials in an address, limited by the length of links that browsers and mail accept."""
 
 _PAGES = "pages"
 _BETWEEN = ","
@@ -37,17 +37,17 @@ _Option = TypeVar("_Option", bound=str | int)
 
 
 def study_of(names: list[str]) -> str:
-    """The study that the address names, else the first."""
+    """Return the study in the address; the first study if there is none."""
     named = st.query_params.get(STUDY)
     return named if named in names else names[0]
 
 
 def chosen_trials(known: Iterable[int] | None = None) -> list[int]:
-    """The trials that the address names; of those that are known, if these are given."""
+    """Return the trials in the address, limited to known trials if these are given."""
     there = None if known is None else set(known)
     words = st.query_params.get(CHOSEN, "").split(_BETWEEN)
     found = dict.fromkeys(int(word) for word in words if word.isascii() and word.isdigit())
-    return [trial for trial in found if there is None or trial in there][:MOST_CHOSEN]
+    return [trial for trial in found if there is None or trial in there][:MAX_CHOSEN]
 
 
 def set_chosen(trials: Iterable[int]) -> None:
@@ -58,14 +58,14 @@ def set_chosen(trials: Iterable[int]) -> None:
 def choose(
     name: str, label: str, options: Sequence[_Option], usual: _Option, words: Callable[[_Option], str] = str
 ) -> _Option:
-    """A select box that the address remembers.
+    """Draw a select box whose value is kept in the address.
 
     Args:
-        name: in the address.
-        label: above it.
-        options: what there is.
-        usual: what is chosen where the address says nothing.
-        words: an option as it is read.
+        name: Name of the query parameter.
+        label: Label of the box.
+        options: Values to choose from.
+        usual: Default value.
+        words: Function that returns the text of an option.
     """
     named = {str(option): option for option in options}.get(st.query_params.get(name, ""), usual)
     chosen = st.selectbox(label, options, options.index(named), format_func=words, key=f"one {name}")
@@ -74,7 +74,7 @@ def choose(
 
 
 def choose_part(name: str, label: str, options: Sequence[_Option], usual: _Option) -> _Option:
-    """The same, all options beside one another."""
+    """Draw a segmented control whose value is kept in the address."""
     named = {str(option): option for option in options}.get(st.query_params.get(name, ""), usual)
     chosen = st.segmented_control(label, options, default=named, required=True, key=f"part {name}")
     chosen = usual if chosen is None else chosen
@@ -90,7 +90,7 @@ def choose_many(
     words: Callable[[_Option], str] = str,
     most: int | None = None,
 ) -> list[_Option]:
-    """The same, of which several can be chosen, at most so many."""
+    """Draw a multiselect box whose values are kept in the address. `most` limits their number."""
     known = {str(option): option for option in options}
     named = list(usual)
     if name in st.query_params:
@@ -101,12 +101,12 @@ def choose_many(
 
 
 def slide(name: str, label: str, low: float, high: float, usual: float) -> float:
-    """A slider that the address remembers."""
+    """Draw a slider whose value is kept in the address."""
     try:
         named = min(max(float(st.query_params.get(name, usual)), low), high)
     except ValueError:
         named = usual
-    # A label is read as Markdown; hidden, it is only what a screen reader says.
+    # Streamlit renders labels as Markdown. The hidden label is for screen readers only.
     st.markdown(plain(label))
     step = (high - low) / 200
     chosen = st.slider(label, low, high, named, step=step, key=f"slide {name}", label_visibility="collapsed")
@@ -115,12 +115,12 @@ def slide(name: str, label: str, low: float, high: float, usual: float) -> float
 
 
 def remember_pages(pages: dict[str, Any]) -> None:
-    """Which pages there are, by the name that their address ends with."""
+    """Store the pages by the last part of their address."""
     st.session_state[_PAGES] = pages
 
 
 def link(page: str, label: str, study: str, trials: Iterable[int] = ()) -> None:
-    """A link to another page about the same study and trials."""
+    """Draw a link to a page about a study and trials."""
     parameters = {STUDY: study, CHOSEN: _words(trials)}
     st.page_link(
         st.session_state[_PAGES][page],
@@ -130,16 +130,16 @@ def link(page: str, label: str, study: str, trials: Iterable[int] = ()) -> None:
 
 
 def _usual(name: str, values: Sequence[Any]) -> str:
-    """What need not be said: not which trials, as others may be the usual ones tomorrow."""
+    """Return the value that is left out of the address. Trials are never left out, because their default changes."""
     return "" if name == CHOSEN else _BETWEEN.join(map(str, values))
 
 
 def _words(trials: Iterable[int]) -> str:
-    return _BETWEEN.join(map(str, list(trials)[:MOST_CHOSEN]))
+    return _BETWEEN.join(map(str, list(trials)[:MAX_CHOSEN]))
 
 
 def _keep(name: str, value: str, usual: str) -> None:
-    """Only what differs is written: writing tells the browser."""
+    """Write a query parameter if it has changed. Each write reaches the browser."""
     if value == usual:
         if name in st.query_params:
             del st.query_params[name]

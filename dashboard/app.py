@@ -1,4 +1,4 @@
-"""The dashboard: which page, of which study. Run by `marl-study dashboard`."""
+"""Entry point of the dashboard: pages and navigation. Run by `marl-study dashboard`."""
 
 import sys
 from functools import partial
@@ -13,7 +13,7 @@ from dashboard.text import plain
 from dashboard.views import studies
 from study.errors import UserError
 
-# Title and module of each page about a study. A module is imported when its page is drawn: some need seconds.
+# Title and module of each page about a study. Modules are imported when a page is drawn: some take seconds.
 _PAGES = {
     "trade-off": ("Trade-off", "trade_off"),
     "trial": ("Trial", "trial"),
@@ -23,16 +23,16 @@ _PAGES = {
     "export": ("Export", "export"),
 }
 
-# On a narrow screen a chart of fixed width is moved sideways instead of cut.
+# On a narrow screen, a chart of fixed width scrolls sideways instead of being cut.
 _STYLE = "<style>[data-testid='stVegaLiteChart'] {overflow-x: auto}</style>"
 _OTHER_STUDY = "other study"
 
 
 def main(store_uri: str) -> None:
-    """Draw the page that the address names.
+    """Draw the page of the current address.
 
     Args:
-        store_uri: folder or `s3://bucket/prefix` with the studies.
+        store_uri: Folder or `s3://bucket/prefix` with the studies.
     """
     st.set_page_config(page_title="marl-study", page_icon="\N{HEADPHONE}", layout="wide")
     st.html(_STYLE)
@@ -42,7 +42,7 @@ def main(store_uri: str) -> None:
         names = store.studies()
     except UserError as error:
         st.error(plain(str(error)))
-        st.caption("This page tries again when it is reloaded.")
+        st.caption("Reload the page to try again.")
         return
     pages = {"studies": st.Page(partial(studies.page, store, names), title="Studies", url_path="studies", default=True)}
     for path, (title, module) in _PAGES.items():
@@ -55,10 +55,10 @@ def main(store_uri: str) -> None:
 
 
 def _sidebar(store: Shelf, names: list[str], name: str | None) -> None:
-    """Where to go."""
+    """Draw the navigation."""
 
     def other_study() -> None:
-        # What the address says of the view is of the other study: its metrics, its trials.
+        # The other query parameters belong to the previous study.
         st.query_params.from_dict({STUDY: st.session_state[_OTHER_STUDY]})
 
     with st.sidebar:
@@ -72,13 +72,13 @@ def _sidebar(store: Shelf, names: list[str], name: str | None) -> None:
 
 
 def _of_a_study(store: Shelf, names: list[str], module: str) -> None:
-    """A page about one study, and what is to be known of its state before all else."""
+    """Draw a page about a study below the state of the study."""
     if not names:
         studies.nothing_yet(store)
         return
     named, name = st.query_params.get(STUDY), study_of(names)
     if named not in (None, name):
-        st.warning(plain(f"There is no study {named} in this store; this is {name}."))
+        st.warning(plain(f"There is no study {named} in this store. This page shows {name}."))
     st.query_params[STUDY] = name
     try:
         reading = store.latest(name)
@@ -93,7 +93,7 @@ def _of_a_study(store: Shelf, names: list[str], module: str) -> None:
 
 
 def _watch(store: Shelf, name: str, drawn: Reading) -> None:
-    """Say how the study is, look again by and by, and draw the page anew when there is something new."""
+    """Show the state of the study, poll the store, and redraw the page when the study has changed."""
 
     @st.fragment(run_every=LIVE_S if drawn.is_live or drawn.trouble else QUIET_S)
     def look() -> None:

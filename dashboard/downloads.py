@@ -1,4 +1,4 @@
-"""A chart or a table of a page as a file."""
+"""Download buttons for charts and their data."""
 
 import tempfile
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from study.charts.trade_off import save_chart
 
 __all__ = ["download_chart"]
 
-_FORMATS = {".png": "PNG, for slides", ".svg": "SVG, for a paper", ".html": "HTML, to click on"}
+_FORMATS = {".png": "PNG for slides", ".svg": "SVG for a paper", ".html": "HTML, interactive"}
 
 
 def download_chart(draw: Callable[[], ChartType], data: pd.DataFrame | None, name: str) -> None:
-    """Offer a chart as PNG, SVG and HTML, and what it draws as CSV.
+    """Offer a chart as PNG, SVG and HTML, and its data as CSV.
 
     Args:
-        draw: makes the chart, whole; only called when it is asked for.
-        data: what it draws; without it there is no CSV.
-        name: of the files, without an ending; also tells the buttons of several charts apart.
+        draw: Function that returns the whole chart; called on download.
+        data: Data of the chart; None for no CSV file.
+        name: File name without suffix; must be unique on the page.
     """
     with st.popover("Save this chart"):
         for ending, label in _FORMATS.items():
@@ -32,7 +32,7 @@ def download_chart(draw: Callable[[], ChartType], data: pd.DataFrame | None, nam
         if data is None:
             return
         st.download_button(
-            "CSV, what it draws",
+            "CSV of its data",
             partial(_csv, data),
             f"{name}.csv",
             mime="text/csv",

@@ -1,4 +1,4 @@
-"""Sounds of models beside one another, each with its spectrogram, made on demand and kept."""
+"""Players for sounds of models with their spectrograms. Sounds are computed on demand and cached."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,9 +18,9 @@ from study.report.context import SUBSPACES
 
 __all__ = ["listening_table", "side_by_side", "traversal"]
 
-_OFFERED = 200
+_MAX_OFFERED = 200
 _RECONSTRUCTION = "reconstruction"
-_MOST_CLIPS = 6
+_MAX_CLIPS = 6
 _HEADINGS = {
     "original": "original",
     "reconstruction": "reconstruction",
@@ -28,19 +28,18 @@ _HEADINGS = {
     "shared swapped": "shared part of the other",
 }
 _EXPLAINED = (
-    "Each row is a clip that no model was trained on. The private part holds what is the clip's own, the shared part "
-    "what it has in common with others of its kind: with the private part of another clip, the sound should keep its "
-    "{shared} and take on the other's {private}; with the shared part of another, the reverse. All sounds of a row are "
-    "as loud as they are against one another."
+    "Each row is a held-out clip. The private part encodes what differs between the views of a pair, the shared part "
+    "what they have in common. With the private part of another clip, the sound should keep its {shared} and take the "
+    "other clip's {private}; with the shared part of another clip, the reverse. All sounds of a row have the same gain."
 )
-# A ramp that is ordered by lightness, for both themes: dB from the floor to full scale.
+# Colour ramp ordered by lightness, for light and dark themes, from the floor to full scale in dB.
 _RAMP = np.array([[10, 10, 30], [60, 20, 90], [140, 40, 110], [220, 90, 70], [250, 190, 90], [252, 253, 220]])
 _FLOOR_DB, _TOP_DB = -60.0, 0.0
 _ENLARGED = 3
 
 
 def listening_table(reading: Reading, trial: int, seed: int) -> None:
-    """A row for each clip of choice: the original, the reconstruction, and both swaps."""
+    """Draw a row for each selected clip: the original, the reconstruction, and both swaps."""
     listener = _listener_or_reason(reading, trial, seed)
     if listener is None:
         return
@@ -48,14 +47,14 @@ def listening_table(reading: Reading, trial: int, seed: int) -> None:
     for clip in dict.fromkeys([*clips, other]):
         st.markdown(f"**{plain(labels[clip])}**" + (" (the other clip)" if clip == other else ""))
         sounds = _sounds_of(reading, listener, (trial, seed, clip, other))
-        # A clip swapped with itself is its reconstruction.
+        # Swapping a clip with itself gives its reconstruction.
         shown = ROW if clip != other else ROW[:2]
         remarks = {_HEADINGS[_RECONSTRUCTION]: _error(sounds)}
         _players({_HEADINGS[name]: sounds[name] for name in shown}, f"clip {clip}, trial {trial}", remarks, len(ROW))
 
 
 def side_by_side(reading: Reading, trials: Sequence[int], seed: int) -> None:
-    """For each clip of choice a row for each way to decode it, a column for each trial, all equally loud."""
+    """Draw a row for each clip and way to decode it, with a column for each trial. All sounds have the same gain."""
     listeners = {trial: one for trial in trials if (one := _listener_or_reason(reading, trial, seed)) is not None}
     if not listeners:
         return
@@ -75,11 +74,11 @@ def side_by_side(reading: Reading, trials: Sequence[int], seed: int) -> None:
 
 
 def traversal(reading: Reading, trial: int, seed: int) -> None:
-    """A clip's latents, one slider each, and what they decode to."""
+    """Draw a slider for each latent of a clip, and the sound that the latents decode to."""
     listener = _listener_or_reason(reading, trial, seed)
     if listener is None:
         return
-    labels = _labels(listener.clips.head(_OFFERED))
+    labels = _labels(listener.clips.head(_MAX_OFFERED))
     clip = choose("clip", "Begin with clip", list(labels), next(iter(labels)), labels.__getitem__)
     sample = reading.results.store.read_latents(trial, seed)
     if sample is None:
@@ -88,8 +87,8 @@ def traversal(reading: Reading, trial: int, seed: int) -> None:
     ranges = latent_ranges(sample)
     own = dict(zip(SUBSPACES, listener.latents(clip), strict=True))
     st.caption(
-        "Each slider goes a little beyond what nine of ten clips have; it begins with the clip's own value. "
-        "What is heard is the clip with the latents that the sliders say."
+        "Each slider covers the central 90 % of the clips and a margin, and starts at the value of the clip. "
+        "The player decodes the values of the sliders."
     )
     columns = st.columns(2)
     moved = {}
@@ -102,21 +101,21 @@ def traversal(reading: Reading, trial: int, seed: int) -> None:
             ]
     before = listener.reconstruction(clip)
     after = listener.decoded(np.array(moved["private"]), np.array(moved["shared"]))
-    sounds = {"its own latents": before, "with the latents above": after}
+    sounds = {"original latents": before, "latents above": after}
     _players(
-        sounds, labels[clip], {"with the latents above": f"{log_mel_rmse_db(before, after):.2f} dB from its own"}, 2
+        sounds, labels[clip], {"latents above": f"{log_mel_rmse_db(before, after):.2f} dB from the original latents"}, 2
     )
 
 
 def _slider(name: str, value: float, limits: pd.Series, place: tuple[int, ...]) -> float:
     margin = 0.25 * max(float(limits["p95"] - limits["p5"]), 1e-3)
     low, high = min(float(limits["p5"]) - margin, value), max(float(limits["p95"]) + margin, value)
-    # Of another clip, or another model, the values are others.
+    # The key holds the clip and the model, because the values depend on them.
     return slide("/".join(map(str, (*place, name))), name, low, high, value)
 
 
 def _listener_or_reason(reading: Reading, trial: int, seed: int) -> Listener | None:
-    """A model to listen to, or the reason why there is none on the page."""
+    """Return a model to listen to, or show why there is none."""
     try:
         with st.spinner("Loading the model"):
             return _listener(reading.results, reading.results.store.uri, reading.results.metadata.created, trial, seed)
@@ -125,7 +124,7 @@ def _listener_or_reason(reading: Reading, trial: int, seed: int) -> Listener | N
         return None
 
 
-# The weights of a complete trial never change, so what was loaded and made outlives a reading.
+# The weights of a complete trial never change, so loaded models and sounds stay valid.
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _listener(_results: StudyResults, uri: str, created: datetime, trial: int, seed: int) -> Listener:
     return Listener.of(_results, trial, seed)
@@ -147,12 +146,12 @@ def _error(sounds: dict[str, Sound]) -> str:
 
 
 def _clips(reading: Reading, listener: Listener) -> tuple[list[int], int, dict[int, str]]:
-    """The clips that are chosen, the other one, and what each is; stops where none is chosen."""
-    offered = listener.clips.head(_OFFERED)
+    """Return the selected clips, the other clip, and the label of each. Stop the page if no clip is selected."""
+    offered = listener.clips.head(_MAX_OFFERED)
     labels = _labels(offered)
     left, right = st.columns(2)
     with left:
-        clips = choose_many("clips", "Clips", list(labels), _different(offered), labels.__getitem__, _MOST_CLIPS)
+        clips = choose_many("clips", "Clips", list(labels), _different(offered), labels.__getitem__, _MAX_CLIPS)
     with right:
         other = choose("other", "The other clip", list(labels), _unlike(offered, clips), labels.__getitem__)
     if not clips:
@@ -175,7 +174,7 @@ def _players(sounds: dict[str, Sound], what: str, remarks: dict[str, str], colum
 
 
 def _picture(sound: Sound) -> np.ndarray:
-    """A spectrogram as an image, low frequencies below."""
+    """Return a spectrogram as an RGB image with low frequencies at the bottom."""
     part_FT = np.clip((sound.decibels_FT - _FLOOR_DB) / (_TOP_DB - _FLOOR_DB), 0, 1)[::-1]
     steps = np.linspace(0, 1, len(_RAMP))
     image = np.stack([np.interp(part_FT, steps, _RAMP[:, colour]) for colour in range(3)], axis=-1)
@@ -183,7 +182,7 @@ def _picture(sound: Sound) -> np.ndarray:
 
 
 def _labels(clips: pd.DataFrame) -> dict[int, str]:
-    """What each clip is, in the factors' own units."""
+    """Return a label for each clip from its factors and their units."""
     names = [str(name) for name in clips if str(name).startswith("factor/")]
     return {
         int(row["clip"]): ", ".join(factor_value(name.removeprefix("factor/"), row[name]) for name in names)
@@ -193,13 +192,13 @@ def _labels(clips: pd.DataFrame) -> dict[int, str]:
 
 
 def _different(clips: pd.DataFrame) -> list[int]:
-    """A few clips that differ in the first factor."""
+    """Return two clips that differ in the first factor."""
     first = next(name for name in clips if str(name).startswith("factor/"))
     return [int(clip) for clip in clips.drop_duplicates(first)["clip"].head(2)]
 
 
 def _unlike(clips: pd.DataFrame, chosen: Sequence[int]) -> int:
-    """A clip that differs from the first of those chosen in every factor, where there is one, and is none of them."""
+    """Return a clip, not among the chosen ones, that differs from the first of them in every factor if there is one."""
     names = [name for name in clips if str(name).startswith("factor/")]
     first = clips[clips["clip"] == chosen[0]] if chosen else clips.head(1)
     differs = (clips[names] != first[names].iloc[0]).all(axis=1) & ~clips["clip"].isin(chosen)

@@ -1,4 +1,4 @@
-"""Moments as whoever looks at a page reads them: in the zone of her clock, or as time gone by."""
+"""Times for the reader of a page: in the time zone of the browser, or as elapsed time."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -10,30 +10,30 @@ _JUST_NOW = timedelta(seconds=5)
 
 
 def local_time(moment: datetime, timezone: str | None) -> str:
-    """A moment in a zone, with the zone's name: `2026-05-09 16:32 CEST`.
+    """Return a time in a time zone with the name of the zone: `2026-05-09 16:32 CEST`.
 
     Args:
-        moment: with its own zone.
-        timezone: as the reader's browser names it (`st.context.timezone`); UTC when nobody knows it.
+        moment: Time with a time zone.
+        timezone: Name of the zone from the browser (`st.context.timezone`); UTC if it is None or unknown.
 
     Raises:
-        ValueError: when the moment has no zone.
+        ValueError: If the time has no time zone.
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment} has no time zone")
     zone = _zone(timezone)
     try:
         local = moment.astimezone(zone) if zone else moment.astimezone(UTC)
-    except OverflowError:  # at the edge of what can be written, and over it there
+    except OverflowError:  # near the limits of datetime
         local = moment
-    name = local.tzname() or "UTC"
-    return f"{local:%Y-%m-%d %H:%M} {name if name[0].isalpha() else f'UTC{name}'}"  # some zones have no name but +03
+    name = local.tzname() or "UTC"  # some zones have only an offset, such as +03
+    return f"{local:%Y-%m-%d %H:%M} {name if name[0].isalpha() else f'UTC{name}'}"
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """How long ago, in the largest unit that fits: `3 min ago`.
+    """Return the elapsed time in the largest unit that fits: `3 min ago`.
 
-    What is less than five seconds ago, or yet to come by clocks that differ, was `just now`. Both have a zone.
+    Less than five seconds, or a time in the future (clocks may differ), is `just now`. Both times have a time zone.
     """
     gone = now - moment
     for unit, length in _UNITS.items():
@@ -47,5 +47,5 @@ def _zone(name: str | None) -> ZoneInfo | None:
         return None
     try:
         return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # a browser may say anything, the name of a folder too
+    except (KeyError, ValueError, OSError):  # a browser may send any text
         return None

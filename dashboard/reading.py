@@ -1,4 +1,4 @@
-"""Studies as they were last read, for all who look at them at once."""
+"""Cached readings of studies, shared by all sessions of the dashboard."""
 
 import threading
 import time
@@ -21,28 +21,28 @@ from study.store.notes import Marks, Notes
 __all__ = ["LIVE_S", "QUIET_S", "Reading", "Shelf", "shelf"]
 
 LIVE_S = 5.0
-"""Seconds between two looks at a study that is running."""
+"""Polling interval of a running study, in seconds."""
 
 QUIET_S = 30.0
-"""And at one that is not: somebody may go on with it."""
+"""Polling interval of a study that is not running, in seconds; it may be resumed at any time."""
 
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A study at one moment.
+    """State of a study at one time.
 
     Attributes:
-        results: its tables, which do not change any more.
-        notes: where stars and notes are written to.
-        marks: those that were there.
-        status: as of `StudyResults.status`.
-        at: when it was read.
-        damaged: what was left out, a sentence each.
-        facts: what differs between two readings that are to be drawn otherwise.
-        expire: have it read again when it is asked for next.
-        trouble: why it could not be read since; empty while all is well.
+        results: Tables of the study; they do not change.
+        notes: Writes stars and notes.
+        marks: Stars and notes at that time.
+        status: Result of `StudyResults.status`.
+        at: When the study was read.
+        damaged: One sentence for each object that was left out.
+        facts: Readings with equal facts look the same.
+        expire: Makes the next request read the study again.
+        trouble: Why later reads failed; empty if they did not.
     """
 
     results: StudyResults
@@ -58,11 +58,11 @@ class Reading:
 
     @property
     def is_live(self) -> bool:
-        """Whether a run is at work."""
+        """True if the study is running."""
         return bool(self.status["state"] == "running")
 
     def once(self, key: Any, compute: Callable[[], _Value]) -> _Value:
-        """What is computed from this reading, once for all who ask."""
+        """Return a value computed from this reading. It is computed once for all sessions."""
         if key not in self._known:
             self._known[key] = compute()
         value: _Value = self._known[key]
@@ -70,10 +70,10 @@ class Reading:
 
 
 class Shelf:
-    """All studies of a store, read again when what is known of one is old, by one session for all.
+    """All studies of a store. A study is read again when its reading is old, by one session for all.
 
     Args:
-        objects: the store.
+        objects: The store.
     """
 
     def __init__(self, objects: ObjectStore) -> None:
@@ -87,10 +87,10 @@ class Shelf:
         self._reads = threading.Lock()
 
     def studies(self) -> list[str]:
-        """Names of the studies that are there, or were seconds ago, or before the store was gone.
+        """Return the names of the studies, at most seconds old; the last known names if the store is unreachable.
 
         Raises:
-            UserError: when the store cannot be read and never was.
+            UserError: If the store cannot be read and has never been read.
         """
         if time.monotonic() - self._names_at > LIVE_S:
             try:
@@ -99,20 +99,20 @@ class Shelf:
                 if not self._names:
                     raise
             else:
-                # A folder that is gone has no studies; each page says what became of its own.
+                # A deleted folder lists no studies; the pages of its studies report the error.
                 self._names = found or self._names
             self._names_at = time.monotonic()
         return self._names
 
     def latest(self, name: str) -> Reading:
-        """A study as it is now, or was seconds ago; where it cannot be read now, as it was before, with the reason.
+        """Return a reading of a study, at most seconds old. If it cannot be read, return the last one with the reason.
 
         Raises:
-            UserError: when it cannot be read and never was.
+            UserError: If the study cannot be read and has never been read.
         """
         before = self._readings.get(name)
-        # Whoever has something to show does not wait for another session that is reading. One reads at a time, as
-        # Python collects warnings for all threads together.
+        # A session with an earlier reading does not wait for another session. One session reads at a time, because
+        # Python collects warnings of all threads together.
         if not self._reads.acquire(blocking=before is None):
             return self._readings[name]
         try:
@@ -129,7 +129,7 @@ class Shelf:
     def _read(self, name: str, before: Reading | None) -> Reading:
         store = self._stores.setdefault(name, StudyStore(self.objects, name, StudyCache()))
         notes = self._notes.setdefault(name, Notes(store))
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UnreadableObject)
             try:
                 results = StudyResults(store)
@@ -140,7 +140,9 @@ class Shelf:
                 if before is None:
                     raise
                 return replace(before, trouble=str(error))
-        damaged = tuple(dict.fromkeys(str(one.message) for one in said if issubclass(one.category, UnreadableObject)))
+        damaged = tuple(
+            dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UnreadableObject))
+        )
         facts = (*rows, status["state"], status["target"], damaged, marks.starred, tuple(marks.notes))
         if before is not None and before.facts == facts:
             return replace(before, status=status, at=datetime.now(UTC), trouble="")
@@ -150,5 +152,5 @@ class Shelf:
 
 @st.cache_resource(show_spinner=False)
 def shelf(uri: str) -> Shelf:
-    """The shelf of a store, one for all sessions of this process."""
+    """Return the shelf of a store, shared by all sessions of this process."""
     return Shelf(ObjectStore(uri))

@@ -1,9 +1,9 @@
-"""Text that somebody wrote, shown as the characters it is wherever Streamlit reads Markdown.
+"""Escaping of text from the store wherever Streamlit renders Markdown.
 
-Streamlit reads Markdown in `st.markdown`, `st.write`, captions, headings, messages, labels, help, values of metrics,
+Streamlit renders Markdown in `st.markdown`, `st.write`, captions, headings, messages, labels, help, values of metrics,
 `st.table`, and options of radios, pills, segmented controls and select sliders. It does not in `st.dataframe`, charts,
-`st.text`, `st.code`, and options of select boxes: there text goes as it is. `st.badge` changes brackets on its own:
-write `:blue-badge[…]` instead. Of a label that a text stands in, a screen reader hears the escapes; put it beside.
+`st.text`, `st.code`, and options of select boxes: there text needs no escaping. `st.badge` changes brackets itself:
+write `:blue-badge[…]` instead. Screen readers read the escapes in labels aloud, so keep such text out of labels.
 """
 
 import re
@@ -11,11 +11,10 @@ import re
 __all__ = ["paragraphs", "plain"]
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
-# What no reader sees, turns the direction of what follows, or cannot be sent: control characters, overrides of the
-# direction of writing, halves of surrogate pairs.
+# Control characters, overrides of the writing direction, and halves of surrogate pairs.
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _INSTEAD = "\N{REPLACEMENT CHARACTER}"
-# Streamlit looks for some things again after Markdown is read, where escapes are gone: they have to be in two pieces.
+# Streamlit parses some patterns again after removing escapes, so each is split into two pieces.
 _SEAM = re.compile(
     r"(?<=:)(?=[\w+/-])"  # :smile:, :material_home:, :streamlit:, http://
     r"|(?<=@)(?=.)"  # me@example.com
@@ -23,24 +22,24 @@ _SEAM = re.compile(
     r"|(?<=-)(?=[->])|(?<=<)(?=[-=])|(?<=[>~])(?==)",  # --, ->, <-, <->, <=, >= and ~=, which become one character
     re.IGNORECASE,
 )
-# Divides a text into pieces and shows nothing: small type around no character.
+# Invisible separator: small type around no character.
 _NOTHING = ":small[]"
 
 
 def plain(text: object) -> str:
-    """Markdown that shows a text as it is, in one line: no link, picture, icon, formula, style or tag comes of it.
+    """Return Markdown that shows a text literally in one line, without links, images, icons, formulas or styles.
 
-    It may stand among other Markdown, but in no code span. Whitespace, line breaks among it, shows as one space; what
-    cannot be shown, as U+FFFD.
+    The result may be part of other Markdown, but not of a code span. Runs of whitespace become one space, characters
+    that cannot be shown become U+FFFD.
     """
     shown = _INVISIBLE.sub(_INSTEAD, " ".join(str(text).split()))
     return _NOTHING.join(_PUNCTUATION.sub(r"\\\1", piece) for piece in _SEAM.split(shown))
 
 
 def paragraphs(text: object) -> str:
-    """The same with its line breaks; empty lines divide paragraphs. It has to begin a line of its own.
+    """Return Markdown that shows a text literally with its line breaks and paragraphs.
 
-    Labels have one line: there `plain` is right.
+    The result must start on a new line. Labels have a single line; use `plain` for them.
     """
     blocks: list[list[str]] = [[]]
     for line in str(text).splitlines():

@@ -1,1 +1,1 @@
-"""The pages of the dashboard, one file each. Streamlit would look for pages of its own in a folder `pages`."""
+"""Pages of the dashboard, one file each. The folder is not named `pages` because Streamlit would load it itself."""

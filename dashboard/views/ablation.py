@@ -1,4 +1,4 @@
-"""What each loss weight does to each metric: the papers' figure, of this study."""
+"""Page 'Ablation': the effect of each loss weight on each metric, as in the figures of the papers."""
 
 import altair as alt
 import streamlit as st
@@ -23,7 +23,7 @@ _NOTHING = "nothing"
 
 
 def page(reading: Reading) -> None:
-    """Draw it."""
+    """Draw the page."""
     results, spec = reading.results, reading.results.spec
     if not needs_a_trial(reading):
         return
@@ -31,7 +31,7 @@ def page(reading: Reading) -> None:
     numbers = [name for name, parameter in spec.space.items() if is_numeric(parameter)]
     choices = [name for name in spec.space if name not in numbers]
     if not numbers:
-        st.info("No parameter of this study is a number; the trade-off page can be coloured by its choices.")
+        st.info("This study has no numeric parameter. On the trade-off page, trials can be coloured by its choices.")
         return
     left, middle, right = st.columns([3, 3, 2])
     with left:
@@ -41,7 +41,7 @@ def page(reading: Reading) -> None:
         metrics = choose_many("metrics", "Metrics", known, compared_metrics(spec), objective_label)
     with right:
         usual = "contrast.strategy" if "contrast.strategy" in choices else _NOTHING
-        series = choose("series", "Told apart by", [_NOTHING, *choices], usual, parameter_label)
+        series = choose("series", "Series", [_NOTHING, *choices], usual, parameter_label)
     if not parameters or not metrics:
         st.info("Choose at least one parameter and one metric.")
         return
@@ -52,9 +52,9 @@ def page(reading: Reading) -> None:
         return
     alone = find_sweep(table, spec).reference is not None
     st.caption(
-        ("Each panel has the complete trials that differ in its parameter alone. " if alone else "")
-        + f"Each point is a complete trial, a mean over replicates; {Material(results).spread}."
-        + ("" if alone else " The other parameters differ between these trials too.")
+        ("Each panel shows the complete trials that differ only in its parameter. " if alone else "")
+        + f"Each point is the mean of a complete trial over its replicates; {Material(results).spread}."
+        + ("" if alone else " The other parameters differ between the trials as well.")
         + sample_sentence(int((table["state"] == "complete").sum()))
     )
     meanings = {parameter_label(name): parameter_meaning(name).strip() for name in parameters}

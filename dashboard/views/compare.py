@@ -1,4 +1,4 @@
-"""Two to six trials beside one another: what differs, what it does, and how it sounds."""
+"""Page 'Compare': two to six trials side by side, with their configurations, metrics and sounds."""
 
 import altair as alt
 import pandas as pd
@@ -17,11 +17,11 @@ from study.report.context import Material
 
 __all__ = ["page"]
 
-_MOST = 6
+_MAX_TRIALS = 6
 
 
 def page(reading: Reading) -> None:
-    """Draw it."""
+    """Draw the page."""
     results, spec = reading.results, reading.results.spec
     if not needs_a_trial(reading):
         return
@@ -32,31 +32,31 @@ def page(reading: Reading) -> None:
         return
     rows = table.set_index("trial", drop=False).loc[trials]
     st.subheader("What differs")
-    known = [name for name in spec.space if f"config/{name}" in rows]  # whose condition ever held
+    known = [name for name in spec.space if f"config/{name}" in rows]  # parameters of some trial
     different = [name for name in known if rows[f"config/{name}"].nunique(dropna=False) > 1]
     st.dataframe(_side_by_side(rows, {f"config/{name}": parameter_label(name) for name in different}), width="stretch")
     same = [name for name in known if name not in different]
     if same:
-        st.caption(f"The same in all: {', '.join(parameter_label(name) for name in same)}.")
+        st.caption(f"Equal in all: {', '.join(parameter_label(name) for name in same)}.")
     _metrics(reading, table, rows)
-    st.subheader("How they sound")
-    seed = choose_part("seed", "Replicate, by its seed", list(spec.seeds), spec.first_seed)
+    st.subheader("Sounds")
+    seed = choose_part("seed", "Seed of the replicate", list(spec.seeds), spec.first_seed)
     from dashboard.listening import side_by_side  # imports torch, which takes seconds
 
     side_by_side(reading, trials, seed)
 
 
 def _which(reading: Reading, table: pd.DataFrame) -> list[int]:
-    """The trials that the address names, else the first of the front."""
+    """Return the trials in the address, by default the first two of the front."""
     known = table["trial"].tolist()
     usual = reading.once("front", reading.results.front)["trial"].tolist()[:2]
     states = dict(zip(known, table["state"], strict=True))
-    return choose_many(CHOSEN, "Trials", known, usual, lambda trial: f"{trial} · {states[trial]}", _MOST)
+    return choose_many(CHOSEN, "Trials", known, usual, lambda trial: f"{trial} · {states[trial]}", _MAX_TRIALS)
 
 
 def _metrics(reading: Reading, table: pd.DataFrame, rows: pd.DataFrame) -> None:
     spec = reading.results.spec
-    st.subheader("What they reach")
+    st.subheader("Metrics")
     known = [name for name in metric_columns(table) if rows[name].notna().any()]
     probes = [name for name in known if name.startswith("probe/")]
     usual = [*(name for name in compared_metrics(spec) if name in known), *probes][:8]
@@ -96,7 +96,7 @@ def _metrics(reading: Reading, table: pd.DataFrame, rows: pd.DataFrame) -> None:
 
 
 def _side_by_side(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    """A row for each column of results, a column for each trial, as text."""
+    """Return a table of text with a row for each column of the results and a column for each trial."""
     shown = rows[list(columns)].rename(columns=columns).T.rename_axis("parameter")
     shown.columns = [f"trial {trial}" for trial in rows["trial"]]
     return shown.map(cell_text)

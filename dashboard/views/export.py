@@ -1,4 +1,4 @@
-"""Models out of a study: files that stand on their own, to be downloaded, or a command that writes them."""
+"""Page 'Export': download models as self-contained bundles, or copy the command that writes them."""
 
 import io
 import tempfile
@@ -18,36 +18,36 @@ from study.formatting import format_bytes, objective_label
 
 __all__ = ["page"]
 
-_MOST = 20
+_MAX_TRIALS = 20
 _BUNDLES = "bundles"
 
 
 def page(reading: Reading) -> None:
-    """Draw it."""
+    """Draw the page."""
     results, spec = reading.results, reading.results.spec
     if not needs_a_trial(reading):
         return
     table = results.results()
     complete = table[table["state"] == "complete"]["trial"].tolist()
     if not complete:
-        st.info("No trial is complete yet, and only complete trials are exported.")
+        st.info("No trial is complete yet. Only complete trials can be exported.")
         return
     front = reading.once("front", results.front)["trial"].tolist()
-    trials = choose_many(CHOSEN, "Trials", complete, front, most=_MOST)
+    trials = choose_many(CHOSEN, "Trials", complete, front, most=_MAX_TRIALS)
     objectives = list(spec.objectives)
     known = list(dict.fromkeys([*objectives, *metric_columns(table)]))
-    by = choose("by", "Of each trial the replicate that is best in", known, objectives[-1], objective_label)
+    by = choose("by", "Export the replicate that is best in", known, objectives[-1], objective_label)
     if not trials:
-        st.info("Choose a trial.")
+        st.info("Choose at least one trial.")
         return
     st.caption(
-        "A bundle holds the weights, the configuration, held-out clips, scores, a model card, and each file's SHA-256."
+        "A bundle holds weights, configuration, held-out clips, scores, a model card, and the SHA-256 of each file."
     )
     st.code(_command(reading, trials), language="bash")
     wanted = (spec.name, tuple(trials), by)
     if st.button("Prepare the download", type="primary"):
         try:
-            with st.spinner("Writing the bundles, and scoring each model on its clips"):
+            with st.spinner("Writing the bundles and scoring each model on its clips"):
                 st.session_state[_BUNDLES] = (wanted, *_bundles(reading, trials, by))
         except (UserError, RunError) as error:
             st.error(plain(str(error)))
@@ -76,7 +76,7 @@ def _command(reading: Reading, trials: list[int]) -> str:
 
 
 def _bundles(reading: Reading, trials: list[int], by: str) -> tuple[bytes, pd.DataFrame, dict[str, str]]:
-    """A ZIP file of the bundles, a table of their files, and their cards."""
+    """Return a ZIP file of the bundles, a table of their files, and their model cards."""
     from study.export.bundle import checksums
     from study.export.trials import export_trials  # imports torch, which takes seconds
 

@@ -1,4 +1,4 @@
-"""How the search went: which configurations gave what, which parameters matter, what halving stopped."""
+"""Page 'Search': optimisation history, configurations, importance of parameters, and halving."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ _METHODS = {
 
 
 def page(reading: Reading) -> None:
-    """Draw it."""
+    """Draw the page."""
     results, spec = reading.results, reading.results.spec
     if not needs_a_trial(reading):
         return
@@ -50,11 +50,11 @@ def page(reading: Reading) -> None:
 
 
 def _history(reading: Reading, table: pd.DataFrame, metric: str) -> None:
-    st.subheader("How it went")
+    st.subheader("Optimisation history")
     progress = reading.once("progress", reading.results.progress)
     data = history_data(table, progress, reading.results.spec, metric)
     if data.empty:
-        st.info("The store does not say when trials came to their end.")
+        st.info("The store holds no completion times of trials.")
         return
     bars = Material(reading.results).spread
     st.caption(f"The line is the best so far; {bars}.{sample_sentence(len(data))}")
@@ -70,9 +70,9 @@ def _parallel(reading: Reading, complete: pd.DataFrame, metric: str) -> None:
     chart = parallel_chart(data, metric)
     drawn = data["trial"].nunique()
     st.caption(
-        "Each line is a complete trial; every axis has the range of its own values, loss weights by their logarithm. "
-        f"The colour is {plain(objective_label(metric))}."
-        + (f" {drawn:,} of {len(complete):,} are drawn, a random sample." if len(complete) > MOST_LINES else "")
+        "Each line is a complete trial. Each axis spans the values of its parameter, logarithmic for loss weights. "
+        f"Lines are coloured by {plain(objective_label(metric))}."
+        + (f" {drawn:,} of {len(complete):,} trials are drawn, a random sample." if len(complete) > MOST_LINES else "")
     )
     words = f"Parallel coordinates of {drawn} trials over {', '.join(parameter_label(name) for name in spec.space)}"
     st.altair_chart(chart, width="stretch", key="parallel", alt=words)
@@ -80,7 +80,7 @@ def _parallel(reading: Reading, complete: pd.DataFrame, metric: str) -> None:
 
 
 def _importances(reading: Reading, table: pd.DataFrame, metric: str) -> None:
-    st.subheader("Which parameters matter")
+    st.subheader("Importance of parameters")
     spec = reading.results.spec
     method = choose("method", "Method", EVALUATORS, EVALUATORS[0], lambda name: _METHODS.get(name, name))
     panels, parts = [], []
@@ -109,7 +109,7 @@ def _importances(reading: Reading, table: pd.DataFrame, metric: str) -> None:
             some = data[data["trials"] < len(table[table["state"] == "complete"])]
             if len(some):
                 st.caption(
-                    "Among the trials that have it: "
+                    "Computed from the trials that have the parameter: "
                     + ", ".join(f"{row.label} ({row.trials:,})" for row in some.itertuples())
                     + "."
                 )
@@ -122,7 +122,7 @@ def _importances(reading: Reading, table: pd.DataFrame, metric: str) -> None:
 def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> None:
     spec = reading.results.spec
     names = [name for name in spec.space if f"config/{name}" in table and table[f"config/{name}"].notna().any()]
-    st.subheader("One parameter, and two")
+    st.subheader("One and two parameters")
     left, right = st.columns(2)
     with left:
         first = choose("first", "Parameter", names, names[0], parameter_label)
@@ -165,7 +165,7 @@ def _contour(reading: Reading, table: pd.DataFrame, first: str, second: str, met
     chart = contour_chart(data, table, spec, first, second, metric)
     words = f"{objective_label(metric)} over {parameter_label(first)} and {parameter_label(second)}"
     st.altair_chart(chart, width="stretch", key="contour", alt=words)
-    st.caption("Between trials the value is interpolated; far from any trial nothing is drawn.")
+    st.caption("Values between trials are interpolated. Regions far from all trials are left blank.")
     download_chart(lambda: chart, data, f"{spec.name}-contour")
 
 
@@ -173,7 +173,7 @@ def _halving(reading: Reading, table: pd.DataFrame) -> None:
     spec = reading.results.spec
     if spec.halving is None:
         return
-    st.subheader("What halving stopped, and when")
+    st.subheader("Trials stopped by halving")
     data = rungs_data(reading.results)
     st.altair_chart(
         rungs_chart(data),

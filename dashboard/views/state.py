@@ -1,4 +1,4 @@
-"""What pages say when there is nothing to show yet."""
+"""Message for studies without reports."""
 
 import streamlit as st
 
@@ -8,19 +8,19 @@ __all__ = ["needs_a_trial"]
 
 
 def needs_a_trial(reading: Reading) -> bool:
-    """Whether a trial of the study has reported; if not, say what is going on."""
+    """Return whether a trial of the study has reported; if not, show the state of the study."""
     results = reading.results
     if len(reading.once("steps", results.steps)):
         return True
     trials = results.trials()
     failed = trials[trials["state"] == "failed"]
     if reading.is_live:
-        st.info("The first reports are on their way: trials have begun to train. This page draws them by itself.")
+        st.info("Trials are training and have not reported yet. This page updates itself.")
     else:
-        st.info("No trial has reported yet. Go on with the study:")
+        st.info("No trial has reported yet. Resume the study:")
         st.code(reading.status["resume"], language=None)
     if len(failed):
         first = failed.iloc[0]
-        st.error(f"{len(failed)} of {len(trials)} trials that began have failed; trial {first['trial']} because:")
+        st.error(f"{len(failed)} of {len(trials)} trials have failed. Error of trial {first['trial']}:")
         st.text(str(first["error"]))
     return False

@@ -1,4 +1,4 @@
-"""All studies of a store, a card each."""
+"""Page 'Studies': a card for each study of the store."""
 
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ _REFRESH_S = 10.0
 
 
 def page(store: Shelf, names: list[str]) -> None:
-    """Draw it."""
+    """Draw the page."""
     st.title("Studies")
     if not names:
         nothing_yet(store)
@@ -28,7 +28,7 @@ def page(store: Shelf, names: list[str]) -> None:
     @st.fragment(run_every=_REFRESH_S)
     def cards() -> None:
         columns = st.columns(_CARDS_IN_A_ROW)
-        for place, name in enumerate(store.studies()):  # one that began meanwhile is among them
+        for place, name in enumerate(store.studies()):  # includes studies created since the page was opened
             with columns[place % _CARDS_IN_A_ROW].container(border=True):
                 _card(store, name)
 
@@ -36,12 +36,12 @@ def page(store: Shelf, names: list[str]) -> None:
 
 
 def nothing_yet(store: Shelf) -> None:
-    """What to do when there is no study."""
+    """Explain how to start a study if the store is empty."""
     st.info(f"No studies in {plain(store.objects.uri)} yet. Start one with `marl-study run studies/quickstart.yaml`.")
 
 
 def state_line(reading: Reading, is_timed: bool = True) -> None:
-    """How a study is, in a line, when that was, and whether it can be read now."""
+    """Show the state of a study in one line, when it was read, and whether the store is reachable."""
     status = reading.status
     trials = ", ".join(f"{count:,} {state}" for state, count in status["trials"].items() if count) or "no trial yet"
     words = f":{_COLOURS[status['state']]}-badge[{status['state']}] {trials}, of {status['target']:,}"
@@ -53,16 +53,16 @@ def state_line(reading: Reading, is_timed: bool = True) -> None:
     st.markdown(words)
     if reading.trouble:
         st.warning(
-            f"The store cannot be read now: {plain(reading.trouble)}. What is shown is as it was "
-            f"{ago(reading.at, datetime.now(UTC))}; this page tries again by itself."
+            f"The store cannot be read: {plain(reading.trouble)}. This page shows the state of "
+            f"{ago(reading.at, datetime.now(UTC))} and keeps trying."
         )
     if status["state"] == "interrupted":
-        st.caption("Go on with:")
+        st.caption("Resume it with:")
         st.code(status["resume"], language=None)
 
 
 def time_left(reading: Reading) -> float | None:
-    """Seconds until the trials that are missing are over, if they take as long as those of this run did."""
+    """Estimate the seconds until all trials are finished, from the average duration in this run."""
     status, results = reading.status, reading.results
     if status["state"] != "running":
         return None

@@ -1,4 +1,4 @@
-"""Fidelity against disentanglement: what can be had, and what it costs."""
+"""Page 'Trade-off': one metric against another, by default fidelity against disentanglement."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import MOST_CHOSEN, choose, choose_many, chosen_trials, link, set_chosen, slide
+from dashboard.address import MAX_CHOSEN, choose, choose_many, chosen_trials, link, set_chosen, slide
 from dashboard.downloads import download_chart
 from dashboard.reading import Reading
 from dashboard.text import plain
@@ -27,7 +27,7 @@ _CHART = "trade-off chart"
 
 
 def page(reading: Reading) -> None:
-    """Draw it."""
+    """Draw the page."""
     results, spec = reading.results, reading.results.spec
     table = results.results()
     metrics = [*dict.fromkeys([*axes_of(spec)[:2], *metric_columns(table)])]
@@ -43,7 +43,7 @@ def page(reading: Reading) -> None:
     if trials.empty:
         st.info(
             plain(f"No trial has values of both {objective_label(axes.x)} and {objective_label(axes.y)}")
-            + (" within the limits: loosen one." if limits else " yet.")
+            + (" within the limits. Loosen a limit." if limits else " yet.")
         )
         return
     chart = trade_off_chart(results, axes, data, is_selectable=True)
@@ -54,14 +54,14 @@ def page(reading: Reading) -> None:
         on_select=lambda: _take_selection(data),
         alt=_in_words(data, axes),
     )
-    st.caption("Click a point to select its trial, shift-click for more, drag for all within an area.")
+    st.caption("Click a point to select its trial, shift-click to add more, or drag to select an area.")
     download_chart(lambda: trade_off_chart(results, axes, data), data, f"{spec.name}-trade-off")
     _selection(reading, table, data, chosen, axes)
     _growth(reading)
 
 
 def _axes(spec: Spec, metrics: list[str]) -> Axes:
-    """The choices above the chart."""
+    """Draw the selectors above the chart."""
     default = axes_of(spec)
     columns = st.columns(4)
     parameters = [_NOTHING, *spec.space]
@@ -78,7 +78,7 @@ def _axes(spec: Spec, metrics: list[str]) -> Axes:
 
 
 def _limits(spec: Spec, table: pd.DataFrame, metrics: list[str]) -> dict[str, float]:
-    """The worst values that are still wanted, by metric."""
+    """Return the worst acceptable value of each limited metric."""
     with st.expander("Limits", expanded=_LIMITED in st.query_params):
         known = [name for name in metrics if name in table and table[name].notna().any()]
         limits = {}
@@ -92,7 +92,7 @@ def _limits(spec: Spec, table: pd.DataFrame, metrics: list[str]) -> dict[str, fl
 
 
 def _take_selection(data: pd.DataFrame) -> None:
-    """What was clicked, or the area that was drawn, becomes the address's selection; whichever has changed."""
+    """Copy the selection of the chart into the address: the clicked points, or the brushed area if it has changed."""
     event: Any = st.session_state[_CHART]["selection"]
     picked = [int(one["trial"]) for one in event.get("picked") or []]
     brush = event.get("brush") or {}
@@ -107,16 +107,16 @@ def _take_selection(data: pd.DataFrame) -> None:
 
 
 def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, chosen: list[int], axes: Axes) -> None:
-    """The table of what is selected, or of the front, and where to go with it."""
+    """Draw the table of the selected trials, or of the front, with links to other pages."""
     spec = reading.results.spec
     front = data[data["front"]].sort_values("x")["trial"].tolist()
     st.subheader(f"Selected trials ({len(chosen)})" if chosen else "Trials on the front of these two metrics")
     typed = st.text_input(
-        "Trials, by number", ", ".join(map(str, chosen)), help="Numbers with commas between; empty is the front."
+        "Trials, by number", ", ".join(map(str, chosen)), help="Numbers separated by commas; empty for the front."
     )
     there = set(table["trial"])
     numbers = [int(word) for word in typed.replace(",", " ").split() if word.isascii() and word.isdigit()]
-    wanted = list(dict.fromkeys(number for number in numbers if number in there))[:MOST_CHOSEN]
+    wanted = list(dict.fromkeys(number for number in numbers if number in there))[:MAX_CHOSEN]
     if wanted != chosen:
         set_chosen(wanted)
         st.rerun()
@@ -130,24 +130,24 @@ def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, chosen
     st.dataframe(rows.reindex(columns=columns), hide_index=True, width="stretch", column_config=labels)
     where = st.columns(4)
     with where[0]:
-        link("trial", "Look into the first", spec.name, shown[:1])
+        link("trial", "Open the first", spec.name, shown[:1])
     with where[1]:
         link("compare", "Compare (two to six)", spec.name, shown[:6])
     with where[2]:
         link("export", "Export", spec.name, shown)
-    if len(chosen) >= MOST_CHOSEN:
-        st.caption(f"An address holds {MOST_CHOSEN} trials at most; the others were left out.")
+    if len(chosen) >= MAX_CHOSEN:
+        st.caption(f"A link holds at most {MAX_CHOSEN} trials; the others were left out.")
 
 
 def _growth(reading: Reading) -> None:
-    """How the front grew, for how many steps."""
+    """Draw the hypervolume of the front against trained steps."""
     grown = reading.once("progress", reading.results.progress).dropna(subset=["hypervolume"])
     if grown.empty:
         return
-    # Between these it stays as it is, which the line says without a point for each trial.
+    # The line is constant between changes, so other points are left out.
     grown = grown[grown["hypervolume"].diff().ne(0) | (grown["trial_steps"] == grown["trial_steps"].max())]
     st.subheader("Hypervolume of the front")
-    st.caption("What the front gains over the untrained network, in the product of the objectives' units.")
+    st.caption("Volume between the front and the untrained network, in the product of the units of the objectives.")
     chart = (
         alt.Chart(grown[["trial_steps", "hypervolume", "trial", "complete"]])
         .mark_line(interpolate="step-after", point=len(grown) < 100, color=BLUE)

@@ -1,4 +1,4 @@
-"""One trial: what it is, how it learned, what its latents know, and how it sounds."""
+"""Page 'Trial': configuration, learning curves, latents, maps and sounds of one trial."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ _PARTS = ("Overview", "Latents", "Maps", "Listen", "Traverse")
 
 
 def page(reading: Reading) -> None:
-    """Draw it."""
+    """Draw the page."""
     results = reading.results
     if not needs_a_trial(reading):
         return
@@ -37,14 +37,16 @@ def page(reading: Reading) -> None:
     trial = _which(reading, table)
     row = table.set_index("trial", drop=False).loc[trial]
     _head(reading, row)
-    part = choose_part("part", "What to see", _PARTS, _PARTS[0])
+    part = choose_part("part", "View", _PARTS, _PARTS[0])
     if part == "Overview":
         _overview(reading, row)
         return
-    seed = choose_part("seed", "Replicate, by its seed", list(results.spec.seeds), results.spec.first_seed)
+    seed = choose_part("seed", "Seed of the replicate", list(results.spec.seeds), results.spec.first_seed)
     material = Material(results, trial, seed)
     if part == "Latents":
-        from study.charts.mutual_information import information_picture  # imports torch, which takes seconds, as below
+        from study.charts.mutual_information import (
+            information_picture,
+        )  # these modules import torch, which takes seconds
         from study.charts.probes import accuracy_picture
 
         _picture(reading, f"bars {trial}", lambda: accuracy_picture(material))
@@ -64,12 +66,12 @@ def page(reading: Reading) -> None:
 
 
 def _which(reading: Reading, table: pd.DataFrame) -> int:
-    """The trial that the address names, else the first of the front, else the first."""
+    """Return the trial in the address; by default the first of the front, or else the first trial."""
     trials: list[int] = table["trial"].tolist()
     front: list[int] = reading.once("front", reading.results.front)["trial"].tolist()
     starred = reading.marks.starred
     states = dict(zip(trials, table["state"], strict=True))
-    # A link to several trials shows the first one here.
+    # For a link to several trials this page shows the first.
     if len(chosen_trials()) > 1:
         set_chosen(chosen_trials(trials)[:1])
     return choose(
@@ -82,7 +84,7 @@ def _which(reading: Reading, table: pd.DataFrame) -> int:
 
 
 def _head(reading: Reading, row: pd.Series) -> None:
-    """Its objectives, and what can be done with it."""
+    """Draw the objectives of the trial, its star, and links."""
     trial = int(row["trial"])
     objectives = list(reading.results.spec.objectives)
     columns = st.columns([*(2 for _ in objectives), 1, 1, 1], vertical_alignment="center")
@@ -105,7 +107,7 @@ def _head(reading: Reading, row: pd.Series) -> None:
         action = reading.notes.unstar if is_starred else reading.notes.star
         is_asked = st.button(
             "★ Starred" if is_starred else "☆ Star",
-            help="Stars are kept in the store, for all who look at this study.",
+            help="Stars are kept in the store and visible to all users.",
         )
         if is_asked and _change(reading, action, trial):
             st.rerun()
@@ -118,14 +120,14 @@ def _head(reading: Reading, row: pd.Series) -> None:
 def _overview(reading: Reading, row: pd.Series) -> None:
     results, spec, trial = reading.results, reading.results.spec, int(row["trial"])
     if row["state"] == "failed":
-        st.error("This trial has failed, and is on no front:")
+        st.error("This trial has failed:")
         st.text(str(row["error"]))
     elif row["state"] != "complete":
         st.info(
             {
-                "running": "This trial is still training: its values are of the last budget that all replicates had.",
-                "pruned": "Halving stopped this trial: at its rung, others were better.",
-                "interrupted": "This trial waits to be gone on with; its values are of the last budget reached.",
+                "running": "This trial is training. It shows the last budget that all replicates have reached.",
+                "pruned": "Stopped by halving: other trials were better at its rung.",
+                "interrupted": "Interrupted. Resume the study to continue it. This page shows the last budget reached.",
             }[row["state"]]
         )
     left, right = st.columns([2, 3])
@@ -178,8 +180,8 @@ def _learning(reading: Reading, trial: int) -> None:
 
 
 def _picture(reading: Reading, key: str, draw: Callable[[], Picture]) -> None:
-    """A picture of the report, or why there is none."""
-    with st.spinner("Drawing, which takes some seconds the first time"):
+    """Draw a picture of the report, or show why it cannot be drawn."""
+    with st.spinner("Drawing; this takes some seconds the first time"):
         try:
             found = reading.once(key, draw)
         except (MissingError, UserError) as error:
@@ -203,19 +205,19 @@ def _notes(reading: Reading, trial: int) -> None:
             if st.button("Remove", key=f"remove {note.name}") and _change(reading, reading.notes.remove, note):
                 st.rerun()
     with st.form("note"):
-        # A field of another name, hence empty, when one more note is there; until then what was typed stays.
+        # The key changes with the number of notes, which empties the field after a note is saved.
         field = f"note {trial} {len(reading.marks.notes)}"
         text = st.text_area(
-            "A note on this trial", max_chars=MAX_TEXT, help="Kept in the store, for all who look at it.", key=field
+            "Note on this trial", max_chars=MAX_TEXT, help="Kept in the store and visible to all users.", key=field
         )
-        author = st.text_input("Your name, if you like", max_chars=MAX_AUTHOR)
-        is_asked = st.form_submit_button("Write it down") and bool(text.strip())
+        author = st.text_input("Your name (optional)", max_chars=MAX_AUTHOR)
+        is_asked = st.form_submit_button("Save note") and bool(text.strip())
     if is_asked and _change(reading, reading.notes.write, trial, text, author):
         st.rerun()
 
 
 def _change(reading: Reading, action: Callable[..., Any], *arguments: Any) -> bool:
-    """Write something and have the study read again, or say why it could not be written."""
+    """Write a star or note and reread the study, or show why writing failed."""
     try:
         action(*arguments)
     except UserError as error:

@@ -27,7 +27,7 @@ def test_a_point_of_the_front_is_clicked_looked_into_heard_and_exported(page, se
     click_point(page.get_by_test_id("stVegaLiteChart").first, trial=trial)
     expect(page.get_by_role("heading", name="Selected trials (1)")).to_be_visible()
 
-    page.get_by_role("link", name="Look into the first").click()
+    page.get_by_role("link", name="Open the first").click()
     expect(page).to_have_url(re.compile(rf"/trial\?study=tiny&trials={trial}$"))
     page.get_by_text("Listen", exact=True).click()
     players = page.locator("audio")

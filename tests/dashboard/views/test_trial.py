@@ -42,7 +42,7 @@ def test_a_star_and_a_note_go_into_the_store_and_a_note_is_no_markup(store, tmp_
     app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials=0)
     app = next(button for button in app.button if "Star" in button.label).click().run()
     app.text_area[0].set_value(HOSTILE)
-    app = next(button for button in app.button if button.label == "Write it down").click().run()
+    app = next(button for button in app.button if button.label == "Save note").click().run()
     notes = Notes(store)
     assert notes.starred() == {0}
     (note,) = notes.of(0)
@@ -93,7 +93,7 @@ def test_a_note_that_cannot_be_written_stays_in_its_field_and_the_reason_is_told
     app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials=0)
     app.text_area[0].set_value("worth a second look")
     (tmp_path / "tiny").rename(tmp_path / "away")
-    app = next(button for button in app.button if button.label == "Write it down").click().run()
+    app = next(button for button in app.button if button.label == "Save note").click().run()
     assert_mentions(words(app), "'tiny'", "deleted")
     assert app.text_area[0].value == "worth a second look"
 
@@ -101,6 +101,6 @@ def test_a_note_that_cannot_be_written_stays_in_its_field_and_the_reason_is_told
 def test_a_note_that_was_written_leaves_an_empty_field(store, tmp_path, monkeypatch):
     app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials=0)
     app.text_area[0].set_value("worth a second look")
-    app = next(button for button in app.button if button.label == "Write it down").click().run()
+    app = next(button for button in app.button if button.label == "Save note").click().run()
     assert "worth a second look" in words(app)
     assert app.text_area[0].value == ""
