@@ -19,7 +19,7 @@ import torch
 from benchmarks.machine import add_json_option, device_kind, print_table, say, write_record
 from marl.audio import AudioConfig
 from marl.config import Config
-from marl.data import Dataset, Stored
+from marl.data import Dataset, LogMels
 from marl.data.syntone import SynTone, build
 from marl.models import Architecture
 from marl.objective import ActiveTerms
@@ -66,14 +66,14 @@ def main() -> None:
     compiled = can_compile(device_kind()) and not options.no_compile
 
     made = build(SynTone(frequencies=options.frequencies), AudioConfig(), device)
-    decibels = made.audio.decibels(made.log_mel_NFT).to(torch.float16)
+    decibels = made.audio.decibels(made.log_mels.values_NFT).to(torch.float16)
     size = decibels.numel() * decibels.element_size()
-    resident = dataclasses.replace(made, log_mel_NFT=Stored(decibels, made.audio.mean_db, made.audio.std_db, device))
+    resident = dataclasses.replace(made, log_mels=LogMels(decibels, device, made.audio.mean_db, made.audio.std_db))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "log_mels.npy")
         np.save(path, decibels.cpu().numpy())
         mapped = np.load(path, mmap_mode="r")
-        fed = dataclasses.replace(made, log_mel_NFT=Stored(mapped, made.audio.mean_db, made.audio.std_db, device))
+        fed = dataclasses.replace(made, log_mels=LogMels(mapped, device, made.audio.mean_db, made.audio.std_db))
         say(f"{len(mapped):,} clips, {size / 2**20:.0f} MiB where {size / 2**22:.0f} MiB are allowed")
         stacks = {
             name: stack_of(dataset, options.lanes, options.pairs, compiled)

@@ -73,7 +73,7 @@ class Run(NamedTuple):
 def prepare(folder: Path) -> None:
     """Make all spectrograms of SynTone once."""
     data = build(SynTone(), AudioConfig(), torch.device("cpu"))
-    np.save(folder / LOG_MELS, data.log_mel_NFT.numpy())
+    np.save(folder / LOG_MELS, data.log_mels.values_NFT.numpy())
     np.savez(
         folder / META,
         training=data.splits["training"].numpy(),

@@ -146,11 +146,11 @@ def plain_step(way: Way, device: torch.device):
             first = torch.randint(len(clips), (pairs,), device=device)
             group = timbre[first]
             second = start[group] + (torch.rand(pairs, device=device) * size[group]).long()
-            yield data.log_mel_NFT[clips[torch.cat([first, second])]], group
+            yield data.log_mels[clips[torch.cat([first, second])]], group
 
     def loaded():
         loader = torch.utils.data.DataLoader(
-            Clips(data.log_mel_NFT.cpu(), clips.cpu(), timbre.cpu()),
+            Clips(data.log_mels.values_NFT.cpu(), clips.cpu(), timbre.cpu()),
             batch_size=pairs,
             shuffle=True,
             drop_last=True,

@@ -46,7 +46,7 @@ def pairs(dataset: Dataset, shared: tuple[str, ...]) -> torch.Tensor:
 
 def errors(model: FeatureExtractor, dataset: Dataset, pairs_n3: torch.Tensor) -> list[float]:
     """The columns of one model."""
-    log_mels = [dataset.log_mel_NFT[clips] for clips in pairs_n3.T]
+    log_mels = [dataset.log_mels[clips] for clips in pairs_n3.T]
     private, shared = [], []
     for log_mel_nFT in log_mels[:2]:
         parts = model.posterior(log_mel_nFT).mean.split([model.private, model.shared], dim=-1)

@@ -5,32 +5,31 @@
 """
 
 from marl.data import folder, nsynth, phrases, soundfont
-from marl.data.batch_source import Feed, Gather, Place
-from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor
+from marl.data.batch_source import BatchSource, DeviceBatchSource, HostBatchSource
+from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor, LogMels
 from marl.data.folder import Folder
 from marl.data.nsynth import NSynth
 from marl.data.pairs import Pairs, PairSampler
 from marl.data.phrases import Phrases
 from marl.data.soundfont import SoundFont
 from marl.data.source import Sounds, Source
-from marl.data.stored import Stored
 from marl.data.syntone import SynTone
 
 __all__ = [
     "HELD_OUT_SHARE",
     "KINDS",
+    "BatchSource",
     "Clips",
     "DataConfig",
     "Dataset",
+    "DeviceBatchSource",
     "Factor",
-    "Feed",
-    "Gather",
+    "HostBatchSource",
+    "LogMels",
     "PairSampler",
     "Pairs",
-    "Place",
     "Sounds",
     "SoundsConfig",
-    "Stored",
     "SynTone",
     "source_of",
 ]

@@ -1,7 +1,6 @@
-"""Clips of a prepared set for the steps of a stack: put into one place, before each step, from wherever they are kept.
+"""The log-mels of each training step of a stack.
 
-What is compiled reads that place and nothing else, so it is the same program, with the same rounding, for clips on the
-device and beside it. K is lanes, R = 2 K B clips of a step with B pairs, F mel bands, T frames.
+K is lanes, B pairs, R = 2 K B clips of a step, F mel bands, T frames.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,115 +8,105 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from marl.data.dataset import LogMels
 from marl.data.pairs import PairSampler
-from marl.data.stored import Stored
 
-__all__ = ["Feed", "Gather", "Place"]
-
-
-class Place:
-    """Where a step reads its clips.
-
-    Args:
-        stored: spectrograms of all clips.
-        lanes: of the stack.
-        pairs: of a batch.
-    """
-
-    def __init__(self, stored: Stored, lanes: int, pairs: int) -> None:
-        self._stored, self._pairs = stored, pairs
-        shape = (lanes * 2 * pairs, *stored.shape[1:])
-        self._block_RFT = torch.zeros(shape, dtype=torch.float16, device=stored.device)
-
-    def take(self, clips: Tensor) -> Tensor:
-        """Standardised log-mels [R, F, T] of the clips of this step, whichever they are; as part of the step."""
-        return self._stored.standardised(self._block_RFT)
+__all__ = ["BatchSource", "DeviceBatchSource", "HostBatchSource"]
 
 
-class Gather(Place):
-    """Clips that are on the device.
+class BatchSource:
+    """The log-mels of the clips of each training step.
+
+    For each step the stack calls `prefetch`, and the step calls `gather` and then `take`. Only `take` is compiled.
+    Prepared log-mels are copied into one block of memory before `take` reads them. So the compiled program, and with it
+    the rounding, is the same for log-mels on the device and on the host.
 
     Args:
-        stored: spectrograms of all clips, on the device.
-        sampler: draws the pairs, there, too.
-        lanes: of the stack.
-        pairs: of a batch.
+        log_mels: Log-mels of all clips.
+        sampler: Draws the pairs, where the log-mels are.
+        lanes: Number of lanes of the stack.
+        pairs: Pairs of a batch.
     """
 
-    def __init__(self, stored: Stored, sampler: PairSampler, lanes: int, pairs: int) -> None:
-        super().__init__(stored, lanes, pairs)
-        self._sampler = sampler
+    def __init__(self, log_mels: LogMels, sampler: PairSampler, lanes: int, pairs: int) -> None:
+        self._log_mels, self._sampler, self._pairs = log_mels, sampler, pairs
+        self._block_RFT = log_mels.new_block(2 * lanes * pairs if log_mels.is_prepared else 0)
 
-    def fill(self, seed_K: Tensor, step_K: Tensor) -> None:
-        """At the beginning of a step: put its clips in place."""
-        clips_KVB = self._sampler.draw(seed_K, step_K, self._pairs).clips_KVB
-        self._stored.decibels(clips_KVB.flatten(), out=self._block_RFT)
-
-
-class Feed(Place):
-    """Clips that are beside the device, gathered while it computes the step before.
-
-    Which clips a lane needs is a function of its seed and step alone, so those of the next step are known before it is
-    begun. They are gathered by a thread of its own, and on a GPU copied beside the computation.
-
-    Args:
-        stored: spectrograms of all clips, beside the device.
-        sampler: draws the pairs, on the CPU.
-        lanes: of the stack.
-        pairs: of a batch.
-    """
-
-    def __init__(self, stored: Stored, sampler: PairSampler, lanes: int, pairs: int) -> None:
-        super().__init__(stored, lanes, pairs)
-        self._sampler = sampler
-        on_cuda = stored.device.type == "cuda"
-        self._gathered_RFT = torch.zeros(self._block_RFT.shape, dtype=torch.float16, pin_memory=on_cuda)
-        self._copies = torch.cuda.Stream(stored.device) if on_cuda else None
-        self._arrived_RFT = torch.zeros_like(self._block_RFT) if on_cuda else self._gathered_RFT
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
-        self._coming: tuple[Tensor, Tensor, Future[None]] | None = None
-
-    def fill(self, seed_K: Tensor, step_K: Tensor, next_step_K: Tensor) -> None:
-        """Before a step: put its clips in place, and begin to gather those of the one after.
+    def prefetch(self, seed_K: Tensor, step_K: Tensor, next_step_K: Tensor) -> None:
+        """Load the clips of a step from the host, and start to load those of the next one.
 
         Args:
-            seed_K: int64 seeds of the lanes, on the CPU.
-            step_K: int64 steps of the lanes, on the CPU.
-            next_step_K: where they will be after this one.
+            seed_K: Seeds of the lanes, int64 on the CPU.
+            step_K: Steps of the lanes, int64 on the CPU.
+            next_step_K: Steps of the lanes after this one.
         """
-        if self._coming is None or not self._is_for(seed_K, step_K):
-            self._begin(seed_K, step_K)
-        assert self._coming is not None  # noqa: S101  # it was just begun
-        self._coming[2].result()
-        if self._copies is not None:
-            torch.cuda.current_stream(self._stored.device).wait_stream(self._copies)
-        self._block_RFT.copy_(self._arrived_RFT)
-        self._begin(seed_K.clone(), next_step_K.clone())
 
-    def _is_for(self, seed_K: Tensor, step_K: Tensor) -> bool:
-        """Whether what is coming are the clips of these steps."""
-        if self._coming is None:
-            return False
-        seeds, steps, gathering = self._coming
-        if torch.equal(seeds, seed_K) and torch.equal(steps, step_K):
-            return True
-        gathering.result()  # nobody else may write where it writes
-        return False
+    def gather(self, seed_K: Tensor, step_K: Tensor) -> None:
+        """Load the clips of a step from the device; seeds and steps are there, too."""
 
-    def _begin(self, seed_K: Tensor, step_K: Tensor) -> None:
-        """Gather the clips of a step in the thread, after the copy of those before has left their place."""
-        block_left = None
-        if self._copies is not None:
-            block_left = torch.cuda.Event()
-            block_left.record(torch.cuda.current_stream(self._stored.device))
-        self._coming = (seed_K, step_K, self._thread.submit(self._gather, seed_K, step_K, block_left))
+    def take(self, clips_R: Tensor) -> Tensor:
+        """Return the standardised log-mels [R, F, T] of the clips of the current step."""
+        return self._log_mels.standardise(self._block_RFT)
 
-    def _gather(self, seed_K: Tensor, step_K: Tensor, block_left: torch.cuda.Event | None) -> None:
-        if self._copies is not None:
-            self._copies.synchronize()  # the copy before still reads what is written here
+    def _read(self, seed_K: Tensor, step_K: Tensor, out_RFT: Tensor) -> None:
         clips_KVB = self._sampler.draw(seed_K, step_K, self._pairs).clips_KVB
-        self._stored.decibels(clips_KVB.flatten(), out=self._gathered_RFT)
-        if self._copies is not None and block_left is not None:
+        self._log_mels.read(clips_KVB.flatten(), out=out_RFT)
+
+
+class DeviceBatchSource(BatchSource):
+    """Log-mels that lie on the device. Those of a computed data set are read within the step."""
+
+    def gather(self, seed_K: Tensor, step_K: Tensor) -> None:
+        """Copy prepared log-mels into the block."""
+        if self._log_mels.is_prepared:
+            self._read(seed_K, step_K, self._block_RFT)
+
+    def take(self, clips_R: Tensor) -> Tensor:
+        """Return the standardised log-mels [R, F, T] of the clips of the current step."""
+        return super().take(clips_R) if self._log_mels.is_prepared else self._log_mels.take(clips_R)
+
+
+class HostBatchSource(BatchSource):
+    """Log-mels that lie in host memory. A thread gathers those of the next step while the device computes this one.
+
+    The clips of a step are a function of seeds and steps alone, so they are known before the step starts. On a GPU the
+    copy to the device runs beside the computation.
+    """
+
+    def __init__(self, log_mels: LogMels, sampler: PairSampler, lanes: int, pairs: int) -> None:
+        super().__init__(log_mels, sampler, lanes, pairs)
+        on_cuda = log_mels.device.type == "cuda"
+        self._host_RFT = torch.zeros(self._block_RFT.shape, dtype=self._block_RFT.dtype, pin_memory=on_cuda)
+        self._copies = torch.cuda.Stream(log_mels.device) if on_cuda else None
+        self._next_RFT = torch.zeros_like(self._block_RFT) if on_cuda else self._host_RFT
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batch-source")
+        self._pending: tuple[Tensor, Tensor, Future[None]] | None = None
+
+    def prefetch(self, seed_K: Tensor, step_K: Tensor, next_step_K: Tensor) -> None:
+        """Copy the clips of a step into the block, and start to load those of the next one."""
+        pending = self._pending
+        if pending is None or not (torch.equal(pending[0], seed_K) and torch.equal(pending[1], step_K)):
+            if pending is not None:
+                pending[2].result()  # it still writes where the new one will
+            pending = self._start(seed_K, step_K)
+        pending[2].result()
+        if self._copies is not None:
+            torch.cuda.current_stream(self._log_mels.device).wait_stream(self._copies)
+        self._block_RFT.copy_(self._next_RFT)
+        self._pending = self._start(seed_K.clone(), next_step_K.clone())
+
+    def _start(self, seed_K: Tensor, step_K: Tensor) -> tuple[Tensor, Tensor, Future[None]]:
+        block_copied = None
+        if self._copies is not None:
+            block_copied = torch.cuda.Event()
+            block_copied.record(torch.cuda.current_stream(self._log_mels.device))
+        return seed_K, step_K, self._thread.submit(self._load, seed_K, step_K, block_copied)
+
+    def _load(self, seed_K: Tensor, step_K: Tensor, block_copied: torch.cuda.Event | None) -> None:
+        if self._copies is not None:
+            self._copies.synchronize()  # the previous copy reads the memory that is written next
+        self._read(seed_K, step_K, self._host_RFT)
+        if self._copies is not None and block_copied is not None:
             with torch.cuda.stream(self._copies):
-                self._copies.wait_event(block_left)
-                self._arrived_RFT.copy_(self._gathered_RFT, non_blocking=True)
+                self._copies.wait_event(block_copied)
+                self._next_RFT.copy_(self._host_RFT, non_blocking=True)

@@ -3,17 +3,19 @@
 N is clips, C factors, F mel bands, T frames, S samples.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from marl import randomness
 from marl.audio import LogMel
-from marl.data.stored import Stored
 
-__all__ = ["HELD_OUT_SHARE", "SPLITS", "UNKNOWN", "Clips", "Dataset", "Factor", "split_clips", "standardise"]
+__all__ = ["HELD_OUT_SHARE", "SPLITS", "UNKNOWN", "Clips", "Dataset", "Factor", "LogMels", "split_clips", "standardise"]
 
 SPLITS = ("training", "validation", "test")
 UNKNOWN = -1
@@ -102,22 +104,92 @@ class Clips:
         return tuple(max(2, len(column.unique())) for column in self.classes(self.splits[split]).unbind(dim=1))
 
 
+class LogMels:
+    """Log-mels of all clips.
+
+    Those of a computed data set are standardised. Those of a prepared one are float16 decibels, and are standardised
+    when they are taken, by the same operations on the device and on the host.
+
+    Args:
+        values_NFT: Log-mels on the device; or an array in host memory, which may be a memory-mapped file.
+        device: Where models compute; by default where the values are.
+        mean_db: Mean over the training clips, which is subtracted; only of a prepared data set.
+        std_db: Standard deviation over the training clips, the divisor; only of a prepared data set.
+
+    Attributes:
+        values_NFT: The log-mels as they are stored and where they are stored.
+        device: Where models compute.
+        is_prepared: Whether the values are decibels.
+        is_resident: Whether the values are on the device.
+    """
+
+    def __init__(
+        self,
+        values_NFT: Tensor | NDArray[np.float16],
+        device: torch.device | None = None,
+        mean_db: float | None = None,
+        std_db: float = 1.0,
+    ) -> None:
+        self.is_resident = isinstance(values_NFT, Tensor)
+        self.values_NFT = values_NFT if isinstance(values_NFT, Tensor) else _as_tensor(values_NFT)
+        self._mean_db, self._std_db = mean_db, std_db
+        self.is_prepared = mean_db is not None
+        self.device = device or self.values_NFT.device
+
+    @property
+    def shape(self) -> torch.Size:
+        """[N, F, T]."""
+        return self.values_NFT.shape
+
+    def __getitem__(self, clips: Tensor) -> Tensor:
+        """The same as `take`."""
+        return self.take(clips)
+
+    def take(self, clips_n: Tensor) -> Tensor:
+        """Return the standardised log-mels [n, F, T] of some clips, on the device."""
+        return self.standardise(self.read(clips_n.to(self.values_NFT.device)).to(self.device))
+
+    def read(self, clips_n: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the values [n, F, T] of some clips as they are stored and where they are stored."""
+        return torch.index_select(self.values_NFT, 0, clips_n, out=out)
+
+    def standardise(self, values_nFT: Tensor) -> Tensor:
+        """Return standardised log-mels from stored values."""
+        if self._mean_db is None:
+            return values_nFT
+        return (values_nFT.to(torch.float32) - self._mean_db) / self._std_db
+
+    def new_block(self, clips: int) -> Tensor:
+        """Return zeros on the device for the stored values of so many clips."""
+        return torch.zeros((clips, *self.shape[1:]), dtype=self.values_NFT.dtype, device=self.device)
+
+    def to(self, dtype: torch.dtype) -> "LogMels":
+        """Return the standardised log-mels of a computed data set in another type."""
+        return LogMels(self.values_NFT.to(dtype), self.device)
+
+
+def _as_tensor(array: NDArray[np.float16]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch warns of a read-only file, which is never written to here
+        return torch.from_numpy(array)
+
+
 @dataclass(frozen=True)
 class Dataset(Clips):
     """All clips of a set and their spectrograms, on or for one device.
 
     Attributes:
-        log_mel_NFT: standardised log-mel spectrograms, float32; or what gives those of any clips.
+        log_mels: log-mel spectrograms of all clips.
         audio: turns waveforms into such spectrograms and back.
     """
 
-    log_mel_NFT: Tensor | Stored
+    log_mels: LogMels
     audio: LogMel
 
     @property
     def device(self) -> torch.device:
-        """Where the spectrograms are computed with."""
-        return self.log_mel_NFT.device
+        """Where models compute."""
+        return self.log_mels.device
 
     def on_cpu(self) -> "Dataset":
         """The same clips, but what is known of them is on the CPU; the spectrograms stay where they are."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
 from marl.base_config import Settings
-from marl.data.dataset import Clips, Dataset, Factor, split_clips, standardise
+from marl.data.dataset import Clips, Dataset, Factor, LogMels, split_clips, standardise
 
 __all__ = ["TIMBRES", "SynTone", "amplitudes", "build", "clips", "factors", "frequencies_hz", "synthesise"]
 
@@ -128,7 +128,7 @@ def build(config: SynTone, audio: AudioConfig, device: torch.device) -> Dataset:
         factors=known.factors,
         splits=known.splits,
         waveforms=known.waveforms,
-        log_mel_NFT=spectrograms,
+        log_mels=LogMels(spectrograms),
         audio=LogMel(audio, mean_db, std_db, device),
     )
 

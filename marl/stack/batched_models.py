@@ -90,7 +90,7 @@ class Models:
         """Posteriors [K, n, D] of the same clips by every model."""
         encode = vmap(self.objective_spec.network.encode, in_dims=(0, 0, None))
         parts = [
-            encode(self.parameters, self.mask_KD, self.objective_spec.network.to_input(self.dataset.log_mel_NFT[part]))
+            encode(self.parameters, self.mask_KD, self.objective_spec.network.to_input(self.dataset.log_mels[part]))
             for part in clips.split(chunk)
         ]
         return Posterior(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
@@ -105,7 +105,7 @@ class Models:
         dataset = self.dataset
         parts = [
             spectral_distance(
-                dataset.audio.decibels(self.decode(latents)), dataset.audio.decibels(dataset.log_mel_NFT[part])
+                dataset.audio.decibels(self.decode(latents)), dataset.audio.decibels(dataset.log_mels[part])
             )
             for part, latents in zip(clips.split(chunk), latents_KnD.split(chunk, dim=1), strict=True)
         ]
@@ -124,7 +124,7 @@ class Models:
         for index in range(batches):
             step_K = torch.full_like(seed_K, index)
             batch = draw_batch(
-                self.objective_spec, self._sampler, self.dataset.log_mel_NFT, self._batch_pairs, seed_K, step_K
+                self.objective_spec, self._sampler, self.dataset.log_mels.take, self._batch_pairs, seed_K, step_K
             )
             # Added up one by one: a reduction over batches would add the last models' terms in another order.
             total_KT = total_KT + terms(self.parameters, self._hyperparameters, batch)[1]

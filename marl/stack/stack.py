@@ -14,13 +14,13 @@ from typing import Literal
 import torch
 
 from marl.config import Config, ViewsConfig
-from marl.data import Dataset, Feed, Gather, PairSampler
+from marl.data import BatchSource, Dataset, DeviceBatchSource, HostBatchSource, PairSampler
 from marl.models import Architecture, LatentConfig, Parameters, network_of
 from marl.objective import ActiveTerms, LaneHyperparameters, ObjectiveSpec, build_hyperparameters
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates
 from marl.stack.batched_models import Models
 from marl.stack.flat_parameters import Rows
-from marl.stack.step import NEVER, Clock, Spectrograms, State, StepFunction, executable
+from marl.stack.step import NEVER, Clock, State, StepFunction, executable
 
 __all__ = ["Precision", "Snapshot", "Stack"]
 
@@ -114,20 +114,20 @@ class Stack:
         )
         """The models in all lanes, as they are at any time."""
         self._configs: list[Config | None] = [None] * lanes
-        log_mels = dataset.log_mel_NFT
-        self._feed: Feed | None = None
-        if isinstance(log_mels, torch.Tensor):
-            # Spectrograms have a range of some deviations: float16 keeps more of them than what bfloat16 computes with.
-            gathered: Spectrograms = log_mels if precision == "float32" else log_mels.to(torch.float16)
-        elif log_mels.is_resident:
-            gathered = Gather(log_mels, sampler, lanes, batch_pairs)
+        log_mels = dataset.log_mels
+        if not log_mels.is_prepared and precision == "bfloat16":
+            # Standardised log-mels have a range of some deviations: float16 keeps more of them than bfloat16.
+            log_mels = log_mels.to(torch.float16)
+        self._source: BatchSource
+        if log_mels.is_resident:
+            self._source = DeviceBatchSource(log_mels, sampler, lanes, batch_pairs)
         else:
-            gathered = self._feed = Feed(log_mels, sampler_of("training", dataset.on_cpu()), lanes, batch_pairs)
+            self._source = HostBatchSource(log_mels, sampler_of("training", dataset.on_cpu()), lanes, batch_pairs)
         self._seed_K = torch.zeros(lanes, dtype=torch.int64)
         self._step_K = torch.zeros(lanes, dtype=torch.int64)
         """The clock of the lanes, as this side knows it without asking the device."""
         self._step_function = StepFunction(
-            self.objective_spec, sampler, gathered, batch_pairs, cache_blocks=not compiled
+            self.objective_spec, sampler, self._source, batch_pairs, cache_blocks=not compiled
         )
         self._compiled = compiled
         self._step: Callable[[], None] | None = None
@@ -198,8 +198,7 @@ class Stack:
     def step(self) -> None:
         """One step of every occupied lane. Idle lanes are computed too and changed by nothing."""
         after_K = self._step_K + torch.tensor([int(config is not None) for config in self._configs])
-        if self._feed is not None:
-            self._feed.fill(self._seed_K, self._step_K, after_K)
+        self._source.prefetch(self._seed_K, self._step_K, after_K)
         if self._step is None:
             self._step = executable(self._step_function, self._state, self._compiled)
         self._step()

@@ -13,17 +13,14 @@ from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from marl import randomness
-from marl.data import Gather, PairSampler, Place, Stored
+from marl.data import BatchSource, PairSampler
 from marl.models.heads import TARGET
 from marl.objective import Batch, LaneHyperparameters, ObjectiveSpec, objective
 from marl.randomness import Purpose
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
 from marl.stack.flat_parameters import Rows
 
-__all__ = ["NEVER", "Clock", "Spectrograms", "State", "StepFunction", "draw_batch", "executable"]
-
-Spectrograms = Tensor | Stored | Place
-"""Where the clips of a step come from: all clips, or what has those of this step."""
+__all__ = ["NEVER", "Clock", "State", "StepFunction", "draw_batch", "executable"]
 
 NEVER = -1
 # On a processor, what Adam goes over at a time stays in its cache.
@@ -88,7 +85,7 @@ class StepFunction:
     Args:
         objective_spec: what is computed for each lane.
         sampler: draws the pairs.
-        log_mels: spectrograms of all clips, in the type in which they are gathered; or what gives those of a step.
+        source: gives the log-mels of a step.
         batch_pairs: pairs of a batch.
         cache_blocks: whether Adam goes over the parameters in blocks, as is best on a processor that runs operations
             one by one.
@@ -98,13 +95,13 @@ class StepFunction:
         self,
         objective_spec: ObjectiveSpec,
         sampler: PairSampler,
-        log_mels: Spectrograms,
+        source: BatchSource,
         batch_pairs: int,
         cache_blocks: bool,
     ) -> None:
         self._objective_spec = objective_spec
         self._sampler = sampler
-        self._log_mels = log_mels
+        self._source = source
         self._batch_pairs = batch_pairs
         self._columns = _CACHED_COLUMNS if cache_blocks else None
         self._objective = vmap(partial(objective, objective_spec))
@@ -118,8 +115,7 @@ class StepFunction:
         changed, and so would take the rates of the step after.
         """
         clock = state.clock
-        if isinstance(self._log_mels, Gather):
-            self._log_mels.fill(clock.seed, clock.step)
+        self._source.gather(clock.seed, clock.step)
         clock.decay_power.mul_(self._decay_2)
         warmup_K1 = ((clock.step[:, None] + 1) / clock.warmup).clamp_max(1.0)
         for rate, value in zip(
@@ -166,7 +162,7 @@ class StepFunction:
         self._differentiate = make_fx(partial(self._gradients))(state.parameters.flat, state.hyperparameters, batch)
 
     def _batch(self, seed_K: Tensor, step_K: Tensor) -> Batch:
-        return draw_batch(self._objective_spec, self._sampler, self._log_mels, self._batch_pairs, seed_K, step_K)
+        return draw_batch(self._objective_spec, self._sampler, self._source.take, self._batch_pairs, seed_K, step_K)
 
     def _gradients(
         self, parameters: dict[str, Tensor], hyperparameters: LaneHyperparameters, batch: Batch
@@ -186,16 +182,14 @@ class StepFunction:
 def draw_batch(
     objective_spec: ObjectiveSpec,
     sampler: PairSampler,
-    log_mels: Spectrograms,
+    take: Callable[[Tensor], Tensor],
     pairs: int,
     seed_K: Tensor,
     step_K: Tensor,
 ) -> Batch:
     """The pairs and the noise of each lane at its step."""
     drawn = sampler.draw(seed_K, step_K, pairs)
-    clips = drawn.clips_KVB.flatten()
-    taken = log_mels.index_select(0, clips) if isinstance(log_mels, Tensor) else log_mels.take(clips)
-    views_RFT = sampler.views(taken, seed_K, step_K)
+    views_RFT = sampler.views(take(drawn.clips_KVB.flatten()), seed_K, step_K)
     device = sampler.device
     noise_KVD = randomness.normal(
         randomness.stream(seed_K, step_K, Purpose.LATENT_NOISE),

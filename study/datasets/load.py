@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
-from marl.data import Clips, Dataset, Factor, SoundsConfig, Stored, SynTone, syntone
+from marl.data import Clips, Dataset, Factor, LogMels, SoundsConfig, SynTone, syntone
 from study.datasets.prepared_set import PreparedSet
 from study.errors import UserError
 from study.process_env import cache_folder
@@ -51,7 +51,7 @@ def load_dataset(prepared: PreparedSet, split: str, device: torch.device, memory
         factors=known.factors,
         splits={name: clips.to(device) for name, clips in known.splits.items()},
         waveforms=known.waveforms,
-        log_mel_NFT=Stored(decibels, mean, std, device),
+        log_mels=LogMels(decibels, device, mean, std),
         audio=LogMel(audio, mean, std, device),
     )
 

@@ -156,9 +156,9 @@ def _read_from_log_mels(spec: Spec, objects: ObjectStore) -> list[float]:
     dataset = dataset_of(spec, objects, torch.device("cpu"))
     fit, held_out = (clips[:HELD_OUT_CLIPS] for clips in (dataset.fitting("validation"), dataset.splits["validation"]))
     accuracy_1C = probe_accuracy(
-        dataset.log_mel_NFT[fit].flatten(1)[None],
+        dataset.log_mels[fit].flatten(1)[None],
         dataset.classes(fit),
-        dataset.log_mel_NFT[held_out].flatten(1)[None],
+        dataset.log_mels[held_out].flatten(1)[None],
         dataset.classes(held_out),
         [factor.classes for factor in dataset.factors],
     )

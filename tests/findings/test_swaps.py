@@ -24,12 +24,12 @@ class Knowing:
         self.clip_of = {tuple(row): clip for clip, row in enumerate(dataset.value_NC[:, self.order_C].tolist())}
 
     def posterior(self, log_mel_nFT):
-        distance_nN = torch.cdist(log_mel_nFT.flatten(1), self.dataset.log_mel_NFT.flatten(1))
+        distance_nN = torch.cdist(log_mel_nFT.flatten(1), self.dataset.log_mels.values_NFT.flatten(1))
         return SimpleNamespace(mean=self.dataset.value_NC[distance_nN.argmin(dim=1)][:, self.order_C].float())
 
     def decode(self, private, shared):
         rows = torch.cat([private, shared], dim=1).long().tolist()
-        return self.dataset.log_mel_NFT[torch.tensor([self.clip_of[tuple(row)] for row in rows])]
+        return self.dataset.log_mels[torch.tensor([self.clip_of[tuple(row)] for row in rows])]
 
 
 class Deaf(Knowing):

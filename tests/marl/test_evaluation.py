@@ -60,7 +60,7 @@ def test_fidelity_is_the_error_in_decibels_of_clips_decoded_from_their_own_means
     evaluation = evaluate(stack.models, ["timbre"], INTERMEDIATE)
     parameters = {name: value[0] for name, value in stack.models.parameters.items()}
     decoded = stack.network.from_output(stack.network.decode(parameters, evaluation.means_KND[0]))
-    original = small_dataset.log_mel_NFT[clips]
+    original = small_dataset.log_mels[clips]
     difference_db = small_dataset.audio.decibels(decoded) - small_dataset.audio.decibels(original)
     expected = difference_db.square().mean().sqrt().item()
     assert evaluation.metrics[0]["fidelity/log_mel_rmse_db"] == pytest.approx(expected, rel=1e-4)

@@ -119,7 +119,7 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
     parameters = {name: value.requires_grad_() for name, value in stack.models[lane].parameters.items()}
     sampler = PairSampler(dataset, ["timbre"])
     batch = draw_batch(
-        stack.objective_spec, sampler, dataset.log_mel_NFT, 16, torch.zeros(1, dtype=int), torch.zeros(1, dtype=int)
+        stack.objective_spec, sampler, dataset.log_mels.take, 16, torch.zeros(1, dtype=int), torch.zeros(1, dtype=int)
     )
     batch = Batch(*(field[0] for field in batch))
 
@@ -152,7 +152,7 @@ def test_a_swap_cycle_is_how_far_latents_are_from_those_of_what_was_decoded_from
     stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
     model = stack.models[stack.attach(one, seed=7)]
     zero, network = torch.zeros(1, dtype=int), stack.network
-    batch = draw_batch(stack.objective_spec, PairSampler(dataset, ["timbre"]), dataset.log_mel_NFT, 16, zero, zero)
+    batch = draw_batch(stack.objective_spec, PairSampler(dataset, ["timbre"]), dataset.log_mels.take, 16, zero, zero)
     batch = Batch(*(field[0] for field in batch))
     _, terms = objective(stack.objective_spec, model.parameters, model.hyperparameters, batch)
 

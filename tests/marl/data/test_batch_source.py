@@ -18,22 +18,19 @@ from tests.marl.cases import OTHERS, PROBAND, assert_same_bits, needs_compiler, 
 def resident(small_dataset) -> Dataset:
     """The small data set as a prepared one is: float16, dB, on the device."""
     audio = small_dataset.audio
-    decibels = audio.decibels(small_dataset.log_mel_NFT).to(torch.float16)
-    return dataclasses.replace(
-        small_dataset, log_mel_NFT=Stored(decibels, audio.mean_db, audio.std_db, torch.device("cpu"))
-    )
+    decibels = audio.decibels(small_dataset.log_mels.values_NFT).to(torch.float16)
+    return dataclasses.replace(small_dataset, log_mels=LogMels(decibels, None, audio.mean_db, audio.std_db))
 
 
 @pytest.fixture
 def streamed(resident, tmp_path) -> Dataset:
     """The same from a file that is mapped."""
     path = tmp_path / "log_mels.npy"
-    every = torch.arange(len(resident.value_NC))
-    np.save(path, resident.log_mel_NFT.decibels(every).numpy())
+    np.save(path, resident.log_mels.values_NFT.numpy())
     audio = resident.audio
-    stored = Stored(np.load(path, mmap_mode="r"), audio.mean_db, audio.std_db, torch.device("cpu"))
-    assert not stored.is_resident
-    return dataclasses.replace(resident, log_mel_NFT=stored)
+    log_mels = LogMels(np.load(path, mmap_mode="r"), torch.device("cpu"), audio.mean_db, audio.std_db)
+    assert not log_mels.is_resident
+    return dataclasses.replace(resident, log_mels=log_mels)
 
 
 def trained(dataset: Dataset, **options) -> dict[str, Snapshot]:
@@ -70,17 +67,17 @@ def test_metrics_are_the_same_to_the_bit(resident, streamed):
 
 def test_what_is_taken_are_the_clips_of_the_step_that_was_asked_for(resident, streamed):
     sampler = PairSampler(streamed, ["timbre"])
-    feed = Feed(streamed.log_mel_NFT, sampler, lanes=2, pairs=16)
+    source = HostBatchSource(streamed.log_mels, sampler, lanes=2, pairs=16)
     seeds = torch.tensor([0, 5])
     # In order, then somewhere else, as after a replicate took a lane.
     for steps in ([0, 0], [1, 1], [2, 2], [700, 3], [701, 4]):
         step_K = torch.tensor(steps)
-        feed.fill(seeds, step_K, step_K + 1)
+        source.prefetch(seeds, step_K, step_K + 1)
         clips = sampler.draw(seeds, step_K, 16).clips_KVB.flatten()
-        assert torch.equal(feed.take(clips), resident.log_mel_NFT[clips])
+        assert torch.equal(source.take(clips), resident.log_mels[clips])
 
 
 def test_half_precision_of_decibels_is_finer_than_any_ear(resident, small_dataset):
     clips = small_dataset.splits["validation"]
-    error = (resident.log_mel_NFT[clips] - small_dataset.log_mel_NFT[clips]) * small_dataset.audio.std_db
+    error = (resident.log_mels[clips] - small_dataset.log_mels[clips]) * small_dataset.audio.std_db
     assert error.abs().max() < 0.02

@@ -165,7 +165,7 @@ def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
         batch = draw_batch(
             stack.objective_spec,
             PairSampler(small_dataset, ["timbre"]),
-            small_dataset.log_mel_NFT,
+            small_dataset.log_mels.take,
             16,
             torch.tensor([4, 4]),
             torch.tensor([step, step]),

@@ -31,12 +31,12 @@ def test_the_store_alone_is_enough(tiny, objects):
     dataset = dataset_of(spec, objects, CPU)
     assert torch.equal(dataset.value_NC, clips_of(spec, objects, AUDIO).value_NC)
     assert factors_of(spec, objects) == dataset.factors
-    assert dataset.log_mel_NFT.is_resident
+    assert dataset.log_mels.is_resident
 
 
 def test_more_than_the_memory_that_a_spec_allows_stays_beside_the_device(tiny, objects):
     dataset = dataset_of(spec_of(tiny, resources={"data_gib": 0.0001}), objects, CPU)
-    assert not dataset.log_mel_NFT.is_resident
+    assert not dataset.log_mels.is_resident
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from marl.data import LogMels
 from marl.data.dataset import UNKNOWN
-from marl.data.stored import Stored
 from study.datasets.load import load_dataset
 from tests.study.datasets.tones import TIME_S
 
@@ -19,24 +19,24 @@ def test_a_set_becomes_the_clips_it_was_made_of(tones):
     expected = 0.5 * np.sin(2 * np.pi * (100.0 + 10 * 41) * TIME_S)
     np.testing.assert_allclose(dataset.waveforms([41, 3])[0], expected, atol=1e-4)
     log_mel = dataset.audio(dataset.waveforms([41, 3, 20]))
-    deviation = (dataset.log_mel_NFT[torch.tensor([41, 3, 20])] - log_mel) * dataset.audio.std_db
+    deviation = (dataset.log_mels[torch.tensor([41, 3, 20])] - log_mel) * dataset.audio.std_db
     assert deviation.abs().max() < 0.02
 
 
 def test_training_clips_are_standardised_by_their_own_mean_and_deviation(tones):
     dataset = load_dataset(tones, "clip", CPU)
-    training = dataset.log_mel_NFT[dataset.splits["training"]].double()
+    training = dataset.log_mels[dataset.splits["training"]].double()
     assert float(training.mean()) == pytest.approx(0.0, abs=1e-5)
     assert float(training.std()) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_beyond_the_memory_allowed_the_same_numbers_come_from_a_file(tones):
     resident, streamed = load_dataset(tones, "clip", CPU), load_dataset(tones, "clip", CPU, memory_gib=0.0)
-    assert isinstance(resident.log_mel_NFT, Stored)
-    assert resident.log_mel_NFT.is_resident
-    assert not streamed.log_mel_NFT.is_resident
+    assert isinstance(resident.log_mels, LogMels)
+    assert resident.log_mels.is_resident
+    assert not streamed.log_mels.is_resident
     every = torch.arange(59)
-    assert torch.equal(resident.log_mel_NFT[every], streamed.log_mel_NFT[every])
+    assert torch.equal(resident.log_mels[every], streamed.log_mels[every])
     assert torch.equal(resident.value_NC, streamed.value_NC)
 
 

@@ -101,7 +101,7 @@ def test_an_original_is_the_clip_and_its_spectrogram(listener, small_dataset):
     np.testing.assert_array_equal(sound.waveform_S, small_dataset.waveforms([clip])[0].numpy())
     assert sound.waveform_S.dtype == np.float32
     assert sound.sample_rate == 16_000
-    expected = small_dataset.audio.decibels(small_dataset.log_mel_NFT[clip]).numpy()
+    expected = small_dataset.audio.decibels(small_dataset.log_mels.values_NFT[clip]).numpy()
     np.testing.assert_allclose(sound.decibels_FT, expected, atol=1e-3)
 
 
