@@ -26,7 +26,7 @@ from marl import checkpoint
 from marl.audio import AudioConfig
 from marl.checkpoint import Description
 from marl.config import Config
-from marl.data.syntone import SynTone, build
+from marl.data.syntone import SynTone
 from marl.models import Architecture
 from marl.objective import ActiveTerms
 from marl.stack import Stack
@@ -38,7 +38,7 @@ MIB = 2**20
 
 def write_model(folder: Path) -> None:
     """A default model, trained for a few steps."""
-    dataset = build(SynTone(frequencies=20, amplitudes=4), AudioConfig(), torch.device("cpu"))
+    dataset = SynTone(frequencies=20, amplitudes=4).build(AudioConfig(), torch.device("cpu"))
     stack = Stack(Architecture(64, 64, CONFIG.model, 8, 8), 1, dataset, CONFIG.views, 16, ActiveTerms.of(CONFIG))
     stack.attach(CONFIG, seed=0)
     for _ in range(4):

@@ -20,7 +20,7 @@ from benchmarks.machine import add_json_option, device_kind, print_table, say, w
 from marl.audio import AudioConfig
 from marl.config import Config
 from marl.data import Dataset, LogMels
-from marl.data.syntone import SynTone, build
+from marl.data.syntone import SynTone
 from marl.models import Architecture
 from marl.objective import ActiveTerms
 from marl.stack import Stack
@@ -65,7 +65,7 @@ def main() -> None:
     device = torch.device(device_kind())
     compiled = can_compile(device_kind()) and not options.no_compile
 
-    made = build(SynTone(frequencies=options.frequencies), AudioConfig(), device)
+    made = SynTone(frequencies=options.frequencies).build(AudioConfig(), device)
     decibels = made.audio.decibels(made.log_mels.values_NFT).to(torch.float16)
     size = decibels.numel() * decibels.element_size()
     resident = dataclasses.replace(made, log_mels=LogMels(decibels, device, made.audio.mean_db, made.audio.std_db))

@@ -40,10 +40,10 @@ SPACE = {
 
 def columns() -> tuple[list[str], list[str], list[str]]:
     """Names of the metrics of intermediate reports, of those that final reports add, and of post-training metrics."""
-    from marl.data.syntone import SynTone, factors
+    from marl.data.syntone import SynTone
     from marl.evaluation import is_intermediate, metric_names
 
-    found = factors(SynTone())
+    found = SynTone().factors()
     names = metric_names([factor.name for factor in found])
     intermediate = [*LOSSES, f"{FIDELITY}/clips_se", *filter(is_intermediate, names)]
     final = [name for name in names if not is_intermediate(name)]

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.machine import add_json_option, command_started, print_table, write_record
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
-from marl.data.syntone import SynTone, build
+from marl.data.syntone import SynTone
 from marl.models import Architecture, LatentConfig, network_of
 from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
 
@@ -72,7 +72,7 @@ class Run(NamedTuple):
 
 def prepare(folder: Path) -> None:
     """Make all spectrograms of SynTone once."""
-    data = build(SynTone(), AudioConfig(), torch.device("cpu"))
+    data = SynTone().build(AudioConfig(), torch.device("cpu"))
     np.save(folder / LOG_MELS, data.log_mels.values_NFT.numpy())
     np.savez(
         folder / META,

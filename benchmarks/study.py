@@ -64,11 +64,9 @@ def bare_stack(spec: Spec, seconds: float) -> dict[str, float]:
     """Trial-steps a second of the study's own stack, full, without Ray, reports or checkpoints."""
     import torch
 
-    from marl.data.syntone import build
-
     plan, search = planned(spec, device_kind(), ObjectStore("runs")), Search(spec)
     configs = [config_of(spec, search.ask(number)) for number in range(plan.lanes)]
-    stack = plan.stack(spec, configs[0], build(data_of(spec), audio_of(spec), torch.device(device_kind())))
+    stack = plan.stack(spec, configs[0], data_of(spec).build(audio_of(spec), torch.device(device_kind())))
     for config in configs:
         stack.attach(config, seed=0)
     began = time.monotonic()

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import add_json_option, device_kind, print_table, say, write_record
 from marl.audio import AudioConfig
 from marl.config import Config
-from marl.data.syntone import SynTone, build
+from marl.data.syntone import SynTone
 from marl.losses.ssl import STRATEGIES
 from marl.models import Architecture
 from marl.objective import ActiveTerms, objective
@@ -76,7 +76,7 @@ def main() -> None:
     add_json_option(parser)
     options = parser.parse_args()
     kind = device_kind()
-    dataset = build(SynTone(), AudioConfig(), torch.device(kind))
+    dataset = SynTone().build(AudioConfig(), torch.device(kind))
     stacks = {}
     for name, configs in TERMS.items():
         if stacks and options.only and name not in options.only:

@@ -27,7 +27,7 @@ from benchmarks.floor import floor, measured_rates
 from benchmarks.machine import add_json_option, device_kind, print_table, say, write_record
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig
-from marl.data.syntone import SynTone, build
+from marl.data.syntone import SynTone
 from marl.models import Architecture, network_of
 from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
 from marl.stack import Stack
@@ -98,7 +98,7 @@ def stack_step(way: Way, device: torch.device):
     stack = Stack(
         architecture(),
         way.lanes,
-        build(SynTone(), AudioConfig(), device),
+        SynTone().build(AudioConfig(), device),
         CONFIG.views,
         PAIRS[device.type],
         ActiveTerms.of(CONFIG),
@@ -128,7 +128,7 @@ class Clips(torch.utils.data.Dataset):
 
 def plain_step(way: Way, device: torch.device):
     pairs = PAIRS[device.type]
-    data, network = build(SynTone(), AudioConfig(), device), network_of(architecture())
+    data, network = SynTone().build(AudioConfig(), device), network_of(architecture())
     clips = data.splits["training"]
     timbre = data.value_NC[clips, data.factor_names.index("timbre")]
     order = timbre.argsort()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import threshold
 from torchaudio.transforms import GriffinLim, InverseMelScale, MelSpectrogram, Resample
 
-from marl.base_config import Settings
+from marl.base_config import BaseConfig
 
 __all__ = ["MEL_CORNER_HZ", "AudioConfig", "LogMel", "Resampler", "hz_to_mel", "mel_to_hz"]
 
@@ -21,7 +21,7 @@ MEL_CORNER_HZ = 700.0
 """Bands are about equally wide below it and in proportion to their frequency above: width ~ corner + frequency."""
 
 
-class AudioConfig(Settings):
+class AudioConfig(BaseConfig):
     """How a clip becomes a spectrogram.
 
     Attributes:

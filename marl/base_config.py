@@ -2,10 +2,10 @@
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Settings"]
+__all__ = ["BaseConfig"]
 
 
-class Settings(BaseModel):
+class BaseConfig(BaseModel):
     """A configuration that is validated once and never changes.
 
     Unknown fields are refused, since a misspelt field would otherwise train something else than was meant.

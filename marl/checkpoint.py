@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from marl.audio import AudioConfig, LogMel
-from marl.base_config import Settings
+from marl.base_config import BaseConfig
 from marl.config import Config
 from marl.extractor import FeatureExtractor
 from marl.models import Architecture, Network, Parameters, network_of
@@ -37,7 +37,7 @@ _MOMENTS = ("first_moment", "second_moment")
 _HEADS = "heads"
 
 
-class Description(Settings):
+class Description(BaseConfig):
     """What must be known of a model beside its weights.
 
     Attributes:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from marl.base_config import Settings
+from marl.base_config import BaseConfig
 from marl.data.views import AugmentConfig, ViewScheme
 from marl.models import LatentConfig, ModelConfig
 
@@ -34,7 +34,7 @@ StrategyName = Literal[
 ]
 
 
-class ViewsConfig(Settings):
+class ViewsConfig(BaseConfig):
     """How two views of a pair are made.
 
     Attributes:
@@ -50,7 +50,7 @@ class ViewsConfig(Settings):
     augment: AugmentConfig = AugmentConfig()
 
 
-class SubspaceWeights(Settings):
+class SubspaceWeights(BaseConfig):
     """Weights of the KL terms of one subspace; all at one make a plain variational autoencoder.
 
     Attributes:
@@ -64,7 +64,7 @@ class SubspaceWeights(Settings):
     gamma: float = Field(1.0, ge=0)
 
 
-class MultiscaleWeights(Settings):
+class MultiscaleWeights(BaseConfig):
     """Weights of the reconstruction's error at coarser resolutions, each in the units of the plain one.
 
     Attributes:
@@ -82,7 +82,7 @@ class MultiscaleWeights(Settings):
     envelope: float = Field(0.0, ge=0)
 
 
-class LossConfig(Settings):
+class LossConfig(BaseConfig):
     """Weights of the reconstruction (squared error summed over a spectrogram) and of the KL terms (nats per view)."""
 
     reconstruction: float = Field(1.0, ge=0)
@@ -91,7 +91,7 @@ class LossConfig(Settings):
     shared: SubspaceWeights = SubspaceWeights()
 
 
-class ContrastConfig(Settings):
+class ContrastConfig(BaseConfig):
     """Contrast, on means of latents.
 
     Attributes:
@@ -118,7 +118,7 @@ class ContrastConfig(Settings):
     exclude_same_factors: bool = True
 
 
-class IndependenceConfig(Settings):
+class IndependenceConfig(BaseConfig):
     """Weights of terms that keep the private and the shared latents of a clip independent of each other.
 
     Attributes:
@@ -135,7 +135,7 @@ class IndependenceConfig(Settings):
     swap_cycle: float = Field(0.0, ge=0)
 
 
-class OptimiserConfig(Settings):
+class OptimiserConfig(BaseConfig):
     """Adam (Kingma and Ba, 2015) with a learning rate that rises linearly over the first steps, then stays.
 
     Attributes:
@@ -147,7 +147,7 @@ class OptimiserConfig(Settings):
     warmup_steps: int = Field(50, ge=0)
 
 
-class Config(Settings):
+class Config(BaseConfig):
     """Any field may be searched over, by its path: `loss.private.gamma`, `latent.shared`, `contrast.strategy`."""
 
     views: ViewsConfig = ViewsConfig()

@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from marl.audio import AudioConfig
 from marl.data import Dataset
-from marl.data.syntone import SynTone, build
+from marl.data.syntone import SynTone
 from study.analysis import StudyResults
 from study.storage import ObjectStore
 from study.store import StudyStore
@@ -49,7 +49,7 @@ def tiny() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def small_dataset() -> Dataset:
     """640 clips of SynTone: 4 timbres, 40 frequencies, 4 amplitudes."""
-    return build(SynTone(frequencies=40, amplitudes=4), AudioConfig(), torch.device("cpu"))
+    return SynTone(frequencies=40, amplitudes=4).build(AudioConfig(), torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

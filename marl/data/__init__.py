@@ -1,62 +1,58 @@
-"""Datasets: one file a kind; what they offer, a `Dataset`; and the pairs of clips that form two views.
+"""Data sets, and the pairs of clips that form the two views of a training example.
 
-`syntone` is computed on the device. The other kinds are sounds: each offers a `Source` of clips, of which
-`marl.data.source` makes spectrograms once; what comes of it is kept and becomes a `Dataset` again and again.
+Each module with a constant `DATASET` defines one kind of data set: its value is a subclass of `ComputedDatasetConfig`,
+whose log-mels are computed on the device, or of `AudioDatasetConfig`, whose clips are prepared from audio.
 """
 
-from marl.data import folder, nsynth, phrases, soundfont
+import pkgutil
+from importlib import import_module
+
 from marl.data.batch_source import BatchSource, DeviceBatchSource, HostBatchSource
-from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor, LogMels
-from marl.data.folder import Folder
-from marl.data.nsynth import NSynth
+from marl.data.dataset import (
+    HELD_OUT_SHARE,
+    SPLIT_UNITS,
+    SPLITS,
+    UNKNOWN,
+    Clips,
+    ComputedDatasetConfig,
+    Dataset,
+    DatasetConfig,
+    Factor,
+    LogMels,
+    split_clips,
+)
 from marl.data.pairs import Pairs, PairSampler
-from marl.data.phrases import Phrases
-from marl.data.soundfont import SoundFont
-from marl.data.source import Sounds, Source
-from marl.data.syntone import SynTone
+from marl.data.source import AudioDatasetConfig, Source
 
 __all__ = [
     "HELD_OUT_SHARE",
     "KINDS",
+    "SPLITS",
+    "SPLIT_UNITS",
+    "UNKNOWN",
+    "AnyDatasetConfig",
+    "AudioDatasetConfig",
     "BatchSource",
     "Clips",
-    "DataConfig",
+    "ComputedDatasetConfig",
     "Dataset",
+    "DatasetConfig",
     "DeviceBatchSource",
     "Factor",
     "HostBatchSource",
     "LogMels",
     "PairSampler",
     "Pairs",
-    "Sounds",
-    "SoundsConfig",
-    "SynTone",
-    "source_of",
+    "Source",
+    "split_clips",
 ]
 
-SoundsConfig = NSynth | Folder | SoundFont | Phrases
-"""The configuration of any dataset that must be prepared."""
+_MODULES = [import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
 
-DataConfig = SynTone | SoundsConfig
-"""The configuration of any dataset: one of their classes, told apart by `kind`."""
+AnyDatasetConfig = ComputedDatasetConfig | AudioDatasetConfig
+"""Configuration of any data set."""
 
-KINDS: dict[str, type[DataConfig]] = {
-    "syntone": SynTone,
-    "soundfont": SoundFont,
-    "phrases": Phrases,
-    "nsynth": NSynth,
-    "folder": Folder,
+KINDS: dict[str, type[AnyDatasetConfig]] = {
+    module.DATASET.model_fields["kind"].default: module.DATASET for module in _MODULES if hasattr(module, "DATASET")
 }
-
-
-def source_of(config: SoundsConfig) -> Source:
-    """Where the clips of a dataset come from that must be prepared."""
-    match config:
-        case NSynth():
-            return nsynth.source(config)
-        case Folder():
-            return folder.source(config)
-        case SoundFont():
-            return soundfont.source(config)
-        case Phrases():
-            return phrases.source(config)
+"""Configuration class of each kind of data set."""

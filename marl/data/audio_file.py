@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from marl.audio import Resampler
-from marl.data.source import Unusable
+from marl.data.source import UnusableClipError
 
 __all__ = ["SUFFIXES", "duration_s", "read_mono", "windows"]
 
@@ -41,7 +41,7 @@ def duration_s(file: str | Path | BinaryIO) -> float:
     """How long a file is by its header, in seconds; a stream of which the header does not tell is decoded to know.
 
     Raises:
-        Unusable: when it is no sound file.
+        UnusableClipError: when it is no sound file.
     """
     with _opened(file) as sound:
         frames = sound.frames if sound.frames < _UNKNOWN_FRAMES else sum(map(len, _blocks(sound, math.inf)))
@@ -56,7 +56,7 @@ def read_mono(
     It is, to rounding, that part of the whole file resampled at once: what lies before it is heard by the resampler.
 
     Raises:
-        Unusable: when it cannot be decoded, or nothing is there, or a sample is not finite.
+        UnusableClipError: when it cannot be decoded, or nothing is there, or a sample is not finite.
     """
     first, wanted = round(start_s * sample_rate), seconds * sample_rate
     with _opened(file) as sound:
@@ -73,7 +73,7 @@ def read_mono(
     if blocks:
         found = resampler(torch.from_numpy(np.concatenate(blocks))).numpy()[skipped:]
     if not len(found):
-        raise Unusable("holds no samples" if not first else f"ends before {start_s:.1f} s")
+        raise UnusableClipError("holds no samples" if not first else f"ends before {start_s:.1f} s")
     return found if math.isinf(wanted) else found[: round(wanted)]
 
 
@@ -83,7 +83,7 @@ def windows(file: str | Path | BinaryIO, sample_rate: int, samples: int, at_once
     They are, to rounding, those that the whole file resampled at once would be cut into.
 
     Raises:
-        Unusable: when it cannot be decoded, or holds nothing; between windows, too, where a later sample is not finite.
+        UnusableClipError: If it cannot be decoded, is empty, or a sample is not finite; also after some windows.
     """
     rows, filled = np.zeros((at_once, samples), np.float32), 0
     is_empty = True
@@ -99,7 +99,7 @@ def windows(file: str | Path | BinaryIO, sample_rate: int, samples: int, at_once
                     yield rows
                     rows, filled = np.zeros((at_once, samples), np.float32), 0
     if is_empty:
-        raise Unusable("holds no samples")
+        raise UnusableClipError("holds no samples")
     if filled:
         yield rows[: -(-filled // samples)]
 
@@ -138,16 +138,16 @@ def _blocks(sound: soundfile.SoundFile, frames: float) -> Iterator[NDArray[np.fl
             block = block[: int(is_empty.argmax()) if is_empty.any() else len(block)]
         if not len(block):
             if reason is not None and not done:
-                raise Unusable(f"cannot be decoded: {reason}")
+                raise UnusableClipError(f"cannot be decoded: {reason}")
             return
         done += len(block)
         with np.errstate(over="ignore", invalid="ignore"):
             mono: NDArray[np.float32] = block.mean(axis=1, dtype=np.float32)
         peak = float(np.abs(mono).max())
         if not math.isfinite(peak):
-            raise Unusable("holds values that are not finite")
+            raise UnusableClipError("holds values that are not finite")
         if peak > _LOUDEST:
-            raise Unusable(f"holds values of more than {_LOUDEST:g} times full scale")
+            raise UnusableClipError(f"holds values of more than {_LOUDEST:g} times full scale")
         yield mono
         if reason is not None:
             return
@@ -159,28 +159,30 @@ def _opened(file: str | Path | BinaryIO) -> Iterator[soundfile.SoundFile]:
         try:
             sound = stack.enter_context(_sound(file, stack))
         except FileNotFoundError:
-            raise Unusable("is not there") from None
+            raise UnusableClipError("is not there") from None
         except OSError as error:
-            raise Unusable(f"cannot be read: {error.strerror or error}") from None
+            raise UnusableClipError(f"cannot be read: {error.strerror or error}") from None
         except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
-            raise Unusable(f"cannot be decoded: {_reason(error)}") from None
+            raise UnusableClipError(f"cannot be decoded: {_reason(error)}") from None
         least, most = _RATES_HZ
         if not least <= sound.samplerate <= most:
-            raise Unusable(f"its sample rate must lie between {least:,} and {most:,} Hz; it has {sound.samplerate:,}")
+            raise UnusableClipError(
+                f"its sample rate must lie between {least:,} and {most:,} Hz; it has {sound.samplerate:,}"
+            )
         yield sound
 
 
 def _sound(file: str | Path | BinaryIO, stack: contextlib.ExitStack) -> soundfile.SoundFile:
     if not isinstance(file, str | Path):
         if not file.seek(0, os.SEEK_END):
-            raise Unusable("is empty")
+            raise UnusableClipError("is empty")
         file.seek(0)
         return _Stream(_Forgiving(file))
     status = Path(file).stat()
     if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-        raise Unusable("is no file")
+        raise UnusableClipError("is no file")
     if not status.st_size:
-        raise Unusable("is empty")
+        raise UnusableClipError("is empty")
     # By its name libsndfile would take anything that ends with .gsm or .vox for sound without a header.
     descriptor = os.open(file, os.O_RDONLY)
     stack.callback(os.close, descriptor)
@@ -218,7 +220,7 @@ def _seek(sound: soundfile.SoundFile, frame: int) -> None:
     try:
         sound.seek(frame)
     except (soundfile.LibsndfileError, RuntimeError, OverflowError):
-        raise Unusable(f"ends before {frame / sound.samplerate:.1f} s") from None
+        raise UnusableClipError(f"ends before {frame / sound.samplerate:.1f} s") from None
 
 
 def _reason(error: Exception) -> str:

@@ -1,40 +1,61 @@
-"""What every dataset offers: spectrograms with known factors, and splits that never mix.
+"""What every data set provides: clips with known factors, their log-mels, and splits that share nothing.
 
 N is clips, C factors, F mel bands, T frames, S samples.
 """
 
+import hashlib
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from marl import randomness
-from marl.audio import LogMel
+from marl.audio import AudioConfig, LogMel
+from marl.base_config import BaseConfig
 
-__all__ = ["HELD_OUT_SHARE", "SPLITS", "UNKNOWN", "Clips", "Dataset", "Factor", "LogMels", "split_clips", "standardise"]
+__all__ = [
+    "HELD_OUT_SHARE",
+    "SPLITS",
+    "SPLIT_UNITS",
+    "UNKNOWN",
+    "Clips",
+    "ComputedDatasetConfig",
+    "Dataset",
+    "DatasetConfig",
+    "Factor",
+    "LogMels",
+    "split_clips",
+]
 
 SPLITS = ("training", "validation", "test")
-UNKNOWN = -1
-"""In the place of a value's index: this factor of a clip is not known. Only training clips may have it."""
+SPLIT_UNITS = ("clip", "combination", "group")
+"""What a split keeps together, beside all clips with one value of a factor."""
 HELD_OUT_SHARE = 0.1
-"""Of all clips, for validation and again for test."""
+"""Share of the units in the validation split, and again in the test split."""
+UNKNOWN = -1
+"""Index of a factor's value where the value is unknown. Only training clips may have it."""
+
+_MIN_UNITS = 10
+# A held-out split then has two values of the factor, which a probe can choose from.
+_MIN_VALUES = 20
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One thing in which clips differ.
+    """An attribute in which clips differ.
 
     Attributes:
-        name: as it is called in `views.shared` and in the columns of results.
-        values: what the factor can be, in the order of `Dataset.value_NC`.
-        class_of_value: for each value the class that probes and mutual information are asked for; many values
-            (400 frequencies) fall into few classes (20).
-        is_continuous: whether it was measured, so that hardly two clips have one value. Two clips then agree in it
-            when they are of one class.
+        name: Name in `views.shared` and in the columns of results.
+        values: Values of the factor, which `Clips.value_NC` indexes.
+        class_of_value: Class of each value. Probes and mutual information use classes, because many values (400
+            frequencies) then form few classes (20).
+        is_continuous: Whether the values were measured, so that few clips have the same value. The views of a pair
+            then share a class of the factor instead of a value.
     """
 
     name: str
@@ -44,27 +65,31 @@ class Factor:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return max(self.class_of_value) + 1
 
     def class_name(self, number: int) -> str:
-        """What a class holds: its only value, or the first and the last of its values."""
-        members = [value for value, own in zip(self.values, self.class_of_value, strict=True) if own == number]
+        """Return the only value of a class, or its first and last value."""
+        members = [value for value, class_ in zip(self.values, self.class_of_value, strict=True) if class_ == number]
         ends = members if len(members) == 1 else [members[0], members[-1]]
         return "-".join(value if isinstance(value, str) else f"{value:.4g}" for value in ends)
+
+    def class_of(self, value_n: Tensor) -> Tensor:
+        """Return the class of each value, int64; `UNKNOWN` for an unknown value."""
+        class_n = torch.tensor(self.class_of_value, device=value_n.device)[value_n]
+        return torch.where(value_n == UNKNOWN, UNKNOWN, class_n)
 
 
 @dataclass(frozen=True)
 class Clips:
-    """What is known of the clips of a set without their spectrograms.
+    """The clips of a data set without their log-mels.
 
     Attributes:
-        value_NC: index into each factor's values, int64, or `UNKNOWN`.
-        factors: the C factors.
-        splits: for each of `SPLITS` the clips in it, int64, in an order that is random and fixed: its first n clips
-            are a fair sample of it. Where the values of a factor in a held-out split are in no other, there is also
-            `<split> fitting`: see `fitting`.
-        waveforms: waveforms [n, S] of the clips of the given indices, on the CPU.
+        value_NC: Index into the values of each factor, int64, or `UNKNOWN`.
+        factors: The C factors.
+        splits: Clips of each split, int64, in a fixed random order: the first n clips are a random sample. If the clips
+            were split by a factor, `<split>_probe_train` has the clips that `probe_train_clips` returns.
+        waveforms: Function that returns the waveforms [n, S] of n clips, on the CPU.
     """
 
     value_NC: Tensor
@@ -74,33 +99,32 @@ class Clips:
 
     @property
     def factor_names(self) -> tuple[str, ...]:
-        """Names of the factors, in the order of the columns of `value_NC`."""
+        """Names of the factors."""
         return tuple(factor.name for factor in self.factors)
 
-    def classes(self, clips: Tensor) -> Tensor:
-        """Class of each clip by factor, int64 [n, C]."""
-        columns = [
-            torch.tensor(factor.class_of_value, device=clips.device)[self.value_NC[clips, column]]
-            for column, factor in enumerate(self.factors)
-        ]
-        return torch.stack(columns, dim=1)
+    def classes(self, clips_n: Tensor) -> Tensor:
+        """Return the class of each clip in each factor, int64 [n, C], or `UNKNOWN`."""
+        value_nC = self.value_NC[clips_n]
+        return torch.stack([factor.class_of(value_nC[:, c]) for c, factor in enumerate(self.factors)], dim=1)
 
-    def fitting(self, split: str) -> Tensor:
-        """Clips that probes are fitted on before they are scored on those of a held-out split.
+    def probe_train_clips(self, split: str) -> Tensor:
+        """Return the clips that probes are trained on before they are scored on a held-out split.
 
-        Training clips whose factors are all known; but where clips were split by a factor, such as the instrument, no
-        probe could name what it never heard: then other clips of the same held-out instruments.
+        These are the training clips whose factors are all known. If the clips were split by a factor, such as the
+        instrument, training clips have none of its held-out values. Then they are other clips of the same values.
         """
-        if (own := self.splits.get(f"{split} fitting")) is not None:
+        if (own := self.splits.get(_probe_train(split))) is not None:
             return own
         training = self.splits["training"]
         return training[(self.value_NC[training] != UNKNOWN).all(dim=1)]
 
-    def classes_at_stake(self, split: str) -> tuple[int, ...]:
-        """How many classes of each factor a probe chooses from on a held-out split, which is what chance depends on."""
-        if f"{split} fitting" not in self.splits:
+    def num_eval_classes(self, split: str) -> tuple[int, ...]:
+        """Return the number of classes of each factor that a probe can predict on a held-out split.
+
+        Chance level is its inverse. It is at least two, since a factor with one class has no chance level.
+        """
+        if _probe_train(split) not in self.splits:
             return tuple(factor.classes for factor in self.factors)
-        # Of one class nothing can be told, and chance is not one.
         return tuple(max(2, len(column.unique())) for column in self.classes(self.splits[split]).unbind(dim=1))
 
 
@@ -141,9 +165,9 @@ class LogMels:
         """[N, F, T]."""
         return self.values_NFT.shape
 
-    def __getitem__(self, clips: Tensor) -> Tensor:
+    def __getitem__(self, clips_n: Tensor) -> Tensor:
         """The same as `take`."""
-        return self.take(clips)
+        return self.take(clips_n)
 
     def take(self, clips_n: Tensor) -> Tensor:
         """Return the standardised log-mels [n, F, T] of some clips, on the device."""
@@ -160,7 +184,7 @@ class LogMels:
         return (values_nFT.to(torch.float32) - self._mean_db) / self._std_db
 
     def new_block(self, clips: int) -> Tensor:
-        """Return zeros on the device for the stored values of so many clips."""
+        """Return zeros on the device in the shape and type of the stored values of some clips."""
         return torch.zeros((clips, *self.shape[1:]), dtype=self.values_NFT.dtype, device=self.device)
 
     def to(self, dtype: torch.dtype) -> "LogMels":
@@ -168,19 +192,13 @@ class LogMels:
         return LogMels(self.values_NFT.to(dtype), self.device)
 
 
-def _as_tensor(array: NDArray[np.float16]) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch warns of a read-only file, which is never written to here
-        return torch.from_numpy(array)
-
-
 @dataclass(frozen=True)
 class Dataset(Clips):
-    """All clips of a set and their spectrograms, on or for one device.
+    """The clips of a data set and their log-mels.
 
     Attributes:
-        log_mels: log-mel spectrograms of all clips.
-        audio: turns waveforms into such spectrograms and back.
+        log_mels: Log-mels of all clips.
+        audio: Computes such log-mels from waveforms, and waveforms from them.
     """
 
     log_mels: LogMels
@@ -192,32 +210,126 @@ class Dataset(Clips):
         return self.log_mels.device
 
     def on_cpu(self) -> "Dataset":
-        """The same clips, but what is known of them is on the CPU; the spectrograms stay where they are."""
+        """Return the data set with values and splits on the CPU; the log-mels stay where they are."""
         splits = {name: clips.cpu() for name, clips in self.splits.items()}
         return replace(self, value_NC=self.value_NC.cpu(), splits=splits)
 
 
-def split_clips(count: int, device: torch.device) -> dict[str, Tensor]:
-    """Training, validation and test clips: 80, 10 and 10 of 100, by a hash of the clip's index alone."""
-    held_out = int(count * HELD_OUT_SHARE)
-    zero = torch.zeros((), dtype=torch.int64, device=device)
-    state = randomness.stream(zero, zero, randomness.Purpose.SPLIT)
-    scores = randomness.bits(state, torch.arange(count, device=device), torch.zeros_like(zero)[None])
-    order = scores.flatten().argsort(stable=True)
-    training, validation, test = order.split([count - 2 * held_out, held_out, held_out])
-    return {"training": training, "validation": validation, "test": test}
+class DatasetConfig(BaseConfig):
+    """Configuration of a data set.
+
+    Attributes:
+        description: What the clips are, for the card of a model.
+        reference: BibTeX of the publication.
+        factor_names: Names of the factors.
+        kind: Kind of the data set. A subclass narrows it to one literal.
+    """
+
+    description: ClassVar[str]
+    reference: ClassVar[str] = ""
+
+    kind: str
+
+    @property
+    @abstractmethod
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the factors."""
 
 
-def standardise(log_mel_NFT: Tensor, training: Tensor, chunk: int = 1024) -> tuple[float, float]:
-    """Bring the training clips to zero mean and unit variance, in place; returns the mean and deviation they had."""
-    total = torch.zeros(2, dtype=torch.float64, device=log_mel_NFT.device)
-    for clips in training.split(chunk):
-        values = log_mel_NFT[clips].to(torch.float64)
-        total += torch.stack([values.sum(), values.square().sum()])
-    mean, square = (total / (training.numel() * log_mel_NFT[0].numel())).tolist()
-    std = (square - mean**2) ** 0.5
-    if not std > 0:
-        raise ValueError("the training clips are all the same, so their log-mels cannot be standardised")
-    for part in log_mel_NFT.split(chunk):
-        part.sub_(mean).div_(std)
-    return mean, std
+class ComputedDatasetConfig(DatasetConfig):
+    """Configuration of a data set that is computed on the device instead of prepared."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of clips."""
+
+    @abstractmethod
+    def build(self, audio: AudioConfig, device: torch.device) -> Dataset:
+        """Compute the data set on a device."""
+
+    @abstractmethod
+    def clips(self, audio: AudioConfig, device: torch.device) -> Clips:
+        """Return the clips, without computing log-mels or waveforms."""
+
+    @abstractmethod
+    def factors(self) -> tuple[Factor, ...]:
+        """Return the factors."""
+
+
+def split_clips(
+    unit: str, value_NC: Tensor, factors: Sequence[Factor], groups_N: Sequence[str], names_N: Sequence[str]
+) -> dict[str, Tensor]:
+    """Split clips into training, validation and test (80, 10 and 10 %) so that no unit is in two splits.
+
+    A hash of its name assigns a unit to a split, so units keep their order when clips are added. All factors of
+    held-out clips are known. A clip with an unknown factor is in the training split; or in none, if its unit is unknown
+    or held out.
+
+    Args:
+        unit: One of `SPLIT_UNITS`, or the name of a factor.
+        value_NC: Index into the values of each factor.
+        factors: The C factors.
+        groups_N: Group of each clip.
+        names_N: Name of each clip, unique.
+
+    Returns:
+        Splits as in `Clips.splits`.
+
+    Raises:
+        ValueError: If the unit is unknown, or there are too few units for three splits.
+    """
+    names_C = [factor.name for factor in factors]
+    is_known_N = (value_NC != UNKNOWN).all(dim=1).tolist()
+    units_N: Sequence[str | None]
+    if unit == "clip":
+        units_N = names_N
+    elif unit == "group":
+        units_N = groups_N
+    elif unit == "combination":
+        units_N = [str(row) if known else None for row, known in zip(value_NC.tolist(), is_known_N, strict=True)]
+    elif unit in names_C:
+        column = names_C.index(unit)
+        values = factors[column].values
+        units_N = [None if index == UNKNOWN else str(values[index]) for index in value_NC[:, column].tolist()]
+    else:
+        raise ValueError(f"split must be one of {', '.join((*SPLIT_UNITS, *names_C))}; got {unit!r}")
+    units = {name for name, known in zip(units_N, is_known_N, strict=True) if known and name is not None}
+    min_units = _MIN_VALUES if unit in names_C else _MIN_UNITS
+    if len(units) < min_units:
+        what = "clips" if unit == "clip" else f"different values of {unit}" if unit in names_C else f"{unit}s"
+        raise ValueError(
+            f"split: {unit}: {len(units)} {what} with all factors known are too few for training, validation and test; "
+            f"at least {min_units} are needed"
+        )
+    order = sorted(units, key=_score)
+    held_out = max(1, round(len(units) * HELD_OUT_SHARE))
+    split_of = dict.fromkeys(order[:held_out], "validation") | dict.fromkeys(order[held_out : 2 * held_out], "test")
+    members: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for clip in sorted(range(len(names_N)), key=lambda clip: _score(names_N[clip])):
+        name = units_N[clip]
+        split = None if name is None else split_of.get(name, "training")
+        # A clip with an unknown factor cannot be evaluated, and would leak from its held-out unit into training.
+        if split is not None and (is_known_N[clip] or split == "training"):
+            members[split].append(clip)
+    splits = {split: torch.tensor(clips) for split, clips in members.items()}
+    if unit in names_C:
+        for split in ("validation", "test"):
+            clips = splits[split]
+            splits[split], splits[_probe_train(split)] = clips[::2], clips[1::2]
+    return splits
+
+
+def _as_tensor(array: NDArray[np.float16]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch warns of a read-only file, which is never written to here
+        return torch.from_numpy(array)
+
+
+def _probe_train(split: str) -> str:
+    return f"{split}_probe_train"
+
+
+def _score(name: str) -> bytes:
+    """Return a number by which names are sorted at random, and always in the same order."""
+    return hashlib.sha256(name.encode()).digest()

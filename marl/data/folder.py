@@ -10,16 +10,16 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from marl.data.audio_file import duration_s, read_mono
-from marl.data.source import Entry, Sounds, Source, Unusable, Value
+from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError, Value
 
-__all__ = ["Folder", "digest_of", "source"]
+__all__ = ["DATASET", "Folder", "digest_of"]
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|nan", re.IGNORECASE)
 _HASHED_AT_ONCE = 1 << 20
@@ -29,7 +29,7 @@ _LONGEST_REASON = 200
 _SLACK = 1e-3
 
 
-class Folder(Sounds):
+class Folder(AudioDatasetConfig):
     """Any sound files that libsndfile reads, of any length, rate and number of channels.
 
     Attributes:
@@ -45,6 +45,8 @@ class Folder(Sounds):
         shortest_s: a file that is shorter gives no clip; one that is shorter than a clip is filled up with silence.
         split: as of all datasets; by default all clips of a group lie in one split.
     """
+
+    description: ClassVar[str] = "recordings of the study's own"
 
     kind: Literal["folder"] = "folder"
     path: str
@@ -68,10 +70,12 @@ class Folder(Sounds):
         """Names of the factors."""
         return self.factors
 
+    def source(self) -> Source:
+        """Return the source of the clips."""
+        return _FolderSource(self)
 
-def source(config: Folder) -> Source:
-    """Where the clips come from."""
-    return _FolderSource(config)
+
+DATASET = Folder
 
 
 class _FolderSource:
@@ -103,12 +107,12 @@ class _FolderSource:
 
     def waveforms(
         self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | Unusable]:
+    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
         for entry in entries:
             try:
-                name, number = entry.place
+                name, number = entry.locator
                 yield self._waveform(name, number, sample_rate, samples)
-            except Unusable as reason:
+            except UnusableClipError as reason:
                 yield reason
 
     def _waveform(self, name: str, number: int, sample_rate: int, samples: int) -> NDArray[np.float32]:
@@ -118,12 +122,12 @@ class _FolderSource:
             length_s = duration_s(path)
             clips = min(self._config.clips_per_file, max(1, math.floor(length_s / clip_s + _SLACK)))
             if number >= clips:
-                raise Unusable("the file is too short for so many clips")
+                raise UnusableClipError("the file is too short for so many clips")
             start_s = max(0.0, length_s - clip_s) * number / max(1, clips - 1)
         found = read_mono(path, sample_rate, start_s, max(clip_s, shortest_s - start_s))
         heard_s = start_s + (len(found) + _SLACK) / sample_rate
         if heard_s < shortest_s:
-            raise Unusable(f"too short: {heard_s:.3f} s, and {shortest_s:g} s are needed")
+            raise UnusableClipError(f"too short: {heard_s:.3f} s, and {shortest_s:g} s are needed")
         return np.pad(found[:samples], (0, max(0, samples - len(found))))
 
     def _rows(self) -> "list[_Row]":

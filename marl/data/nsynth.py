@@ -16,9 +16,9 @@ from pydantic import Field
 
 from marl.data.audio_file import read_mono
 from marl.data.folder import digest_of
-from marl.data.source import Entry, Sounds, Source, Unusable, Value
+from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError, Value
 
-__all__ = ["NSynth", "source"]
+__all__ = ["DATASET", "NSynth"]
 
 _EXAMPLES = "examples.json"
 _NOTE = re.compile(r"[A-Za-z0-9_.-]+")
@@ -32,9 +32,15 @@ _FIELDS = {
     "velocity": "velocity",
     "source": "instrument_source_str",
 }
+_REFERENCE = """@inproceedings{engel2017neural,
+  title = {Neural Audio Synthesis of Musical Notes with {WaveNet} Autoencoders},
+  author = {Engel, Jesse and Resnick, Cinjon and Roberts, Adam and Dieleman, Sander and Norouzi, Mohammad and
+            Eck, Douglas and Simonyan, Karen},
+  year = {2017}, eprint = {1704.01279}, archivePrefix = {arXiv}
+}"""
 
 
-class NSynth(Sounds):
+class NSynth(AudioDatasetConfig):
     """A part of NSynth, such as its `nsynth-valid`.
 
     Attributes:
@@ -42,16 +48,20 @@ class NSynth(Sounds):
         at_most: so many notes of it, a sample that is fair and always the same; by default all.
     """
 
+    description: ClassVar[str] = "NSynth: notes of acoustic, electronic and synthetic instruments"
+    reference: ClassVar[str] = _REFERENCE
     factor_names: ClassVar[tuple[str, ...]] = tuple(_FIELDS)
 
     kind: Literal["nsynth"] = "nsynth"
     path: str
     at_most: int | None = Field(None, ge=1)
 
+    def source(self) -> Source:
+        """Return the source of the clips."""
+        return _NSynthSource(self)
 
-def source(config: NSynth) -> Source:
-    """Where the clips come from."""
-    return _NSynthSource(config)
+
+DATASET = NSynth
 
 
 class _NSynthSource:
@@ -78,14 +88,14 @@ class _NSynthSource:
 
     def waveforms(
         self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | Unusable]:
+    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
         for entry in entries:
             try:
                 found = read_mono(
-                    self._root / "audio" / f"{entry.place[0]}.wav", sample_rate, 0.0, samples / sample_rate
+                    self._root / "audio" / f"{entry.locator[0]}.wav", sample_rate, 0.0, samples / sample_rate
                 )
                 yield np.pad(found, (0, samples - len(found)))
-            except Unusable as reason:
+            except UnusableClipError as reason:
                 yield reason
 
     def _notes(self) -> dict[str, dict[str, Any]]:

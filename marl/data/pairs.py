@@ -128,8 +128,5 @@ def _compared(clips: Clips) -> Tensor:
     columns = []
     for column, factor in enumerate(clips.factors):
         value_N = clips.value_NC[:, column]
-        if factor.is_continuous:
-            class_N = torch.tensor(factor.class_of_value, device=value_N.device)[value_N]
-            value_N = torch.where(value_N == UNKNOWN, UNKNOWN, class_N)
-        columns.append(value_N)
+        columns.append(factor.class_of(value_N) if factor.is_continuous else value_N)
     return torch.stack(columns, dim=1)

@@ -14,9 +14,9 @@ from pydantic import Field, field_validator
 
 from marl.data.fluidsynth import TIMGM, Note, digest_of_font, render
 from marl.data.soundfont import Program, named_programs
-from marl.data.source import Entry, Sounds, Source, Unusable
+from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError
 
-__all__ = ["MELODIES", "RHYTHMS", "Phrases", "notes_of", "source"]
+__all__ = ["DATASET", "MELODIES", "RHYTHMS", "Phrases", "notes_of"]
 
 MELODIES = {
     "scale up": (0, 1, 2, 3, 4, 5, 6, 7),
@@ -55,7 +55,7 @@ _VELOCITY, _ACCENT = 90, 112
 _Tempo = Annotated[float, Field(ge=30, le=300)]
 
 
-class Phrases(Sounds):
+class Phrases(AudioDatasetConfig):
     """20 instruments x 12 melodies x 8 rhythms x 5 tempos by default, 9,600 phrases.
 
     A melody's notes come one after another where the rhythm has a note, from the beginning again when it is over. A
@@ -70,6 +70,7 @@ class Phrases(Sounds):
         key: of the scale's lowest note, MIDI number.
     """
 
+    description: ClassVar[str] = "phrases played by sampled instruments, rendered from a SoundFont by FluidSynth"
     factor_names: ClassVar[tuple[str, ...]] = ("instrument", "melody", "rhythm", "tempo")
 
     kind: Literal["phrases"] = "phrases"
@@ -97,10 +98,12 @@ class Phrases(Sounds):
             raise ValueError(f"must be of {', '.join(known)}; got {', '.join(unknown)}")
         return value
 
+    def source(self) -> Source:
+        """Return the source of the clips."""
+        return _PhraseSource(self)
 
-def source(config: Phrases) -> Source:
-    """Where the phrases come from."""
-    return _PhraseSource(config)
+
+DATASET = Phrases
 
 
 def notes_of(melody: str, rhythm: str, tempo: float, key: int, seconds: float) -> list[Note]:
@@ -161,8 +164,8 @@ class _PhraseSource:
 
     def waveforms(
         self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | Unusable]:
+    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
         for entry in entries:
-            program, melody, rhythm, tempo = entry.place
+            program, melody, rhythm, tempo = entry.locator
             notes = notes_of(melody, rhythm, tempo, self._config.key, samples / sample_rate)
             yield render(self._config.path, program, notes, sample_rate, samples)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from marl.data.fluidsynth import FAMILIES, TIMGM, Note, digest_of_font, preset_names, render
-from marl.data.source import Entry, Sounds, Source, Unusable
+from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError
 
-__all__ = ["Program", "SoundFont", "named_programs", "source"]
+__all__ = ["DATASET", "Program", "SoundFont", "named_programs"]
 
 Program = Annotated[int, Field(ge=0, le=127)]
 _Velocity = Annotated[int, Field(ge=1, le=127)]
@@ -27,7 +27,7 @@ _INSTRUMENTS = (
 )
 
 
-class SoundFont(Sounds):
+class SoundFont(AudioDatasetConfig):
     """40 instruments x 48 pitches x 5 velocities by default, 9,600 notes.
 
     Attributes:
@@ -39,6 +39,7 @@ class SoundFont(Sounds):
         hold_s: for how long a key is held, seconds; then the note dies away.
     """
 
+    description: ClassVar[str] = "single notes of sampled instruments, rendered from a SoundFont by FluidSynth"
     factor_names: ClassVar[tuple[str, ...]] = ("instrument", "family", "pitch", "velocity")
 
     kind: Literal["soundfont"] = "soundfont"
@@ -62,10 +63,12 @@ class SoundFont(Sounds):
             raise ValueError(f"lowest must be below highest; got {self.lowest} and {self.highest}")
         return self
 
+    def source(self) -> Source:
+        """Return the source of the clips."""
+        return _SoundFontSource(self)
 
-def source(config: SoundFont) -> Source:
-    """Where the notes come from."""
-    return _SoundFontSource(config)
+
+DATASET = SoundFont
 
 
 def named_programs(font: str, instruments: Sequence[int]) -> dict[int, str]:
@@ -107,8 +110,8 @@ class _SoundFontSource:
 
     def waveforms(
         self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | Unusable]:
+    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
         for entry in entries:
-            program, key, velocity = entry.place
+            program, key, velocity = entry.locator
             note = Note(0.0, self._config.hold_s, key, velocity)
             yield render(self._config.path, program, [note], sample_rate, samples)

@@ -1,11 +1,13 @@
-"""What a dataset offers that must be prepared before anything trains on it: which clips there are, and each as sound.
+"""Sources of audio clips, and the preparation of their log-mels.
 
-One file a kind (`nsynth`, `folder`, `soundfont`, `phrases`) has its configuration, a subclass of `Sounds`, and its
-`Source`. `marl.data.source` makes spectrograms of it.
+A module such as `marl.data.nsynth` defines a subclass of `AudioDatasetConfig` and its `Source`.
+
+N is clips, F mel bands, T frames, S samples.
 """
 
 import hashlib
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -14,103 +16,124 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
-from marl.base_config import Settings
+from marl.data.dataset import UNKNOWN, DatasetConfig, Factor
 
-__all__ = ["Clip", "Entry", "Made", "Sounds", "Source", "Unusable", "Value", "make", "waveforms_of"]
+__all__ = [
+    "MAX_CLASSES",
+    "AudioDatasetConfig",
+    "Clip",
+    "Entry",
+    "PreparedClips",
+    "Source",
+    "UnusableClipError",
+    "Value",
+    "factor_from_column",
+    "prepare_clips",
+    "waveforms_of",
+]
+
+MAX_CLASSES = 20
+"""Maximum number of classes of a factor whose values are numbers."""
 
 Value = str | float | None
-"""What a factor of a clip is: a word, a number, or not known."""
+"""Value of a factor: a word, a number, or unknown."""
 
-
-class Sounds(Settings):
-    """The settings of any dataset that must be prepared.
-
-    Attributes:
-        split: what never lies in two splits: `clip`; `combination`, all clips alike in every factor; `group`, all that
-            was cut from one recording, or has one entry in the group column; or the name of a factor, for example
-            `instrument`, so that what is measured are sounds of instruments that no model was trained on.
-        content: what the set was prepared from, as it was when the study began: the name of the prepared set in the
-            store. It is filled in by whoever prepares it.
-    """
-
-    split: str = "clip"
-    content: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+# Numbers of a grid repeat; measured numbers rarely do.
+_MIN_CLIPS_PER_VALUE = 10
+_FULL_SCALE = 32767
+_MIN_POWER = 1e-12
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A clip to be.
+    """Description of a clip before its audio is read.
 
     Attributes:
-        name: what a report calls it; no other of the set has it.
-        values: of each factor, in the order of `Source.factor_names`.
-        group: what it was cut from, or belongs to.
-        place: where its source finds it.
+        name: Name in reports, unique in the data set.
+        values: Value of each factor, in the order of `Source.factor_names`.
+        group: What the clip belongs to, such as a recording or an instrument.
+        locator: Where the source finds its audio.
     """
 
     name: str
     values: tuple[Value, ...]
     group: str
-    place: tuple[Any, ...] = ()
+    locator: tuple[Any, ...] = ()
 
 
-class Unusable(Exception):  # noqa: N818  # it is no fault of the program
-    """Why an entry gives no clip, in a few words for a report: `silent`, `cannot be decoded: ...`."""
+class UnusableClipError(Exception):
+    """An entry gives no clip. The message is the reason, such as `cannot be decoded: ...`."""
 
 
 class Source(Protocol):
-    """Where the clips of a dataset come from. It is made from a configuration alone, on any machine that has the files.
+    """Source of the clips of a data set. It is created from a configuration on any machine that has the files.
 
     Attributes:
-        factor_names: in the order of `Entry.values`.
+        factor_names: Names of the factors.
     """
 
     factor_names: tuple[str, ...]
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of all that the files hold from which the clips are made."""
+        """Return the SHA-256, in hexadecimal, of the content of all files that the clips are made from."""
 
     def entries(self) -> Sequence[Entry]:
-        """All clips to be, always in the same order.
+        """Return all entries, always in the same order.
 
         Raises:
-            ValueError: when what describes them, such as a table of factors, is not what it must be.
-            OSError: when a file that describes them cannot be read.
+            ValueError: If a file that describes the clips, such as a table of factors, is not valid.
+            OSError: If such a file cannot be read.
         """
 
     def waveforms(
         self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | Unusable]:
-        """Each of some entries, in their order, as mono float32 [samples], full scale at one.
+    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
+        """Yield the mono waveform [S] of each entry, full scale at one, or the reason why there is none.
 
-        What an entry gives depends on nothing but the entry, so that any share of them can be made anywhere.
+        A waveform depends on its entry alone, so that any subset of the entries can be prepared on any machine.
         """
 
 
-_FULL_SCALE = 32767
-_QUIETEST = 1e-12
+class AudioDatasetConfig(DatasetConfig):
+    """Configuration of a data set whose clips must be prepared from audio.
+
+    Attributes:
+        split: What no two splits share: `clip`; `combination`, clips with the same value of every factor; `group`,
+            clips of one recording or with one entry in the group column; or the name of a factor, for example
+            `instrument`, which evaluates on instruments that no model was trained on.
+        content: Name of the prepared set in the store, which identifies the content of the files when the study
+            started. The command that prepares the set fills it in.
+    """
+
+    split: str = "clip"
+    content: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+
+    @abstractmethod
+    def source(self) -> Source:
+        """Return the source of the clips."""
 
 
 class Clip(NamedTuple):
-    """What is known of a clip that was made.
+    """Description of a prepared clip.
 
     Attributes:
-        name: of its entry.
-        group: of its entry.
-        values: of its entry, by factor.
-        content: hash of its samples, 32 hexadecimal digits: two clips that sound alike to the last bit have the same.
-        loudness_db: root mean square, dB relative to a full-scale sine.
-        peak: largest sample, 1 at full scale; what was louder was made as quiet.
-        sounds_s: seconds until it falls below the floor for good.
-        sum_db: of its log-mel, dB, for the mean over any clips.
-        square_db: of the squares of its log-mel.
+        name: Name of the entry.
+        group: Group of the entry.
+        values: Values of the entry, by factor.
+        content: Hash of the samples, 32 hexadecimal digits. Clips with the same samples have the same hash.
+        loudness_db: Root mean square, dB relative to a full-scale sine.
+        peak: Largest absolute sample, 1 at full scale. A clip with a larger peak is scaled to full scale.
+        sounds_s: Time of the last sample above the floor, seconds.
+        sum_db: Sum of the log-mel, dB, from which the mean of a split is computed.
+        square_db: Sum of the squared log-mel, for the standard deviation.
     """
 
     name: str
     group: str
-    values: tuple[str | float | None, ...]
+    values: tuple[Value, ...]
     content: str
     loudness_db: float
     peak: float
@@ -119,86 +142,111 @@ class Clip(NamedTuple):
     square_db: float
 
 
-class Made(NamedTuple):
-    """What came of some entries.
+class PreparedClips(NamedTuple):
+    """Clips prepared from some entries.
 
     Attributes:
-        clips: that are of use.
-        samples_NS: their waveforms, int16.
-        decibels_NFT: their log-mels, float16, dB relative to a full-scale sine; made from `samples_NS`.
-        left_out: name of each other entry, and why.
+        clips: Descriptions of the N clips.
+        samples_NS: Waveforms, int16.
+        decibels_NFT: Log-mels of `samples_NS`, float16, dB relative to a full-scale sine.
+        rejected: Name of each entry that gives no clip, and the reason.
     """
 
     clips: list[Clip]
     samples_NS: NDArray[np.int16]
     decibels_NFT: NDArray[np.float16]
-    left_out: list[tuple[str, str]]
+    rejected: list[tuple[str, str]]
 
 
-def make(source: Source, entries: Sequence[Entry], audio: AudioConfig) -> Made:
-    """Clips of some entries, and which gave none: what cannot be read, is not finite, or is silent.
+def prepare_clips(source: Source, entries: Sequence[Entry], audio: AudioConfig) -> PreparedClips:
+    """Prepare the clips of some entries. Each clip depends on its own entry alone.
 
-    Silent is what nowhere reaches the floor of the spectrograms: nothing of it would be left in them. Each clip depends
-    on its own entry alone.
+    An entry is rejected if its audio cannot be read, is not finite, or is silent. Silent audio is everywhere below the
+    floor of the log-mels, which would be constant.
     """
     clips: list[Clip] = []
-    kept: list[NDArray[np.int16]] = []
-    left_out: list[tuple[str, str]] = []
+    samples: list[NDArray[np.int16]] = []
+    decibels: list[NDArray[np.float16]] = []
+    rejected: list[tuple[str, str]] = []
+    log_mel = LogMel(audio)
     floor = math.sqrt(0.5) * 10 ** (audio.floor_db / 20)
-    found = source.waveforms(entries, audio.sample_rate, audio.clip_samples)
-    for entry, waveform_S in zip(entries, found, strict=True):
-        if isinstance(waveform_S, Unusable):
-            left_out.append((entry.name, str(waveform_S)))
+    waveforms = source.waveforms(entries, audio.sample_rate, audio.clip_samples)
+    for entry, waveform_S in zip(entries, waveforms, strict=True):
+        if isinstance(waveform_S, UnusableClipError):
+            rejected.append((entry.name, str(waveform_S)))
             continue
         peak = float(np.abs(waveform_S).max(initial=0.0))
         if not math.isfinite(peak):
-            left_out.append((entry.name, "holds values that are not finite"))
+            rejected.append((entry.name, "holds values that are not finite"))
         elif peak < floor:
-            left_out.append((entry.name, f"silent: nowhere above {audio.floor_db:g} dB"))
+            rejected.append((entry.name, f"silent: nowhere above {audio.floor_db:g} dB"))
         else:
             samples_S = np.round(waveform_S * (_FULL_SCALE / max(1.0, peak))).astype(np.int16)
-            kept.append(samples_S)
-            clips.append(_clip(entry, samples_S, peak, floor, audio.sample_rate))
-    samples_NS = np.stack(kept) if kept else np.empty((0, audio.clip_samples), np.int16)
-    decibels_NFT = _decibels(samples_NS, audio)
-    return Made(
-        [_with_sums(clip, decibels_FT) for clip, decibels_FT in zip(clips, decibels_NFT, strict=True)],
-        samples_NS,
-        decibels_NFT,
-        left_out,
+            # One by one, because the size of a batch would change the last bits.
+            decibels_FT = log_mel(waveforms_of(samples_S[None]))[0].to(torch.float16).numpy()
+            samples.append(samples_S)
+            decibels.append(decibels_FT)
+            clips.append(_clip(entry, samples_S, decibels_FT, peak, floor, audio.sample_rate))
+    return PreparedClips(
+        clips,
+        np.stack(samples) if samples else np.empty((0, audio.clip_samples), np.int16),
+        np.stack(decibels) if decibels else np.empty((0, audio.mel_bands, audio.frames), np.float16),
+        rejected,
     )
 
 
-def waveforms_of(samples_NS: NDArray[np.int16]) -> torch.Tensor:
-    """Waveforms, float32, of samples as they are kept."""
+def waveforms_of(samples_NS: NDArray[np.int16]) -> Tensor:
+    """Return the float32 waveforms of prepared samples."""
     return torch.from_numpy(samples_NS).to(torch.float32) / _FULL_SCALE
 
 
-def _clip(entry: Entry, samples_S: NDArray[np.int16], peak: float, floor: float, sample_rate: int) -> Clip:
-    sounding = np.flatnonzero(np.abs(samples_S.astype(np.int32)) >= floor * _FULL_SCALE)
-    mean_square = float(np.square(samples_S / _FULL_SCALE).mean())
+def factor_from_column(name: str, column_N: Sequence[Value]) -> tuple[Factor, Tensor]:
+    """Return the factor in a column of a table, and the index of each clip's value, int64 [N], or `UNKNOWN`.
+
+    Each word is a class. So is each number, up to `MAX_CLASSES` numbers; more numbers are grouped into classes of about
+    the same number of clips. If most numbers occur only a few times, the factor is continuous.
+
+    Raises:
+        ValueError: If fewer than two different values are known, or words and numbers are mixed.
+    """
+    known = [value for value in column_N if value is not None]
+    kinds = {isinstance(value, str) for value in known}
+    if len(kinds) > 1:
+        raise ValueError(f"factor {name!r} mixes words and numbers; make it one or the other")
+    values = tuple(sorted(set(known)))
+    if len(values) < 2:
+        raise ValueError(f"factor {name!r} must differ between clips; all have {values[0] if values else 'none'!r}")
+    index_of = {value: index for index, value in enumerate(values)}
+    index_N = torch.tensor([UNKNOWN if value is None else index_of[value] for value in column_N])
+    if kinds == {True} or len(values) <= MAX_CLASSES:
+        return Factor(name, values, tuple(range(len(values)))), index_N
+    is_continuous = len(values) * _MIN_CLIPS_PER_VALUE > len(known)
+    counts = index_N[index_N != UNKNOWN].bincount(minlength=len(values))
+    smaller = counts.cumsum(0) - counts
+    # A value with many clips can leave a class empty, so the others are renumbered.
+    class_of_value = ((smaller * MAX_CLASSES) // len(known)).unique(return_inverse=True)[1]
+    return Factor(name, values, tuple(class_of_value.tolist()), is_continuous), index_N
+
+
+def _clip(
+    entry: Entry,
+    samples_S: NDArray[np.int16],
+    decibels_FT: NDArray[np.float16],
+    peak: float,
+    floor: float,
+    sample_rate: int,
+) -> Clip:
+    above_floor = np.flatnonzero(np.abs(samples_S.astype(np.int32)) >= floor * _FULL_SCALE)
+    power = 2 * float(np.square(samples_S / _FULL_SCALE).mean())
+    decibels_FT = decibels_FT.astype(np.float64)
     return Clip(
         name=entry.name,
         group=entry.group,
         values=entry.values,
         content=hashlib.sha256(samples_S.tobytes()).hexdigest()[:32],
-        loudness_db=10 * math.log10(max(2 * mean_square, _QUIETEST)),
+        loudness_db=10 * math.log10(max(power, _MIN_POWER)),
         peak=peak,
-        sounds_s=(int(sounding[-1]) + 1) / sample_rate if len(sounding) else 0.0,
-        sum_db=0.0,
-        square_db=0.0,
+        sounds_s=(int(above_floor[-1]) + 1) / sample_rate if len(above_floor) else 0.0,
+        sum_db=float(decibels_FT.sum()),
+        square_db=float(np.square(decibels_FT).sum()),
     )
-
-
-def _decibels(samples_NS: NDArray[np.int16], audio: AudioConfig) -> NDArray[np.float16]:
-    log_mel = LogMel(audio)
-    # One by one: how many there are beside a clip must not change its last bit.
-    parts = [log_mel(waveform_S[None]) for waveform_S in waveforms_of(samples_NS)]
-    if not parts:
-        return np.empty((0, audio.mel_bands, audio.frames), np.float16)
-    return torch.cat(parts).to(torch.float16).numpy()
-
-
-def _with_sums(clip: Clip, decibels_FT: NDArray[np.float16]) -> Clip:
-    values = decibels_FT.astype(np.float64)
-    return clip._replace(sum_db=float(values.sum()), square_db=float(np.square(values).sum()))

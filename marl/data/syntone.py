@@ -1,7 +1,8 @@
-"""SynTone (Brima et al., 2024): four waveforms at 400 frequencies and 20 amplitudes, one second each.
+"""SynTone: four waveforms at 400 frequencies and 20 amplitudes, one second each.
 
-The waveforms are computed naively, so they alias as the published ones do. With band-limited ones every timbre would be
-a sine above 4 kHz.
+Brima et al., "Learning Disentangled Audio Representations through Controlled Synthesis", 2024. The waveforms are
+computed naively and alias, as the published ones do. With band-limited waveforms every timbre above
+4 kHz would be a sine.
 """
 
 import math
@@ -12,25 +13,35 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from marl import randomness
 from marl.audio import AudioConfig, LogMel
-from marl.base_config import Settings
-from marl.data.dataset import Clips, Dataset, Factor, LogMels, split_clips, standardise
+from marl.data.dataset import HELD_OUT_SHARE, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels
 
-__all__ = ["TIMBRES", "SynTone", "amplitudes", "build", "clips", "factors", "frequencies_hz", "synthesise"]
+__all__ = ["DATASET", "TIMBRES", "SynTone", "amplitudes", "frequencies_hz", "synthesise"]
 
 TIMBRES = ("sine", "triangle", "sawtooth", "square")
-_MOST_CLASSES = 20
+_MAX_CLASSES = 20
 _CHUNK = 200
+_STANDARDISED_CLIPS = 1024
+_REFERENCE = """@misc{brima2024syntone,
+  title = {Learning Disentangled Audio Representations through Controlled Synthesis},
+  author = {Brima, Yusuf and Krumnack, Ulf and Pika, Simone and Heidemann, Gunther},
+  year = {2024}
+}"""
 
 
-class SynTone(Settings):
-    """The published grid by default: 4 timbres x 400 frequencies x 20 amplitudes, 32,000 clips.
+class SynTone(ComputedDatasetConfig):
+    """Configuration of SynTone. By default the published grid: 4 timbres x 400 frequencies x 20 amplitudes.
+
+    Clips are numbered with the amplitude fastest, then the frequency, then the timbre.
 
     Attributes:
-        frequencies: how many, evenly spaced from 440 to 8,000 Hz.
-        amplitudes: how many, evenly spaced from 0.1 to 1.0.
+        frequencies: Number of frequencies, evenly spaced from 440 to 8,000 Hz.
+        amplitudes: Number of amplitudes, evenly spaced from 0.1 to 1.0.
     """
 
+    description: ClassVar[str] = "SynTone: computed sines, triangles, sawtooths and squares"
+    reference: ClassVar[str] = _REFERENCE
     factor_names: ClassVar[tuple[str, ...]] = ("timbre", "frequency", "amplitude")
 
     kind: Literal["syntone"] = "syntone"
@@ -38,26 +49,81 @@ class SynTone(Settings):
     amplitudes: int = Field(20, ge=2)
 
     @property
-    def clips(self) -> int:
-        """How many clips there are."""
+    def size(self) -> int:
+        """Number of clips."""
         return len(TIMBRES) * self.frequencies * self.amplitudes
+
+    def factors(self) -> tuple[Factor, ...]:
+        """Return timbre, frequency in Hz, and amplitude relative to full scale."""
+        return (
+            Factor("timbre", TIMBRES, tuple(range(len(TIMBRES)))),
+            _numeric_factor("frequency", frequencies_hz(self)),
+            _numeric_factor("amplitude", amplitudes(self)),
+        )
+
+    def clips(self, audio: AudioConfig, device: torch.device) -> Clips:
+        """Return the clips; waveforms are synthesised when they are asked for."""
+        value_NC = torch.cartesian_prod(
+            torch.arange(len(TIMBRES)), torch.arange(self.frequencies), torch.arange(self.amplitudes)
+        ).to(device)
+        hz, level = frequencies_hz(self), amplitudes(self)
+
+        def waveforms(indices: Sequence[int]) -> Tensor:
+            values = value_NC[torch.as_tensor(indices, device=device)].cpu().tolist()
+            rows = [
+                level[amplitude] * synthesise(TIMBRES[timbre], hz[frequency], audio.clip_samples, audio.sample_rate)
+                for timbre, frequency, amplitude in values
+            ]
+            return torch.stack(rows).to(torch.float32)
+
+        return Clips(value_NC, self.factors(), _splits(self.size, device), waveforms)
+
+    def build(self, audio: AudioConfig, device: torch.device) -> Dataset:
+        """Compute all log-mels on a device.
+
+        The power of a clip scales with the square of its amplitude. So one spectrogram per timbre and frequency gives
+        those of all amplitudes.
+        """
+        log_mel = LogMel(audio, device=device)
+        gain = amplitudes(self).to(device).square().to(torch.float32)
+        log_mel_NFT = torch.empty(self.size, audio.mel_bands, audio.frames, device=device)
+        first = 0
+        for timbre in TIMBRES:
+            for hz in frequencies_hz(self).to(device).split(_CHUNK):
+                power = log_mel.power(synthesise(timbre, hz, audio.clip_samples, audio.sample_rate))
+                scaled = (power[:, None] * gain[:, None, None]).flatten(0, 1)
+                log_mel_NFT[first : first + len(scaled)] = log_mel.from_power(scaled)
+                first += len(scaled)
+        clips = self.clips(audio, device)
+        mean_db, std_db = _standardise(log_mel_NFT, clips.splits["training"])
+        return Dataset(
+            value_NC=clips.value_NC,
+            factors=clips.factors,
+            splits=clips.splits,
+            waveforms=clips.waveforms,
+            log_mels=LogMels(log_mel_NFT),
+            audio=LogMel(audio, mean_db, std_db, device),
+        )
+
+
+DATASET = SynTone
 
 
 def frequencies_hz(config: SynTone) -> Tensor:
-    """The frequencies, float64."""
+    """Return the frequencies, float64."""
     return torch.linspace(440.0, 8_000.0, config.frequencies, dtype=torch.float64)
 
 
 def amplitudes(config: SynTone) -> Tensor:
-    """The amplitudes, float64."""
+    """Return the amplitudes, float64."""
     return torch.linspace(0.1, 1.0, config.amplitudes, dtype=torch.float64)
 
 
 def synthesise(timbre: str, frequency_hz: Tensor, samples: int, sample_rate: int) -> Tensor:
-    """Waveforms [..., samples] of amplitude one and phase zero, float64 on the device of `frequency_hz` [...].
+    """Return waveforms [..., samples] of amplitude one and phase zero, float64 on the device of the frequencies [...].
 
     Raises:
-        ValueError: when the timbre is none of `TIMBRES`.
+        ValueError: If the timbre is not one of `TIMBRES`.
     """
     time_s = torch.arange(samples, dtype=torch.float64, device=frequency_hz.device) / sample_rate
     cycles = (frequency_hz[..., None] * time_s).remainder(1.0)
@@ -73,66 +139,32 @@ def synthesise(timbre: str, frequency_hz: Tensor, samples: int, sample_rate: int
     raise ValueError(f"timbre must be one of {', '.join(TIMBRES)}; got {timbre!r}")
 
 
-def factors(config: SynTone) -> tuple[Factor, ...]:
-    """Timbre, frequency in Hz, and amplitude, where 1 is full scale."""
-    return (
-        Factor("timbre", TIMBRES, tuple(range(len(TIMBRES)))),
-        _numeric_factor("frequency", frequencies_hz(config)),
-        _numeric_factor("amplitude", amplitudes(config)),
-    )
-
-
-def clips(config: SynTone, audio: AudioConfig, device: torch.device) -> Clips:
-    """All clips, of which none is synthesised before it is asked for.
-
-    They are numbered with the amplitude fastest, then the frequency, then the timbre.
-    """
-    value_NC = torch.cartesian_prod(
-        torch.arange(len(TIMBRES)), torch.arange(config.frequencies), torch.arange(config.amplitudes)
-    ).to(device)
-    hz, level = frequencies_hz(config), amplitudes(config)
-
-    def waveforms(indices: Sequence[int]) -> Tensor:
-        values = value_NC[torch.as_tensor(indices, device=device)].cpu().tolist()
-        rows = [
-            level[amplitude] * synthesise(TIMBRES[timbre], hz[frequency], audio.clip_samples, audio.sample_rate)
-            for timbre, frequency, amplitude in values
-        ]
-        return torch.stack(rows).to(torch.float32)
-
-    return Clips(value_NC, factors(config), split_clips(config.clips, device), waveforms)
-
-
-def build(config: SynTone, audio: AudioConfig, device: torch.device) -> Dataset:
-    """Synthesise the whole set on a device.
-
-    A clip's power scales with the square of its amplitude, so one spectrogram for each timbre and frequency gives those
-    of all amplitudes.
-    """
-    log_mel = LogMel(audio, device=device)
-    hz = frequencies_hz(config).to(device)
-    gain = amplitudes(config).to(device).square().to(torch.float32)
-    spectrograms = torch.empty(config.clips, audio.mel_bands, audio.frames, device=device)
-    row = 0
-    for timbre in TIMBRES:
-        for part_hz in hz.split(_CHUNK):
-            power = log_mel.power(synthesise(timbre, part_hz, audio.clip_samples, audio.sample_rate))
-            scaled = (power[:, None] * gain[:, None, None]).flatten(0, 1)
-            spectrograms[row : row + len(scaled)] = log_mel.from_power(scaled)
-            row += len(scaled)
-
-    known = clips(config, audio, device)
-    mean_db, std_db = standardise(spectrograms, known.splits["training"])
-    return Dataset(
-        value_NC=known.value_NC,
-        factors=known.factors,
-        splits=known.splits,
-        waveforms=known.waveforms,
-        log_mels=LogMels(spectrograms),
-        audio=LogMel(audio, mean_db, std_db, device),
-    )
-
-
 def _numeric_factor(name: str, values: Tensor) -> Factor:
-    classes = min(_MOST_CLASSES, len(values))
+    classes = min(_MAX_CLASSES, len(values))
     return Factor(name, tuple(values.tolist()), tuple(i * classes // len(values) for i in range(len(values))))
+
+
+def _splits(count: int, device: torch.device) -> dict[str, Tensor]:
+    """Split 80, 10 and 10 % of the clips by a hash of their index."""
+    held_out = int(count * HELD_OUT_SHARE)
+    zero = torch.zeros((), dtype=torch.int64, device=device)
+    state = randomness.stream(zero, zero, randomness.Purpose.SPLIT)
+    scores = randomness.bits(state, torch.arange(count, device=device), torch.zeros_like(zero)[None])
+    order = scores.flatten().argsort(stable=True)
+    training, validation, test = order.split([count - 2 * held_out, held_out, held_out])
+    return {"training": training, "validation": validation, "test": test}
+
+
+def _standardise(log_mel_NFT: Tensor, training: Tensor) -> tuple[float, float]:
+    """Scale log-mels, in place, to zero mean and unit variance of the training clips; return mean and deviation."""
+    total = torch.zeros(2, dtype=torch.float64, device=log_mel_NFT.device)
+    for clips in training.split(_STANDARDISED_CLIPS):
+        values = log_mel_NFT[clips].to(torch.float64)
+        total += torch.stack([values.sum(), values.square().sum()])
+    mean, square = (total / (training.numel() * log_mel_NFT[0].numel())).tolist()
+    std = (square - mean**2) ** 0.5
+    if not std > 0:
+        raise ValueError("log-mels of the training clips must differ to be standardised; all are the same")
+    for part in log_mel_NFT.split(_STANDARDISED_CLIPS):
+        part.sub_(mean).div_(std)
+    return mean, std

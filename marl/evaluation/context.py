@@ -71,7 +71,7 @@ class EvaluationContext:
         self.split = split
         dataset = models.dataset
         self.factors = {factor.name: factor.classes for factor in dataset.factors}
-        self.at_stake = dict(zip(self.factors, dataset.classes_at_stake(split), strict=True))
+        self.at_stake = dict(zip(self.factors, dataset.num_eval_classes(split), strict=True))
 
     @cached_property
     def held_out(self) -> EncodedSplit:
@@ -81,7 +81,7 @@ class EvaluationContext:
     @cached_property
     def fit(self) -> EncodedSplit:
         """Of clips that probes are fitted on."""
-        return EncodedSplit(self.models, self.models.dataset.fitting(self.split)[:HELD_OUT_CLIPS])
+        return EncodedSplit(self.models, self.models.dataset.probe_train_clips(self.split)[:HELD_OUT_CLIPS])
 
     @cached_property
     def distances(self) -> SpectralDistance:

@@ -5,14 +5,14 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 from torch import Tensor
 
-from marl.base_config import Settings
+from marl.base_config import BaseConfig
 
 __all__ = ["Architecture", "LatentConfig", "ModelConfig", "Parameters", "Posterior"]
 
 Parameters = dict[str, Tensor]
 
 
-class ModelConfig(Settings):
+class ModelConfig(BaseConfig):
     """Kind and widths of the network; a field of the other kind is not used.
 
     Widths of layers are multiples of 16, so that rows align with vector registers.
@@ -38,7 +38,7 @@ class ModelConfig(Settings):
     head: int = Field(64, ge=16, multiple_of=16)
 
 
-class LatentConfig(Settings):
+class LatentConfig(BaseConfig):
     """Sizes of the two parts of a latent, and how the shared parts of two views become one before decoding.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from marl.base_config import Settings
+from marl.base_config import BaseConfig
 from marl.config import Config, MultiscaleWeights
 from marl.losses.ssl import STRATEGIES
 from marl.models import Network
@@ -26,7 +26,7 @@ _SUBSPACES = ("private", "shared")
 _EXTRA_FORWARD_PASSES = ("byol", "predictive", "swap_cycle")
 
 
-class ActiveTerms(Settings):
+class ActiveTerms(BaseConfig):
     """Terms that are computed for every lane of a stack, each lane weighing them; what no lane needs is left out.
 
     Attributes:

@@ -141,7 +141,7 @@ def leakage(
     spec = study_results.spec
     number = study_results.best_trial(list(spec.objectives)[-1]) if trial is None else trial
     clips = clips_of(spec, study_results.store.objects, audio_of(spec))
-    classes = dict(zip((factor.name for factor in clips.factors), clips.classes_at_stake("validation"), strict=True))
+    classes = dict(zip((factor.name for factor in clips.factors), clips.num_eval_classes("validation"), strict=True))
     table = leakage_of(study_results, number, classes, min(HELD_OUT_CLIPS, len(clips.splits["validation"])))
     if output is Format.table:
         stdout().print(leakage_table(table, f"study {study}, trial {number}: 0 is chance, 1 is all of the factor"))

@@ -53,12 +53,12 @@ def embed(
             rate = windows / (time.monotonic() - started)
             progress.update(task, completed=files, rate=f"{rate:.0f} windows/s")
 
-        def left_out(name: str, reason: str) -> None:
+        def rejected(name: str, reason: str) -> None:
             log(f"left out: {printable(name)}: {printable(reason)}")
 
-        found = write(extractor, sounds, output, about_model(model), done, left_out)
+        found = write(extractor, sounds, output, about_model(model), done, rejected)
     took_s = time.monotonic() - started
-    without = f", {len(found.left_out)} left out" if found.left_out else ""
+    without = f", {len(found.rejected)} left out" if found.rejected else ""
     log(
         f"embedded {found.windows} windows of {found.files} files in {took_s:.1f} s "
         f"({found.windows / took_s:.0f} windows/s){without}: {output}"
@@ -84,7 +84,7 @@ def swap(
     import torch
 
     from marl.data.audio_file import read_mono
-    from marl.data.source import Unusable
+    from marl.data.source import UnusableClipError
     from study.export.embed import loaded
     from study.storage.backend import UNFINISHED
 
@@ -94,7 +94,7 @@ def swap(
     for path in (content, other):
         try:
             waveforms.append(torch.from_numpy(read_mono(path, rate)))
-        except Unusable as reason:
+        except UnusableClipError as reason:
             raise UserError(f"{path}: {reason}") from None
     torch.set_num_threads(1)  # Griffin-Lim amplifies rounding, which depends on the number of threads
     swapped = extractor.swap(waveforms[0], rate, waveforms[1], rate).numpy()

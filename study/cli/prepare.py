@@ -151,9 +151,10 @@ def describe(
 def _prepared_spec(file: Path, overrides: list[str] | None) -> "Spec":
     """Return the resolved spec of a data set that has to be prepared."""
     from study.spec.loader import load_spec
+    from study.spec.model_config import is_computed
     from study.spec.resolve import resolve
 
     spec = resolve(load_spec(file, list(overrides or [])))
-    if spec.data["kind"] == "syntone":
-        raise UserError("data.kind: syntone is synthesised when a study starts and needs no preparation")
+    if is_computed(spec):
+        raise UserError(f"data.kind: {spec.data['kind']} is computed when a study starts and needs no preparation")
     return spec

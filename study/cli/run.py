@@ -41,6 +41,7 @@ def run(
     """
     from study.runs.create import begin
     from study.spec.loader import load_spec
+    from study.spec.model_config import is_computed
     from study.spec.resolve import resolve
     from study.storage import ObjectStore
     from study.store import StudyStore
@@ -62,7 +63,7 @@ def run(
         destination.submit(spec.name, arguments, spec_file)
         return
     study = StudyStore(objects, spec.name)
-    if spec.data["kind"] != "syntone":
+    if not is_computed(spec):
         from study.datasets.lookup import with_content
         from study.datasets.prepare import prepared_now
 

@@ -11,29 +11,29 @@ import soundfile
 from numpy.typing import NDArray
 
 from marl.audio import AudioConfig
-from marl.data.source import Made
+from marl.data.source import PreparedClips
 
 __all__ = ["FACTOR", "clips_read", "flac_of", "log_mels_read", "npy_of", "rows_of", "table_of", "table_read"]
 
 FACTOR = "factor/"
 """What names of columns begin with that are factors."""
 
-_TEXT = ("name", "group", "content", "left_out")
+_TEXT = ("name", "group", "content", "rejected")
 _WHOLE = ("chunk", "row")
 _REAL = ("loudness_db", "peak", "sounds_s", "sum_db", "square_db")
 
 
-def rows_of(number: int, made: Made, factors: Sequence[str]) -> pd.DataFrame:
+def rows_of(number: int, made: PreparedClips, factors: Sequence[str]) -> pd.DataFrame:
     """A row for each entry of a chunk, as in `study.datasets.prepared_set.PreparedSet.table`."""
     columns: dict[str, list[object]] = {name: [] for name in (*_TEXT, *_WHOLE, *_REAL)}
     columns |= {f"{FACTOR}{name}": [] for name in factors}
     for row, clip in enumerate(made.clips):
-        values = clip._asdict() | {"chunk": number, "row": row, "left_out": None}
+        values = clip._asdict() | {"chunk": number, "row": row, "rejected": None}
         values |= {f"{FACTOR}{name}": value for name, value in zip(factors, clip.values, strict=True)}
         for name, column in columns.items():
             column.append(values[name])
-    for name, reason in made.left_out:
-        values = {"name": name, "left_out": reason, "chunk": number, "row": -1}
+    for name, reason in made.rejected:
+        values = {"name": name, "rejected": reason, "chunk": number, "row": -1}
         for column_name, column in columns.items():
             column.append(values.get(column_name))
     return pd.DataFrame(columns)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
-from marl.data import Clips, Dataset, Factor, LogMels, SoundsConfig, SynTone, syntone
+from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels
 from study.datasets.prepared_set import PreparedSet
 from study.errors import UserError
 from study.process_env import cache_folder
@@ -28,7 +28,7 @@ def load_dataset(prepared: PreparedSet, split: str, device: torch.device, memory
 
     Args:
         prepared: the set.
-        split: what never lies in two splits, as `marl.data.splits.split_by`.
+        split: what never lies in two splits, as `marl.data.dataset.split_clips`.
         device: what computes.
         memory_gib: of the device that spectrograms may take; by default half of what is free.
 
@@ -93,8 +93,8 @@ def dataset_of(spec: Spec, objects: ObjectStore, device: torch.device) -> Datase
         UserError: when they must be prepared and are not in the store, or are others, or damaged.
     """
     data, audio = data_of(spec), audio_of(spec)
-    if isinstance(data, SynTone):
-        return syntone.build(data, audio, device)
+    if isinstance(data, ComputedDatasetConfig):
+        return data.build(audio, device)
     memory = spec.resources.data_gib
     return load_dataset(_prepared(data, audio, objects), data.split, device, None if memory == "auto" else memory)
 
@@ -102,20 +102,20 @@ def dataset_of(spec: Spec, objects: ObjectStore, device: torch.device) -> Datase
 def clips_of(spec: Spec, objects: ObjectStore, audio: AudioConfig) -> Clips:
     """The clips without their spectrograms, at once however many there are; on the CPU."""
     data = data_of(spec)
-    if isinstance(data, SynTone):
-        return syntone.clips(data, audio, torch.device("cpu"))
+    if isinstance(data, ComputedDatasetConfig):
+        return data.clips(audio, torch.device("cpu"))
     return _prepared(data, audio, objects).clips(data.split)
 
 
 def factors_of(spec: Spec, objects: ObjectStore) -> tuple[Factor, ...]:
     """The factors of the clips, without making clips."""
     data = data_of(spec)
-    if isinstance(data, SynTone):
-        return syntone.factors(data)
+    if isinstance(data, ComputedDatasetConfig):
+        return data.factors()
     return _prepared(data, audio_of(spec), objects).factors_and_values[0]
 
 
-def _prepared(data: SoundsConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
+def _prepared(data: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
     if data.content is None:
         raise UserError("data: is not prepared yet; do so by `marl-study data build SPEC`")
     found = PreparedSet(objects, data.content)

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from marl.audio import AudioConfig
-from marl.data import Sounds, SoundsConfig, source_of
-from marl.data.source import Source
+from marl.data import AudioDatasetConfig, Source
 from study.datasets.prepared_set import PreparedSet, key_of
 from study.errors import UserError
 from study.spec import Spec
@@ -17,13 +16,13 @@ __all__ = ["find", "understood", "with_content"]
 _Result = TypeVar("_Result")
 
 
-def find(config: SoundsConfig, audio: AudioConfig, objects: ObjectStore) -> tuple[PreparedSet, Source]:
+def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> tuple[PreparedSet, Source]:
     """The place in the store of the set that a configuration gives as its files are now, and where its clips come from.
 
     Raises:
         UserError: when the files are not there, or not what they must be.
     """
-    source = understood(lambda: source_of(config))
+    source = understood(config.source)
     return PreparedSet(objects, key_of(config, audio, understood(source.digest))), source
 
 
@@ -39,7 +38,7 @@ def with_content(spec: Spec, objects: ObjectStore, build: Callable[[], PreparedS
         UserError: when it is not there and is not built either.
     """
     config = data_of(spec)
-    if not isinstance(config, Sounds):
+    if not isinstance(config, AudioDatasetConfig):
         return spec
     if config.content is not None:
         found = PreparedSet(objects, config.content)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marl.audio import AudioConfig
-from marl.data import KINDS, Sounds, SoundsConfig, source_of
-from marl.data.source import Entry, Source, make
+from marl.data import KINDS, AudioDatasetConfig
+from marl.data.source import Entry, Source, prepare_clips
 from study.datasets.lookup import find, understood
 from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
@@ -35,7 +35,7 @@ _POLL_S = 0.5
 def prepare(
     found: PreparedSet,
     source: Source,
-    config: SoundsConfig,
+    config: AudioDatasetConfig,
     audio: AudioConfig,
     address: str | None,
     made: Callable[[int, int], None],
@@ -72,7 +72,7 @@ def prepare(
 
 
 def _made(
-    found: PreparedSet, config: SoundsConfig, audio: AudioConfig, todo: Sequence[tuple[int, Sequence[Entry]]]
+    found: PreparedSet, config: AudioDatasetConfig, audio: AudioConfig, todo: Sequence[tuple[int, Sequence[Entry]]]
 ) -> Iterator[int]:
     """Numbers of chunks as they are done."""
     waiting, running = list(reversed(todo)), dict[Any, int]()
@@ -101,7 +101,7 @@ def _make_chunk(store_uri: str, key: str, config: str, audio_json: str, number: 
 
     torch.set_num_threads(1)  # as many tasks as processors run beside each other
     audio, source = AudioConfig.model_validate_json(audio_json), _source(config)
-    made = make(source, entries, audio)
+    made = prepare_clips(source, entries, audio)
     PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, made, source.factor_names, audio)
 
 
@@ -109,7 +109,9 @@ def _make_chunk(store_uri: str, key: str, config: str, audio_json: str, number: 
 def _source(config: str) -> Source:
     """The same for all tasks of a process, with the files that it has opened."""
     content = json.loads(config)
-    return source_of(KINDS[content["kind"]].model_validate(content))  # type: ignore[arg-type]  # it is no SynTone
+    data = KINDS[content["kind"]].model_validate(content)
+    assert isinstance(data, AudioDatasetConfig)  # noqa: S101  # computed data sets are not prepared
+    return data.source()
 
 
 def _refuse_twins(entries: Sequence[Entry]) -> None:
@@ -140,7 +142,7 @@ def prepared_now(spec: Spec, objects: ObjectStore, address: str | None, console:
         RunError: when preparing them fails on a machine.
     """
     config, audio = data_of(spec), audio_of(spec)
-    if not isinstance(config, Sounds):
+    if not isinstance(config, AudioDatasetConfig):
         raise UserError(f"data: {config.kind} is computed when a study begins; there is nothing to prepare")
     found, source = find(config, audio, objects)
     if found.is_whole():
@@ -155,12 +157,12 @@ def prepared_now(spec: Spec, objects: ObjectStore, address: str | None, console:
         prepare(found, source, config, audio, address, shown)
     took = format_duration(time.monotonic() - started)
     console.print(f"data: {_counts(found)}, prepared in {took}", markup=False, soft_wrap=True)
-    left_out = found.table.dropna(subset=["left_out"])
-    for name, reason in left_out[["name", "left_out"]].head(_SHOWN_REASONS).itertuples(index=False):
+    rejected = found.table.dropna(subset=["rejected"])
+    for name, reason in rejected[["name", "rejected"]].head(_SHOWN_REASONS).itertuples(index=False):
         console.print(f"  left out: {name}: {reason}", markup=False, soft_wrap=True)
-    if len(left_out) > _SHOWN_REASONS:
+    if len(rejected) > _SHOWN_REASONS:
         console.print(
-            f"  and {len(left_out) - _SHOWN_REASONS} more; `marl-study data describe SPEC` says why", markup=False
+            f"  and {len(rejected) - _SHOWN_REASONS} more; `marl-study data describe SPEC` says why", markup=False
         )
     return found
 
@@ -205,5 +207,5 @@ class _Shown:
 
 def _counts(found: PreparedSet) -> str:
     document = found.document
-    left_out = document.entries - document.clips
-    return f"{document.clips:,} clips of {document.data['kind']}" + (f", {left_out:,} left out" if left_out else "")
+    rejected = document.entries - document.clips
+    return f"{document.clips:,} clips of {document.data['kind']}" + (f", {rejected:,} left out" if rejected else "")

@@ -27,10 +27,8 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from marl.audio import AudioConfig
-from marl.data import Clips, Factor, Sounds
-from marl.data.columns import factor_of
-from marl.data.source import Made, waveforms_of
-from marl.data.splits import split_by
+from marl.data import AudioDatasetConfig, Clips, Factor, split_clips
+from marl.data.source import PreparedClips, factor_from_column, waveforms_of
 from study.datasets.chunks import FACTOR, clips_read, flac_of, log_mels_read, npy_of, rows_of, table_of, table_read
 from study.errors import UserError
 from study.formatting import printable
@@ -71,7 +69,7 @@ class SetDocument(BaseModel, frozen=True):
     writer: str
 
 
-def key_of(config: Sounds, audio: AudioConfig, digest: str) -> str:
+def key_of(config: AudioDatasetConfig, audio: AudioConfig, digest: str) -> str:
     """The name of a set: a hash of what its files hold and of every setting but where they lie and how it is split."""
     settings = config.model_dump(mode="json", exclude={"split", "content", "path"})
     everything = {"format": 1, "data": settings, "audio": audio.model_dump(mode="json"), "digest": digest}
@@ -119,7 +117,7 @@ class PreparedSet:
     def table(self) -> pd.DataFrame:
         """A row for each entry.
 
-        `name`, `group`, `factor/<name>`; `left_out`, why it is of no use, or nothing. Of clips also `content`,
+        `name`, `group`, `factor/<name>`; `rejected`, why it is of no use, or nothing. Of clips also `content`,
         `loudness_db`, `peak`, `sounds_s`, `sum_db`, `square_db` as in `marl.data.source.Clip`, and where they lie:
         `chunk` and `row`.
         """
@@ -131,7 +129,7 @@ class PreparedSet:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """The rows of `table` that are clips, numbered as the clips of `clips` and of a dataset."""
-        return self.table[self.table["left_out"].isna()].reset_index(drop=True)
+        return self.table[self.table["rejected"].isna()].reset_index(drop=True)
 
     @cached_property
     def factors_and_values(self) -> tuple[tuple[Factor, ...], Tensor]:
@@ -141,7 +139,7 @@ class PreparedSet:
             UserError: when a factor says nothing.
         """
         try:
-            found = [factor_of(name, _values(self.rows[f"{FACTOR}{name}"])) for name in self.document.factors]
+            found = [factor_from_column(name, _values(self.rows[f"{FACTOR}{name}"])) for name in self.document.factors]
         except ValueError as error:
             raise UserError(f"data: {error}") from None
         return tuple(factor for factor, _ in found), torch.stack([index_N for _, index_N in found], dim=1)
@@ -150,14 +148,14 @@ class PreparedSet:
         """All clips, on the CPU, without their spectrograms.
 
         Args:
-            split: what never lies in two splits, as `marl.data.splits.split_by`.
+            split: what never lies in two splits, as `marl.data.dataset.split_clips`.
 
         Raises:
             UserError: when they cannot be split so.
         """
         factors, value_NC = self.factors_and_values
         try:
-            splits = split_by(split, value_NC, factors, list(self.rows["group"]), list(self.rows["name"]))
+            splits = split_clips(split, value_NC, factors, list(self.rows["group"]), list(self.rows["name"]))
         except ValueError as error:
             raise UserError(f"data.{error}") from None
         return Clips(value_NC, factors, splits, self.waveforms)
@@ -195,14 +193,14 @@ class PreparedSet:
         stems = (Path(name).stem for name in self.objects.names(self._name("made")))
         return {int(stem) for stem in stems if stem.isdecimal()}
 
-    def write_chunk(self, number: int, made: Made, factors: Sequence[str], audio: AudioConfig) -> None:
+    def write_chunk(self, number: int, made: PreparedClips, factors: Sequence[str], audio: AudioConfig) -> None:
         """Write what came of a chunk; its rows last, which say that it is done."""
         if made.clips:
             self.objects.write(self._name(_log_mels(number)), npy_of(made.decibels_NFT))
             self.objects.write(self._name(_sounds(number)), flac_of(made.samples_NS, audio.sample_rate))
         self.objects.write(self._name(f"made/{number:05d}.parquet"), table_of(rows_of(number, made, factors)))
 
-    def complete(self, chunks: int, config: Sounds, audio: AudioConfig, factors: Sequence[str]) -> None:
+    def complete(self, chunks: int, config: AudioDatasetConfig, audio: AudioConfig, factors: Sequence[str]) -> None:
         """Put the rows of all chunks together, leave out what sounds as another clip to the last bit, and commit."""
         names = [self._name(f"made/{number:05d}.parquet") for number in range(chunks)]
         contents = self.objects.read_all(names)
@@ -213,14 +211,14 @@ class PreparedSet:
         except ValueError as error:
             raise self._damaged("made", error) from None
         table = pd.concat([part.astype(object) for part in parts], ignore_index=True)
-        table["left_out"] = _with_duplicates(table)
+        table["rejected"] = _with_duplicates(table)
         self.objects.write(self._name(_TABLE), table_of(table))
         document = SetDocument(
             data=config.model_dump(mode="json", exclude={"content"}),
             audio=audio,
             factors=tuple(factors),
             entries=len(table),
-            clips=int(table["left_out"].isna().sum()),
+            clips=int(table["rejected"].isna().sum()),
             created=datetime.now(UTC),
             writer=version("marl-study"),
         )
@@ -253,5 +251,5 @@ def _with_duplicates(table: pd.DataFrame) -> pd.Series:
     """Why each row is left out; of those with one content all but the first are."""
     first = table.dropna(subset=["content"]).drop_duplicates("content").set_index("content")["name"]
     of = table["content"].map(first)
-    is_duplicate = table["left_out"].isna() & (of != table["name"])
-    return table["left_out"].where(~is_duplicate, "sounds like " + of.astype(str))
+    is_duplicate = table["rejected"].isna() & (of != table["name"])
+    return table["rejected"].where(~is_duplicate, "sounds like " + of.astype(str))

@@ -44,7 +44,7 @@ class Description:
             `read`, the share of validation clips whose class a small network tells from raw log-mels, with its standard
             error `read_se` from their finite number; and `chance`.
         sounds: least, quartiles and largest of `sounds for (s)`, `loudness (dB)` and `peak`.
-        left_out: `reason`, `entries` and some `names`.
+        rejected: `reason`, `entries` and some `names`.
     """
 
     uri: str
@@ -52,7 +52,7 @@ class Description:
     splits: dict[str, int]
     factors: pd.DataFrame
     sounds: pd.DataFrame
-    left_out: pd.DataFrame
+    rejected: pd.DataFrame
 
 
 def described(spec: Spec, objects: ObjectStore) -> Description:
@@ -65,7 +65,7 @@ def described(spec: Spec, objects: ObjectStore) -> Description:
     prepared = PreparedSet(objects, spec.data["content"])
     known = clips_of(spec, objects, audio_of(spec))
     factors = _factors(known)
-    accuracy_C, at_stake_C = _read_from_log_mels(spec, objects), known.classes_at_stake("validation")
+    accuracy_C, at_stake_C = _read_from_log_mels(spec, objects), known.num_eval_classes("validation")
     factors["read"] = accuracy_C
     measured = min(HELD_OUT_CLIPS, len(known.splits["validation"]))
     factors["read_se"] = [float(accuracy_standard_error(accuracy, measured)) for accuracy in accuracy_C]
@@ -77,7 +77,7 @@ def described(spec: Spec, objects: ObjectStore) -> Description:
         splits={name: len(known.splits[name]) for name in (*SPLITS, *sorted(known.splits.keys() - set(SPLITS)))},
         factors=factors,
         sounds=sounds.set_axis(["least", "25 %", "median", "75 %", "largest"], axis=1),
-        left_out=_left_out(prepared.table),
+        rejected=_rejected(prepared.table),
     )
 
 
@@ -100,11 +100,11 @@ def description_tables(found: Description) -> list[Table]:
     for name, row in found.sounds.iterrows():
         sounds.add_row(labels[str(name)], *(f"{value:.2f}" for value in row))
     tables = [counts, factors, sounds]
-    if len(found.left_out):
-        left_out = _table("left out", "why", "entries", "for example")
-        for row in found.left_out.itertuples():
-            left_out.add_row(str(row.reason), f"{row.entries:,}", str(row.names))
-        tables.append(left_out)
+    if len(found.rejected):
+        rejected = _table("left out", "why", "entries", "for example")
+        for row in found.rejected.itertuples():
+            rejected.add_row(str(row.reason), f"{row.entries:,}", str(row.names))
+        tables.append(rejected)
     return tables
 
 
@@ -154,7 +154,9 @@ def _factors(known: Clips) -> pd.DataFrame:
 def _read_from_log_mels(spec: Spec, objects: ObjectStore) -> list[float]:
     """What the probe of `probe/<factor>/…` tells of each factor when it is given all of a spectrogram."""
     dataset = dataset_of(spec, objects, torch.device("cpu"))
-    fit, held_out = (clips[:HELD_OUT_CLIPS] for clips in (dataset.fitting("validation"), dataset.splits["validation"]))
+    fit, held_out = (
+        clips[:HELD_OUT_CLIPS] for clips in (dataset.probe_train_clips("validation"), dataset.splits["validation"])
+    )
     accuracy_1C = probe_accuracy(
         dataset.log_mels[fit].flatten(1)[None],
         dataset.classes(fit),
@@ -165,11 +167,11 @@ def _read_from_log_mels(spec: Spec, objects: ObjectStore) -> list[float]:
     return [float(accuracy) for accuracy in accuracy_1C[0]]
 
 
-def _left_out(table: pd.DataFrame) -> pd.DataFrame:
-    left_out = table.dropna(subset=["left_out"])
+def _rejected(table: pd.DataFrame) -> pd.DataFrame:
+    rejected = table.dropna(subset=["rejected"])
     # What comes after a colon tells of one entry, as does what another one is called.
-    reason = left_out["left_out"].str.replace(r"^sounds like .*", "sounds like another to the last bit", regex=True)
-    grouped = left_out.assign(reason=reason.str.split(":").str[0]).groupby("reason")["name"]
+    reason = rejected["rejected"].str.replace(r"^sounds like .*", "sounds like another to the last bit", regex=True)
+    grouped = rejected.assign(reason=reason.str.split(":").str[0]).groupby("reason")["name"]
     rows = [
         {"reason": reason, "entries": len(names), "names": ", ".join(names.head(_SHOWN_NAMES))}
         for reason, names in grouped

@@ -25,7 +25,7 @@ import marl
 from marl import FeatureExtractor
 from marl.checkpoint import MODEL_FILE
 from marl.data.audio_file import windows
-from marl.data.source import Unusable
+from marl.data.source import UnusableClipError
 from study.errors import RunError, UserError
 from study.export.recordings import Recording
 from study.storage.backend import UNFINISHED
@@ -53,12 +53,12 @@ class Embedded:
     Attributes:
         files: that were embedded.
         windows: rows of the table.
-        left_out: name of each other file, and why.
+        rejected: name of each other file, and why.
     """
 
     files: int = 0
     windows: int = 0
-    left_out: list[tuple[str, str]] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
 def loaded(model: Path) -> FeatureExtractor:
@@ -81,7 +81,7 @@ def embed(
     output: Path,
     about: Mapping[str, str],
     done: Callable[[int, int], None],
-    left_out: Callable[[str, str], None] = lambda *_: None,
+    rejected: Callable[[str, str], None] = lambda *_: None,
 ) -> Embedded:
     """Write a Parquet file with a row for each window of each sound; it is there whole or not at all.
 
@@ -99,7 +99,7 @@ def embed(
         output: ends in `.parquet`. It is not written when no sound could be embedded.
         about: kept in the file's metadata.
         done: called with the number of files, and of windows of those that were embedded, so far.
-        left_out: called with the name of each file that cannot be decoded to its end, and why. It has no row.
+        rejected: called with the name of each file that cannot be decoded to its end, and why. It has no row.
 
     Raises:
         UserError: when the output cannot be begun, or a bucket cannot be read.
@@ -120,7 +120,7 @@ def embed(
     found = Embedded()
     try:
         with file:
-            groups = _groups(_features(model, sounds, found, done, left_out))
+            groups = _groups(_features(model, sounds, found, done, rejected))
             with closing(groups), pq.ParquetWriter(file, schema, compression="zstd") as writer:
                 for group in groups:
                     writer.write_table(pa.table(_columns(group, window_s), schema), _ROWS_OF_A_GROUP)
@@ -168,7 +168,7 @@ def _features(
     sounds: Sequence[Recording],
     so_far: Embedded,
     done: Callable[[int, int], None],
-    left_out: Callable[[str, str], None],
+    rejected: Callable[[str, str], None],
 ) -> Iterator[_File]:
     """Name and latents [windows, D] of each file that can be decoded to its end, in order; says what came of all."""
     config = model.log_mel.config
@@ -195,10 +195,10 @@ def _features(
                     yield name, np.concatenate(latents)
                     latents = []
                 else:
-                    so_far.left_out.append((name, reason))
-                    left_out(name, reason)
+                    so_far.rejected.append((name, reason))
+                    rejected(name, reason)
                     latents = []
-            done(so_far.files + len(so_far.left_out), so_far.windows)
+            done(so_far.files + len(so_far.rejected), so_far.windows)
 
 
 @contextmanager
@@ -226,7 +226,7 @@ def _parts(
         try:
             rest = windows(sound.opened(), sample_rate, samples, at_once)
             first_NS = next(rest)
-        except Unusable as reason:
+        except UnusableClipError as reason:
             return _Begun(sound.name, None, iter(()), str(reason))
         # As a view, one window would hold the memory of as many as there may be.
         return _Begun(sound.name, first_NS if len(first_NS) == at_once else first_NS.copy(), rest)
@@ -237,7 +237,7 @@ def _parts(
             yield _Part(name, first_NS)
             try:
                 yield from (_Part(name, next_NS) for next_NS in rest)
-            except Unusable as problem:
+            except UnusableClipError as problem:
                 end = _Part(name, None, str(problem))
         yield end
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from marl.data import Dataset
+from marl.data import KINDS, Dataset
 from study.analysis import metric_columns
 from study.spec import Spec
 
@@ -15,13 +15,6 @@ __all__ = ["Subject", "model_card"]
 _DETAIL = 3
 _UNSTATED = "unknown"
 
-_DATA = {
-    "syntone": "SynTone: computed sines, triangles, sawtooths and squares",
-    "soundfont": "single notes of sampled instruments, rendered from a SoundFont by FluidSynth",
-    "phrases": "phrases played by sampled instruments, rendered from a SoundFont by FluidSynth",
-    "nsynth": "NSynth: notes of acoustic, electronic and synthetic instruments",
-    "folder": "recordings of the study's own",
-}
 _METHOD = """@inproceedings{wilkins2024self,
   title = {Self-Supervised Multi-View Learning for Disentangled Music Audio Representations},
   author = {Wilkins, Julia and Ding, Sivan and Fuentes, Magdalena and Bello, Juan Pablo},
@@ -37,19 +30,6 @@ _METHOD = """@inproceedings{wilkins2024self,
   author = {Choi, Jeong and Jang, Seongwon and Cho, Hyunsouk and Chung, Sehee},
   year = {2022}, eprint = {2207.04471}, archivePrefix = {arXiv}
 }"""
-_OF_DATA = {
-    "syntone": """@misc{brima2024syntone,
-  title = {Learning Disentangled Audio Representations through Controlled Synthesis},
-  author = {Brima, Yusuf and Krumnack, Ulf and Pika, Simone and Heidemann, Gunther},
-  year = {2024}
-}""",
-    "nsynth": """@inproceedings{engel2017neural,
-  title = {Neural Audio Synthesis of Musical Notes with {WaveNet} Autoencoders},
-  author = {Engel, Jesse and Resnick, Cinjon and Roberts, Adam and Dieleman, Sander and Norouzi, Mohammad and
-            Eck, Douglas and Simonyan, Karen},
-  year = {2017}, eprint = {1704.01279}, archivePrefix = {arXiv}
-}""",
-}
 
 
 class Subject(NamedTuple):
@@ -79,7 +59,7 @@ def model_card(spec: Spec, dataset: Dataset, subject: Subject, licence: str | No
         subject: which model.
         licence: under which it may be used, as its owner says; none when that was not said.
     """
-    kind = spec.data["kind"]
+    data = KINDS[spec.data["kind"]]
     shared = " and ".join(spec.shared_factors)
     others = [factor.name for factor in dataset.factors if factor.name not in spec.shared_factors]
     unstated = "not stated. Say which by `marl-study export --licence`; that of the sounds may decide it"
@@ -107,7 +87,7 @@ private, shared = model.encode(torch.from_numpy(audio), sample_rate)
 
 ## Data
 
-{_DATA[kind][0].upper()}{_DATA[kind][1:]}: {len(dataset.value_NC):,} clips of {spec.audio["clip_s"]:g} s at \
+{data.description[0].upper()}{data.description[1:]}: {len(dataset.value_NC):,} clips of {spec.audio["clip_s"]:g} s at \
 {spec.audio["sample_rate"]:,} Hz, {_splits(dataset)}. {_split_rule(spec)}
 
 | factor | subspace | values | classes of probes |
@@ -139,7 +119,7 @@ the mean over seeds, on these clips. `marl-study verify .` checks that this fold
 ## Cite
 
 ```bibtex
-{chr(10).join(filter(None, (_METHOD, _OF_DATA.get(kind))))}
+{chr(10).join(filter(None, (_METHOD, data.reference)))}
 ```
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from marl.data.audio_file import SUFFIXES
-from marl.data.source import Unusable
+from marl.data.source import UnusableClipError
 from study.errors import UserError
 from study.storage import ObjectStore
 from study.storage.backend import TooLarge
@@ -83,8 +83,8 @@ def _of_object(objects: ObjectStore, name: str, size: int) -> Recording:
         try:
             return io.BytesIO(objects.read(name))
         except FileNotFoundError:
-            raise Unusable("is not there") from None
+            raise UnusableClipError("is not there") from None
         except TooLarge as reason:
-            raise Unusable(str(reason)) from None
+            raise UnusableClipError(str(reason)) from None
 
     return Recording(f"{objects.uri}/{name}", opened, max(1, size))

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from marl.config import MultiscaleWeights
-from marl.data import HELD_OUT_SHARE, Factor
+from marl.data import HELD_OUT_SHARE, ComputedDatasetConfig, Factor
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.models import network_of
 from marl.models.heads import head_of
@@ -112,8 +112,8 @@ def _latents(spec: Spec, plan: StackPlan) -> int:
     """Of one replicate: a column for each latent, the factors, and the clip."""
     data = data_of(spec)
     clips = HELD_OUT_CLIPS
-    if (count := getattr(data, "clips", None)) is not None:
-        clips = min(clips, int(count * HELD_OUT_SHARE))
+    if isinstance(data, ComputedDatasetConfig):
+        clips = min(clips, int(data.size * HELD_OUT_SHARE))
     # Numbers as they will be written: single precision for latents, double for factors.
     latents = [f"latent/{index}" for index in range(plan.private + plan.shared)]
     noise = _noise()

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from marl.audio import AudioConfig
 from marl.config import Config, ViewsConfig
-from marl.data import KINDS, DataConfig, Dataset
+from marl.data import KINDS, AnyDatasetConfig, ComputedDatasetConfig, Dataset
 from marl.models import Architecture, LatentConfig
 from marl.objective import ActiveTerms, extra_forward_passes
 from marl.stack import Precision, Stack
@@ -24,6 +24,7 @@ __all__ = [
     "checked",
     "config_of",
     "data_of",
+    "is_computed",
     "active_terms",
     "one_of",
     "plain_vae",
@@ -39,7 +40,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _SIZES = ("latent.private", "latent.shared")
 
 
-def data_of(spec: Spec) -> DataConfig:
+def data_of(spec: Spec) -> AnyDatasetConfig:
     """The configuration of a spec's data.
 
     Raises:
@@ -49,6 +50,11 @@ def data_of(spec: Spec) -> DataConfig:
     if kind not in KINDS:
         raise UserError(f"data.kind: must be one of {', '.join(KINDS)}; got {kind!r}")
     return checked(KINDS[kind], "data", spec.data)
+
+
+def is_computed(spec: Spec) -> bool:
+    """Return whether the data set of a spec is computed when a study starts, so that it needs no preparation."""
+    return isinstance(data_of(spec), ComputedDatasetConfig)
 
 
 def audio_of(spec: Spec) -> AudioConfig:

@@ -6,8 +6,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from marl.config import Config
-from marl.data import SynTone
-from marl.data.splits import SPLIT_BY
+from marl.data import SPLIT_UNITS, AudioDatasetConfig
 from marl.evaluation import is_intermediate, metric_names
 from marl.models import network_of
 from marl.objective import check_compatible
@@ -31,7 +30,7 @@ def resolve(spec: Spec) -> Spec:
     data, audio = data_of(spec), audio_of(spec)
     config = checked(Config, "", {section: getattr(spec, section) for section in MODEL_SECTIONS})
     factors = data.factor_names
-    if not isinstance(data, SynTone) and data.split not in (ways := (*SPLIT_BY, *factors)):
+    if isinstance(data, AudioDatasetConfig) and data.split not in (ways := (*SPLIT_UNITS, *factors)):
         raise UserError(f"data.split: must be one of {', '.join(ways)}; got {data.split!r}")
     shared = config.views.shared
     if not shared or not set(shared) < set(factors):

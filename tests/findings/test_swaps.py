@@ -5,12 +5,12 @@ import torch
 
 from findings.swaps import errors, pairs
 from marl.audio import AudioConfig
-from marl.data.syntone import SynTone, build
+from marl.data.syntone import SynTone
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return build(SynTone(frequencies=20, amplitudes=4), AudioConfig(), torch.device("cpu"))
+    return SynTone(frequencies=20, amplitudes=4).build(AudioConfig(), torch.device("cpu"))
 
 
 class Knowing:

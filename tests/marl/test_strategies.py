@@ -7,7 +7,7 @@ from marl import checkpoint
 from marl.audio import AudioConfig
 from marl.config import Config, ViewsConfig
 from marl.data import Dataset, PairSampler
-from marl.data.syntone import SynTone, build
+from marl.data.syntone import SynTone
 from marl.evaluation import INTERMEDIATE, evaluate
 from marl.losses.ssl import STRATEGIES
 from marl.models import Architecture, ModelConfig
@@ -28,7 +28,7 @@ STEPS = 24
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     """Spectrograms that are small, so that many steps are quick."""
-    return build(SynTone(frequencies=40, amplitudes=4), AUDIO, torch.device("cpu"))
+    return SynTone(frequencies=40, amplitudes=4).build(AUDIO, torch.device("cpu"))
 
 
 def config(latent=(3, 2), **sections) -> Config:

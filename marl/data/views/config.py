@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from marl.base_config import Settings
+from marl.base_config import BaseConfig
 
 __all__ = ["AugmentConfig", "Range"]
 
@@ -21,7 +21,7 @@ _PositiveRange = Annotated[tuple[_Positive, _Positive], AfterValidator(_ordered)
 _Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class AugmentConfig(Settings):
+class AugmentConfig(BaseConfig):
     """The probability that a view has each kind of change, and ranges that amounts are drawn from uniformly.
 
     Spijkervet and Burgoyne, "Contrastive Learning of Musical Representations" (CLMR), ISMIR 2021, with the

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from marl.audio import Resampler
 from marl.data.audio_file import SUFFIXES, duration_s, read_mono, windows
-from marl.data.source import Unusable
+from marl.data.source import UnusableClipError
 from tests.messages import assert_mentions, mentions
 
 # One of each way in which libsndfile decodes and seeks, and what rounding, or loss, adds to a sine at half full scale.
@@ -164,7 +164,7 @@ def test_a_file_of_any_name_is_known_by_its_content(tmp_path):
 def reason_of(file):
     reasons = set()
     for use in (duration_s, lambda file: read_mono(file, 16_000), lambda file: list(windows(file, 16_000, 1000, 2))):
-        with pytest.raises(Unusable) as error:
+        with pytest.raises(UnusableClipError) as error:
             use(file)
         reasons.add(str(error.value))
     assert len(reasons) == 1
@@ -194,7 +194,7 @@ def test_what_is_no_sound_file_says_so(tmp_path):
 def test_a_file_without_samples_says_so(tmp_path, kind):
     path = written(tmp_path / "a", np.empty(0), 16_000, kind)
     for use in (lambda: read_mono(path, 16_000), lambda: list(windows(path, 16_000, 1000, 2))):
-        with pytest.raises(Unusable, match=mentions("no samples")):
+        with pytest.raises(UnusableClipError, match=mentions("no samples")):
             use()
 
 
@@ -202,7 +202,7 @@ def test_a_part_after_the_end_says_so(tmp_path):
     for kind in FUZZED:
         path = written(tmp_path / "a", noise(48_000), 48_000, kind)
         for start_s in (1.5, 1000.0, 1e15, 1e30):
-            with pytest.raises(Unusable, match=mentions("ends") + r".*\b1"):
+            with pytest.raises(UnusableClipError, match=mentions("ends") + r".*\b1"):
                 read_mono(path, 16_000, start_s, 1.0)
 
 
@@ -212,7 +212,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value, place):
     samples[place] = value
     path = written(tmp_path / "a.wav", samples, 16_000, ("WAV", "DOUBLE"))
     for use in (lambda: read_mono(path, 16_000), lambda: list(windows(path, 16_000, 1000, 2))):
-        with pytest.raises(Unusable, match=mentions("not finite")):
+        with pytest.raises(UnusableClipError, match=mentions("not finite")):
             use()
     if place:
         assert np.isfinite(read_mono(path, 16_000, 0.0, 1.0)).all()
@@ -220,7 +220,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value, place):
 
 def test_values_of_which_the_power_would_not_be_finite_are_refused(tmp_path):
     path = written(tmp_path / "a.wav", np.full((1000, 2), 1e20), 44_100)
-    with pytest.raises(Unusable, match=mentions("1e+12", "full scale")):
+    with pytest.raises(UnusableClipError, match=mentions("1e+12", "full scale")):
         read_mono(path, 16_000)
 
 
@@ -321,7 +321,7 @@ def assert_survives(data, folder=Path("/dev/shm") if Path("/dev/shm").is_dir() e
                 for found in use():
                     assert found.dtype == np.float32
                     assert np.isfinite(found).all()
-            except Unusable as error:
+            except UnusableClipError as error:
                 reason = str(error)
                 assert reason.isprintable()
                 assert 0 < len(reason) < 200

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from marl.config import ViewsConfig
-from marl.data import Dataset, PairSampler, Stored
-from marl.data.batch_source import Feed
+from marl.data import Dataset, HostBatchSource, LogMels, PairSampler
 from marl.evaluation import INTERMEDIATE, evaluate
 from marl.stack import Snapshot
 from tests.marl.cases import OTHERS, PROBAND, assert_same_bits, needs_compiler, new_stack, train, train_disturbed

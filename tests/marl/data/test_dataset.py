@@ -14,20 +14,29 @@ def by_timbre(dataset):
     splits = {
         "training": torch.cat([of["a"], of["b"]]),
         "validation": of["c"][::3],
-        "validation fitting": of["c"][1::3],
+        "validation_probe_train": of["c"][1::3],
         "test": of["d"][::3],
-        "test fitting": of["d"][1::3],
+        "test_probe_train": of["d"][1::3],
     }
     return dataclasses.replace(dataset, splits=splits)
+
+
+def test_an_unknown_factor_has_no_class(small_dataset):
+    values = small_dataset.value_NC.clone()
+    values[0, 1] = UNKNOWN
+    dataset = dataclasses.replace(small_dataset, value_NC=values)
+    expected = small_dataset.classes(torch.tensor([0, 5]))
+    expected[0, 1] = UNKNOWN
+    assert torch.equal(dataset.classes(torch.tensor([0, 5])), expected)
 
 
 def test_probes_are_fitted_on_training_clips_of_which_all_is_known(small_dataset):
     values = small_dataset.value_NC.clone()
     unknown = small_dataset.splits["training"][:10]
     values[unknown, 1] = UNKNOWN
-    fitting = dataclasses.replace(small_dataset, value_NC=values).fitting("validation")
+    fitting = dataclasses.replace(small_dataset, value_NC=values).probe_train_clips("validation")
     assert fitting.tolist() == small_dataset.splits["training"][10:].tolist()
-    assert torch.equal(small_dataset.fitting("validation"), small_dataset.splits["training"])
+    assert torch.equal(small_dataset.probe_train_clips("validation"), small_dataset.splits["training"])
 
 
 def test_where_clips_are_split_by_a_factor_probes_are_fitted_on_other_held_out_clips(small_dataset):
@@ -42,8 +51,8 @@ def test_where_clips_are_split_by_a_factor_probes_are_fitted_on_other_held_out_c
 
 
 def test_chance_is_among_the_classes_that_a_probe_can_choose_from(small_dataset):
-    assert small_dataset.classes_at_stake("validation") == (4, 20, 4)
-    assert by_timbre(small_dataset).classes_at_stake("validation") == (2, 20, 4)
+    assert small_dataset.num_eval_classes("validation") == (4, 20, 4)
+    assert by_timbre(small_dataset).num_eval_classes("validation") == (2, 20, 4)
 
 
 def test_metrics_are_finite_where_one_class_alone_was_held_out(small_dataset):

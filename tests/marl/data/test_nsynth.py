@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from marl.data import DataConfig, source_of
-from marl.data.nsynth import NSynth, source
-from marl.data.source import Unusable
+from marl.data import KINDS
+from marl.data.nsynth import NSynth
+from marl.data.source import UnusableClipError
 from tests.messages import assert_mentions, mentions
 
 RATE = 16_000
@@ -64,7 +64,7 @@ def write(folder, examples):
 
 
 def made(folder, **fields):
-    return source(NSynth(path=str(folder), **fields))
+    return NSynth(path=str(folder), **fields).source()
 
 
 def test_entries_are_the_notes_with_their_factors(folder):
@@ -85,8 +85,8 @@ def test_their_order_does_not_depend_on_that_of_the_file(folder):
 
 
 def test_it_is_one_of_the_kinds_of_data(folder):
-    assert NSynth in DataConfig.__args__
-    assert len(source_of(NSynth(path=str(folder))).entries()) == len(NOTES)
+    assert KINDS["nsynth"] is NSynth
+    assert len(NSynth(path=str(folder)).source().entries()) == len(NOTES)
 
 
 def test_clips_sound_like_their_pitch(folder):
@@ -123,7 +123,7 @@ def test_notes_without_a_sound_are_unusable(folder):
     (folder / "audio" / f"{entries[0].name}.wav").unlink()
     (folder / "audio" / f"{entries[1].name}.wav").write_bytes(b"")
     first, second, third, *_ = made(folder).waveforms(entries, RATE, RATE)
-    assert isinstance(first, Unusable)
+    assert isinstance(first, UnusableClipError)
     assert_mentions(str(second), "empty")
     assert third.shape == (RATE,)
 

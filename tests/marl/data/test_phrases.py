@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from marl.data import KINDS, source_of
+from marl.data import KINDS
 from marl.data.fluidsynth import digest_of_font, render
-from marl.data.phrases import MELODIES, RHYTHMS, Phrases, notes_of, source
+from marl.data.phrases import MELODIES, RHYTHMS, Phrases, notes_of
 from tests.marl.data.fonts import SINE_HZ, font_of, needs_fluidsynth, needs_timgm, pitch_hz
 from tests.messages import mentions
 
@@ -92,7 +92,7 @@ def test_each_note_ends_shortly_before_the_next_begins_and_the_first_of_a_bar_is
 @pytest.mark.parametrize("tempo", [52.5, 80])  # so slow that silence is between any two notes
 def test_notes_are_heard_where_rhythm_and_tempo_say(font, rhythm, tempo):
     config = small(font, rhythms=(rhythm, "straight" if rhythm != "straight" else "dotted"), tempos=(tempo, 60))
-    found = source(config)
+    found = config.source()
     (clip,) = found.waveforms(found.entries()[:1], RATE, 4 * RATE)
     assert found.entries()[0].values[2:] == (rhythm, tempo)
     step_s = 60 / tempo / 4
@@ -105,7 +105,7 @@ def test_notes_are_heard_where_rhythm_and_tempo_say(font, rhythm, tempo):
 
 @needs_fluidsynth
 def test_notes_are_heard_at_the_pitches_of_the_melody(font):
-    found = source(small(font, melodies=("scale up", "lament"), key=57))
+    found = small(font, melodies=("scale up", "lament"), key=57).source()
     (clip,) = found.waveforms([found.entries()[1]], RATE, 4 * RATE)
     assert found.entries()[1].values == ("Piano", "scale up", "straight", 120.0)
     for number, semitones in enumerate([0, 2, 4, 5, 7, 9, 11, 12]):
@@ -117,7 +117,7 @@ def test_notes_are_heard_at_the_pitches_of_the_melody(font):
 @needs_fluidsynth
 @pytest.mark.parametrize(("sample_rate", "samples"), [(8_000, 12_345), (16_000, 64_000), (44_100, 441_000)])
 def test_a_phrase_fills_its_clip_whatever_its_length(font, sample_rate, samples):
-    found = source(small(font))
+    found = small(font).source()
     for clip in found.waveforms(found.entries()[:4], sample_rate, samples):
         assert clip.shape == (samples,)
         assert clip.dtype == np.float32
@@ -132,7 +132,7 @@ def test_a_clip_that_is_too_short_for_a_note_is_silence_or_one_note():
 
 @needs_timgm
 def test_every_phrase_is_there_once_and_named_by_its_factors():
-    found = source(Phrases())
+    found = Phrases().source()
     entries = found.entries()
     assert found.factor_names == Phrases.factor_names == ("instrument", "melody", "rhythm", "tempo")
     assert len(entries) == len({entry.name for entry in entries}) == len({entry.values for entry in entries}) == 9_600
@@ -146,21 +146,21 @@ def test_every_phrase_is_there_once_and_named_by_its_factors():
 @needs_fluidsynth
 def test_it_is_one_of_the_kinds_of_data(font):
     assert KINDS["phrases"] is Phrases
-    assert len(source_of(small(font)).entries()) == 2**4
+    assert len(small(font).source().entries()) == 2**4
 
 
 @needs_fluidsynth
 def test_instruments_of_one_name_are_told_apart(font):
-    entries = source(small(font, instruments=(0, 19, 40))).entries()
+    entries = small(font, instruments=(0, 19, 40)).source().entries()
     assert {entry.group for entry in entries} == {"Piano", "Organ (19)", "Organ (40)"}
 
 
 @needs_timgm
 def test_a_phrase_does_not_depend_on_those_beside_it_and_no_two_sound_alike():
     config = Phrases(instruments=(0, 40), melodies=("arch", "leaps"), rhythms=("gallop", "off-beat"), tempos=(80, 140))
-    entries = source(config).entries()
-    expected = list(source(config).waveforms(entries, RATE, 4 * RATE))
-    backwards = list(source(config).waveforms(entries[::-1], RATE, 4 * RATE))[::-1]
+    entries = config.source().entries()
+    expected = list(config.source().waveforms(entries, RATE, 4 * RATE))
+    backwards = list(config.source().waveforms(entries[::-1], RATE, 4 * RATE))[::-1]
     assert all(np.array_equal(clip, other) for clip, other in zip(expected, backwards, strict=True))
     assert len({clip.tobytes() for clip in expected}) == len(entries)
 
@@ -178,13 +178,13 @@ def test_the_loudest_phrases_stay_below_full_scale():
 
 @needs_fluidsynth
 def test_the_digest_is_that_of_the_font(font):
-    assert source(small(font)).digest() == source(small(font, key=50)).digest() == digest_of_font(font)
+    assert small(font).source().digest() == small(font, key=50).source().digest() == digest_of_font(font)
 
 
 @needs_fluidsynth
 def test_programs_that_the_font_lacks_are_listed(font):
     with pytest.raises(ValueError, match=mentions("instruments", font, "program 7, 41") + r"(?!.*41, \d)"):
-        source(small(font, instruments=(0, 7, 41))).entries()
+        small(font, instruments=(0, 7, 41)).source().entries()
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from marl.data import KINDS, source_of
+from marl.data import KINDS
 from marl.data.fluidsynth import FAMILIES, TIMGM, digest_of_font
-from marl.data.soundfont import SoundFont, named_programs, source
+from marl.data.soundfont import SoundFont, named_programs
 from tests.marl.data.fonts import SINE_HZ, cents, font_of, needs_fluidsynth, needs_timgm, pitch_hz
 from tests.messages import mentions
 
@@ -39,7 +39,7 @@ def test_the_grid_is_9600_notes_of_instruments_that_play_melodies():
 
 @needs_timgm
 def test_every_note_is_there_once_and_named_by_its_factors():
-    found = source(SoundFont())
+    found = SoundFont().source()
     entries = found.entries()
     assert found.factor_names == SoundFont.factor_names == ("instrument", "family", "pitch", "velocity")
     assert len(entries) == len({entry.name for entry in entries}) == len({entry.values for entry in entries}) == 9_600
@@ -54,7 +54,7 @@ def test_every_note_is_there_once_and_named_by_its_factors():
 @needs_timgm
 def test_families_are_those_of_general_midi():
     config = SoundFont(instruments=range(128), lowest=60, highest=61, velocities=(50, 100))
-    families = {entry.place[0]: entry.values[1] for entry in source(config).entries()}
+    families = {entry.locator[0]: entry.values[1] for entry in config.source().entries()}
     named = {0: "piano", 15: "chromatic percussion", 19: "organ", 24: "guitar", 39: "bass", 40: "strings"}
     named |= {52: "ensemble", 56: "brass", 71: "reed", 73: "pipe", 80: "synth lead", 95: "synth pad"}
     named |= {96: "synth effects", 104: "ethnic", 112: "percussive", 127: "sound effects"}
@@ -64,13 +64,13 @@ def test_families_are_those_of_general_midi():
 @needs_fluidsynth
 def test_it_is_one_of_the_kinds_of_data(font):
     assert KINDS["soundfont"] is SoundFont
-    assert len(source_of(small(font)).entries()) == 3 * 3 * 2
+    assert len(small(font).source().entries()) == 3 * 3 * 2
 
 
 @needs_fluidsynth
 def test_instruments_of_one_name_are_told_apart(font):
     assert named_programs(font, [40, 0, 19]) == {40: "Organ (40)", 0: "Piano", 19: "Organ (19)"}
-    entries = source(small(font)).entries()
+    entries = small(font).source().entries()
     assert {entry.group for entry in entries} == {"Piano", "Organ (19)", "Organ (40)"}
     assert {(entry.values[0], entry.values[1]) for entry in entries} == {
         ("Piano", "piano"),
@@ -81,9 +81,9 @@ def test_instruments_of_one_name_are_told_apart(font):
 
 @needs_fluidsynth
 def test_clips_sound_like_their_pitch_and_velocity(font):
-    found = source(small(font))
+    found = small(font).source()
     entries = found.entries()
-    heard = dict(zip([entry.place for entry in entries], found.waveforms(entries, RATE, RATE), strict=True))
+    heard = dict(zip([entry.locator for entry in entries], found.waveforms(entries, RATE, RATE), strict=True))
     for (_, key, _), clip in heard.items():
         assert clip.shape == (RATE,)
         assert clip.dtype == np.float32
@@ -98,7 +98,7 @@ def test_clips_sound_like_their_pitch_and_velocity(font):
 @needs_fluidsynth
 def test_a_key_is_held_as_long_as_is_asked_for(font):
     for hold_s in (0.25, 0.5):
-        found = source(small(font, hold_s=hold_s))
+        found = small(font, hold_s=hold_s).source()
         (clip,) = found.waveforms(found.entries()[:1], RATE, RATE)
         assert np.flatnonzero(clip)[-1] / RATE == pytest.approx(hold_s, abs=0.02)
 
@@ -106,10 +106,10 @@ def test_a_key_is_held_as_long_as_is_asked_for(font):
 @needs_timgm
 def test_a_clip_does_not_depend_on_those_beside_it():
     config = SoundFont(instruments=(0, 19, 40, 73), lowest=58, highest=60, velocities=(25, 127))
-    entries = source(config).entries()
-    expected = list(source(config).waveforms(entries, RATE, RATE))
-    backwards = list(source(config).waveforms(entries[::-1], RATE, RATE))[::-1]
-    alone = [next(iter(source(config).waveforms([entry], RATE, RATE))) for entry in entries[::5]]
+    entries = config.source().entries()
+    expected = list(config.source().waveforms(entries, RATE, RATE))
+    backwards = list(config.source().waveforms(entries[::-1], RATE, RATE))[::-1]
+    alone = [next(iter(config.source().waveforms([entry], RATE, RATE))) for entry in entries[::5]]
     assert all(np.array_equal(clip, other) for clip, other in zip(expected, backwards, strict=True))
     assert all(np.array_equal(clip, other) for clip, other in zip(expected[::5], alone, strict=True))
     assert len({clip.tobytes() for clip in expected}) == len(entries)
@@ -118,8 +118,10 @@ def test_a_clip_does_not_depend_on_those_beside_it():
 @needs_timgm
 def test_every_note_of_the_default_instruments_is_heard():
     config = SoundFont(lowest=36, highest=83)
-    ends = [entry for entry in source(config).entries() if entry.place[1] in (36, 83) and entry.place[2] in (25, 127)]
-    peaks = [np.abs(clip).max() for clip in source(config).waveforms(ends, RATE, RATE)]
+    ends = [
+        entry for entry in config.source().entries() if entry.locator[1] in (36, 83) and entry.locator[2] in (25, 127)
+    ]
+    peaks = [np.abs(clip).max() for clip in config.source().waveforms(ends, RATE, RATE)]
     assert len(peaks) == 160
     assert min(peaks) > 10 ** (-50 / 20)
     assert max(peaks) < 1
@@ -127,24 +129,24 @@ def test_every_note_of_the_default_instruments_is_heard():
 
 @needs_fluidsynth
 def test_the_digest_is_that_of_the_font(font):
-    assert source(small(font)).digest() == source(small(font, lowest=40)).digest() == digest_of_font(font)
+    assert small(font).source().digest() == small(font, lowest=40).source().digest() == digest_of_font(font)
 
 
 @needs_fluidsynth
 def test_programs_that_the_font_lacks_are_listed(font):
     with pytest.raises(ValueError, match=mentions("instruments", font, "program 7, 41") + r"(?!.*41, \d)"):
-        source(small(font, instruments=(0, 7, 40, 41))).entries()
+        small(font, instruments=(0, 7, 40, 41)).source().entries()
 
 
 @needs_fluidsynth
 def test_a_sample_rate_that_fluidsynth_lacks_is_refused_in_the_users_words(font):
-    found = source(small(font))
+    found = small(font).source()
     with pytest.raises(ValueError, match=mentions("audio.sample_rate", 8000, 96_000, 4000)):
         list(found.waveforms(found.entries()[:1], 4_000, 4_000))
 
 
 def test_a_font_that_is_not_there_is_named():
-    found = source(SoundFont(path="none.sf2"))
+    found = SoundFont(path="none.sf2").source()
     for action in (found.digest, found.entries):
         with pytest.raises(FileNotFoundError, match=mentions("path", ".sf2", ".sf3", "none.sf2")):
             action()

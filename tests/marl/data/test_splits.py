@@ -3,8 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marl.data.dataset import UNKNOWN, Factor
-from marl.data.splits import split_by
+from marl.data.dataset import UNKNOWN, Factor, split_clips
 from tests.messages import mentions
 
 FACTORS = (
@@ -17,7 +16,7 @@ GROUPS = [f"session {number % 24}" for number in range(len(VALUES))]
 
 
 def parts(by, values=VALUES, groups=GROUPS, names=NAMES):
-    return split_by(by, values, FACTORS, groups, names)
+    return split_clips(by, values, FACTORS, groups, names)
 
 
 UNIT_OF = {
@@ -32,9 +31,9 @@ UNIT_OF = {
 def test_no_unit_lies_in_two_splits_and_every_clip_in_one(by):
     splits = parts(by)
     unit_of = UNIT_OF[by]
-    seen = {name.split()[0]: set() for name in splits}
+    seen = {name.split("_")[0]: set() for name in splits}
     for name, clips in splits.items():
-        seen[name.split()[0]] |= {unit_of(clip) for clip in clips.tolist()}
+        seen[name.split("_")[0]] |= {unit_of(clip) for clip in clips.tolist()}
     assert not seen["training"] & seen["validation"]
     assert not seen["training"] & seen["test"]
     assert not seen["validation"] & seen["test"]
@@ -47,17 +46,17 @@ def test_a_tenth_of_the_units_is_for_validation_and_as_many_for_the_test(by):
     unit_of = UNIT_OF[by]
     everything = len({unit_of(clip) for clip in range(len(VALUES))})
     for name in ("validation", "test"):
-        own = torch.cat([splits[name], splits.get(f"{name} fitting", torch.empty(0, dtype=torch.int64))])
+        own = torch.cat([splits[name], splits.get(f"{name}_probe_train", torch.empty(0, dtype=torch.int64))])
         assert len({unit_of(clip) for clip in own.tolist()}) == round(everything / 10)
 
 
 def test_probes_of_instruments_that_no_model_heard_are_fitted_on_other_clips_of_theirs():
     splits = parts("instrument")
     for name in ("validation", "test"):
-        scored, fitted = splits[name], splits[f"{name} fitting"]
+        scored, fitted = splits[name], splits[f"{name}_probe_train"]
         assert set(VALUES[scored, 0].tolist()) == set(VALUES[fitted, 0].tolist())
         assert not set(scored.tolist()) & set(fitted.tolist())
-    assert "validation fitting" not in parts("clip")
+    assert "validation_probe_train" not in parts("clip")
 
 
 def test_what_is_called_the_same_lies_where_it_lay_whatever_the_order():

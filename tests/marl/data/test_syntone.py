@@ -4,7 +4,7 @@ import torch
 from scipy import signal
 
 from marl.audio import AudioConfig
-from marl.data.syntone import TIMBRES, SynTone, amplitudes, build, clips, factors, frequencies_hz, synthesise
+from marl.data.syntone import TIMBRES, SynTone, amplitudes, frequencies_hz, synthesise
 from tests.messages import mentions
 
 
@@ -50,7 +50,7 @@ def test_every_combination_is_there_once_and_named_by_its_factors(small_dataset)
 
 
 def test_clips_are_known_without_their_spectrograms(small_dataset):
-    known = clips(SynTone(frequencies=40, amplitudes=4), AudioConfig(), torch.device("cpu"))
+    known = SynTone(frequencies=40, amplitudes=4).clips(AudioConfig(), torch.device("cpu"))
     assert torch.equal(known.value_NC, small_dataset.value_NC)
     assert known.factors == small_dataset.factors
     assert all(torch.equal(known.splits[name], some) for name, some in small_dataset.splits.items())
@@ -58,7 +58,7 @@ def test_clips_are_known_without_their_spectrograms(small_dataset):
 
 
 def test_factors_are_known_without_the_clips(small_dataset):
-    assert factors(SynTone(frequencies=40, amplitudes=4)) == small_dataset.factors
+    assert SynTone(frequencies=40, amplitudes=4).factors() == small_dataset.factors
 
 
 def test_frequency_has_twenty_classes_of_neighbouring_frequencies(small_dataset):
@@ -78,14 +78,14 @@ def test_splits_are_disjoint_complete_and_the_same_every_time(small_dataset):
     splits = small_dataset.splits
     assert {name: len(clips) for name, clips in splits.items()} == {"training": 512, "validation": 64, "test": 64}
     assert torch.cat(list(splits.values())).sort().values.equal(torch.arange(640))
-    again = build(SynTone(frequencies=40, amplitudes=4), AudioConfig(), torch.device("cpu"))
+    again = SynTone(frequencies=40, amplitudes=4).build(AudioConfig(), torch.device("cpu"))
     assert all(torch.equal(again.splits[name], clips) for name, clips in splits.items())
     assert torch.equal(again.log_mels.values_NFT, small_dataset.log_mels.values_NFT)
 
 
 @pytest.mark.slow
 def test_the_whole_set_is_32000_clips_and_the_shortcut_is_exact_there_too():
-    dataset = build(SynTone(), AudioConfig(), torch.device("cpu"))
+    dataset = SynTone().build(AudioConfig(), torch.device("cpu"))
     assert dataset.log_mels.shape == (32_000, 64, 64)
     assert len(dataset.value_NC.unique(dim=0)) == 32_000
     clips = torch.randperm(32_000, generator=torch.Generator().manual_seed(1))[:200]

@@ -6,7 +6,7 @@ import torch
 
 from marl.audio import AudioConfig
 from marl.data import Dataset
-from marl.data.syntone import SynTone, build
+from marl.data.syntone import SynTone
 from marl.evaluation import INTERMEDIATE, evaluate
 from marl.stack import Stack
 from tests.marl.cases import PROBAND, assert_same_bits, needs_compiler, new_stack, train, train_disturbed
@@ -27,7 +27,7 @@ def dataset_on(small_dataset):
 
     def get(device: str) -> Dataset:
         if device not in made:
-            made[device] = build(SynTone(frequencies=40, amplitudes=4), AudioConfig(), torch.device(device))
+            made[device] = SynTone(frequencies=40, amplitudes=4).build(AudioConfig(), torch.device(device))
         return made[device]
 
     return get

@@ -42,7 +42,7 @@ def test_beyond_the_memory_allowed_the_same_numbers_come_from_a_file(tones):
 
 def test_what_is_not_known_is_in_no_held_out_clip_and_in_no_fit_of_a_probe(tones):
     dataset = load_dataset(tones, "clip", CPU)
-    for clips in (dataset.splits["validation"], dataset.splits["test"], dataset.fitting("validation")):
+    for clips in (dataset.splits["validation"], dataset.splits["test"], dataset.probe_train_clips("validation")):
         assert (dataset.value_NC[clips] != UNKNOWN).all()
     assert (dataset.value_NC[dataset.splits["training"]] == UNKNOWN).any()
 

@@ -98,7 +98,7 @@ def built(folder, store) -> Outcome:
 
 def test_what_is_of_no_use_is_left_out_and_said_and_all_else_becomes_clips(built, store):
     table = set_of(built, store).table.set_index("name")
-    left_out = table["left_out"].dropna().to_dict()
+    rejected = table["rejected"].dropna().to_dict()
     facts = {
         "corrupt.flac": ["decoded"],
         "silent.wav": ["silent", "-60 dB"],
@@ -106,8 +106,8 @@ def test_what_is_of_no_use_is_left_out_and_said_and_all_else_becomes_clips(built
         "again.flac": ["singer-00/a-0.wav"],
         "gone.wav": [],
     }
-    assert left_out.keys() == facts.keys()
-    for name, reason in left_out.items():
+    assert rejected.keys() == facts.keys()
+    for name, reason in rejected.items():
         assert_mentions(reason, *facts[name])
     assert_mentions(built.err, "242 clips", "folder", 5)
     assert_mentions(built.err, "corrupt.flac", "decoded")

@@ -4,7 +4,7 @@ import numpy as np
 
 from marl.audio import AudioConfig
 from marl.data.folder import Folder
-from marl.data.source import Entry, make
+from marl.data.source import Entry, prepare_clips
 from study.datasets.prepared_set import PreparedSet
 from study.storage import ObjectStore
 
@@ -29,7 +29,7 @@ class Tones:
 
     def waveforms(self, entries, sample_rate, samples):
         for entry in entries:
-            (number,) = entry.place
+            (number,) = entry.locator
             # The last two sound alike.
             hz = 100.0 + 10 * min(number, self.count - 2)
             yield (0.5 * np.sin(2 * np.pi * hz * TIME_S)).astype(np.float32)
@@ -41,6 +41,6 @@ def prepared(folder, count=60, chunk=16) -> PreparedSet:
     found = PreparedSet(ObjectStore(str(folder)), "0" * 32)
     chunks = [entries[first : first + chunk] for first in range(0, count, chunk)]
     for number, some in enumerate(chunks):
-        found.write_chunk(number, make(source, some, AUDIO), source.factor_names, AUDIO)
+        found.write_chunk(number, prepare_clips(source, some, AUDIO), source.factor_names, AUDIO)
     found.complete(len(chunks), CONFIG, AUDIO, source.factor_names)
     return found

@@ -174,7 +174,7 @@ def test_a_sound_that_cannot_be_decoded_to_its_end_has_no_row(model, sounds, tmp
     soundfile.write(tmp_path / "late.wav", waveform, 16_000, subtype="FLOAT")
     places = [sounds / "a.wav", tmp_path / "late.wav", sounds / "deep"]
     found, table = embedded(model, places, tmp_path / "all.parquet")
-    ((name, reason),) = found.left_out
+    ((name, reason),) = found.rejected
     assert name == str(tmp_path / "late.wav")
     assert_mentions(reason, "not finite")
     assert found.files == 4
@@ -225,14 +225,14 @@ def test_one_object_is_embedded_and_one_that_is_gone_meanwhile_is_left_out(model
     assert single.name == "s3://studies/a.wav"
     assert [one.name for one in listed] == ["s3://studies/a.wav", "s3://studies/gone.wav"]
     assert found.files == 1
-    assert [name for name, _ in found.left_out] == ["s3://studies/gone.wav"]
+    assert [name for name, _ in found.rejected] == ["s3://studies/gone.wav"]
 
 
 def test_what_was_there_stays_when_nothing_could_be_embedded(model, sounds, tmp_path):
     output = tmp_path / "all.parquet"
     output.write_bytes(b"before")
     found = embed(loaded(model), recordings([str(sounds / "broken.flac")]), output, {}, lambda files, windows: None)
-    assert (found.files, found.windows, len(found.left_out)) == (0, 0, 1)
+    assert (found.files, found.windows, len(found.rejected)) == (0, 0, 1)
     assert output.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [output]
 

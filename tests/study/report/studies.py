@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from marl.data.syntone import SynTone, factors
+from marl.data.syntone import SynTone
 from study.analysis import StudyResults
 from study.report.context import Material
 from study.store import StudyStore
@@ -15,7 +15,7 @@ from tests.study.training.test_lanes import new_store
 
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 STEPS = 30
-FACTORS = factors(SynTone(frequencies=40, amplitudes=4))
+FACTORS = SynTone(frequencies=40, amplitudes=4).factors()
 PLAIN = {"loss.private.gamma": 1.0, "latent.private": 2, "contrast.strategy": "none"}
 PROBES = {
     f"probe/{factor.name}/{part}": accuracy

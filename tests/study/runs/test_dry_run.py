@@ -1,6 +1,5 @@
 import pytest
 
-from marl.data.syntone import factors
 from study.errors import Interrupted
 from study.runs.dry_run import footprint, footprint_line
 from study.spec import parse_spec
@@ -11,7 +10,7 @@ from tests.messages import assert_mentions
 
 def of(content, trials=4, lanes=4):
     spec = resolve(parse_spec(content, "spec"))
-    return footprint(spec, plan_stacks(spec, lanes), trials, factors(data_of(spec)))
+    return footprint(spec, plan_stacks(spec, lanes), trials, data_of(spec).factors())
 
 
 def test_twice_the_trials_write_twice_the_models_and_latents_and_no_more_in_training(tiny):
@@ -61,7 +60,7 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
         return sum(size for name, size in sizes.items() if name.removeprefix("tiny/").startswith(folders))
 
     plan = StackPlan.model_validate(finished.metadata.stack)
-    found = footprint(finished.spec, plan, 5, factors(data_of(finished.spec)))  # and the plain VAE
+    found = footprint(finished.spec, plan, 5, data_of(finished.spec).factors())  # and the plain VAE
     assert real("checkpoints/") <= found.models <= 1.5 * real("checkpoints/")
     assert real("latents/") <= found.latents <= 3 * real("latents/")
     assert real("trials/", "reports/") <= found.tables
@@ -72,6 +71,6 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
 @pytest.mark.slow
 def test_an_optimiser_state_is_two_moments_of_each_weight(finished):
     plan = StackPlan.model_validate(finished.metadata.stack)
-    found = footprint(finished.spec, plan, 5, factors(data_of(finished.spec)))  # and the plain VAE
+    found = footprint(finished.spec, plan, 5, data_of(finished.spec).factors())  # and the plain VAE
     weights = len(finished.store.latest_checkpoint(0, 0).files["model.safetensors"])
     assert found.training >= plan.lanes * 3 * weights

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import study.training.evaluation as module
-from marl.data.syntone import build
 from marl.evaluation import Evaluation, evaluate
 from study.errors import UnreadableObject
 from study.spec.model_config import StackPlan, audio_of, data_of
@@ -39,7 +38,7 @@ def counted(monkeypatch):
 def write(store):
     metadata = store.metadata()
     spec, plan = metadata.spec, StackPlan.model_validate(metadata.stack)
-    write_baselines_once(store, spec, plan, build(data_of(spec), audio_of(spec), torch.device("cpu")))
+    write_baselines_once(store, spec, plan, data_of(spec).build(audio_of(spec), torch.device("cpu")))
     return store.baselines()
 
 
@@ -89,7 +88,7 @@ def test_a_network_that_does_not_fit_has_no_baseline(tmp_path, tiny):
     store = new_store(tmp_path, tiny)
     metadata = store.metadata()
     spec = metadata.spec.model_copy(update={"model": {**metadata.spec.model, "patch_bands": 7}})
-    data = build(data_of(spec), audio_of(spec), torch.device("cpu"))
+    data = data_of(spec).build(audio_of(spec), torch.device("cpu"))
     write_baselines_once(store, spec, StackPlan.model_validate(metadata.stack), data)
     assert store.baselines() is None
 

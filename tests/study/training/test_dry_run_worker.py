@@ -20,7 +20,7 @@ from tests.study.commands import run_command
 # A trainer compiles so; it says whether it had to.
 _TRAINER = """
 import json, sys, torch
-from marl.data.syntone import build
+
 from torch._dynamo.utils import counters
 from study.spec.model_config import audio_of, config_of, data_of
 from study.storage import ObjectStore
@@ -28,7 +28,7 @@ from study.search.sampler import Search
 from study.spec import Spec
 from study.training.planning import planned
 spec = Spec.model_validate(json.load(sys.stdin))
-dataset = build(data_of(spec), audio_of(spec), torch.device("cpu"))
+dataset = data_of(spec).build(audio_of(spec), torch.device("cpu"))
 planned(spec, "cpu", ObjectStore("runs")).stack(spec, config_of(spec, Search(spec).ask(0)), dataset).step()
 print(json.dumps([counters["inductor"][name] for name in ("fxgraph_cache_hit", "fxgraph_cache_miss")]))
 """

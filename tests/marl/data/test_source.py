@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from marl.audio import AudioConfig, LogMel
-from marl.data.source import Entry, Unusable, make, waveforms_of
-from tests.messages import assert_mentions
+from marl.data.dataset import UNKNOWN
+from marl.data.source import MAX_CLASSES, Entry, UnusableClipError, factor_from_column, prepare_clips, waveforms_of
+from tests.messages import assert_mentions, mentions
 
 AUDIO = AudioConfig()
 TIME_S = np.arange(AUDIO.clip_samples) / AUDIO.sample_rate
@@ -27,12 +30,12 @@ class Given:
 
     def waveforms(self, entries, sample_rate, samples):
         assert (sample_rate, samples) == (AUDIO.sample_rate, AUDIO.clip_samples)
-        return [self._sounds[entry.place[0]] for entry in entries]
+        return [self._sounds[entry.locator[0]] for entry in entries]
 
 
 def made(**sounds):
     source = Given(**sounds)
-    return make(source, source.entries(), AUDIO)
+    return prepare_clips(source, source.entries(), AUDIO)
 
 
 def test_a_clip_is_its_sound_in_16_bits_and_the_log_mel_of_that():
@@ -69,12 +72,12 @@ def test_sums_of_clips_give_mean_and_deviation_of_their_log_mels():
         (sine(1e-4), ["silent", "-60 dB"]),
         (np.full(AUDIO.clip_samples, np.nan, np.float32), ["not finite"]),
         (np.full(AUDIO.clip_samples, np.inf, np.float32), ["not finite"]),
-        (Unusable("cannot be decoded: no sound"), ["cannot be decoded: no sound"]),
+        (UnusableClipError("cannot be decoded: no sound"), ["cannot be decoded: no sound"]),
     ],
 )
 def test_what_is_of_no_use_is_left_out_with_the_reason_and_changes_no_other_clip(sound, facts):
     alone, beside = made(a=sine(0.5)), made(a=sine(0.5), bad=sound)
-    ((name, reason),) = beside.left_out
+    ((name, reason),) = beside.rejected
     assert name == "bad"
     assert_mentions(reason, *facts)
     assert beside.clips == alone.clips
@@ -101,5 +104,66 @@ def test_a_clip_has_the_same_bits_alone_and_among_others():
 
 
 def test_nothing_of_use_gives_no_clip():
-    found = made(a=Unusable("is empty"))
+    found = made(a=UnusableClipError("is empty"))
     assert (len(found.clips), found.samples_NS.shape, found.decibels_NFT.shape) == (0, (0, 16_000), (0, 64, 64))
+
+
+def test_words_are_classes_each_its_own_however_many():
+    words = [f"singer {number:03d}" for number in range(50)]
+    factor, index_N = factor_from_column("singer", [*words, *reversed(words)])
+    assert factor.values == tuple(words)
+    assert factor.classes == 50
+    assert not factor.is_continuous
+    assert index_N.tolist() == [*range(50), *reversed(range(50))]
+
+
+def test_few_numbers_are_classes_each_its_own():
+    factor, index_N = factor_from_column("velocity", [100.0, 25.0, 100.0, 50.0])
+    assert factor.values == (25.0, 50.0, 100.0)
+    assert factor.class_of_value == (0, 1, 2)
+    assert index_N.tolist() == [2, 0, 2, 1]
+
+
+def test_many_numbers_of_a_grid_fall_into_classes_of_neighbours_and_are_not_measured():
+    factor, _ = factor_from_column("pitch", [float(key) for key in range(36, 84) for _ in range(20)])
+    assert len(factor.values) == 48
+    assert factor.classes == MAX_CLASSES
+    assert list(factor.class_of_value) == sorted(factor.class_of_value)
+    assert not factor.is_continuous
+
+
+def test_numbers_that_hardly_come_twice_were_measured():
+    factor, _ = factor_from_column("f0", [100.0 + number / 7 for number in range(300)])
+    assert factor.is_continuous
+    assert factor.classes == MAX_CLASSES
+
+
+def test_what_is_not_known_has_no_value():
+    factor, index_N = factor_from_column("vowel", ["a", None, "e", None])
+    assert factor.values == ("a", "e")
+    assert index_N.tolist() == [0, UNKNOWN, 1, UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("column", "facts"),
+    [
+        (["a", "a"], ["'vowel'", "'a'"]),
+        ([None, None], ["'vowel'", "none"]),
+        (["a", 1.0], ["'vowel'", "words", "numbers"]),
+    ],
+)
+def test_a_factor_that_says_nothing_is_refused(column, facts):
+    with pytest.raises(ValueError, match=mentions(*facts)):
+        factor_from_column("vowel", column)
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=2).filter(lambda column: len({*column} - {None}) > 1)
+)
+def test_classes_are_numbered_without_gaps_and_follow_the_order_of_the_numbers(column):
+    factor, index_N = factor_from_column("number", column)
+    assert sorted(set(factor.class_of_value)) == list(range(factor.classes))
+    assert list(factor.class_of_value) == sorted(factor.class_of_value)
+    assert factor.classes <= MAX_CLASSES
+    known = [(value, index) for value, index in zip(column, index_N.tolist(), strict=True) if value is not None]
+    assert all(factor.values[index] == value for value, index in known)
