@@ -32,8 +32,9 @@ from benchmarks.sleeping import without_training
 from study.analysis import StudyResults
 from study.runs import driver as launch
 from study.runs.create import begin
-from study.spec import Spec, parse_spec
+from study.spec import parse_spec
 from study.spec.resolve import resolve
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
 from study.training.resources import trials_on_a_device
@@ -44,7 +45,7 @@ PARTS = 5
 PROFILED = 30
 
 
-def spec_of(chosen: argparse.Namespace, devices: int) -> Spec:
+def spec_of(chosen: argparse.Namespace, devices: int) -> ResolvedSpec:
     return resolve(
         parse_spec(
             {
@@ -124,14 +125,14 @@ class Meter:
 
 def work(chosen: argparse.Namespace) -> dict[str, Any]:
     """One size."""
-    spec, trials = spec_of(chosen, 0), chosen.work
-    at_once = on_a_device = trials_on_a_device(spec, chosen.lanes)
+    resolved, trials = spec_of(chosen, 0), chosen.work
+    at_once = on_a_device = trials_on_a_device(resolved.spec, chosen.lanes)
     if chosen.nodes:
         devices = max(1, min(chosen.nodes, chosen.at_once // on_a_device))
-        spec, at_once = spec_of(chosen, devices), devices * on_a_device
+        resolved, at_once = spec_of(chosen, devices), devices * on_a_device
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder, Path(os.devnull).open("w") as nowhere:
-        store = StudyStore(ObjectStore(folder), spec.name)
-        begin(store, spec)
+        store = StudyStore(ObjectStore(folder), resolved.spec.name)
+        begin(store, resolved)
         meter = Meter(max(1, trials // PARTS))
         # As on a terminal that somebody watches; lines for a log cost less.
         console = Console(file=nowhere, force_terminal=not chosen.lines, width=120)

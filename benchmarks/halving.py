@@ -27,6 +27,7 @@ from study.search.halving import Rungs
 from study.search.sampler import Search
 from study.spec import Spec, parse_spec
 from study.spec.resolve import resolve
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
 from study.training.lanes import Failure, Lanes
@@ -43,13 +44,13 @@ def spec_of(options: argparse.Namespace, seed: int) -> Spec:
         "halving": {"reduction_factor": options.reduction, "min_steps": options.min_steps},
         "resources": {"lanes": options.lanes},
     }
-    return resolve(parse_spec(content, "benchmark"))
+    return resolve(parse_spec(content, "benchmark")).spec
 
 
 def train_all(spec: Spec, folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
     """All reports of all trials, none stopped; and what the untrained network scores."""
     store = StudyStore(ObjectStore(str(folder)), spec.name)
-    begin(store, spec)
+    begin(store, ResolvedSpec(spec))
     lanes, search = Lanes(store, torch.device(device_kind())), Search(spec)
     rows: list[dict[str, Any]] = []
     waiting = list(range(spec.search.trials or 0))

@@ -23,7 +23,7 @@ PATIENCE_S = 30.0
 
 def spec_of(sampler: str) -> Spec:
     changes = [f"search.sampler={sampler}", "search.trials=100000"]
-    return resolve(load_spec(ROOT / "studies" / "tradeoff.yaml", changes))
+    return resolve(load_spec(ROOT / "studies" / "tradeoff.yaml", changes)).spec
 
 
 def past(count: int) -> list[PastTrial]:

@@ -24,10 +24,9 @@ from benchmarks.phases import phases, sample
 from study.process_env import surroundings
 from study.runs.create import begin
 from study.search.sampler import Search
-from study.spec import Spec
 from study.spec.loader import load_spec
-from study.spec.model_config import audio_of, config_of, data_of
 from study.spec.resolve import resolve
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
 from study.training.planning import can_compile, planned
@@ -40,7 +39,7 @@ DEFAULTS = {"cpu": (800, 8, 32, 2.0, 0.25), "cuda": (6000, 64, 128, 5.0, 0.01)}
 QUICK_MINUTES = 0.5
 
 
-def spec_of(chosen: argparse.Namespace, trials: int) -> Spec:
+def spec_of(chosen: argparse.Namespace, trials: int) -> ResolvedSpec:
     """The quickstart with another budget."""
     return resolve(
         load_spec(
@@ -60,13 +59,13 @@ def spec_of(chosen: argparse.Namespace, trials: int) -> Spec:
     )
 
 
-def bare_stack(spec: Spec, seconds: float) -> dict[str, float]:
+def bare_stack(resolved: ResolvedSpec, seconds: float) -> dict[str, float]:
     """Trial-steps a second of the study's own stack, full, without Ray, reports or checkpoints."""
     import torch
 
-    plan, search = planned(spec, device_kind(), ObjectStore("runs")), Search(spec)
-    configs = [config_of(spec, search.ask(number)) for number in range(plan.lanes)]
-    stack = plan.stack(spec, configs[0], data_of(spec).build(audio_of(spec), torch.device(device_kind())))
+    plan, search = planned(resolved, device_kind(), ObjectStore("runs")), Search(resolved.spec)
+    configs = [resolved.trial_config(search.ask(number)) for number in range(plan.lanes)]
+    stack = plan.stack(resolved, configs[0], resolved.data.build(resolved.audio, torch.device(device_kind())))
     for config in configs:
         stack.attach(config, seed=0)
     began = time.monotonic()
@@ -83,7 +82,7 @@ def bare_stack(spec: Spec, seconds: float) -> dict[str, float]:
     return {"trial_steps_per_second": steps * plan.lanes / took, "warm_up_seconds": warmed - began}
 
 
-def run_study(spec: Spec) -> dict[str, Any]:
+def run_study(resolved: ResolvedSpec) -> dict[str, Any]:
     """Run it, as `marl-study run` does, and note what the trainers answer to the driver's questions.
 
     Returns:
@@ -115,10 +114,10 @@ def run_study(spec: Spec) -> dict[str, Any]:
             super()._changed(number, state, *more)
 
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder:
-        store = StudyStore(ObjectStore(folder), spec.name)
-        metadata = begin(store, spec)
+        store = StudyStore(ObjectStore(folder), resolved.spec.name)
+        metadata = begin(store, resolved)
         with mock.patch.object(launch, "_Driver", Watched), mock.patch.object(launch, "Trainers", Watching):
-            launch.launch(store, spec.search.trials or 0, Console(stderr=True, highlight=False))
+            launch.launch(store, resolved.spec.search.trials or 0, Console(stderr=True, highlight=False))
     ended = time.monotonic() - began
     return {"samples": samples, "lanes": metadata.stack["lanes"], "last_start": starts[-1], "ended": ended}
 
@@ -189,8 +188,8 @@ def options() -> argparse.Namespace:
 
 def work(chosen: argparse.Namespace) -> None:
     """A part of the benchmark, in a process of its own."""
-    spec = spec_of(chosen, chosen.trials)
-    answer = bare_stack(spec, chosen.pure_seconds) if chosen.work == "pure" else run_study(spec)
+    resolved = spec_of(chosen, chosen.trials)
+    answer = bare_stack(resolved, chosen.pure_seconds) if chosen.work == "pure" else run_study(resolved)
     chosen.json.write_text(json.dumps(answer))
 
 
@@ -236,7 +235,7 @@ def main() -> None:
     show(results)
     hidden = ("json", "work")
     config = {name: value for name, value in vars(chosen).items() if name not in hidden}
-    config["spec"] = spec_of(chosen, trials).model_dump(mode="json", exclude_none=True)
+    config["spec"] = spec_of(chosen, trials).spec.model_dump(mode="json", exclude_none=True)
     write_record("study", chosen.json, config, results)
 
 

@@ -23,6 +23,7 @@ from marl.data import Dataset
 from marl.extractor import FeatureExtractor
 from study.analysis import StudyResults
 from study.datasets.load import dataset_of
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
 
@@ -66,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for study in arguments.studies:
         results = StudyResults(StudyStore(ObjectStore(arguments.store), study))
-        dataset = dataset_of(results.spec, results.store.objects, torch.device("cpu"))
+        dataset = dataset_of(ResolvedSpec(results.spec), results.store.objects, torch.device("cpu"))
         drawn = pairs(dataset, results.spec.shared_factors)
         if not len(drawn):
             raise SystemExit(f"the data of {study} have no clip that a swap should come to: combinations are missing")

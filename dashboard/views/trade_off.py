@@ -17,7 +17,6 @@ from study.charts.style import BLUE, parameter_label
 from study.charts.trade_off import Axes, axes_of, trade_off_chart, trade_off_data
 from study.formatting import objective_label
 from study.spec import Spec
-from study.spec.metrics import direction_of
 
 __all__ = ["page"]
 
@@ -85,7 +84,7 @@ def _limits(spec: Spec, table: pd.DataFrame, metrics: list[str]) -> dict[str, fl
         for name in choose_many(_LIMITED, "Limit these metrics", known, (), objective_label):
             low, high = float(table[name].min()), float(table[name].max())
             high = max(high, low + 1e-6)
-            is_cost = direction_of(spec, name) == "min"
+            is_cost = spec.direction(name) == "min"
             label = f"{objective_label(name)} {'at most' if is_cost else 'at least'}"
             limits[name] = slide(name, label, low, high, high if is_cost else low)
     return limits

@@ -18,7 +18,6 @@ from optuna.trial import create_trial
 
 from study.errors import UserError
 from study.spec import Parameter, Spec
-from study.spec.metrics import direction_of
 
 __all__ = ["EVALUATORS", "MAX_FANOVA_TRIALS", "MIN_TRIALS", "Evaluator", "UndeterminedError", "importances"]
 
@@ -119,7 +118,7 @@ def _scores(
     trials: pd.DataFrame, spec: Spec, metric: str, names: list[str], evaluator: Evaluator, seed: int
 ) -> dict[str, float]:
     """Return the importances of some parameters as Optuna computes them."""
-    study = optuna.create_study(direction="minimize" if direction_of(spec, metric) == "min" else "maximize")
+    study = optuna.create_study(direction="minimize" if spec.direction(metric) == "min" else "maximize")
     distributions = {name: _distribution(spec.space[name]) for name in names}
     for row in trials.to_dict("records"):
         present = {name: row[f"config/{name}"] for name in names if pd.notna(row[f"config/{name}"])}

@@ -25,7 +25,6 @@ from study.analysis.progress import front_progress, reference_point
 from study.analysis.statistics import ci_half_width, front_probabilities
 from study.errors import UserError, command_for
 from study.spec import Spec
-from study.spec.metrics import direction_of
 from study.store import StudyMetadata, StudyStore
 from study.store.lease import is_live
 from study.store.tables import TableRows
@@ -162,7 +161,7 @@ class StudyResults:
         values = table[table["state"] == "complete"].set_index("trial")[metric].dropna()
         if values.empty:
             raise UserError(f"study {self.spec.name!r} has no complete trial yet")
-        return int(values.idxmin() if direction_of(self.spec, metric) == "min" else values.idxmax())
+        return int(values.idxmin() if self.spec.direction(metric) == "min" else values.idxmax())
 
     def missing_post_training(self) -> dict[str, list[tuple[int, int]]]:
         """Return trial and seed of the replicates that lack post-training metrics, by the group of metrics.

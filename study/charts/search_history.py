@@ -10,7 +10,6 @@ from study.analysis.aggregation import mean_and_spread
 from study.charts.style import BLUE, INK, PALE, RED, sample_of
 from study.formatting import objective_label
 from study.spec import Spec
-from study.spec.metrics import direction_of
 
 __all__ = ["history_chart", "history_data", "rungs_chart", "rungs_data"]
 
@@ -31,7 +30,7 @@ def history_data(table: pd.DataFrame, progress: pd.DataFrame, spec: Spec, metric
     known = table.set_index("trial").reindex(columns=[metric, f"{metric}/sd"])
     rows = progress[["trial", "time"]].join(known, on="trial").dropna(subset=[metric])
     data = {"trial": rows["trial"], "time": rows["time"], **mean_and_spread(rows, metric)}
-    best = data["mean"].cummin() if direction_of(spec, metric) == "min" else data["mean"].cummax()
+    best = data["mean"].cummin() if spec.direction(metric) == "min" else data["mean"].cummax()
     return pd.DataFrame(data | {"best": best, "order": np.arange(1, len(rows) + 1)}).reset_index(drop=True)
 
 

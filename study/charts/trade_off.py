@@ -17,7 +17,6 @@ from study.charts.style import BLUE, GREY, ORANGE, PALE, RED, parameter_label, s
 from study.errors import UserError
 from study.formatting import format_number, objective_label
 from study.spec import Spec
-from study.spec.metrics import direction_of
 
 __all__ = [
     "PIXEL_RATIO",
@@ -126,7 +125,7 @@ def trade_off_data(
         mean, low, high = mean_and_spread(table, name).values()
         values |= {axis: mean, f"{axis}_low": low.fillna(mean), f"{axis}_high": high.fillna(mean)}
     mature = table["state"] == "complete"
-    directions = {name: direction_of(results.spec, name) for name in dict.fromkeys((axes.x, axes.y))}
+    directions = {name: results.spec.direction(name) for name in dict.fromkeys((axes.x, axes.y))}
     front = np.zeros(len(table), dtype=bool)
     front[mature] = pareto_front(table[mature], directions)
     kind = np.select([front, mature, table["trial"] < 0], [_FRONT, _COMPLETE, _BASELINE], _IMMATURE)
@@ -138,7 +137,7 @@ def within(trials: pd.DataFrame, spec: Spec, limits: Mapping[str, float]) -> pd.
     """The trials that are no worse than a limit in each metric that has one."""
     for name, limit in limits.items():
         values = trials[name] if name in trials else pd.Series(np.nan, index=trials.index)
-        trials = trials[values <= limit if direction_of(spec, name) == "min" else values >= limit]
+        trials = trials[values <= limit if spec.direction(name) == "min" else values >= limit]
     return trials
 
 
@@ -180,7 +179,7 @@ def trade_off_chart(
         scale = alt.Scale(range=[30, 300], zero=False)
         size = {"size": alt.Size("size:Q", title=parameter_label(axes.size), scale=scale, legend=legend)}
     # Between two points of the front, the better of both in the other metric is what is known to be reachable.
-    steps: Literal["step-before", "step-after"] = "step-before" if direction_of(spec, axes.x) == "max" else "step-after"
+    steps: Literal["step-before", "step-after"] = "step-before" if spec.direction(axes.x) == "max" else "step-after"
     front = (
         base.transform_filter("datum.front")
         .mark_line(color=_KINDS[_FRONT], strokeDash=[4, 3], opacity=0.7, interpolate=steps)
@@ -311,7 +310,7 @@ def _numbers(drawn: pd.DataFrame, x_range: list[float], y_range: list[float]) ->
 
 
 def _title(spec: Spec, name: str) -> str:
-    return f"{objective_label(name)} ({'lower' if direction_of(spec, name) == 'min' else 'higher'} is better)"
+    return f"{objective_label(name)} ({'lower' if spec.direction(name) == 'min' else 'higher'} is better)"
 
 
 def _with_spread(data: pd.DataFrame, axis: str) -> list[str]:

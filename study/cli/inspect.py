@@ -135,12 +135,12 @@ def leakage(
     from study.analysis.leakage import leakage as leakage_of
     from study.cli.tables import leakage_table
     from study.datasets.load import clips_of
-    from study.spec.model_config import audio_of
+    from study.spec.resolved_spec import ResolvedSpec
 
     study_results = open_results(store, study)
     spec = study_results.spec
     number = study_results.best_trial(list(spec.objectives)[-1]) if trial is None else trial
-    clips = clips_of(spec, study_results.store.objects, audio_of(spec))
+    clips = clips_of(ResolvedSpec(spec), study_results.store.objects)
     classes = dict(zip((factor.name for factor in clips.factors), clips.num_eval_classes("validation"), strict=True))
     table = leakage_of(study_results, number, classes, min(HELD_OUT_CLIPS, len(clips.splits["validation"])))
     if output is Format.table:

@@ -22,7 +22,7 @@ from study.cli.common import (
 from study.errors import DEFAULT_STORE, RunError, UserError
 
 if TYPE_CHECKING:
-    from study.spec import Spec
+    from study.spec.resolved_spec import ResolvedSpec
 
 __all__ = ["compile_stacks", "data", "doctor"]
 
@@ -135,8 +135,8 @@ def describe(
     from study.storage import ObjectStore
 
     objects = ObjectStore(store)
-    spec = with_content(_prepared_spec(spec_file, overrides), objects)
-    description = described(spec, objects)
+    resolved = with_content(_prepared_spec(spec_file, overrides), objects)
+    description = described(resolved, objects)
     if output is Format.table:
         log(description.uri)
         for table in description_tables(description):
@@ -144,17 +144,16 @@ def describe(
     else:
         print_table(description.factors, output)
     if examples is not None:
-        written = write_examples(spec, objects, examples)
+        written = write_examples(resolved, objects, examples)
         log(f"{len(written)} examples: {examples}")
 
 
-def _prepared_spec(file: Path, overrides: list[str] | None) -> "Spec":
+def _prepared_spec(file: Path, overrides: list[str] | None) -> "ResolvedSpec":
     """Return the resolved spec of a data set that has to be prepared."""
     from study.spec.loader import load_spec
-    from study.spec.model_config import is_computed
     from study.spec.resolve import resolve
 
-    spec = resolve(load_spec(file, list(overrides or [])))
-    if is_computed(spec):
-        raise UserError(f"data.kind: {spec.data['kind']} is computed when a study starts and needs no preparation")
-    return spec
+    resolved = resolve(load_spec(file, list(overrides or [])))
+    if not resolved.needs_preparation:
+        raise UserError(f"data.kind: {resolved.data.kind} is computed when a study starts and needs no preparation")
+    return resolved

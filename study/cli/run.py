@@ -41,7 +41,6 @@ def run(
     """
     from study.runs.create import begin
     from study.spec.loader import load_spec
-    from study.spec.model_config import is_computed
     from study.spec.resolve import resolve
     from study.storage import ObjectStore
     from study.store import StudyStore
@@ -49,13 +48,14 @@ def run(
     changes = list(overrides or [])
     if trials is not None:
         changes.append(f"search.trials={trials}")
-    spec = resolve(load_spec(spec_file, changes))
+    resolved = resolve(load_spec(spec_file, changes))
+    spec = resolved.spec
     objects = ObjectStore(store)
     if dry_run:
         from study.datasets.lookup import with_content
         from study.runs.dry_run import describe
 
-        typer.echo(describe(with_content(spec, objects), objects))
+        typer.echo(describe(with_content(resolved, objects), objects))
         return
     destination = Destination(address, cluster, store)
     arguments = ["run", spec_file.name, *(word for change in changes for word in ("--set", change))]
@@ -63,12 +63,12 @@ def run(
         destination.submit(spec.name, arguments, spec_file)
         return
     study = StudyStore(objects, spec.name)
-    if not is_computed(spec):
+    if resolved.needs_preparation:
         from study.datasets.lookup import with_content
         from study.datasets.prepare import prepared_now
 
-        spec = with_content(spec, objects, lambda: prepared_now(spec, objects, address, stderr()))
-    begin(study, spec, address)
+        resolved = with_content(resolved, objects, lambda: prepared_now(resolved, objects, address, stderr()))
+    begin(study, resolved, address)
     _run_trials(study, spec.search.trials or 0, address)
 
 
@@ -109,10 +109,10 @@ def resume(
         from study.runs.create import begin, confirmation_of
         from study.store import StudyStore
 
-        spec = confirmation_of(open_results(store, study), confirm)
-        confirmation = StudyStore(results.store.objects, spec.name)
-        begin(confirmation, spec, address)
-        _run_trials(confirmation, spec.search.trials or 0, address)
+        resolved = confirmation_of(open_results(store, study), confirm)
+        confirmation = StudyStore(results.store.objects, resolved.spec.name)
+        begin(confirmation, resolved, address)
+        _run_trials(confirmation, resolved.spec.search.trials or 0, address)
 
 
 def rescore(
@@ -154,11 +154,11 @@ def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
     from study.runs.create import spec_of
     from study.runs.driver import launch
     from study.runs.dry_run import footprint, footprint_line
-    from study.spec.model_config import StackPlan
+    from study.spec.resolved_spec import StackPlan
 
-    spec = spec_of(before.metadata)
+    resolved = spec_of(before.metadata)
     plan = StackPlan.model_validate(before.metadata.stack)
-    log(footprint_line(footprint(spec, plan, remaining, factors_of(spec, store.objects)), store.uri))
+    log(footprint_line(footprint(resolved, plan, remaining, factors_of(resolved, store.objects)), store.uri))
     try:
         launch(store, target, stderr(), address)
     except (Interrupted, KeyboardInterrupt):  # KeyboardInterrupt: a second Ctrl-C while checkpoints are written

@@ -14,8 +14,7 @@ from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset,
 from study.datasets.prepared_set import PreparedSet
 from study.errors import UserError
 from study.process_env import cache_folder
-from study.spec import Spec
-from study.spec.model_config import audio_of, data_of
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
 __all__ = ["clips_of", "dataset_of", "factors_of", "load_dataset"]
@@ -86,33 +85,33 @@ def _free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def dataset_of(spec: Spec, objects: ObjectStore, device: torch.device) -> Dataset:
+def dataset_of(resolved: ResolvedSpec, objects: ObjectStore, device: torch.device) -> Dataset:
     """The clips of a resolved spec and their spectrograms, for a device.
 
     Raises:
         UserError: when they must be prepared and are not in the store, or are others, or damaged.
     """
-    data, audio = data_of(spec), audio_of(spec)
+    data, audio = resolved.data, resolved.audio
     if isinstance(data, ComputedDatasetConfig):
         return data.build(audio, device)
-    memory = spec.resources.data_gib
+    memory = resolved.spec.resources.data_gib
     return load_dataset(_prepared(data, audio, objects), data.split, device, None if memory == "auto" else memory)
 
 
-def clips_of(spec: Spec, objects: ObjectStore, audio: AudioConfig) -> Clips:
+def clips_of(resolved: ResolvedSpec, objects: ObjectStore) -> Clips:
     """The clips without their spectrograms, at once however many there are; on the CPU."""
-    data = data_of(spec)
+    data = resolved.data
     if isinstance(data, ComputedDatasetConfig):
-        return data.clips(audio, torch.device("cpu"))
-    return _prepared(data, audio, objects).clips(data.split)
+        return data.clips(resolved.audio, torch.device("cpu"))
+    return _prepared(data, resolved.audio, objects).clips(data.split)
 
 
-def factors_of(spec: Spec, objects: ObjectStore) -> tuple[Factor, ...]:
+def factors_of(resolved: ResolvedSpec, objects: ObjectStore) -> tuple[Factor, ...]:
     """The factors of the clips, without making clips."""
-    data = data_of(spec)
+    data = resolved.data
     if isinstance(data, ComputedDatasetConfig):
         return data.factors()
-    return _prepared(data, audio_of(spec), objects).factors_and_values[0]
+    return _prepared(data, resolved.audio, objects).factors_and_values[0]
 
 
 def _prepared(data: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:

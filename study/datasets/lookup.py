@@ -7,8 +7,7 @@ from marl.audio import AudioConfig
 from marl.data import AudioDatasetConfig, Source
 from study.datasets.prepared_set import PreparedSet, key_of
 from study.errors import UserError
-from study.spec import Spec
-from study.spec.model_config import audio_of, data_of
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
 __all__ = ["find", "understood", "with_content"]
@@ -26,34 +25,31 @@ def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -
     return PreparedSet(objects, key_of(config, audio, understood(source.digest))), source
 
 
-def with_content(spec: Spec, objects: ObjectStore, build: Callable[[], PreparedSet] | None = None) -> Spec:
+def with_content(
+    resolved: ResolvedSpec, objects: ObjectStore, build: Callable[[], PreparedSet] | None = None
+) -> ResolvedSpec:
     """A resolved spec that names the prepared set it means; as it is where there is none to name.
 
     Args:
-        spec: resolved.
+        resolved: the spec.
         objects: the store.
         build: prepares the set where it is not there.
 
     Raises:
         UserError: when it is not there and is not built either.
     """
-    config = data_of(spec)
+    config = resolved.data
     if not isinstance(config, AudioDatasetConfig):
-        return spec
+        return resolved
     if config.content is not None:
         found = PreparedSet(objects, config.content)
     elif build is not None:
         found = build()
     else:
-        found, _ = find(config, audio_of(spec), objects)
+        found, _ = find(config, resolved.audio, objects)
     if not found.is_whole():
         raise UserError(f"data: is not prepared in {objects.uri}; do so by `marl-study data build SPEC` with this spec")
-    return named(spec, found)
-
-
-def named(spec: Spec, found: PreparedSet) -> Spec:
-    """The spec with the name of its set."""
-    return spec.model_copy(update={"data": {**spec.data, "content": found.key}})
+    return resolved.with_content(found.key)
 
 
 def understood(action: Callable[[], _Result]) -> _Result:

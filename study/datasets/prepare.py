@@ -18,8 +18,7 @@ from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
 from study.formatting import format_duration
 from study.runs.ray_cluster import ray_session
-from study.spec import Spec
-from study.spec.model_config import audio_of, data_of
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 
 __all__ = ["prepare", "prepared_now"]
@@ -128,11 +127,11 @@ _SHOWN_REASONS = 5
 _LINE_EVERY_S = 30.0
 
 
-def prepared_now(spec: Spec, objects: ObjectStore, address: str | None, console: Console) -> PreparedSet:
+def prepared_now(resolved: ResolvedSpec, objects: ObjectStore, address: str | None, console: Console) -> PreparedSet:
     """The prepared set of a resolved spec; prepared first where it is not there, with progress and time left.
 
     Args:
-        spec: resolved.
+        resolved: the spec.
         objects: the store.
         address: of the cluster that prepares it, none for this machine.
         console: where to say how far it is.
@@ -141,7 +140,7 @@ def prepared_now(spec: Spec, objects: ObjectStore, address: str | None, console:
         UserError: when the sounds or what describes them are not what they must be.
         RunError: when preparing them fails on a machine.
     """
-    config, audio = data_of(spec), audio_of(spec)
+    config, audio = resolved.data, resolved.audio
     if not isinstance(config, AudioDatasetConfig):
         raise UserError(f"data: {config.kind} is computed when a study begins; there is nothing to prepare")
     found, source = find(config, audio, objects)

@@ -20,8 +20,7 @@ from study.analysis.statistics import accuracy_standard_error
 from study.datasets.load import clips_of, dataset_of
 from study.datasets.prepared_set import PreparedSet
 from study.errors import UserError
-from study.spec import Spec
-from study.spec.model_config import audio_of
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
 __all__ = ["Description", "described", "description_tables", "write_examples"]
@@ -55,17 +54,17 @@ class Description:
     rejected: pd.DataFrame
 
 
-def described(spec: Spec, objects: ObjectStore) -> Description:
+def described(resolved: ResolvedSpec, objects: ObjectStore) -> Description:
     """A prepared set, described.
 
     Args:
-        spec: resolved, with the content of its data.
+        resolved: the spec, with the content of its data.
         objects: the store.
     """
-    prepared = PreparedSet(objects, spec.data["content"])
-    known = clips_of(spec, objects, audio_of(spec))
+    prepared = PreparedSet(objects, resolved.spec.data["content"])
+    known = clips_of(resolved, objects)
     factors = _factors(known)
-    accuracy_C, at_stake_C = _read_from_log_mels(spec, objects), known.num_eval_classes("validation")
+    accuracy_C, at_stake_C = _read_from_log_mels(resolved, objects), known.num_eval_classes("validation")
     factors["read"] = accuracy_C
     measured = min(HELD_OUT_CLIPS, len(known.splits["validation"]))
     factors["read_se"] = [float(accuracy_standard_error(accuracy, measured)) for accuracy in accuracy_C]
@@ -108,13 +107,13 @@ def description_tables(found: Description) -> list[Table]:
     return tables
 
 
-def write_examples(spec: Spec, objects: ObjectStore, folder: Path) -> list[Path]:
+def write_examples(resolved: ResolvedSpec, objects: ObjectStore, folder: Path) -> list[Path]:
     """Some validation clips as WAV, named by their factors.
 
     Raises:
         UserError: when the folder cannot be written.
     """
-    known, audio = clips_of(spec, objects, audio_of(spec)), audio_of(spec)
+    known, audio = clips_of(resolved, objects), resolved.audio
     chosen = known.splits["validation"][:_EXAMPLES]
     paths = []
     try:
@@ -151,9 +150,9 @@ def _factors(known: Clips) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _read_from_log_mels(spec: Spec, objects: ObjectStore) -> list[float]:
+def _read_from_log_mels(resolved: ResolvedSpec, objects: ObjectStore) -> list[float]:
     """What the probe of `probe/<factor>/…` tells of each factor when it is given all of a spectrogram."""
-    dataset = dataset_of(spec, objects, torch.device("cpu"))
+    dataset = dataset_of(resolved, objects, torch.device("cpu"))
     fit, held_out = (
         clips[:HELD_OUT_CLIPS] for clips in (dataset.probe_train_clips("validation"), dataset.splits["validation"])
     )

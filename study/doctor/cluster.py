@@ -16,6 +16,7 @@ from study.doctor.facts import Facts, facts_here
 from study.doctor.store import store_error_here
 from study.errors import RunError
 from study.spec import Spec
+from study.spec.resolved_spec import ResolvedSpec
 from study.training.dry_run_worker import Planned, Stepped, probe
 
 __all__ = ["MachineReport", "StackResult", "ask_machines", "check_stack", "try_stack"]
@@ -33,11 +34,11 @@ class StackResult(BaseModel, frozen=True):
     error: str = ""
 
 
-def try_stack(spec: Spec, store_uri: str) -> StackResult:
+def try_stack(resolved: ResolvedSpec, store_uri: str) -> StackResult:
     """Train some steps of a stack of a study on this machine, as a trainer would."""
     planned = stepped = None
     try:
-        for line in probe(spec, store_uri, _MEASURED_S, _TIMEOUT_S):
+        for line in probe(resolved, store_uri, _MEASURED_S, _TIMEOUT_S):
             if isinstance(line, Planned):
                 planned = line
             else:
@@ -103,11 +104,11 @@ class MachineReply(NamedTuple):
     error: str = ""
 
 
-def ask_machines(spec: Spec, uri: str, marker: str, timeout_s: float) -> Iterator[MachineReply]:
+def ask_machines(resolved: ResolvedSpec, uri: str, marker: str, timeout_s: float) -> Iterator[MachineReply]:
     """Yield the reply of each machine of the connected cluster. All machines are queried concurrently.
 
     Args:
-        spec: Study of which each training machine trains a stack.
+        resolved: Spec of the study of which each training machine trains a stack.
         uri: Address of the store.
         marker: Name of an object in the store that this process wrote.
         timeout_s: How long to wait for replies, in seconds.
@@ -118,7 +119,7 @@ def ask_machines(spec: Spec, uri: str, marker: str, timeout_s: float) -> Iterato
     for node in nodes:
         trains = bool(node["Resources"].get("GPU" if with_gpus else "CPU"))
         task = ray.remote(max_retries=0)(_report).options(**_on(node))
-        calls[task.remote(spec.model_dump_json() if trains else None, uri, marker)] = node
+        calls[task.remote(resolved.spec.model_dump_json() if trains else None, uri, marker)] = node
     ready, late = ray.wait(list(calls), num_returns=len(calls), timeout=timeout_s)
     for call in ready:
         host = calls[call]["NodeManagerHostname"]
@@ -137,7 +138,7 @@ def _report(spec: str | None, uri: str, marker: str) -> str:
     return MachineReport(
         facts=facts_here(),
         store_error=store_error_here(uri, marker),
-        stack=try_stack(Spec.model_validate_json(spec), uri) if spec else None,
+        stack=try_stack(ResolvedSpec(Spec.model_validate_json(spec)), uri) if spec else None,
     ).model_dump_json()
 
 

@@ -12,9 +12,9 @@ from study.doctor.store import check_clock, check_store
 from study.errors import RunError, UserError
 from study.provenance import versions
 from study.runs.dry_run import Footprint, footprint
-from study.spec import Spec, parse_spec
-from study.spec.model_config import plan_stacks
+from study.spec import parse_spec
 from study.spec.resolve import resolve
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
 __all__ = ["TYPICAL", "run_checks"]
@@ -44,11 +44,11 @@ _TIMEOUT_S = 480.0
 _MAX_LANES = 128
 
 
-def run_checks(spec: Spec | None, store: str, address: str | None) -> Iterator[Finding]:
+def run_checks(spec: ResolvedSpec | None, store: str, address: str | None) -> Iterator[Finding]:
     """Yield the findings about the store and about this machine or every machine of a cluster.
 
     Args:
-        spec: Resolved spec of the study to check for; None for `TYPICAL`.
+        spec: Spec of the study to check for; None for `TYPICAL`.
         store: Address of the store.
         address: Address of a Ray cluster, see `study.runs.ray_cluster.ray_session`; None for this machine alone.
 
@@ -64,7 +64,7 @@ def run_checks(spec: Spec | None, store: str, address: str | None) -> Iterator[F
     yield check_stack(try_stack(spec or TYPICAL, store), bool(facts.gpus))
 
 
-def _cluster(spec: Spec, store: str, address: str) -> Iterator[Finding]:
+def _cluster(spec: ResolvedSpec, store: str, address: str) -> Iterator[Finding]:
     from study.doctor.cluster import ask_machines
     from study.runs.ray_cluster import ray_session
 
@@ -113,6 +113,8 @@ def _check_reach(error: str) -> Finding:
     return Finding("store", "fail", error, advice)
 
 
-def _size(spec: Spec, objects: ObjectStore) -> Footprint:
+def _size(resolved: ResolvedSpec, objects: ObjectStore) -> Footprint:
+    spec = resolved.spec
     lanes = spec.resources.lanes if spec.resources.lanes != "auto" else _MAX_LANES
-    return footprint(spec, plan_stacks(spec, lanes), (spec.search.trials or 0) + 1, factors_of(spec, objects))
+    trials = (spec.search.trials or 0) + 1
+    return footprint(resolved, resolved.stack_plan(lanes), trials, factors_of(resolved, objects))

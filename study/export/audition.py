@@ -21,6 +21,7 @@ from marl.extractor import FeatureExtractor
 from study.analysis import PLAIN_VAE, StudyResults, trial_name
 from study.datasets.load import clips_of
 from study.errors import UserError, command_for
+from study.spec.resolved_spec import ResolvedSpec
 
 __all__ = ["ROW", "Listener", "Sound", "latent_ranges", "log_mel_rmse_db", "wavs"]
 
@@ -134,8 +135,8 @@ class Listener:
             UserError: when the trial is not complete, its weights were pruned, or the checkpoint is missing or damaged.
         """
         _refuse_if_not_complete(results, trial, seed)
-        description, extractor = _checkpoint(results, trial, seed)
-        return cls(extractor, clips_of(results.spec, results.store.objects, description.audio))
+        _, extractor = _checkpoint(results, trial, seed)
+        return cls(extractor, clips_of(ResolvedSpec(results.spec), results.store.objects))
 
     @_alone()
     def original(self, clip: int) -> Sound:

@@ -14,7 +14,7 @@ from study.datasets.load import dataset_of
 from study.errors import RunError, UserError
 from study.export.bundle import is_whole, write_bundle
 from study.export.model_card import Subject, model_card
-from study.spec.metrics import direction_of
+from study.spec.resolved_spec import ResolvedSpec
 
 __all__ = ["export_trials"]
 
@@ -46,7 +46,7 @@ def export_trials(
         seed = _best_replicate(results, trial, by)
         bundle = folder / f"{results.spec.name}-trial-{trial}-seed-{seed}"
         if not is_whole(bundle):
-            dataset = dataset or dataset_of(results.spec, results.store.objects, torch.device("cpu"))
+            dataset = dataset or dataset_of(ResolvedSpec(results.spec), results.store.objects, torch.device("cpu"))
             _write(results, dataset, trial, seed, by, bundle, licence)
         bundles.append(bundle)
     return bundles
@@ -89,7 +89,7 @@ def _best_replicate(results: StudyResults, trial: int, by: str) -> int:
     last = _final_reports(results, trial)
     if by not in last or last[by].isna().any():
         raise UserError(f"trial {trial} has no value of {by!r} to choose a replicate by")
-    return int(last[by].idxmin() if direction_of(results.spec, by) == "min" else last[by].idxmax())
+    return int(last[by].idxmin() if results.spec.direction(by) == "min" else last[by].idxmax())
 
 
 def _final_reports(results: StudyResults, trial: int) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.analysis import StudyResults
+from study.spec.resolved_spec import ResolvedSpec
 
 if TYPE_CHECKING:
     from marl.data import Factor
@@ -102,7 +103,7 @@ class Material:
         """The factors of the study's data."""
         from study.datasets.load import factors_of  # imports torch, which takes seconds
 
-        return factors_of(self.spec, self.results.store.objects)
+        return factors_of(ResolvedSpec(self.spec), self.results.store.objects)
 
     @property
     def home(self) -> Mapping[str, str]:

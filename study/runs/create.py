@@ -7,8 +7,8 @@ from study.errors import UserError, command_for
 from study.provenance import commit, package_versions
 from study.search.history import past_trials
 from study.spec import Spec, parse_spec
-from study.spec.model_config import StackPlan, data_of
 from study.spec.resolve import resolve
+from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.storage import ObjectStore
 from study.store import StudyMetadata, StudyStore
 from study.store.metadata import incompatible
@@ -17,12 +17,12 @@ from study.training.planning import DeviceType, device_type, planned
 __all__ = ["begin", "confirmation_of", "spec_of"]
 
 
-def begin(store: StudyStore, spec: Spec, address: str | None = None) -> StudyMetadata:
+def begin(store: StudyStore, resolved: ResolvedSpec, address: str | None = None) -> StudyMetadata:
     """Write a study's document, or find that it has the same spec.
 
     Args:
         store: where the study will be.
-        spec: resolved.
+        resolved: spec of the study.
         address: of the cluster whose devices decide about its stacks; none for this machine.
 
     Raises:
@@ -31,19 +31,19 @@ def begin(store: StudyStore, spec: Spec, address: str | None = None) -> StudyMet
     store.objects.check_writable()
     if store.exists():
         metadata = store.metadata()
-        if (known := spec_of(metadata)) != spec:
+        if (known := spec_of(metadata)) != resolved:
             raise UserError(
-                f"study {spec.name!r} is already in {store.objects.uri} with another spec "
-                f"({_difference(known, spec)}); give this one another name, go on with that one by "
+                f"study {store.name!r} is already in {store.objects.uri} with another spec "
+                f"({_difference(known.spec, resolved.spec)}); give this one another name, go on with that one by "
                 f"`{command_for(store.uri, 'resume')}`, or delete it"
             )
         return metadata
     device, objects = device_type(), store.objects
-    plan = planned(spec, device, objects) if address is None else _planned_on(address, spec, objects)
+    plan = planned(resolved, device, objects) if address is None else _planned_on(address, resolved, objects)
     metadata = StudyMetadata(
-        spec=spec,
+        spec=resolved.spec,
         stack=plan.model_dump(mode="json"),
-        factors=data_of(spec).factor_names,
+        factors=resolved.factors,
         created=datetime.now(UTC),
         writer=_this_version(),
     )
@@ -51,7 +51,7 @@ def begin(store: StudyStore, spec: Spec, address: str | None = None) -> StudyMet
     return metadata
 
 
-def spec_of(metadata: StudyMetadata) -> Spec:
+def spec_of(metadata: StudyMetadata) -> ResolvedSpec:
     """The spec of a study with every field of today: one that came after the study began is as code without it did.
 
     Raises:
@@ -67,7 +67,7 @@ def _this_version() -> str:
     return " of commit ".join(filter(None, (package_versions()["marl-study"], commit())))
 
 
-def _planned_on(address: str, spec: Spec, objects: ObjectStore) -> StackPlan:
+def _planned_on(address: str, resolved: ResolvedSpec, objects: ObjectStore) -> StackPlan:
     """As `planned`, on a device of a cluster; this waits until there is one."""
     import ray
 
@@ -75,15 +75,15 @@ def _planned_on(address: str, spec: Spec, objects: ObjectStore) -> StackPlan:
     from study.training.resources import Places
 
     with ray_session(address):
-        places = Places(spec, lanes=1, is_shared=True)
+        places = Places(resolved.spec, lanes=1, is_shared=True)
         on_cuda = places.device == "cuda"
         plan = ray.remote(num_cpus=0 if on_cuda else 1, num_gpus=1 if on_cuda else 0)(_planned)
-        found: StackPlan = ray.get(plan.remote(spec, places.device, objects.uri))
+        found: StackPlan = ray.get(plan.remote(resolved, places.device, objects.uri))
     return found
 
 
-def _planned(spec: Spec, device: DeviceType, store_uri: str) -> StackPlan:
-    return planned(spec, device, ObjectStore(store_uri))
+def _planned(resolved: ResolvedSpec, device: DeviceType, store_uri: str) -> StackPlan:
+    return planned(resolved, device, ObjectStore(store_uri))
 
 
 def _difference(old: Spec, new: Spec) -> str:
@@ -93,7 +93,7 @@ def _difference(old: Spec, new: Spec) -> str:
     return f"{', '.join(names[:3])} differ{'s' if len(names) == 1 else ''}"
 
 
-def confirmation_of(results: StudyResults, replicates: int) -> Spec:
+def confirmation_of(results: StudyResults, replicates: int) -> ResolvedSpec:
     """A spec whose trials are the front of a study, in its order, under the seeds that come after those of the study.
 
     Whoever takes the best of many takes the luckiest, too; fresh seeds say what is left of it.
@@ -114,4 +114,4 @@ def confirmation_of(results: StudyResults, replicates: int) -> Spec:
         "halving": None,
         "search": {"sampler": "random", "trials": len(front), "seed": spec.search.seed},
     }
-    return parse_spec(spec.model_dump(mode="json", exclude_none=True) | changes, "--confirm")
+    return ResolvedSpec(parse_spec(spec.model_dump(mode="json", exclude_none=True) | changes, "--confirm"))

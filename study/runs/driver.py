@@ -23,7 +23,7 @@ from study.search.halving import HalvingScheduler, rungs_so_far
 from study.search.history import past_trials
 from study.search.tune import LOSSES, StudyCallback, StudySearcher
 from study.spec import Spec
-from study.spec.model_config import StackPlan
+from study.spec.resolved_spec import StackPlan
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter

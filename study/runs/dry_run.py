@@ -19,7 +19,7 @@ from study.datasets.load import dataset_of, factors_of
 from study.formatting import format_bytes
 from study.search.sampler import Search
 from study.spec import Scalar, Spec
-from study.spec.model_config import StackPlan, active_terms, audio_of, config_of, data_of
+from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.storage import ObjectStore
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT, to_parquet
 from study.training.planning import device_type, planned, steps_per_second
@@ -57,18 +57,19 @@ class Footprint(NamedTuple):
         return self.models + self.latents + self.tables
 
 
-def footprint(spec: Spec, plan: StackPlan, trials: int, factors: Sequence[Factor]) -> Footprint:
+def footprint(resolved: ResolvedSpec, plan: StackPlan, trials: int, factors: Sequence[Factor]) -> Footprint:
     """What so many trials of a study write, if each of them comes to its end with the largest model of the space."""
+    spec = resolved.spec
     replicates = trials * spec.replicates
-    parameters, tensors, heads = _largest(spec, plan)
-    row = _report(spec, factors)
+    parameters, tensors, heads = _largest(resolved, plan)
+    row = _report(resolved, factors)
     record = len(spec.budgets()) * len(json.dumps(row)) + len(spec.model_dump_json()) + 1_000
     model = parameters * _BYTES_PER_PARAMETER + tensors * _HEADER_PER_TENSOR + record
     state = (2 * parameters + 3 * heads) * _BYTES_PER_PARAMETER + 3 * tensors * _HEADER_PER_TENSOR
     trial = {f"config/{name}": f"{math.pi}" for name in spec.space} | {"sampler": "x" * _ATTRIBUTES, "error": "x" * 200}
     return Footprint(
         models=replicates * model,
-        latents=replicates * _latents(spec, plan),
+        latents=replicates * _latents(resolved, plan),
         tables=_table(trials * len(spec.budgets()), [row] * spec.replicates)
         + (_table(trials, [_final(spec, factors)] * spec.replicates) if spec.post_training else 0)
         + _table(2 * trials, [trial])
@@ -83,18 +84,18 @@ def footprint_line(found: Footprint, uri: str) -> str:
     return f"will write at most {total} to {uri}, {format_bytes(found.training)} of it only while it trains"
 
 
-def _largest(spec: Spec, plan: StackPlan) -> tuple[int, int, int]:
+def _largest(resolved: ResolvedSpec, plan: StackPlan) -> tuple[int, int, int]:
     """Parameters of the largest model, tensors, and parameters of heads, which only training knows.
 
     It has each size at one of its ends, but which one is not obvious.
     """
-    heads = active_terms(spec).heads
-    sizes = {name: _ends(parameter.extremes()) for name, parameter in spec.space.items() if name.startswith("model.")}
+    heads, space = resolved.terms.heads, resolved.spec.space
+    sizes = {name: _ends(parameter.extremes()) for name, parameter in space.items() if name.startswith("model.")}
     found = []
     for values in itertools.product(*sizes.values()):
-        config = config_of(spec, dict(zip(sizes, values, strict=True)))
+        config = resolved.trial_config(dict(zip(sizes, values, strict=True)))
         try:
-            shapes = network_of(plan.architecture(audio_of(spec), config), heads).shapes
+            shapes = network_of(plan.architecture(resolved.audio, config), heads).shapes
         except ValueError:  # sizes that do not fit together are no trial's
             continue
         of_heads = sum(math.prod(shape) for name, shape in shapes.items() if head_of(name))
@@ -108,9 +109,9 @@ def _ends(values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
     return (min(numbers), max(numbers)) if len(numbers) == len(values) else values
 
 
-def _latents(spec: Spec, plan: StackPlan) -> int:
+def _latents(resolved: ResolvedSpec, plan: StackPlan) -> int:
     """Of one replicate: a column for each latent, the factors, and the clip."""
-    data = data_of(spec)
+    data = resolved.data
     clips = HELD_OUT_CLIPS
     if isinstance(data, ComputedDatasetConfig):
         clips = min(clips, int(data.size * HELD_OUT_SHARE))
@@ -140,10 +141,10 @@ def _final(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
     return dict(zip(names, _noise(), strict=False))
 
 
-def _report(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
+def _report(resolved: ResolvedSpec, factors: Sequence[Factor]) -> dict[str, float]:
     """A row of reports, of random numbers: they do not compress, as those of real ones do not."""
     names = ["trial", "seed", "step", "metric_version", "time", *_metrics(factors)]
-    terms = active_terms(spec)
+    terms = resolved.terms
     more = len(terms.contrasts) + len(terms.independence) + len(MultiscaleWeights.model_fields) * terms.multiscale
     names += [f"loss/a_term_{index}" for index in range(_LOSS_TERMS + more)]
     return dict(zip(names, _noise(), strict=False))
@@ -165,18 +166,18 @@ def _noise() -> Iterator[float]:
 _TIMED_S = 2.0
 
 
-def describe(spec: Spec, objects: ObjectStore) -> str:
+def describe(resolved: ResolvedSpec, objects: ObjectStore) -> str:
     """The resolved spec, the number of trials and steps, and a time that is measured, not guessed.
 
     A stack of the study is made on this machine and trained for two seconds; where the study will be compiled, that
     warms the compiler's cache. Reports, probes and the start of Ray come on top: two fifths of the whole in the
     quickstart on two cores, less in a longer study.
     """
-    device = device_type()
-    plan = planned(spec, device, objects)
+    spec, device = resolved.spec, device_type()
+    plan = planned(resolved, device, objects)
     trials = spec.search.trials or 0
-    config = config_of(spec, Search(spec).ask(0))
-    stack = plan.stack(spec, config, dataset_of(spec, objects, torch.device(device)))
+    config = resolved.trial_config(Search(spec).ask(0))
+    stack = plan.stack(resolved, config, dataset_of(resolved, objects, torch.device(device)))
     for seed in range(plan.lanes):
         stack.attach(config, seed)
     rate = steps_per_second(stack, _TIMED_S)
@@ -184,10 +185,10 @@ def describe(spec: Spec, objects: ObjectStore) -> str:
     expected = trials * spec.expected_steps()
     seconds = (expected + spec.replicates * spec.train.steps) / plan.lanes / rate  # with the plain VAE
     halved = f", about {expected:,} with halving" if spec.halving else ""
-    size = footprint(spec, plan, trials + 1, factors_of(spec, objects))
-    resolved = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    size = footprint(resolved, plan, trials + 1, factors_of(resolved, objects))
+    text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False)
     return (
-        f"{resolved}\n"
+        f"{text}\n"
         f"# {trials} trials x {spec.replicates} replicates x {spec.train.steps} steps = "
         f"{replicates * spec.train.steps:,} trial-steps{halved}, and a plain VAE to compare with, "
         f"into {objects.uri}/{spec.name}\n"

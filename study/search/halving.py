@@ -20,8 +20,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from study.analysis import PLAIN_VAE
 from study.analysis.pareto import is_in_top
-from study.spec import Spec
-from study.spec.metrics import stand_in
+from study.spec import Spec, proxy_metric
 
 __all__ = ["HalvingScheduler", "Rungs", "rungs_so_far"]
 
@@ -38,7 +37,7 @@ class Rungs:
     def __init__(self, steps: Sequence[int], reduction: int, objectives: Mapping[str, str]) -> None:
         self.steps = tuple(steps)
         self._reduction = reduction
-        self._signs = {stand_in(name): 1.0 if mode == "min" else -1.0 for name, mode in objectives.items()}
+        self._signs = {proxy_metric(name): 1.0 if mode == "min" else -1.0 for name, mode in objectives.items()}
         self._costs: dict[int, list[list[float]]] = {step: [] for step in steps}
         self._verdicts: dict[tuple[int, int], bool] = {}
 

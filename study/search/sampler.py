@@ -21,8 +21,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from study.analysis.pareto import pareto_front
-from study.spec import Parameter, Scalar, Spec, parameter_order
-from study.spec.grid import grid
+from study.spec import Parameter, Scalar, Spec, grid, parameter_order
 
 __all__ = ["PastTrial", "Search", "distribution_of", "frozen_trial"]
 

@@ -1,14 +1,17 @@
-"""The spec of a study: schema, YAML loader, and resolution into configurations."""
+"""The spec of a study: its schema, its search space, the YAML loader, and resolution into configurations of marl."""
 
-from study.spec.schema import (
-    STUDY_NAME,
-    Parameter,
-    Scalar,
-    Spec,
-    active_parameters,
-    explain,
-    parameter_order,
-    parse_spec,
-)
+from study.spec.schema import STUDY_NAME, Spec, explain, parse_spec, proxy_metric
+from study.spec.space import Parameter, Scalar, active_parameters, grid, parameter_order
 
-__all__ = ["STUDY_NAME", "Parameter", "Scalar", "Spec", "active_parameters", "explain", "parameter_order", "parse_spec"]
+__all__ = [
+    "Parameter",
+    "STUDY_NAME",
+    "Scalar",
+    "Spec",
+    "active_parameters",
+    "explain",
+    "grid",
+    "parameter_order",
+    "parse_spec",
+    "proxy_metric",
+]

@@ -1,4 +1,4 @@
-"""A spec as a user writes it: a YAML file, with fields changed on the command line."""
+"""Reads a spec from a YAML file, with fields changed on the command line."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,27 +7,31 @@ from typing import Any
 import yaml
 
 from study.errors import UserError
-from study.spec import Spec, parse_spec
+from study.spec.schema import Spec, parse_spec
 
 __all__ = ["apply_overrides", "load_spec"]
 
 
 def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
-    """The spec of a YAML file, with `path=value` overrides.
+    """Return the spec of a YAML file.
+
+    Args:
+        path: YAML file.
+        overrides: Changes of the form `path=value`, as for `apply_overrides`.
 
     Raises:
-        UserError: when the file cannot be read, is no YAML or breaks a rule.
+        UserError: When the file cannot be read, is not YAML, or breaks a rule.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file") from None
+        raise UserError(f"{path} is not a text file in UTF-8") from None
     except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        place = f" in line {where.line + 1}" if where else ""
-        raise UserError(f"{path} is not valid YAML{place}: {getattr(error, 'problem', error)}") from None
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path} is not valid YAML{line}: {getattr(error, 'problem', error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold the fields of a spec, such as name, data and space; got {content!r}")
     apply_overrides(content, overrides)
@@ -35,10 +39,15 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
 
 
 def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> None:
-    """Set `path=value` in nested mappings, the value read as YAML. Keys that hold dots are found first.
+    """Set fields of nested mappings in place.
+
+    Args:
+        content: Fields of a spec.
+        overrides: Changes of the form `path=value`; the value is read as YAML. The rest of a path after `space.` is
+            the name of one parameter.
 
     Raises:
-        UserError: when an override is not of that form, or goes through something that is no section.
+        UserError: When an override has another form, or its path goes through a value.
     """
     for override in overrides:
         path, separator, text = override.partition("=")
@@ -47,18 +56,14 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> None:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise UserError(f"--set {path}: the value is not valid YAML; got {text!r}") from None
-        _set(content, path, value, override)
-
-
-def _set(section: dict[str, Any], path: str, value: Any, override: str) -> None:
-    # Parameters of the space have dots in their names: `space.loss.private.gamma` sets one key of `space`.
-    if path.startswith("space."):
-        section.setdefault("space", {})[path.removeprefix("space.")] = value
-        return
-    *sections, last = path.split(".")
-    for name in sections:
-        section = section.setdefault(name, {})
-        if not isinstance(section, dict):
-            raise UserError(f"--set {override}: {name} is a value, not a section")
-    section[last] = value
+            raise UserError(f"--set {path}: the value must be valid YAML; got {text!r}") from None
+        # Names of parameters contain dots: `space.loss.private.gamma` is the parameter `loss.private.gamma`.
+        *sections, field = path.split(".", 1) if path.startswith("space.") else path.split(".")
+        section = content
+        for name in sections:
+            if section.get(name) is None:  # also a section that the file leaves empty
+                section[name] = {}
+            if not isinstance(section[name], dict):
+                raise UserError(f"--set {path}: {name} has no fields; its value is {section[name]!r}")
+            section = section[name]
+        section[field] = value

@@ -1,4 +1,4 @@
-"""A spec with every default filled in, checked against marl before anything trains."""
+"""Resolution of a spec: defaults filled in, and every section checked against marl before anything trains."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -7,134 +7,147 @@ from pydantic import BaseModel, ValidationError
 
 from marl.config import Config
 from marl.data import SPLIT_UNITS, AudioDatasetConfig
-from marl.evaluation import is_intermediate, metric_names
+from marl.evaluation import is_intermediate
 from marl.models import network_of
 from marl.objective import check_compatible
 from study.errors import UserError
-from study.spec import Parameter, Scalar, Spec, active_parameters, explain
-from study.spec.grid import grid
-from study.spec.metrics import stand_in
-from study.spec.model_config import MODEL_SECTIONS, audio_of, candidates, checked, config_of, data_of, plan_stacks
+from study.spec.resolved_spec import ResolvedSpec
+from study.spec.schema import Spec, explain
+from study.spec.space import Parameter, Scalar, active_parameters, grid
 
 __all__ = ["resolve"]
 
 _DEFAULT_TRIALS = 100
 
 
-def resolve(spec: Spec) -> Spec:
-    """The spec with every default filled in, checked against marl.
+def resolve(spec: Spec) -> ResolvedSpec:
+    """Return the spec with every default filled in, checked against marl.
 
     Raises:
-        UserError: when a section, a value of the space or a name breaks a rule of marl's.
+        UserError: When a section, a value of the space, or a name breaks a rule.
     """
-    data, audio = data_of(spec), audio_of(spec)
-    config = checked(Config, "", {section: getattr(spec, section) for section in MODEL_SECTIONS})
-    factors = data.factor_names
-    if isinstance(data, AudioDatasetConfig) and data.split not in (ways := (*SPLIT_UNITS, *factors)):
-        raise UserError(f"data.split: must be one of {', '.join(ways)}; got {data.split!r}")
-    shared = config.views.shared
+    resolved = ResolvedSpec(spec)
+    _check_data(resolved)
+    _check_objectives(resolved)
+    sections = {name: getattr(resolved.base_config, name).model_dump(mode="json") for name in Config.model_fields}
+    sections |= {"data": resolved.data.model_dump(mode="json"), "audio": resolved.audio.model_dump(mode="json")}
+    resolved = ResolvedSpec(spec.model_copy(update=sections))
+    space = {name: _typed_parameter(resolved, name, parameter) for name, parameter in spec.space.items()}
+    resolved = ResolvedSpec(resolved.spec.model_copy(update={"space": space}))
+    include = tuple(_typed_included(resolved, number, values) for number, values in enumerate(spec.include))
+    search = spec.search.model_copy(update={"trials": _trials(resolved.spec)})
+    resolved = ResolvedSpec(resolved.spec.model_copy(update={"include": include, "search": search}))
+    _check_networks(resolved)
+    return resolved
+
+
+def _check_data(resolved: ResolvedSpec) -> None:
+    data, factors = resolved.data, resolved.factors
+    if isinstance(data, AudioDatasetConfig) and data.split not in (allowed := (*SPLIT_UNITS, *factors)):
+        raise UserError(f"data.split: must be one of {', '.join(allowed)}; got {data.split!r}")
+    shared = resolved.base_config.views.shared
     if not shared or not set(shared) < set(factors):
         raise UserError(f"views.shared: must name some but not all of {', '.join(factors)}; got {list(shared)}")
-    metrics = metric_names(factors)
-    for name in spec.objectives:
-        if name not in metrics:
-            raise UserError(f"objectives: {name!r} is no metric; there are {', '.join(metrics)}")
-        if spec.halving and not is_intermediate(stand_in(name)):
+
+
+def _check_objectives(resolved: ResolvedSpec) -> None:
+    for name in resolved.spec.objectives:
+        if name not in resolved.metrics:
+            raise UserError(f"objectives: {name!r} is not a metric; there are {', '.join(resolved.metrics)}")
+        if resolved.spec.halving and not is_intermediate(resolved.proxies[name]):
             raise UserError(
-                f"objectives: {name!r} is computed for final reports only, and halving compares intermediate ones; "
-                "take another or leave halving out"
+                f"objectives: with halving, must be metrics of intermediate reports; got {name!r}, which only final "
+                "reports have; choose another metric or leave out halving"
             )
-    spec = spec.model_copy(
-        update={
-            "data": data.model_dump(mode="json"),
-            "audio": audio.model_dump(mode="json"),
-            **{section: getattr(config, section).model_dump(mode="json") for section in MODEL_SECTIONS},
-        }
-    )
-    space = {name: _typed(spec, name, parameter) for name, parameter in spec.space.items()}
-    spec = spec.model_copy(update={"space": space})
-    include = tuple(_checked_include(spec, number, values) for number, values in enumerate(spec.include))
-    search = spec.search.model_copy(update={"trials": _trials(spec)})
-    spec = spec.model_copy(update={"include": include, "search": search})
-    # Every extreme must make a model that fits the spectrogram, before anything trains.
-    for name, parameter in space.items():
+
+
+def _check_networks(resolved: ResolvedSpec) -> None:
+    """Check that every extreme of the space has a network that fits the spectrogram, and terms that fit together."""
+    plan = resolved.stack_plan(lanes=1)
+    for name, parameter in resolved.spec.space.items():
         conditions = {other: values[0] for other, values in parameter.when.items()}
         for value in parameter.extremes():
             try:
-                network_of(plan_stacks(spec, 1).architecture(audio, config_of(spec, {**conditions, name: value})))
+                config = resolved.trial_config({**conditions, name: value})
+                network_of(plan.architecture(resolved.audio, config))
             except ValueError as error:
                 raise UserError(f"space.{name}: {error}") from None
-    plan = plan_stacks(spec, 1)
-    for candidate in candidates(spec):
+    for candidate in resolved.candidates:
         try:
-            check_compatible(candidate, network_of(plan.architecture(audio, candidate)))
+            check_compatible(candidate, network_of(plan.architecture(resolved.audio, candidate)))
         except ValueError as error:
             raise UserError(str(error)) from None
-    return spec
 
 
 def _trials(spec: Spec) -> int:
-    asked = spec.search.trials
+    trials = spec.search.trials
     if spec.search.sampler != "grid":
-        return _DEFAULT_TRIALS if asked is None else asked
+        return _DEFAULT_TRIALS if trials is None else trials
     try:
         cells = len(spec.include) + len(grid(spec.space))
     except ValueError as error:
         raise UserError(f"search.sampler: {error}") from None
-    if asked not in (None, cells):
-        raise UserError(f"search.trials: this grid has {cells} cells and runs them all; leave trials out, got {asked}")
+    if trials not in (None, cells):
+        raise UserError(f"search.trials: must be {cells}, the number of grid cells, or be left out; got {trials}")
     return cells
 
 
-def _typed(spec: Spec, name: str, parameter: Parameter) -> Parameter:
-    """The parameter with its values as the type of the field that it sets; YAML 1.1 reads 1e-3 as text, for example."""
-    typed = tuple(_typed_value(spec, name, value) for value in parameter.extremes())
+def _typed_parameter(resolved: ResolvedSpec, name: str, parameter: Parameter) -> Parameter:
+    """Return the parameter with values of the type of its field; YAML 1.1 reads 1e-3 as text, for example."""
+    typed = tuple(_typed_value(resolved, name, value) for value in parameter.extremes())
     when = {
-        other: tuple(_typed_value(spec, other, value) for value in values) for other, values in parameter.when.items()
+        other: tuple(_typed_value(resolved, other, value) for value in values)
+        for other, values in parameter.when.items()
     }
     parameter = parameter.model_copy(update={"when": when})
     if parameter.choice is not None:
         return parameter.model_copy(update={"choice": typed})
     if isinstance(typed[0], bool | str):
-        raise UserError(f"space.{name}: is no number and takes a choice")
+        raise UserError(f"space.{name}: takes a choice, because it is not a number; got a range")
     if isinstance(typed[0], int) and parameter.int is None:
-        raise UserError(f"space.{name}: is a whole number and takes a choice or int")
+        raise UserError(f"space.{name}: takes choice or int, because it is a whole number; got another range")
     return parameter
 
 
-def _typed_value(spec: Spec, name: str, value: Scalar) -> Scalar:
+def _typed_value(resolved: ResolvedSpec, name: str, value: Scalar) -> Scalar:
     owner: Any = Config
     for part in name.split("."):
         fields = owner.model_fields if isinstance(owner, type) and issubclass(owner, BaseModel) else {}
         if part not in fields:
-            raise UserError(f"space.{name}: no such field of a model's configuration" + _known(fields))
+            raise UserError(f"space.{name}: no such field of a model's configuration{_listed(fields)}")
         owner = fields[part].annotation
     if isinstance(owner, type) and issubclass(owner, BaseModel):
-        raise UserError(f"space.{name}: is a section" + _known(owner.model_fields))
+        raise UserError(f"space.{name}: must be a field, not a section{_listed(owner.model_fields)}")
     if name == "views.shared":
-        raise UserError("space.views.shared: is the same for all trials, which could not be compared otherwise")
+        raise UserError("space.views.shared: must be the same for all trials; set views.shared instead")
     try:
-        found: Any = config_of(spec, {name: value})
+        typed: Any = resolved.trial_config({name: value})
     except ValidationError as error:
         raise UserError(f"space.{explain(error, Config)}") from None
     for part in name.split("."):
-        found = getattr(found, part)
-    return cast("Scalar", found)
+        typed = getattr(typed, part)
+    return cast("Scalar", typed)
 
 
-def _known(fields: Mapping[str, Any]) -> str:
+def _listed(fields: Mapping[str, Any]) -> str:
     return f"; there are {', '.join(fields)}" if fields else ""
 
 
-def _checked_include(spec: Spec, number: int, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    active = active_parameters(spec.space, values)
+def _typed_included(resolved: ResolvedSpec, number: int, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    space = resolved.spec.space
+    active = active_parameters(space, values)
     for name in sorted(values.keys() | set(active)):
         if name not in active:
-            raise UserError(f"include.{number}.{name}: is no parameter of the space, or its condition does not hold")
+            reason = (
+                "the condition of the parameter does not hold"
+                if name in space
+                else "it is not a parameter of the space"
+            )
+            raise UserError(f"include.{number}.{name}: must be left out, because {reason}; got {values[name]!r}")
         if name not in values:
-            raise UserError(f"include.{number}: {name} is needed")
-    typed = {name: _typed_value(spec, name, value) for name, value in values.items()}
+            raise UserError(f"include.{number}.{name}: is required")
+    typed = {name: _typed_value(resolved, name, value) for name, value in values.items()}
     for name, value in typed.items():
-        if not spec.space[name].holds(value):
-            raise UserError(f"include.{number}.{name}: lies outside of the space; got {value!r}")
+        if not space[name].contains(value):
+            raise UserError(f"include.{number}.{name}: must lie in the space; got {value!r}")
     return typed

@@ -19,7 +19,7 @@ class StudyMetadata(BaseModel, frozen=True):
     Attributes:
         format: Version of the store's layout.
         spec: The resolved spec. A field that a later version added is absent and means what code without the field did.
-        stack: Stack plan, as `study.spec.model_config.StackPlan`.
+        stack: Stack plan, as `study.spec.resolved_spec.StackPlan`.
         factors: Names of the data's factors.
         created: Time of creation.
         writer: Version of marl-study that created the study, with its commit where that is known.

@@ -25,7 +25,7 @@ from study.process_env import surroundings
 from study.provenance import processor
 from study.search.sampler import Search
 from study.spec import Spec
-from study.spec.model_config import StackKey, StackPlan, audio_of, config_of, plain_vae
+from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
 from study.training.planning import DeviceType, device_type, planned, steps_per_second
 
@@ -71,12 +71,12 @@ _LINE: TypeAdapter[Planned | Stepped] = TypeAdapter(Planned | Stepped)
 
 
 def probe(
-    spec: Spec, store_uri: str, measured_s: float | None, within_s: float | None = None
+    resolved: ResolvedSpec, store_uri: str, measured_s: float | None, within_s: float | None = None
 ) -> Iterator[Planned | Stepped]:
     """First how the study would be computed on this machine, then its stacks as they are done.
 
     Args:
-        spec: resolved.
+        resolved: Spec of the study.
         store_uri: the store, which has the data where they were prepared.
         measured_s: how long to measure the study's first stack, and that one only; none to compile all of them, where
             the study is compiled at all.
@@ -100,7 +100,7 @@ def probe(
                 assert process.stdin is not None  # noqa: S101  # both are pipes
                 assert process.stdout is not None  # noqa: S101
                 with contextlib.suppress(BrokenPipeError), process.stdin as task:
-                    task.write(_Task(spec=spec, store_uri=store_uri, measured_s=measured_s).model_dump_json())
+                    task.write(_Task(spec=resolved.spec, store_uri=store_uri, measured_s=measured_s).model_dump_json())
                 for line in process.stdout:
                     yield _LINE.validate_json(line)
                 process.wait()
@@ -114,16 +114,16 @@ def probe(
             raise RunError(f"the process that made a stack ended with {process.returncode}: {said[-1][:300]}")
 
 
-def stack_configs(spec: Spec, plan: StackPlan) -> dict[StackKey, Config]:
+def stack_configs(resolved: ResolvedSpec, plan: StackPlan) -> dict[StackKey, Config]:
     """Return a configuration for each stack of the study, as far as its trials are known before it starts.
 
     The first is that of the plain VAE.
     """
-    search = Search(spec)
-    asked = (config_of(spec, search.ask(number)) for number in range(min(spec.search.trials or 1, _ASKED_AT_MOST)))
+    search, trials = Search(resolved.spec), min(resolved.spec.search.trials or 1, _ASKED_AT_MOST)
+    asked = (resolved.trial_config(search.ask(number)) for number in range(trials))
     found: dict[StackKey, Config] = {}
-    for config in (plain_vae(spec), *asked):
-        found.setdefault(plan.stack_key(audio_of(spec), config), config)
+    for config in (resolved.plain_vae, *asked):
+        found.setdefault(plan.stack_key(resolved.audio, config), config)
     return found
 
 
@@ -133,20 +133,20 @@ def _described(key: StackKey, parameters: int) -> str:
 
 
 def _work(task: _Task) -> Iterator[Planned | Stepped]:
-    spec, device = task.spec, device_type()
+    resolved, device = ResolvedSpec(task.spec), device_type()
     name = torch.cuda.get_device_name() if device == "cuda" else processor()
     objects = ObjectStore(task.store_uri)
-    plan = planned(spec, device, objects)
+    plan = planned(resolved, device, objects)
     yield Planned(device=device, device_name=name, plan=plan)
     if task.measured_s is None and not plan.compiled:
         return
-    dataset = dataset_of(spec, objects, torch.device(device))
-    found = list(stack_configs(spec, plan).items())
+    dataset = dataset_of(resolved, objects, torch.device(device))
+    found = list(stack_configs(resolved, plan).items())
     if task.measured_s is not None:
         found = found[:1]
     for number, (key, config) in enumerate(found, 1):
         started = time.monotonic()
-        stack = plan.stack(spec, config, dataset)
+        stack = plan.stack(resolved, config, dataset)
         stack.step()
         stack.synchronise()
         first_step_s = time.monotonic() - started

@@ -19,8 +19,7 @@ from marl.metrics import METRIC_VERSION
 from marl.objective import ActiveTerms, build_hyperparameters
 from marl.stack import Snapshot, Stack
 from marl.stack.batched_models import Model
-from study.spec import Spec
-from study.spec.model_config import StackKey, StackPlan, audio_of, config_of
+from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.store import StudyStore
 from study.training.planning import StackPool, is_out_of_memory
 from study.training.replicate_io import Replicate
@@ -208,7 +207,7 @@ class StoredModels:
         return {"trial": trial, "seed": seed, "step": self._steps, "metric_version": METRIC_VERSION}
 
 
-def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset: Dataset) -> None:
+def write_baselines_once(store: StudyStore, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:
     """Evaluate the untrained network, the reference point of hypervolumes, unless the store has its metrics.
 
     It is the spec's own network under the first seeds, at the latent sizes of the widest trial. The training objective
@@ -218,14 +217,14 @@ def write_baselines_once(store: StudyStore, spec: Spec, plan: StackPlan, dataset
     """
     if store.baselines() is not None:
         return
-    own = config_of(spec, {})
+    spec, own = resolved.spec, resolved.base_config
     latent = own.latent.model_copy(update={"private": plan.private, "shared": plan.shared})
     config = Config(views=own.views.model_copy(update={"scheme": "factor"}), model=own.model, latent=latent)
     # Idle lanes would be evaluated, too, so there is one lane a seed.
     seeds = range(min(spec.replicates, plan.lanes))
     try:
         stack = Stack(
-            plan.architecture(audio_of(spec), config),
+            plan.architecture(resolved.audio, config),
             len(seeds),
             dataset,
             config.views,

@@ -23,7 +23,7 @@ from study.analysis import PLAIN_VAE
 from study.datasets.load import dataset_of
 from study.provenance import processor
 from study.spec import Scalar
-from study.spec.model_config import StackKey, StackPlan, config_of, plain_vae
+from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.store import StudyStore
 from study.training.evaluation import Evaluator, PendingEvaluation, StoredModels, write_baselines_once
 from study.training.planning import StackPool
@@ -73,17 +73,17 @@ class Lanes:
 
     def __init__(self, store: StudyStore, device: torch.device) -> None:
         metadata = store.metadata()
-        spec, plan = metadata.spec, StackPlan.model_validate(metadata.stack)
-        dataset = dataset_of(spec, store.objects, device)
-        self._store, self._spec, self._budgets = store, spec, spec.budgets()
+        resolved, plan = ResolvedSpec(metadata.spec), StackPlan.model_validate(metadata.stack)
+        dataset = dataset_of(resolved, store.objects, device)
+        self._store, self._resolved, self._budgets = store, resolved, resolved.spec.budgets()
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-        write_baselines_once(store, spec, plan, dataset)
-        self._files = ReplicateFiles(store, spec, dataset)
+        write_baselines_once(store, resolved, plan, dataset)
+        self._files = ReplicateFiles(store, resolved, dataset)
         self._io = IOExecutor()
-        self._stacks = StackPool(spec, plan, dataset)
+        self._stacks = StackPool(resolved, plan, dataset)
         self._training: dict[tuple[StackKey, int], Replicate] = {}
         self._queue: deque[Replicate] = deque()
-        self._evaluator = Evaluator(self._stacks, spec.shared_factors)
+        self._evaluator = Evaluator(self._stacks, resolved.spec.shared_factors)
         self.stored_models = StoredModels(store, self._stacks, self._evaluator)
         self.quarantine = Quarantine()
         self._results: list[Report | Failure] = []
@@ -132,7 +132,7 @@ class Lanes:
         """
         if is_suspected:
             self.quarantine.add(trial)
-        config = plain_vae(self._spec) if trial == PLAIN_VAE else config_of(self._spec, parameters)
+        config = self._resolved.plain_vae if trial == PLAIN_VAE else self._resolved.trial_config(parameters)
         replicates = [Replicate(trial, seed, config, dict(sorted(parameters.items()))) for seed in seeds]
 
         def on_restored(restored: list[Replicate]) -> None:

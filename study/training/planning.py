@@ -19,8 +19,7 @@ from marl.models import Architecture, network_of
 from marl.stack import Precision, Stack
 from study.datasets.load import dataset_of
 from study.process_env import surroundings
-from study.spec import Spec
-from study.spec.model_config import StackKey, StackPlan, audio_of, one_of, plan_stacks
+from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
 
 __all__ = [
@@ -56,16 +55,16 @@ def can_compile(device: DeviceType) -> bool:
     return device == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
-def executed(plan: StackPlan, spec: Spec, device: DeviceType) -> StackPlan:
+def executed(plan: StackPlan, resolved: ResolvedSpec, device: DeviceType) -> StackPlan:
     """The plan with what the spec asks for, and where it leaves the choice, with what is fastest on the device."""
-    asked = spec.resources.compile
+    spec, asked = resolved.spec, resolved.spec.resources.compile
     if asked != "auto":
         compiled, why = asked, "as the spec has it"
     elif device == "cuda":
         compiled, why = True, "on a GPU"
     elif not can_compile(device):
         compiled, why = False, "no C++ compiler found (g++, clang++ or c++)"
-    elif training_flop(spec) < _WORTH_COMPILING_FLOP:
+    elif training_flop(resolved) < _WORTH_COMPILING_FLOP:
         compiled, why = False, "too short a study to pay for a minute of compiling"
     else:
         compiled, why = True, "the first step takes a minute"
@@ -78,10 +77,9 @@ def executed(plan: StackPlan, spec: Spec, device: DeviceType) -> StackPlan:
     return plan.model_copy(update={"compiled": compiled, "precision": precision, "why": why})
 
 
-def training_flop(spec: Spec) -> float:
+def training_flop(resolved: ResolvedSpec) -> float:
     """Floating-point operations of the matrix products of a whole study, as far as is known before, in one network."""
-    audio = audio_of(spec)
-    config = one_of(spec)
+    spec, audio, config = resolved.spec, resolved.audio, resolved.network_config
     network = network_of(
         Architecture(audio.mel_bands, audio.frames, config.model, config.latent.private, config.latent.shared)
     )
@@ -139,16 +137,17 @@ _WORTHWHILE_GAIN = 1.1
 _WARM_STEPS = 3
 
 
-def planned(spec: Spec, device: DeviceType, objects: ObjectStore) -> StackPlan:
+def planned(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore) -> StackPlan:
     """The stacks of a study on this machine: lanes as asked for, else as many as pay, but not more than are needed.
 
     Args:
-        spec: resolved.
+        resolved: Spec of the study.
         device: of this machine.
         objects: the store, which has the data where they were prepared.
     """
     os.environ |= surroundings()  # what is compiled here is found again by trainers
-    plan = executed(plan_stacks(spec, 1), spec, device)
+    spec = resolved.spec
+    plan = executed(resolved.stack_plan(lanes=1), resolved, device)
     if spec.resources.lanes != "auto":
         return plan.model_copy(update={"lanes": spec.resources.lanes})
     needed = (spec.search.trials or 1) * spec.replicates
@@ -157,17 +156,19 @@ def planned(spec: Spec, device: DeviceType, objects: ObjectStore) -> StackPlan:
     candidates = sorted({min(lanes, needed) for lanes in _GPU_LANES})
     # In a process of its own, which gives back all of the device's memory.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        lanes = pool.submit(measured_lanes, spec, plan, device, candidates, objects.uri).result()
+        lanes = pool.submit(measured_lanes, resolved, plan, device, candidates, objects.uri).result()
     return plan.model_copy(update={"lanes": lanes})
 
 
-def measured_lanes(spec: Spec, plan: StackPlan, device: DeviceType, candidates: Sequence[int], store_uri: str) -> int:
+def measured_lanes(
+    resolved: ResolvedSpec, plan: StackPlan, device: DeviceType, candidates: Sequence[int], store_uri: str
+) -> int:
     """The narrowest of the candidates, in ascending order, whose next one is hardly faster or does not fit."""
-    dataset = dataset_of(spec, ObjectStore(store_uri), torch.device(device))
+    dataset = dataset_of(resolved, ObjectStore(store_uri), torch.device(device))
     best, best_rate = candidates[0], 0.0
     for lanes in candidates:
         try:
-            stack = plan.model_copy(update={"lanes": lanes}).stack(spec, one_of(spec), dataset)
+            stack = plan.model_copy(update={"lanes": lanes}).stack(resolved, resolved.network_config, dataset)
             rate = steps_per_second(stack, seconds=0.5) * lanes
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -196,7 +197,7 @@ class StackPool:
     """The stacks of one device, created when they are needed.
 
     Args:
-        spec: Spec of the study.
+        resolved: Spec of the study.
         plan: Plan of the study's stacks.
         dataset: Clips of the study, on the device.
 
@@ -204,10 +205,9 @@ class StackPool:
         notices: Messages for the user.
     """
 
-    def __init__(self, spec: Spec, plan: StackPlan, dataset: Dataset) -> None:
+    def __init__(self, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:
         self.notices: list[str] = []
-        self._spec, self._plan, self._dataset = spec, plan, dataset
-        self._audio = audio_of(spec)
+        self._resolved, self._plan, self._dataset = resolved, plan, dataset
         self._stacks: dict[StackKey, Stack] = {}
 
     def __getitem__(self, key: StackKey) -> Stack:
@@ -228,13 +228,13 @@ class StackPool:
 
     def key(self, config: Config) -> StackKey:
         """Return the key of the stack in which a configuration trains."""
-        return self._plan.stack_key(self._audio, config)
+        return self._plan.stack_key(self._resolved.audio, config)
 
     def get(self, key: StackKey, config: Config) -> Stack:
         """Return the stack of a key; a new one is created for a configuration that trains in it."""
         while key not in self._stacks:
             try:
-                self._stacks[key] = self._plan.stack(self._spec, config, self._dataset)
+                self._stacks[key] = self._plan.stack(self._resolved, config, self._dataset)
             except (RuntimeError, MemoryError) as error:
                 if not self.can_halve(error):
                     raise

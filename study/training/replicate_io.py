@@ -13,8 +13,8 @@ from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, STATE_FILE, Descriptio
 from marl.config import Config
 from marl.data import Dataset
 from marl.stack import Snapshot
-from study.spec import Scalar, Spec
-from study.spec.model_config import audio_of
+from study.spec import Scalar
+from study.spec.resolved_spec import ResolvedSpec
 from study.store import StudyStore
 
 __all__ = ["IOExecutor", "Replicate", "ReplicateFiles"]
@@ -50,14 +50,14 @@ class ReplicateFiles:
 
     Args:
         store: The study.
-        spec: Spec of the study.
+        resolved: Spec of the study.
         dataset: Clips of the study.
     """
 
-    def __init__(self, store: StudyStore, spec: Spec, dataset: Dataset) -> None:
+    def __init__(self, store: StudyStore, resolved: ResolvedSpec, dataset: Dataset) -> None:
         self._store = store
-        self._audio = audio_of(spec)
-        self._shared = spec.shared_factors
+        self._audio = resolved.audio
+        self._shared = resolved.spec.shared_factors
         self._dataset = dataset
 
     def restore(self, replicate: Replicate) -> Replicate:

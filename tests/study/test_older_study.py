@@ -38,7 +38,7 @@ def change_document(store, study, *path, value):
     [
         (("spec", "curriculum"), "spec.curriculum: no such field; there are name, data,"),
         (("spec", "search", "patience"), "spec.search.patience: no such field; there are sampler, trials, seed"),
-        (("format",), "format: input should be 2; got 9"),
+        (("format",), "format: must be 2; got 9"),
     ],
 )
 def test_metadata_of_a_later_version_is_refused_and_other_studies_are_listed(cli, store, path, reason):

@@ -17,7 +17,7 @@ def history(tiny, metric):
     )
     times = pd.date_range("2026-01-01", periods=4, freq="min", tz="UTC")
     progress = pd.DataFrame({"trial": [2, 0, 3, 1], "time": times})
-    return history_data(table, progress, resolve(parse_spec(tiny, "spec")), metric)
+    return history_data(table, progress, resolve(parse_spec(tiny, "spec")).spec, metric)
 
 
 def test_trials_come_in_the_order_of_their_ends_and_the_best_so_far_goes_with_them(tiny):

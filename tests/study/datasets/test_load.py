@@ -7,7 +7,7 @@ from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
 from tests.messages import mentions
-from tests.study.datasets.tones import AUDIO, prepared
+from tests.study.datasets.tones import prepared
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def objects(tmp_path, monkeypatch) -> ObjectStore:
 def test_the_store_alone_is_enough(tiny, objects):
     spec = spec_of(tiny)
     dataset = dataset_of(spec, objects, CPU)
-    assert torch.equal(dataset.value_NC, clips_of(spec, objects, AUDIO).value_NC)
+    assert torch.equal(dataset.value_NC, clips_of(spec, objects).value_NC)
     assert factors_of(spec, objects) == dataset.factors
     assert dataset.log_mels.is_resident
 

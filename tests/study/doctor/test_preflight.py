@@ -14,7 +14,6 @@ from marl.objective import ActiveTerms
 from study.doctor.checks import Finding, render_finding
 from study.doctor.preflight import TYPICAL
 from study.spec import parse_spec
-from study.spec.model_config import audio_of, candidates, one_of, plan_stacks
 from study.spec.resolve import resolve
 from tests.messages import assert_mentions
 from tests.study.commands import ROOT, run_command
@@ -32,14 +31,14 @@ def by_check(outcome):
 
 def test_without_a_spec_networks_and_batches_are_those_of_the_quickstart():
     quickstart = resolve(parse_spec(yaml.safe_load((ROOT / "studies" / "quickstart.yaml").read_text()), "quickstart"))
-    plans = [plan_stacks(spec, 8) for spec in (TYPICAL, quickstart)]
+    plans = [spec.stack_plan(lanes=8) for spec in (TYPICAL, quickstart)]
     assert plans[0] == plans[1]
-    assert plans[0].architecture(audio_of(TYPICAL), one_of(TYPICAL)) == plans[1].architecture(
-        audio_of(quickstart), one_of(quickstart)
+    assert plans[0].architecture(TYPICAL.audio, TYPICAL.network_config) == plans[1].architecture(
+        quickstart.audio, quickstart.network_config
     )
-    assert TYPICAL.train.batch_pairs == quickstart.train.batch_pairs
-    assert set(ActiveTerms.of_all(candidates(TYPICAL)).contrasts) == set(
-        ActiveTerms.of_all(candidates(quickstart)).contrasts
+    assert TYPICAL.spec.train.batch_pairs == quickstart.spec.train.batch_pairs
+    assert set(ActiveTerms.of_all(TYPICAL.candidates).contrasts) == set(
+        ActiveTerms.of_all(quickstart.candidates).contrasts
     )
 
 

@@ -1,7 +1,7 @@
 """What doctor says of a stack that was made."""
 
 from study.doctor.cluster import StackResult, check_stack
-from study.spec.model_config import StackPlan
+from study.spec.resolved_spec import StackPlan
 from study.training.dry_run_worker import Planned, Stepped
 from tests.messages import assert_mentions
 

@@ -19,12 +19,12 @@ def test_a_confirmation_has_the_front_and_the_seeds_that_come_next(tmp_path, tin
     results = StudyResults(
         write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([9.0, 9.1], [0, 0])])
     )
-    spec = confirmation_of(results, 3)
+    spec = confirmation_of(results, 3).spec
     assert spec.name == "tiny-confirmed"
     assert list(spec.seeds) == [2, 3, 4]
     assert len(spec.include) == spec.search.trials == 1
     assert Spec.model_validate_json(spec.model_dump_json(exclude_none=True)) == spec
-    assert resolve(spec) == spec
+    assert resolve(spec).spec == spec
 
 
 def test_without_a_front_there_is_nothing_to_confirm(tmp_path, tiny):

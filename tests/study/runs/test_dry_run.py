@@ -3,14 +3,14 @@ import pytest
 from study.errors import Interrupted
 from study.runs.dry_run import footprint, footprint_line
 from study.spec import parse_spec
-from study.spec.model_config import StackPlan, data_of, plan_stacks
 from study.spec.resolve import resolve
+from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from tests.messages import assert_mentions
 
 
 def of(content, trials=4, lanes=4):
-    spec = resolve(parse_spec(content, "spec"))
-    return footprint(spec, plan_stacks(spec, lanes), trials, data_of(spec).factors())
+    resolved = resolve(parse_spec(content, "spec"))
+    return footprint(resolved, resolved.stack_plan(lanes), trials, resolved.data.factors())
 
 
 def test_twice_the_trials_write_twice_the_models_and_latents_and_no_more_in_training(tiny):
@@ -59,8 +59,8 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
     def real(*folders):
         return sum(size for name, size in sizes.items() if name.removeprefix("tiny/").startswith(folders))
 
-    plan = StackPlan.model_validate(finished.metadata.stack)
-    found = footprint(finished.spec, plan, 5, data_of(finished.spec).factors())  # and the plain VAE
+    resolved, plan = ResolvedSpec(finished.spec), StackPlan.model_validate(finished.metadata.stack)
+    found = footprint(resolved, plan, 5, resolved.data.factors())  # and the plain VAE
     assert real("checkpoints/") <= found.models <= 1.5 * real("checkpoints/")
     assert real("latents/") <= found.latents <= 3 * real("latents/")
     assert real("trials/", "reports/") <= found.tables
@@ -70,7 +70,7 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
 
 @pytest.mark.slow
 def test_an_optimiser_state_is_two_moments_of_each_weight(finished):
-    plan = StackPlan.model_validate(finished.metadata.stack)
-    found = footprint(finished.spec, plan, 5, data_of(finished.spec).factors())  # and the plain VAE
+    resolved, plan = ResolvedSpec(finished.spec), StackPlan.model_validate(finished.metadata.stack)
+    found = footprint(resolved, plan, 5, resolved.data.factors())  # and the plain VAE
     weights = len(finished.store.latest_checkpoint(0, 0).files["model.safetensors"])
     assert found.training >= plan.lanes * 3 * weights

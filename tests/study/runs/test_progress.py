@@ -12,7 +12,7 @@ from tests.messages import assert_mentions
 
 @pytest.fixture
 def spec(tiny):
-    return resolve(parse_spec(tiny, "test"))
+    return resolve(parse_spec(tiny, "test")).spec
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_without_a_terminal_there_are_plain_lines(spec, clock):
 def halving(tiny):
     """100 steps of two replicates, half of the trials stopped at 20, at 40 and at 80."""
     tiny["train"] = {"steps": 100, "batch_pairs": 16, "reports": 1}
-    return resolve(parse_spec({**tiny, "halving": {"reduction_factor": 2, "min_steps": 20}}, "test"))
+    return resolve(parse_spec({**tiny, "halving": {"reduction_factor": 2, "min_steps": 20}}, "test")).spec
 
 
 def shown_by(view):

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from study.search.halving import HalvingScheduler, Rungs, rungs_so_far
 from study.search.tune import StudySearcher
-from study.spec import parse_spec
-from study.spec.metrics import stand_in
+from study.spec import parse_spec, proxy_metric
 from study.spec.resolve import resolve
 from tests.study.commands import TINY
 
@@ -24,7 +23,7 @@ TWO = {FIDELITY: "min", SEPARATION: "max"}
 def climbed(values, reduction=3, objectives=TWO):
     """Which of the trials go on that come to a rung in this order with these values of the objectives."""
     rungs = Rungs([10], reduction, objectives)
-    names = [stand_in(name) for name in objectives]
+    names = [proxy_metric(name) for name in objectives]
     return [rungs.goes_on(trial, 10, dict(zip(names, row, strict=True))) for trial, row in enumerate(values)]
 
 
@@ -120,7 +119,7 @@ def test_whatever_comes_somebody_who_is_finite_goes_on_and_the_order_decides(poi
 
 @pytest.fixture
 def spec(tiny):
-    return resolve(parse_spec({**tiny, "halving": {"reduction_factor": 2, "min_steps": 5}}, "test"))
+    return resolve(parse_spec({**tiny, "halving": {"reduction_factor": 2, "min_steps": 5}}, "test")).spec
 
 
 def reports_of(rows):
@@ -129,7 +128,7 @@ def reports_of(rows):
 
 
 def test_without_halving_there_is_nothing_to_rebuild(tiny):
-    assert rungs_so_far(resolve(parse_spec(tiny, "test")), reports_of([])) is None
+    assert rungs_so_far(resolve(parse_spec(tiny, "test")).spec, reports_of([])) is None
 
 
 def test_a_study_that_begins_has_empty_rungs(spec):

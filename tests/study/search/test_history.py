@@ -7,7 +7,6 @@ import pytest
 from study.analysis import StudyResults
 from study.search.history import past_trials
 from study.spec import parse_spec
-from study.spec.model_config import data_of, plan_stacks
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
 from study.store import StudyMetadata, StudyStore
@@ -19,13 +18,11 @@ PARAMETERS = {"loss.private.gamma": 1.0, "latent.private": 4, "contrast.strategy
 @pytest.fixture
 def known(tmp_path, tiny):
     """Writes trials, as (state, [(seed, step, value)]), to a store; gives them back as a search knows them."""
-    spec = resolve(parse_spec({**tiny, "objectives": {FIDELITY: "min"}}, "spec"))
+    resolved = resolve(parse_spec({**tiny, "objectives": {FIDELITY: "min"}}, "spec"))
     store = StudyStore(ObjectStore(str(tmp_path)), "tiny")
-    plan = plan_stacks(spec, 4).model_dump(mode="json")
+    plan = resolved.stack_plan(lanes=4).model_dump(mode="json")
     store.create(
-        StudyMetadata(
-            spec=spec, stack=plan, factors=data_of(spec).factor_names, created=datetime.now(UTC), writer="1.0"
-        )
+        StudyMetadata(spec=resolved.spec, stack=plan, factors=resolved.factors, created=datetime.now(UTC), writer="1.0")
     )
 
     def write(*trials):

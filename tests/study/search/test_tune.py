@@ -15,6 +15,7 @@ from study.search.sampler import PastTrial
 from study.search.tune import StudyCallback, StudySearcher
 from study.spec import parse_spec
 from study.spec.resolve import resolve
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
@@ -45,7 +46,7 @@ def spec():
     tiny["space"] = {"loss.private.gamma": {"log_uniform": [0.1, 1e300]}}
     tiny["include"] = [{"loss.private.gamma": gamma} for gamma in (0.1, 0.2, 1e300, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)]
     tiny["search"] = {"sampler": "random", "trials": TRIALS}
-    return resolve(parse_spec(tiny, "test"))
+    return resolve(parse_spec(tiny, "test")).spec
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def ran(spec, tmp_path_factory):
     """A study of ten trials, of which one was complete before and one was interrupted; and its searcher."""
     folder = tmp_path_factory.mktemp("tuning")
     store = StudyStore(ObjectStore(str(folder / "runs")), "tiny")
-    begin(store, spec)
+    begin(store, ResolvedSpec(spec))
     writer = StudyWriter(store, TRIALS)
     done = PastTrial(0, "complete", dict(spec.include[0]), [13.0, 0.33], {})
     interrupted = PastTrial(1, "interrupted", dict(spec.include[1]), None, {})

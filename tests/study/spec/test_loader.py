@@ -23,10 +23,22 @@ def test_overrides_set_fields_by_path(tiny, override, path, value):
     assert found == value
 
 
-@pytest.mark.parametrize("override", ["train.steps", "=3", "name.first=x", "a={"])
+@pytest.mark.parametrize("section", ["space", "train"])
+def test_overrides_fill_a_section_that_the_file_leaves_empty(section):
+    content = {section: None}
+    apply_overrides(content, [f"{section}.steps=3"])
+    assert content == {section: {"steps": 3}}
+
+
+@pytest.mark.parametrize("override", ["train.steps", "=3", "name.first=x", "a={", "name.first.x=1"])
 def test_overrides_that_make_no_sense_are_refused(tiny, override):
     with pytest.raises(UserError, match=mentions("--set")):
         apply_overrides(tiny, [override])
+
+
+def test_an_override_of_a_space_that_holds_no_parameters_is_refused(tiny):
+    with pytest.raises(UserError, match=mentions("--set space.latent.private", "space", 3)):
+        apply_overrides({**tiny, "space": 3}, ["space.latent.private={choice: [2]}"])
 
 
 @pytest.mark.parametrize(

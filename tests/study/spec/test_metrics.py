@@ -1,7 +1,6 @@
 import pytest
 
 from study.spec import parse_spec
-from study.spec.metrics import direction_of
 from study.spec.resolve import resolve
 
 
@@ -20,9 +19,9 @@ from study.spec.resolve import resolve
     ],
 )
 def test_less_of_errors_and_of_what_the_wrong_subspace_tells_is_better(tiny, metric, direction):
-    assert direction_of(resolve(parse_spec(tiny, "spec")), metric) == direction
+    assert resolve(parse_spec(tiny, "spec")).spec.direction(metric) == direction
 
 
 def test_an_objective_has_the_direction_that_the_study_gave_it(tiny):
     tiny["objectives"] = {"disentanglement/mig": "min"}
-    assert direction_of(resolve(parse_spec(tiny, "spec")), "disentanglement/mig") == "min"
+    assert resolve(parse_spec(tiny, "spec")).spec.direction("disentanglement/mig") == "min"

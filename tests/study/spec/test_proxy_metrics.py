@@ -1,8 +1,7 @@
 import pytest
 
 from study.errors import UserError
-from study.spec import parse_spec
-from study.spec.metrics import stand_in
+from study.spec import parse_spec, proxy_metric
 from study.spec.resolve import resolve
 from tests.messages import mentions
 
@@ -17,8 +16,8 @@ from tests.messages import mentions
         ("disentanglement/mig", "disentanglement/mig"),
     ],
 )
-def test_what_is_only_known_of_final_reports_has_a_stand_in(objective, expected):
-    assert stand_in(objective) == expected
+def test_what_is_only_known_of_final_reports_has_a_proxy_metric(objective, expected):
+    assert proxy_metric(objective) == expected
 
 
 @pytest.mark.parametrize("name", ["sap", "explicitness", "factor_vae", "beta_vae"])

@@ -32,7 +32,7 @@ RUN = {
 
 
 def metadata(tiny):
-    spec = resolve(parse_spec(tiny, "spec"))
+    spec = resolve(parse_spec(tiny, "spec")).spec
     return StudyMetadata(spec=spec, stack={"lanes": 4}, factors=("timbre",), created=datetime.now(UTC), writer="1.0")
 
 

@@ -8,7 +8,7 @@ import torch
 import study.training.evaluation as module
 from marl.evaluation import Evaluation, evaluate
 from study.errors import UnreadableObject
-from study.spec.model_config import StackPlan, audio_of, data_of
+from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.training.evaluation import write_baselines_once
 from study.training.lanes import Lanes
 from tests.messages import mentions
@@ -37,8 +37,8 @@ def counted(monkeypatch):
 
 def write(store):
     metadata = store.metadata()
-    spec, plan = metadata.spec, StackPlan.model_validate(metadata.stack)
-    write_baselines_once(store, spec, plan, data_of(spec).build(audio_of(spec), torch.device("cpu")))
+    resolved, plan = ResolvedSpec(metadata.spec), StackPlan.model_validate(metadata.stack)
+    write_baselines_once(store, resolved, plan, resolved.data.build(resolved.audio, torch.device("cpu")))
     return store.baselines()
 
 
@@ -87,9 +87,10 @@ def test_there_are_as_many_seeds_as_replicates_and_lanes_allow(tmp_path, tiny, c
 def test_a_network_that_does_not_fit_has_no_baseline(tmp_path, tiny):
     store = new_store(tmp_path, tiny)
     metadata = store.metadata()
-    spec = metadata.spec.model_copy(update={"model": {**metadata.spec.model, "patch_bands": 7}})
-    data = data_of(spec).build(audio_of(spec), torch.device("cpu"))
-    write_baselines_once(store, spec, StackPlan.model_validate(metadata.stack), data)
+    model = {**metadata.spec.model, "patch_bands": 7}
+    resolved = ResolvedSpec(metadata.spec.model_copy(update={"model": model}))
+    data = resolved.data.build(resolved.audio, torch.device("cpu"))
+    write_baselines_once(store, resolved, StackPlan.model_validate(metadata.stack), data)
     assert store.baselines() is None
 
 

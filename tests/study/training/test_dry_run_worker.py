@@ -10,7 +10,6 @@ import pytest
 from study.errors import RunError
 from study.process_env import surroundings
 from study.spec import parse_spec
-from study.spec.model_config import audio_of, plan_stacks
 from study.spec.resolve import resolve
 from study.training.dry_run_worker import Planned, Stepped, probe, stack_configs
 from study.training.planning import can_compile
@@ -22,14 +21,15 @@ _TRAINER = """
 import json, sys, torch
 
 from torch._dynamo.utils import counters
-from study.spec.model_config import audio_of, config_of, data_of
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.search.sampler import Search
 from study.spec import Spec
 from study.training.planning import planned
-spec = Spec.model_validate(json.load(sys.stdin))
-dataset = data_of(spec).build(audio_of(spec), torch.device("cpu"))
-planned(spec, "cpu", ObjectStore("runs")).stack(spec, config_of(spec, Search(spec).ask(0)), dataset).step()
+resolved = ResolvedSpec(Spec.model_validate(json.load(sys.stdin)))
+dataset = resolved.data.build(resolved.audio, torch.device("cpu"))
+config = resolved.trial_config(Search(resolved.spec).ask(0))
+planned(resolved, "cpu", ObjectStore("runs")).stack(resolved, config, dataset).step()
 print(json.dumps([counters["inductor"][name] for name in ("fxgraph_cache_hit", "fxgraph_cache_miss")]))
 """
 
@@ -65,10 +65,10 @@ def test_a_process_that_takes_too_long_is_ended(tiny):
 
 def test_there_is_a_configuration_for_each_stack_of_the_trials_that_will_run(tiny):
     spec = resolved({**tiny, "space": {"model.width": {"choice": [16, 32, 48]}}, "search": {"sampler": "grid"}})
-    plan = plan_stacks(spec, 1)
+    plan = spec.stack_plan(lanes=1)
     found = stack_configs(spec, plan)
     assert [key.architecture.model.width for key in found] == [16, 32, 48]
-    assert all(plan.stack_key(audio_of(spec), config) == key for key, config in found.items())
+    assert all(plan.stack_key(spec.audio, config) == key for key, config in found.items())
     passes = {"contrast.strategy": {"choice": ["none", "byol"]}}
     found = stack_configs(resolved({**tiny, "space": passes, "search": {"sampler": "grid"}}), plan)
     assert [key.extra_passes for key in found] == [(), ("byol",)]
@@ -96,7 +96,7 @@ def test_a_trainer_finds_compiled_what_warm_compiled(spec_file, tiny, tmp_path, 
 
     done = subprocess.run(
         [sys.executable, "-c", _TRAINER],
-        input=resolved(tiny).model_dump_json(),
+        input=resolved(tiny).spec.model_dump_json(),
         env={**os.environ, **surroundings()},
         capture_output=True,
         text=True,

@@ -15,8 +15,8 @@ from marl.evaluation import INTERMEDIATE
 from marl.stack import Stack
 from study.errors import UnreadableObject
 from study.spec import parse_spec
-from study.spec.model_config import config_of, data_of
 from study.spec.resolve import resolve
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyMetadata, StudyStore
 from study.training.lanes import Failure, Lanes, Report
@@ -36,14 +36,14 @@ CONTRASTIVE = {
 
 
 def new_store(tmp_path, content, name="tiny") -> StudyStore:
-    spec = resolve(parse_spec({**content, "name": name}, "spec"))
+    resolved = resolve(parse_spec({**content, "name": name}, "spec"))
     store = StudyStore(ObjectStore(str(tmp_path)), name)
-    plan = planned(spec, "cpu", ObjectStore("runs"))
+    plan = planned(resolved, "cpu", ObjectStore("runs"))
     store.create(
         StudyMetadata(
-            spec=spec,
+            spec=resolved.spec,
             stack=plan.model_dump(mode="json"),
-            factors=data_of(spec).factor_names,
+            factors=resolved.factors,
             created=datetime.now(UTC),
             writer="1.0",
         )
@@ -305,7 +305,7 @@ def test_the_configuration_in_a_checkpoint_is_what_was_trained(store):
     lanes.add(0, CONTRASTIVE, SEEDS)
     finish(lanes)
     description = marl.checkpoint.Description.model_validate_json(store.latest_checkpoint(0, 0).files["config.json"])
-    assert description.config == config_of(store.metadata().spec, CONTRASTIVE)
+    assert description.config == ResolvedSpec(store.metadata().spec).trial_config(CONTRASTIVE)
     assert dataclasses.asdict(store.latest_checkpoint(0, 0))["record"]["reports"][-1]["step"] == 30
 
 

@@ -1,0 +1,148 @@
+"""The search space: its parameters, the conditions between them, and all cells of a grid."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+__all__ = ["Parameter", "Scalar", "active_parameters", "grid", "parameter_order"]
+
+Scalar = bool | int | float | str
+
+_Int = int  # `Parameter` has a field named `int`, which hides the type
+_RANGES = ("choice", "uniform", "log_uniform", "int")
+
+
+class Parameter(BaseModel):
+    """One dimension of the search space: exactly one range, and the conditions under which the parameter exists.
+
+    Attributes:
+        choice: Allowed values.
+        uniform: Bounds of a uniform distribution.
+        log_uniform: Bounds of a distribution that is uniform on a logarithmic scale.
+        int: Bounds of a whole number, both included.
+        when: Allowed values of other parameters, by name; the parameter exists where all of them hold.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    choice: tuple[Scalar, ...] | None = None
+    uniform: tuple[float, float] | None = None
+    log_uniform: tuple[float, float] | None = None
+    int: tuple[_Int, _Int] | None = None
+    when: dict[str, tuple[Scalar, ...]] = {}
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _wrap_single_values(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: values if isinstance(values, list | tuple) else [values] for name, values in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _check_range(self) -> "Parameter":
+        kinds = [kind for kind in _RANGES if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(_RANGES)}; got {', '.join(kinds) or 'none'}")
+        if self.choice is not None:
+            if not self.choice:
+                raise ValueError("choice must hold at least one value; got none")
+            if len(set(map(repr, self.choice))) < len(self.choice):
+                raise ValueError(f"choice must not hold a value twice; got {list(self.choice)}")
+            return self
+        low, high = self.bounds
+        if not low < high:
+            raise ValueError(f"the first number of {kinds[0]} must be less than the second; got [{low}, {high}]")
+        if self.log_uniform is not None and low <= 0:
+            raise ValueError(f"both numbers of log_uniform must be greater than 0; got [{low}, {high}]")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest value of a range; a choice has none."""
+        bounds = self.uniform or self.log_uniform or self.int
+        if bounds is None:
+            raise TypeError("a choice has no bounds")
+        return bounds
+
+    def extremes(self) -> tuple[Scalar, ...]:
+        """Return all values of a choice, or both bounds of a range."""
+        return self.choice if self.choice is not None else self.bounds
+
+    def typed(self, value: Any) -> Scalar:
+        """Return a value of a table with the type that the parameter has: the choice 8 for 8.0."""
+        if self.choice is not None:
+            return next(
+                choice
+                for choice in self.choice
+                if choice == value and isinstance(value, bool) == isinstance(choice, bool)
+            )
+        return _Int(value) if self.int is not None else float(value)
+
+    def contains(self, value: Scalar) -> bool:
+        """Return whether a value lies in the range. Values of a choice must have the same type."""
+        if self.choice is not None:
+            return any(type(value) is type(choice) and value == choice for choice in self.choice)
+        low, high = self.bounds
+        if isinstance(value, bool | str) or (self.int is not None and isinstance(value, float)):
+            return False
+        return low <= value <= high
+
+    def exists(self, values: Mapping[str, Scalar], names: Iterable[str]) -> bool:
+        """Return whether the conditions of the parameter hold.
+
+        Args:
+            values: Values of other parameters, by name.
+            names: Parameters that exist; conditions on others do not hold.
+        """
+        return all(name in names and values.get(name) in allowed for name, allowed in self.when.items())
+
+
+def parameter_order(space: Mapping[str, Parameter]) -> list[str]:
+    """Return the names of the parameters, each after the parameters of its conditions.
+
+    Raises:
+        ValueError: When conditions depend on each other in a circle.
+    """
+    order: list[str] = []
+    remaining = list(space)
+    while remaining:
+        ready = [name for name in remaining if set(space[name].when) <= set(order)]
+        if not ready:
+            raise ValueError(f"space: the conditions of {', '.join(remaining)} depend on each other in a circle")
+        order += ready
+        remaining = [name for name in remaining if name not in ready]
+    return order
+
+
+def active_parameters(space: Mapping[str, Parameter], values: Mapping[str, Scalar]) -> list[str]:
+    """Return the names of the parameters that exist at these values, in the order of `parameter_order`."""
+    active: list[str] = []
+    for name in parameter_order(space):
+        if space[name].exists(values, active):
+            active.append(name)
+    return active
+
+
+def grid(space: Mapping[str, Parameter]) -> list[dict[str, Scalar]]:
+    """Return all combinations of values. A parameter whose conditions do not hold is absent from a combination.
+
+    Raises:
+        ValueError: When a parameter has infinitely many values.
+    """
+    cells: list[dict[str, Scalar]] = [{}]
+    for name in parameter_order(space):
+        parameter = space[name]
+        values: Iterable[Scalar]
+        if parameter.choice is not None:
+            values = parameter.choice
+        elif parameter.int is not None:
+            values = range(parameter.int[0], parameter.int[1] + 1)
+        else:
+            raise ValueError(f"space.{name} has infinitely many values; a grid needs choice or int for every parameter")
+        cells = [
+            extended
+            for cell in cells
+            for extended in ([{**cell, name: value} for value in values] if parameter.exists(cell, cell) else [cell])
+        ]
+    return cells
