@@ -1,26 +1,31 @@
-"""Two views as two independently altered versions of one clip, as in SimCLR and CLMR.
+"""Views that are two independently augmented versions of one clip, as in SimCLR and CLMR.
 
-What is done there to a waveform has a closed form on the mel power spectrogram, and is done here without the waveform.
-K is lanes, R = K·n rows (n for each lane), F mel bands, T frames, D draws of a row, M kinds of filter.
+Augmentations of a waveform are applied to its mel power spectrogram in closed form. Amounts are looked up in tables, so
+that they are the same numbers in every lane; computed in the step, they could be rounded differently at the end of a
+vector. K is lanes, R = K n rows (n per lane), F mel bands, T frames, D random numbers of a row, Q amounts, M filters.
 """
 
 import math
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from marl import randomness
 from marl.audio import LogMel
-from marl.data.views.bands import AMOUNTS, Tables, tables
-from marl.data.views.config import AugmentConfig
+from marl.base_config import BaseConfig
+from marl.data.views.bands import filtered_bands, high_pass, low_pass, pitch_shifted_bands
 from marl.randomness import Purpose
 
-__all__ = ["augment"]
+__all__ = ["AugmentConfig", "augment"]
 
-# Mel power is summed as integers of this unit, 120 dB below a full-scale sine: exact, in whatever order.
+# Index of the last amount of a table, which changes nothing; the amounts before it divide the range evenly.
+_NO_CHANGE = 1024
+# Mel power is summed as integers of this unit, 120 dB below a full-scale sine, so that the order is irrelevant.
 _UNIT = 2.0**-40
 # The bands add up to three times the mean square of a waveform: that of a sine is one half, and the Hann window spreads
 # it over one and a half bins.
@@ -33,8 +38,56 @@ _FILTERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError(f"the first number of a range must not exceed the second; got {limits[0]} and {limits[1]}")
+    return limits
+
+
+_Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+_Positive = Annotated[float, Field(gt=0)]
+_PositiveRange = Annotated[tuple[_Positive, _Positive], AfterValidator(_ordered)]
+_Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentConfig(BaseConfig):
+    """The probability of each augmentation, and the range of its amount, which is drawn uniformly.
+
+    Spijkervet and Burgoyne, "Contrastive Learning of Musical Representations" (CLMR), ISMIR 2021, with the
+    probabilities and ranges of their released code. Delay and reverberation are omitted, since they have no closed form
+    without phases, and polarity inversion, since it changes no power. The random crop becomes a shift in time.
+
+    Attributes:
+        noise_snr_db: Signal-to-noise ratio of added white noise, dB. CLMR draws an amplitude uniformly instead.
+        gain_db: Gain, dB.
+        filter_kinds: Filters, of which one is drawn. A band-pass is a low-pass and a high-pass in a row, a band-stop
+            its complement in power; CLMR has neither.
+        filter_order: Order of the filters; the slope is 6 dB an octave for each.
+        low_pass_hz: Cutoff of the low-pass, where it halves the power, Hz.
+        high_pass_hz: Cutoff of the high-pass, Hz.
+        pitch_semitones: Pitch shift, semitones.
+        shift: Maximum circular shift in time, either way, as a share of the clip.
+    """
+
+    noise_probability: _Probability = 0.01
+    noise_snr_db: _Range = (0.0, 60.0)
+    gain_probability: _Probability = 0.3
+    gain_db: _Range = (-20.0, -1.0)
+    filter_probability: _Probability = 0.8
+    filter_kinds: tuple[Literal["low_pass", "high_pass", "band_pass", "band_stop"], ...] = Field(
+        ("low_pass", "high_pass"), min_length=1
+    )
+    filter_order: int = Field(1, ge=1)
+    low_pass_hz: _PositiveRange = (2_200.0, 4_000.0)
+    high_pass_hz: _PositiveRange = (200.0, 1_200.0)
+    pitch_probability: _Probability = 0.6
+    pitch_semitones: _Range = (-7.0, 7.0)
+    shift_probability: _Probability = 1.0
+    shift: float = Field(0.5, ge=0, le=0.5)
+
+
 class _Draw(IntEnum):
-    """What each number of a row is drawn for. The values are part of every result: never renumber them."""
+    """Purpose of each random number of a row. The values are part of every result: never renumber them."""
 
     NOISE = 0
     NOISE_SNR = 1
@@ -51,7 +104,7 @@ class _Draw(IntEnum):
 
 
 class _Drawn(NamedTuple):
-    """The numbers of all rows, uniform in [0, 1) and multiples of 2^-24."""
+    """Random numbers of all rows, uniform in [0, 1) and multiples of 2^-24."""
 
     uniform_RD: Tensor
 
@@ -62,31 +115,89 @@ class _Drawn(NamedTuple):
         return (self.uniform_RD[:, draw] * 2.0**24).to(torch.int64) * count >> 24
 
     def amount(self, draw: _Draw, happens_R: Tensor) -> Tensor:
-        """Index into a table of amounts."""
-        return torch.where(happens_R, self.below(draw, AMOUNTS), AMOUNTS)
+        """Return the index of an amount in its table."""
+        return torch.where(happens_R, self.below(draw, _NO_CHANGE), _NO_CHANGE)
+
+
+class _Tables(NamedTuple):
+    """Effect of each amount.
+
+    Attributes:
+        noise_Q: Mean square of the noise divided by that of the clip.
+        noise_F: Mel power of noise with a mean square of one.
+        gain_Q: Factor of the power.
+        low_pass_QF: Factor of the power in each band.
+        high_pass_QF: Factor of the power in each band.
+        lower_QF: Lower one of the two source bands of a pitch-shifted band.
+        lower_weight_QF: Weight of the lower band.
+        upper_QF: Upper one of the two source bands.
+        upper_weight_QF: Weight of the upper band.
+    """
+
+    noise_Q: Tensor
+    noise_F: Tensor
+    gain_Q: Tensor
+    low_pass_QF: Tensor
+    high_pass_QF: Tensor
+    lower_QF: Tensor
+    lower_weight_QF: Tensor
+    upper_QF: Tensor
+    upper_weight_QF: Tensor
+
+
+@lru_cache(maxsize=16)
+def _tables(log_mel: LogMel, config: AugmentConfig) -> _Tables:
+    """Return the tables on the device of `log_mel`, computed in float64 on the CPU for any device."""
+    band_F = torch.arange(log_mel.config.mel_bands)
+    one, one_F = torch.ones(()), torch.ones(len(band_F))
+
+    def amounts(limits: tuple[float, float]) -> Tensor:
+        return torch.linspace(*limits, _NO_CHANGE, dtype=torch.float64)
+
+    def filtered(response: Callable[[Tensor, Tensor, int], Tensor], cutoff_hz: tuple[float, float]) -> Tensor:
+        return table(filtered_bands(log_mel, response, amounts(cutoff_hz), config.filter_order), one_F)
+
+    def table(values: Tensor, no_change: Tensor) -> Tensor:
+        joined = torch.cat([values, no_change[None].to(values.dtype)])
+        return joined.to(log_mel.device, torch.float32 if joined.is_floating_point() else joined.dtype)
+
+    lower_QF, distance_QF, kept_QF = pitch_shifted_bands(log_mel, 2 ** (amounts(config.pitch_semitones) / 12))
+    return _Tables(
+        noise_Q=table(10 ** (-amounts(config.noise_snr_db) / 10), torch.zeros(())),
+        noise_F=log_mel.white_noise_F(),
+        gain_Q=table(10 ** (amounts(config.gain_db) / 10), one),
+        low_pass_QF=filtered(low_pass, config.low_pass_hz),
+        high_pass_QF=table(
+            filtered_bands(log_mel, high_pass, amounts(config.high_pass_hz), config.filter_order), one_F
+        ),
+        lower_QF=table(lower_QF, band_F),
+        lower_weight_QF=table(kept_QF * (1 - distance_QF), one_F),
+        upper_QF=table((lower_QF + 1).clamp_max(len(band_F) - 1), band_F),
+        upper_weight_QF=table(kept_QF * distance_QF, torch.zeros(len(band_F))),
+    )
 
 
 def augment(log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor, log_mel: LogMel, config: AugmentConfig) -> Tensor:
-    """White noise, a gain, a filter, and shifts of pitch and of time, each with its probability.
+    """Add white noise, apply a gain and a filter, and shift pitch and time, each with its probability.
 
     Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (SimCLR), ICML 2020, section
-    2.1, with the changes and the order of CLMR, see `AugmentConfig`. On a waveform they would differ in this: noise is
-    here what it is on average; a filter acts on each band as on white noise; pitch moves as by resampling, but time
-    does not; shifts in time are whole frames. What lies at the floor is silence, and what falls below it becomes so.
+    2.1, with the augmentations of CLMR and in their order, see `AugmentConfig`. The result differs from that on a
+    waveform: noise is replaced by its expectation, a filter acts on each band as on white noise, a pitch shift keeps
+    the duration, and shifts in time are whole frames. Power at or below the floor becomes silence.
 
     Args:
-        log_mel_RFT: standardised log-mels, lane after lane.
-        seed_K: int64 seeds of the lanes.
-        step_K: int64 steps of the lanes.
-        log_mel: what they were standardised by, on the same device.
-        config: what may happen to a view.
+        log_mel_RFT: Standardised log-mels, lane after lane.
+        seed_K: Seeds of the lanes, int64.
+        step_K: Steps of the lanes, int64.
+        log_mel: Statistics by which the clips were standardised, on the same device.
+        config: Probabilities and ranges.
 
     Returns:
-        [R, F, T] in the type of the clips, each row a function of its own clip, its lane's seed and step, and its place
-        in its lane. Rows that are shifted in time at most keep their bits.
+        [R, F, T] in the type of the clips. Each row depends on its clip, the seed and step of its lane, and its
+        position in the lane. Rows that are only shifted in time keep their bits.
     """
     device, rows = log_mel_RFT.device, len(log_mel_RFT)
-    of = tables(log_mel, config)
+    tables = _tables(log_mel, config)
     drawn = _Drawn(
         randomness.uniform(
             randomness.stream(seed_K, step_K, Purpose.AUGMENTATION),
@@ -101,51 +212,51 @@ def augment(log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor, log_mel: LogMel
 
     shifted_RFT = _shift(log_mel_RFT, drawn, config)
     power_RFT = log_mel.to_power(shifted_RFT)
-    noise_RF = (of.noise_Q[noise_R] * _mean_square(power_RFT))[:, None] * of.noise_F
-    factor_RF = of.gain_Q[gain_R][:, None] * _filter(of, drawn, filtered_R, config)
-    power_RFT = _move((power_RFT + noise_RF[:, :, None]) * factor_RF[:, :, None], of, pitch_R)
-    # The logarithm to base ten is many times as slow as the natural one on a processor.
+    noise_RF = (tables.noise_Q[noise_R] * _mean_square(power_RFT))[:, None] * tables.noise_F
+    factor_RF = tables.gain_Q[gain_R][:, None] * _filter(tables, drawn, filtered_R, config)
+    power_RFT = _move((power_RFT + noise_RF[:, :, None]) * factor_RF[:, :, None], tables, pitch_R)
+    # On a CPU, log10 is many times slower than log.
     decibels_RFT = torch.log(power_RFT.clamp_min(torch.finfo(torch.float32).tiny)) * (10 / math.log(10.0))
     altered_RFT = log_mel.from_decibels(decibels_RFT).to(log_mel_RFT.dtype)
-    is_altered_R = filtered_R | (noise_R < AMOUNTS) | (gain_R < AMOUNTS) | (pitch_R < AMOUNTS)
+    is_altered_R = filtered_R | (noise_R < _NO_CHANGE) | (gain_R < _NO_CHANGE) | (pitch_R < _NO_CHANGE)
     return torch.where(is_altered_R[:, None, None], altered_RFT, shifted_RFT)
 
 
 def _shift(log_mel_RFT: Tensor, drawn: _Drawn, config: AugmentConfig) -> Tensor:
-    """Later by a drawn number of frames, around the end."""
+    """Delay each row by a random number of frames, circularly."""
     frames = log_mel_RFT.shape[-1]
-    farthest = int(config.shift * frames)
+    max_frames = int(config.shift * frames)
     shifted_R = drawn.happens(_Draw.SHIFT, config.shift_probability)
-    offset_R = torch.where(shifted_R, drawn.below(_Draw.SHIFT_FRAMES, 2 * farthest + 1) - farthest, 0)
+    offset_R = torch.where(shifted_R, drawn.below(_Draw.SHIFT_FRAMES, 2 * max_frames + 1) - max_frames, 0)
     # Never negative, so that fmod gives what `%` does, see `marl.randomness.integers`.
     frame_RT = torch.fmod(torch.arange(frames, 2 * frames, device=log_mel_RFT.device) - offset_R[:, None], frames)
     return log_mel_RFT.gather(2, frame_RT[:, None].expand(log_mel_RFT.shape))
 
 
 def _mean_square(power_RFT: Tensor) -> Tensor:
-    """That of the waveforms, [R], but for what lies beyond the middles of the outer bands."""
+    """Return the mean square of the waveforms [R], except for power beyond the middles of the outer bands."""
     units_R = (power_RFT * (1 / _UNIT)).to(torch.int64).sum(dim=(1, 2))
     return units_R.to(torch.float32) * (_UNIT / (_BANDS_PER_MEAN_SQUARE * power_RFT.shape[-1]))
 
 
-def _filter(of: Tables, drawn: _Drawn, filtered_R: Tensor, config: AugmentConfig) -> Tensor:
-    """What is left of the power in each band, [R, F]."""
-    low_RF = of.low_pass_QF[drawn.amount(_Draw.LOW_PASS, filtered_R)]
-    high_RF = of.high_pass_QF[drawn.amount(_Draw.HIGH_PASS, filtered_R)]
+def _filter(tables: _Tables, drawn: _Drawn, filtered_R: Tensor, config: AugmentConfig) -> Tensor:
+    """Return the factor [R, F] of the power in each band."""
+    low_RF = tables.low_pass_QF[drawn.amount(_Draw.LOW_PASS, filtered_R)]
+    high_RF = tables.high_pass_QF[drawn.amount(_Draw.HIGH_PASS, filtered_R)]
     curve_MRF = torch.stack([_FILTERS[kind](low_RF, high_RF) for kind in config.filter_kinds])
     kind_R = drawn.below(_Draw.FILTER_KIND, len(config.filter_kinds))
     curve_RF = curve_MRF[kind_R, torch.arange(len(kind_R), device=kind_R.device)]
     return torch.where(filtered_R[:, None], curve_RF, 1.0)
 
 
-def _move(power_RFT: Tensor, of: Tables, pitch_R: Tensor) -> Tensor:
-    """Power moved along the bands, interpolated between two."""
+def _move(power_RFT: Tensor, tables: _Tables, pitch_R: Tensor) -> Tensor:
+    """Shift power along the bands, interpolating between two source bands."""
     rows, bands, _ = power_RFT.shape
     first_R1 = torch.arange(rows, device=power_RFT.device)[:, None] * bands
 
     def part(band_QF: Tensor, weight_QF: Tensor) -> Tensor:
-        # Whole bands at once: many times as fast as a gather of single values.
+        # Selecting whole bands is many times faster than gathering single values.
         selected = power_RFT.flatten(0, 1).index_select(0, (first_R1 + band_QF[pitch_R]).flatten())
         return selected.view_as(power_RFT) * weight_QF[pitch_R][:, :, None]
 
-    return part(of.lower_QF, of.lower_weight_QF) + part(of.upper_QF, of.upper_weight_QF)
+    return part(tables.lower_QF, tables.lower_weight_QF) + part(tables.upper_QF, tables.upper_weight_QF)
