@@ -49,7 +49,7 @@ def doctor(
 
     Example: marl-study doctor studies/tradeoff.yaml --store s3://bucket/studies --address auto
     """
-    from study.datasets.lookup import with_content
+    from study.datasets.load import with_content
     from study.doctor import render_finding, run_checks
     from study.spec.loader import load_spec
     from study.spec.resolve import resolve
@@ -74,7 +74,7 @@ def compile_stacks(spec_file: SpecArgument, store: StoreOption = DEFAULT_STORE) 
 
     Example: marl-study compile studies/tradeoff.yaml
     """
-    from study.datasets.lookup import with_content
+    from study.datasets.load import with_content
     from study.formatting import format_duration
     from study.spec.loader import load_spec
     from study.spec.resolve import resolve
@@ -107,10 +107,10 @@ def build(
 
     Example: marl-study data build studies/instruments.yaml
     """
-    from study.datasets.prepare import prepared_now
+    from study.datasets.prepare import ensure_prepared
     from study.storage import ObjectStore
 
-    prepared = prepared_now(_prepared_spec(spec_file, overrides), ObjectStore(store), address, stderr())
+    prepared = ensure_prepared(_prepared_spec(spec_file, overrides), ObjectStore(store), address, stderr())
     typer.echo(prepared.uri)
 
 
@@ -130,16 +130,16 @@ def describe(
 
     Example: marl-study data describe studies/instruments.yaml --examples examples
     """
-    from study.datasets.lookup import with_content
-    from study.datasets.summarise import described, description_tables, write_examples
+    from study.datasets.load import with_content
+    from study.datasets.summarise import summarise, summary_tables, write_examples
     from study.storage import ObjectStore
 
     objects = ObjectStore(store)
     resolved = with_content(_prepared_spec(spec_file, overrides), objects)
-    description = described(resolved, objects)
+    description = summarise(resolved, objects)
     if output is Format.table:
         log(description.uri)
-        for table in description_tables(description):
+        for table in summary_tables(description):
             stdout().print(table, "")
     else:
         print_table(description.factors, output)

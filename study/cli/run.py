@@ -52,7 +52,7 @@ def run(
     spec = resolved.spec
     objects = ObjectStore(store)
     if dry_run:
-        from study.datasets.lookup import with_content
+        from study.datasets.load import with_content
         from study.runs.dry_run import describe
 
         typer.echo(describe(with_content(resolved, objects), objects))
@@ -64,10 +64,10 @@ def run(
         return
     study = StudyStore(objects, spec.name)
     if resolved.needs_preparation:
-        from study.datasets.lookup import with_content
-        from study.datasets.prepare import prepared_now
+        from study.datasets.load import with_content
+        from study.datasets.prepare import ensure_prepared
 
-        resolved = with_content(resolved, objects, lambda: prepared_now(resolved, objects, address, stderr()))
+        resolved = with_content(resolved, objects, lambda: ensure_prepared(resolved, objects, address, stderr()))
     begin(study, resolved, address)
     _run_trials(study, spec.search.trials or 0, address)
 

@@ -1,1 +1,1 @@
-"""Sets of sounds in the store: prepared once from what a user has, read by every trainer."""
+"""Datasets of a study: prepared once from the user's sounds, kept in the store, loaded by every trainer."""

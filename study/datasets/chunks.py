@@ -1,4 +1,4 @@
-"""Clips of a chunk as the content of objects, and back: spectrograms, sounds, and a table. Nothing read is executed."""
+"""Encoding of a chunk of clips as objects of the store: spectrograms, sounds and a table. Nothing is unpickled."""
 
 import io
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from marl.data.source import PreparedClips
 __all__ = ["FACTOR", "clips_read", "flac_of", "log_mels_read", "npy_of", "rows_of", "table_of", "table_read"]
 
 FACTOR = "factor/"
-"""What names of columns begin with that are factors."""
+"""Prefix of the columns that hold factors."""
 
 _TEXT = ("name", "group", "content", "rejected")
 _WHOLE = ("chunk", "row")
@@ -24,7 +24,7 @@ _REAL = ("loudness_db", "peak", "sounds_s", "sum_db", "square_db")
 
 
 def rows_of(number: int, made: PreparedClips, factors: Sequence[str]) -> pd.DataFrame:
-    """A row for each entry of a chunk, as in `study.datasets.prepared_set.PreparedSet.table`."""
+    """Return a row for each entry of a chunk, with the columns of `study.datasets.prepared_set.PreparedSet.table`."""
     columns: dict[str, list[object]] = {name: [] for name in (*_TEXT, *_WHOLE, *_REAL)}
     columns |= {f"{FACTOR}{name}": [] for name in factors}
     for row, clip in enumerate(made.clips):
@@ -40,7 +40,7 @@ def rows_of(number: int, made: PreparedClips, factors: Sequence[str]) -> pd.Data
 
 
 def table_of(rows: pd.DataFrame) -> bytes:
-    """Rows as Parquet. A factor has numbers or words, but no chunk knows which if all of its own are unknown."""
+    """Encode rows as Parquet. A factor that is unknown in all rows gets the null type, which merges with any other."""
     factors = [name for name in rows if str(name).startswith(FACTOR)]
     fields = [(name, pa.string()) for name in _TEXT] + [(name, pa.int64()) for name in _WHOLE]
     fields += [(name, pa.float64()) for name in _REAL]
@@ -54,10 +54,10 @@ def table_of(rows: pd.DataFrame) -> bytes:
 
 
 def table_read(content: bytes, factors: Sequence[str]) -> pd.DataFrame:
-    """The rows again.
+    """Decode `table_of`.
 
     Raises:
-        ValueError: when it is no such table.
+        ValueError: If the content is not such a table.
     """
     names = [*_TEXT, *_WHOLE, *_REAL, *(f"{FACTOR}{name}" for name in factors)]
     try:
@@ -70,17 +70,17 @@ def table_read(content: bytes, factors: Sequence[str]) -> pd.DataFrame:
 
 
 def npy_of(decibels_NFT: NDArray[np.float16]) -> bytes:
-    """Spectrograms as a file of NumPy's."""
+    """Encode spectrograms as an npy file."""
     buffer = io.BytesIO()
     np.save(buffer, decibels_NFT, allow_pickle=False)
     return buffer.getvalue()
 
 
 def log_mels_read(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
-    """The spectrograms again, [n, F, T].
+    """Decode `npy_of`: [n, F, T].
 
     Raises:
-        ValueError: when it is no such file.
+        ValueError: If the content is not such a file.
     """
     try:
         found: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
@@ -95,17 +95,17 @@ def log_mels_read(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
 
 
 def flac_of(samples_NS: NDArray[np.int16], sample_rate: int) -> bytes:
-    """Clips one after another as FLAC, which keeps every sample."""
+    """Encode clips one after another as FLAC, which is lossless."""
     buffer = io.BytesIO()
     soundfile.write(buffer, samples_NS.reshape(-1), sample_rate, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
 
 def clips_read(content: bytes, rows: Sequence[int], samples: int) -> NDArray[np.int16]:
-    """Some of the clips again, int16 [n, samples].
+    """Decode some clips of `flac_of`: int16 [n, samples].
 
     Raises:
-        ValueError: when it is no such file, or has not as many clips.
+        ValueError: If the content is not such a file or holds too few clips.
     """
     found = np.empty((len(rows), samples), np.int16)
     try:

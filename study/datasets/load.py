@@ -1,7 +1,9 @@
-"""A prepared set becomes a dataset: spectrograms on the device where they fit, else in a file that is mapped."""
+"""Find the dataset of a spec and load it: spectrograms on the device if they fit, else memory-mapped from a file."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -10,29 +12,79 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
-from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels
-from study.datasets.prepared_set import PreparedSet
+from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels, Source
+from study.datasets.prepared_set import PreparedSet, key_of
 from study.errors import UserError
 from study.process_env import cache_folder
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
-__all__ = ["clips_of", "dataset_of", "factors_of", "load_dataset"]
+__all__ = ["as_user_error", "clips_of", "dataset_of", "factors_of", "find", "load_dataset", "with_content"]
+
+_Result = TypeVar("_Result")
 
 _SHARE_OF_MEMORY = 0.5
 
 
-def load_dataset(prepared: PreparedSet, split: str, device: torch.device, memory_gib: float | None = None) -> Dataset:
-    """The clips of a set with their spectrograms.
-
-    Args:
-        prepared: the set.
-        split: what never lies in two splits, as `marl.data.dataset.split_clips`.
-        device: what computes.
-        memory_gib: of the device that spectrograms may take; by default half of what is free.
+def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> tuple[PreparedSet, Source]:
+    """Return the prepared set for the present content of a dataset's files, and the source of its clips.
 
     Raises:
-        UserError: when the set is damaged, cannot be split so, or its training clips are all the same.
+        UserError: If files are missing or invalid.
+    """
+    source = as_user_error(config.source)
+    return PreparedSet(objects, key_of(config, audio, as_user_error(source.digest))), source
+
+
+def with_content(
+    resolved: ResolvedSpec, objects: ObjectStore, build: Callable[[], PreparedSet] | None = None
+) -> ResolvedSpec:
+    """Return the spec with the key of its prepared set. Datasets that are synthesised have none.
+
+    Args:
+        resolved: Resolved spec.
+        objects: The store.
+        build: Prepares the set if it is missing.
+
+    Raises:
+        UserError: If the set is missing and `build` is None.
+    """
+    config = resolved.data
+    if not isinstance(config, AudioDatasetConfig):
+        return resolved
+    if config.content is not None:
+        prepared = PreparedSet(objects, config.content)
+    elif build is not None:
+        prepared = build()
+    else:
+        prepared, _ = find(config, resolved.audio, objects)
+    if not prepared.is_whole():
+        raise UserError(f"data: not prepared in {objects.uri}; prepare it with `marl-study data build SPEC`")
+    return resolved.with_content(prepared.key)
+
+
+def as_user_error(action: Callable[[], _Result]) -> _Result:
+    """Run an action on files of the user and turn its errors into UserErrors."""
+    try:
+        return action()
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"data: {where}{error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"data: {error}") from None
+
+
+def load_dataset(prepared: PreparedSet, split: str, device: torch.device, memory_gib: float | None = None) -> Dataset:
+    """Load the clips of a prepared set with their spectrograms.
+
+    Args:
+        prepared: The prepared set.
+        split: Unit that is never divided between splits, see `marl.data.dataset.split_clips`.
+        device: Device of the trainer.
+        memory_gib: Device memory for spectrograms in GiB; by default half of the free memory.
+
+    Raises:
+        UserError: If the set is damaged, cannot be split, or all its training clips are equal.
     """
     known, audio = prepared.clips(split), prepared.document.audio
     training = known.splits["training"].numpy()
@@ -40,7 +92,7 @@ def load_dataset(prepared: PreparedSet, split: str, device: torch.device, memory
     mean, square = (float(value) for value in sums / (len(training) * audio.mel_bands * audio.frames))
     std = max(0.0, square - mean**2) ** 0.5
     if not std > 0:
-        raise UserError("data: the training clips are all the same, so their log-mels cannot be standardised")
+        raise UserError("data: all training clips are equal, so their log-mels cannot be standardised")
     allowed = _free_bytes(device) * _SHARE_OF_MEMORY if memory_gib is None else memory_gib * 2**30
     shape = (len(prepared.rows), audio.mel_bands, audio.frames)
     fits = 2 * int(np.prod(shape)) <= allowed
@@ -63,7 +115,7 @@ def _on_device(prepared: PreparedSet, shape: tuple[int, int, int], device: torch
 
 
 def _in_file(prepared: PreparedSet, shape: tuple[int, int, int]) -> NDArray[np.float16]:
-    """A file of this machine, which is mapped; made where it is not there yet."""
+    """Memory-map a local file with the spectrograms, creating it first if it does not exist."""
     path = cache_folder() / "data" / f"{prepared.key}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +127,7 @@ def _in_file(prepared: PreparedSet, shape: tuple[int, int, int]) -> NDArray[np.f
             Path(draft, "all.npy").replace(path)
     found: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
     if found.shape != shape or found.dtype != np.float16:
-        raise UserError(f"{path} is no copy of {prepared.uri}; delete it, it is made anew")
+        raise UserError(f"{path} is not a copy of {prepared.uri}; delete it and it will be created again")
     return found
 
 
@@ -86,10 +138,10 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def dataset_of(resolved: ResolvedSpec, objects: ObjectStore, device: torch.device) -> Dataset:
-    """The clips of a resolved spec and their spectrograms, for a device.
+    """Return the dataset of a resolved spec on a device.
 
     Raises:
-        UserError: when they must be prepared and are not in the store, or are others, or damaged.
+        UserError: If its prepared set is missing, does not match the spec, or is damaged.
     """
     data, audio = resolved.data, resolved.audio
     if isinstance(data, ComputedDatasetConfig):
@@ -99,7 +151,7 @@ def dataset_of(resolved: ResolvedSpec, objects: ObjectStore, device: torch.devic
 
 
 def clips_of(resolved: ResolvedSpec, objects: ObjectStore) -> Clips:
-    """The clips without their spectrograms, at once however many there are; on the CPU."""
+    """Return the clips of a spec on the CPU, without spectrograms. This takes no time, however many clips there are."""
     data = resolved.data
     if isinstance(data, ComputedDatasetConfig):
         return data.clips(resolved.audio, torch.device("cpu"))
@@ -107,7 +159,7 @@ def clips_of(resolved: ResolvedSpec, objects: ObjectStore) -> Clips:
 
 
 def factors_of(resolved: ResolvedSpec, objects: ObjectStore) -> tuple[Factor, ...]:
-    """The factors of the clips, without making clips."""
+    """Return the factors of a spec's clips."""
     data = resolved.data
     if isinstance(data, ComputedDatasetConfig):
         return data.factors()
@@ -116,12 +168,12 @@ def factors_of(resolved: ResolvedSpec, objects: ObjectStore) -> tuple[Factor, ..
 
 def _prepared(data: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
     if data.content is None:
-        raise UserError("data: is not prepared yet; do so by `marl-study data build SPEC`")
+        raise UserError("data: not prepared; prepare it with `marl-study data build SPEC`")
     found = PreparedSet(objects, data.content)
     document = found.document
     if document.audio != audio or document.factors != tuple(data.factor_names):
         raise UserError(
-            f"data.content: {data.content} is a set of other spectrograms or factors than the spec's; leave it out, "
-            "and the set that fits is found, or prepared"
+            f"data.content: must name a set with the audio settings and factors of the spec; got {data.content}. "
+            "Leave it out to find or prepare the matching set"
         )
     return found

@@ -1,4 +1,4 @@
-"""Prepares a set: its entries are made into clips by Ray tasks, chunk by chunk, and what is done is not done again."""
+"""Prepare a dataset: Ray tasks turn its entries into clips, chunk by chunk. Finished chunks are not repeated."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from marl.audio import AudioConfig
 from marl.data import KINDS, AudioDatasetConfig
 from marl.data.source import Entry, Source, prepare_clips
-from study.datasets.lookup import find, understood
+from study.datasets.load import as_user_error, find
 from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
 from study.formatting import format_duration
@@ -21,59 +21,59 @@ from study.runs.ray_cluster import ray_session
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 
-__all__ = ["prepare", "prepared_now"]
+__all__ = ["prepare", "ensure_prepared"]
 
 CHUNK = 128
-"""Entries that one task makes into clips, and one object of the store holds."""
+"""Number of entries for each Ray task and each object of the store."""
 
-# Tasks that Ray knows of, for each processor: the next is there when one ends.
+# Submitted tasks for each processor, so that the next task can start at once.
 _AHEAD = 2
 _POLL_S = 0.5
 
 
 def prepare(
-    found: PreparedSet,
+    prepared: PreparedSet,
     source: Source,
     config: AudioDatasetConfig,
     audio: AudioConfig,
     address: str | None,
-    made: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None],
 ) -> None:
-    """Make the clips of a set that are not made yet, on all processors of a machine or a cluster, and commit it.
+    """Prepare the missing chunks of a set on all processors of a machine or a cluster, then commit the set.
 
-    Whoever is stopped in between loses the chunks that were under way; called again it goes on with the others.
+    An interrupted call loses the chunks that were in progress; the next call continues with the missing ones.
 
     Args:
-        found: its place, from `study.datasets.lookup.find`.
-        source: where its clips come from, likewise.
-        config: of the data.
-        audio: the spectrograms.
-        address: of the cluster to use, none for this machine.
-        made: called with the number of entries that are done and of all.
+        prepared: The set, from `study.datasets.load.find`.
+        source: Source of its clips, from the same call.
+        config: Configuration of the data.
+        audio: Configuration of the spectrograms.
+        address: Address of a cluster; None for this machine.
+        on_progress: Called with the number of finished entries and of all entries.
 
     Raises:
-        UserError: when there are no clips, or the store refuses.
-        RunError: when making them fails on a machine, for example because its disk lacks the files.
+        UserError: If there are no clips, or the store refuses a write.
+        RunError: If a task fails, for example because its machine lacks the files.
     """
-    entries = understood(source.entries)
-    _refuse_twins(entries)
+    entries = as_user_error(source.entries)
+    _refuse_duplicates(entries)
     chunks = [entries[first : first + CHUNK] for first in range(0, len(entries), CHUNK)]
-    done = found.made_chunks()
-    todo = [number for number in range(len(chunks)) if number not in done]
-    so_far = sum(len(chunks[number]) for number in done if number < len(chunks))
-    made(so_far, len(entries))
+    finished = prepared.finished_chunks()
+    todo = [number for number in range(len(chunks)) if number not in finished]
+    done = sum(len(chunks[number]) for number in finished if number < len(chunks))
+    on_progress(done, len(entries))
     if todo:
         with ray_session(address):
-            for number in _made(found, config, audio, [(number, chunks[number]) for number in todo]):
-                so_far += len(chunks[number])
-                made(so_far, len(entries))
-    found.complete(len(chunks), config, audio, source.factor_names)
+            for number in _prepare_chunks(prepared, config, audio, [(number, chunks[number]) for number in todo]):
+                done += len(chunks[number])
+                on_progress(done, len(entries))
+    prepared.complete(len(chunks), config, audio, source.factor_names)
 
 
-def _made(
-    found: PreparedSet, config: AudioDatasetConfig, audio: AudioConfig, todo: Sequence[tuple[int, Sequence[Entry]]]
+def _prepare_chunks(
+    prepared: PreparedSet, config: AudioDatasetConfig, audio: AudioConfig, todo: Sequence[tuple[int, Sequence[Entry]]]
 ) -> Iterator[int]:
-    """Numbers of chunks as they are done."""
+    """Yield the number of each chunk when it is finished."""
     waiting, running = list(reversed(todo)), dict[Any, int]()
     content = config.model_dump_json()
     while waiting or running:
@@ -81,24 +81,28 @@ def _made(
         at_once = max(1, int(resources.get("CPU", 1))) * _AHEAD
         while waiting and len(running) < at_once:
             number, entries = waiting.pop()
-            call = _make_chunk.remote(found.objects.uri, found.key, content, audio.model_dump_json(), number, entries)
+            call = _prepare_chunk.remote(
+                prepared.objects.uri, prepared.key, content, audio.model_dump_json(), number, entries
+            )
             running[call] = number
         for call in ray.wait(list(running), timeout=_POLL_S)[0]:
             number = running.pop(call)
             try:
                 ray.get(call)
             except ray.exceptions.RayTaskError as error:
-                raise RunError(f"chunk {number} of the data could not be made: {error.cause}") from None
+                raise RunError(f"chunk {number} of the data could not be prepared: {error.cause}") from None
             except ray.exceptions.RayError as error:
-                raise RunError(f"chunk {number} of the data could not be made: {error}") from None
+                raise RunError(f"chunk {number} of the data could not be prepared: {error}") from None
             yield number
 
 
 @ray.remote(num_cpus=1, max_retries=3)
-def _make_chunk(store_uri: str, key: str, config: str, audio_json: str, number: int, entries: Sequence[Entry]) -> None:
+def _prepare_chunk(
+    store_uri: str, key: str, config: str, audio_json: str, number: int, entries: Sequence[Entry]
+) -> None:
     import torch
 
-    torch.set_num_threads(1)  # as many tasks as processors run beside each other
+    torch.set_num_threads(1)  # one task runs on each processor
     audio, source = AudioConfig.model_validate_json(audio_json), _source(config)
     made = prepare_clips(source, entries, audio)
     PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, made, source.factor_names, audio)
@@ -106,20 +110,20 @@ def _make_chunk(store_uri: str, key: str, config: str, audio_json: str, number: 
 
 @lru_cache(maxsize=1)
 def _source(config: str) -> Source:
-    """The same for all tasks of a process, with the files that it has opened."""
+    """Return the source of a configuration, cached for all tasks of a process because it keeps files open."""
     content = json.loads(config)
     data = KINDS[content["kind"]].model_validate(content)
     assert isinstance(data, AudioDatasetConfig)  # noqa: S101  # computed data sets are not prepared
     return data.source()
 
 
-def _refuse_twins(entries: Sequence[Entry]) -> None:
+def _refuse_duplicates(entries: Sequence[Entry]) -> None:
     if not entries:
-        raise UserError("data: there are no clips")
+        raise UserError("data: no clips prepared")
     names = set[str]()
     for entry in entries:
         if entry.name in names:
-            raise UserError(f"data: {entry.name} is there twice")
+            raise UserError(f"data: names of clips must be unique; got {entry.name} twice")
         names.add(entry.name)
 
 
@@ -127,47 +131,45 @@ _SHOWN_REASONS = 5
 _LINE_EVERY_S = 30.0
 
 
-def prepared_now(resolved: ResolvedSpec, objects: ObjectStore, address: str | None, console: Console) -> PreparedSet:
-    """The prepared set of a resolved spec; prepared first where it is not there, with progress and time left.
+def ensure_prepared(resolved: ResolvedSpec, objects: ObjectStore, address: str | None, console: Console) -> PreparedSet:
+    """Return the prepared set of a resolved spec. If it is missing, prepare it and show the progress.
 
     Args:
-        resolved: the spec.
-        objects: the store.
-        address: of the cluster that prepares it, none for this machine.
-        console: where to say how far it is.
+        resolved: Resolved spec.
+        objects: The store.
+        address: Address of the cluster that prepares it; None for this machine.
+        console: Console for the progress.
 
     Raises:
-        UserError: when the sounds or what describes them are not what they must be.
-        RunError: when preparing them fails on a machine.
+        UserError: If the sounds or their table are invalid.
+        RunError: If a task fails.
     """
     config, audio = resolved.data, resolved.audio
     if not isinstance(config, AudioDatasetConfig):
-        raise UserError(f"data: {config.kind} is computed when a study begins; there is nothing to prepare")
-    found, source = find(config, audio, objects)
-    if found.is_whole():
-        console.print(f"data: {_counts(found)}: there already", markup=False, soft_wrap=True)
-        return found
+        raise UserError(f"data: {config.kind} is synthesised when a study starts and needs no preparation")
+    prepared, source = find(config, audio, objects)
+    if prepared.is_whole():
+        console.print(f"data: {_counts(prepared)}: prepared already", markup=False, soft_wrap=True)
+        return prepared
     objects.check_writable()
-    entries = len(understood(source.entries))
+    entries = len(as_user_error(source.entries))
     console.print(f"data: preparing {entries:,} clips of {config.kind}", markup=False, soft_wrap=True)
 
     started = time.monotonic()
-    with _Shown(console) as shown:
-        prepare(found, source, config, audio, address, shown)
+    with _Progress(console) as progress:
+        prepare(prepared, source, config, audio, address, progress)
     took = format_duration(time.monotonic() - started)
-    console.print(f"data: {_counts(found)}, prepared in {took}", markup=False, soft_wrap=True)
-    rejected = found.table.dropna(subset=["rejected"])
+    console.print(f"data: {_counts(prepared)}, prepared in {took}", markup=False, soft_wrap=True)
+    rejected = prepared.table.dropna(subset=["rejected"])
     for name, reason in rejected[["name", "rejected"]].head(_SHOWN_REASONS).itertuples(index=False):
         console.print(f"  left out: {name}: {reason}", markup=False, soft_wrap=True)
     if len(rejected) > _SHOWN_REASONS:
-        console.print(
-            f"  and {len(rejected) - _SHOWN_REASONS} more; `marl-study data describe SPEC` says why", markup=False
-        )
-    return found
+        console.print(f"  and {len(rejected) - _SHOWN_REASONS} more; see `marl-study data describe SPEC`", markup=False)
+    return prepared
 
 
-class _Shown:
-    """How far it is: a bar on a terminal, else a line now and then."""
+class _Progress:
+    """Progress of the preparation: a bar on a terminal, otherwise a line every half minute."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -191,9 +193,12 @@ class _Shown:
         self._bar.stop()
 
     def __call__(self, done: int, entries: int) -> None:
-        """So many entries of all are done."""
+        """Show the number of finished entries."""
         now = time.monotonic()
-        began, before = self._began = self._began or (now, done)  # what was done before says nothing of the speed
+        began, before = self._began = self._began or (
+            now,
+            done,
+        )  # entries finished by earlier runs do not count for the rate
         rate = (done - before) / (now - began) if now > began else 0.0
         self._bar.update(self._task, completed=done, total=entries, rate=f"{rate:.0f} clips/s")
         if not self._console.is_terminal and now - self._lined > _LINE_EVERY_S:
@@ -204,7 +209,7 @@ class _Shown:
             )
 
 
-def _counts(found: PreparedSet) -> str:
-    document = found.document
+def _counts(prepared: PreparedSet) -> str:
+    document = prepared.document
     rejected = document.entries - document.clips
     return f"{document.clips:,} clips of {document.data['kind']}" + (f", {rejected:,} left out" if rejected else "")

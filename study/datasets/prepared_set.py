@@ -1,12 +1,12 @@
-"""A prepared set in the store: what is written where, and what it says of its clips.
+"""Prepared sets of clips: their layout in the store, and access to their clips.
 
-    _data/<key>/set.json               what it was made of; written last, so a set that has it is whole
-                clips.parquet          a row an entry: what it is, how loud, where it lies, or why it was left out
-                log_mels/<chunk>.npy   float16, dB
-                sounds/<chunk>.flac    the clips of a chunk one after another, 16 bit
-                made/<chunk>.parquet   rows of a chunk: it is done
+    _data/<key>/set.json               metadata; written last, so a set that has it is complete
+                clips.parquet          a row for each entry: factors, loudness and position, or why it was rejected
+                log_mels/<chunk>.npy   spectrograms in dB, float16
+                sounds/<chunk>.flac    clips of a chunk one after another, 16 bit
+                made/<chunk>.parquet   rows of a finished chunk
 
-Its key is a hash of the sounds and of all settings that it depends on, so what is made anew from the same is the same.
+The key is a hash of the sounds and of all settings that the set depends on.
 """
 
 import hashlib
@@ -38,25 +38,25 @@ from study.storage.backend import TooLarge
 __all__ = ["FOLDER", "PreparedSet", "SetDocument", "key_of"]
 
 FOLDER = "_data"
-"""Where sets are in a store; no study can have a name that begins so."""
+"""Folder of prepared sets in a store. Names of studies cannot begin with an underscore."""
 
 _DOCUMENT, _TABLE = "set.json", "clips.parquet"
 _DOCUMENT_LIMIT = 16 << 20
-_READ_TOGETHER = 16
+_CONCURRENT_READS = 16
 
 
 class SetDocument(BaseModel, frozen=True):
-    """`set.json`.
+    """Metadata of a prepared set, the content of `set.json`.
 
     Attributes:
-        format: of the set.
-        data: its configuration.
-        audio: the spectrograms.
-        factors: their names.
-        entries: how many there were.
-        clips: how many came of them.
-        created: when.
-        writer: version of marl-study.
+        format: Version of the layout.
+        data: Configuration of the data.
+        audio: Configuration of the spectrograms.
+        factors: Names of the factors.
+        entries: Number of entries of the source.
+        clips: Number of clips.
+        created: When the set was completed.
+        writer: Version of marl-study.
     """
 
     format: Literal[1] = 1
@@ -70,7 +70,7 @@ class SetDocument(BaseModel, frozen=True):
 
 
 def key_of(config: AudioDatasetConfig, audio: AudioConfig, digest: str) -> str:
-    """The name of a set: a hash of what its files hold and of every setting but where they lie and how it is split."""
+    """Return the key of a set: a hash of the content of its files and of all settings except path and split."""
     settings = config.model_dump(mode="json", exclude={"split", "content", "path"})
     everything = {"format": 1, "data": settings, "audio": audio.model_dump(mode="json"), "digest": digest}
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
@@ -78,11 +78,11 @@ def key_of(config: AudioDatasetConfig, audio: AudioConfig, digest: str) -> str:
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """A set in a store.
+    """A prepared set in a store.
 
     Attributes:
-        objects: the store.
-        key: of the set.
+        objects: The store.
+        key: Key of the set.
     """
 
     objects: ObjectStore
@@ -90,36 +90,36 @@ class PreparedSet:
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """Address of the set."""
         return f"{self.objects.uri}/{FOLDER}/{self.key}"
 
     def is_whole(self) -> bool:
-        """Whether all of it is there."""
+        """Return whether the set is complete."""
         return bool(self.objects.names(self._name(_DOCUMENT)))
 
     @cached_property
     def document(self) -> SetDocument:
-        """What it was made of.
+        """Metadata of the set.
 
         Raises:
-            UserError: when there is no such set, or its document is damaged.
+            UserError: If the set is missing or incomplete, or its metadata are damaged.
         """
         try:
             return SetDocument.model_validate_json(self.objects.read(self._name(_DOCUMENT), _DOCUMENT_LIMIT))
         except FileNotFoundError:
             raise UserError(
-                f"{self.uri} is not there, or not whole: prepare the data by `marl-study data build SPEC`"
+                f"{self.uri} is missing or incomplete; prepare the data with `marl-study data build SPEC`"
             ) from None
         except (ValidationError, TooLarge) as error:
             raise self._damaged(_DOCUMENT, error) from None
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row for each entry.
+        """Table with a row for each entry.
 
-        `name`, `group`, `factor/<name>`; `rejected`, why it is of no use, or nothing. Of clips also `content`,
-        `loudness_db`, `peak`, `sounds_s`, `sum_db`, `square_db` as in `marl.data.source.Clip`, and where they lie:
-        `chunk` and `row`.
+        `name`, `group`, `factor/<name>`; `rejected`, the reason for a rejection, or null. Clips also have `content`,
+        `loudness_db`, `peak`, `sounds_s`, `sum_db`, `square_db` as in `marl.data.source.Clip`, and their
+        position `chunk` and `row`.
         """
         try:
             return table_read(self.objects.read(self._name(_TABLE)), self.document.factors)
@@ -128,15 +128,15 @@ class PreparedSet:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The rows of `table` that are clips, numbered as the clips of `clips` and of a dataset."""
+        """Rows of `table` that are clips, in the order of the clips of a dataset."""
         return self.table[self.table["rejected"].isna()].reset_index(drop=True)
 
     @cached_property
     def factors_and_values(self) -> tuple[tuple[Factor, ...], Tensor]:
-        """The factors, and for each clip the index of its value, int64 [N, C].
+        """Factors, and the index of each clip's value, int64 [N, C].
 
         Raises:
-            UserError: when a factor says nothing.
+            UserError: If a factor has fewer than two values.
         """
         try:
             found = [factor_from_column(name, _values(self.rows[f"{FACTOR}{name}"])) for name in self.document.factors]
@@ -145,13 +145,13 @@ class PreparedSet:
         return tuple(factor for factor, _ in found), torch.stack([index_N for _, index_N in found], dim=1)
 
     def clips(self, split: str) -> Clips:
-        """All clips, on the CPU, without their spectrograms.
+        """Return all clips on the CPU, without spectrograms.
 
         Args:
-            split: what never lies in two splits, as `marl.data.dataset.split_clips`.
+            split: Unit that is never divided between splits, see `marl.data.dataset.split_clips`.
 
         Raises:
-            UserError: when they cannot be split so.
+            UserError: If the clips cannot be split.
         """
         factors, value_NC = self.factors_and_values
         try:
@@ -161,7 +161,7 @@ class PreparedSet:
         return Clips(value_NC, factors, splits, self.waveforms)
 
     def waveforms(self, clips: Sequence[int]) -> Tensor:
-        """Waveforms of clips, float32 [n, S]."""
+        """Return the waveforms of clips, float32 [n, S]."""
         samples = self.document.audio.clip_samples
         chunk_n, row_n = self.rows.loc[list(clips), ["chunk", "row"]].to_numpy(dtype=np.int64).T
         found_nS = np.empty((len(chunk_n), samples), np.int16)
@@ -174,11 +174,11 @@ class PreparedSet:
         return waveforms_of(found_nS)
 
     def log_mels(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """All spectrograms, chunk by chunk: indices into `rows`, and what is there, float16 dB [n, F, T]."""
+        """Yield indices into `rows` and their spectrograms in dB, float16 [n, F, T], chunk by chunk."""
         chunks = [int(chunk) for chunk in sorted(self.rows["chunk"].unique())]
         chunk_N, row_N = self.rows[["chunk", "row"]].to_numpy(dtype=np.int64).T
-        for first in range(0, len(chunks), _READ_TOGETHER):
-            names = {chunk: _log_mels(chunk) for chunk in chunks[first : first + _READ_TOGETHER]}
+        for first in range(0, len(chunks), _CONCURRENT_READS):
+            names = {chunk: _log_mels(chunk) for chunk in chunks[first : first + _CONCURRENT_READS]}
             contents = self.objects.read_all([self._name(name) for name in names.values()])
             for chunk, name in names.items():
                 clips = np.flatnonzero(chunk_N == chunk)
@@ -188,26 +188,28 @@ class PreparedSet:
                 except (ValueError, KeyError, IndexError) as error:
                     raise self._damaged(name, error) from None
 
-    def made_chunks(self) -> set[int]:
-        """Numbers of the chunks that are done."""
+    def finished_chunks(self) -> set[int]:
+        """Return the numbers of the finished chunks."""
         stems = (Path(name).stem for name in self.objects.names(self._name("made")))
         return {int(stem) for stem in stems if stem.isdecimal()}
 
     def write_chunk(self, number: int, made: PreparedClips, factors: Sequence[str], audio: AudioConfig) -> None:
-        """Write what came of a chunk; its rows last, which say that it is done."""
+        """Write a chunk. Its rows are written last and mark it as finished."""
         if made.clips:
             self.objects.write(self._name(_log_mels(number)), npy_of(made.decibels_NFT))
             self.objects.write(self._name(_sounds(number)), flac_of(made.samples_NS, audio.sample_rate))
         self.objects.write(self._name(f"made/{number:05d}.parquet"), table_of(rows_of(number, made, factors)))
 
     def complete(self, chunks: int, config: AudioDatasetConfig, audio: AudioConfig, factors: Sequence[str]) -> None:
-        """Put the rows of all chunks together, leave out what sounds as another clip to the last bit, and commit."""
+        """Merge the rows of all chunks, reject duplicates with equal samples, and commit the set."""
         names = [self._name(f"made/{number:05d}.parquet") for number in range(chunks)]
         contents = self.objects.read_all(names)
         try:
             parts = [table_read(contents[name], factors) for name in names]
         except KeyError as error:
-            raise UserError(f"{self.uri}: {error.args[0]} went away while the set was made; build it again") from None
+            raise UserError(
+                f"{self.uri}: {error.args[0]} disappeared during preparation; run `marl-study data build SPEC` again"
+            ) from None
         except ValueError as error:
             raise self._damaged("made", error) from None
         table = pd.concat([part.astype(object) for part in parts], ignore_index=True)
@@ -225,10 +227,10 @@ class PreparedSet:
         self.objects.write(self._name(_DOCUMENT), document.model_dump_json(indent=1).encode())
 
     def _damaged(self, name: str, error: Exception) -> UserError:
-        reason = "it is not there" if isinstance(error, FileNotFoundError | KeyError) else str(error).splitlines()[0]
+        reason = "missing" if isinstance(error, FileNotFoundError | KeyError) else str(error).splitlines()[0]
         return UserError(
             f"{printable(f'{self.uri}/{name}')} is damaged: {printable(reason)}; delete {printable(self.uri)} and "
-            "prepare the data again by `marl-study data build SPEC`"
+            "prepare the data again with `marl-study data build SPEC`"
         )
 
     def _name(self, name: str) -> str:
@@ -248,8 +250,8 @@ def _values(column: pd.Series) -> list[str | float | None]:
 
 
 def _with_duplicates(table: pd.DataFrame) -> pd.Series:
-    """Why each row is left out; of those with one content all but the first are."""
+    """Return the reason of each rejection; all but the first row with the same content are rejected."""
     first = table.dropna(subset=["content"]).drop_duplicates("content").set_index("content")["name"]
     of = table["content"].map(first)
     is_duplicate = table["rejected"].isna() & (of != table["name"])
-    return table["rejected"].where(~is_duplicate, "sounds like " + of.astype(str))
+    return table["rejected"].where(~is_duplicate, "same samples as " + of.astype(str))

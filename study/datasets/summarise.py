@@ -1,7 +1,4 @@
-"""What prepared sounds are: counts, factors, durations, loudness, examples, and the bar for a representation.
-
-N is clips, C factors, D values of a spectrogram.
-"""
+"""Summary of a prepared set: counts, factors, durations, loudness, examples, and a probe on raw log-mels."""
 
 import re
 from dataclasses import dataclass
@@ -23,27 +20,27 @@ from study.errors import UserError
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
-__all__ = ["Description", "described", "description_tables", "write_examples"]
+__all__ = ["DatasetSummary", "summarise", "summary_tables", "write_examples"]
 
-_SHOWN_NAMES = 3
+_MAX_NAMES = 3
 _EXAMPLES = 24
-_LONGEST_NAME = 120
+_MAX_NAME_LENGTH = 120
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
-class Description:
-    """What `described` found.
+class DatasetSummary:
+    """Summary of a prepared set.
 
     Attributes:
-        uri: where the set is.
-        clips: how many there are.
-        splits: of them by split.
-        factors: `factor`, `values`, `classes`, `unknown` (share of clips), `fewest` and `most` clips of a class;
-            `read`, the share of validation clips whose class a small network tells from raw log-mels, with its standard
-            error `read_se` from their finite number; and `chance`.
-        sounds: least, quartiles and largest of `sounds for (s)`, `loudness (dB)` and `peak`.
-        rejected: `reason`, `entries` and some `names`.
+        uri: Address of the set.
+        clips: Number of clips.
+        splits: Number of clips of each split.
+        factors: `factor`, `values`, `classes`, `unknown` (share of clips), `fewest` and `most` clips of a class; `read`
+            with its standard error `read_se`, the accuracy of a small network on raw log-mels of validation clips; and
+            `chance`.
+        sounds: Minimum, quartiles and maximum of duration in seconds, loudness in dB, and peak.
+        rejected: `reason`, `entries` and some `names` of rejected entries.
     """
 
     uri: str
@@ -54,12 +51,12 @@ class Description:
     rejected: pd.DataFrame
 
 
-def described(resolved: ResolvedSpec, objects: ObjectStore) -> Description:
-    """A prepared set, described.
+def summarise(resolved: ResolvedSpec, objects: ObjectStore) -> DatasetSummary:
+    """Summarise the prepared set of a spec.
 
     Args:
-        resolved: the spec, with the content of its data.
-        objects: the store.
+        resolved: Resolved spec with the key of its prepared set.
+        objects: The store.
     """
     prepared = PreparedSet(objects, resolved.spec.data["content"])
     known = clips_of(resolved, objects)
@@ -70,23 +67,23 @@ def described(resolved: ResolvedSpec, objects: ObjectStore) -> Description:
     factors["read_se"] = [float(accuracy_standard_error(accuracy, measured)) for accuracy in accuracy_C]
     factors["chance"] = [1 / classes for classes in at_stake_C]
     sounds = prepared.rows[["sounds_s", "loudness_db", "peak"]].quantile(list(_QUANTILES)).T
-    return Description(
+    return DatasetSummary(
         uri=prepared.uri,
         clips=len(prepared.rows),
         splits={name: len(known.splits[name]) for name in (*SPLITS, *sorted(known.splits.keys() - set(SPLITS)))},
         factors=factors,
-        sounds=sounds.set_axis(["least", "25 %", "median", "75 %", "largest"], axis=1),
+        sounds=sounds.set_axis(["minimum", "25 %", "median", "75 %", "maximum"], axis=1),
         rejected=_rejected(prepared.table),
     )
 
 
-def description_tables(found: Description) -> list[Table]:
-    """The same for a person."""
+def summary_tables(found: DatasetSummary) -> list[Table]:
+    """Return the summary as tables for a terminal."""
     counts = _table(f"{found.clips:,} clips", "split", "clips")
     for name, clips in found.splits.items():
         counts.add_row(name, f"{clips:,}")
     factors = _table(
-        "factors", "factor", *("values", "classes", "unknown", "clips of a class", "read from\nraw log-mels", "chance")
+        "factors", "factor", *("values", "classes", "unknown", "clips of a class", "probe on\nraw log-mels", "chance")
     )
     for row in found.factors.itertuples():
         factors.add_row(
@@ -100,7 +97,7 @@ def description_tables(found: Description) -> list[Table]:
         sounds.add_row(labels[str(name)], *(f"{value:.2f}" for value in row))
     tables = [counts, factors, sounds]
     if len(found.rejected):
-        rejected = _table("left out", "why", "entries", "for example")
+        rejected = _table("left out", "reason", "entries", "for example")
         for row in found.rejected.itertuples():
             rejected.add_row(str(row.reason), f"{row.entries:,}", str(row.names))
         tables.append(rejected)
@@ -108,10 +105,10 @@ def description_tables(found: Description) -> list[Table]:
 
 
 def write_examples(resolved: ResolvedSpec, objects: ObjectStore, folder: Path) -> list[Path]:
-    """Some validation clips as WAV, named by their factors.
+    """Write some validation clips as WAV files named by their factors.
 
     Raises:
-        UserError: when the folder cannot be written.
+        UserError: If the folder cannot be written.
     """
     known, audio = clips_of(resolved, objects), resolved.audio
     chosen = known.splits["validation"][:_EXAMPLES]
@@ -122,7 +119,7 @@ def write_examples(resolved: ResolvedSpec, objects: ObjectStore, folder: Path) -
             zip(known.value_NC[chosen].tolist(), known.waveforms(chosen.tolist()), strict=True)
         ):
             words = [str(factor.values[index]) for factor, index in zip(known.factors, value_C, strict=True)]
-            name = re.sub(r"[^\w .,-]", "_", ", ".join(words))[:_LONGEST_NAME]
+            name = re.sub(r"[^\w .,-]", "_", ", ".join(words))[:_MAX_NAME_LENGTH]
             path = folder / f"{number:02d} {name}.wav"
             soundfile.write(path, waveform_S.numpy(), audio.sample_rate, subtype="PCM_16")
             paths.append(path)
@@ -151,7 +148,7 @@ def _factors(known: Clips) -> pd.DataFrame:
 
 
 def _read_from_log_mels(resolved: ResolvedSpec, objects: ObjectStore) -> list[float]:
-    """What the probe of `probe/<factor>/…` tells of each factor when it is given all of a spectrogram."""
+    """Return the accuracy of the probe of `probe/<factor>/…` on whole spectrograms, for each factor."""
     dataset = dataset_of(resolved, objects, torch.device("cpu"))
     fit, held_out = (
         clips[:HELD_OUT_CLIPS] for clips in (dataset.probe_train_clips("validation"), dataset.splits["validation"])
@@ -168,11 +165,11 @@ def _read_from_log_mels(resolved: ResolvedSpec, objects: ObjectStore) -> list[fl
 
 def _rejected(table: pd.DataFrame) -> pd.DataFrame:
     rejected = table.dropna(subset=["rejected"])
-    # What comes after a colon tells of one entry, as does what another one is called.
-    reason = rejected["rejected"].str.replace(r"^sounds like .*", "sounds like another to the last bit", regex=True)
+    # Texts after a colon, and names of other entries, differ for each entry.
+    reason = rejected["rejected"].str.replace(r"^same samples as .*", "same samples as another entry", regex=True)
     grouped = rejected.assign(reason=reason.str.split(":").str[0]).groupby("reason")["name"]
     rows = [
-        {"reason": reason, "entries": len(names), "names": ", ".join(names.head(_SHOWN_NAMES))}
+        {"reason": reason, "entries": len(names), "names": ", ".join(names.head(_MAX_NAMES))}
         for reason, names in grouped
     ]
     return pd.DataFrame(sorted(rows, key=lambda row: -row["entries"]), columns=["reason", "entries", "names"])

@@ -14,7 +14,7 @@ from tests.study.datasets.tones import AUDIO, CONFIG
 
 def test_what_sounds_as_another_is_left_out_and_the_other_named(tones):
     rejected = tones.table.dropna(subset=["rejected"])
-    assert rejected[["name", "rejected"]].to_numpy().tolist() == [["tone 59", "sounds like tone 58"]]
+    assert rejected[["name", "rejected"]].to_numpy().tolist() == [["tone 59", "same samples as tone 58"]]
 
 
 def test_where_files_lie_and_how_they_are_split_make_no_other_set_and_all_else_does():
