@@ -1,10 +1,11 @@
 import json
 
+import pyarrow as pa
 import pytest
 
 from tests.dashboard.opening import open_page, words
 from tests.messages import assert_mentions
-from tests.study.report.studies import FIDELITY, trial_of, write_study
+from tests.study.report.studies import FIDELITY, SEPARATION, trial_of, write_study
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,48 @@ def test_a_limit_leaves_what_is_within_it_and_says_how_many(tmp_path, tiny, monk
     (slider,) = app.slider
     assert slider.label == "log-mel RMSE (dB) at most"
     app = slider.set_value(4.2).run()
-    assert "2 of 3 trials" in words(app)
+    assert_mentions(words(app), "2 of 3 trials")
+    again = open_page(monkeypatch, tmp_path, "trade-off", **app.query_params)
+    assert again.slider[0].value == pytest.approx(4.2)
+    assert_mentions(words(again), "2 of 3 trials")
+
+
+def drawn_trials(app):
+    """Trials of the first chart's data."""
+    data = app.get("vega_lite_chart")[0].proto.datasets[0].data.data
+    trials = pa.ipc.open_stream(data).read_pandas()["trial"]
+    return set(trials[trials >= 0])
+
+
+def test_a_trial_that_completes_is_drawn_and_the_selection_stays(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr("dashboard.reading.QUIET_S", -1.0)
+    store = write_study(tmp_path, tiny, TRIALS)
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", trials="1")
+    assert drawn_trials(app) == {0, 1, 2}
+    rows = [
+        {"trial": 3, "seed": seed, "step": 30, "metric_version": 1, FIDELITY: 2.0, SEPARATION: 0.9} for seed in (0, 1)
+    ]
+    store.append("reports", 1, 98, rows)
+    store.append("trials", 1, 99, [{"trial": 3, "state": "complete", "error": None, "step": 30}])
+    app.run()
+    assert drawn_trials(app) == {0, 1, 2, 3}
+    assert app.dataframe[0].value["trial"].tolist() == [1]
+    assert_mentions(words(app), "selected", 1)
+
+
+def test_a_store_that_is_gone_is_named_and_the_last_reading_stays_until_it_is_back(tmp_path, tiny, monkeypatch):
+    for wait in ("QUIET_S", "LIVE_S"):
+        monkeypatch.setattr(f"dashboard.reading.{wait}", -1.0)
+    write_study(tmp_path / "runs", tiny, TRIALS)
+    app = open_page(monkeypatch, tmp_path / "runs", "trade-off", study="tiny")
+    before = words(app)
+    (tmp_path / "runs").rename(tmp_path / "away")
+    app.run()
+    assert_mentions(words(app), "store", "cannot be read")
+    assert drawn_trials(app) == {0, 1, 2}
+    (tmp_path / "away").rename(tmp_path / "runs")
+    app.run()
+    assert words(app) == before
 
 
 def test_a_study_without_reports_says_what_is_going_on(tmp_path, tiny, monkeypatch):
