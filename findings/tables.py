@@ -180,7 +180,7 @@ def finding_4(sounds: Sounds) -> str:
     """What is read from reconstruction alone."""
     models = {
         "each view with the other's shared latents": _reconstruction_alone(sounds),
-        "each view on its own": sounds.read("tradeoff").query("trial == 0"),
+        "each view decoded separately": sounds.read("tradeoff").query("trial == 0"),
     }
     factors = (sounds.shared, sounds.private)
     names = [f"probe/{factor}/{subspace}" for factor in factors for subspace in ("private", "shared")]
@@ -272,7 +272,7 @@ def swaps() -> str:
     farthest = means["way"].idxmax()
     alone = _on_shared(INSTRUMENTS.read("strategies"))
     models = {
-        "instrument: each view on its own": search[search["trial"] == 0],
+        "instrument: each view decoded separately": search[search["trial"] == 0],
         "instrument: reconstruction alone": _reconstruction_alone(INSTRUMENTS),
         **{
             f"instrument: {strategy}": where(alone, contrast_strategy=strategy, loss_reconstruction=1)

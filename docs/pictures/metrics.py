@@ -68,7 +68,7 @@ class Line(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """Panels that share a y axis; limits that are not given are those of what is drawn."""
+    """Draw panels with a shared y axis. Limits default to the range of the data."""
 
     lines: Mapping[str, Line]
     numbers: Callable[[Panel], Columns]
@@ -403,7 +403,7 @@ def main(names: Sequence[str]) -> None:
     for name in names or PICTURES:
         path = Path(__file__).with_name(f"{name}.png")
         save_chart(chart_of(PICTURES[name]), path)
-        # As few colours as there are: a tenth of the bytes.
+        # A palette makes the file ten times smaller.
         Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
