@@ -1,9 +1,8 @@
 """Self-supervised multi-view representation learning of music audio.
 
->>> import marl, soundfile, torch
+>>> import marl
 >>> model = marl.load("exported/model")
->>> audio, sample_rate = soundfile.read("note.wav", dtype="float32")
->>> private, shared = model.encode(torch.from_numpy(audio), sample_rate)
+>>> private, shared = model.encode_file("note.wav")
 """
 
 from marl.checkpoint import load

@@ -1,34 +1,39 @@
-"""A trained model in use: audio in, private and shared features out, and sound out of features.
+"""Feature extraction with a trained model, and synthesis of audio from features.
 
-F is mel bands, T frames of a window, S samples of audio.
+P is private dimensions, Q shared dimensions, F mel bands, T frames of a window, S samples.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from marl.audio import LogMel, Resampler
+from marl.data.audio_file import windows
+from marl.data.source import UnusableClipError
 from marl.models import Network, Parameters, Posterior
 
 __all__ = ["FeatureExtractor"]
 
-# A spectrogram takes several times the memory of its audio; recordings may last for hours.
-_WINDOWS_AT_ONCE = 64
-_INVERTED_AT_ONCE = 32
+# A spectrogram takes several times the memory of its audio, and recordings can last for hours.
+_MAX_ENCODED_WINDOWS = 64
+_MAX_INVERTED_WINDOWS = 32
+# More channels than any recording has, and fewer samples than any.
+_MAX_CHANNELS = 64
 
 
 class FeatureExtractor:
     """Encodes audio of any length and sample rate, window by window.
 
-    A window is one clip of the length that the model was trained on; the last one is filled up with silence.
+    A window has the length of the clips that the model was trained on. The last window is padded with silence.
 
     Attributes:
-        log_mel: the spectrograms that the model takes.
-        private: dimensions of the private features.
-        shared: dimensions of the shared features.
-        shared_factors: what the two views of a training pair had in common, such as the timbre: the shared features
-            were trained to tell it.
+        log_mel: Computes the log-mels that the model encodes.
+        private: Number of private dimensions.
+        shared: Number of shared dimensions.
+        shared_factors: Factors that the two views of a training pair had in common, such as the timbre. The shared
+            features were trained to represent them.
     """
 
     def __init__(
@@ -42,23 +47,51 @@ class FeatureExtractor:
         self._parameters = parameters
         self._mask = torch.ones(network.latents, device=log_mel.device)
 
-    def encode(self, waveform: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
-        """Means of the private and of the shared latents.
+    def encode(self, waveform: Tensor, sample_rate: int, channels_first: bool | None = None) -> tuple[Tensor, Tensor]:
+        """Return the means of the private and of the shared latents.
 
         Args:
-            waveform: mono audio, [samples] or [batch, samples], full scale at one.
-            sample_rate: of the waveform, Hz.
+            waveform: Audio, full scale at one. Without `channels_first` it is mono: [samples] or [batch, samples].
+            sample_rate: Sample rate of the waveform, Hz.
+            channels_first: Order of a waveform with channels, which are averaged: true for [channels, samples], false
+                for [samples, channels], which `soundfile.read` returns. A waveform [samples] is mono in any case.
 
         Returns:
-            private [windows, P] and shared [windows, S]; with a batch, [batch, windows, P] and [batch, windows, S].
+            Private features [windows, P] and shared features [windows, Q]; for a batch, [batch, windows, P] and
+            [batch, windows, Q].
 
         Raises:
-            ValueError: when the waveform is empty, has more than two dimensions or holds a value that is not finite.
+            ValueError: If the waveform is empty or not finite, or its shape is none of these.
         """
-        return self._means(self._windows(waveform, sample_rate))
+        return self._means(self._windows(_mono(waveform, channels_first), sample_rate))
+
+    def encode_file(self, path: str | Path) -> tuple[Tensor, Tensor]:
+        """Return the means of the private and of the shared latents of an audio file, its channels averaged.
+
+        The file is decoded block by block, so that a recording of any length can be encoded.
+
+        Args:
+            path: File of any format that libsndfile decodes.
+
+        Returns:
+            Private features [windows, P] and shared features [windows, Q].
+
+        Raises:
+            ValueError: If the file is missing, empty, cannot be decoded, or holds values that are not finite.
+        """
+        config = self.log_mel.config
+        try:
+            parts = [
+                self._means(torch.from_numpy(windows_NS).to(self.log_mel.device))
+                for windows_NS in windows(path, config.sample_rate, config.clip_samples, _MAX_ENCODED_WINDOWS)
+            ]
+        except UnusableClipError as error:
+            raise ValueError(f"{path}: {error}") from None
+        private, shared = (torch.cat(features) for features in zip(*parts, strict=True))
+        return private, shared
 
     def posterior(self, log_mel_FT: Tensor) -> Posterior:
-        """Posteriors of standardised log-mels [..., F, T]."""
+        """Return the posteriors of standardised log-mels [..., F, T]."""
         batch = log_mel_FT.shape[:-2]
         with torch.no_grad():
             clips = self._network.to_input(log_mel_FT.reshape(-1, *log_mel_FT.shape[-2:]))
@@ -66,106 +99,131 @@ class FeatureExtractor:
         return Posterior(*(part.reshape(*batch, -1) for part in posterior))
 
     def decode(self, private: Tensor, shared: Tensor) -> Tensor:
-        """Standardised log-mels [..., F, T] from latents [..., P] and [..., S]."""
+        """Return the standardised log-mels [..., F, T] of latents [..., P] and [..., Q]."""
         latents = torch.cat([private, shared], dim=-1).to(self.log_mel.device)
         with torch.no_grad():
             output = self._network.decode(self._parameters, latents.reshape(-1, latents.shape[-1]))
-        spectrograms = self._network.from_output(output)
-        return spectrograms.reshape(*latents.shape[:-1], *spectrograms.shape[-2:])
+        log_mels = self._network.from_output(output)
+        return log_mels.reshape(*latents.shape[:-1], *log_mels.shape[-2:])
 
-    def reconstruct(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """What is left of audio after encoding and decoding, as audio.
+    def reconstruct(self, waveform: Tensor, sample_rate: int, channels_first: bool | None = None) -> Tensor:
+        """Return the reconstruction of audio: encoded, decoded, and inverted to a waveform.
 
         Args:
-            waveform: as for `encode`.
-            sample_rate: as for `encode`.
+            waveform: As in `encode`.
+            sample_rate: As in `encode`.
+            channels_first: As in `encode`.
 
         Returns:
-            The same shape as `waveform`, but at the model's own sample rate, `log_mel.config.sample_rate`.
+            Mono audio [samples] or [batch, samples] of the same duration, at the sample rate of the model,
+            `log_mel.config.sample_rate`.
         """
-        private, shared = self.encode(waveform, sample_rate)
-        return self._sound(self.decode(private, shared), self._length(waveform, sample_rate))
+        mono = _mono(waveform, channels_first)
+        private, shared = self.encode(mono, sample_rate)
+        return self._synthesise(self.decode(private, shared), self._length(mono, sample_rate))
 
     def swap(self, content: Tensor, content_rate: int, style: Tensor, style_rate: int) -> Tensor:
-        """One sound with what the model shares, such as the timbre, of another.
+        """Return one recording with the shared features, such as the timbre, of another.
 
-        Each window of `content` keeps its own private features. Shared features are those of a stationary attribute,
-        which all windows of a sound tell alike: their mean over the windows of `style` is taken for all windows, where
-        a window that was filled up with silence counts by what it has of the sound. So no order in time comes over,
-        and the two may differ in length.
+        Each window of `content` keeps its private features. All windows get the same shared features: their mean over
+        the windows of `style`, weighted by the duration of a window without padding. The order of `style` in time has
+        no effect, and the two recordings can differ in length.
 
         Args:
-            content: mono audio [samples], full scale at one.
-            content_rate: its sample rate, Hz.
-            style: mono audio [samples], of any length.
-            style_rate: its sample rate, Hz.
+            content: Mono audio [samples], full scale at one.
+            content_rate: Sample rate of `content`, Hz.
+            style: Mono audio [samples], of any length.
+            style_rate: Sample rate of `style`, Hz.
 
         Returns:
-            [samples], as long as `content`, at the model's own sample rate, `log_mel.config.sample_rate`. The same
-            audio gives the same sound on as many threads.
+            Audio [samples] of the duration of `content`, at the sample rate of the model, `log_mel.config.sample_rate`.
+            Its bits depend on the number of threads.
 
         Raises:
-            ValueError: when one of them is not [samples], empty or not finite.
+            ValueError: If a waveform is not [samples], is empty or is not finite.
         """
         for name, waveform in (("content", content), ("style", style)):
             if waveform.ndim != 1:
-                raise ValueError(f"{name} must be mono audio [samples]; got shape {tuple(waveform.shape)}")
+                raise ValueError(
+                    f"{name} must be mono audio [samples]; got shape {tuple(waveform.shape)}; average the channels"
+                )
         private, _ = self.encode(content, content_rate)
         _, shared = self.encode(style, style_rate)
-        ends = torch.arange(len(shared), device=shared.device) * self.log_mel.config.clip_samples
-        weight = (self._length(style, style_rate) - ends).clamp(1, self.log_mel.config.clip_samples)
+        starts = torch.arange(len(shared), device=shared.device) * self.log_mel.config.clip_samples
+        weight = (self._length(style, style_rate) - starts).clamp(1, self.log_mel.config.clip_samples)
         mean = (shared * weight[:, None]).sum(dim=0) / weight.sum()
-        return self._sound(self.decode(private, mean.expand(len(private), -1)), self._length(content, content_rate))
+        return self._synthesise(
+            self.decode(private, mean.expand(len(private), -1)), self._length(content, content_rate)
+        )
 
     def _means(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Private and shared latents of windows [..., S]."""
+        """Return private and shared latents of windows [..., S]."""
         rows = windows.reshape(-1, windows.shape[-1])
-        mean = torch.cat([self.posterior(self.log_mel(some)).mean for some in rows.split(_WINDOWS_AT_ONCE)])
+        mean = torch.cat([self.posterior(self.log_mel(part)).mean for part in rows.split(_MAX_ENCODED_WINDOWS)])
         private, shared = mean.reshape(*windows.shape[:-1], -1).split([self.private, self.shared], dim=-1)
         return private, shared
 
     def _length(self, waveform: Tensor, sample_rate: int) -> int:
-        """Samples that a waveform has at the model's sample rate."""
+        """Return the number of samples of a waveform at the sample rate of the model."""
         return -(-waveform.shape[-1] * self.log_mel.config.sample_rate // sample_rate)
 
-    def _sound(self, log_mel_FT: Tensor, samples: int) -> Tensor:
-        """Audio [..., samples] of the log-mels [..., windows, F, T] of consecutive windows.
+    def _synthesise(self, log_mel_FT: Tensor, samples: int) -> Tensor:
+        """Return audio [..., samples] of the log-mels [..., windows, F, T] of consecutive windows.
 
-        Frames of one window follow those of the one before as its own do: all are one spectrogram, and are inverted as
-        such, so that no border of windows is heard. So much of it at once as memory allows, with a window in common
-        over which one part is faded into the next.
+        The log-mels are concatenated in time before they are inverted, so that windows have no audible borders. To
+        bound memory they are inverted in parts, which overlap by one window and are cross-faded there.
         """
         window = self.log_mel.config.clip_samples
         fade = torch.linspace(0.0, 1.0, window, device=self.log_mel.device)
-        done: list[Tensor] = []
+        pieces: list[Tensor] = []
         for part in self._inverted(log_mel_FT):
             body, end = part.split([part.shape[-1] - window, window], dim=-1)
-            if done:
-                # Both began from phases of zero in the same frames, and have come to nearly the same sound.
-                done[-1] = done[-1] * fade.flip(0) + body[..., :window] * fade
+            if pieces:
+                # Both parts start from zero phase in the same frames, so they nearly agree here.
+                pieces[-1] = pieces[-1] * fade.flip(0) + body[..., :window] * fade
                 body = body[..., window:]
-            done += [body, end]
-        return torch.cat(done, dim=-1)[..., :samples]
+            pieces += [body, end]
+        return torch.cat(pieces, dim=-1)[..., :samples]
 
     def _inverted(self, log_mel_FT: Tensor) -> Iterator[Tensor]:
-        """Audio of some windows at a time; each part begins with the window that the one before ended with."""
-        count, step = log_mel_FT.shape[-3], _INVERTED_AT_ONCE - 1
+        """Yield the audio of consecutive parts; each part starts with the last window of the previous one."""
+        count, step = log_mel_FT.shape[-3], _MAX_INVERTED_WINDOWS - 1
         for first in range(0, max(1, count - 1), step):
-            some = log_mel_FT[..., first : first + _INVERTED_AT_ONCE, :, :]
-            yield self.log_mel.invert(some.movedim(-3, -2).flatten(-2))
+            part = log_mel_FT[..., first : first + _MAX_INVERTED_WINDOWS, :, :]
+            yield self.log_mel.invert(part.movedim(-3, -2).flatten(-2))
 
     def _windows(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """[..., windows, samples of a clip] at the model's sample rate."""
-        if waveform.ndim not in (1, 2) or waveform.numel() == 0:
-            raise ValueError(
-                f"a waveform is [samples] or [batch, samples] and not empty; got shape {tuple(waveform.shape)}"
-            )
+        """Return the windows [..., windows, S] of a mono waveform, at the sample rate of the model."""
         if not waveform.isfinite().all():
-            raise ValueError("a waveform must be finite; it holds NaN or infinity")
+            raise ValueError("waveform must be finite; it holds NaN or infinity")
         if sample_rate <= 0:
-            raise ValueError(f"sample_rate must be positive, got {sample_rate}")
+            raise ValueError(f"sample_rate must be positive; got {sample_rate}")
         config = self.log_mel.config
         samples = Resampler(sample_rate, config.sample_rate)(waveform.to(self.log_mel.device))
         missing = -samples.shape[-1] % config.clip_samples
         windows: Tensor = torch.nn.functional.pad(samples, (0, missing)).unflatten(-1, (-1, config.clip_samples))
         return windows
+
+
+def _mono(waveform: Tensor, channels_first: bool | None) -> Tensor:
+    """Return a waveform [samples] or [batch, samples], averaging channels if there are any."""
+    shape = tuple(waveform.shape)
+    if waveform.ndim not in (1, 2) or waveform.numel() == 0:
+        raise ValueError(f"waveform must have one or two dimensions and be not empty; got shape {shape}")
+    if waveform.ndim == 1:
+        return waveform
+    if channels_first is None:
+        if shape[1] <= _MAX_CHANNELS < shape[0]:
+            raise ValueError(
+                f"waveform must be [samples] or [batch, samples]; got shape {shape}, which looks like [samples, "
+                "channels]; pass channels_first=False, or read the file by encode_file"
+            )
+        return waveform
+    channels = shape[0] if channels_first else shape[1]
+    if channels > _MAX_CHANNELS:
+        order = "[channels, samples]" if channels_first else "[samples, channels]"
+        raise ValueError(
+            f"waveform must be {order} with at most {_MAX_CHANNELS} channels if channels_first is {channels_first}; "
+            f"got shape {shape}; pass channels_first={not channels_first} if the order is the other one"
+        )
+    return waveform.mean(dim=0 if channels_first else 1)

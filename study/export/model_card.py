@@ -76,11 +76,10 @@ A feature extractor for music audio. Its shared features hold what two clips of 
 private features what is each clip's own, such as {" and ".join(others)}.
 
 ```python
-import marl, soundfile, torch
+import marl
 
 model = marl.load(".")
-audio, sample_rate = soundfile.read("clips/000.flac", dtype="float32")
-private, shared = model.encode(torch.from_numpy(audio), sample_rate)
+private, shared = model.encode_file("clips/000.flac")
 ```
 
 {licence_line}

@@ -1,7 +1,9 @@
 import json
 
+import numpy as np
 import pytest
 import safetensors.torch
+import soundfile
 import torch
 
 import marl
@@ -150,6 +152,48 @@ def test_shared_features_are_averaged_by_how_much_of_a_window_is_sound(trained, 
 def test_a_swap_takes_mono_audio(trained):
     with pytest.raises(ValueError, match=mentions("style", "mono", "(2, 100)")):
         marl.load(trained[1]).swap(torch.zeros(100), 16_000, torch.zeros(2, 100), 16_000)
+
+
+def test_channels_are_averaged_in_either_order(trained):
+    model = marl.load(trained[1])
+    stereo = torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    expected = model.encode(stereo.mean(dim=0), 16_000)
+    for waveform, channels_first in ((stereo, True), (stereo.T, False)):
+        for ours, theirs in zip(model.encode(waveform, 16_000, channels_first), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+        assert model.reconstruct(waveform, 16_000, channels_first).shape == (20_000,)
+    assert torch.equal(model.encode(stereo[0], 16_000, False)[0], model.encode(stereo[0], 16_000)[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels_first", "remedy"),
+    [
+        ((4_000, 2), None, "channels_first=False"),
+        ((4_000, 2), True, "channels_first=False"),
+        ((2, 4_000), False, "True"),
+    ],
+)
+def test_channels_in_the_other_order_are_refused(trained, shape, channels_first, remedy):
+    with pytest.raises(ValueError, match=mentions("waveform", shape, remedy)):
+        marl.load(trained[1]).encode(torch.zeros(shape), 16_000, channels_first)
+
+
+def test_a_file_is_encoded_as_the_mean_of_its_channels(trained, tmp_path):
+    model, path = marl.load(trained[1]), tmp_path / "stereo.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (70 * 22_050, 2)), 22_050, subtype="FLOAT")
+    audio, sample_rate = soundfile.read(path, dtype="float32")
+    expected = model.encode(torch.from_numpy(audio), sample_rate, channels_first=False)
+    for ours, theirs in zip(model.encode_file(path), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_a_file_that_cannot_be_encoded_is_named(trained, tmp_path):
+    path = tmp_path / "text.wav"
+    path.write_text("no sound")
+    with pytest.raises(ValueError, match=mentions(path, "decoded")):
+        marl.load(trained[1]).encode_file(path)
+    with pytest.raises(ValueError, match=mentions(tmp_path / "none.wav")):
+        marl.load(trained[1]).encode_file(tmp_path / "none.wav")
 
 
 @pytest.mark.parametrize(
