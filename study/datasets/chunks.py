@@ -1,6 +1,7 @@
 """Encoding of a chunk of clips as objects of the store: spectrograms, sounds and a table. Nothing is unpickled."""
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from marl.audio import AudioConfig
 from marl.data.source import PreparedClips
+from study.store.tables import checked_table
 
 __all__ = ["FACTOR", "clips_read", "flac_of", "log_mels_read", "npy_of", "rows_of", "table_of", "table_read"]
 
@@ -61,7 +63,7 @@ def table_read(content: bytes, factors: Sequence[str]) -> pd.DataFrame:
     """
     names = [*_TEXT, *_WHOLE, *_REAL, *(f"{FACTOR}{name}" for name in factors)]
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = checked_table(content)
         if missing := [name for name in names if name not in table.column_names]:
             raise ValueError(f"has no column {missing[0]}")
         return table.select(names).to_pandas()
@@ -82,13 +84,20 @@ def log_mels_read(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
     Raises:
         ValueError: If the content is not such a file.
     """
+    file = io.BytesIO(content)
     try:
-        found: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read_header(file)
     except (OSError, EOFError) as error:
         raise ValueError(str(error)) from None
-    expected = (audio.mel_bands, audio.frames)
-    if getattr(found, "dtype", None) != np.float16 or found.ndim != 3 or found.shape[1:] != expected:
-        raise ValueError(f"should be float16 of [clips, {expected[0]}, {expected[1]}]")
+    clip_shape = (audio.mel_bands, audio.frames)
+    if dtype != np.float16 or is_fortran or len(shape) != 3 or shape[1:] != clip_shape:
+        raise ValueError(f"must be float16 of [clips, {clip_shape[0]}, {clip_shape[1]}]; got {dtype} of {list(shape)}")
+    # NumPy allocates memory for the shape of the header before it reads the values.
+    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"states {shape[0]:,} clips, and holds {len(content) - file.tell():,} bytes of values")
+    found: NDArray[np.float16] = np.frombuffer(content, np.float16, offset=file.tell()).reshape(shape)
     if not np.isfinite(found).all():
         raise ValueError("holds values that are not finite")
     return found

@@ -179,7 +179,10 @@ class PreparedSet:
         chunk_N, row_N = self.rows[["chunk", "row"]].to_numpy(dtype=np.int64).T
         for first in range(0, len(chunks), _CONCURRENT_READS):
             names = {chunk: _log_mels(chunk) for chunk in chunks[first : first + _CONCURRENT_READS]}
-            contents = self.objects.read_all([self._name(name) for name in names.values()])
+            try:
+                contents = self.objects.read_all([self._name(name) for name in names.values()])
+            except TooLarge as error:
+                raise self._damaged("log_mels", error) from None
             for chunk, name in names.items():
                 clips = np.flatnonzero(chunk_N == chunk)
                 try:
@@ -203,8 +206,8 @@ class PreparedSet:
     def complete(self, chunks: int, config: AudioDatasetConfig, audio: AudioConfig, factors: Sequence[str]) -> None:
         """Merge the rows of all chunks, reject duplicates with equal samples, and commit the set."""
         names = [self._name(f"made/{number:05d}.parquet") for number in range(chunks)]
-        contents = self.objects.read_all(names)
         try:
+            contents = self.objects.read_all(names)
             parts = [table_read(contents[name], factors) for name in names]
         except KeyError as error:
             raise UserError(

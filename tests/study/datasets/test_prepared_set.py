@@ -38,6 +38,12 @@ def _document(content):
     return json.dumps({**json.loads(content), "clips": "many"}).encode()
 
 
+def _a_billion_clips(content):
+    """Change the shape in the header of an npy file; NumPy allocates it before it reads."""
+    header = b"{'descr': '<f2', 'fortran_order': False, 'shape': (1000000000, 64, 64), }"
+    return content[:10] + header.ljust(117) + b"\n" + content[128:]
+
+
 @pytest.mark.parametrize(
     ("name", "spoil"),
     [
@@ -48,6 +54,7 @@ def _document(content):
         ("log_mels/00001.npy", lambda content: content[:-20]),
         ("log_mels/00001.npy", lambda content: content.replace(b"<f2", b"|O8")),
         ("log_mels/00001.npy", lambda content: content.replace(b"64, 64)", b"64, 32)")),
+        ("log_mels/00001.npy", _a_billion_clips),
         ("log_mels/00001.npy", lambda content: content[:128] + b"\x00\x7c" * 65536),
         ("log_mels/00001.npy", None),
         ("sounds/00001.flac", lambda content: content[:40]),
@@ -62,3 +69,9 @@ def test_what_is_damaged_is_named_and_nothing_of_it_is_executed(tones, tmp_path,
     fresh = dataclasses.replace(tones)
     with pytest.raises(UserError, match=mentions(name, "damaged", "prepare")):
         load_dataset(fresh, "clip", torch.device("cpu")).waveforms(list(range(59)))
+
+
+def test_a_table_of_more_rows_than_memory_should_hold_is_not_read(tones, monkeypatch):
+    monkeypatch.setattr("study.store.tables._MOST_CELLS", 100)
+    with pytest.raises(UserError, match=mentions("clips.parquet", "damaged", "rows")):
+        dataclasses.replace(tones).table  # noqa: B018  # read from the store
