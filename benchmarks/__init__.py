@@ -1,1 +1,1 @@
-"""What is claimed about speed, and how to repeat it."""
+"""Benchmarks: measurements behind every claim about speed."""

@@ -1,12 +1,11 @@
-"""What a study costs beside training: thousands of trials through Ray, Tune, the search and the store, without any.
+"""Cost of a study without its training: thousands of trials through Ray, Tune, the search and the store.
 
     python -m benchmarks.control_plane [--trials 2000 10000] [--nodes 4 --at-once 16] [--profile FILE]
 
-The driver, the trials and the store are the real ones; in place of a trainer there is an actor that sleeps and then
-reports made-up metrics. With `--nodes`, Ray is a cluster of so many nodes, all of them on this machine, each with a
-trainer of its own. Each size runs in a process of its own. The run is cut into parts of equally many trials: a
-cost that grows with the number of trials so far shows as processor time of the driver for a trial that rises from part
-to part.
+Driver, trials and store are real; the trainer is an actor that sleeps and then reports synthetic metrics. With
+`--nodes`, Ray runs a cluster of that many nodes on this machine, each with a separate trainer. Each size runs in a
+separate process. The run is split into parts with equal numbers of trials: if a cost grows with the number of trials,
+the driver's processor time for a trial rises from part to part.
 """
 
 import argparse
@@ -65,10 +64,10 @@ def spec_of(chosen: argparse.Namespace, devices: int) -> ResolvedSpec:
 
 
 class Meter:
-    """What the driver used by the time that so many trials were over, and what Ray's session had grown to at its end.
+    """Resources that the driver had used after every `every` trials, and the final size of Ray's session.
 
     Args:
-        every: so many trials.
+        every: Number of trials between two measurements.
     """
 
     def __init__(self, every: int) -> None:
@@ -79,7 +78,7 @@ class Meter:
         self.session: dict[str, int] = {}
 
     def ended(self) -> None:
-        """A trial is over; the first begins what is cut into parts."""
+        """Record a finished trial. The first one starts the measurement."""
         self._over += 1
         if self._over == 1 or self._over % self._every == 0:
             self._note()
@@ -134,7 +133,7 @@ def work(chosen: argparse.Namespace) -> dict[str, Any]:
         store = StudyStore(ObjectStore(folder), resolved.spec.name)
         begin(store, resolved)
         meter = Meter(max(1, trials // PARTS))
-        # As on a terminal that somebody watches; lines for a log cost less.
+        # Draws the live view of a terminal, which costs more than lines for a log.
         console = Console(file=nowhere, force_terminal=not chosen.lines, width=120)
         profile = cProfile.Profile()
         began, cpu_before = time.monotonic(), time.process_time()

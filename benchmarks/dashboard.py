@@ -1,8 +1,8 @@
-"""What it costs to read a large study again and again, as a dashboard does that refreshes by itself.
+"""Cost of polling a large study, as a dashboard that refreshes itself does.
 
     python -m benchmarks.dashboard [--trials 10000] [--rows 50] [--no-s3]
 
-A process of its own reads results, the front and how it grew from a study that `benchmarks.large_study` wrote to a
+A separate process reads results, the front and how it grew from a study that `benchmarks.large_study` wrote to a
 folder, and to a real S3 server (rclone) on this machine: when nothing was read before, when nothing is new, when new
 reports have come, and when their parts were compacted. In another process nothing is kept from one reading to the next,
 as on the command line.
@@ -72,7 +72,7 @@ class Reader:
 
 
 def peak_rss_mb() -> float:
-    """Of this program; what `getrusage` says begins with that of the one that started it."""
+    """Return the peak memory of this program. `getrusage` would include the peak of the parent process."""
     (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
     return int(line.split()[1]) / 1e3
 
@@ -96,7 +96,7 @@ def work(chosen: argparse.Namespace) -> list[dict[str, Any]]:
         over = [trial for trial, seed in pairs if seed == REPLICATES - 1]
         write(store, "trials", next(sequence), [{**states.loc[one].to_dict(), "state": "complete"} for one in over])
         results = reader.read(f"{chosen.rows} new reports")
-    for _ in range(MIN_SEGMENTS_TO_COMPACT):  # so many of one run that they become one
+    for _ in range(MIN_SEGMENTS_TO_COMPACT):  # enough segments of one run for a compaction
         write(store, "reports", next(sequence), [{**like, "trial": running[-1], "step": STEPS // REPORTS}])
         store.compact("reports", 2)
     reader.read("parts compacted")

@@ -1,4 +1,4 @@
-"""The DCI scores by our boosted trees and by scikit-learn's, on the same latents in the same run.
+"""DCI scores with this project's boosted trees and with scikit-learn, on the same latents in the same run.
 
     python -m benchmarks.dci [--clips N] [--held-out N] [--latents N] [--classes N [N ...]]
 

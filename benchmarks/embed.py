@@ -1,4 +1,4 @@
-"""`marl-study embed` on many short sounds, beside a plain loop over them.
+"""Speed of `marl-study embed` on many short sounds, compared with a plain loop.
 
     python -m benchmarks.embed [--clips N] [--plain N]
 

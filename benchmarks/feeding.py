@@ -1,4 +1,4 @@
-"""Training on clips that lie beside the device, four times as many as its allowed memory holds, and on resident ones.
+"""Training on clips in host memory, four times as many as the device may hold, compared with resident clips.
 
     python -m benchmarks.feeding [--lanes N] [--pairs N] [--frequencies N] [--seconds S]
 

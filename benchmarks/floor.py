@@ -1,4 +1,4 @@
-"""How fast a step of a stack could be: what must be computed and moved, at the rates that this device reaches.
+"""Lower bound for the time of a training step, from its operations and memory traffic and the rates of this device.
 
 Counted are the matrix products forward and backward; and of memory traffic the spectrograms that are gathered, each
 layer's output (written, read by the next layer and again by the backward pass, and its gradient written and read) and
@@ -24,7 +24,7 @@ class Rates(NamedTuple):
 
 
 class Floor(NamedTuple):
-    """Of one step of one model."""
+    """Operations and bytes of one step of one model."""
 
     flop: float
     bytes: float

@@ -1,12 +1,12 @@
-"""What successive halving saves and what it loses, on the same trials with and without it.
+"""Savings and losses of successive halving, on the same trials with and without it.
 
     python -m benchmarks.halving
 
 All trials of a random search are trained to their full budget once, reporting at the rungs as well. A trial's numbers
 do not depend on what else is trained, so what halving would have done follows from them: trials take lanes in turn,
 arrive at rungs and are stopped there by `study.search.halving.Rungs`, as in a run. Given are the steps that it takes,
-the hypervolume of its front as a share of that of all trials, and what of the true front it kept. The reference point
-of the hypervolume is the untrained network.
+the hypervolume of its front as a share of the hypervolume of all trials, and the share of the true front it kept. The
+reference point of the hypervolume is the untrained network.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A study as large as one likes, as runs leave it: parts of some rows each, most of them compacted.
+"""Write a synthetic study of any size with the layout that real runs leave: segments of rows, mostly compacted.
 
 The numbers are made up, under the real columns: few in intermediate reports, all in final ones, and post-training
 metrics for every hundredth trial.
@@ -26,7 +26,7 @@ BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 SUBSPACES = [f"{block}/{term}" for block in ("private", "shared") for term in ("mi", "total_correlation", "kl")]
 LOSSES = [f"loss/{term}" for term in ("total", "reconstruction", *SUBSPACES, "shared/infonce")]
-# As wide as that of a real study.
+# The same number of columns as in a real study.
 SPACE = {
     "loss.private.gamma": {"log_uniform": [0.1, 10]},
     "loss.shared.gamma": {"log_uniform": [0.1, 10]},
@@ -55,7 +55,7 @@ def columns() -> tuple[list[str], list[str], list[str]]:
 
 
 def write_study(folder: Path, trials: int) -> StudyStore:
-    """A study of so many trials, the last of which have not reported their last step; its second run is alive."""
+    """Write a study of `trials` trials whose second run is alive. The last trials lack their final report."""
     from study.runs.create import begin
     from study.spec import parse_spec
     from study.spec.resolve import resolve
@@ -128,7 +128,7 @@ def reports_of(
 
 
 def trials_of(trials: range, complete: int, started: datetime, numbers: np.random.Generator) -> pa.Table:
-    """A row when a trial begins and one when it is over."""
+    """Return a row for the start and one for the end of each trial."""
     groups = (trials[at : at + AT_ONCE] for at in range(0, len(trials), AT_ONCE))
     pairs = [(trial, step) for group in groups for step in (0, STEPS) for trial in group]
     trial_N, step_N = np.array([(trial, step) for trial, step in pairs if trial < complete or not step]).T

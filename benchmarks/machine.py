@@ -1,4 +1,4 @@
-"""What all benchmarks share: on which machine, with which versions, and where the numbers go."""
+"""Shared by all benchmarks: description of the machine and versions, and output of the numbers."""
 
 import argparse
 import json
@@ -120,7 +120,7 @@ def command_started() -> float:
 
 
 def part(module: str, *words: object, environment: Mapping[str, str] | None = None) -> Any:
-    """Run another benchmark, or a part of one, in a process of its own; returns what it writes as JSON.
+    """Run a benchmark, or a part of one, in a separate process and return its JSON output.
 
     Raises:
         SystemExit: when it fails; it has said why.
@@ -128,7 +128,7 @@ def part(module: str, *words: object, environment: Mapping[str, str] | None = No
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", module, *map(str, words), "--json", str(answer)]
-        # What it prints is for whoever watches; this process's own output is the result.
+        # Its stdout goes to stderr: the stdout of this process holds the result.
         done = subprocess.run(
             command, cwd=ROOT, stdout=sys.stderr, env={**os.environ, **(environment or {})}, check=False
         )

@@ -1,4 +1,4 @@
-"""Metrics of many models in one batch, beside the same as disentanglement_lib computes them, one model at a time.
+"""Metrics of many models in one batch, compared with disentanglement_lib, one model at a time.
 
     python -m benchmarks.metrics [--models N] [--clips N] [--latents N] [--with-trees]
 

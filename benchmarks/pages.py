@@ -1,4 +1,4 @@
-"""How long a reader of the dashboard waits for the first chart of a large study, in a real browser on the same machine.
+"""Time until the first chart of a large study appears, in a real browser on the same machine.
 
     python -m benchmarks.pages [--trials 10000]
 
@@ -18,7 +18,7 @@ from benchmarks.large_study import NAME, REPLICATES, REPORTS, write_study
 from benchmarks.machine import add_json_option, print_table, say, write_record
 from tests.dashboard.browser import WAIT_S, serve
 
-# The first chart's drawing is there; what comes below it may not be.
+# Matches when the first chart is drawn; the rest of the page may still load.
 _FIRST_CHART = """() => document.querySelector("[data-testid=stVegaLiteChart] :is(svg.marks, canvas.marks)") !== null"""
 
 

@@ -1,4 +1,4 @@
-"""A study that was run and watched, cut into phases: how long each took, how fast it trained, what the time went into.
+"""Split a recorded study into phases: duration, training speed, and use of the time of each.
 
 The start ends with the first training step, the filling when all lanes are taken, the steady state when the last trial
 has started, the tail with the last step, and the end when Ray has stopped.

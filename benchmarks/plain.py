@@ -1,4 +1,4 @@
-"""Trial-steps a second of the script that one would write without this project: Ray Tune, Optuna and a DataLoader.
+"""Trial-steps per second of a plain script with Ray Tune, Optuna and a DataLoader.
 
     python -m benchmarks.plain
 

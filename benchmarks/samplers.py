@@ -1,8 +1,8 @@
-"""What a proposal costs the driver, sampler by sampler, as trials become many.
+"""Cost of a proposal in the driver for each sampler and number of trials.
 
     python -m benchmarks.samplers [--trials 100 1000 10000]
 
-The space and the objectives are those of `studies/tradeoff.yaml`. Trials so far have random configurations and made-up
+Space and objectives come from `studies/tradeoff.yaml`. Trials so far have random configurations and made-up
 values, of which a third is complete and the rest was pruned, as halving leaves it.
 """
 

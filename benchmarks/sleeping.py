@@ -1,6 +1,6 @@
-"""A run of a study whose trainers sleep and make their metrics up: all that a study is but training.
+"""A study with trainers that sleep and report synthetic metrics: everything but the training.
 
-As with the real trainer, every trial imports this module, so nothing here imports torch before it is needed.
+Every trial imports this module, so torch is imported only where needed, as in the real trainer.
 """
 
 import asyncio
@@ -123,7 +123,7 @@ def without_training(
         sleep_s: seconds before each report.
         nodes: of a cluster of Ray on this machine, a processor and a trainer on each; 0 for a Ray of the run's own.
         at_once: trials side by side, which wait for each other in the beginning.
-        ended: called when a trial is over.
+        ended: Called when a trial has finished.
         stopping: called with the folder of Ray's session before Ray is stopped.
     """
     from marl.evaluation import metric_names

@@ -1,4 +1,4 @@
-"""How much of what a device can train reaches a study's trials: a whole study through Ray beside a bare stack.
+"""Training speed of a whole study through Ray, compared with a bare stack.
 
     python -m benchmarks.study [--quick] [--plain]
 
@@ -34,7 +34,7 @@ from study.training.planning import can_compile, planned
 WARM_STEPS = 5
 CHECK_EVERY = 5  # steps between two looks at the clock, so that the queue of a GPU is not emptied at each
 FEWEST_PLAIN_TRIALS = 2  # that many run side by side
-# Of a study by device: steps, lanes, pairs, minutes of pure training, and the share of it that plain training gets.
+# By device: steps, lanes, pairs, minutes of pure training, and the share of them for the plain script.
 DEFAULTS = {"cpu": (800, 8, 32, 2.0, 0.25), "cuda": (6000, 64, 128, 5.0, 0.01)}
 QUICK_MINUTES = 0.5
 
@@ -187,7 +187,7 @@ def options() -> argparse.Namespace:
 
 
 def work(chosen: argparse.Namespace) -> None:
-    """A part of the benchmark, in a process of its own."""
+    """Run a part of the benchmark in a separate process."""
     resolved = spec_of(chosen, chosen.trials)
     answer = bare_stack(resolved, chosen.pure_seconds) if chosen.work == "pure" else run_study(resolved)
     chosen.json.write_text(json.dumps(answer))

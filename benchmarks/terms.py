@@ -1,4 +1,4 @@
-"""What each term of the objective adds to a step, beside the operations that it asks for.
+"""Time that each term of the objective adds to a step, compared with its number of operations.
 
     python -m benchmarks.terms [--compile] [--rounds N]
 

@@ -1,11 +1,11 @@
-"""Trial-steps a second of the same models trained in every way that there is: one by one, in processes, as a stack.
+"""Trial-steps per second of the same models trained one by one, in several processes, and as a stack.
 
     python -m benchmarks.throughput
 
 Every way trains the same network, objective, batch and optimiser on all of SynTone: on a GPU the default network with
 128 pairs a batch, on a processor the quickstart's with 32. Plain training is what a user would write:
 `torch.optim.Adam`, `torch.randint` for the batch, `torch.randn` for the noise, and no hashing of random numbers. The
-ways take turns, so that whatever else the machine does meanwhile slows all of them; the median over rounds counts. The
+ways take turns, so that other load on the machine slows all of them; the median over rounds counts. The
 share of the floor is that of `benchmarks.floor`, by rates measured in the same run. "First step" is the time from a
 made stack to the end of its first step, first with an empty cache of compiled steps and then with a warm one.
 """
@@ -210,7 +210,7 @@ def work(way: Way, threads: int, seconds: float) -> None:
 
 
 def measure(way: Way, seconds: float, cache: str) -> dict[str, float]:
-    """Trial-steps a second of all processes of one way together; memory likewise; the longest first step."""
+    """Sum trial-steps per second and memory over the processes of one way; return them with the longest first step."""
     threads = 1 if way.processes > 1 else CORES
     words = [sys.executable, "-m", "benchmarks.throughput", "--work", json.dumps([*way]), "--seconds", str(seconds)]
     environment = {**os.environ, **surroundings(), "OMP_NUM_THREADS": str(threads)}

@@ -2,7 +2,7 @@
 
     python -m findings.collect STUDY... [--store URI]
 
-Each study becomes `findings/data/STUDY.csv`. The studies are those of `studies/`, run by `marl-study run`.
+Each study becomes `findings/data/STUDY.csv`. Run the specs of `studies/` with `marl-study run` first.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from study.store import StudyStore
 DATA = Path(__file__).parent / "data"
 # Which of the metrics tables are made of; a whole report has four times as many.
 _METRICS = ("fidelity/", "disentanglement/", "probe/", "nmi/")
-# A name of so many parts is that of a class of a factor.
+# Names with this many parts belong to classes of a factor.
 _DETAIL = 4
 
 

@@ -1,4 +1,4 @@
-"""Sounds of the best model of a study, for docs/findings.md: two clips, and what it makes of them, and of them swapped.
+"""Sounds of the best model of a study for docs/findings.md: two clips, their reconstructions, and their swaps.
 
     python -m findings.sounds STUDY [--store URI] [--trial N]
 
@@ -29,7 +29,7 @@ def _centre_hz(sound: Sound) -> float:
 
 
 def main() -> None:
-    """Write the sounds and say what they are."""
+    """Write the sounds and print a description of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", metavar="STUDY")
     parser.add_argument("--store", default=os.environ.get("MARL_STORE", "runs"))

@@ -4,7 +4,7 @@
 
 Added to the CSVs of `findings.collect`. A pair is two validation clips, A and B. A with the shared latents of B should
 become the clip that has B's values of the factors that views share and A's of all others; where the data have every
-combination, that clip is there. Columns, root mean square differences of log-mels in dB, each over the same pairs:
+combination, that clip exists. Columns, root mean square differences of log-mels in dB, each over the same pairs:
 
     swap/reconstruction   A decoded from its own latents, to A
     swap/none             the same, to the clip that it should become: what a swap that changes nothing comes to

@@ -238,7 +238,7 @@ def finding_8(sounds: Sounds) -> str:
         found = search[search["trial"] == trial]
         cells = [f"{name} (trial {trial})"]
         for metric in metrics:
-            # Of the means: where a seed's own MIG is near zero, its change in per cent says nothing.
+            # Computed from means: if the MIG of a seed is near zero, its relative change is meaningless.
             per_cent = 100 * (means.loc[trial, metric] / means.loc[0, metric] - 1)
             cells.append(spread(found[metric]) + (f" ({per_cent:+.0f} %)" if trial else ""))
         lines.append(cells)

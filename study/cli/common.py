@@ -111,7 +111,7 @@ class Destination:
 
     @property
     def is_remote(self) -> bool:
-        """Whether a process on the cluster runs the study."""
+        """True if a process on the cluster runs the study."""
         return self._cluster is not None or (self._address is not None and self._address.startswith("http"))
 
     def submit(self, study: str, arguments: list[str], file: Path | None) -> None:

@@ -94,7 +94,7 @@ def clean(
 ) -> None:
     """Delete weights of trials far from the front, and objects that interrupted writers left. Results and latents stay.
 
-    Weights of the front stay, and those of each trial that an improvement by one standard deviation would put on it.
+    Weights of the front stay, and weights of trials that would be on it if improved by one standard deviation.
 
     Example: marl-study clean quickstart --dry-run
     """

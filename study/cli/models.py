@@ -73,7 +73,7 @@ def swap(
     other: Annotated[Path, typer.Argument(metavar="B", help="Recording that gives the shared features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A file ending in .wav or .flac.")],
 ) -> None:
-    """Replace the shared features of recording A by those of recording B: if timbre is shared, A in the timbre of B.
+    """Play recording A with the shared features of recording B: if timbre is shared, A in the timbre of B.
 
     The private features come from A, window by window. The shared features of B are averaged over its windows.
 

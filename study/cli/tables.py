@@ -78,7 +78,7 @@ def status_lines(status: dict[str, Any]) -> str:
         f"store: {status['uri']}",
     ]
     if status["state"] == "interrupted":
-        lines.append(f"go on with: {status['resume']}")
+        lines.append(f"resume with: {status['resume']}")
     return "\n".join(lines)
 
 
