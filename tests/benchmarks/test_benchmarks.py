@@ -33,7 +33,7 @@ def run(folder, name, *words, **options):
 
 
 @pytest.mark.nightly
-def test_a_study_is_measured_in_phases_beside_a_bare_stack_and_plain_tune(tmp_path):
+def test_the_study_benchmark_reports_phases_and_baselines(tmp_path):
     options = {"steps": 8, "lanes": 2, "pairs": 16, "replicates": 1, "trials": 4, "pure_seconds": 0.5, "plain": 0.5}
     small = ["--set", "data.frequencies=40", "--set", "data.amplitudes=4", "--set", "train.reports=1"]
     results, out = run(tmp_path, "study", "--no-compile", *small, **options)
@@ -61,7 +61,7 @@ def test_a_study_is_measured_in_phases_beside_a_bare_stack_and_plain_tune(tmp_pa
 
 
 @pytest.mark.nightly
-def test_the_control_plane_is_measured_in_parts_without_training(tmp_path):
+def test_the_control_plane_benchmark_reports_its_parts(tmp_path):
     results, out = run(tmp_path, "control_plane", trials=20, lanes=2, sleep=0.01)
     (size,) = results["sizes"]
     assert size["trials"] == 20
@@ -79,7 +79,7 @@ def test_the_control_plane_is_measured_in_parts_without_training(tmp_path):
 
 
 @pytest.mark.nightly
-def test_the_control_plane_is_measured_on_several_nodes_with_halving(tmp_path):
+def test_the_control_plane_benchmark_runs_on_several_nodes_with_halving(tmp_path):
     results, out = run(tmp_path, "control_plane", "--halving", nodes=2, at_once=4, trials=12, lanes=1, sleep=0.01)
     (size,) = results["sizes"]
     assert (size["nodes"], size["at_once"]) == (2, 4)
@@ -89,7 +89,7 @@ def test_the_control_plane_is_measured_on_several_nodes_with_halving(tmp_path):
 
 
 @pytest.mark.nightly
-def test_what_a_term_adds_is_measured_beside_the_operations_that_it_asks_for(tmp_path):
+def test_the_terms_benchmark_reports_times_and_operations(tmp_path):
     results, _ = run(tmp_path, "terms", "--only", "byol", rounds=1)
     first, byol = results["terms"]
     assert first["times_first"] == first["products_times_first"] == 1
@@ -98,7 +98,7 @@ def test_what_a_term_adds_is_measured_beside_the_operations_that_it_asks_for(tmp
 
 
 @pytest.mark.nightly
-def test_metrics_in_one_batch_are_those_of_the_library_one_by_one(tmp_path):
+def test_the_metrics_benchmark_agrees_with_the_library(tmp_path):
     results, _ = run(tmp_path, "metrics", models=3, clips=300, latents=4, plain_models=3)
     assert [row["metric"] for row in results["metrics"]] == ["MIG", "modularity", "SAP", "explicitness"]
     for row in results["metrics"]:
@@ -107,14 +107,14 @@ def test_metrics_in_one_batch_are_those_of_the_library_one_by_one(tmp_path):
 
 
 @pytest.mark.nightly
-def test_boosted_trees_are_measured_beside_scikit_learns(tmp_path):
+def test_the_dci_benchmark_compares_with_scikit_learn(tmp_path):
     results, out = run(tmp_path, "dci", "--classes", "3", "5", clips=300, held_out=100, latents=6)
     assert results
     assert "scikit-learn" in out
 
 
 @pytest.mark.nightly
-def test_reading_a_study_again_is_measured_from_a_folder_and_from_s3(tmp_path):
+def test_the_dashboard_benchmark_reads_from_a_folder_and_from_s3(tmp_path):
     results, out = run(tmp_path, "dashboard", trials=100, rows=4)
     readings = results["readings"]
     assert list(readings) == [
@@ -134,7 +134,7 @@ def test_reading_a_study_again_is_measured_from_a_folder_and_from_s3(tmp_path):
     assert "new reports" in out
 
 
-def test_phases_of_a_study_whose_speed_is_known():
+def test_phases_of_a_simulated_study_have_the_known_speeds():
     """Ten seconds of start, two of filling at half the lanes, eight full, four with half of them idle; 100 steps/s."""
 
     def at(time):
@@ -168,7 +168,7 @@ def test_phases_of_a_study_whose_speed_is_known():
     )  # of what the samples saw, from the 8th second
 
 
-def test_the_trainer_that_sleeps_answers_all_that_is_asked_of_a_trainer():
+def test_the_sleeping_trainer_has_all_methods_of_a_trainer():
     def methods(trainer):
         return {name for name in vars(trainer) if not name.startswith("_") and callable(getattr(trainer, name))}
 
@@ -177,7 +177,7 @@ def test_the_trainer_that_sleeps_answers_all_that_is_asked_of_a_trainer():
 
 @pytest.mark.nightly
 @pytest.mark.skipif(shutil.which("chromium") is None and not os.environ.get("CI"), reason="no Chromium")
-def test_the_first_chart_is_waited_for_in_a_browser(tmp_path):
+def test_the_pages_benchmark_times_the_first_chart(tmp_path):
     results, out = run(tmp_path, "pages", trials=50)
     assert list(results["seconds"]) == ["the dashboard has just started", "another browser", "loaded again"]
     assert all(0 < seconds < 60 for seconds in results["seconds"].values())
@@ -185,7 +185,7 @@ def test_the_first_chart_is_waited_for_in_a_browser(tmp_path):
 
 
 @pytest.mark.nightly
-def test_a_stack_that_is_fed_is_measured_beside_one_whose_clips_are_resident(tmp_path):
+def test_the_feeding_benchmark_compares_with_resident_clips(tmp_path):
     results, _ = run(tmp_path, "feeding", "--no-compile", lanes=2, pairs=16, frequencies=20, seconds=0.2)
     assert results["same_to_the_bit"]
     assert results["bytes"] == 4 * results["bytes_allowed"] == 20 * 80 * 64 * 64 * 2
@@ -194,7 +194,7 @@ def test_a_stack_that_is_fed_is_measured_beside_one_whose_clips_are_resident(tmp
 
 
 @pytest.mark.nightly
-def test_embedding_is_measured_beside_a_plain_loop(tmp_path):
+def test_the_embed_benchmark_compares_with_a_plain_loop(tmp_path):
     results, out = run(tmp_path, "embed", clips=200, plain=20)
     assert results["clips_per_second"].keys() == results["peak_bytes"].keys() == {"20", "200"}
     assert all(rate > 0 for rate in (*results["clips_per_second"].values(), results["plain_clips_per_second"]))

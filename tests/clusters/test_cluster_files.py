@@ -138,19 +138,19 @@ def check_kuberay(file: File) -> None:
 
 
 @pytest.mark.parametrize("name", [AWS, ONPREM])
-def test_a_file_for_ray_up_passes_rays_own_checks_and_ours(name):
+def test_cluster_files_pass_the_checks_of_ray_and_ours(name):
     check_ray_up(load(name))
 
 
-def test_the_file_for_aws_starts_what_it_says_and_opens_nothing_but_ssh():
+def test_the_aws_file_starts_the_documented_machines_and_opens_only_ssh():
     check_aws(load(AWS))
 
 
-def test_the_file_for_machines_that_one_has_keeps_keys_in_files():
+def test_the_on_premise_file_reads_keys_from_files():
     check_onprem(load(ONPREM))
 
 
-def test_the_resource_for_kuberay_asks_for_tokens_and_announces_the_end_of_pods():
+def test_the_kuberay_resource_requires_tokens_and_announces_preemption():
     check_kuberay(load(KUBERAY))
 
 
@@ -263,7 +263,7 @@ MISTAKES = [
     ("name", "mistake", "check"),
     [pytest.param(name, change, check, id=f"{name}: {what}") for name, (what, change), check in MISTAKES],
 )
-def test_a_mistake_in_a_cluster_file_is_seen(name, mistake, check):
+def test_mistakes_in_cluster_files_are_detected(name, mistake, check):
     file = load(name)
     mistake(file)
     with pytest.raises((AssertionError, KeyError, ValidationError)):

@@ -19,12 +19,12 @@ def opened(monkeypatch, store, **secrets):
     return app
 
 
-def test_without_a_provider_everybody_who_reaches_the_page_sees_it(tmp_path, tiny, monkeypatch):
+def test_without_a_login_provider_the_page_is_public(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
     assert "1 complete, of 1" in words(opened(monkeypatch, tmp_path))
 
 
-def test_with_a_provider_a_reader_is_asked_to_sign_in_and_sees_nothing_else(tmp_path, tiny, monkeypatch):
+def test_with_a_login_provider_the_page_only_offers_to_sign_in(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
     auth = {"client_id": "studies", "server_metadata_url": "https://login.example.org/openid"}
     app = opened(monkeypatch, tmp_path, auth=auth)

@@ -10,7 +10,7 @@ from tests.study.commands import command
 pytestmark = pytest.mark.slow
 
 
-def test_the_command_serves_the_page_on_this_machine_only(tmp_path):
+def test_the_dashboard_command_listens_on_localhost_only(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -33,37 +33,37 @@ def chart(page, url):
     return page.get_by_test_id("stVegaLiteChart").first
 
 
-def test_a_study_is_named_and_its_trade_off_has_a_point_for_each_trial(page, chart):
+def test_the_trade_off_chart_has_a_point_for_each_trial(page, chart):
     expect(page.get_by_role("heading", name="known")).to_be_visible()
     assert {mark.datum["trial"] for mark in marks(chart)} >= {0, 1, 2}
 
 
-def test_pointing_at_a_trial_tells_which_one_it_is(page, chart):
+def test_hovering_shows_the_trial_number(page, chart):
     for trial in (0, 1, 2):
         chart.hover(position=position_of(chart, {"trial": trial}))
         expect(page.locator("#vg-tooltip-element tr").filter(has_text="trial")).to_have_text(f"trial{trial}")
 
 
-def test_a_click_on_a_trial_puts_it_into_the_address(page, chart):
+def test_clicking_a_point_adds_its_trial_to_the_address(page, chart):
     click_point(chart, trial=1)
     expect(page).to_have_url(re.compile("trials=1$"))
 
 
-def test_the_page_is_dark_where_the_user_likes_it_dark(page, url):
+def test_the_page_follows_the_dark_color_scheme(page, url):
     page.emulate_media(color_scheme="dark")
     open_view(page, url)
     colour = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
     assert max(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")) < 64
 
 
-def test_the_page_asks_no_other_machine_for_anything(page, url):
+def test_the_page_makes_no_external_requests(page, url):
     hosts = set()
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
     open_view(page, url)
     assert hosts == {"localhost"}
 
 
-def test_a_sound_is_heard_as_it_was_written(page):
+def test_the_browser_decodes_the_written_samples(page):
     samples_CN = np.stack([np.sin(np.arange(1000) / 7), np.linspace(-1, 0.5, 1000)]).astype(np.float32)
     file = io.BytesIO()
     soundfile.write(file, samples_CN.T, 11025, format="WAV", subtype="FLOAT")
@@ -73,7 +73,7 @@ def test_a_sound_is_heard_as_it_was_written(page):
     np.testing.assert_array_equal(heard.samples_CN, samples_CN)
 
 
-def test_an_area_that_is_drawn_selects_the_trials_in_it(page, chart):
+def test_dragging_an_area_selects_its_trials(page, chart):
     first, second = (position_of(chart, {"trial": trial}) for trial in (0, 1))
     box = chart.bounding_box()
     left, right = sorted((first["x"], second["x"]))
@@ -85,7 +85,7 @@ def test_an_area_that_is_drawn_selects_the_trials_in_it(page, chart):
     expect(page.get_by_role("heading", name="Selected trials (2)")).to_be_visible()
 
 
-def test_shift_and_a_click_selects_one_more(page, chart):
+def test_shift_click_adds_a_trial(page, chart):
     click_point(chart, trial=1)
     expect(page.get_by_role("heading", name="Selected trials (1)")).to_be_visible()
     chart.click(position=position_of(chart, {"trial": 0}), modifiers=["Shift"])

@@ -31,7 +31,7 @@ def again(shelf):
     return shelf.latest("tiny")
 
 
-def test_what_has_not_changed_is_computed_once(shelf):
+def test_values_are_computed_once_per_reading(shelf):
     first = shelf.latest("tiny")
     calls = []
     assert first.once("x", lambda: calls.append(1) or 3) == 3
@@ -39,7 +39,7 @@ def test_what_has_not_changed_is_computed_once(shelf):
     assert len(calls) == 1
 
 
-def test_new_reports_make_a_new_reading(shelf, store):
+def test_new_reports_create_a_new_reading(shelf, store):
     before = shelf.latest("tiny")
     writer = StudyWriter(store, trials=2)
     writer.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
@@ -50,7 +50,7 @@ def test_new_reports_make_a_new_reading(shelf, store):
     assert set(before.results.reports()["trial"]) == {0}
 
 
-def test_a_store_that_is_gone_for_a_while_leaves_what_was_read_and_comes_back(shelf, tmp_path):
+def test_an_outage_keeps_the_last_reading_and_recovery_replaces_it(shelf, tmp_path):
     before = shelf.latest("tiny")
     (tmp_path / "runs").rename(tmp_path / "away")
     gone = again(shelf)
@@ -62,19 +62,19 @@ def test_a_store_that_is_gone_for_a_while_leaves_what_was_read_and_comes_back(sh
     assert back.at > before.at
 
 
-def test_a_store_that_was_never_read_is_an_error(tmp_path):
+def test_a_missing_store_raises(tmp_path):
     with pytest.raises(UserError, match=mentions("'tiny'")):
         Shelf(ObjectStore(str(tmp_path))).latest("tiny")
 
 
-def test_studies_stay_listed_while_the_store_is_gone(shelf, tmp_path, monkeypatch):
+def test_studies_stay_listed_during_an_outage(shelf, tmp_path, monkeypatch):
     assert shelf.studies() == ["tiny"]
     (tmp_path / "runs").rename(tmp_path / "away")
     monkeypatch.setattr("dashboard.reading.LIVE_S", -1.0)
     assert shelf.studies() == ["tiny"]
 
 
-def test_a_damaged_part_is_named_and_the_rest_counts_and_a_mended_one_is_read(shelf, store):
+def test_a_damaged_segment_is_reported_until_it_is_removed(shelf, store):
     (part,) = store.objects.names("tiny/reports")
     whole = store.objects.read(part)
     store.objects.write("tiny/reports/0001-000009.parquet", whole[:100])
@@ -85,7 +85,7 @@ def test_a_damaged_part_is_named_and_the_rest_counts_and_a_mended_one_is_read(sh
     assert again(shelf).damaged == ()
 
 
-def test_stars_and_notes_of_others_make_a_new_reading(shelf):
+def test_new_stars_and_notes_create_a_new_reading(shelf):
     before = shelf.latest("tiny")
     before.notes.star(0)
     after = again(shelf)
@@ -93,7 +93,7 @@ def test_stars_and_notes_of_others_make_a_new_reading(shelf):
     assert after.facts != before.facts
 
 
-def test_a_part_that_is_deleted_is_missed_by_the_next_reading_and_nothing_breaks(shelf, store):
+def test_a_deleted_segment_disappears_from_the_next_reading(shelf, store):
     writer = StudyWriter(store, trials=2)
     writer.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
     writer.finish()
@@ -102,7 +102,7 @@ def test_a_part_that_is_deleted_is_missed_by_the_next_reading_and_nothing_breaks
     assert set(again(shelf).results.reports()["trial"]) == {0}
 
 
-def test_two_readers_see_what_one_writer_has_written_so_far_and_never_less(shelf, store, tmp_path):
+def test_concurrent_readers_see_a_growing_prefix_of_the_rows(shelf, store, tmp_path):
     writer = StudyWriter(store, trials=400)
     is_done = threading.Event()
     seen: dict[int, list[list[int]]] = {0: [], 1: []}
@@ -135,7 +135,7 @@ def test_two_readers_see_what_one_writer_has_written_so_far_and_never_less(shelf
 
 
 @pytest.mark.slow
-def test_a_bucket_that_cannot_be_reached_leaves_what_was_read(tmp_path, tiny, monkeypatch):
+def test_an_unreachable_bucket_keeps_the_last_reading(tmp_path, tiny, monkeypatch):
     with s3_server(tmp_path / "buckets") as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)

@@ -20,7 +20,7 @@ from tests.study.report.studies import separated, trial_of, write_study
 
 
 @pytest.mark.slow
-def test_a_point_of_the_front_is_clicked_looked_into_heard_and_exported(page, served, finished, tmp_path):
+def test_a_trial_is_selected_auditioned_and_exported(page, served, finished, tmp_path):
     url = served(finished.store.objects.uri)
     open_view(page, f"{url}/trade-off?study=tiny")
     trial = int(finished.front()["trial"].iloc[0])
@@ -65,7 +65,7 @@ def known(tmp_path):
 
 
 @pytest.mark.nightly
-def test_a_limit_leaves_the_trials_that_meet_it_and_the_address_restores_the_view(page, served, known):
+def test_limits_filter_trials_and_the_address_restores_the_view(page, served, known):
     url = served(known.objects.uri)
     open_view(page, f"{url}/trade-off?study=tiny&limited=fidelity/log_mel_rmse_db&colour=contrast.strategy")
     slider = page.get_by_role("slider", name="log-mel RMSE (dB) at most")
@@ -84,7 +84,7 @@ def test_a_limit_leaves_the_trials_that_meet_it_and_the_address_restores_the_vie
 
 
 @pytest.mark.nightly
-def test_a_study_that_goes_on_is_drawn_anew_and_what_was_selected_stays(page, served, known):
+def test_a_running_study_is_redrawn_and_the_selection_stays(page, served, known):
     writer = StudyWriter(known, trials=5)  # this process is the run, and lives
     writer.add("trials", {"trial": 3, "state": "running", "error": None, "step": 0, "sampler": "{}"})
     writer.flush()
@@ -106,7 +106,7 @@ def test_a_study_that_goes_on_is_drawn_anew_and_what_was_selected_stays(page, se
 
 
 @pytest.mark.nightly
-def test_a_store_that_is_gone_is_told_and_the_page_recovers_by_itself(page, served, known, tmp_path):
+def test_an_outage_is_reported_and_the_page_recovers(page, served, known, tmp_path):
     # The run is this process, which lives: so the page looks often. It writes nothing that the store would lack.
     now = known.objects.now().isoformat()
     acquire_lease(
@@ -121,7 +121,7 @@ def test_a_store_that_is_gone_is_told_and_the_page_recovers_by_itself(page, serv
 
 
 @pytest.mark.nightly
-def test_a_sound_goes_on_while_a_page_renews_itself(page, served, finished):
+def test_playback_continues_while_the_page_refreshes(page, served, finished):
     trial = int(finished.front()["trial"].iloc[0])
     open_view(page, f"{served(finished.store.objects.uri)}/trial?study=tiny&trials={trial}&part=Listen")
     player = page.locator("audio").first
@@ -133,7 +133,7 @@ def test_a_sound_goes_on_while_a_page_renews_itself(page, served, finished):
 
 
 @pytest.mark.nightly
-def test_a_latent_that_is_moved_is_heard_and_kept_in_the_address(page, served, finished):
+def test_a_moved_latent_changes_the_sound_and_the_address(page, served, finished):
     trial = int(finished.front()["trial"].iloc[0])
     open_view(page, f"{served(finished.store.objects.uri)}/trial?study=tiny&trials={trial}&part=Traverse")
     own, moved = page.locator("audio").nth(0), page.locator("audio").nth(1)
@@ -161,7 +161,7 @@ _BEYOND = """main => [...main.querySelectorAll("svg.marks, canvas.marks, [data-t
 
 
 @pytest.mark.nightly
-def test_nothing_is_cut_off_at_any_width(page, served, known):
+def test_no_element_overflows_at_any_width(page, served, known):
     url = served(known.objects.uri)
     known.write_latents(0, 0, separated())
     views = ["", *(f"{view}?study=tiny" for view in ("trade-off", "trial", "compare", "ablation", "search"))]

@@ -59,12 +59,12 @@ def shown(markdown):
         (None, "None"),
     ],
 )
-def test_a_text_becomes_markdown_that_shows_it(text, markdown):
+def test_text_is_escaped_as_markdown(text, markdown):
     assert plain(text) == markdown
 
 
 @given(TEXTS)
-def test_every_mark_is_escaped_and_what_is_shown_is_the_text(text):
+def test_rendered_markdown_equals_the_text(text):
     markdown = plain(text)
     without = re.sub(r"\\[!-/:-@\[-`{-~]", "", markdown).replace(":small[]", "")
     assert not re.search(r"[!-/:-@\[-`{-~]", without)
@@ -73,13 +73,13 @@ def test_every_mark_is_escaped_and_what_is_shown_is_the_text(text):
 
 
 @given(TEXTS)
-def test_no_piece_of_the_text_is_a_link_an_icon_or_an_arrow(text):
+def test_no_part_of_the_text_becomes_a_link_icon_or_arrow(text):
     for piece in pieces(plain(text)):
         assert not LATE.search(piece.replace("\0", ":"))
 
 
 @given(TEXTS)
-def test_it_begins_and_ends_with_the_text_so_that_it_may_stand_among_other_words(text):
+def test_escaped_text_can_be_embedded_in_a_sentence(text):
     markdown = plain(text)
     assert not markdown.startswith(":")
     assert not markdown.endswith(("]", ":small[]")) or markdown.endswith("\\]")
@@ -88,12 +88,12 @@ def test_it_begins_and_ends_with_the_text_so_that_it_may_stand_among_other_words
     markdown.encode()
 
 
-def test_paragraphs_keep_lines_and_what_empty_lines_divide():
+def test_paragraphs_keep_lines_and_blank_lines():
     text = "\n\n*first*\r\nsecond:\\\n \t \n\n  - third\n\n"
     assert paragraphs(text) == "\\*first\\*\\\nsecond\\:\\\\\n\n\\- third"
 
 
 @given(TEXTS)
-def test_paragraphs_show_the_same_as_one_line(text):
+def test_paragraphs_render_single_lines_like_plain(text):
     joined = " ".join(re.split(r"\\\n|\n\n", paragraphs(text)))
     assert shown(joined) == shown(plain(text))

@@ -99,7 +99,7 @@ def shown_by(page, url):
     return {key: (texts, made) for key, texts, made in found}
 
 
-def test_every_place_shows_a_text_as_the_characters_it_is(shown):
+def test_every_streamlit_element_shows_text_verbatim(shown):
     assert len(shown) == len(places.PLACES) * len(TEXTS)
     for place in places.PLACES.keys() - {"among", "lines"}:
         for number, text in enumerate(TEXTS):
@@ -110,7 +110,7 @@ def test_every_place_shows_a_text_as_the_characters_it_is(shown):
             assert not made, f"{place} made {made} of {text!r}"
 
 
-def test_a_text_shows_as_it_is_among_other_markdown_that_is_read(shown):
+def test_text_stays_verbatim_inside_other_markdown(shown):
     for number, text in enumerate(TEXTS):
         (seen,), made = shown[f"among-{number}"]
         line = " ".join(text.split())
@@ -119,7 +119,7 @@ def test_a_text_shows_as_it_is_among_other_markdown_that_is_read(shown):
         assert not {"A", "IMG", "EM"} & set(made)
 
 
-def test_lines_of_a_note_stay_lines(shown):
+def test_notes_keep_their_lines(shown):
     for number, text in enumerate(TEXTS):
         (seen,), made = shown[f"lines-{number}"]
         lines = [line.strip() for line in text.splitlines()]
@@ -127,7 +127,7 @@ def test_lines_of_a_note_stay_lines(shown):
         assert not made
 
 
-def test_without_it_the_same_texts_are_links_pictures_and_styles(browser, url):
+def test_unescaped_texts_become_links_images_and_styles(browser, url):
     page = browser.new_page()
     made = {name for _, of_place in shown_by(page, f"{url}/?raw").values() for name in of_place}
     page.close()

@@ -57,18 +57,18 @@ def page():
     return PAGE.read_text(encoding="utf-8")
 
 
-def test_every_metric_that_a_study_may_ask_for_is_described(page):
+def test_every_selectable_metric_is_documented(page):
     assert undescribed(metric_names(FACTORS), page) == []
 
 
 @pytest.mark.parametrize("name", POST_TRAINING)
-def test_every_column_of_an_examination_is_described(page, name):
+def test_every_column_of_the_post_training_evaluation_is_documented(page, name):
     columns = POST_TRAINING[name](inputs())
     assert all(math.isfinite(value) for value in columns.values())
     assert undescribed(columns, page) == []
 
 
-def test_every_column_of_a_report_is_described(page, small_dataset):
+def test_every_column_of_a_report_is_documented(page, small_dataset):
     config = Config.model_validate(
         {"model": {"width": 16, "embedding": 16, "hidden": 32}, "latent": {"private": 4, "shared": 2}}
     )
@@ -80,12 +80,12 @@ def test_every_column_of_a_report_is_described(page, small_dataset):
     assert undescribed(columns, page) == []
 
 
-def test_a_column_that_the_page_does_not_name_is_noticed(page):
+def test_an_undocumented_column_fails_the_check(page):
     unknown = ["disentanglement/unheard", "probe/timbre/neither", "nmi/timbre/both", "fidelity/stft_error/sd"]
     assert undescribed(unknown, page) == unknown
 
 
-def test_all_pictures_are_shown_and_all_that_are_shown_exist_and_are_small(page):
+def test_every_image_is_used_exists_and_is_small(page):
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
     files = sorted((PAGE.parent / "pictures").glob("*.png"))
     assert sorted(shown) == [f"pictures/{file.name}" for file in files]

@@ -30,7 +30,7 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.nightly
-def test_the_page_leads_from_a_folder_of_recordings_to_a_swap(tmp_path):
+def test_the_own_recordings_tutorial_runs(tmp_path):
     write_recordings(tmp_path / "recordings")
     table = (tmp_path / "recordings" / "factors.csv").read_text(encoding="utf-8")
     (sample,) = (content for kind, content in BLOCKS if kind == "")

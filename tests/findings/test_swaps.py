@@ -39,7 +39,7 @@ class Deaf(Knowing):
         return super().decode(private, torch.zeros_like(shared))
 
 
-def test_a_clip_should_get_what_is_shared_from_the_other_and_keep_the_rest(dataset):
+def test_the_target_of_a_swap_has_the_shared_factors_of_the_other_clip(dataset):
     a, b, wanted = (dataset.value_NC[clips] for clips in pairs(dataset, ("timbre",)).T)
     timbre = dataset.factor_names.index("timbre")
     others = [column for column in range(3) if column != timbre]
@@ -49,7 +49,7 @@ def test_a_clip_should_get_what_is_shared_from_the_other_and_keep_the_rest(datas
     assert (a[:, timbre] != b[:, timbre]).all()
 
 
-def test_who_knows_every_clip_swaps_without_error_and_who_hears_nothing_of_what_is_shared_does_not(dataset):
+def test_an_oracle_swaps_without_error_and_a_model_without_shared_latents_does_not(dataset):
     drawn = pairs(dataset, ("timbre",))
     reconstruction, none, shared = errors(Knowing(dataset), dataset, drawn)
     assert reconstruction == shared == 0

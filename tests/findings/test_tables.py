@@ -5,27 +5,27 @@ from findings import tables
 from tests.messages import assert_mentions, mentions
 
 
-def test_the_page_says_what_the_data_say():
+def test_the_page_agrees_with_the_data():
     page = tables.PAGE.read_text(encoding="utf-8")
     assert tables.filled(page) == page
 
 
 @pytest.mark.parametrize("study", sorted(path.stem for path in tables.DATA.glob("*.csv")))
-def test_every_row_says_where_it_comes_from(study):
+def test_every_row_states_its_provenance(study):
     rows = tables.read(study)
     assert not rows[["trial", "seed", "commit", "device", "step", "batch_pairs"]].isna().any().any()
     assert not rows["commit"].str.endswith("-dirty").any()
     assert not rows.duplicated(["trial", "seed"]).any()
 
 
-def test_a_table_without_a_place_is_an_error(monkeypatch):
+def test_a_table_without_a_placeholder_raises(monkeypatch):
     monkeypatch.setattr(tables, "TABLES", {"F1": lambda: "| a |"})
     assert tables.filled("x\n<!-- F1 -->\nold\n<!-- end -->\ny") == "x\n<!-- F1 -->\n| a |\n<!-- end -->\ny"
     with pytest.raises(ValueError, match=mentions("F1")):
         tables.filled("nothing")
 
 
-def test_a_study_that_was_not_run_is_named(monkeypatch, tmp_path):
+def test_a_missing_study_is_named_in_the_page(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "DATA", tmp_path)
     monkeypatch.setattr(tables, "TABLES", {"F3": lambda: tables.finding_3(tables.SYNTONE)})
     assert_mentions(tables.filled("<!-- F3 -->\n<!-- end -->"), "`ablation`", "not")
@@ -39,7 +39,7 @@ def test_differences_are_taken_seed_by_seed():
     assert tables.spread(pd.Series([2.0])) == "2.000"
 
 
-def test_the_closest_to_the_prize_is_the_least_far_among_the_faithful(monkeypatch):
+def test_the_trial_closest_to_the_goals_must_reach_the_fidelity(monkeypatch):
     names = list(tables.PRIZE)
 
     def trial(number, fidelity, *values):

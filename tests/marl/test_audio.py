@@ -24,27 +24,27 @@ def test_leading_dimensions_are_kept(shape):
     assert LogMel(AudioConfig())(waveforms).shape == (*shape, 64, 64)
 
 
-def test_a_full_scale_sine_peaks_near_zero_decibels_and_silence_lies_at_the_floor():
+def test_a_full_scale_sine_peaks_near_zero_db_and_silence_is_at_the_floor():
     config = AudioConfig()
     log_mel = LogMel(config)
     assert log_mel.decibels(log_mel(sine(1000.0))).max().item() == pytest.approx(0.0, abs=3.0)
     assert torch.all(log_mel(torch.zeros(config.clip_samples)) == config.floor_db)
 
 
-def test_ten_times_less_amplitude_is_twenty_decibels_less():
+def test_a_tenth_of_the_amplitude_is_20_db_less():
     log_mel = LogMel(AudioConfig(floor_db=-120.0))
     difference = log_mel(sine(700.0)).max() - log_mel(sine(700.0, amplitude=0.1)).max()
     assert difference.item() == pytest.approx(20.0, abs=1e-3)
 
 
-def test_standardisation_is_undone_by_decibels():
+def test_decibels_inverts_standardisation():
     plain, standardised = LogMel(AudioConfig()), LogMel(AudioConfig(), mean_db=-40.0, std_db=15.0)
     clip = sine(500.0, 0.3)
     torch.testing.assert_close(standardised.decibels(standardised(clip)), plain(clip))
 
 
 @pytest.mark.parametrize("hz", [440.0, 1234.0, 3000.0])
-def test_inversion_gives_a_sound_of_the_same_pitch_and_level(hz):
+def test_inversion_keeps_pitch_and_level(hz):
     config = AudioConfig()
     log_mel = LogMel(config, mean_db=-45.0, std_db=15.0)
     original = log_mel(sine(hz, 0.5))
@@ -57,20 +57,20 @@ def test_inversion_gives_a_sound_of_the_same_pitch_and_level(hz):
     assert error_db < 3.0
 
 
-def test_inversion_gives_the_same_sound_twice():
+def test_inversion_is_deterministic():
     log_mel = LogMel(AudioConfig())
     spectrogram = log_mel(sine(600.0))
     assert torch.equal(log_mel.invert(spectrogram), log_mel.invert(spectrogram))
 
 
-def test_other_sizes_are_a_matter_of_configuration():
+def test_sizes_are_configurable():
     config = AudioConfig(sample_rate=8000, clip_s=0.5, fft_size=512, frames=40, mel_bands=32, max_hz=4000.0)
     log_mel = LogMel(config)
     assert log_mel(sine(440.0, config=config)).shape == (32, 40)
     assert log_mel.invert(log_mel(sine(440.0, config=config))).shape == (4000,)
 
 
-def test_a_clip_of_another_length_is_refused_with_both_lengths():
+def test_clips_of_another_length_are_rejected():
     with pytest.raises(ValueError, match=mentions(16000, "samples", 15999)):
         LogMel(AudioConfig())(torch.zeros(15999))
 
@@ -86,12 +86,12 @@ def test_a_clip_of_another_length_is_refused_with_both_lengths():
         ({"mel_band": 3}, ["mel_band", "extra"]),
     ],
 )
-def test_settings_that_do_not_fit_together_are_refused(fields, facts):
+def test_inconsistent_settings_are_rejected(fields, facts):
     with pytest.raises(ValidationError, match=mentions(*facts)):
         AudioConfig(**fields)
 
 
-def test_what_a_model_decodes_too_loud_is_heard_within_reason():
+def test_overloud_spectrograms_are_limited_before_inversion():
     log_mel = LogMel(AudioConfig())
     spectrogram = torch.full((64, 64), -60.0)
     spectrogram[20] = 25.0  # dB: far beyond full scale

@@ -35,7 +35,7 @@ def final(stack):
     return evaluate(stack.models, ["timbre"], FINAL).metrics[0]
 
 
-def test_a_final_report_has_every_metric_and_loss_and_all_are_finite(stack, final, small_dataset):
+def test_a_final_report_has_all_metrics_and_losses_finite(stack, final, small_dataset):
     names = metric_names(small_dataset.factor_names) + [f"loss/{name}" for name in term_names(stack.objective_spec)]
     assert set(names) <= set(final)
     details = set(final) - set(names)
@@ -44,7 +44,7 @@ def test_a_final_report_has_every_metric_and_loss_and_all_are_finite(stack, fina
     assert all(math.isfinite(value) for value in final.values())
 
 
-def test_an_early_report_leaves_out_only_what_takes_long(stack, final):
+def test_an_intermediate_report_lacks_only_slow_metrics(stack, final):
     early = evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics[0]
     assert all(early[name] == final[name] for name in early)
     missing = final.keys() - early.keys()
@@ -54,7 +54,7 @@ def test_an_early_report_leaves_out_only_what_takes_long(stack, final):
     assert {"disentanglement/linear_separation", "linear_probe/timbre/shared"} <= early.keys()
 
 
-def test_fidelity_is_the_error_in_decibels_of_clips_decoded_from_their_own_means(stack, small_dataset):
+def test_fidelity_is_the_rmse_in_db_of_clips_decoded_from_their_means(stack, small_dataset):
     clips = held_out_clips(stack)
     assert clips.tolist() == small_dataset.splits["validation"].tolist()
     evaluation = evaluate(stack.models, ["timbre"], INTERMEDIATE)
@@ -66,7 +66,7 @@ def test_fidelity_is_the_error_in_decibels_of_clips_decoded_from_their_own_means
     assert evaluation.metrics[0]["fidelity/log_mel_rmse_db"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_exchanging_the_shared_factor_changes_the_sign_of_separation_only_where_it_counts(stack):
+def test_exchanging_shared_and_private_factors_negates_the_separation(stack):
     metric_groups = ("linear_probes", "probes")
     timbre = evaluate(stack.models, ["timbre"], metric_groups).metrics[0]
     others = evaluate(stack.models, ["frequency", "amplitude"], metric_groups).metrics[0]
@@ -90,7 +90,7 @@ def test_each_subspace_is_probed_by_its_own_latents(stack, small_dataset):
         assert found == pytest.approx(expected[0].tolist(), abs=0.02)
 
 
-def test_a_factor_that_never_varies_is_told_by_nothing_and_spoils_no_number():
+def test_a_constant_factor_has_no_information_and_changes_no_other_metric():
     timbre = torch.arange(64) % 4
     classes = torch.stack([timbre, torch.zeros_like(timbre)], dim=1)
     latents = torch.stack([torch.zeros(64), timbre.float()], dim=1)[None]
@@ -103,7 +103,7 @@ def test_a_factor_that_never_varies_is_told_by_nothing_and_spoils_no_number():
     assert scores["disentanglement/mig/private"] == 0.0
 
 
-def test_a_block_is_scored_by_its_own_latents_on_the_factors_that_belong_there():
+def test_a_subspace_is_scored_by_its_latents_on_its_factors():
     timbre, pitch = torch.arange(240) % 4, torch.arange(240) // 4 % 5
     classes = torch.stack([timbre, pitch], dim=1)
     latents = torch.stack([pitch.float(), timbre.float()], dim=1)[None]
@@ -117,7 +117,7 @@ def test_a_block_is_scored_by_its_own_latents_on_the_factors_that_belong_there()
         assert right[f"disentanglement/{metric}"] == wrong[f"disentanglement/{metric}"] == pytest.approx(1.0)
 
 
-def test_the_test_clips_are_others_than_the_validation_clips(stack):
+def test_test_and_validation_clips_are_disjoint(stack):
     metric_groups = ("fidelity", "linear_probes")
     validation, test = (evaluate(stack.models, ["timbre"], metric_groups, split) for split in ("validation", "test"))
     assert validation.metrics[0].keys() == test.metrics[0].keys()
@@ -125,7 +125,7 @@ def test_the_test_clips_are_others_than_the_validation_clips(stack):
     assert set(held_out_clips(stack.models, "test").tolist()).isdisjoint(held_out_clips(stack.models).tolist())
 
 
-def test_samples_of_posteriors_tell_less_than_their_means(stack):
+def test_samples_scatter_around_posterior_means_by_their_deviation(stack):
     context = EvaluationContext(stack.models, ["timbre"], "validation")
     sampled, means = context.held_out.sampled_KND, context.held_out.means_KND
     assert torch.equal(EvaluationContext(stack.models, ["timbre"], "validation").held_out.sampled_KND, sampled)

@@ -33,7 +33,7 @@ def folder(trained, tmp_path):
     return tmp_path
 
 
-def test_a_loaded_model_encodes_as_the_stack_did(trained, small_dataset):
+def test_a_loaded_model_encodes_like_its_stack(trained, small_dataset):
     stack, folder = trained
     clips = small_dataset.splits["test"][:5]
     private, shared = marl.load(folder).encode(small_dataset.waveforms(clips.tolist()), 16_000)
@@ -44,7 +44,7 @@ def test_a_loaded_model_encodes_as_the_stack_did(trained, small_dataset):
     torch.testing.assert_close(shared[:, 0], mean[:, 8:10], atol=1e-3, rtol=0)
 
 
-def test_a_conv_model_is_loaded_as_one_and_encodes_and_decodes_as_the_stack_did(small_dataset, tmp_path):
+def test_a_loaded_conv_model_encodes_and_decodes_like_its_stack(small_dataset, tmp_path):
     stack = save_trained(CONV, 5, small_dataset, tmp_path)
     clips = small_dataset.splits["test"][:5]
     loaded, mean = marl.load(tmp_path), stack.models.encode(clips).mean[0]
@@ -81,12 +81,12 @@ def test_a_reconstruction_sounds_more_like_its_original_than_like_other_clips(tr
     assert error.diagonal().mean() < 0.75 * error.mean()
 
 
-def test_reconstruction_of_a_batch_at_another_rate_has_the_models_rate_and_the_same_length_in_seconds(trained):
+def test_reconstructions_have_the_rate_of_the_model(trained):
     model = marl.load(trained[1])
     assert model.reconstruct(torch.randn(2, 44_100) * 0.1, 44_100).shape == (2, 16_000)
 
 
-def test_a_recording_is_encoded_in_parts_as_its_windows_are_one_by_one(trained):
+def test_a_long_recording_is_encoded_like_its_windows(trained):
     model = marl.load(trained[1])
     windows = torch.randn(150, 16_000, generator=torch.Generator().manual_seed(0)) * 0.1
     for whole, alone in zip(model.encode(windows.flatten(), 16_000), model.encode(windows, 16_000), strict=True):
@@ -101,7 +101,7 @@ def tone(seconds: float, hz: float = 220.0) -> torch.Tensor:
     return 0.2 * sum(torch.sin(2 * torch.pi * hz * number * time_s) / number for number in range(1, 6))
 
 
-def test_borders_of_windows_are_not_heard(trained):
+def test_reconstructions_have_no_clicks_between_windows(trained):
     sound = marl.load(trained[1]).reconstruct(tone(8.0), 16_000)
     step = sound.diff().abs()
     borders = torch.arange(1, 8) * 16_000 - 1
@@ -109,7 +109,7 @@ def test_borders_of_windows_are_not_heard(trained):
     assert (step[borders] < 2 * step.square().mean().sqrt()).all()
 
 
-def test_a_long_sound_is_inverted_in_parts_that_are_not_heard(trained):
+def test_long_reconstructions_keep_their_level(trained):
     model = marl.load(trained[1])
     sounds = model.reconstruct(torch.stack([tone(36.5), tone(36.5, 330.0)]), 16_000)
     assert sounds.shape == (2, 584_000)
@@ -117,16 +117,16 @@ def test_a_long_sound_is_inverted_in_parts_that_are_not_heard(trained):
     assert (level / level.median(dim=-1, keepdim=True).values - 1).abs().max() < 0.1
 
 
-def test_a_model_knows_what_it_shares(trained):
+def test_a_model_states_its_shared_factors(trained):
     assert marl.load(trained[1]).shared_factors == ("timbre",)
 
 
-def test_a_sound_swapped_with_itself_is_its_reconstruction(trained, small_dataset):
+def test_swapping_a_sound_with_itself_reconstructs_it(trained, small_dataset):
     model, clip = marl.load(trained[1]), small_dataset.waveforms([5])[0]
     assert torch.equal(model.swap(clip, 16_000, clip, 16_000), model.reconstruct(clip, 16_000))
 
 
-def test_a_swap_decodes_the_private_features_of_one_sound_and_the_shared_ones_of_the_other(trained, small_dataset):
+def test_a_swap_decodes_private_features_of_one_sound_and_shared_features_of_the_other(trained, small_dataset):
     model = marl.load(trained[1])
     first, second = small_dataset.waveforms([5, 300])
     private, _ = model.encode(first, 16_000)
@@ -137,7 +137,7 @@ def test_a_swap_decodes_the_private_features_of_one_sound_and_the_shared_ones_of
     assert not torch.allclose(found, model.reconstruct(first, 16_000), atol=1e-2)
 
 
-def test_shared_features_are_averaged_by_how_much_of_a_window_is_sound(trained, small_dataset, monkeypatch):
+def test_shared_features_are_averaged_by_window_length(trained, small_dataset, monkeypatch):
     model = marl.load(trained[1])
     content, style = tone(2.5), torch.cat([small_dataset.waveforms([300])[0], tone(0.25)])
     decoded = []
@@ -149,7 +149,7 @@ def test_shared_features_are_averaged_by_how_much_of_a_window_is_sound(trained, 
     torch.testing.assert_close(shared, ((first + 0.25 * second) / 1.25).expand(3, -1), atol=1e-5, rtol=0)
 
 
-def test_a_swap_takes_mono_audio(trained):
+def test_swaps_of_stereo_audio_are_rejected(trained):
     with pytest.raises(ValueError, match=mentions("style", "mono", "(2, 100)")):
         marl.load(trained[1]).swap(torch.zeros(100), 16_000, torch.zeros(2, 100), 16_000)
 
@@ -204,12 +204,12 @@ def test_a_file_that_cannot_be_encoded_is_named(trained, tmp_path):
         (torch.tensor([0.0, float("nan")]), ["finite"]),
     ],
 )
-def test_audio_that_makes_no_sense_is_refused(trained, waveform, facts):
+def test_invalid_audio_is_rejected(trained, waveform, facts):
     with pytest.raises(ValueError, match=mentions(*facts)):
         marl.load(trained[1]).encode(waveform, 16_000)
 
 
-def test_a_sample_rate_of_zero_is_refused(trained):
+def test_a_sample_rate_of_zero_is_rejected(trained):
     with pytest.raises(ValueError, match=mentions("sample_rate", "positive", 0)):
         marl.load(trained[1]).encode(torch.zeros(10), 0)
 
@@ -228,7 +228,7 @@ def test_an_unknown_field_of_the_description_is_named(folder):
         marl.load(folder)
 
 
-def test_weights_that_do_not_fit_the_description_are_named(folder):
+def test_weights_of_the_wrong_shape_are_named(folder):
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     weights["encoder.mean.bias"] = torch.zeros(4)
     safetensors.torch.save_file(weights, folder / "model.safetensors")
@@ -236,7 +236,7 @@ def test_weights_that_do_not_fit_the_description_are_named(folder):
         marl.load(folder)
 
 
-def test_weights_of_another_type_are_refused(folder):
+def test_weights_of_another_dtype_are_rejected(folder):
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     weights["encoder.mean.bias"] = torch.zeros(5, dtype=torch.float64)
     safetensors.torch.save_file(weights, folder / "model.safetensors")
@@ -245,13 +245,13 @@ def test_weights_of_another_type_are_refused(folder):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 100])
-def test_a_file_that_is_no_safetensors_is_named_and_never_executed(folder, content):
+def test_an_invalid_safetensors_file_is_named_and_never_executed(folder, content):
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=mentions(folder / "model.safetensors", "safetensors file")):
         marl.load(folder)
 
 
-def test_a_snapshot_survives_the_way_through_bytes(trained):
+def test_snapshots_survive_serialisation(trained):
     stack, folder = trained
     snapshot = stack.snapshot(0)
     description = Description.model_validate_json((folder / "config.json").read_bytes())

@@ -29,7 +29,7 @@ def _bits(seed: int, step: int, row: int, dimension: int) -> torch.Tensor:
 
 
 @given(seed=_ADDRESS, step=_ADDRESS, row=_ADDRESS, dimension=_ADDRESS)
-def test_bits_are_the_hash_of_their_address(seed, step, row, dimension):
+def test_bits_are_the_hash_of_seed_purpose_and_position(seed, step, row, dimension):
     expected = 0
     for part in (int(Purpose.LATENT_NOISE), 0, seed, step, row, dimension):
         expected = _descend(expected, part)
@@ -42,7 +42,7 @@ def test_splitmix64_gives_its_published_first_number():
 
 
 @given(lanes=st.integers(1, 5), rows=st.integers(1, 7), narrow=st.integers(1, 6), wide=st.integers(6, 12))
-def test_numbers_do_not_depend_on_lanes_rows_or_padded_width(lanes, rows, narrow, wide):
+def test_numbers_do_not_depend_on_lanes_rows_or_padding(lanes, rows, narrow, wide):
     seed, step = torch.arange(lanes) + 3, torch.arange(lanes) * 7
     state = randomness.stream(seed, step, Purpose.LATENT_NOISE)
     many = randomness.normal(state, torch.arange(rows + 2), torch.arange(wide))
@@ -98,7 +98,7 @@ def test_every_bit_is_set_half_of_the_time(state):
 
 
 @pytest.mark.parametrize("axis", ["seed", "step", "purpose", "part", "row", "dimension"])
-def test_neighbouring_addresses_are_uncorrelated(axis):
+def test_neighbouring_positions_are_uncorrelated(axis):
     def values(offset: int) -> np.ndarray:
         moved = dict.fromkeys(("seed", "step", "part", "row", "dimension"), 0) | {axis: offset}
         purpose = Purpose.SECOND_VIEW if moved.pop("purpose", 0) else Purpose.FIRST_VIEW
@@ -115,7 +115,7 @@ def test_neighbouring_addresses_are_uncorrelated(axis):
 @pytest.mark.slow
 @pytest.mark.skipif(not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler")
 @pytest.mark.parametrize("vector_bits", [None, 256], ids=["native", "avx2"])
-def test_compiled_numbers_have_the_bits_of_plain_ones(vector_bits):
+def test_compiled_and_plain_numbers_have_the_same_bits(vector_bits):
     # With torch.arange instead of stored tables, Inductor's C++ code overflows signed integers: 12 dimensions are then
     # drawn wrong with 256-bit vectors, and 36 with 512-bit ones. `%` in `integers` fails with GCC 12 and AVX-512.
     device = torch.device("cpu")

@@ -94,12 +94,12 @@ def shuffled(dataset):
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_what_a_model_becomes_depends_on_no_lane_neighbour_or_interruption(name, trained, shuffled):
+def test_training_does_not_depend_on_lane_neighbours_or_interruption(name, trained, shuffled):
     assert_same_bits(shuffled[name], trained[0][name])
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if name != "adversarial"])
-def test_a_term_is_smaller_for_being_trained_for(name, trained):
+def test_training_on_a_term_lowers_it(name, trained):
     """Than in a model that is trained for reconstruction alone, or than it was, where that one computes another."""
     _, before, after = trained
     keys = {"multiscale": "multiscale/envelope", "repulsion": "private/repulsion"}
@@ -109,7 +109,7 @@ def test_a_term_is_smaller_for_being_trained_for(name, trained):
     assert after[name][key] < (before[name][key] if has_head else after["control"][key])
 
 
-def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
+def test_the_encoder_maximises_the_loss_that_the_probe_minimises(dataset):
     """The gradient of the encoder is that of the rest minus the weight times that of the probe's loss."""
     weights = (0.0, 1.0, 3.0)
     one = TERMS["adversarial"]
@@ -147,7 +147,7 @@ def test_the_encoder_works_against_the_probe_that_works_for_itself(dataset):
         assert (losses(1.0, moved)[1][-1] > terms[-1]) == rises
 
 
-def test_a_swap_cycle_is_how_far_latents_are_from_those_of_what_was_decoded_from_them(dataset):
+def test_swap_cycle_is_the_distance_of_latents_to_their_re_encoding(dataset):
     one = TERMS["swap_cycle"]
     stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
     model = stack.models[stack.attach(one, seed=7)]
@@ -169,7 +169,7 @@ def test_a_swap_cycle_is_how_far_latents_are_from_those_of_what_was_decoded_from
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if not name.startswith("projected") or "vicreg" in name])
-def test_what_others_ask_for_changes_nothing_but_rounding(name, dataset, one_step):
+def test_terms_of_other_models_change_only_rounding(name, dataset, one_step):
     stack = stack_of(dataset, active_terms=ActiveTerms.of(TERMS[name]), lanes=2)
     lane = stack.attach(TERMS[name], seed=7)
     train(stack, 1)
@@ -186,7 +186,7 @@ def one_step(dataset):
     return {name: stack.snapshot(lane) for name, lane in lanes.items()}
 
 
-def test_a_model_has_no_heads_but_its_own_and_an_exported_one_none(trained):
+def test_checkpoints_hold_the_heads_of_the_model_and_exports_none(trained):
     snapshots, *_ = trained
     assert {head_of(name) for name in snapshots["infonce"].parameters} == {None}
     assert {head_of(name) for name in snapshots["projected infonce"].parameters} == {
@@ -203,7 +203,7 @@ def test_a_model_has_no_heads_but_its_own_and_an_exported_one_none(trained):
     assert {head_of(name) for name in names} == {None}
 
 
-def test_a_target_follows_its_model_at_its_own_pace(dataset):
+def test_a_target_network_follows_its_model_by_its_decay(dataset):
     for decay in (0.0, 0.9):
         one = contrast("byol", target_decay=decay)
         stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
@@ -224,7 +224,7 @@ def test_a_target_follows_its_model_at_its_own_pace(dataset):
 
 
 @pytest.mark.parametrize("scheme", ["augment", "segment"])
-def test_views_of_one_clip_train_alike_in_any_lane(scheme, dataset):
+def test_views_of_one_clip_train_to_the_same_bits_in_any_lane(scheme, dataset):
     views = ViewsConfig(scheme=scheme)
     one = contrast("nt_xent").model_copy(update={"views": views})
     stack = stack_of(dataset, views, ActiveTerms.of_all([one, config()]), lanes=4)
@@ -242,7 +242,7 @@ def test_views_of_one_clip_train_alike_in_any_lane(scheme, dataset):
     )
 
 
-def test_what_a_stack_does_not_compute_is_refused(dataset):
+def test_terms_that_the_stack_does_not_compute_are_rejected(dataset):
     stack = stack_of(dataset, active_terms=ActiveTerms.of(config()), lanes=2)
     for one in TERMS.values():
         with pytest.raises(ValueError, match=mentions("stack")):

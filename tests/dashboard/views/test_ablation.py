@@ -19,6 +19,6 @@ def test_each_metric_has_a_panel_for_each_weight(tmp_path, tiny, monkeypatch):
     assert_mentions(words(app), "differ", "parameter")
 
 
-def test_before_a_trial_is_complete_the_page_says_so(tmp_path, tiny, monkeypatch):
+def test_without_complete_trials_the_page_states_it(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4], "running")])
     assert_mentions(words(open_page(monkeypatch, tmp_path, "ablation", study="tiny")), "no complete trial")

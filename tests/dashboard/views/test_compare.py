@@ -18,14 +18,14 @@ def test_configurations_are_compared_where_they_differ(tmp_path, tiny, monkeypat
     assert_mentions(words(app), "same", "γ private")
 
 
-def test_a_parameter_that_only_one_of_them_has_is_a_difference(tmp_path, tiny, monkeypatch):
+def test_a_conditional_parameter_of_one_trial_is_a_difference(tmp_path, tiny, monkeypatch):
     has = PLAIN | {"contrast.strategy": "infonce", "contrast.temperature": 0.2}
     write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.2], [0.1, 0.2], config=has)])
     app = open_page(monkeypatch, tmp_path, "compare", study="tiny", trials="0,1")
     assert app.dataframe[0].value.loc["temperature"].tolist() == ["–", "0.2"]
 
 
-def test_one_trial_is_not_compared(tmp_path, tiny, monkeypatch):
+def test_a_single_trial_is_not_compared(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
     app = open_page(monkeypatch, tmp_path, "compare", study="tiny", trials="0")
     assert_mentions(words(app), "at least two trials")

@@ -31,16 +31,16 @@ def test_configurations_importance_slice_and_contour_are_drawn(tmp_path, tiny, m
     assert len(app.get("vega_lite_chart")) >= 4
 
 
-def test_too_few_trials_for_importance_are_told(tmp_path, tiny, monkeypatch):
+def test_importance_states_the_number_of_trials_it_needs(tmp_path, tiny, monkeypatch):
     study(tmp_path, tiny, 2)
     assert_mentions(words(open_page(monkeypatch, tmp_path, "search", study="tiny")), "importance", "at least", 4, 2)
 
 
-def test_what_halving_stopped_is_shown_where_there_is_halving(tmp_path, tiny, monkeypatch):
+def test_halving_studies_show_stopped_trials(tmp_path, tiny, monkeypatch):
     study(tmp_path, tiny, 3, halving={"reduction_factor": 2, "min_steps": 10})
     assert_mentions(words(open_page(monkeypatch, tmp_path, "search", study="tiny")), "halving stopped")
 
 
-def test_without_a_complete_trial_the_page_says_so(tmp_path, tiny, monkeypatch):
+def test_without_complete_trials_the_page_states_it(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4], "running")])
     assert_mentions(words(open_page(monkeypatch, tmp_path, "search", study="tiny")), "no complete trial")

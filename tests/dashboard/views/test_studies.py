@@ -17,15 +17,15 @@ def test_each_study_has_a_card_with_its_state_and_its_best_values(tmp_path, tiny
     assert words(app).count("1 complete, of 1") == 2
 
 
-def test_an_empty_store_says_how_to_begin(tmp_path, monkeypatch):
+def test_an_empty_store_shows_the_first_command(tmp_path, monkeypatch):
     assert "marl-study run studies/quickstart.yaml" in words(open_page(monkeypatch, tmp_path))
 
 
-def test_a_store_that_is_none_is_one_clear_line(monkeypatch):
+def test_an_invalid_store_is_one_error_message(monkeypatch):
     assert_mentions(words(open_page(monkeypatch, "ftp-of-old://host/x")), "folder", "s3://", "ftp-of-old://host/x")
 
 
-def test_a_damaged_study_is_told_and_the_others_are_shown(tmp_path, tiny, monkeypatch):
+def test_a_damaged_study_is_reported_and_others_are_listed(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny | {"name": "good"}, [trial_of([4.0, 4.0], [0.2, 0.4])])
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "study.json").write_text("{")
@@ -34,7 +34,7 @@ def test_a_damaged_study_is_told_and_the_others_are_shown(tmp_path, tiny, monkey
     assert [metric.label for metric in app.metric if metric.label == "best separation"]
 
 
-def test_a_failing_page_of_an_interrupted_study_says_how_to_go_on(tmp_path, tiny, monkeypatch):
+def test_interrupted_studies_show_the_resume_command(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.4], "running")])
     app = open_page(monkeypatch, tmp_path)
     assert "interrupted" in words(app)

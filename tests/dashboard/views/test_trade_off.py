@@ -21,7 +21,7 @@ def drawn(app):
     return [json.loads(chart.proto.spec) for chart in app.get("vega_lite_chart") + app.get("arrow_vega_lite_chart")]
 
 
-def test_the_front_is_in_the_table_and_the_chart_says_what_it_shows(tmp_path, tiny, monkeypatch):
+def test_the_table_lists_the_front_and_the_chart_has_a_description(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, TRIALS)
     app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
     assert_mentions(words(app), "front")
@@ -29,14 +29,14 @@ def test_the_front_is_in_the_table_and_the_chart_says_what_it_shows(tmp_path, ti
     assert drawn(app)
 
 
-def test_the_address_selects_trials_and_what_it_names_wrongly_is_left_out(tmp_path, tiny, monkeypatch):
+def test_the_address_selects_trials_and_invalid_numbers_are_ignored(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, TRIALS)
     app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", trials="2,99,x,0")
     assert_mentions(words(app), "selected", 2)
     assert app.dataframe[0].value["trial"].tolist() == [2, 0]
 
 
-def test_a_limit_leaves_what_is_within_it_and_says_how_many(tmp_path, tiny, monkeypatch):
+def test_limits_filter_trials_and_are_kept_in_the_address(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, TRIALS)
     app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", limited="fidelity/log_mel_rmse_db")
     (slider,) = app.slider
@@ -55,7 +55,7 @@ def drawn_trials(app):
     return set(trials[trials >= 0])
 
 
-def test_a_trial_that_completes_is_drawn_and_the_selection_stays(tmp_path, tiny, monkeypatch):
+def test_new_complete_trials_are_drawn_and_the_selection_stays(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr("dashboard.reading.QUIET_S", -1.0)
     store = write_study(tmp_path, tiny, TRIALS)
     app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", trials="1")
@@ -71,7 +71,7 @@ def test_a_trial_that_completes_is_drawn_and_the_selection_stays(tmp_path, tiny,
     assert_mentions(words(app), "selected", 1)
 
 
-def test_a_store_that_is_gone_is_named_and_the_last_reading_stays_until_it_is_back(tmp_path, tiny, monkeypatch):
+def test_an_unreadable_store_is_reported_and_the_last_reading_stays(tmp_path, tiny, monkeypatch):
     for wait in ("QUIET_S", "LIVE_S"):
         monkeypatch.setattr(f"dashboard.reading.{wait}", -1.0)
     write_study(tmp_path / "runs", tiny, TRIALS)
@@ -86,20 +86,20 @@ def test_a_store_that_is_gone_is_named_and_the_last_reading_stays_until_it_is_ba
     assert words(app) == before
 
 
-def test_a_study_without_reports_says_what_is_going_on(tmp_path, tiny, monkeypatch):
+def test_a_study_without_reports_states_it(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, [])
     app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
     assert_mentions(words(app), "no trial", "report")
 
 
-def test_a_study_of_failed_trials_shows_why(tmp_path, tiny, monkeypatch):
+def test_failed_trials_show_their_error(tmp_path, tiny, monkeypatch):
     store = write_study(tmp_path, tiny, [])
     store.append("trials", 1, 99, [{"trial": 0, "state": "failed", "error": "seed 0 diverged at step 7", "step": 7}])
     app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
     assert "seed 0 diverged at step 7" in words(app)
 
 
-def test_an_unknown_study_in_the_address_is_told_and_another_shown(tmp_path, tiny, monkeypatch):
+def test_an_unknown_study_in_the_address_is_reported_and_another_is_shown(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, TRIALS)
     app = open_page(monkeypatch, tmp_path, "trade-off", study="nothere")
     assert_mentions(words(app), "no study", "nothere")
@@ -113,7 +113,7 @@ def test_points_are_coloured_by_a_parameter(tmp_path, tiny, monkeypatch, colour)
     assert app.selectbox(key="one colour").value == colour
 
 
-def test_trials_are_selected_by_typing_their_numbers_and_others_are_passed_over(tmp_path, tiny, monkeypatch):
+def test_trials_are_selected_by_number_and_unknown_numbers_are_ignored(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, TRIALS)
     app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
     app = app.text_input[0].set_value("1, 99, 1 two 0").run()
@@ -124,7 +124,7 @@ def test_trials_are_selected_by_typing_their_numbers_and_others_are_passed_over(
     assert "Selected" not in words(app)
 
 
-def test_reports_of_the_plain_vae_alone_are_no_reports_of_trials(tmp_path, tiny, monkeypatch):
+def test_reports_of_the_baseline_do_not_count_as_reports_of_trials(tmp_path, tiny, monkeypatch):
     store = write_study(tmp_path, tiny, [])
     store.append("reports", 1, 98, [{"trial": -1, "seed": 0, "step": 30, "metric_version": 1, FIDELITY: 4.0}])
     store.append("trials", 1, 99, [{"trial": 0, "state": "failed", "error": "seed 0 diverged at step 7", "step": 7}])
@@ -132,7 +132,7 @@ def test_reports_of_the_plain_vae_alone_are_no_reports_of_trials(tmp_path, tiny,
         assert "seed 0 diverged at step 7" in words(open_page(monkeypatch, tmp_path, page, study="tiny"))
 
 
-def test_while_other_trials_train_the_first_failure_is_not_said_to_be_of_all(tmp_path, tiny, monkeypatch):
+def test_one_failed_trial_is_not_reported_as_all_failed(tmp_path, tiny, monkeypatch):
     store = write_study(tmp_path, tiny, [])
     store.append("trials", 1, 98, [{"trial": 0, "state": "failed", "error": "seed 0 diverged at step 7", "step": 7}])
     store.append("trials", 1, 99, [{"trial": 1, "state": "running", "error": None, "step": 0}])

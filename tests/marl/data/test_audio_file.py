@@ -71,7 +71,7 @@ def assert_is_the_sine(found, rate, tolerance):
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), FORMATS.items(), ids=["-".join(kind) for kind in FORMATS])
-def test_a_sine_stays_a_sine_in_every_format(tmp_path, kind, tolerance):
+def test_a_sine_survives_every_format(tmp_path, kind, tolerance):
     rate = 48_000 if kind[1] == "OPUS" else 44_100
     path = written(tmp_path / "sine", np.stack([sine(rate), sine(rate)], axis=1), rate, kind)
     assert duration_s(path) == pytest.approx(1.0)
@@ -86,7 +86,7 @@ def test_a_sine_stays_a_sine_in_every_format(tmp_path, kind, tolerance):
 @pytest.mark.parametrize(
     ("rate", "sample_rate"), [(8_000, 16_000), (37_800, 16_000), (44_100, 16_000), (192_000, 16_000), (32_000, 22_050)]
 )
-def test_a_sine_stays_a_sine_at_every_rate(tmp_path, rate, sample_rate):
+def test_a_sine_survives_resampling(tmp_path, rate, sample_rate):
     found = read_mono(written(tmp_path / "a.wav", sine(rate), rate), sample_rate)
     assert abs(len(found) - sample_rate) <= 1
     assert_is_the_sine(found, sample_rate, 1e-3)
@@ -99,7 +99,7 @@ def test_channels_are_averaged(tmp_path, channels):
     np.testing.assert_allclose(read_mono(path, 16_000), samples.mean(axis=1), atol=1e-6)
 
 
-def test_a_path_may_be_a_string_and_a_file_may_be_open(tmp_path):
+def test_paths_strings_and_open_files_are_accepted(tmp_path):
     path = written(tmp_path / "a.wav", noise(5000), 16_000)
     expected = read_mono(path, 16_000)
     with path.open("rb") as file:
@@ -113,7 +113,7 @@ def test_a_path_may_be_a_string_and_a_file_may_be_open(tmp_path):
 @pytest.mark.parametrize(
     ("rate", "samples", "at_once"), [(8_000, 777, 7), (16_000, 16_000, 1), (44_100, 777, 1), (48_000, 16_000, 7)]
 )
-def test_windows_are_those_of_the_whole_file_resampled_at_once(tmp_path, rate, samples, at_once):
+def test_windows_equal_the_whole_file_resampled_at_once(tmp_path, rate, samples, at_once):
     path = written(tmp_path / "a.wav", noise(200_123, 2), rate)
     expected = whole(path, 16_000)
     expected = np.pad(expected, (0, -len(expected) % samples)).reshape(-1, samples)
@@ -126,7 +126,7 @@ def test_windows_are_those_of_the_whole_file_resampled_at_once(tmp_path, rate, s
 
 @pytest.mark.parametrize("kind", FORMATS, ids=["-".join(kind) for kind in FORMATS])
 @pytest.mark.parametrize(("start_s", "seconds"), [(0.0, 0.5), (1.2345, 1.0), (2.3, 1.0)])
-def test_a_part_is_that_of_the_whole_file_resampled_at_once(tmp_path, kind, start_s, seconds):
+def test_an_excerpt_equals_the_whole_file_resampled_at_once(tmp_path, kind, start_s, seconds):
     rate = 48_000 if kind[1] == "OPUS" else 44_100
     path = written(tmp_path / "a", np.tile(sine(rate, 2.5)[:, None], 2) + 0.1 * noise(round(rate * 2.5), 2), rate, kind)
     first = round(start_s * 16_000)
@@ -134,7 +134,7 @@ def test_a_part_is_that_of_the_whole_file_resampled_at_once(tmp_path, kind, star
     np.testing.assert_allclose(read_mono(path, 16_000, start_s, seconds), expected, atol=2e-6)
 
 
-def test_of_a_long_file_only_what_is_wanted_is_decoded(tmp_path):
+def test_an_excerpt_of_a_long_file_is_decoded_alone(tmp_path):
     rate, path = 44_100, tmp_path / "long.wav"
     with soundfile.SoundFile(path, "w", rate, 1, "PCM_16") as file:
         file.write(sine(rate, 2.0))
@@ -150,7 +150,7 @@ def test_of_a_long_file_only_what_is_wanted_is_decoded(tmp_path):
     assert time.process_time() - begun < 1.0  # all of it takes ten times as long
 
 
-def test_a_file_of_any_name_is_known_by_its_content(tmp_path):
+def test_formats_are_detected_by_content_and_not_by_name(tmp_path):
     samples = noise(5000)
     for name in ("a", "a.mp3", "a.gsm", "a.vox", "a.sd2", "a.raw", "ä ö.wav", os.fsdecode(b"\xff.wav")):
         path = written(tmp_path / "a.wav", samples, 16_000).rename(tmp_path / name)
@@ -171,7 +171,7 @@ def reason_of(file):
     return reasons.pop()
 
 
-def test_what_is_no_sound_file_says_so(tmp_path):
+def test_files_without_audio_are_rejected_with_a_reason(tmp_path):
     (tmp_path / "empty.wav").touch()
     for file, fact in {
         tmp_path / "empty.wav": "empty",
@@ -191,14 +191,14 @@ def test_what_is_no_sound_file_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AU", "PCM_16"), ("AIFF", "PCM_16")])
-def test_a_file_without_samples_says_so(tmp_path, kind):
+def test_files_without_samples_are_rejected(tmp_path, kind):
     path = written(tmp_path / "a", np.empty(0), 16_000, kind)
     for use in (lambda: read_mono(path, 16_000), lambda: list(windows(path, 16_000, 1000, 2))):
         with pytest.raises(UnusableClipError, match=mentions("no samples")):
             use()
 
 
-def test_a_part_after_the_end_says_so(tmp_path):
+def test_an_excerpt_after_the_end_is_rejected(tmp_path):
     for kind in FUZZED:
         path = written(tmp_path / "a", noise(48_000), 48_000, kind)
         for start_s in (1.5, 1000.0, 1e15, 1e30):
@@ -207,7 +207,7 @@ def test_a_part_after_the_end_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(("value", "place"), [(np.nan, 0), (-np.inf, 0), (np.inf, 100_000), (1e200, 100_000)])
-def test_values_that_are_not_finite_are_refused(tmp_path, value, place):
+def test_non_finite_samples_are_rejected(tmp_path, value, place):
     samples = noise(100_001)
     samples[place] = value
     path = written(tmp_path / "a.wav", samples, 16_000, ("WAV", "DOUBLE"))
@@ -218,7 +218,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value, place):
         assert np.isfinite(read_mono(path, 16_000, 0.0, 1.0)).all()
 
 
-def test_values_of_which_the_power_would_not_be_finite_are_refused(tmp_path):
+def test_samples_whose_power_overflows_are_rejected(tmp_path):
     path = written(tmp_path / "a.wav", np.full((1000, 2), 1e20), 44_100)
     with pytest.raises(UnusableClipError, match=mentions("1e+12", "full scale")):
         read_mono(path, 16_000)
@@ -229,7 +229,7 @@ def test_values_of_which_the_power_would_not_be_finite_are_refused(tmp_path):
     [*((kind, 4.0) for kind in FUZZED), (("FLAC", "PCM_16"), 1.0), (("MP3", "MPEG_LAYER_III"), 1.0)],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_of_a_file_that_is_cut_off_what_is_there_is_used(tmp_path, kind, seconds):
+def test_truncated_files_are_read_to_their_last_sample(tmp_path, kind, seconds):
     samples = 0.3 * noise(round(48_000 * seconds))
     data = content(samples, 48_000, kind)
     path = tmp_path / "cut"
@@ -250,7 +250,7 @@ def test_of_a_file_that_is_cut_off_what_is_there_is_used(tmp_path, kind, seconds
     np.testing.assert_allclose(found[:sound], read_mono(tmp_path / "whole", 16_000)[:sound], atol=2e-6)
 
 
-def test_a_header_that_claims_too_much_is_not_believed(tmp_path):
+def test_headers_that_overstate_the_length_are_ignored(tmp_path):
     path = tmp_path / "a.wav"
     data = bytearray(content(noise(5000), 16_000, ("WAV", "PCM_16")))
     for claimed in (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000):
@@ -266,7 +266,7 @@ def test_a_header_that_claims_too_much_is_not_believed(tmp_path):
 
 
 @pytest.mark.parametrize("samples", [3_000, 200_000])
-def test_a_stream_whose_header_leaves_its_length_open_is_decoded_to_its_end(tmp_path, samples):
+def test_streams_of_unknown_length_are_decoded_to_their_end(tmp_path, samples):
     data = bytearray(content(noise(samples), 16_000, ("FLAC", "PCM_16")))
     expected = read_mono(io.BytesIO(data), 16_000)
     data[21] &= 0xF0
@@ -278,13 +278,13 @@ def test_a_stream_whose_header_leaves_its_length_open_is_decoded_to_its_end(tmp_
     assert np.array_equal(read_mono(path, 16_000, 0.1, 0.05), expected[1600:2400])
 
 
-def test_many_channels_are_read_in_small_blocks(tmp_path):
+def test_hundreds_of_channels_are_averaged(tmp_path):
     samples = noise(3000, 300)
     path = written(tmp_path / "a.wav", samples, 16_000)
     np.testing.assert_allclose(read_mono(path, 16_000), samples.mean(axis=1), atol=1e-6)
 
 
-def test_files_of_others_than_libsndfile_are_read(tmp_path):
+def test_files_by_other_writers_are_read(tmp_path):
     path = tmp_path / "a.wav"
     values = (noise(5000)[:, 0] * 32767).astype(np.int16)
     with wave.open(str(path), "wb") as file:
@@ -293,7 +293,7 @@ def test_files_of_others_than_libsndfile_are_read(tmp_path):
     np.testing.assert_allclose(read_mono(path, 16_000), values / 32768, atol=1e-7)
 
 
-def test_suffixes_are_those_of_files_that_are_read(tmp_path):
+def test_every_listed_suffix_is_readable(tmp_path):
     formats = {".oga": "OGG", ".opus": "OGG", ".aif": "AIFF"}
     for suffix in SUFFIXES:
         kind = formats.get(suffix, suffix[1:].upper())
@@ -330,7 +330,7 @@ def assert_survives(data, folder=Path("/dev/shm") if Path("/dev/shm").is_dir() e
         path.unlink()
 
 
-def test_an_open_file_that_is_damaged_prints_nothing(monkeypatch):
+def test_a_damaged_open_file_prints_no_exception(monkeypatch):
     data = bytearray(valid(("AIFF", "PCM_16")))
     data[40:44] = b"\0\0\0\x80"  # leads to before the beginning
     printed = []
@@ -341,13 +341,13 @@ def test_an_open_file_that_is_damaged_prints_nothing(monkeypatch):
 
 @settings(max_examples=30)
 @given(st.sampled_from(MAGICS), st.binary(max_size=600))
-def test_any_bytes_are_refused_or_give_finite_samples(magic, data):
+def test_any_bytes_are_rejected_or_give_finite_samples(magic, data):
     assert_survives(magic + data)
 
 
 @settings(max_examples=30)
 @given(st.sampled_from(FUZZED), st.floats(0, 1))
-def test_a_file_cut_off_anywhere_is_refused_or_gives_finite_samples(kind, share):
+def test_truncated_files_are_rejected_or_give_finite_samples(kind, share):
     data = valid(kind)
     assert_survives(data[: round(share * len(data))])
 
@@ -358,7 +358,7 @@ def test_a_file_cut_off_anywhere_is_refused_or_gives_finite_samples(kind, share)
     st.lists(st.tuples(st.sampled_from([40, 200, 10**9]), st.integers(0), st.integers(0, 255)), min_size=1, max_size=8),
     st.booleans(),
 )
-def test_a_file_with_wrong_bytes_is_refused_or_gives_finite_samples(kind, changes, is_cut):
+def test_corrupted_files_are_rejected_or_give_finite_samples(kind, changes, is_cut):
     data = bytearray(valid(kind))
     for near, place, byte in changes:
         data[place % min(near, len(data))] = byte
@@ -371,14 +371,14 @@ def test_a_file_with_wrong_bytes_is_refused_or_gives_finite_samples(kind, change
     st.integers(0, 200),
     st.sampled_from([bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0", b"\0\0\0\x80"]),
 )
-def test_a_file_that_claims_absurd_numbers_is_refused_or_gives_finite_samples(kind, place, number):
+def test_absurd_headers_are_rejected_or_give_finite_samples(kind, place, number):
     data = bytearray(valid(kind))
     data[place : place + 4] = number
     assert_survives(data)
 
 
 @pytest.mark.parametrize(("kind", "subtype"), FORMATS)
-def test_a_long_file_has_the_samples_that_it_has_when_it_is_read_at_once(kind, subtype, tmp_path):
+def test_reading_in_blocks_equals_reading_at_once(kind, subtype, tmp_path):
     path, rate = tmp_path / "long", 48_000
     waveform = sine(rate, 4.2) * np.linspace(0.1, 1.0, round(4.2 * rate))
     soundfile.write(path, waveform, rate, format=kind, subtype=subtype)

@@ -38,14 +38,14 @@ def trained(dataset: Dataset, **options) -> dict[str, Snapshot]:
 
 
 @pytest.mark.parametrize("scheme", ["factor", "segment"])
-def test_a_stack_that_is_fed_ends_with_the_bits_of_one_whose_clips_are_resident(resident, streamed, scheme):
+def test_streamed_clips_train_to_the_same_bits_as_resident_ones(resident, streamed, scheme):
     assert_same(*(trained(dataset, views=ViewsConfig(scheme=scheme)) for dataset in (streamed, resident)))
 
 
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_compiled_stack_that_is_fed_ends_with_the_bits_of_one_whose_clips_are_resident(resident, streamed, precision):
+def test_compiled_stacks_train_streamed_clips_to_the_same_bits_as_resident_ones(resident, streamed, precision):
     assert_same(*(trained(dataset, precision=precision, compiled=True) for dataset in (streamed, resident)))
 
 
@@ -64,7 +64,7 @@ def test_metrics_are_the_same_to_the_bit(resident, streamed):
     assert found[0] == found[1]
 
 
-def test_what_is_taken_are_the_clips_of_the_step_that_was_asked_for(resident, streamed):
+def test_the_feed_returns_the_clips_of_the_requested_step(resident, streamed):
     sampler = PairSampler(streamed, ["timbre"])
     source = HostBatchSource(streamed.log_mels, sampler, lanes=2, pairs=16)
     seeds = torch.tensor([0, 5])
@@ -76,7 +76,7 @@ def test_what_is_taken_are_the_clips_of_the_step_that_was_asked_for(resident, st
         assert torch.equal(source.take(clips), resident.log_mels[clips])
 
 
-def test_half_precision_of_decibels_is_finer_than_any_ear(resident, small_dataset):
+def test_float16_decibels_are_precise_to_a_fiftieth_of_a_db(resident, small_dataset):
     clips = small_dataset.splits["validation"]
     error = (resident.log_mels[clips] - small_dataset.log_mels[clips]) * small_dataset.audio.std_db
     assert error.abs().max() < 0.02

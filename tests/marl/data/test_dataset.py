@@ -30,7 +30,7 @@ def test_an_unknown_factor_has_no_class(small_dataset):
     assert torch.equal(dataset.classes(torch.tensor([0, 5])), expected)
 
 
-def test_probes_are_fitted_on_training_clips_of_which_all_is_known(small_dataset):
+def test_probes_are_fitted_on_training_clips_with_known_factors(small_dataset):
     values = small_dataset.value_NC.clone()
     unknown = small_dataset.splits["training"][:10]
     values[unknown, 1] = UNKNOWN
@@ -39,7 +39,7 @@ def test_probes_are_fitted_on_training_clips_of_which_all_is_known(small_dataset
     assert torch.equal(small_dataset.probe_train_clips("validation"), small_dataset.splits["training"])
 
 
-def test_where_clips_are_split_by_a_factor_probes_are_fitted_on_other_held_out_clips(small_dataset):
+def test_with_a_split_by_factor_probes_are_fitted_on_other_held_out_clips(small_dataset):
     dataset = by_timbre(small_dataset)
     stack = new_stack(dataset, 1)
     stack.attach(PROBAND, seed=0)
@@ -50,12 +50,12 @@ def test_where_clips_are_split_by_a_factor_probes_are_fitted_on_other_held_out_c
         assert not set(context.fit.clips.tolist()) & set(context.held_out.clips.tolist())
 
 
-def test_chance_is_among_the_classes_that_a_probe_can_choose_from(small_dataset):
+def test_chance_counts_the_classes_of_the_fitting_clips(small_dataset):
     assert small_dataset.num_eval_classes("validation") == (4, 20, 4)
     assert by_timbre(small_dataset).num_eval_classes("validation") == (2, 20, 4)
 
 
-def test_metrics_are_finite_where_one_class_alone_was_held_out(small_dataset):
+def test_metrics_are_finite_with_a_single_held_out_class(small_dataset):
     stack = new_stack(by_timbre(small_dataset), 1)
     stack.attach(PROBAND, seed=0)
     (metrics,) = evaluate(stack.models, ["timbre"], ["single_latents", "linear_probes", "probes"]).metrics

@@ -57,7 +57,7 @@ def played_plainly(font, program, key, velocity):
 @needs_fluidsynth
 @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 44_100, 96_000])
 @pytest.mark.parametrize("octaves", [-1, 0, 1])
-def test_a_key_sounds_at_its_pitch_at_any_sample_rate(font, sample_rate, octaves):
+def test_keys_have_their_pitch_at_any_sample_rate(font, sample_rate, octaves):
     expected_hz = SINE_HZ * 2**octaves
     heard = render(font, 0, [note(69 + 12 * octaves)], sample_rate, sample_rate)
     assert heard.shape == (sample_rate,)
@@ -74,7 +74,7 @@ def test_sustained_instruments_play_key_69_at_440_hz(program):
 
 
 @needs_fluidsynth
-def test_a_note_sounds_from_its_beginning_to_its_end_and_no_room_rings_on(font):
+def test_notes_start_and_end_on_time_without_reverb(font):
     heard = render(font, 0, [note(start_s=0.1, length_s=0.5)], RATE, RATE)
     sounding = np.flatnonzero(heard)
     assert 0 <= sounding[0] - 1_600 <= 2  # a sine begins at zero
@@ -90,13 +90,13 @@ def test_the_level_is_steady_without_chorus(font):
 
 @needs_timgm
 @pytest.mark.parametrize("program", [0, 40, 73, 105])
-def test_struck_harder_it_is_louder(program):
+def test_higher_velocity_is_louder(program):
     levels = [np.square(render(TIMGM, program, [note(60, velocity)], RATE, RATE)).mean() for velocity in (25, 75, 127)]
     assert levels[0] < levels[1] / 2 < levels[2] / 4
 
 
 @needs_timgm
-def test_the_loudest_notes_stay_below_full_scale_and_are_not_wasted():
+def test_the_loudest_notes_stay_just_below_full_scale():
     peaks = [
         np.abs(render(TIMGM, program, [note(key, 127)], RATE, RATE // 2)).max()
         for program in range(96)
@@ -108,7 +108,7 @@ def test_the_loudest_notes_stay_below_full_scale_and_are_not_wasted():
 
 @needs_timgm
 @pytest.mark.parametrize("program", [0, 19, 40, 60, 104])
-def test_a_note_is_what_a_synthesiser_with_the_font_of_its_own_plays(program):
+def test_shared_synthesisers_play_like_a_new_one(program):
     expected = played_plainly(TIMGM, program, 60, 100).mean(axis=0, dtype=np.float32)
     assert np.array_equal(render(TIMGM, program, [Note(0.0, 0.75, 60, 100)], RATE, RATE), expected)
 
@@ -121,7 +121,7 @@ def test_both_channels_are_averaged():
 
 
 @needs_timgm
-def test_bits_do_not_depend_on_what_was_rendered_before(font):
+def test_bits_do_not_depend_on_earlier_renders(font):
     phrase = [Note(0.2 * number, 0.18, 60 + number, 90) for number in range(20)]
     wanted = [(0, [note(60)]), (40, [note(60, 25)]), (0, phrase), (19, phrase), (0, [note(83, 127)]), (73, [note(40)])]
     expected = [render(TIMGM, program, notes, RATE, RATE) for program, notes in wanted]
@@ -136,14 +136,14 @@ def test_bits_do_not_depend_on_what_was_rendered_before(font):
 
 
 @needs_timgm
-def test_a_longer_clip_begins_as_a_shorter_one():
+def test_a_longer_clip_starts_like_a_shorter_one():
     whole = render(TIMGM, 40, [note()], RATE, RATE)
     for samples in (1, 63, 64, 65, 10_007):
         assert np.array_equal(render(TIMGM, 40, [note()], RATE, samples), whole[:samples])
 
 
 @needs_fluidsynth
-def test_a_note_ends_before_the_next_one_of_its_key_begins(font):
+def test_repeated_keys_do_not_overlap(font):
     twice = render(font, 0, [note(length_s=0.4), note(start_s=0.4, length_s=0.4)], RATE, RATE)
     assert np.abs(twice[7_000:7_200]).max() == pytest.approx(np.abs(twice[3_000:3_200]).max(), rel=0.01)
     assert not twice[13_100:].any()
@@ -151,19 +151,19 @@ def test_a_note_ends_before_the_next_one_of_its_key_begins(font):
 
 @needs_fluidsynth
 @pytest.mark.parametrize("sample_rate", [7_999, 96_001, 0])
-def test_a_sample_rate_beyond_fluidsynth_is_refused(font, sample_rate):
+def test_unsupported_sample_rates_are_rejected(font, sample_rate):
     with pytest.raises(ValueError, match=mentions("audio.sample_rate", 8000, 96_000, sample_rate)):
         render(font, 0, [note()], sample_rate, 100)
 
 
 @needs_fluidsynth
-def test_an_instrument_that_the_font_lacks_is_refused(font):
+def test_missing_instruments_are_rejected(font):
     with pytest.raises(ValueError, match=mentions("instruments", font, "program 3")):
         render(font, 3, [note()], RATE, 100)
 
 
 @needs_fluidsynth
-def test_a_font_that_was_replaced_is_opened_anew(font, tmp_path):
+def test_a_replaced_font_is_reopened(font, tmp_path):
     assert preset_names(font) == {0: "Piano", 5: "Organ"}
     (tmp_path / "other.sf2").write_bytes(font_of((0, 7, b"Cembalo")))
     (tmp_path / "other.sf2").replace(font)
@@ -174,7 +174,7 @@ def test_a_font_that_was_replaced_is_opened_anew(font, tmp_path):
 
 
 @needs_timgm
-def test_presets_are_those_that_fluidsynth_knows():
+def test_presets_equal_those_of_fluidsynth():
     found = presets(TIMGM)
     player = synthesiser._new_synthesiser(RATE)
     number = player.sfload(TIMGM)
@@ -186,7 +186,7 @@ def test_presets_are_those_that_fluidsynth_knows():
 
 
 @needs_fluidsynth
-def test_names_are_of_the_first_bank_and_no_name_comes_twice(font, tmp_path):
+def test_names_of_the_first_bank_are_unique(font, tmp_path):
     path = tmp_path / "font.sf2"
     path.write_bytes(
         font_of(
@@ -196,7 +196,7 @@ def test_names_are_of_the_first_bank_and_no_name_comes_twice(font, tmp_path):
     assert preset_names(str(path)) == {1: "Piano (1) (1)", 2: "Piano (1) (2)", 3: "Piano (3)", 9: "program 9"}
 
 
-def test_presets_need_no_fluidsynth_and_their_names_are_one_line(tmp_path):
+def test_presets_need_no_fluidsynth_and_names_are_one_line(tmp_path):
     path = tmp_path / "font.sf2"
     path.write_bytes(font_of((0, 0, b" Fl\xfcte\n\x1b[1m "), (128, 40, b"x" * 20), (0, 1, b"a\0b")))
     assert presets(str(path)) == [Preset(0, 0, "Flüte[1m"), Preset(128, 40, "x" * 20), Preset(0, 1, "a")]
@@ -232,7 +232,7 @@ def riff(*parts):
         ),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, content, facts):
+def test_invalid_files_are_described_in_one_line(tmp_path, content, facts):
     path = tmp_path / "font.sf2"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=mentions("path", ".sf2", ".sf3", path, *facts)) as error:
@@ -240,7 +240,7 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, content, facts)
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_was_cut_short_anywhere_is_refused(tmp_path):
+def test_truncated_files_are_rejected(tmp_path):
     whole = font_of(*TWO)
     path = tmp_path / "font.sf2"
     for length in [*range(40), *range(40, len(whole), 97), len(whole) - 1]:
@@ -252,7 +252,7 @@ def test_a_file_that_was_cut_short_anywhere_is_refused(tmp_path):
 
 
 @given(st.data())
-def test_any_bytes_give_presets_or_one_line(tmp_path_factory, data):
+def test_any_bytes_give_presets_or_are_rejected_in_one_line(tmp_path_factory, data):
     content = bytearray(riff(chunk(b"LIST", b"INFO"), chunk(b"LIST", b"pdta" + preset_list(TWO))))
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
         content[place] = data.draw(st.integers(0, 255))
@@ -266,7 +266,7 @@ def test_any_bytes_give_presets_or_one_line(tmp_path_factory, data):
 
 
 @needs_fluidsynth
-def test_fluidsynth_itself_says_nothing(tmp_path, capfd, monkeypatch, unloaded):
+def test_fluidsynth_prints_nothing(tmp_path, capfd, monkeypatch, unloaded):
     monkeypatch.setenv("CI", "true")  # where pyfluidsynth speaks as well
     path = tmp_path / "font.sf2"
     path.write_bytes(riff(chunk(b"LIST", b"pdta" + preset_list(TWO))))  # a list of instruments, and nothing else
@@ -277,7 +277,7 @@ def test_fluidsynth_itself_says_nothing(tmp_path, capfd, monkeypatch, unloaded):
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_fluidsynth_it_is_said_how_to_install_it(font, monkeypatch, unloaded):
+def test_without_fluidsynth_the_error_says_how_to_install_it(font, monkeypatch, unloaded):
     monkeypatch.setitem(sys.modules, "fluidsynth", None)
     for action in (lambda: preset_names(font), lambda: render(font, 0, [note()], RATE, 100)):
         with pytest.raises(FileNotFoundError, match=mentions("FluidSynth", "apt-get install libfluidsynth3")) as error:
@@ -286,7 +286,7 @@ def test_without_fluidsynth_it_is_said_how_to_install_it(font, monkeypatch, unlo
 
 
 @pytest.mark.parametrize("action", [preset_names, presets, digest_of_font, lambda font: render(font, 0, [], RATE, 1)])
-def test_a_font_that_is_not_there_is_named(tmp_path, monkeypatch, action):
+def test_a_missing_font_is_named(tmp_path, monkeypatch, action):
     for path in (tmp_path / "none.sf2", tmp_path):
         with pytest.raises(FileNotFoundError, match=rf"{mentions('path', '.sf2', '.sf3', path)}(?!.*apt-get)"):
             action(str(path))
@@ -295,7 +295,7 @@ def test_a_font_that_is_not_there_is_named(tmp_path, monkeypatch, action):
         action(str(tmp_path / "none.sf2"))
 
 
-def test_a_digest_is_that_of_the_bytes(font, tmp_path):
+def test_the_digest_depends_on_the_bytes_alone(font, tmp_path):
     digest = digest_of_font(font)
     assert len(digest) == 64
     (tmp_path / "same.sf2").write_bytes(font_of(*TWO))

@@ -57,19 +57,19 @@ def test_entries_are_the_rows_of_the_table(tmp_path):
     assert config(folder).source().entries() == entries
 
 
-def test_clips_of_a_file_never_lie_in_two_splits_by_default(tmp_path):
+def test_clips_of_a_file_share_a_split_by_default(tmp_path):
     assert config(tmp_path).split == "group"
     assert config(tmp_path, split="instrument").split == "instrument"
 
 
-def test_it_is_one_of_the_kinds_of_data(tmp_path):
+def test_it_is_registered_as_a_kind_of_data(tmp_path):
     folder = table(tmp_path, "a.wav,oboe,1")
     assert KINDS["folder"] is Folder
     assert len(config(folder).source().entries()) == 1
 
 
 @pytest.mark.parametrize("name", ["factors.csv", "factors.parquet"])
-def test_words_stay_words_and_numbers_become_numbers(tmp_path, name):
+def test_columns_of_text_stay_text_and_numeric_columns_become_numbers(tmp_path, name):
     columns = {
         "file": ["a.wav", "b.wav", "c.wav"],
         "numbers": ["1", "-2.5e3", ""],
@@ -96,7 +96,7 @@ def test_words_stay_words_and_numbers_become_numbers(tmp_path, name):
     assert all(type(value) in (str, float, type(None)) for row in rows for value in row)
 
 
-def test_parquet_has_types_of_its_own(tmp_path):
+def test_typed_parquet_columns_are_converted(tmp_path):
     columns = {
         "file": ["a.wav", "b.wav", "c.wav"],
         "whole": [1, 2, 3],
@@ -117,7 +117,7 @@ def test_parquet_has_types_of_its_own(tmp_path):
     ]
 
 
-def test_a_table_of_a_spreadsheet_is_read(tmp_path):
+def test_tables_exported_by_spreadsheets_are_read(tmp_path):
     text = '\ufefffile,instrument,take\r\n"a, b.wav","a ""small"" flute",1\r\n\r\nä.wav,Flöte,2\r\n'
     (tmp_path / "factors.csv").write_bytes(text.encode())
     assert [(entry.name, entry.values) for entry in config(tmp_path).source().entries()] == [
@@ -136,7 +136,7 @@ def test_a_group_column_says_which_files_belong_together(tmp_path):
     assert_mentions(refusal(folder, group="who"), "'who'", "'b.wav'")
 
 
-def test_what_is_wrong_with_a_table_is_said_in_one_line(tmp_path):
+def test_invalid_tables_are_described_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=mentions("path", "folder", tmp_path / "missing")):
         config(tmp_path / "missing").source()
     assert_mentions(refusal(tmp_path), "factors.csv")
@@ -163,12 +163,12 @@ def test_what_is_wrong_with_a_table_is_said_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../a.wav", "b/../../a.wav", "b/../a.wav", "", ".", "a\0.wav"])
-def test_paths_that_leave_the_folder_are_refused(tmp_path, name):
+def test_paths_outside_the_folder_are_rejected(tmp_path, name):
     folder = table(tmp_path, f'"{name}",oboe,1')
     assert_mentions(refusal(folder), "file", "path", "folder", repr(name or None))
 
 
-def test_links_that_leave_the_folder_are_refused(tmp_path):
+def test_links_to_outside_the_folder_are_rejected(tmp_path):
     folder = table(tmp_path / "folder", "a.wav,oboe,1")
     write(tmp_path / "outside" / "a.wav")
     (folder / "a.wav").symlink_to(tmp_path / "outside" / "a.wav")
@@ -187,7 +187,7 @@ def test_links_that_leave_the_folder_are_refused(tmp_path):
     assert isinstance(only(folder), UnusableClipError)
 
 
-def test_a_file_has_one_row_however_it_is_written(tmp_path):
+def test_equivalent_paths_count_as_one_file(tmp_path):
     for same in ("a.wav", "./a.wav", ".//a.wav"):
         assert_mentions(refusal(table(tmp_path, "a.wav,oboe,1", f"{same},oboe,2")), "one row", "'a.wav'", "two")
 
@@ -202,7 +202,7 @@ def test_a_file_has_one_row_however_it_is_written(tmp_path):
         ({"colour": "red"}, ["colour", "extra"]),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(tmp_path, fields, facts):
+def test_invalid_settings_are_rejected(tmp_path, fields, facts):
     with pytest.raises(ValidationError, match=mentions(*facts)):
         config(tmp_path, **fields)
 
@@ -217,7 +217,7 @@ def only(folder, **fields):
     return found
 
 
-def test_a_clip_is_the_beginning_of_its_file(tmp_path):
+def test_a_clip_is_the_start_of_its_file(tmp_path):
     folder = table(tmp_path, "sub/a.wav,oboe,1")
     expected = write(folder / "sub" / "a.wav", 3.0, channels=2)
     found = only(folder)
@@ -225,7 +225,7 @@ def test_a_clip_is_the_beginning_of_its_file(tmp_path):
     np.testing.assert_allclose(found, expected[:RATE], atol=1e-6)
 
 
-def test_a_short_file_is_filled_up_with_silence_and_a_shorter_one_left_out(tmp_path):
+def test_short_files_are_padded_and_too_short_ones_rejected(tmp_path):
     folder = table(tmp_path, "a.wav,oboe,1")
     expected = write(folder / "a.wav", 0.3)
     found = only(folder)
@@ -236,7 +236,7 @@ def test_a_short_file_is_filled_up_with_silence_and_a_shorter_one_left_out(tmp_p
     assert_mentions(str(only(folder, shortest_s=0.31)), "short", "0.300 s", "0.31 s")
 
 
-def test_what_is_needed_may_be_longer_than_a_clip(tmp_path):
+def test_the_minimum_length_may_exceed_a_clip(tmp_path):
     folder = table(tmp_path, "a.wav,oboe,1")
     expected = write(folder / "a.wav", 2.5)
     for clips in (1, 2):
@@ -246,7 +246,7 @@ def test_what_is_needed_may_be_longer_than_a_clip(tmp_path):
             assert_mentions(str(reason), "short", "2.500 s", "2.6 s")
 
 
-def test_clips_of_a_file_are_evenly_spaced_from_its_beginning_to_its_end(tmp_path):
+def test_clips_of_a_file_are_evenly_spaced(tmp_path):
     folder = table(tmp_path, "a.wav,oboe,1", "b.wav,flute,2")
     long, exact = write(folder / "a.wav", 9.0), write(folder / "b.wav", 5.0, seed=1)
     found = config(folder, clips_per_file=5).source()
@@ -262,7 +262,7 @@ def test_clips_of_a_file_are_evenly_spaced_from_its_beginning_to_its_end(tmp_pat
         np.testing.assert_allclose(clips[5 + number], exact[number * RATE :][:RATE], atol=1e-6)
 
 
-def test_clips_that_would_overlap_are_left_out(tmp_path):
+def test_overlapping_clips_are_rejected(tmp_path):
     folder = table(tmp_path, "a.wav,oboe,1")
     samples = write(folder / "a.wav", 3.5)
     *kept, fourth, fifth = waveforms(folder, clips_per_file=5)
@@ -277,7 +277,7 @@ def test_clips_that_would_overlap_are_left_out(tmp_path):
     assert [type(other) for other in others] == [UnusableClipError] * 2
 
 
-def test_any_share_of_the_entries_gives_the_same_clips(tmp_path):
+def test_clips_do_not_depend_on_which_entries_are_loaded_together(tmp_path):
     folder = table(tmp_path, "a.wav,oboe,1", "b.wav,oboe,2")
     for seed, name in enumerate(("a.wav", "b.wav")):
         write(folder / name, 4.0, rate=44_100, seed=seed)
@@ -291,7 +291,7 @@ def test_any_share_of_the_entries_gives_the_same_clips(tmp_path):
         assert not np.allclose(one, other)
 
 
-def test_a_file_that_gives_no_clip_does_not_stop_the_others(tmp_path):
+def test_unusable_files_do_not_affect_other_files(tmp_path):
     folder = table(tmp_path, *(f"{name}.wav,oboe,1" for name in ("missing", "empty", "text", "good", "nan", "pipe")))
     (folder / "empty.wav").touch()
     (folder / "text.wav").write_text("la la la " * 100)
@@ -308,7 +308,7 @@ def test_a_file_that_gives_no_clip_does_not_stop_the_others(tmp_path):
     assert len(config(folder).source().digest()) == 64
 
 
-def test_the_digest_is_of_the_table_and_of_what_is_in_it(tmp_path):
+def test_the_digest_covers_the_table_and_its_files(tmp_path):
     folder = table(tmp_path / "one", "a.wav,oboe,1", "b.wav,oboe,2")
     digests = [config(folder).source().digest()]
     assert config(folder).source().digest() == digests[0]
@@ -345,7 +345,7 @@ def survives(folder, **fields):
         st.binary(max_size=200), st.text(alphabet='fileinstrumentake,;\r\n"\0\ufeff1.', max_size=100).map(str.encode)
     )
 )
-def test_any_table_gives_entries_or_one_line(tmp_path, content):
+def test_any_table_is_read_or_rejected_in_one_line(tmp_path, content):
     (tmp_path / "factors.csv").write_bytes(content)
     survives(tmp_path)
     (tmp_path / "factors.csv").write_bytes(b"file,instrument,take\n" + content)
@@ -354,7 +354,7 @@ def test_any_table_gives_entries_or_one_line(tmp_path, content):
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=5))
-def test_any_damaged_parquet_file_gives_entries_or_one_line(tmp_path, changes):
+def test_any_damaged_parquet_file_is_read_or_rejected_in_one_line(tmp_path, changes):
     frame = pd.DataFrame({"file": ["a.wav", "b.wav"], "instrument": ["x", "y"], "take": [1, 2]})
     data = bytearray(frame.to_parquet())
     for place, byte in changes:

@@ -78,13 +78,13 @@ def test_entries_are_the_notes_with_their_factors(folder):
     assert all(isinstance(value, float) for value in entry.values[2:4])
 
 
-def test_their_order_does_not_depend_on_that_of_the_file(folder):
+def test_entries_are_sorted_by_name(folder):
     expected = made(folder).entries()
     write(folder, {note: example(note) for note in reversed(NOTES)})
     assert made(folder).entries() == expected
 
 
-def test_it_is_one_of_the_kinds_of_data(folder):
+def test_it_is_registered_as_a_kind_of_data(folder):
     assert KINDS["nsynth"] is NSynth
     assert len(NSynth(path=str(folder)).source().entries()) == len(NOTES)
 
@@ -104,7 +104,7 @@ def test_clips_may_have_another_rate_and_be_longer_than_the_notes(folder):
     assert not clip[32_000:].any()
 
 
-def test_a_sample_is_fair_and_always_the_same(folder):
+def test_the_sample_is_uniform_and_deterministic(folder):
     few, more = made(folder, at_most=5).entries(), made(folder, at_most=9).entries()
     assert len(few) == 5
     assert {entry.name for entry in few} < {entry.name for entry in more}
@@ -128,7 +128,7 @@ def test_notes_without_a_sound_are_unusable(folder):
     assert third.shape == (RATE,)
 
 
-def test_the_digest_is_of_the_notes_that_are_used(folder):
+def test_the_digest_covers_the_selected_notes(folder):
     used = {entry.name for entry in made(folder, at_most=5).entries()}
     digest = made(folder, at_most=5).digest()
     assert made(folder).digest() != digest
@@ -153,7 +153,7 @@ def refusal(folder, content=None):
     return reason
 
 
-def test_what_is_wrong_with_the_examples_is_said_in_one_line(folder):
+def test_invalid_examples_are_described_in_one_line(folder):
     note = NOTES[0]
     assert_mentions(refusal(folder / "missing"), "path", "folder", "examples.json", folder / "missing")
     for content in ("", '{"a": 1', "[" * 100_000):
@@ -166,25 +166,25 @@ def test_what_is_wrong_with_the_examples_is_said_in_one_line(folder):
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/b", "a\\b", "", "a\0", "a\n", "ä" * 1000])
-def test_names_that_leave_the_folder_are_refused(folder, name):
+def test_names_outside_the_folder_are_rejected(folder, name):
     assert_mentions(refusal(folder, json.dumps({name: example(NOTES[0])})), "note", "name", "letters", "digits")
 
 
 @pytest.mark.parametrize("field", ["instrument_str", "instrument_family_str", "instrument_source_str"])
 @pytest.mark.parametrize("value", [None, 7, "", ["x"], "a\nb", "\ud800"])
-def test_a_name_that_is_no_word_is_refused(folder, field, value):
+def test_names_must_be_words(folder, field, value):
     write(folder, {NOTES[0]: example(NOTES[0], **{field: value})})
     assert_mentions(refusal(folder), f"'{NOTES[0]}'", field, "word", repr(value))
 
 
 @pytest.mark.parametrize("field", ["pitch", "velocity"])
 @pytest.mark.parametrize("value", [None, "60", True, -1, 128, float("nan"), float("inf"), 10**400, {"a": "b" * 10_000}])
-def test_a_number_that_is_none_of_midi_is_refused(folder, field, value):
+def test_numbers_outside_the_midi_range_are_rejected(folder, field, value):
     write(folder, {NOTES[0]: example(NOTES[0], **{field: value})})
     assert_mentions(refusal(folder), f"'{NOTES[0]}'", field, "MIDI", 0, 127, repr(value)[:60])
 
 
-def test_no_notes_are_too_few(folder):
+def test_a_sample_of_zero_notes_is_rejected(folder):
     with pytest.raises(ValidationError, match=mentions("at_most", "greater than or equal to 1")):
         NSynth(path=str(folder), at_most=0)
 
@@ -201,7 +201,7 @@ JSON = st.recursive(
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(JSON | st.dictionaries(st.sampled_from(NOTES), JSON), st.binary(max_size=3))
-def test_any_examples_give_entries_or_one_line(tmp_path, examples, more):
+def test_any_examples_are_read_or_rejected_in_one_line(tmp_path, examples, more):
     (tmp_path / "examples.json").write_bytes(json.dumps(examples).encode() + more)
     try:
         made(tmp_path).entries()

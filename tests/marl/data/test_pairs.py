@@ -29,7 +29,7 @@ def test_only_clips_of_the_split_are_drawn(small_dataset, split):
     assert torch.isin(pairs.clips_KVB, small_dataset.splits[split]).all()
 
 
-def test_group_tells_which_pairs_share_the_same_factors(small_dataset):
+def test_the_group_identifies_pairs_with_equal_shared_factors(small_dataset):
     pairs = draw(PairSampler(small_dataset, ["timbre"]), [3], [4])
     timbre = small_dataset.value_NC[pairs.clips_KVB[0, 0], 0]
     assert torch.equal(pairs.group_KB[0][:, None] == pairs.group_KB[0], timbre[:, None] == timbre)
@@ -50,7 +50,7 @@ def test_the_first_pairs_of_a_larger_batch_are_those_of_a_smaller_one(small_data
     assert torch.equal(large.clips_KVB[:, :, :16], small.clips_KVB)
 
 
-def test_every_training_clip_is_drawn_as_often_as_another(small_dataset):
+def test_training_clips_are_drawn_uniformly(small_dataset):
     sampler = PairSampler(small_dataset, ["timbre"])
     clips = draw(sampler, [0] * 400, list(range(400))).clips_KVB
     for view in (0, 1):
@@ -61,14 +61,14 @@ def test_every_training_clip_is_drawn_as_often_as_another(small_dataset):
 
 
 @pytest.mark.parametrize("shared", [[], ["pitch"], ["timbre", "frequency", "amplitude"]])
-def test_shared_factors_that_make_no_sense_are_refused(small_dataset, shared):
+def test_invalid_shared_factors_are_rejected(small_dataset, shared):
     with pytest.raises(ValueError, match=mentions("views.shared", "timbre", "frequency", "amplitude", repr(shared))):
         PairSampler(small_dataset, shared)
 
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 1000))
-def test_on_any_table_of_factors_partners_share_a_group_and_differ_where_they_can(small_dataset, data, seed):
+def test_partners_share_a_group_and_differ_where_possible(small_dataset, data, seed):
     values = torch.tensor(
         data.draw(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=8, max_size=60, unique=True))
     )
@@ -107,14 +107,14 @@ def with_values(dataset, value_NC, factors=None):
     )
 
 
-def test_a_clip_of_which_a_shared_factor_is_not_known_is_in_no_pair(small_dataset):
+def test_clips_with_unknown_shared_factors_are_never_paired(small_dataset):
     values = small_dataset.value_NC.clone()
     values[::3, 0] = UNKNOWN
     drawn = draw(PairSampler(with_values(small_dataset, values), ["timbre"]), [0], [0], 512).clips_KVB
     assert (values[drawn.flatten(), 0] != UNKNOWN).all()
 
 
-def test_where_a_shared_factor_is_not_known_one_clip_still_makes_two_views(small_dataset):
+def test_clips_with_unknown_shared_factors_still_have_two_views(small_dataset):
     values = small_dataset.value_NC.clone()
     values[:, 0] = UNKNOWN
     dataset = with_values(small_dataset, values)
@@ -124,7 +124,7 @@ def test_where_a_shared_factor_is_not_known_one_clip_still_makes_two_views(small
     assert torch.equal(drawn[:, 0], drawn[:, 1])
 
 
-def test_what_is_not_known_of_a_private_factor_counts_as_different(small_dataset):
+def test_unknown_private_factors_count_as_different(small_dataset):
     values = small_dataset.value_NC.clone()
     values[:, 1] = UNKNOWN
     drawn = draw(PairSampler(with_values(small_dataset, values), ["timbre"]), [0, 1], [0, 0]).clips_KVB
@@ -133,7 +133,7 @@ def test_what_is_not_known_of_a_private_factor_counts_as_different(small_dataset
     assert (first[..., 2] != second[..., 2]).all()
 
 
-def test_clips_agree_in_a_measured_factor_when_they_are_of_one_class_of_it(small_dataset):
+def test_measured_factors_are_compared_by_class(small_dataset):
     timbre, frequency, amplitude = small_dataset.factors
     measured = dataclasses.replace(frequency, is_continuous=True)
     dataset = dataclasses.replace(small_dataset, factors=(timbre, measured, amplitude))

@@ -36,31 +36,31 @@ def onsets_heard_s(clip):
     return sounding[np.r_[True, np.diff(sounding) > 64]] / RATE
 
 
-def test_melodies_have_eight_notes_each_and_no_two_are_alike():
+def test_melodies_have_eight_notes_and_differ():
     assert len(MELODIES) == 12
     assert {len(degrees) for degrees in MELODIES.values()} == {8}
     assert len(set(MELODIES.values())) == len(MELODIES)
 
 
-def test_rhythms_fill_a_bar_of_sixteenths_and_no_two_are_alike():
+def test_rhythms_fill_a_bar_and_differ():
     assert {len(pattern) for pattern in RHYTHMS.values()} == {16}
     assert all(set(pattern) == {"x", "."} for pattern in RHYTHMS.values())
     assert len(set(RHYTHMS.values())) == len(RHYTHMS)
 
 
-def test_the_tresillo_at_120_beats_begins_where_it_does():
+def test_the_tresillo_has_its_known_onsets():
     # 3 + 3 + 2 sixteenths, each an eighth of a second.
     expected = [0, 0.375, 0.75, 1.0, 1.375, 1.75, 2.0, 2.375, 2.75, 3.0, 3.375, 3.75]
     assert onsets_s("arch", "tresillo", 120) == pytest.approx(expected)
 
 
-def test_the_off_beat_begins_after_the_beat():
+def test_the_off_beat_starts_after_the_beat():
     assert onsets_s("arch", "off-beat", 60, 3.0) == pytest.approx([0.5, 1.5, 2.5])
 
 
 @pytest.mark.parametrize("rhythm", RHYTHMS)
 @pytest.mark.parametrize("tempo", [30, 97.5, 300])
-def test_a_rhythm_comes_again_bar_after_bar(rhythm, tempo):
+def test_rhythms_repeat_every_bar(rhythm, tempo):
     bar_s = 4 * 60 / tempo
     found = np.array(onsets_s("arch", rhythm, tempo, 3 * bar_s - 1e-6))
     assert len(found) == 3 * RHYTHMS[rhythm].count("x")
@@ -68,13 +68,13 @@ def test_a_rhythm_comes_again_bar_after_bar(rhythm, tempo):
     np.testing.assert_allclose(np.diff(bars, axis=0), bar_s)
 
 
-def test_a_melody_is_assigned_note_after_note_and_begins_again():
+def test_melodies_are_assigned_in_order_and_repeat():
     keys = [note.key for note in notes_of("scale up", "straight", 120, 60, 10.0)]
     assert keys == [60, 62, 64, 65, 67, 69, 71, 72] * 2 + [60, 62, 64, 65]
     assert [note.key for note in notes_of("scale up", "tresillo", 120, 62, 1.0)] == [62, 64, 66]
 
 
-def test_each_note_ends_shortly_before_the_next_begins_and_the_first_of_a_bar_is_accented():
+def test_notes_do_not_overlap_and_the_first_of_a_bar_is_accented():
     for melody, rhythm, tempo in itertools.product(("arch", "pedal"), RHYTHMS, (80.0, 140.0)):
         notes = notes_of(melody, rhythm, tempo, 60, 8.0)
         for note, following in itertools.pairwise(notes):
@@ -90,7 +90,7 @@ def test_each_note_ends_shortly_before_the_next_begins_and_the_first_of_a_bar_is
 @needs_fluidsynth
 @pytest.mark.parametrize("rhythm", RHYTHMS)
 @pytest.mark.parametrize("tempo", [52.5, 80])  # so slow that silence is between any two notes
-def test_notes_are_heard_where_rhythm_and_tempo_say(font, rhythm, tempo):
+def test_onsets_in_the_audio_match_rhythm_and_tempo(font, rhythm, tempo):
     config = small(font, rhythms=(rhythm, "straight" if rhythm != "straight" else "dotted"), tempos=(tempo, 60))
     found = config.source()
     (clip,) = found.waveforms(found.entries()[:1], RATE, 4 * RATE)
@@ -104,7 +104,7 @@ def test_notes_are_heard_where_rhythm_and_tempo_say(font, rhythm, tempo):
 
 
 @needs_fluidsynth
-def test_notes_are_heard_at_the_pitches_of_the_melody(font):
+def test_pitches_in_the_audio_match_the_melody(font):
     found = small(font, melodies=("scale up", "lament"), key=57).source()
     (clip,) = found.waveforms([found.entries()[1]], RATE, 4 * RATE)
     assert found.entries()[1].values == ("Piano", "scale up", "straight", 120.0)
@@ -116,7 +116,7 @@ def test_notes_are_heard_at_the_pitches_of_the_melody(font):
 
 @needs_fluidsynth
 @pytest.mark.parametrize(("sample_rate", "samples"), [(8_000, 12_345), (16_000, 64_000), (44_100, 441_000)])
-def test_a_phrase_fills_its_clip_whatever_its_length(font, sample_rate, samples):
+def test_phrases_fill_clips_of_any_length(font, sample_rate, samples):
     found = small(font).source()
     for clip in found.waveforms(found.entries()[:4], sample_rate, samples):
         assert clip.shape == (samples,)
@@ -125,13 +125,13 @@ def test_a_phrase_fills_its_clip_whatever_its_length(font, sample_rate, samples)
         assert clip[-beat:].any()
 
 
-def test_a_clip_that_is_too_short_for_a_note_is_silence_or_one_note():
+def test_clips_shorter_than_a_note_hold_at_most_one_note():
     assert notes_of("arch", "off-beat", 60, 60, 0.4) == []
     assert len(notes_of("arch", "straight", 60, 60, 0.4)) == 1
 
 
 @needs_timgm
-def test_every_phrase_is_there_once_and_named_by_its_factors():
+def test_every_combination_occurs_once_and_is_named_by_its_factors():
     found = Phrases().source()
     entries = found.entries()
     assert found.factor_names == Phrases.factor_names == ("instrument", "melody", "rhythm", "tempo")
@@ -144,19 +144,19 @@ def test_every_phrase_is_there_once_and_named_by_its_factors():
 
 
 @needs_fluidsynth
-def test_it_is_one_of_the_kinds_of_data(font):
+def test_it_is_registered_as_a_kind_of_data(font):
     assert KINDS["phrases"] is Phrases
     assert len(small(font).source().entries()) == 2**4
 
 
 @needs_fluidsynth
-def test_instruments_of_one_name_are_told_apart(font):
+def test_instruments_of_the_same_name_get_distinct_names(font):
     entries = small(font, instruments=(0, 19, 40)).source().entries()
     assert {entry.group for entry in entries} == {"Piano", "Organ (19)", "Organ (40)"}
 
 
 @needs_timgm
-def test_a_phrase_does_not_depend_on_those_beside_it_and_no_two_sound_alike():
+def test_phrases_are_distinct_and_independent_of_rendering_order():
     config = Phrases(instruments=(0, 40), melodies=("arch", "leaps"), rhythms=("gallop", "off-beat"), tempos=(80, 140))
     entries = config.source().entries()
     expected = list(config.source().waveforms(entries, RATE, 4 * RATE))
@@ -177,12 +177,12 @@ def test_the_loudest_phrases_stay_below_full_scale():
 
 
 @needs_fluidsynth
-def test_the_digest_is_that_of_the_font(font):
+def test_the_digest_equals_the_digest_of_the_font(font):
     assert small(font).source().digest() == small(font, key=50).source().digest() == digest_of_font(font)
 
 
 @needs_fluidsynth
-def test_programs_that_the_font_lacks_are_listed(font):
+def test_missing_programs_are_listed(font):
     with pytest.raises(ValueError, match=mentions("instruments", font, "program 7, 41") + r"(?!.*41, \d)"):
         small(font, instruments=(0, 7, 41)).source().entries()
 
@@ -204,11 +204,11 @@ def test_programs_that_the_font_lacks_are_listed(font):
         ({"tempo": 100}, ["tempo", "extra"]),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes, facts):
+def test_invalid_settings_are_rejected(changes, facts):
     with pytest.raises(ValidationError, match=mentions(*facts)):
         Phrases(**changes)
 
 
-def test_every_key_of_every_melody_is_one_of_midi():
+def test_keys_stay_in_the_midi_range():
     for key, melody in itertools.product((12, 96), MELODIES):
         assert all(0 <= note.key <= 127 for note in notes_of(melody, "running", 300, key, 2.0))

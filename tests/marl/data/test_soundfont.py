@@ -38,7 +38,7 @@ def test_the_grid_is_9600_notes_of_instruments_that_play_melodies():
 
 
 @needs_timgm
-def test_every_note_is_there_once_and_named_by_its_factors():
+def test_every_combination_occurs_once_and_is_named_by_its_factors():
     found = SoundFont().source()
     entries = found.entries()
     assert found.factor_names == SoundFont.factor_names == ("instrument", "family", "pitch", "velocity")
@@ -62,13 +62,13 @@ def test_families_are_those_of_general_midi():
 
 
 @needs_fluidsynth
-def test_it_is_one_of_the_kinds_of_data(font):
+def test_it_is_registered_as_a_kind_of_data(font):
     assert KINDS["soundfont"] is SoundFont
     assert len(small(font).source().entries()) == 3 * 3 * 2
 
 
 @needs_fluidsynth
-def test_instruments_of_one_name_are_told_apart(font):
+def test_instruments_of_the_same_name_get_distinct_names(font):
     assert named_programs(font, [40, 0, 19]) == {40: "Organ (40)", 0: "Piano", 19: "Organ (19)"}
     entries = small(font).source().entries()
     assert {entry.group for entry in entries} == {"Piano", "Organ (19)", "Organ (40)"}
@@ -96,7 +96,7 @@ def test_clips_sound_like_their_pitch_and_velocity(font):
 
 
 @needs_fluidsynth
-def test_a_key_is_held_as_long_as_is_asked_for(font):
+def test_keys_are_held_for_the_configured_time(font):
     for hold_s in (0.25, 0.5):
         found = small(font, hold_s=hold_s).source()
         (clip,) = found.waveforms(found.entries()[:1], RATE, RATE)
@@ -104,7 +104,7 @@ def test_a_key_is_held_as_long_as_is_asked_for(font):
 
 
 @needs_timgm
-def test_a_clip_does_not_depend_on_those_beside_it():
+def test_clips_do_not_depend_on_neighbours():
     config = SoundFont(instruments=(0, 19, 40, 73), lowest=58, highest=60, velocities=(25, 127))
     entries = config.source().entries()
     expected = list(config.source().waveforms(entries, RATE, RATE))
@@ -116,7 +116,7 @@ def test_a_clip_does_not_depend_on_those_beside_it():
 
 
 @needs_timgm
-def test_every_note_of_the_default_instruments_is_heard():
+def test_every_note_of_the_default_instruments_is_audible():
     config = SoundFont(lowest=36, highest=83)
     ends = [
         entry for entry in config.source().entries() if entry.locator[1] in (36, 83) and entry.locator[2] in (25, 127)
@@ -128,24 +128,24 @@ def test_every_note_of_the_default_instruments_is_heard():
 
 
 @needs_fluidsynth
-def test_the_digest_is_that_of_the_font(font):
+def test_the_digest_equals_the_digest_of_the_font(font):
     assert small(font).source().digest() == small(font, lowest=40).source().digest() == digest_of_font(font)
 
 
 @needs_fluidsynth
-def test_programs_that_the_font_lacks_are_listed(font):
+def test_missing_programs_are_listed(font):
     with pytest.raises(ValueError, match=mentions("instruments", font, "program 7, 41") + r"(?!.*41, \d)"):
         small(font, instruments=(0, 7, 40, 41)).source().entries()
 
 
 @needs_fluidsynth
-def test_a_sample_rate_that_fluidsynth_lacks_is_refused_in_the_users_words(font):
+def test_an_unsupported_sample_rate_is_rejected_by_the_name_of_its_field(font):
     found = small(font).source()
     with pytest.raises(ValueError, match=mentions("audio.sample_rate", 8000, 96_000, 4000)):
         list(found.waveforms(found.entries()[:1], 4_000, 4_000))
 
 
-def test_a_font_that_is_not_there_is_named():
+def test_a_missing_font_is_named():
     found = SoundFont(path="none.sf2").source()
     for action in (found.digest, found.entries):
         with pytest.raises(FileNotFoundError, match=mentions("path", ".sf2", ".sf3", "none.sf2")):
@@ -170,10 +170,10 @@ def test_a_font_that_is_not_there_is_named():
         ({"pitches": (60,)}, ["pitches", "extra"]),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes, facts):
+def test_invalid_settings_are_rejected(changes, facts):
     with pytest.raises(ValidationError, match=mentions(*facts)):
         SoundFont(**changes)
 
 
-def test_the_default_font_is_debians():
+def test_the_default_font_is_the_debian_one():
     assert SoundFont().path == TIMGM == "/usr/share/sounds/sf2/TimGM6mb.sf2"

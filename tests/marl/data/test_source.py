@@ -38,7 +38,7 @@ def made(**sounds):
     return prepare_clips(source, source.entries(), AUDIO)
 
 
-def test_a_clip_is_its_sound_in_16_bits_and_the_log_mel_of_that():
+def test_log_mels_are_computed_from_the_16_bit_samples():
     found = made(a=sine(0.5), b=sine(0.1, 1000.0))
     assert [clip.name for clip in found.clips] == ["a", "b"]
     waveforms_NS = waveforms_of(found.samples_NS)
@@ -47,7 +47,7 @@ def test_a_clip_is_its_sound_in_16_bits_and_the_log_mel_of_that():
     torch.testing.assert_close(torch.from_numpy(found.decibels_NFT).float(), expected, atol=0.02, rtol=0)
 
 
-def test_of_a_clip_is_known_how_loud_it_is_and_how_long_it_sounds():
+def test_clips_have_loudness_and_sounding_length():
     half = sine(0.5)
     half[8_000:] = 0
     (clip,) = made(a=half).clips
@@ -56,7 +56,7 @@ def test_of_a_clip_is_known_how_loud_it_is_and_how_long_it_sounds():
     assert clip.sounds_s == pytest.approx(0.5, abs=2e-3)
 
 
-def test_sums_of_clips_give_mean_and_deviation_of_their_log_mels():
+def test_clip_sums_give_mean_and_deviation_of_log_mels():
     found = made(a=sine(0.5), b=sine(0.1, 1000.0))
     values = found.decibels_NFT.astype(np.float64)
     mean = sum(clip.sum_db for clip in found.clips) / values.size
@@ -75,7 +75,7 @@ def test_sums_of_clips_give_mean_and_deviation_of_their_log_mels():
         (UnusableClipError("cannot be decoded: no sound"), ["cannot be decoded: no sound"]),
     ],
 )
-def test_what_is_of_no_use_is_left_out_with_the_reason_and_changes_no_other_clip(sound, facts):
+def test_unusable_clips_are_rejected_with_a_reason_and_change_no_other_clip(sound, facts):
     alone, beside = made(a=sine(0.5)), made(a=sine(0.5), bad=sound)
     ((name, reason),) = beside.rejected
     assert name == "bad"
@@ -84,18 +84,18 @@ def test_what_is_of_no_use_is_left_out_with_the_reason_and_changes_no_other_clip
     assert beside.decibels_NFT.tobytes() == alone.decibels_NFT.tobytes()
 
 
-def test_what_is_beyond_full_scale_is_made_quieter_and_not_clipped():
+def test_samples_beyond_full_scale_are_scaled_down():
     found = made(a=sine(4.0))
     assert found.clips[0].peak == pytest.approx(4.0, abs=1e-3)
     np.testing.assert_allclose(waveforms_of(found.samples_NS)[0], sine(1.0), atol=1e-3)
 
 
-def test_sounds_alike_to_the_last_bit_have_one_content_and_others_another():
+def test_identical_sounds_share_a_content_hash():
     contents = [clip.content for clip in made(a=sine(0.5), b=sine(0.5), c=sine(0.501)).clips]
     assert contents[0] == contents[1] != contents[2]
 
 
-def test_a_clip_has_the_same_bits_alone_and_among_others():
+def test_clips_do_not_depend_on_neighbours():
     sounds = {f"sound {number}": sine(0.3, 100.0 * (number + 1)) for number in range(20)}
     together = made(**sounds)
     for number, (name, sound) in enumerate(sounds.items()):
@@ -103,12 +103,12 @@ def test_a_clip_has_the_same_bits_alone_and_among_others():
         assert alone.decibels_NFT[0].tobytes() == together.decibels_NFT[number].tobytes()
 
 
-def test_nothing_of_use_gives_no_clip():
+def test_unusable_clips_alone_give_an_empty_result():
     found = made(a=UnusableClipError("is empty"))
     assert (len(found.clips), found.samples_NS.shape, found.decibels_NFT.shape) == (0, (0, 16_000), (0, 64, 64))
 
 
-def test_words_are_classes_each_its_own_however_many():
+def test_each_word_is_a_class():
     words = [f"singer {number:03d}" for number in range(50)]
     factor, index_N = factor_from_column("singer", [*words, *reversed(words)])
     assert factor.values == tuple(words)
@@ -117,14 +117,14 @@ def test_words_are_classes_each_its_own_however_many():
     assert index_N.tolist() == [*range(50), *reversed(range(50))]
 
 
-def test_few_numbers_are_classes_each_its_own():
+def test_each_of_few_numbers_is_a_class():
     factor, index_N = factor_from_column("velocity", [100.0, 25.0, 100.0, 50.0])
     assert factor.values == (25.0, 50.0, 100.0)
     assert factor.class_of_value == (0, 1, 2)
     assert index_N.tolist() == [2, 0, 2, 1]
 
 
-def test_many_numbers_of_a_grid_fall_into_classes_of_neighbours_and_are_not_measured():
+def test_many_grid_values_are_binned_and_not_measured():
     factor, _ = factor_from_column("pitch", [float(key) for key in range(36, 84) for _ in range(20)])
     assert len(factor.values) == 48
     assert factor.classes == MAX_CLASSES
@@ -132,13 +132,13 @@ def test_many_numbers_of_a_grid_fall_into_classes_of_neighbours_and_are_not_meas
     assert not factor.is_continuous
 
 
-def test_numbers_that_hardly_come_twice_were_measured():
+def test_rarely_repeated_numbers_count_as_measured():
     factor, _ = factor_from_column("f0", [100.0 + number / 7 for number in range(300)])
     assert factor.is_continuous
     assert factor.classes == MAX_CLASSES
 
 
-def test_what_is_not_known_has_no_value():
+def test_unknown_entries_have_no_value():
     factor, index_N = factor_from_column("vowel", ["a", None, "e", None])
     assert factor.values == ("a", "e")
     assert index_N.tolist() == [0, UNKNOWN, 1, UNKNOWN]
@@ -152,7 +152,7 @@ def test_what_is_not_known_has_no_value():
         (["a", 1.0], ["'vowel'", "words", "numbers"]),
     ],
 )
-def test_a_factor_that_says_nothing_is_refused(column, facts):
+def test_constant_and_mixed_factors_are_rejected(column, facts):
     with pytest.raises(ValueError, match=mentions(*facts)):
         factor_from_column("vowel", column)
 

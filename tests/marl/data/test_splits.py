@@ -28,7 +28,7 @@ UNIT_OF = {
 
 
 @pytest.mark.parametrize("by", ["clip", "group", "combination", "instrument"])
-def test_no_unit_lies_in_two_splits_and_every_clip_in_one(by):
+def test_splits_are_disjoint_by_unit_and_cover_all_clips(by):
     splits = parts(by)
     unit_of = UNIT_OF[by]
     seen = {name.split("_")[0]: set() for name in splits}
@@ -41,7 +41,7 @@ def test_no_unit_lies_in_two_splits_and_every_clip_in_one(by):
 
 
 @pytest.mark.parametrize("by", ["clip", "group", "combination", "instrument"])
-def test_a_tenth_of_the_units_is_for_validation_and_as_many_for_the_test(by):
+def test_validation_and_test_hold_a_tenth_of_the_units_each(by):
     splits = parts(by)
     unit_of = UNIT_OF[by]
     everything = len({unit_of(clip) for clip in range(len(VALUES))})
@@ -50,7 +50,7 @@ def test_a_tenth_of_the_units_is_for_validation_and_as_many_for_the_test(by):
         assert len({unit_of(clip) for clip in own.tolist()}) == round(everything / 10)
 
 
-def test_probes_of_instruments_that_no_model_heard_are_fitted_on_other_clips_of_theirs():
+def test_probes_of_held_out_instruments_are_fitted_on_other_held_out_clips():
     splits = parts("instrument")
     for name in ("validation", "test"):
         scored, fitted = splits[name], splits[f"{name}_probe_train"]
@@ -59,7 +59,7 @@ def test_probes_of_instruments_that_no_model_heard_are_fitted_on_other_clips_of_
     assert "validation_probe_train" not in parts("clip")
 
 
-def test_what_is_called_the_same_lies_where_it_lay_whatever_the_order():
+def test_splits_depend_on_names_and_not_on_order():
     order = torch.randperm(len(VALUES), generator=torch.Generator().manual_seed(0)).tolist()
     before, after = (
         parts("group"),
@@ -69,13 +69,13 @@ def test_what_is_called_the_same_lies_where_it_lay_whatever_the_order():
         assert [NAMES[clip] for clip in clips.tolist()] == [NAMES[order[clip]] for clip in after[name].tolist()]
 
 
-def test_the_first_clips_of_a_split_are_a_fair_sample_of_it():
+def test_the_first_clips_of_a_split_are_a_random_sample():
     training = parts("clip")["training"]
     assert 100 < training[:190].double().mean() < 380  # of 480 in all
 
 
 @given(st.lists(st.sampled_from(range(len(VALUES))), min_size=1, max_size=60, unique=True), st.sampled_from([*UNIT_OF]))
-def test_of_what_is_held_out_every_factor_is_known_and_nothing_unknown_may_leak(unknown, by):
+def test_held_out_clips_have_known_factors_and_unknown_values_do_not_leak(unknown, by):
     values = VALUES.clone()
     values[unknown, 0] = UNKNOWN
     splits = parts(by, values)
@@ -94,11 +94,11 @@ def test_of_what_is_held_out_every_factor_is_known_and_nothing_unknown_may_leak(
         ("pitch", ["split", "pitch", "8 different values", "at least 20"]),
     ],
 )
-def test_a_split_that_makes_no_sense_is_refused(by, facts):
+def test_invalid_splits_are_rejected(by, facts):
     with pytest.raises(ValueError, match=mentions(*facts)):
         parts(by)
 
 
-def test_too_few_groups_are_refused():
+def test_too_few_groups_are_rejected():
     with pytest.raises(ValueError, match=mentions("split", "group", "3 groups", "at least 10")):
         parts("group", groups=[f"session {number % 3}" for number in range(len(VALUES))])

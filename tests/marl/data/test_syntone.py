@@ -30,7 +30,7 @@ def test_waveforms_are_the_naive_ones_of_scipy(hz):
         assert agrees.mean() > 0.999, timbre
 
 
-def test_an_unknown_timbre_is_refused():
+def test_unknown_timbres_are_rejected():
     with pytest.raises(ValueError, match=mentions("sine", "triangle", "sawtooth", "square", "'noise'")):
         synthesise("noise", torch.tensor(440.0), 10, 16_000)
 
@@ -42,14 +42,14 @@ def test_spectrograms_by_the_amplitude_shortcut_equal_those_of_the_waveforms(sma
     torch.testing.assert_close(small_dataset.log_mels[clips], direct, atol=3e-5, rtol=0)
 
 
-def test_every_combination_is_there_once_and_named_by_its_factors(small_dataset):
+def test_every_combination_occurs_once_and_is_named_by_its_factors(small_dataset):
     values = small_dataset.value_NC
     assert small_dataset.factor_names == ("timbre", "frequency", "amplitude") == SynTone.factor_names
     assert len(values.unique(dim=0)) == len(values) == 4 * 40 * 4
     assert [len(factor.values) for factor in small_dataset.factors] == [4, 40, 4]
 
 
-def test_clips_are_known_without_their_spectrograms(small_dataset):
+def test_clips_can_be_listed_without_spectrograms(small_dataset):
     known = SynTone(frequencies=40, amplitudes=4).clips(AudioConfig(), torch.device("cpu"))
     assert torch.equal(known.value_NC, small_dataset.value_NC)
     assert known.factors == small_dataset.factors
@@ -57,7 +57,7 @@ def test_clips_are_known_without_their_spectrograms(small_dataset):
     assert torch.equal(known.waveforms([5, 600]), small_dataset.waveforms([5, 600]))
 
 
-def test_factors_are_known_without_the_clips(small_dataset):
+def test_factors_can_be_listed_without_clips(small_dataset):
     assert SynTone(frequencies=40, amplitudes=4).factors() == small_dataset.factors
 
 

@@ -80,7 +80,7 @@ def test_known_dependences_of_one_dimension_each(dependence, hsic_bounds, cross_
 
 
 @pytest.mark.parametrize("name", INDEPENDENCE)
-def test_constant_latents_depend_on_nothing_and_everything_is_finite(name):
+def test_constant_latents_are_independent_and_finite(name):
     latents = draw(16, 3, dtype=torch.float32)
     for constant in (0.0, 0.3, -1e4, draw(1, 3, dtype=torch.float32)):
         fixed = torch.zeros(16, 3) + constant
@@ -90,7 +90,7 @@ def test_constant_latents_depend_on_nothing_and_everything_is_finite(name):
             assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_a_constant_dimension_beside_others_correlates_with_nothing():
+def test_constant_dimensions_are_uncorrelated():
     private, shared = draw(32, 2), draw(32, 1)
     private[:, 1] = 7.0
     assert cross_covariance(private, shared, *masks(private, shared)) == pytest.approx(
@@ -106,7 +106,7 @@ def test_a_constant_dimension_beside_others_correlates_with_nothing():
     padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     seed=st.integers(0, 99),
 )
-def test_padding_changes_nothing_and_all_values_are_between_zero_and_one(name, clips, widths, padding, seed):
+def test_padding_changes_nothing_and_values_lie_between_zero_and_one(name, clips, widths, padding, seed):
     parts = [draw(clips, width, seed=seed + index) for index, width in enumerate(widths)]
     pads = [torch.nn.ConstantPad1d((extra // 2, extra - extra // 2), 0.0) for extra in padding]
     narrow = value_and_gradients(lambda x, y: measure(name, x, y), *parts)
@@ -122,7 +122,7 @@ def test_padding_changes_nothing_and_all_values_are_between_zero_and_one(name, c
 
 
 @pytest.mark.parametrize("name", INDEPENDENCE)
-def test_a_model_without_private_latents_has_nothing_to_separate(name):
+def test_without_private_latents_the_terms_are_zero(name):
     shared = draw(16, 3, dtype=torch.float32)
     value, *gradients = value_and_gradients(
         lambda x, y: INDEPENDENCE[name](x, y, torch.zeros(2), torch.ones(3)), torch.zeros(16, 2), shared
@@ -132,7 +132,7 @@ def test_a_model_without_private_latents_has_nothing_to_separate(name):
 
 
 @pytest.mark.parametrize("name", INDEPENDENCE)
-def test_models_side_by_side_are_computed_as_if_each_were_alone(name):
+def test_stacked_models_equal_each_model_alone(name):
     private, shared = draw(3, 8, 4), draw(3, 8, 2, seed=1)
     mask_D, mask_E = torch.ones(3, 4).double().tril(1), torch.ones(3, 2).double()
     inputs = (private * mask_D[:, None], shared, mask_D, mask_E)
@@ -149,7 +149,7 @@ def test_models_side_by_side_are_computed_as_if_each_were_alone(name):
                 torch.testing.assert_close(gradient[index], one, rtol=1e-12, atol=1e-12)
 
 
-def test_descent_on_hsic_takes_a_nonlinear_dependence_away():
+def test_descent_on_hsic_removes_a_nonlinear_dependence():
     private = draw(128, 1)
     shared = (private**2 + 0.1 * draw(128, 1, seed=1)).requires_grad_()
     before = hsic(private, shared, *masks(private, shared)).item()
@@ -162,21 +162,21 @@ def test_descent_on_hsic_takes_a_nonlinear_dependence_away():
     assert after < 0.2 * before
 
 
-def test_a_reversed_gradient_leaves_every_bit_of_the_values():
+def test_gradient_reversal_keeps_the_values():
     x = torch.tensor([0.1, -0.0, 1e38, math.inf, -1e-45])
     found = reverse_gradient(x, torch.tensor(0.3))
     assert torch.equal(found.view(torch.int32), x.view(torch.int32))
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
-def test_a_reversed_gradient_is_minus_strength_times_the_gradient(strength):
+def test_gradient_reversal_scales_by_minus_strength(strength):
     x = draw(5, 3)
     plain = grad(lambda x: (x**3).sum())(x)
     found = grad(lambda x: (reverse_gradient(x, torch.tensor(strength)) ** 3).sum())(x)
     torch.testing.assert_close(found, -strength * plain)
 
 
-def test_a_probe_and_the_reversal_work_for_models_side_by_side():
+def test_probe_and_gradient_reversal_work_for_stacked_models():
     latents, weight, strength = draw(3, 6, 4), draw(3, 4, 5, seed=1), torch.tensor([0.1, 1.0, 2.0]).double()
     group = torch.tensor([[0, 1, 2, 3, 4, 0], [4, 4, 4, 4, 4, 4], [1, 0, 1, 0, 1, 0]])
 
@@ -194,5 +194,5 @@ def test_a_probe_and_the_reversal_work_for_models_side_by_side():
             torch.testing.assert_close(gradients[1][index], one[1])
 
 
-def test_a_probe_that_knows_nothing_loses_the_logarithm_of_the_number_of_groups():
+def test_an_uninformed_probe_has_the_loss_of_chance():
     assert probe_loss(torch.zeros(7, 5), torch.arange(7) % 5).item() == pytest.approx(math.log(5))

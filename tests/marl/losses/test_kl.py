@@ -47,7 +47,7 @@ def test_float32_agrees_within_the_references_tolerance(reference, case):
 
 @settings(deadline=None)
 @given(clips=st.integers(2, 20), sizes=st.tuples(st.integers(1, 5), st.integers(1, 5)), padding=st.integers(0, 4))
-def test_groups_are_computed_as_if_each_were_alone_and_padding_were_absent(clips, sizes, padding):
+def test_groups_equal_each_group_alone_without_padding(clips, sizes, padding):
     generator = torch.Generator().manual_seed(clips)
     width = sum(sizes) + padding
     z, mean, logvar = (torch.randn(clips, width, generator=generator, dtype=torch.float64) for _ in range(3))
@@ -63,7 +63,7 @@ def test_groups_are_computed_as_if_each_were_alone_and_padding_were_absent(clips
             torch.testing.assert_close(term[index], expected[0], rtol=1e-12, atol=1e-12)
 
 
-def test_views_are_batches_of_their_own_and_averaged():
+def test_views_are_separate_batches_and_averaged():
     z, mean, logvar = (torch.randn(2, 10, 3, dtype=torch.float64) for _ in range(3))
     groups = torch.ones(3, 1, dtype=torch.float64)
     both = kl.decompose(z, mean, logvar, groups, 100)
@@ -72,7 +72,7 @@ def test_views_are_batches_of_their_own_and_averaged():
         torch.testing.assert_close(term, 0.5 * (first + second))
 
 
-def test_posteriors_far_apart_have_finite_terms_and_gradients_in_float32():
+def test_distant_posteriors_have_finite_terms_and_gradients_in_float32():
     mean = (torch.arange(8.0)[:, None] * 1000).expand(8, 4).clone().requires_grad_()
     logvar = torch.full((8, 4), -12.0, requires_grad=True)
     terms = decompose(mean.detach(), mean, logvar, 1000)

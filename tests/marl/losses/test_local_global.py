@@ -16,7 +16,7 @@ def test_byol_is_zero_for_perfect_predictions_and_four_for_opposite_ones():
     torch.testing.assert_close(byol(-other, target), torch.full((), 4.0, dtype=torch.float64))
 
 
-def test_byol_is_the_squared_distance_of_unit_vectors_and_moves_no_target():
+def test_byol_is_the_squared_distance_of_unit_vectors_without_target_gradients():
     torch.manual_seed(1)
     predicted, target = (torch.randn(6, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     loss = byol(predicted, target)
@@ -28,7 +28,7 @@ def test_byol_is_the_squared_distance_of_unit_vectors_and_moves_no_target():
 
 
 @pytest.mark.parametrize("depends_on_part", [False, True])
-def test_local_global_is_the_cross_entropy_of_finding_the_clip_of_a_part(depends_on_part):
+def test_local_global_is_the_cross_entropy_of_matching_parts_to_clips(depends_on_part):
     torch.manual_seed(2)
     clips, parts, features = 6, 3, 4
     local = torch.randn(clips, parts, features, dtype=torch.float64)
@@ -46,7 +46,7 @@ def test_local_global_is_the_cross_entropy_of_finding_the_clip_of_a_part(depends
     torch.testing.assert_close(local_global(queries, local, left_out, TEMPERATURE), expected)
 
 
-def test_clips_that_agree_with_their_own_parts_alone_are_found():
+def test_clips_that_match_only_their_own_parts_have_the_smallest_loss():
     local = torch.eye(8, dtype=torch.float64)[:, None]
     nothing = torch.zeros(8, 8, dtype=torch.bool)
     sharp = torch.tensor(0.01, dtype=torch.float64)

@@ -4,13 +4,13 @@ from marl.config import MultiscaleWeights
 from marl.losses.reconstruction import multiscale_errors, squared_error
 
 
-def test_it_is_the_squared_error_summed_over_a_spectrogram_and_averaged_over_clips():
+def test_reconstruction_sums_squared_errors_and_averages_over_clips():
     decoded = torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]])
     target = torch.tensor([[[0.0, 0.0]], [[0.0, 3.0]]])
     assert squared_error(decoded, target).item() == (1 + 4 + 9) / 2
 
 
-def test_its_gradient_is_that_of_the_plain_square():
+def test_the_gradient_equals_the_gradient_of_the_plain_square():
     decoded, target = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     leaf = decoded.clone().requires_grad_()
     plain = (leaf - target).square().sum() / 3
@@ -19,13 +19,13 @@ def test_its_gradient_is_that_of_the_plain_square():
     torch.testing.assert_close(found, expected)
 
 
-def test_a_difference_that_is_the_same_everywhere_is_the_same_at_every_resolution():
+def test_a_constant_difference_is_equal_at_every_resolution():
     difference = torch.full((3, 16, 24), 0.5, dtype=torch.float64)
     expected = squared_error(difference, torch.zeros_like(difference))
     torch.testing.assert_close(multiscale_errors(difference), expected.expand(len(MultiscaleWeights.model_fields)))
 
 
-def test_each_resolution_sees_what_it_averages_over_and_no_finer_detail():
+def test_each_resolution_ignores_finer_detail():
     def errors(difference):
         return dict(zip(MultiscaleWeights.model_fields, (multiscale_errors(difference) > 1e-12).tolist(), strict=True))
 

@@ -121,7 +121,7 @@ def expected_loss(name, first, second, left_out, temperature):
 
 
 @pytest.mark.parametrize("name", WITH_NEGATIVES)
-def test_what_is_left_out_is_no_negative(name):
+def test_excluded_pairs_are_not_negatives(name):
     first, second = views(6, 4)
     group = torch.tensor([0, 0, 1, 1, 2, 3])
     left_out = (group[:, None] == group) & ~torch.eye(6, dtype=torch.bool)
@@ -131,7 +131,7 @@ def test_what_is_left_out_is_no_negative(name):
     assert not torch.isclose(found, STRATEGIES[name](first, second, pairing_of(first, temperature=0.3)))
 
 
-def test_a_positive_of_supcon_stays_one_if_it_is_left_out_as_a_negative():
+def test_supcon_keeps_positives_that_are_excluded_as_negatives():
     first, second = views(6, 4)
     pairing = pairing_of(first, torch.tensor([0, 0, 1, 1, 2, 3]))
     kept = pairing._replace(left_out_BB=torch.zeros(6, 6, dtype=torch.bool))
@@ -139,7 +139,7 @@ def test_a_positive_of_supcon_stays_one_if_it_is_left_out_as_a_negative():
 
 
 @pytest.mark.parametrize("name", ["infonce", "nt_xent", "dcl", "triplet"])
-def test_without_any_negative_there_is_nothing_to_tell_apart(name):
+def test_without_negatives_the_loss_is_zero(name):
     first, second = views(5, 3, dtype=torch.float32)
     pairing = pairing_of(first, torch.zeros(5))
     value, *gradients = value_and_gradients(lambda a, b: STRATEGIES[name](a, b, pairing), first, second)
@@ -164,7 +164,7 @@ def test_padding_changes_neither_the_loss_nor_its_gradients(name, pairs, dimensi
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_models_side_by_side_are_computed_as_if_each_were_alone(name):
+def test_stacked_models_equal_each_model_alone(name):
     models = [views(8, 4, seed) for seed in range(3)]
     stacked = [torch.stack(parts) for parts in zip(*models, strict=True)]
     pairings = [
@@ -189,7 +189,7 @@ def test_models_side_by_side_are_computed_as_if_each_were_alone(name):
 
 @pytest.mark.parametrize("pairs", [2, 16])
 @pytest.mark.parametrize("name", EVERY)
-def test_everything_is_finite_for_degenerate_latents_in_float32(name, pairs):
+def test_degenerate_latents_give_finite_values_in_float32(name, pairs):
     first, second = views(pairs, 4, dtype=torch.float32)
     zeros = torch.zeros(pairs, 4)
     degenerate = {
@@ -211,7 +211,7 @@ def test_everything_is_finite_for_degenerate_latents_in_float32(name, pairs):
 
 
 @pytest.mark.parametrize("name", ["infonce", "nt_xent", "dcl", "triplet", "vicreg", "barlow"])
-def test_identical_views_have_a_smaller_loss_than_unrelated_ones(name):
+def test_identical_views_have_a_smaller_loss_than_unrelated_views(name):
     first, second = views(32, 8)
     pairing = pairing_of(first)
     assert STRATEGIES[name](first, first, pairing) < 0.5 * STRATEGIES[name](first, second, pairing)
@@ -226,7 +226,7 @@ def test_identical_views_have_a_smaller_loss_than_unrelated_ones(name):
         ([[1.0, 1.0], [0.0, 0.0]], 0.25),  # 45 degrees, and a zero vector
     ],
 )
-def test_apart_of_known_angles(second, expected):
+def test_repulsion_has_known_values(second, expected):
     first, second = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor(second)
     value, *gradients = value_and_gradients(repulsion, first, second)
     assert value.item() == pytest.approx(expected)
@@ -234,7 +234,7 @@ def test_apart_of_known_angles(second, expected):
         assert not any(gradient.any() for gradient in gradients)
 
 
-def test_descent_on_apart_ends_with_views_that_are_not_alike():
+def test_descent_on_repulsion_separates_the_views():
     latents = torch.stack(views(16, 3)).abs().requires_grad_()
     optimiser = torch.optim.Adam([latents], lr=0.05)
     for _ in range(200):

@@ -26,7 +26,7 @@ MIXED = torch.stack([ALL[:, 0] / 4 + ALL[:, 1] / 20, ALL[:, 2] / 10], dim=1) + 0
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_points_and_accuracies_of_given_pairs_are_those_of_disentanglement_lib(reference, case):
+def test_points_and_accuracies_agree_with_disentanglement_lib(reference, case):
     arrays = reference("sampled_scores.npz", case)
     pairs = torch.from_numpy(arrays["betavae_pairs"]).long().transpose(1, 2)
     points = mean_differences(torch.from_numpy(arrays["table"])[None], pairs)
@@ -41,27 +41,27 @@ def test_points_and_accuracies_of_given_pairs_are_those_of_disentanglement_lib(r
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_scores_of_own_pairs_are_those_of_disentanglement_lib_within_their_spread(reference, case):
+def test_scores_of_own_pairs_agree_with_disentanglement_lib_within_their_spread(reference, case):
     arrays = reference("sampled_scores.npz", case)
     found = score(torch.from_numpy(arrays["table"]), classes=torch.from_numpy(arrays["factors"]).long())
     assert found[0] == pytest.approx(arrays["betavae_eval_accuracy_5seeds"].mean(), abs=0.1)
 
 
-def test_accuracy_is_that_of_points_it_was_not_fitted_on():
+def test_accuracy_uses_held_out_points():
     points = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64).repeat(2, 50, 1)
     fixed = torch.tensor([0, 1]).repeat(50)
     others = fixed.where(torch.arange(100) < 30, 1 - fixed)
     assert fixed_factor_accuracy(points, fixed, points, others, factors=2).tolist() == [0.3, 0.3]
 
 
-def test_a_latent_of_its_own_for_each_factor_scores_one_and_noise_about_as_guessing():
+def test_a_latent_per_factor_scores_one_and_noise_scores_chance():
     clips = ALL.repeat(25, 1)
     perfect, useless = score(clips.float(), noise(len(clips), 3), classes=clips)
     assert perfect == 1.0
     assert useless == pytest.approx(1 / 3, abs=0.03)
 
 
-def test_two_factors_of_which_nothing_is_told_are_confused():
+def test_factors_without_information_are_confused():
     (found,) = score(ALL[:, :1].float())  # timbre or not
     assert found == pytest.approx(2 / 3, abs=0.03)
 
@@ -79,13 +79,13 @@ def test_points_are_mean_absolute_differences_of_each_latent_of_each_model(model
     assert torch.equal(found[-1:], mean_differences(values[-1:], pairs))
 
 
-def test_order_sign_and_offset_of_latents_do_not_matter():
+def test_scores_ignore_order_sign_and_offset():
     first, second = score(MIXED, 7 - MIXED[:, [1, 0]])
     assert first == pytest.approx(second, abs=0.002)
     assert 0.4 < first < 0.95
 
 
-def test_classes_are_only_names():
+def test_names_of_classes_do_not_matter():
     (found,) = score(MIXED)
     assert score(MIXED, classes=ALL * 7 - 20) == [found]
     # In another order they are drawn by other numbers, from the same distribution.
@@ -93,26 +93,26 @@ def test_classes_are_only_names():
     assert score(MIXED, classes=name[ALL])[0] == pytest.approx(found, abs=0.03)
 
 
-def test_many_models_score_what_each_scores_alone():
+def test_batched_models_score_like_each_alone():
     models = [MIXED, noise(len(ALL), 2), ALL[:, :2].float(), torch.zeros(len(ALL), 2)]
     together = score(*models)
     assert together == [score(model)[0] for model in models]
     assert len(set(together)) == len(models)
 
 
-def test_padded_latents_tell_nothing():
+def test_padded_latents_do_not_count():
     mask = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0]])
     for padding in (torch.zeros_like(ALL), ALL):
         padded = torch.cat([MIXED, padding], dim=1)[None]
         assert beta_vae_score(padded, mask, ALL).tolist() == pytest.approx(score(MIXED), abs=0.002)
 
 
-def test_a_constant_latent_tells_nothing():
+def test_constant_latents_do_not_count():
     with_constant = torch.cat([MIXED, torch.full((len(ALL), 1), -3.7)], dim=1)
     assert score(with_constant) == pytest.approx(score(MIXED), abs=0.002)
 
 
-def test_nothing_but_constants_is_answered_with_one_factor():
+def test_constant_latents_alone_predict_one_factor():
     constant = torch.full((len(ALL), 2), 0.1)
     assert score(constant)[0] == pytest.approx(1 / 3, abs=0.03)
     assert score(constant, classes=ALL[:, :2])[0] == pytest.approx(1 / 2, abs=0.03)
@@ -125,7 +125,7 @@ def test_a_factor_with_a_single_class_is_never_shared():
     assert score(MIXED, classes=ALL[:, :1]) == [1.0]
 
 
-def test_fewer_clips_than_pairs_are_drawn_more_than_once():
+def test_few_clips_are_drawn_repeatedly():
     few = ALL[::27] % 3
     assert len(few) < 64
     assert score(few.float(), classes=few) == [1.0]
@@ -135,7 +135,7 @@ def test_a_single_clip_scores_zero():
     assert score(ALL[:1].float(), classes=ALL[:1]) == [0.0]
 
 
-def test_huge_latents_of_a_model_that_went_wrong_spoil_neither_it_nor_its_neighbour():
+def test_huge_latents_of_a_diverged_model_do_not_change_neighbours():
     huge, neighbour = score(MIXED * 1e30, MIXED)
     assert 0 <= huge <= 1
     assert neighbour == pytest.approx(score(MIXED)[0], abs=0.002)

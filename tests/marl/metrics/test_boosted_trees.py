@@ -57,7 +57,7 @@ def test_importances_scores_and_accuracy_agree_with_disentanglement_lib(referenc
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_tree_has_the_splits_and_gains_of_scikit_learns_and_tells_clips_by_the_same_thresholds(seed):
+def test_trees_agree_with_scikit_learn_in_splits_gains_and_thresholds(seed):
     random = np.random.default_rng(seed)
     latents = random.normal(size=(700, 5)) * 10.0 ** random.integers(-7, 3, size=5)
     latents[:, 2] = latents[:, 2].round(1)  # many clips of the same value
@@ -81,14 +81,14 @@ def test_a_tree_has_the_splits_and_gains_of_scikit_learns_and_tells_clips_by_the
         np.testing.assert_allclose(held_out_output[held_out_leaf == node], step, atol=1e-10)
 
 
-def test_stages_depth_and_rate_are_those_of_scikit_learn_as_it_comes():
+def test_stages_depth_and_rate_equal_the_defaults_of_scikit_learn():
     trees = GradientBoostingClassifier()
     ours = (boosted_trees._STAGES, DEPTH, boosted_trees._RATE)
     assert ours == (trees.n_estimators, trees.max_depth, trees.learning_rate)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_importances_and_accuracy_are_those_of_scikit_learn(classes):
+def test_importances_and_accuracy_agree_with_scikit_learn(classes):
     data = halves(*partly_told(1200, classes))
     importance, told = boosted_tree_importances(*data)
     expected_importance, expected_told = of_scikit_learn(*data)
@@ -96,7 +96,7 @@ def test_importances_and_accuracy_are_those_of_scikit_learn(classes):
     assert told == pytest.approx(expected_told, abs=0.02)
 
 
-def test_latents_of_few_values_and_classes_of_any_number_are_treated_as_scikit_learn_does():
+def test_repeated_values_and_arbitrary_labels_agree_with_scikit_learn():
     latents, labels = partly_told(1200, 4)
     data = halves(latents.round(), np.array([7, -3, 100, 0])[labels])
     importance, told = boosted_tree_importances(*data)
@@ -105,7 +105,7 @@ def test_latents_of_few_values_and_classes_of_any_number_are_treated_as_scikit_l
     assert told == pytest.approx(expected_told, abs=0.02)
 
 
-def test_a_latent_that_tells_all_has_all_the_importance_and_noise_tells_nothing():
+def test_a_perfect_latent_has_all_the_importance_and_noise_scores_chance():
     labels = np.random.default_rng(0).integers(5, size=800)
     noise = np.random.default_rng(1).normal(size=(800, 4))
     importance, told = boosted_tree_importances(*halves(np.column_stack([noise[:, :2], labels]), labels))
@@ -116,7 +116,7 @@ def test_a_latent_that_tells_all_has_all_the_importance_and_noise_tells_nothing(
     assert told == pytest.approx(0.2, abs=0.06)
 
 
-def test_latents_that_tell_the_same_share_the_importance():
+def test_redundant_latents_share_the_importance():
     labels = np.random.default_rng(0).integers(6, size=400)
     latent = labels + 0.1 * np.random.default_rng(1).normal(size=400)
     importance, _ = boosted_tree_importances(*halves(np.column_stack([latent, latent, 3 - 2 * latent]), labels))
@@ -125,7 +125,7 @@ def test_latents_that_tell_the_same_share_the_importance():
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1000), classes=st.integers(2, 5), clips=st.integers(2, 80))
-def test_importances_are_shares_and_accuracy_is_one(seed, classes, clips):
+def test_importances_sum_to_one_and_accuracy_is_a_fraction(seed, classes, clips):
     latents, labels = partly_told(2 * clips, classes, seed=seed)
     importance, told = boosted_tree_importances(*halves(latents, labels))
     assert (importance >= 0).all()
@@ -135,7 +135,7 @@ def test_importances_are_shares_and_accuracy_is_one(seed, classes, clips):
 
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_maps_that_keep_the_order_of_a_latents_values_change_no_tree(seed):
+def test_monotonic_maps_change_no_tree(seed):
     latents, labels = partly_told(seed=seed)
     latents = latents.round(1)  # held-out values are those of fitted clips or far from them
     mapped = np.column_stack([np.exp(latents[:, 0]), latents[:, 1] ** 3, 100 * latents[:, 2] + 7, latents[:, 3]])
@@ -149,7 +149,7 @@ def test_maps_that_keep_the_order_of_a_latents_values_change_no_tree(seed):
 
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_permuting_latents_permutes_importances_and_names_of_classes_do_not_matter(seed):
+def test_permuted_latents_permute_importances_and_names_of_classes_do_not_matter(seed):
     # Ties that are broken otherwise tell some clips otherwise: of 300 up to 8, of 1,500 a far smaller share.
     latents, labels = partly_told(clips=3000, seed=seed)
     expected, expected_told = boosted_tree_importances(*halves(latents, labels))
@@ -164,14 +164,14 @@ def test_permuting_latents_permutes_importances_and_names_of_classes_do_not_matt
     assert told == pytest.approx(expected_told, abs=0.02)
 
 
-def test_the_same_clips_give_the_same_bits():
+def test_trees_are_deterministic():
     data = halves(*partly_told())
     first, second = boosted_tree_importances(*data), boosted_tree_importances(*data)
     assert first[0].tobytes() == second[0].tobytes()
     assert first[1] == second[1]
 
 
-def test_a_constant_latent_has_no_importance_and_does_not_change_that_of_others():
+def test_constant_latents_have_no_importance_and_change_no_other():
     latents, labels = partly_told()
     padded = np.column_stack([latents, np.full(len(latents), 3.3), latents[:, 0] * 1e-9])
     found, told = boosted_tree_importances(*halves(padded, labels))
@@ -182,14 +182,14 @@ def test_a_constant_latent_has_no_importance_and_does_not_change_that_of_others(
 
 
 @pytest.mark.parametrize("latents", [0, 1, 3])
-def test_nothing_but_constants_has_no_importance_and_is_answered_with_the_most_frequent_class(latents):
+def test_constant_latents_alone_predict_the_most_frequent_class(latents):
     labels = np.array([4, 2, 2, 2, 9, 4] * 10)
     importance, told = boosted_tree_importances(*halves(np.ones((60, latents)), labels))
     assert importance.tolist() == [0] * latents
     assert told == pytest.approx(0.5)
 
 
-def test_a_single_class_to_fit_on_is_known_without_importance_where_scikit_learn_raises():
+def test_a_single_fitting_class_has_no_importance_where_scikit_learn_raises():
     latents, _ = partly_told()
     labels = np.full(len(latents), 5)
     with pytest.raises(ValueError, match="1 class"):
@@ -200,7 +200,7 @@ def test_a_single_class_to_fit_on_is_known_without_importance_where_scikit_learn
     assert told == pytest.approx(0.9)
 
 
-def test_a_class_that_only_held_out_clips_have_is_never_told():
+def test_a_class_without_fitting_clips_is_never_predicted():
     latents, labels = partly_told()
     fit, fit_class, held_out, held_out_class = halves(latents, labels)
     _, told = boosted_tree_importances(fit, fit_class, held_out, held_out_class)
@@ -210,14 +210,14 @@ def test_a_class_that_only_held_out_clips_have_is_never_told():
     assert less == pytest.approx(told / 2)
 
 
-def test_a_clip_of_each_class_is_enough():
+def test_one_clip_per_class_is_enough():
     importance, told = boosted_tree_importances(np.eye(3), np.arange(3), np.eye(3), np.arange(3))
     assert importance.sum() == pytest.approx(1)
     assert told == 1.0
     assert boosted_tree_importances(np.ones((1, 2)), np.zeros(1, int), np.ones((1, 2)), np.zeros(1, int))[1] == 1.0
 
 
-def test_huge_latents_are_finite():
+def test_huge_latents_give_finite_importances():
     latents, labels = partly_told()
     importance, _ = boosted_tree_importances(*halves(latents * np.float32(1e30), labels))
     assert np.isfinite(importance).all()

@@ -50,7 +50,7 @@ def test_scores_of_importances_agree_with_disentanglement_lib(reference, case):
         np.testing.assert_allclose(found, arrays[f"dci_{name}"], atol=1e-9, err_msg=name)
 
 
-def test_scores_by_trees_agree_with_disentanglement_lib_and_a_factor_of_a_single_value_is_left_out(reference):
+def test_scores_by_trees_agree_with_disentanglement_lib_without_constant_factors(reference):
     case = "single_value_factor_n500"
     arrays, without = (
         reference("disentanglement.npz", case),
@@ -66,7 +66,7 @@ def test_scores_by_trees_agree_with_disentanglement_lib_and_a_factor_of_a_single
         assert score == pytest.approx(without[name].mean(), abs=tolerance)
 
 
-def test_a_latent_for_each_factor_is_perfect_and_mixed_latents_and_noise_are_not(monkeypatch):
+def test_a_latent_per_factor_is_perfect_and_mixed_latents_and_noise_are_not(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     classes = torch.stack([torch.randint(count, (600,), generator=generator) for count in (3, 5)], dim=1)
     perfect = dci(*halves(classes.float(), classes))
@@ -83,7 +83,7 @@ def test_a_latent_for_each_factor_is_perfect_and_mixed_latents_and_noise_are_not
     assert dci(*halves(classes.float(), classes)) == perfect
 
 
-def test_nothing_told_or_nothing_to_tell_is_zero():
+def test_constant_latents_and_constant_factors_score_zero():
     classes = torch.tensor([0, 1, 2, 1] * 10)[:, None].repeat(1, 2)
     assert dci(*halves(torch.ones(40, 3), classes)) == DCI(0.0, 0.0, 0.5)
     assert dci(*halves(torch.ones(40, 0), classes)) == DCI(0.0, 0.0, 0.5)
@@ -94,7 +94,7 @@ def test_nothing_told_or_nothing_to_tell_is_zero():
             assert not score.any()
 
 
-def test_a_single_latent_or_factor_has_nothing_to_be_mixed_with_where_disentanglement_lib_gives_nan():
+def test_a_single_latent_or_factor_scores_one_where_disentanglement_lib_gives_nan():
     factor = scores_of(torch.tensor([[[0.3], [0.7], [0.0]]]))
     assert factor["disentanglement_per_code"].tolist() == [[1, 1, 0]]
     assert factor["disentanglement"].tolist() == [1]
@@ -133,7 +133,7 @@ def test_exchanging_latents_and_factors_exchanges_the_scores(seed):
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.float32])
-def test_a_model_has_the_same_scores_beside_others_and_whatever_stands_in_places_of_latents_that_it_has_not(kind):
+def test_scores_do_not_depend_on_other_models_or_padding(kind):
     importance = random_importance(seed=3)
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0]]).to(kind)
     together = scores_of(importance, mask)

@@ -21,14 +21,14 @@ def test_dcimig_agrees_with_the_library(reference, case, kind):
     assert found == pytest.approx(float(library["dcimig"]), abs=1e-9)
 
 
-def test_dcimig_is_one_where_each_factor_has_a_latent_of_its_own_whatever_else_there_is():
+def test_dcimig_is_one_for_a_latent_per_factor_beside_any_others():
     factors = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     assert dcimig_of(factors, factors) == pytest.approx(1.0)
     mixed, constant = factors @ torch.tensor([[1], [4]]), torch.ones(20, 1)
     assert dcimig_of(torch.cat([factors, factors, mixed, constant], dim=1), factors) == pytest.approx(1.0)
 
 
-def test_dcimig_is_zero_for_latents_that_tell_all_factors_alike_or_none():
+def test_dcimig_is_zero_for_mixed_or_empty_latents():
     first, second, noise = torch.cartesian_prod(torch.arange(4), torch.arange(4), torch.arange(3)).unbind(dim=1)
     factors = torch.stack([first, second], dim=1)
     assert dcimig_of((first + 4 * second)[:, None], factors) == pytest.approx(0.0, abs=1e-12)
@@ -41,7 +41,7 @@ def test_dcimig_weighs_factors_by_their_entropy():
     assert dcimig_of(factors[:, 1:], factors) == pytest.approx(0.75)  # three bits of four
 
 
-def test_dcimig_without_a_rival_a_latent_or_a_factor_that_varies_is_defined():
+def test_dcimig_is_defined_without_a_second_latent_any_latent_or_a_varied_factor():
     classes = torch.tensor([0, 1] * 10)[:, None]
     assert dcimig_of(classes, classes) == pytest.approx(1.0)  # a single factor, for which the library raises
     assert dcimig_of(classes, torch.zeros_like(classes)) == 0.0  # where the library divides by zero
@@ -51,7 +51,7 @@ def test_dcimig_without_a_rival_a_latent_or_a_factor_that_varies_is_defined():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_dcimig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_latents_or_factors(seed):
+def test_dcimig_lies_between_zero_and_one_and_ignores_order(seed):
     latents, classes = unequal_clips(seed)
     table = information(latents, torch.ones(2, 4), classes)
     found = dcimig(table.mutual_KDC, table.factor_entropy_C)
@@ -60,7 +60,7 @@ def test_dcimig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_la
     torch.testing.assert_close(dcimig(order, table.factor_entropy_C[[2, 0, 1]]), found)
 
 
-def test_dcimig_of_a_model_is_the_same_beside_others_and_without_the_places_of_latents_that_it_has_not():
+def test_dcimig_does_not_depend_on_other_models_or_padding():
     latents, classes = unequal_clips(seed=1)
     latents[1, :, 2:] = classes[:, :2]
     table = information(latents, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]), classes)
@@ -68,7 +68,7 @@ def test_dcimig_of_a_model_is_the_same_beside_others_and_without_the_places_of_l
     assert [dcimig_of(latents[0], classes), dcimig_of(latents[1, :, :2], classes)] == found.tolist()
 
 
-def test_dcimig_of_a_subspace_is_that_of_its_latents_and_factors():
+def test_dcimig_of_a_subspace_uses_its_latents_and_factors():
     latents, classes = unequal_clips(seed=2, models=1)
     table = table_of(latents[0], classes)
     found = dcimig(table.mutual_KDC[:, 2:, [0, 2]], table.factor_entropy_C[[0, 2]])

@@ -42,9 +42,7 @@ def test_explicitness_agrees_with_disentanglement_lib(reference, case, part):
 
 @pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize("case", ["constant_latent_n500", *SINGLE_VALUED])
-def test_a_constant_latent_and_a_factor_with_a_single_value_are_left_out_where_disentanglement_lib_raises(
-    reference, case, part
-):
+def test_constant_latents_and_factors_are_ignored_where_disentanglement_lib_raises(reference, case, part):
     # A collapsed latent is what models are studied for; it should not leave them without a score.
     arrays, without = (reference("disentanglement.npz", name) for name in (case, f"{case}__degenerate_columns_removed"))
     assert np.isnan(arrays[f"explicitness_{part}"])
@@ -57,7 +55,7 @@ def test_a_constant_latent_and_a_factor_with_a_single_value_are_left_out_where_d
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 1000), ties=st.booleans())
-def test_explicitness_is_scikit_learns_area_under_the_curve(seed, ties):
+def test_explicitness_agrees_with_the_roc_auc_of_scikit_learn(seed, ties):
     latents, classes = noisy_clips(seed)
     latents = latents.round() if ties else latents
     found, mean = explicit(latents, classes)
@@ -71,7 +69,7 @@ def test_explicitness_is_scikit_learns_area_under_the_curve(seed, ties):
     assert mean.item() == pytest.approx(found.mean().item())
 
 
-def test_perfect_latents_are_one_and_useless_ones_a_half():
+def test_perfect_latents_score_one_and_useless_ones_a_half():
     _, classes = noisy_clips(0)
     told = torch.nn.functional.one_hot(classes[:, 1], 5).double()
     told = torch.cat([told, classes[:, :1]], dim=1)
@@ -85,7 +83,7 @@ def test_perfect_latents_are_one_and_useless_ones_a_half():
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_order_sign_scale_and_offset_of_latents_and_names_of_classes_do_not_matter(seed):
+def test_explicitness_ignores_order_sign_scale_offset_and_names_of_classes(seed):
     latents, classes = noisy_clips(seed)
     found, mean = explicit(latents, classes)
     assert ((found >= 0) & (found <= 1)).all()
@@ -99,7 +97,7 @@ def test_order_sign_scale_and_offset_of_latents_and_names_of_classes_do_not_matt
     assert explicit(latents, classes.flip(1))[1].item() == pytest.approx(mean.item())
 
 
-def test_many_models_give_what_each_gives_alone():
+def test_batched_models_equal_each_alone():
     latents, classes = noisy_clips(0, models=3)
     together, means = explicit(latents, classes)
     for model in range(3):
@@ -109,20 +107,20 @@ def test_many_models_give_what_each_gives_alone():
 
 
 @pytest.mark.parametrize("constant", [0.0, 3.0, -1.1e20])
-def test_a_constant_latent_adds_nothing(constant):
+def test_constant_latents_change_nothing(constant):
     latents, classes = noisy_clips(0)
     padded = torch.cat([latents, torch.full((1, 240, 3), constant)], dim=2)
     torch.testing.assert_close(explicit(padded, classes)[0], explicit(latents, classes)[0], atol=1e-6, rtol=0)
 
 
-def test_what_only_rounding_tells_is_not_used():
+def test_differences_within_rounding_are_ignored():
     _, classes = noisy_clips(0)
     latents = classes[None].double()
     assert explicit(100 + latents, classes)[0].tolist() != [[0.5, 0.5]]
     assert explicit(100 + 1e-5 * latents, classes)[0].tolist() == [[0.5, 0.5]]
 
 
-def test_nothing_but_constants_and_no_latents_are_a_half():
+def test_constant_latents_and_no_latents_score_a_half():
     _, classes = noisy_clips(0)
     for latents in (torch.full((1, 240, 2), 0.1), torch.zeros(1, 240, 0)):
         found, mean = explicit(latents, classes)
@@ -130,7 +128,7 @@ def test_nothing_but_constants_and_no_latents_are_a_half():
         assert mean.tolist() == [0.5]
 
 
-def test_a_class_that_no_held_out_clip_has_is_left_out():
+def test_a_class_without_held_out_clips_is_ignored():
     latents, classes = noisy_clips(0)
     five = classes[:, 1:]
     there = torch.cat([torch.arange(120), 120 + (five[120:, 0] < 4).nonzero()[:, 0]])
@@ -144,7 +142,7 @@ def test_a_class_that_no_held_out_clip_has_is_left_out():
     )
 
 
-def test_a_class_that_no_clip_to_fit_on_has_cannot_be_told():
+def test_a_class_without_fitting_clips_scores_a_half():
     classes = torch.tensor([0, 1] * 60 + [0, 1, 2] * 40)[:, None]
     latents = torch.nn.functional.one_hot(classes[:, 0], 3).double()[None]
     # The other two are told perfectly, from each other and from clips that are like neither.
@@ -152,7 +150,7 @@ def test_a_class_that_no_clip_to_fit_on_has_cannot_be_told():
     assert explicit(torch.zeros_like(latents), classes)[0].item() == 0.5
 
 
-def test_without_a_factor_that_varies_the_mean_is_a_half():
+def test_without_varied_factors_the_mean_is_a_half():
     latents, classes = noisy_clips(0)
     found, mean = explicit(latents, torch.zeros_like(classes))
     assert found.tolist() == [[0.5, 0.5]]

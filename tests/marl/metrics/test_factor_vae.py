@@ -32,7 +32,7 @@ def noise(clips: int, latents: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("threshold", ["0", "0.05"])
 @pytest.mark.parametrize("case", CASES)
-def test_votes_and_accuracies_of_given_batches_are_those_of_disentanglement_lib(reference, case, threshold):
+def test_votes_and_accuracies_agree_with_disentanglement_lib(reference, case, threshold):
     loaded = reference("sampled_scores.npz", case)
     arrays = {name: torch.from_numpy(np.asarray(array)) for name, array in loaded.items()}
     expected = {
@@ -58,13 +58,13 @@ def test_votes_and_accuracies_of_given_batches_are_those_of_disentanglement_lib(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_scores_of_own_batches_are_those_of_disentanglement_lib_within_their_spread(reference, case):
+def test_scores_of_own_batches_agree_with_disentanglement_lib_within_their_spread(reference, case):
     arrays = reference("sampled_scores.npz", case)
     found = score(torch.from_numpy(arrays["table"]), classes=torch.from_numpy(arrays["factors"]).long())
     assert found[0] == pytest.approx(arrays["factorvae_thr0.05_eval_accuracy_5seeds"].mean(), abs=0.05)
 
 
-def test_a_latent_of_its_own_for_each_factor_scores_one_and_noise_about_as_guessing():
+def test_a_latent_per_factor_scores_one_and_noise_scores_chance():
     perfect, useless = ALL.float(), noise(len(ALL), 3)
     found = score(perfect, useless)
     assert found[0] == 1.0
@@ -72,14 +72,14 @@ def test_a_latent_of_its_own_for_each_factor_scores_one_and_noise_about_as_guess
     assert score(noise(20_000, 3), classes=ALL.repeat(25, 1))[0] == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_two_factors_in_one_latent_are_told_apart_less_often():
+def test_two_factors_in_one_latent_lower_the_score():
     both = torch.stack([ALL[:, 0] + ALL[:, 1] / 20, ALL[:, 2]], dim=1)  # of the first two only timbre keeps it still
     assert 0.5 < score(both.float())[0] < 0.9
 
 
 @settings(max_examples=20, deadline=None)
 @given(clips=st.integers(3, 80), latents=st.integers(1, 5), seed=st.integers(0, 1000))
-def test_order_scale_and_offset_of_latents_do_not_matter(clips, latents, seed):
+def test_votes_ignore_order_scale_and_offset(clips, latents, seed):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(1, clips, latents, generator=generator, dtype=torch.float64)
     batches = torch.randint(clips, (50, 8), generator=generator)
@@ -94,7 +94,7 @@ def test_order_scale_and_offset_of_latents_do_not_matter(clips, latents, seed):
     assert torch.equal(order[votes(moved)], votes(values))
 
 
-def test_a_large_offset_does_not_hide_how_little_a_latent_varies():
+def test_a_large_offset_does_not_change_the_votes():
     latents = noise(1000, 5).double()[None]
     batches = torch.randint(1000, (200, 64), generator=torch.Generator().manual_seed(0))
     near, far = (
@@ -104,7 +104,7 @@ def test_a_large_offset_does_not_hide_how_little_a_latent_varies():
     assert torch.equal(near, far)
 
 
-def test_a_score_does_not_depend_on_the_order_or_the_scale_of_latents():
+def test_the_score_ignores_order_and_scale():
     latents = ALL[:, :2] + 3 * noise(len(ALL), 2)
     changed = latents[:, [1, 0]] * torch.tensor([100.0, 0.5]) + 7
     first, second = score(latents, changed)
@@ -119,7 +119,7 @@ def test_scores_lie_between_zero_and_one(clips, latents, seed):
     assert 0 <= score(noise(clips, latents, seed), classes=classes)[0] <= 1
 
 
-def test_classes_are_only_names():
+def test_names_of_classes_do_not_matter():
     latents = ALL + 2 * noise(len(ALL), 3)
     (found,) = score(latents)
     assert score(latents, classes=ALL * 7 - 20) == [found]
@@ -128,7 +128,7 @@ def test_classes_are_only_names():
     assert score(latents, classes=name[ALL])[0] == pytest.approx(found, abs=0.03)
 
 
-def test_many_models_score_what_each_scores_alone():
+def test_batched_models_score_like_each_alone():
     models = [ALL + 2 * noise(len(ALL), 3), noise(len(ALL), 3), ALL.float(), torch.zeros(len(ALL), 3)]
     together = score(*models)
     assert together == [score(model)[0] for model in models]
@@ -143,7 +143,7 @@ def test_padded_latents_never_vote():
         assert factor_vae_score(padded, mask, ALL, 0.0).tolist() == score(latents)
 
 
-def test_a_latent_that_hardly_varies_does_not_vote():
+def test_nearly_constant_latents_do_not_vote():
     told, useless = ALL + 0.1 * noise(len(ALL), 3), 0.04 * noise(len(ALL), 1)
     with_others = torch.cat([told, torch.full((len(ALL), 1), 3.0), useless], dim=1)
     assert score(with_others) == score(told) == [1.0]
@@ -156,7 +156,7 @@ def test_a_model_without_an_active_latent_scores_zero():
     assert factor_vae_score(ALL[None].float(), torch.zeros(1, 3), ALL).tolist() == [0.0]
 
 
-def test_of_latents_that_do_not_vary_in_a_batch_the_first_votes():
+def test_among_constant_latents_of_a_batch_the_first_votes():
     alike = torch.stack([ALL[:, 1] / 7, ALL[:, 0] / 3, ALL[:, 0] * 5.3, ALL[:, 0] + 0.1], dim=1)[None]
     still = (ALL[:, 0] == 2).nonzero().view(4, -1)
     votes = least_varied_latents(alike, alike.double().var(dim=1), torch.ones(1, 4, dtype=torch.bool), still)
@@ -171,7 +171,7 @@ def test_a_factor_with_a_single_class_is_never_fixed():
     assert score(latents, classes=ALL[:, :1]) == [1.0]
 
 
-def test_fewer_clips_than_a_batch_are_drawn_more_than_once():
+def test_few_clips_are_drawn_repeatedly():
     few = ALL[::27] % 3
     assert len(few) < 64
     assert score(few.float(), classes=few) == [1.0]
@@ -181,7 +181,7 @@ def test_a_single_clip_scores_zero():
     assert score(ALL[:1].float(), classes=ALL[:1]) == [0.0]
 
 
-def test_huge_latents_of_a_model_that_went_wrong_spoil_neither_it_nor_its_neighbour():
+def test_huge_latents_of_a_diverged_model_do_not_change_neighbours():
     latents = ALL + 2 * noise(len(ALL), 3)
     assert score(latents * 2.0**100, latents) == score(latents, latents)
 

@@ -21,7 +21,7 @@ def jemmig_of(latents_ND, classes_NC):
 
 @pytest.mark.parametrize("kind", ["cont10", "disc10", "disc20"])
 @pytest.mark.parametrize("case", LIBRARY_CASES)
-def test_jemmig_agrees_with_the_library_but_for_factors_of_a_single_value(reference, case, kind):
+def test_jemmig_agrees_with_the_library_except_for_factors_with_a_single_value(reference, case, kind):
     table, library = library_table(reference, case, kind)
     bins, expected = int(kind[-2:]), float(library["jemmig"])
     if "single_value" in case:
@@ -37,13 +37,13 @@ def test_jemmig_agrees_with_the_library_but_for_factors_of_a_single_value(refere
     assert found == pytest.approx(expected, abs=1e-9)
 
 
-def test_jemmig_is_one_for_a_latent_of_its_own_per_factor_and_zero_for_one_that_is_uniform_and_independent():
+def test_jemmig_is_one_for_a_latent_per_factor_and_zero_for_a_uniform_independent_latent():
     factors = torch.cartesian_prod(torch.arange(4), torch.arange(5), torch.arange(20))
     assert jemmig_of(factors[:, :2], factors[:, :2]) == pytest.approx(1.0)
     assert jemmig_of(factors[:, 2:], factors[:, :2]) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_jemmig_lacks_what_a_latent_tells_besides_and_what_a_second_latent_tells_as_well():
+def test_jemmig_is_lower_for_mixed_and_for_redundant_latents():
     first, second = torch.cartesian_prod(torch.arange(4), torch.arange(5)).unbind(dim=1)
     divisor = math.log(4) + math.log(20)
     both = (first + 4 * second)[:, None]
@@ -51,14 +51,14 @@ def test_jemmig_lacks_what_a_latent_tells_besides_and_what_a_second_latent_tells
     assert jemmig_of(torch.stack([first, first], dim=1), first[:, None]) == pytest.approx(1 - math.log(4) / divisor)
 
 
-def test_jemmig_of_constant_latents_is_what_a_uniform_latent_would_lose():
+def test_jemmig_of_constant_latents_has_a_known_value():
     factor = torch.arange(4).repeat(5)[:, None]
     expected = math.log(20) / (math.log(4) + math.log(20))
     assert jemmig_of(torch.zeros(20, 3), factor) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("clips", range(20, 30))  # of some numbers rounding favours the other latent
-def test_jemmig_takes_the_plainer_of_two_latents_that_tell_equally_much_in_whatever_order(clips):
+def test_jemmig_prefers_the_latent_of_lower_entropy_in_any_order(clips):
     count = torch.arange(clips)
     latents, factor = torch.stack([count % 9, count % 3], dim=1), (count % 3)[:, None]
     entropy = factor_entropy(factor).item()
@@ -67,7 +67,7 @@ def test_jemmig_takes_the_plainer_of_two_latents_that_tell_equally_much_in_whate
     assert jemmig_of(latents.flip(1), factor) == pytest.approx(expected)
 
 
-def test_jemmig_without_a_rival_a_latent_or_a_factor_that_varies_is_defined():
+def test_jemmig_is_defined_without_a_second_latent_any_latent_or_a_varied_factor():
     classes = torch.tensor([0, 1] * 10)[:, None]
     assert jemmig_of(classes, classes) == pytest.approx(1.0)
     assert jemmig_of(classes, torch.zeros_like(classes)) == 0.0
@@ -81,7 +81,7 @@ def test_jemmig_without_a_rival_a_latent_or_a_factor_that_varies_is_defined():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_jemmig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_latents_or_factors(seed):
+def test_jemmig_lies_between_zero_and_one_and_ignores_order(seed):
     latents, classes = unequal_clips(seed)
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1]])
     table = information(latents, mask, classes)
@@ -98,7 +98,7 @@ def test_jemmig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_la
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.float32])
-def test_jemmig_of_a_model_is_the_same_beside_others_and_without_the_places_of_latents_that_it_has_not(kind):
+def test_jemmig_does_not_depend_on_other_models_or_padding(kind):
     latents, classes = unequal_clips(seed=1)
     latents[1, :, 2:] = classes[:, :2]
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).to(kind)
@@ -106,14 +106,14 @@ def test_jemmig_of_a_model_is_the_same_beside_others_and_without_the_places_of_l
     assert [jemmig_of(latents[0], classes), jemmig_of(latents[1, :, :2], classes)] == found
 
 
-def test_a_latent_that_a_model_has_not_is_no_better_choice_where_nothing_is_told():
+def test_jemmig_never_chooses_a_padded_latent():
     noise, factor = torch.cartesian_prod(torch.arange(20), torch.arange(4)).unbind(dim=1)
     latents, mask = torch.stack([noise, torch.zeros_like(noise)], dim=1).double(), torch.tensor([[1, 0]])
     table = information(latents[None], mask, factor[:, None])
     assert score(table, mask).item() == pytest.approx(0.0, abs=1e-12)
 
 
-def test_jemmig_of_a_subspace_is_that_of_its_latents_and_factors():
+def test_jemmig_of_a_subspace_uses_its_latents_and_factors():
     latents, classes = unequal_clips(seed=2, models=1)
     table = table_of(latents[0], classes)
     found = jemmig(

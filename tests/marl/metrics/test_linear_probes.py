@@ -25,7 +25,7 @@ def accuracy(representations: list[torch.Tensor], *labels: torch.Tensor) -> list
     ).tolist()
 
 
-def test_a_perfect_representation_is_read_perfectly_and_a_useless_one_by_chance(clips):
+def test_perfect_representations_score_one_and_useless_ones_chance(clips):
     labels, noise, told = clips
     useless = torch.cat([noise, noise[:, :2]], dim=1)
     (perfect,), (chance,) = accuracy([told, useless], labels)
@@ -33,13 +33,13 @@ def test_a_perfect_representation_is_read_perfectly_and_a_useless_one_by_chance(
     assert chance == pytest.approx(0.2, abs=0.08)
 
 
-def test_what_is_not_linear_is_not_read(clips):
+def test_linear_probes_do_not_predict_nonlinear_classes(clips):
     _, noise, _ = clips
     labels = (noise[:, 0] * noise[:, 1] > 0).long()
     assert accuracy([noise], labels)[0][0] == pytest.approx(0.5, abs=0.08)
 
 
-def test_accuracies_agree_with_scikit_learns_ridge_and_almost_with_its_plain_regression(clips):
+def test_accuracies_agree_with_ridge_and_nearly_with_plain_regression_of_scikit_learn(clips):
     labels, noise, told = clips
     signs = (noise[:, 0] > 0.3).long()
     representation = told[:, :3] + 0.4 * noise
@@ -55,7 +55,7 @@ def test_accuracies_agree_with_scikit_learns_ridge_and_almost_with_its_plain_reg
     assert ours[0] == pytest.approx((told_by_it == labels[FITTED:].numpy()).mean(), abs=0.01)
 
 
-def test_scale_and_offset_of_latents_do_not_matter(clips):
+def test_accuracy_ignores_scale_and_offset(clips):
     labels, noise, told = clips
     plain = told[:, :3] + 0.5 * noise
     moved = plain * torch.tensor([1e-3, 1.0, 1e3]) + torch.tensor([5.0, -3.0, 1e4])
@@ -64,38 +64,38 @@ def test_scale_and_offset_of_latents_do_not_matter(clips):
 
 
 @pytest.mark.parametrize("constant", [0.0, 3.0, -1.1e20])
-def test_a_constant_latent_adds_nothing(clips, constant):
+def test_constant_latents_change_nothing(clips, constant):
     labels, noise, told = clips
     representation = told[:, :3] + 0.4 * noise
     padded = torch.cat([representation, torch.full((CLIPS, 2), constant)], dim=1)
     assert accuracy([padded], labels) == accuracy([representation], labels)
 
 
-def test_a_latent_that_is_there_twice_adds_nothing(clips):
+def test_duplicated_latents_change_nothing(clips):
     labels, noise, told = clips
     representation = told[:, :3] + 0.4 * noise
     twice = torch.cat([representation, representation], dim=1)
     assert accuracy([twice], labels)[0] == pytest.approx(accuracy([representation], labels)[0], abs=0.01)
 
 
-def test_nothing_but_constants_is_answered_with_the_most_frequent_class(clips):
+def test_constant_latents_alone_predict_the_most_frequent_class(clips):
     labels, _, _ = clips
     share = (labels[FITTED:] == labels[:FITTED].mode().values).float().mean()
     assert accuracy([torch.zeros(CLIPS, 2)], labels)[0][0] == pytest.approx(share)
 
 
-def test_a_factor_of_a_single_class_is_always_told(clips):
+def test_a_factor_with_a_single_class_scores_one(clips):
     labels, noise, _ = clips
     assert accuracy([noise], torch.zeros_like(labels), labels)[0][0] == 1.0
 
 
-def test_huge_latents_of_a_model_that_went_wrong_spoil_neither_it_nor_its_neighbour(clips):
+def test_huge_latents_of_a_diverged_model_do_not_change_neighbours(clips):
     labels, noise, told = clips
     huge, good = noise * 1e30, told[:, :3] + 0.4 * noise
     assert accuracy([huge, good], labels) == accuracy([noise, good], labels)
 
 
-def test_a_representation_is_probed_as_if_it_were_alone(clips):
+def test_probing_a_representation_does_not_depend_on_others(clips):
     labels, noise, told = clips
     signs = (noise[:, 0] > 0).long()
     representations = [told[:, :3], noise, torch.zeros(CLIPS, 3), told[:, 1:4] + 0.4 * noise]
@@ -103,7 +103,7 @@ def test_a_representation_is_probed_as_if_it_were_alone(clips):
     assert together == [accuracy([one], labels, signs)[0] for one in representations]
 
 
-def test_factors_are_probed_side_by_side_as_each_alone(clips):
+def test_probing_a_factor_does_not_depend_on_others(clips):
     labels, noise, told = clips
     signs = (noise[:, 0] > 0).long()
     representation = told[:, :3] + 0.4 * noise

@@ -34,13 +34,13 @@ def scikit_learns(features, class_N):
     features=st.integers(1, 5),
     noise=st.sampled_from([0.05, 1, 5]),
 )
-def test_probabilities_are_those_of_scikit_learn(seed, classes, features, noise):
+def test_probabilities_agree_with_scikit_learn(seed, classes, features, noise):
     feature_ND, class_N = clusters(seed, 200, classes, features, noise)
     found = shares(feature_ND, class_N, classes)
     np.testing.assert_allclose(found, scikit_learns(feature_ND, class_N).predict_proba(feature_ND.numpy()), atol=1e-3)
 
 
-def test_weights_and_intercepts_are_those_of_scikit_learn(monkeypatch):
+def test_weights_and_intercepts_agree_with_scikit_learn(monkeypatch):
     monkeypatch.setattr(logistic, "_TOLERANCE", 1e-9)
     feature_ND, class_N = clusters(0, features=3)
     (weight_JD,), (intercept_J1,) = multinomial_logistic(feature_ND[None], class_N, 4)
@@ -49,7 +49,7 @@ def test_weights_and_intercepts_are_those_of_scikit_learn(monkeypatch):
     np.testing.assert_allclose(intercept_J1[:, 0], expected.intercept_ - expected.intercept_.mean(), atol=1e-5)
 
 
-def test_of_two_classes_the_difference_of_weights_is_scikit_learns_only_vector(monkeypatch):
+def test_for_two_classes_the_difference_of_weights_agrees_with_scikit_learn(monkeypatch):
     monkeypatch.setattr(logistic, "_TOLERANCE", 1e-9)
     feature_ND, class_N = clusters(0, classes=2)
     (weight_JD,), (intercept_J1,) = multinomial_logistic(feature_ND[None], class_N, 2)
@@ -59,7 +59,7 @@ def test_of_two_classes_the_difference_of_weights_is_scikit_learns_only_vector(m
 
 
 @pytest.mark.parametrize("make", ["fine order", "heavy tails", "told perfectly"])
-def test_hard_problems_are_solved_too(make):
+def test_hard_problems_are_solved(make):
     generator = torch.Generator().manual_seed(0)
     if make == "fine order":
         class_N = torch.randint(30, (900,), generator=generator)
@@ -77,7 +77,7 @@ def test_hard_problems_are_solved_too(make):
 
 
 @pytest.mark.parametrize("numbers", [1, 1 << 24])
-def test_many_representations_give_what_each_gives_alone(monkeypatch, numbers):
+def test_batched_representations_equal_each_alone(monkeypatch, numbers):
     # They take different numbers of steps.
     class_N = clusters(0)[1]
     feature_RND = torch.stack([clusters(0, noise=noise)[0] for noise in (0.01, 1.0, 10.0)])
@@ -88,7 +88,7 @@ def test_many_representations_give_what_each_gives_alone(monkeypatch, numbers):
     assert torch.equal(intercept, torch.cat([intercept for _, intercept in alone]))
 
 
-def test_one_that_has_nothing_to_learn_stays_beside_one_that_has():
+def test_a_constant_representation_keeps_zero_weights_in_a_batch():
     class_N = torch.arange(4).repeat(50)
     feature_RND = torch.zeros(2, 200, 4, dtype=torch.float64)
     feature_RND[1] = torch.nn.functional.one_hot(class_N, 4)
@@ -98,7 +98,7 @@ def test_one_that_has_nothing_to_learn_stays_beside_one_that_has():
     assert (weight[1].diagonal() > 1).all()
 
 
-def test_a_feature_that_is_always_zero_has_no_weight_and_changes_no_other():
+def test_a_zero_feature_has_no_weight_and_changes_no_other():
     feature_ND, class_N = clusters(0)
     padded = torch.cat([feature_ND, torch.zeros(200, 2)], dim=1)
     (weight_JD,), (intercept_J1,) = multinomial_logistic(padded[None], class_N, 4)
@@ -108,7 +108,7 @@ def test_a_feature_that_is_always_zero_has_no_weight_and_changes_no_other():
     torch.testing.assert_close(intercept_J1, intercept_without_J1, atol=1e-9, rtol=0)
 
 
-def test_without_features_shares_are_those_of_the_classes():
+def test_without_features_probabilities_are_class_frequencies():
     class_N = torch.tensor([0, 0, 0, 1, 2, 2])
     for feature_ND in (torch.zeros(6, 2), torch.zeros(6, 0)):
         torch.testing.assert_close(
@@ -120,13 +120,13 @@ def test_without_features_shares_are_those_of_the_classes():
         )
 
 
-def test_a_class_without_clips_is_never_the_answer_and_changes_no_other():
+def test_a_class_without_clips_is_never_predicted_and_changes_no_other():
     feature_ND, class_N = clusters(0)
     found = shares(feature_ND, class_N + (class_N > 1).long(), 6)
     assert (found[:, [2, 5]] == 0).all()
     torch.testing.assert_close(found[:, [0, 1, 3, 4]], shares(feature_ND, class_N, 4))
 
 
-def test_a_single_class_is_always_the_answer():
+def test_a_single_class_is_always_predicted():
     feature_ND, class_N = clusters(0)
     assert (shares(feature_ND, torch.ones_like(class_N), 3) == torch.tensor([0.0, 1.0, 0.0])).all()

@@ -27,7 +27,7 @@ def test_mig_agrees_with_disentanglement_lib(reference, case, part):
     assert found == pytest.approx(expected, abs=1e-9)
 
 
-def test_mig_is_one_for_a_latent_of_its_own_per_factor_and_zero_for_latents_that_say_the_same_or_nothing():
+def test_mig_is_one_for_a_latent_per_factor_and_zero_for_redundant_or_constant_latents():
     factors = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     assert gap_of(factors, factors) == pytest.approx(1.0)
     assert gap_of(torch.cat([factors, factors], dim=1), factors) == 0.0
@@ -35,7 +35,7 @@ def test_mig_is_one_for_a_latent_of_its_own_per_factor_and_zero_for_latents_that
     assert gap_of(factors[:, :1], factors[:, 1:]) == 0.0
 
 
-def test_mig_without_a_rival_a_latent_or_a_factor_that_varies_is_defined():
+def test_mig_is_defined_without_a_second_latent_any_latent_or_a_varied_factor():
     classes = torch.tensor([0, 1] * 10)[:, None]
     assert gap_of(classes, classes) == pytest.approx(1.0)
     assert gap_of(classes, torch.zeros_like(classes)) == 0.0
@@ -47,7 +47,7 @@ def test_mig_without_a_rival_a_latent_or_a_factor_that_varies_is_defined():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_mig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_latents_or_factors(seed):
+def test_mig_lies_between_zero_and_one_and_ignores_order(seed):
     latents, classes = unequal_clips(seed)
     table = information(latents, torch.ones(2, 4), classes)
     found = mutual_information_gap(table.mutual_KDC, table.factor_entropy_C)
@@ -56,7 +56,7 @@ def test_mig_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_laten
     torch.testing.assert_close(mutual_information_gap(order, table.factor_entropy_C[[2, 0, 1]]), found)
 
 
-def test_mig_of_a_model_is_the_same_beside_others_and_without_the_places_of_latents_that_it_has_not():
+def test_mig_does_not_depend_on_other_models_or_padding():
     latents, classes = unequal_clips(seed=1)
     latents[1, :, 2:] = classes[:, :2]  # would win, if they counted
     table = information(latents, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]), classes)
@@ -64,7 +64,7 @@ def test_mig_of_a_model_is_the_same_beside_others_and_without_the_places_of_late
     assert [gap_of(latents[0], classes), gap_of(latents[1, :, :2], classes)] == found.tolist()
 
 
-def test_mig_of_a_subspace_is_that_of_its_latents_and_factors():
+def test_mig_of_a_subspace_uses_its_latents_and_factors():
     latents, classes = unequal_clips(seed=2, models=1)
     table = table_of(latents[0], classes)
     found = mutual_information_gap(table.mutual_KDC[:, 2:, [0, 2]], table.factor_entropy_C[[0, 2]])

@@ -29,7 +29,7 @@ def test_modularity_of_a_matrix_agrees_with_disentanglement_lib(reference, case)
     assert found.item() == pytest.approx(float(arrays["modularity"]), abs=1e-9)
 
 
-def test_modularity_is_one_for_latents_of_one_factor_each_and_zero_for_latents_of_all_or_of_none():
+def test_modularity_is_one_for_a_latent_per_factor_and_zero_for_mixed_or_empty_latents():
     factors = torch.cartesian_prod(torch.arange(4), torch.arange(4))
     assert modularity_of(factors, factors) == 1.0
     assert modularity_of(factors @ torch.tensor([[1], [4]]), factors) == pytest.approx(0.0, abs=1e-12)
@@ -38,7 +38,7 @@ def test_modularity_is_one_for_latents_of_one_factor_each_and_zero_for_latents_o
     assert modularity_of(factors * torch.tensor([1, 0]), factors) == 0.5
 
 
-def test_modularity_of_latents_that_are_independent_of_all_factors_is_zero_only_without_chance():
+def test_modularity_of_independent_latents_is_zero_only_without_chance():
     first, second = torch.cartesian_prod(torch.arange(5), torch.arange(4)).unbind(dim=1)
     assert modularity_of(first[:, None], torch.stack([second, second % 2], dim=1)) == 0.0
     generator = torch.Generator().manual_seed(0)
@@ -58,7 +58,7 @@ def test_modularity_with_a_single_factor_without_factors_or_without_latents_is_d
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_modularity_lies_between_zero_and_one_and_does_not_depend_on_the_order_of_latents_or_factors(seed):
+def test_modularity_lies_between_zero_and_one_and_ignores_order(seed):
     latents, classes = unequal_clips(seed)
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1]])
     information_KDC = information(latents, mask, classes).mutual_KDC
@@ -69,7 +69,7 @@ def test_modularity_lies_between_zero_and_one_and_does_not_depend_on_the_order_o
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.float32])
-def test_modularity_of_a_model_is_the_same_beside_others_and_without_the_places_of_latents_that_it_has_not(kind):
+def test_modularity_does_not_depend_on_other_models_or_padding(kind):
     latents, classes = unequal_clips(seed=1)
     latents[1, :, 2:] = classes[:, :2]
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).to(kind)
@@ -77,7 +77,7 @@ def test_modularity_of_a_model_is_the_same_beside_others_and_without_the_places_
     assert [modularity_of(latents[0], classes), modularity_of(latents[1, :, :2], classes)] == found
 
 
-def test_modularity_of_a_subspace_is_that_of_its_latents_and_factors():
+def test_modularity_of_a_subspace_uses_its_latents_and_factors():
     latents, classes = unequal_clips(seed=2, models=1)
     found = modularity(table_of(latents[0], classes).mutual_KDC[:, 2:, [0, 2]], torch.ones(1, 2))
     assert found.item() == modularity_of(latents[0, :, 2:], classes[:, [0, 2]])

@@ -23,7 +23,7 @@ def test_bins_information_and_entropy_agree_with_disentanglement_lib(reference, 
 
 @pytest.mark.parametrize("kind", ["cont10", "disc10", "disc20"])
 @pytest.mark.parametrize("case", LIBRARY_CASES)
-def test_the_table_agrees_with_the_second_library_whose_values_are_bits(reference, case, kind):
+def test_the_table_agrees_with_the_second_library(reference, case, kind):
     found, expected = library_table(reference, case, kind)
     information_CD, joint_CD = expected["mi_bits"] * math.log(2), expected["joint_entropy_bits"] * math.log(2)
     factor_C = expected["factor_entropy_bits"] * math.log(2)
@@ -37,7 +37,7 @@ def test_the_table_agrees_with_the_second_library_whose_values_are_bits(referenc
 
 @pytest.mark.parametrize("kind", ["cont10", "disc10", "disc20"])
 @pytest.mark.parametrize("case", LIBRARY_CASES)
-def test_bins_are_those_of_the_second_library_but_for_which_one_a_constant_is_in(reference, case, kind):
+def test_bins_agree_with_the_second_library_except_for_constants(reference, case, kind):
     arrays, scores = reference("disentanglement.npz", case), reference("mutual_information_scores.npz", case)
     pairs = [(arrays["mus"], scores[f"{kind}_binned_codes"])]
     if kind == "cont10":
@@ -54,14 +54,14 @@ def test_bins_are_those_of_the_second_library_but_for_which_one_a_constant_is_in
     values=st.lists(st.floats(-1e6, 1e6, width=32) | st.integers(-20, 20).map(float), min_size=1, max_size=50),
     bins=st.integers(1, 25),
 )
-def test_bins_are_those_of_numpy_also_for_values_on_their_edges(values, bins):
+def test_bins_agree_with_numpy_at_the_edges(values, bins):
     values = np.array(values)
     expected = np.digitize(values, np.histogram_bin_edges(values, bins)[:-1]) - 1
     found = discretise(torch.tensor(values)[None, :, None], bins)
     np.testing.assert_array_equal(found[0, :, 0], expected)
 
 
-def test_many_models_give_what_each_gives_alone():
+def test_batched_models_equal_each_alone():
     latents, classes = unequal_clips(seed=1, models=3, clips=500)
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 0, 1]])
     together = information(latents, mask, classes)
@@ -73,7 +73,7 @@ def test_many_models_give_what_each_gives_alone():
 
 @settings(max_examples=30, deadline=None)
 @given(clips=st.integers(2, 200), values=st.integers(1, 6), seed=st.integers(0, 1000))
-def test_information_is_that_of_scikit_learn_and_lies_between_zero_and_the_entropy(clips, values, seed):
+def test_information_agrees_with_scikit_learn_and_lies_between_zero_and_the_entropy(clips, values, seed):
     generator = torch.Generator().manual_seed(seed)
     latents = torch.randn(1, clips, 3, generator=generator)
     classes = torch.randint(values, (clips, 1), generator=generator) * 7 - 3
@@ -89,7 +89,7 @@ def test_information_is_that_of_scikit_learn_and_lies_between_zero_and_the_entro
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([-3.0, -0.5, 0.1, 40.0]), offset=st.floats(-5, 5))
-def test_the_table_does_not_depend_on_scales_signs_offsets_order_or_the_names_of_classes(seed, scale, offset):
+def test_the_table_ignores_scale_sign_offset_order_and_names_of_classes(seed, scale, offset):
     latents, classes = unequal_clips(seed)
     table = information(latents, torch.ones(2, 4), classes)
     order, renamed = torch.tensor([2, 0, 3, 1]), torch.tensor([7, -3, 100, 5, 0])[classes]
@@ -101,14 +101,14 @@ def test_the_table_does_not_depend_on_scales_signs_offsets_order_or_the_names_of
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), clips=st.integers(1, 60))
-def test_information_is_what_entropies_have_in_common_also_of_fewer_clips_than_bins(seed, clips):
+def test_information_equals_the_difference_of_entropies_even_with_fewer_clips_than_bins(seed, clips):
     latents, classes = unequal_clips(seed, clips=clips)
     table = information(latents, torch.ones(2, 4), classes)
     common = table.latent_entropy_KD[..., None] + table.factor_entropy_C - table.joint_entropy_KDC
     torch.testing.assert_close(table.mutual_KDC, common, rtol=0, atol=1e-12)
 
 
-def test_information_is_zero_to_the_last_bit_where_there_is_none():
+def test_information_of_independent_variables_is_exactly_zero():
     independent = torch.cartesian_prod(torch.arange(19), torch.arange(7), torch.arange(3))
     latents = torch.cat([independent, torch.full_like(independent[:, :1], 3)], dim=1).double()
     table = table_of(latents, torch.cat([independent, torch.zeros_like(independent[:, :1])], dim=1))
@@ -119,7 +119,7 @@ def test_information_is_zero_to_the_last_bit_where_there_is_none():
         assert (information_DC[~nothing] > 1).all()
 
 
-def test_a_latent_that_a_model_has_not_is_zero_in_every_table_whatever_its_place_holds():
+def test_padded_latents_are_zero_in_every_table():
     latents, classes = unequal_clips(seed=2)
     mask = torch.tensor([[True, True, True, True], [True, False, True, True]])
     full, masked = information(latents, torch.ones(2, 4), classes), information(latents, mask, classes)
@@ -129,7 +129,7 @@ def test_a_latent_that_a_model_has_not_is_zero_in_every_table_whatever_its_place
         assert (expected[~mask] > 0).all()
 
 
-def test_a_block_of_latents_and_factors_is_a_slice_of_the_tables():
+def test_tables_of_a_block_are_slices():
     latents, classes = unequal_clips(seed=3)
     table, block = (information(x, torch.ones(2, x.shape[-1]), classes) for x in (latents, latents[..., :3]))
     for whole, part in zip(table[:4], block[:4], strict=True):
@@ -137,7 +137,7 @@ def test_a_block_of_latents_and_factors_is_a_slice_of_the_tables():
     assert torch.equal(table.mutual_KDC[..., [2, 0]], mutual_information(latents, classes[:, [2, 0]]))
 
 
-def test_the_correction_counts_cells_that_are_occupied():
+def test_the_correction_counts_occupied_cells():
     latent = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 2.0])[:, None]
     few, many = torch.tensor([5, 5, 9, 9, 9, 5, 5, 5])[:, None], torch.tensor([5, 5, 9, 9, 5, 5, 9, 5])[:, None]
     table = table_of(latent, few)  # four cells, three bins, two values: nothing to correct
@@ -150,7 +150,7 @@ def test_the_correction_counts_cells_that_are_occupied():
     assert table.corrected_KDC.item() == pytest.approx(plain - 2 / 320, abs=1e-12)
 
 
-def test_the_correction_takes_the_bias_from_latents_that_are_independent_of_the_factor():
+def test_the_correction_removes_the_bias_of_independent_latents():
     generator = torch.Generator().manual_seed(4)
     latents = torch.rand(1, 1000, 200, generator=generator)
     table = table_of(latents[0], torch.randint(5, (1000, 1), generator=generator))
@@ -159,7 +159,7 @@ def test_the_correction_takes_the_bias_from_latents_that_are_independent_of_the_
     assert table.corrected_KDC.mean().item() < 0.15 * biased  # not zero, as no value is let below it
 
 
-def test_the_correction_brings_a_dependence_that_is_known_nearer():
+def test_the_correction_reduces_the_error_of_a_known_dependence():
     """Latents repeat the factor, one of four values, in six clips of ten, and are drawn anew in the others."""
     generator = torch.Generator().manual_seed(5)
     tables = []

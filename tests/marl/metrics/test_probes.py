@@ -20,7 +20,7 @@ def accuracy(representations: list[torch.Tensor], *labels: torch.Tensor) -> list
     return probe_accuracy(stacked[:, :800], classes[:800], stacked[:, 800:], classes[800:], counts).tolist()
 
 
-def test_a_perfect_representation_is_read_perfectly_and_a_useless_one_by_chance(clips):
+def test_perfect_representations_score_one_and_useless_ones_chance(clips):
     labels, noise, told = clips
     useless = torch.cat([noise, noise[:, :2]], dim=1)
     (perfect,), (chance,) = accuracy([told, useless], labels)
@@ -28,13 +28,13 @@ def test_a_perfect_representation_is_read_perfectly_and_a_useless_one_by_chance(
     assert chance == pytest.approx(0.2, abs=0.08)
 
 
-def test_what_is_not_linear_is_read_too(clips):
+def test_probes_predict_nonlinear_classes(clips):
     _, noise, _ = clips
     labels = (noise[:, 0] * noise[:, 1] > 0).long()
     assert accuracy([noise], labels)[0][0] > 0.93
 
 
-def test_scale_and_offset_of_latents_do_not_matter(clips):
+def test_accuracy_ignores_scale_and_offset(clips):
     labels, noise, told = clips
     plain = told[:, :3] + 0.5 * noise
     moved = plain * torch.tensor([1e-3, 1.0, 1e3]) + torch.tensor([5.0, -3.0, 1e4])
@@ -42,7 +42,7 @@ def test_scale_and_offset_of_latents_do_not_matter(clips):
     assert first == pytest.approx(second, abs=0.02)
 
 
-def test_a_constant_latent_adds_nothing(clips):
+def test_constant_latents_change_nothing(clips):
     labels, noise, told = clips
     representation = torch.cat([told[:, :2], noise[:, :1]], dim=1)
     with_constant = torch.cat([representation, torch.full((1200, 2), 3.0)], dim=1)
@@ -51,18 +51,18 @@ def test_a_constant_latent_adds_nothing(clips):
     assert first == second
 
 
-def test_nothing_but_constants_is_read_by_chance_and_is_finite(clips):
+def test_constant_latents_alone_score_chance(clips):
     labels, _, _ = clips
     assert accuracy([torch.zeros(1200, 2)], labels)[0][0] == pytest.approx(0.2, abs=0.08)
 
 
-def test_a_representation_is_probed_as_if_it_were_alone(clips):
+def test_probing_a_representation_does_not_depend_on_others(clips):
     labels, noise, told = clips
     both = accuracy([told[:, :3], noise], labels)
     assert both[0] == accuracy([told[:, :3], told[:, 2:]], labels)[0]
 
 
-def test_factors_are_probed_side_by_side_as_each_alone(clips):
+def test_probing_a_factor_does_not_depend_on_others(clips):
     labels, noise, told = clips
     signs = (noise[:, 0] > 0).long()
     representation = told[:, :3] + 0.4 * noise
@@ -71,7 +71,7 @@ def test_factors_are_probed_side_by_side_as_each_alone(clips):
     assert together == pytest.approx(alone, abs=0.01)
 
 
-def test_accuracies_agree_with_scikit_learns_perceptron(clips):
+def test_accuracies_agree_with_the_perceptron_of_scikit_learn(clips):
     from sklearn.neural_network import MLPClassifier
 
     labels, noise, told = clips

@@ -38,7 +38,7 @@ def test_accuracies_and_gap_agree_with_disentanglement_lib(reference, case):
 
 
 @pytest.mark.parametrize("case", SINGLE_VALUED)
-def test_a_factor_with_a_single_value_is_left_out_where_disentanglement_lib_raises(reference, case):
+def test_constant_factors_are_ignored_where_disentanglement_lib_raises(reference, case):
     # One such factor would leave a study without a score; that nothing can be said of it says nothing of the others.
     arrays, without = (reference("disentanglement.npz", name) for name in (case, f"{case}__degenerate_columns_removed"))
     assert np.isnan(arrays["sap"])
@@ -66,7 +66,7 @@ def test_the_gap_of_a_matrix_agrees_with_disentanglement_lib(reference, case):
     offset=st.floats(-5, 5),
     skew=st.booleans(),
 )
-def test_accuracies_are_those_of_scikit_learns_machine(seed, values, scale, offset, skew):
+def test_accuracies_agree_with_the_svm_of_scikit_learn(seed, values, scale, offset, skew):
     generator = torch.Generator().manual_seed(seed)
     share = torch.rand(240, generator=generator)
     classes = ((share**3 if skew else share) * values).long()
@@ -78,7 +78,7 @@ def test_accuracies_are_those_of_scikit_learns_machine(seed, values, scale, offs
     assert found == pytest.approx(machine.score(latent[160:, None].numpy(), classes[160:].numpy()), abs=1.01 / 80)
 
 
-def test_a_latent_of_its_own_per_factor_has_the_largest_gap_and_latents_that_say_the_same_or_nothing_have_none():
+def test_a_latent_per_factor_has_the_largest_gap_and_redundant_or_constant_latents_have_none():
     factors = torch.cartesian_prod(torch.arange(2), torch.arange(2)).repeat(60, 1)
     own = accuracies(2.0 * factors[None] - 1, factors)
     np.testing.assert_allclose(own[0], [[1.0, 0.5], [0.5, 1.0]], atol=1e-9)
@@ -90,7 +90,7 @@ def test_a_latent_of_its_own_per_factor_has_the_largest_gap_and_latents_that_say
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_the_order_and_the_sign_of_latents_and_the_order_of_factors_do_not_matter(seed):
+def test_accuracies_and_gap_ignore_order_and_sign(seed):
     latents, classes = random_clips(seed)
     found = accuracies(latents, classes)
     assert ((found >= 0) & (found <= 1)).all()
@@ -105,14 +105,14 @@ def test_the_order_and_the_sign_of_latents_and_the_order_of_factors_do_not_matte
 
 
 @pytest.mark.parametrize("numbers", [1, 1 << 24])
-def test_many_models_give_what_each_gives_alone(monkeypatch, numbers):
+def test_batched_models_equal_each_alone(monkeypatch, numbers):
     latents, classes = random_clips(0, models=3)
     alone = torch.cat([accuracies(latents, classes, [model]) for model in range(3)])
     monkeypatch.setattr(sap, "_NUMBERS", numbers)
     assert torch.equal(accuracies(latents, classes), alone)
 
 
-def test_a_latent_that_a_model_has_not_is_neither_best_nor_second():
+def test_padded_latents_do_not_count():
     latents, classes = random_clips(0)
     accuracy, chance = accuracies(latents, classes), torch.tensor([0.5, 0.2])
     padded = torch.cat([accuracy, torch.full((1, 3, 2), 0.99)], dim=1)
@@ -122,7 +122,7 @@ def test_a_latent_that_a_model_has_not_is_neither_best_nor_second():
         assert sap_gap(padded, mask.to(kind), chance).item() == expected.item()
 
 
-def test_a_single_latent_is_compared_with_chance_and_no_latent_has_no_gap():
+def test_a_single_latent_is_compared_with_chance_and_no_latent_has_gap_zero():
     accuracy, chance = torch.tensor([[[0.9, 0.1], [0.8, 0.7]]]), torch.tensor([0.5, 0.2])
     assert sap_gap(accuracy, torch.tensor([[1, 0]]), chance).item() == pytest.approx((0.4 + 0.0) / 2)
     assert sap_gap(accuracy[:, :1], torch.ones(1, 1), chance).item() == pytest.approx((0.4 + 0.0) / 2)
@@ -132,14 +132,14 @@ def test_a_single_latent_is_compared_with_chance_and_no_latent_has_no_gap():
 
 
 @pytest.mark.parametrize("constant", [0.0, 3.0, -1.1e20])
-def test_a_constant_latent_is_answered_with_the_most_frequent_class(constant):
+def test_a_constant_latent_predicts_the_most_frequent_class(constant):
     _, classes = random_clips(0)
     classes[:90, 1] = 3
     found = accuracies(torch.full((1, 180, 1), constant), classes[:, 1:])
     assert found.item() == pytest.approx((classes[120:, 1] == 3).double().mean().item())
 
 
-def test_classes_that_are_missing_are_never_told_and_no_latents_have_no_accuracy():
+def test_missing_classes_are_never_predicted_and_no_latents_have_no_accuracy():
     latents, classes = random_clips(0)
     few = classes[:, 1:] % 2 * 3 + 1
     found = accuracies(latents, few)

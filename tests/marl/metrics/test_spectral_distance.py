@@ -17,7 +17,7 @@ def spectrograms(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return original + 5 * torch.randn(MODELS, CLIPS, BANDS, FRAMES, generator=generator), original
 
 
-def test_an_exact_reconstruction_is_at_no_distance():
+def test_exact_reconstructions_have_distance_zero():
     _, original = spectrograms()
     squared_error, distance = spectral_distance(original[None], original)
     assert not squared_error.any()
@@ -25,14 +25,14 @@ def test_an_exact_reconstruction_is_at_no_distance():
 
 
 @given(decibels=st.floats(-60, 60))
-def test_a_reconstruction_that_is_so_many_decibels_off_everywhere_is_at_that_distance(decibels):
+def test_a_constant_offset_in_decibels_is_the_distance(decibels):
     original = torch.zeros(CLIPS, BANDS, FRAMES)
     squared_error, distance = spectral_distance(original[None] + decibels, original)
     torch.testing.assert_close(distance, torch.full((1, CLIPS), abs(decibels)), atol=1e-4, rtol=0)
     assert root_mean_square(squared_error).item() == pytest.approx(abs(decibels), abs=1e-4)
 
 
-def test_one_bad_frame_counts_less_in_the_distance_than_in_the_error_over_all():
+def test_one_bad_frame_changes_the_distance_less_than_the_rmse():
     reconstruction = torch.zeros(1, 1, 2, 4)
     reconstruction[0, 0, :, 1] = torch.tensor([6.0, 8.0])
     squared_error, distance = spectral_distance(reconstruction, torch.zeros(1, 2, 4))
@@ -41,7 +41,7 @@ def test_one_bad_frame_counts_less_in_the_distance_than_in_the_error_over_all():
 
 
 @given(seed=seeds)
-def test_both_are_what_their_definitions_say_and_the_distance_is_never_the_larger(seed):
+def test_both_agree_with_their_definitions_and_the_distance_is_never_larger(seed):
     reconstruction, original = spectrograms(seed)
     squared_error, distance = spectral_distance(reconstruction, original)
     difference = reconstruction.double().numpy() - original.double().numpy()
@@ -53,14 +53,14 @@ def test_both_are_what_their_definitions_say_and_the_distance_is_never_the_large
 
 
 @given(seed=seeds)
-def test_neither_the_order_of_bands_nor_that_of_frames_matters(seed):
+def test_the_order_of_bands_and_frames_does_not_matter(seed):
     reconstruction, original = spectrograms(seed)
     turned = spectral_distance(reconstruction.flip(-1, -2), original.flip(-1, -2))
     for found, expected in zip(turned, spectral_distance(reconstruction, original), strict=True):
         torch.testing.assert_close(found, expected)
 
 
-def test_many_models_give_what_each_gives_alone():
+def test_batched_models_equal_each_alone():
     reconstruction, original = spectrograms()
     together = spectral_distance(reconstruction, original)
     classes = torch.arange(CLIPS) % 3
@@ -79,7 +79,7 @@ def test_half_precision_does_not_overflow():
 
 
 @given(seed=seeds, classes=st.lists(st.integers(0, 4), min_size=1, max_size=40))
-def test_means_by_class_are_those_of_their_clips_and_together_the_mean_over_all(seed, classes):
+def test_means_by_class_average_to_the_mean_over_all(seed, classes):
     values = torch.rand(MODELS, len(classes), generator=torch.Generator().manual_seed(seed))
     mean, clips = by_class(values, torch.tensor(classes), 5)
     for label in range(5):
@@ -100,13 +100,13 @@ def test_relabelling_a_factor_reorders_its_means(seed, order):
     assert torch.equal(renamed_clips[list(order)], clips)
 
 
-def test_a_class_without_clips_is_counted_as_such_and_is_a_number():
+def test_a_class_without_clips_has_a_finite_mean():
     mean, clips = by_class(torch.full((2, 3), 4.0), torch.tensor([0, 2, 2]), 4)
     assert clips.tolist() == [1, 0, 2, 0]
     assert mean.tolist() == [[4.0, 0.0, 4.0, 0.0]] * 2
 
 
-def test_a_clip_that_went_wrong_spoils_only_its_own_class():
+def test_a_non_finite_clip_affects_only_its_class():
     values = torch.tensor([[1.0, torch.inf, 3.0], [1.0, 2.0, torch.nan]])
     mean, _ = by_class(values, torch.tensor([0, 1, 2]), 3)
     assert mean[0].tolist() == [1.0, float("inf"), 3.0]

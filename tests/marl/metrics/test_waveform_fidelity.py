@@ -60,7 +60,7 @@ def test_errors_agree_with_auraloss(original, reconstruction, expected):
 
 @settings(max_examples=10, deadline=None)
 @given(samples=st.integers(200, 3000), seed=st.integers(0, 1000))
-def test_errors_agree_with_frames_that_numpy_transforms_one_by_one(samples, seed):
+def test_errors_agree_with_numpy_frame_by_frame(samples, seed):
     original, reconstruction = noise(2, samples, seed), noise(2, samples, seed + 1)
     found = stft_errors(original, reconstruction)
     for clip in range(2):
@@ -74,7 +74,7 @@ def test_errors_agree_with_frames_that_numpy_transforms_one_by_one(samples, seed
         assert found.stft_error_N[clip].item() == pytest.approx(np.mean(convergence) + np.mean(log_error))
 
 
-def test_the_same_sound_is_at_no_distance_and_so_is_one_of_opposite_phase():
+def test_identical_and_inverted_sounds_have_no_error():
     original = tone_and_chirp(440.0, 0.5)
     for same in (original, -original):
         assert [value.item() for value in stft_errors(original, same)] == [0.0, 0.0, 0.0]
@@ -82,7 +82,7 @@ def test_the_same_sound_is_at_no_distance_and_so_is_one_of_opposite_phase():
 
 @settings(max_examples=15, deadline=None)
 @given(decibels=st.floats(-40, 20))
-def test_another_level_costs_what_is_stated(decibels):
+def test_a_gain_costs_the_documented_error(decibels):
     original = 1e3 * noise(1, 2000)  # so loud that no bin comes down to the least magnitude
     convergence, log_error, _ = stft_errors(original, original * 10 ** (decibels / 20))
     assert convergence.item() == pytest.approx(abs(1 - 10 ** (decibels / 20)), abs=1e-6)
@@ -91,7 +91,7 @@ def test_another_level_costs_what_is_stated(decibels):
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1000), decibels=st.floats(-20, 20))
-def test_the_same_gain_for_both_sounds_changes_nothing(seed, decibels):
+def test_a_gain_of_both_sounds_changes_nothing(seed, decibels):
     original, reconstruction = 1e3 * noise(1, 2000, seed), 1e3 * noise(1, 2000, seed + 1)
     gain = 10 ** (decibels / 20)
     for found, expected in zip(
@@ -100,14 +100,14 @@ def test_the_same_gain_for_both_sounds_changes_nothing(seed, decibels):
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
-def test_exchanging_the_sounds_changes_the_convergence_only():
+def test_swapping_the_sounds_changes_the_convergence_only():
     quiet, loud = tone_and_chirp(440.0, 0.1), tone_and_chirp(440.0, 0.9)
     there, back = stft_errors(quiet, loud), stft_errors(loud, quiet)
     assert torch.equal(there.log_magnitude_error_N, back.log_magnitude_error_N)
     assert there.spectral_convergence_N > 1 > back.spectral_convergence_N
 
 
-def test_a_sound_for_silence_costs_as_much_convergence_as_silence_for_a_sound():
+def test_silence_and_sound_have_the_same_convergence_in_both_orders():
     # auraloss divides by the norm of the least magnitudes, 18399 here, which no mean over clips would survive.
     sound = tone_and_chirp(440.0, 0.5)
     invented, lost = stft_errors(SILENCE, sound), stft_errors(sound, SILENCE)
@@ -117,7 +117,7 @@ def test_a_sound_for_silence_costs_as_much_convergence_as_silence_for_a_sound():
     assert [value.item() for value in stft_errors(SILENCE, SILENCE)] == [0.0, 0.0, 0.0]
 
 
-def test_a_clip_too_short_to_be_mirrored_has_errors_too():
+def test_clips_too_short_for_reflection_have_errors():
     errors = stft_errors(tone_and_chirp(440.0, 0.5, 100), tone_and_chirp(880.0, 0.5, 100))
     assert all(value.isfinite().all() and (value > 0).all() for value in errors)
 
@@ -132,7 +132,7 @@ def clips() -> torch.Tensor:
     return torch.cat([tone_and_chirp(hz, 0.3, SMALL.clip_samples) for hz in (300.0, 700.0, 1500.0)]).float()
 
 
-def test_what_is_heard_is_the_inverted_log_mel(audio, clips):
+def test_errors_use_the_inverted_log_mel(audio, clips):
     reconstructed = audio(clips) + 0.1
     errors = waveform_fidelity(audio, clips, reconstructed)
     heard = audio.invert(torch.cat([reconstructed, reconstructed[-1:].repeat(13, 1, 1)]))[:3]
@@ -140,7 +140,7 @@ def test_what_is_heard_is_the_inverted_log_mel(audio, clips):
         torch.testing.assert_close(found, expected)
 
 
-def test_the_floor_is_the_error_of_a_perfect_model_and_noisy_log_mels_lie_above_it(audio, clips):
+def test_the_floor_is_the_error_of_a_perfect_model(audio, clips):
     floor, log_mel = inversion_floor(audio, clips), audio(clips)
     perfect = waveform_fidelity(audio, clips, log_mel)
     assert all(torch.equal(found, expected) for found, expected in zip(perfect, floor, strict=True))
@@ -149,12 +149,12 @@ def test_the_floor_is_the_error_of_a_perfect_model_and_noisy_log_mels_lie_above_
         assert noisy.mean() > least.mean() > 0
 
 
-def test_the_floor_is_no_bound_a_quieter_log_mel_has_the_better_convergence(audio, clips):
+def test_a_quieter_log_mel_can_be_below_the_floor_in_convergence(audio, clips):
     quieter = waveform_fidelity(audio, clips, audio(clips) - 6 / audio.std_db)
     assert quieter.spectral_convergence_N.mean() < inversion_floor(audio, clips).spectral_convergence_N.mean()
 
 
-def test_errors_of_a_clip_do_not_depend_on_the_other_clips(audio, clips):
+def test_errors_do_not_depend_on_other_clips(audio, clips):
     many = clips.repeat(6, 1)
     together = inversion_floor(audio, many)
     alone = inversion_floor(audio, clips[1:2])
@@ -163,7 +163,7 @@ def test_errors_of_a_clip_do_not_depend_on_the_other_clips(audio, clips):
         assert torch.equal(all_clips[1::3], one.repeat(6))
 
 
-def test_silence_and_what_a_model_makes_far_too_loud_have_finite_errors(audio, clips):
+def test_silence_and_overloud_reconstructions_have_finite_errors(audio, clips):
     silent = torch.zeros_like(clips)
     assert not inversion_floor(audio, silent).stft_error_N.any()
     for original, log_mel in ((silent, audio(clips)), (clips, audio(silent)), (clips, audio(clips) + 100)):

@@ -14,13 +14,13 @@ def network(bands: int = 64, frames: int = 64) -> ConvNetwork:
 
 
 @pytest.mark.parametrize(("bands", "frames"), [(64, 40), (24, 64), (8, 8)])
-def test_a_spectrogram_that_cannot_be_halved_four_times_is_refused_with_its_sizes(bands, frames):
+def test_spectrograms_that_are_not_multiples_of_16_are_rejected(bands, frames):
     with pytest.raises(ValueError, match=mentions("mel_bands", "frames", "multiple", 16, bands, frames)):
         network(bands, frames)
 
 
 @pytest.mark.parametrize(("bands", "frames"), [(64, 64), (16, 48)])
-def test_it_is_the_network_of_torchs_convolutions(bands, frames):
+def test_the_network_agrees_with_convolutions_of_torch(bands, frames):
     torch.manual_seed(0)
     net = network(bands, frames)
     latent = LatentConfig(private=6, shared=5)

@@ -38,7 +38,7 @@ def random(*shape):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_convolution_is_torchs(size):
+def test_a_convolution_agrees_with_torch(size):
     assert_same_values_and_gradients(
         lambda image, kernel: convolution(image, convolution_weight(kernel)),
         lambda image, kernel: channels_last(conv2d, image, kernel),
@@ -47,7 +47,7 @@ def test_a_convolution_is_torchs(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_transposed_convolution_is_torchs(size):
+def test_a_transposed_convolution_agrees_with_torch(size):
     assert_same_values_and_gradients(
         lambda image, kernel: transposed_convolution(image, transposed_weight(kernel)),
         lambda image, kernel: channels_last(conv_transpose2d, image, kernel),
@@ -56,7 +56,7 @@ def test_a_transposed_convolution_is_torchs(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_first_convolution_is_torchs(size):
+def test_the_first_convolution_agrees_with_torch(size):
     image = random(3, *size).detach()
     assert_same_values_and_gradients(
         lambda kernel: first_convolution(image, kernel.flatten(1).T),
@@ -66,7 +66,7 @@ def test_the_first_convolution_is_torchs(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_last_convolution_is_torchs(size):
+def test_the_last_convolution_agrees_with_torch(size):
     assert_same_values_and_gradients(
         lambda image, kernel: last_convolution(image, last_weight(kernel)),
         lambda image, kernel: channels_last(conv_transpose2d, image, kernel).squeeze(-1),
@@ -74,7 +74,7 @@ def test_the_last_convolution_is_torchs(size):
     )
 
 
-def test_stacked_over_models_each_has_its_own_result_and_gradient():
+def test_stacked_models_have_separate_results_and_gradients():
     def loss(image, first, second):
         return transposed_convolution(convolution(image, first), second).square().sum()
 

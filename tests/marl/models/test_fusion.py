@@ -26,7 +26,7 @@ def test_swap_gives_each_view_the_others_sample(shared_latents):
     assert torch.equal(combined, torch.cat([z[4:], z[:4]]))
 
 
-def test_product_of_experts_has_the_mean_and_variance_of_the_multiplied_densities(shared_latents):
+def test_product_of_experts_multiplies_the_densities(shared_latents):
     posterior, z, noise = shared_latents
     without_noise = FUSIONS["poe"](posterior, z, torch.zeros_like(noise))
     unit_noise = FUSIONS["poe"](posterior, z, torch.full_like(noise, math.sqrt(0.5)))

@@ -21,7 +21,7 @@ def network(model: ModelConfig, private: int = 6, shared: int = 5) -> Network:
 
 
 @of_every_kind
-def test_spectrograms_go_in_and_come_back(model):
+def test_inputs_and_outputs_invert_each_other(model):
     spectrogram = torch.arange(2 * 32 * 64.0).view(2, 32, 64)
     net = network(model)
     given = net.to_input(spectrogram)
@@ -30,7 +30,7 @@ def test_spectrograms_go_in_and_come_back(model):
 
 
 @of_every_kind
-def test_the_output_has_the_shape_of_the_input_and_the_type_that_is_asked_for(model):
+def test_the_output_has_the_shape_of_the_input_and_the_requested_dtype(model):
     net, latent = network(model), LatentConfig(private=6, shared=5)
     parameters, mask = net.initial(latent, seed=0), net.mask(latent)
     given = net.to_input(torch.randn(4, 32, 64))
@@ -56,13 +56,13 @@ def test_every_parameter_has_a_gradient(model):
 
 
 @of_every_kind
-def test_a_model_wider_than_its_stack_is_refused(model):
+def test_models_wider_than_the_stack_are_rejected(model):
     with pytest.raises(ValueError, match=mentions("6 private", "5 shared", 7, 2)):
         network(model).mask(LatentConfig(private=7, shared=2))
 
 
 @pytest.mark.parametrize("field", ["width", "embedding", "hidden", "channels"])
-def test_widths_that_would_not_align_are_refused(field):
+def test_unaligned_widths_are_rejected(field):
     with pytest.raises(ValidationError, match=mentions(field, "multiple", 16, 50)):
         ModelConfig.model_validate({field: 50})
 
@@ -97,7 +97,7 @@ def test_initial_values_have_variance_one_over_fan_in(model, fan_ins):
 
 
 @of_every_kind
-def test_seeds_and_tensors_have_initial_values_of_their_own(model):
+def test_initial_values_differ_by_seed_and_tensor(model):
     latent = LatentConfig(private=6, shared=5)
     first, second = network(model).initial(latent, 0), network(model).initial(latent, 1)
     assert not torch.equal(first["encoder.hidden.weight"], second["encoder.hidden.weight"])
@@ -111,7 +111,7 @@ def test_seeds_and_tensors_have_initial_values_of_their_own(model):
     wider=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     seed=st.integers(0, 100),
 )
-def test_a_padded_model_is_the_narrower_one_to_the_rounding_of_its_latents(model, sizes, wider, seed):
+def test_a_padded_model_equals_the_narrower_one_within_rounding(model, sizes, wider, seed):
     latent = LatentConfig(private=sizes[0], shared=sizes[1])
     narrow, wide = network(model, *sizes), network(model, sizes[0] + wider[0], sizes[1] + wider[1])
     mask = wide.mask(latent)

@@ -10,7 +10,7 @@ def network(**model: int) -> PatchNetwork:
 
 
 @pytest.mark.parametrize(("bands", "frames"), [(8, 32), (64, 64), (1, 64), (64, 1), (16, 16)])
-def test_patches_tile_the_spectrogram_and_come_back(bands, frames):
+def test_patches_tile_the_spectrogram_and_invert(bands, frames):
     net = network(patch_bands=bands, patch_frames=frames)
     spectrogram = torch.arange(2 * 64 * 64.0).view(2, 64, 64)
     patches = net.to_input(spectrogram)
@@ -19,7 +19,7 @@ def test_patches_tile_the_spectrogram_and_come_back(bands, frames):
     assert torch.equal(net.from_output(patches), spectrogram)
 
 
-def test_patches_that_do_not_tile_are_refused_with_both_sizes():
+def test_patches_that_do_not_tile_are_rejected():
     with pytest.raises(ValueError, match=mentions("7 bands", "64 frames", "64 x 64")):
         network(patch_bands=7)
 

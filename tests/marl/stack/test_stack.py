@@ -40,7 +40,7 @@ from tests.messages import mentions
         pytest.param(CONV, 8, 4, marks=pytest.mark.slow),
     ],
 )
-def test_a_replicate_ends_with_the_same_bits_alone_among_others_and_after_an_interruption(
+def test_a_replicate_ends_with_the_same_bits_alone_and_among_neighbours_with_an_interruption(
     small_dataset, model, lanes, steps
 ):
     proband = of(model, PROBAND)
@@ -83,7 +83,7 @@ def test_metrics_do_not_depend_on_lane_or_neighbours(small_dataset):
         pytest.param(5, CONV, marks=pytest.mark.slow),
     ],
 )
-def test_one_replicate_in_every_lane_gives_the_same_bits_and_metrics_in_each(small_dataset, lanes, model):
+def test_the_same_replicate_has_the_same_bits_and_metrics_in_every_lane(small_dataset, lanes, model):
     stack = new_stack(small_dataset, lanes, model)
     for _ in range(lanes):
         stack.attach(of(model, PROBAND), seed=0)
@@ -95,7 +95,7 @@ def test_one_replicate_in_every_lane_gives_the_same_bits_and_metrics_in_each(sma
 
 
 @pytest.mark.parametrize("model", [PATCH, pytest.param(CONV, marks=pytest.mark.slow)])
-def test_one_step_from_the_same_state_agrees_across_widths_within_a_millionth(small_dataset, model):
+def test_one_step_agrees_across_stack_widths_within_a_millionth(small_dataset, model):
     one, eight = new_stack(small_dataset, 1, model), new_stack(small_dataset, 8, model)
     one.attach(of(model, PROBAND), seed=0)
     train(one, 50)
@@ -111,7 +111,7 @@ def test_one_step_from_the_same_state_agrees_across_widths_within_a_millionth(sm
 
 
 @pytest.mark.slow
-def test_across_widths_differences_after_training_stay_below_the_spread_over_seeds(small_dataset):
+def test_differences_across_stack_widths_stay_below_the_spread_over_seeds(small_dataset):
     seeds, steps = 20, 120
     one, eight = new_stack(small_dataset, 1), new_stack(small_dataset, 8)
 
@@ -134,7 +134,7 @@ def test_across_widths_differences_after_training_stay_below_the_spread_over_see
 
 
 @pytest.mark.parametrize("model", [PATCH, pytest.param(CONV, marks=pytest.mark.slow)])
-def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width(small_dataset, model):
+def test_a_narrow_model_trains_like_in_a_narrow_stack(small_dataset, model):
     config = of(model, PROBAND.model_copy(update={"latent": PROBAND.latent.model_copy(update={"fusion": "swap"})}))
     wide = new_stack(small_dataset, 2, model)
     narrow = Stack(
@@ -154,7 +154,7 @@ def test_a_model_narrower_than_the_stack_trains_like_in_a_stack_of_its_own_width
 
 
 @pytest.mark.parametrize("model", [PATCH, CONV])
-def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
+def test_steps_agree_with_adam_of_torch(small_dataset, model):
     stack = new_stack(small_dataset, 2, model)
     lane = stack.attach(of(model, PROBAND), seed=4)
     parameters = {name: value.clone().requires_grad_() for name, value in stack.snapshot(lane).parameters.items()}
@@ -185,7 +185,7 @@ def test_one_step_is_the_step_of_torchs_adam(small_dataset, model):
         torch.testing.assert_close(value, parameters[name].detach(), rtol=1e-5, atol=1e-6)
 
 
-def test_divergence_is_found_at_its_step_and_only_in_its_lane(small_dataset):
+def test_divergence_is_reported_with_its_step_and_lane(small_dataset):
     stack = new_stack(small_dataset, 2)
     stack.attach(PROBAND, seed=0)
     stack.attach(DIVERGING, seed=0)
@@ -197,7 +197,7 @@ def test_divergence_is_found_at_its_step_and_only_in_its_lane(small_dataset):
     assert all(value.isfinite().all() for value in stack.snapshot(0).parameters.values())
 
 
-def test_idle_lanes_do_not_age_and_their_parameters_stay_zero(small_dataset):
+def test_idle_lanes_stay_at_step_zero_with_zero_parameters(small_dataset):
     stack = new_stack(small_dataset, 3)
     stack.attach(PROBAND, seed=0)
     train(stack, 3)
@@ -213,7 +213,7 @@ def test_training_lowers_the_loss_on_held_out_pairs(small_dataset):
     assert stack.models.held_out_terms()[0, 0] < 0.8 * before
 
 
-def test_a_full_stack_and_a_configuration_that_does_not_fit_are_refused(small_dataset):
+def test_full_stacks_and_unsupported_configurations_are_rejected(small_dataset):
     stack = new_stack(small_dataset, 1)
     with pytest.raises(ValueError, match=mentions("model", 6, 2)):
         stack.attach(PROBAND.model_copy(update={"latent": PROBAND.latent.model_copy(update={"private": 6})}), seed=0)

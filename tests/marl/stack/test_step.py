@@ -42,7 +42,7 @@ def assert_alike(found: torch.Tensor, expected: torch.Tensor, allowed: float) ->
 
 
 @pytest.mark.parametrize(("device", "precision"), HOW)
-def test_law_one_to_the_bit_and_the_first_steps_as_in_plain_float32(dataset_on, device, precision):
+def test_compiled_steps_keep_law_1_and_agree_with_plain_float32_at_first(dataset_on, device, precision):
     dataset = dataset_on(device)
     alone = new_stack(dataset, LANES, precision=precision, compiled=True)
     lane = alone.attach(PROBAND, seed=7)
@@ -67,7 +67,7 @@ def test_law_one_to_the_bit_and_the_first_steps_as_in_plain_float32(dataset_on, 
 
 
 @pytest.mark.parametrize(("device", "precision"), HOW)
-def test_after_training_differences_stay_below_the_spread_over_seeds(dataset_on, device, precision):
+def test_compiled_training_differs_less_than_seeds_do(dataset_on, device, precision):
     def final(stack: Stack) -> np.ndarray:
         for seed in range(stack.lanes):
             stack.attach(PROBAND, seed)

@@ -77,7 +77,7 @@ def mixed_clips(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("gain_db", [-20.0, -6.0, 6.0])
 @pytest.mark.parametrize("waveform", [noise(), sine(1000.0), harmonics()], ids=["noise", "sine", "harmonics"])
-def test_a_gain_is_exact_above_the_floor_and_silence_stays_silent(waveform, gain_db):
+def test_gain_is_exact_above_the_floor_and_silence_stays_silent(waveform, gain_db):
     found = altered_db(waveform, only(gain_probability=1.0, gain_db=(gain_db, gain_db)))
     expected, before = true_db(waveform * 10 ** (gain_db / 20)), true_db(waveform)
     heard = before > FLOOR_DB + 0.1
@@ -85,7 +85,7 @@ def test_a_gain_is_exact_above_the_floor_and_silence_stays_silent(waveform, gain
     assert (found[before == FLOOR_DB] == FLOOR_DB).all()
 
 
-def test_a_shift_is_that_of_the_waveform_by_whole_hops():
+def test_time_shift_equals_shifting_the_waveform_by_whole_hops():
     waveform = noise() * torch.linspace(0.05, 1.0, SAMPLES)
     clip = LOG_MEL(waveform)
     shifted = views(clip.expand(64, -1, -1), only(shift_probability=1.0))
@@ -108,7 +108,7 @@ def test_a_shift_is_that_of_the_waveform_by_whole_hops():
     [(noise(), 0.15), (synthesise("sawtooth", torch.tensor(700.0), SAMPLES, 16_000).float() / 4, 1.0)],
     ids=["noise", "sawtooth"],
 )
-def test_a_filter_is_that_of_the_waveform(waveform, within_db, order, kind):
+def test_filters_equal_filtering_the_waveform(waveform, within_db, order, kind):
     low_hz, high_hz = 3000.0, 600.0
     config = only(
         filter_probability=1.0,
@@ -126,7 +126,7 @@ def test_a_filter_is_that_of_the_waveform(waveform, within_db, order, kind):
     assert error_db.square().mean().sqrt() < within_db / 4
 
 
-def test_filters_take_half_of_the_power_where_they_should():
+def test_filters_halve_the_power_at_the_cutoff():
     hz = torch.tensor([500.0, 1000.0, 2000.0, 16_000.0])
     torch.testing.assert_close(low_pass(hz, 1000.0, 1), torch.tensor([0.8, 0.5, 0.2, 1 / 257]))
     torch.testing.assert_close(high_pass(hz, 1000.0, 1), torch.tensor([0.2, 0.5, 0.8, 256 / 257]))
@@ -135,7 +135,7 @@ def test_filters_take_half_of_the_power_where_they_should():
 
 @pytest.mark.parametrize("snr_db", [0.0, 20.0])
 @pytest.mark.parametrize("waveform", [sine(1000.0), harmonics()], ids=["sine", "harmonics"])
-def test_noise_is_what_white_noise_adds_to_the_waveform_on_average(waveform, snr_db):
+def test_noise_equals_the_mean_effect_of_white_noise(waveform, snr_db):
     rms = waveform.square().mean().sqrt() * 10 ** (-snr_db / 20)
     draws = torch.stack([noise(seed) for seed in range(300)])
     draws *= rms / draws.square().mean().sqrt()
@@ -147,7 +147,7 @@ def test_noise_is_what_white_noise_adds_to_the_waveform_on_average(waveform, snr
 
 @pytest.mark.parametrize("semitones", [-7.0, -3.0, 1.0, 7.0])
 @pytest.mark.parametrize("hz", [440.0, 1000.0, 2500.0])
-def test_a_tone_moves_to_the_band_of_its_new_frequency_with_its_power(hz, semitones):
+def test_pitch_shift_moves_a_tone_with_its_power(hz, semitones):
     found = altered_db(sine(hz), only(pitch_probability=1.0, pitch_semitones=(semitones, semitones)))[:, 32]
     expected = true_db(sine(hz * 2 ** (semitones / 12)))[:, 32]
     assert found.argmax() == expected.argmax()
@@ -158,7 +158,7 @@ def test_a_tone_moves_to_the_band_of_its_new_frequency_with_its_power(hz, semito
 
 
 @pytest.mark.parametrize("semitones", [-7.0, -3.0, -1.0, 1.0, 3.0, 7.0])
-def test_a_dense_spectrum_moves_as_a_whole(semitones):
+def test_pitch_shift_moves_a_dense_spectrum(semitones):
     ratio = 2 ** (semitones / 12)
     found = mean_db(altered_db(harmonics(), only(pitch_probability=1.0, pitch_semitones=(semitones, semitones))))
     expected = mean_db(true_db(harmonics(ratio)))
@@ -173,20 +173,20 @@ def test_a_dense_spectrum_moves_as_a_whole(semitones):
     assert (found[end - 2 > limit] == FLOOR_DB).all()
 
 
-def test_nothing_happens_with_probability_zero_to_the_bit():
+def test_probability_zero_changes_no_bit():
     clips = mixed_clips(8)
     assert torch.equal(views(clips, only()), clips)
     assert torch.equal(views(clips.half(), only()), clips.half())
 
 
-def test_the_type_of_the_clips_is_kept():
+def test_the_dtype_of_clips_is_kept():
     clips = LOG_MEL(torch.stack([noise(), harmonics()]))
     narrow = views(clips.half(), EVERYTHING)
     assert narrow.dtype == torch.float16
     torch.testing.assert_close(narrow.float(), views(clips, EVERYTHING), atol=5e-3, rtol=0)
 
 
-def test_amounts_are_read_from_the_hash_of_seed_step_and_row():
+def test_amounts_are_drawn_from_seed_step_and_row():
     clips = mixed_clips(6) + 3
     state = randomness.stream(torch.tensor([11]), torch.tensor([5]), Purpose.AUGMENTATION)
     chance, amount = randomness.uniform(state, torch.arange(6), torch.tensor([2, 3]))[0].T
@@ -197,7 +197,7 @@ def test_amounts_are_read_from_the_hash_of_seed_step_and_row():
 
 
 @pytest.mark.parametrize("audio", [AUDIO, AudioConfig(mel_bands=33, frames=125)], ids=["default", "odd"])
-def test_a_row_has_the_same_bits_alone_among_others_and_in_another_lane(audio):
+def test_rows_do_not_depend_on_lane_or_neighbours(audio):
     log_mel = LogMel(audio, -40.0, 15.0)
     generator = torch.Generator().manual_seed(0)
     clips = torch.randn(5, 7, audio.mel_bands, audio.frames, generator=generator)
@@ -218,7 +218,7 @@ def test_a_row_has_the_same_bits_alone_among_others_and_in_another_lane(audio):
     assert torch.equal(of(others, seed, step)[:, 0], together[:, 0])
 
 
-def test_views_of_a_clip_differ_and_so_do_steps_and_seeds():
+def test_views_steps_and_seeds_differ():
     clips = mixed_clips(1).expand(32, -1, -1).contiguous()
     first = views(clips, AugmentConfig(), seed=1, step=1)
     assert len(first.unique(dim=0)) > 28
@@ -227,7 +227,7 @@ def test_views_of_a_clip_differ_and_so_do_steps_and_seeds():
 
 
 @pytest.mark.parametrize("name", ["noise", "gain", "filter", "pitch", "shift"])
-def test_each_kind_happens_as_often_as_it_should(name):
+def test_each_augmentation_has_its_probability(name):
     clips = mixed_clips(1).expand(2000, -1, -1)
     untouched = (views(clips, only(**{f"{name}_probability": 0.3})) == clips).all(dim=(1, 2)).float().mean().item()
     assert untouched == pytest.approx(0.7, abs=0.05)
@@ -235,7 +235,7 @@ def test_each_kind_happens_as_often_as_it_should(name):
 
 @settings(max_examples=30, deadline=None)
 @given(limits=st.tuples(st.floats(-12, 12), st.floats(-12, 12)).map(sorted).map(tuple), seed=st.integers(0, 10**6))
-def test_gains_and_noise_stay_within_their_ranges(limits, seed):
+def test_gain_and_noise_stay_in_range(limits, seed):
     low, high = limits
     # Bands that share the power of white noise, so that what is added is as much louder.
     clips = LOG_MEL.from_power(0.1 * LOG_MEL.white_noise_F()[:, None].expand(16, -1, 64))
@@ -251,7 +251,7 @@ def test_gains_and_noise_stay_within_their_ranges(limits, seed):
 
 @settings(max_examples=30, deadline=None)
 @given(limits=st.tuples(st.floats(-12, 12), st.floats(-12, 12)).map(sorted).map(tuple), seed=st.integers(0, 10**6))
-def test_pitch_stays_within_its_range(limits, seed):
+def test_pitch_shift_stays_in_range(limits, seed):
     band = 20
     clips = torch.full((16, 64, 64), -4 / 3)
     clips[:, band] = 1.0
@@ -265,7 +265,7 @@ def test_pitch_stays_within_its_range(limits, seed):
 
 @settings(deadline=None)
 @given(share=st.floats(0, 0.5), seed=st.integers(0, 10**6))
-def test_shifts_stay_within_their_share_of_the_clip(share, seed):
+def test_time_shift_stays_in_range(share, seed):
     clips = torch.zeros(16, 1, 64).index_fill_(2, torch.tensor(0), 1.0)
     log_mel = LogMel(AudioConfig(mel_bands=1))
     shifted = views(clips, only(shift_probability=1.0, shift=share), seed=seed, log_mel=log_mel)
@@ -274,7 +274,7 @@ def test_shifts_stay_within_their_share_of_the_clip(share, seed):
     assert torch.minimum(place, 64 - place).max() <= share * 64
 
 
-def test_it_can_be_recorded_and_replayed_at_another_step():
+def test_a_traced_graph_can_be_replayed_at_another_step():
     clips = mixed_clips(8)
     seed, step = torch.tensor([1, 2]), torch.tensor([3, 4])
 
@@ -289,7 +289,7 @@ def test_it_can_be_recorded_and_replayed_at_another_step():
 @pytest.mark.slow
 @pytest.mark.skipif(not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler")
 @pytest.mark.parametrize("vector_bits", [None, 256], ids=["native", "avx2"])
-def test_compiled_it_is_the_same_within_rounding_and_rows_keep_their_bits(vector_bits):
+def test_compiled_views_agree_within_rounding_and_rows_keep_their_bits(vector_bits):
     clips, seed, step = mixed_clips(4, 16), torch.arange(4), torch.arange(4) * 2
 
     def run(clips: Tensor, seed: Tensor, step: Tensor) -> Tensor:
@@ -305,7 +305,7 @@ def test_compiled_it_is_the_same_within_rounding_and_rows_keep_their_bits(vector
 
 
 @pytest.mark.gpu
-def test_a_gpu_draws_the_same_and_computes_it_within_a_thousandth_of_a_db():
+def test_gpu_and_cpu_views_agree_within_a_thousandth_of_a_db():
     clips, seed, step = LOG_MEL(torch.stack([noise(i) for i in range(64)])), torch.arange(4), torch.arange(4)
     on_cpu = make_views("augment", clips, seed, step, LOG_MEL, EVERYTHING)
     on_gpu = make_views(
@@ -314,7 +314,7 @@ def test_a_gpu_draws_the_same_and_computes_it_within_a_thousandth_of_a_db():
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, atol=1e-3 / 15, rtol=0)
 
 
-def test_other_schemes_are_named_where_the_name_is_wrong():
+def test_an_unknown_scheme_is_rejected_with_the_known_ones():
     clips = mixed_clips(2)
     assert make_views("factor", clips, torch.tensor([0]), torch.tensor([0]), LOG_MEL) is clips
     with pytest.raises(ValueError, match=mentions("factor", "augment", "segment", "'crop'")):
@@ -335,6 +335,6 @@ def test_other_schemes_are_named_where_the_name_is_wrong():
         ),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(fields, facts):
+def test_invalid_settings_are_rejected(fields, facts):
     with pytest.raises(ValidationError, match=mentions(*facts)):
         AugmentConfig(**fields)

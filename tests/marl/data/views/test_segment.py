@@ -18,7 +18,7 @@ def starts(segments: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
 
 @settings(deadline=None)
 @given(frames=st.integers(1, 70), lanes=st.integers(1, 3), rows=st.integers(1, 5), seed=st.integers(0, 1000))
-def test_a_view_is_a_window_of_half_of_the_frames_repeated(frames, lanes, rows, seed):
+def test_a_view_repeats_a_window_of_half_the_frames(frames, lanes, rows, seed):
     clips = ramps(lanes * rows, frames=frames)
     views = segment(clips, torch.arange(lanes) + seed, torch.arange(lanes))
     window = max(frames // 2, 1)
@@ -28,7 +28,7 @@ def test_a_view_is_a_window_of_half_of_the_frames_repeated(frames, lanes, rows, 
         assert torch.equal(view, part.repeat(1, frames // window + 1)[:, :frames])
 
 
-def test_every_place_is_as_likely_and_two_windows_share_two_thirds_on_average():
+def test_windows_are_uniform_and_overlap_by_two_thirds_on_average():
     clips = ramps(8192)
     first, second = starts(segment(clips, torch.tensor([5]), torch.tensor([7])), clips).unflatten(0, (2, -1))
     counts = torch.cat([first, second]).bincount(minlength=33)
@@ -39,7 +39,7 @@ def test_every_place_is_as_likely_and_two_windows_share_two_thirds_on_average():
     assert overlap.min() == 0
 
 
-def test_a_row_has_the_same_bits_alone_among_others_and_in_another_lane():
+def test_rows_do_not_depend_on_lane_or_neighbours():
     clips = torch.randn(3, 6, 64, 64, generator=torch.Generator().manual_seed(0))
     seed, step = torch.tensor([4, 5, 6]), torch.tensor([9, 8, 7])
     together = segment(clips.flatten(0, 1), seed, step).unflatten(0, (3, 6))
@@ -50,7 +50,7 @@ def test_a_row_has_the_same_bits_alone_among_others_and_in_another_lane():
         assert torch.equal(segment(clips[lane, :1], seed[lane, None], step[lane, None])[0], together[lane, 0])
 
 
-def test_views_of_a_clip_differ_and_so_do_steps_and_seeds():
+def test_views_steps_and_seeds_differ():
     clips = ramps(1).expand(64, -1, -1).contiguous()
 
     def drawn(seed: int, step: int) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_views_of_a_clip_differ_and_so_do_steps_and_seeds():
     assert not torch.equal(drawn(0, 0), drawn(1, 0))
 
 
-def test_it_can_be_recorded_and_replayed_at_another_step():
+def test_a_traced_graph_can_be_replayed_at_another_step():
     clips = ramps(8)
     recorded = make_fx(segment)(clips, torch.tensor([1, 2]), torch.tensor([3, 4]))
     seed, step = torch.tensor([6, 7]), torch.tensor([8, 9])
