@@ -25,7 +25,9 @@ __all__ = ["dashboard", "leakage", "ls", "plot", "report", "results", "status"]
 
 
 def ls(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """List the studies of a store. A study that cannot be read is named on stderr and left out.
+    """List the studies of a store.
+
+    A study that cannot be read is named on stderr and left out.
 
     Example: marl-study ls --store s3://bucket/studies
     """
@@ -124,7 +126,9 @@ def leakage(
     ] = None,
     output: FormatOption = Format.table,
 ) -> None:
-    """Show how well each factor is read from each subspace of a trial: 0 is chance, 1 is everything.
+    """Show how much each subspace encodes of each factor.
+
+    0 is chance, 1 is all of the factor.
 
     Small networks and linear classifiers read the means of the posteriors and samples of them. Intervals are 90 %
     intervals over seeds; `clips_se` is the standard error that the number of held-out clips causes.
@@ -169,7 +173,9 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that gets index.html.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write a study as one page: trade-off, parameters, probes, mutual information and maps of the latents.
+    """Write a study as one page of figures.
+
+    Trade-off, parameters, probes, mutual information, and maps of the latents.
 
     Example: marl-study report quickstart -o report
     """

@@ -31,7 +31,7 @@ def export(
         str | None, typer.Option("--licence", metavar="NAME", help="Licence in the model card, such as CC-BY-4.0.")
     ] = None,
 ) -> None:
-    """Export models of a study, each with what is needed to use and to verify it.
+    """Export models with all that is needed to use them.
 
     Example: marl-study export quickstart --best disentanglement/separation --to exported
     """
@@ -52,7 +52,7 @@ def export(
 
 
 def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")]) -> None:
-    """Check that an exported model is complete and still has the scores that it states.
+    """Check an exported model and score it again.
 
     Example: marl-study verify exported/quickstart-trial-7-seed-0
     """
@@ -92,7 +92,9 @@ def clean(
     store: StoreOption = DEFAULT_STORE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
 ) -> None:
-    """Delete weights of trials far from the front, and objects that interrupted writers left. Results and latents stay.
+    """Delete weights of trials far from the front.
+
+    Objects that interrupted writers left are deleted too. Results and latents stay.
 
     Weights of the front stay, and weights of trials that would be on it if improved by one standard deviation.
 
@@ -125,7 +127,9 @@ def logs(
 
 
 def stop(study: StudyArgument, store: StoreOption = DEFAULT_STORE) -> None:
-    """Ask a running study, wherever it runs, to write checkpoints and stop. Return when it has stopped.
+    """Stop a running study after it has written checkpoints.
+
+    It may run on any machine. The command returns when it has stopped.
 
     Example: marl-study stop quickstart --store s3://bucket/studies
     """

@@ -21,9 +21,9 @@ def embed(
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Audio files, folders, s3://bucket/prefix.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A file ending in .parquet.")],
 ) -> None:
-    """Write the features of recordings as a table with one row for each window. A window is as long as a training clip.
+    """Write features of recordings as a Parquet table.
 
-    Columns: `file`, `start_s`, `private/0`, …, `shared/0`, …. Files may have any format that libsndfile reads, any
+    Each row is a window as long as a training clip. Columns: `file`, `start_s`, `private/0`, …, `shared/0`, …. Files may have any format that libsndfile reads, any
     sample rate and any length. Channels are averaged; the last window of a file is padded with silence. Files that
     cannot be read are reported and left out.
 
@@ -73,7 +73,9 @@ def swap(
     other: Annotated[Path, typer.Argument(metavar="B", help="Recording that gives the shared features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A file ending in .wav or .flac.")],
 ) -> None:
-    """Play recording A with the shared features of recording B: if timbre is shared, A in the timbre of B.
+    """Play recording A with the shared features of recording B.
+
+    If timbre is shared, this is A in the timbre of B.
 
     The private features come from A, window by window. The shared features of B are averaged over its windows.
 

@@ -45,7 +45,9 @@ def doctor(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the store and the machines before a study runs. Each check passes, or says what to do.
+    """Check the store and the machines before a study runs.
+
+    Each check passes, or says what to do.
 
     Example: marl-study doctor studies/tradeoff.yaml --store s3://bucket/studies --address auto
     """
@@ -70,7 +72,9 @@ def doctor(
 
 
 def compile_stacks(spec_file: SpecArgument, store: StoreOption = DEFAULT_STORE) -> None:
-    """Compile the training steps of a study on this machine ahead of time. Compiled code is kept in the user's cache.
+    """Compile the training steps of a study ahead of time.
+
+    Compiled code is kept in the user's cache on this machine.
 
     Example: marl-study compile studies/tradeoff.yaml
     """

@@ -35,7 +35,9 @@ def run(
     address: AddressOption = None,
     cluster: ClusterOption = None,
 ) -> None:
-    """Run a study on this machine or on a cluster. A study that exists with the same spec is resumed.
+    """Run a study on this machine or on a cluster.
+
+    A study that exists with the same spec is resumed.
 
     Example: marl-study run studies/quickstart.yaml --set train.steps=400
     """
@@ -82,7 +84,7 @@ def resume(
     address: AddressOption = None,
     cluster: ClusterOption = None,
 ) -> None:
-    """Resume an interrupted study, or run more trials of a complete one.
+    """Resume an interrupted study, or add trials to it.
 
     With --confirm, the trials of the front become the study NAME-confirmed. It uses seeds that did not choose them.
 
