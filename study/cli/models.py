@@ -23,9 +23,9 @@ def embed(
 ) -> None:
     """Write features of recordings as a Parquet table.
 
-    Each row is a window as long as a training clip. Columns: `file`, `start_s`, `private/0`, …, `shared/0`, …. Files may have any format that libsndfile reads, any
-    sample rate and any length. Channels are averaged; the last window of a file is padded with silence. Files that
-    cannot be read are reported and left out.
+    Each row is a window as long as a training clip. Columns: `file`, `start_s`, `private/0`, …, `shared/0`, …. Files
+    may have any format that libsndfile reads, any sample rate and any length. Channels are averaged; the last window
+    of a file is padded with silence. Files that cannot be read are reported and left out.
 
     Example: marl-study embed exported/quickstart-trial-7-seed-0 recordings -o features.parquet
     """
