@@ -1,7 +1,4 @@
-"""Each benchmark at its smallest size: it runs, and says what, on which machine and with which versions.
-
-And what is computed from a study's samples has a known answer.
-"""
+"""Smoke tests of the benchmarks at their smallest size, and known answers for the phases of a study."""
 
 import json
 import os
@@ -73,7 +70,7 @@ def test_the_control_plane_benchmark_reports_its_parts(tmp_path):
         assert part["gcs_mb"] > 0
     assert size["driver_cpu_share"] > 0
     assert size["ray_session"]["state_bytes"] > 0
-    assert size["ray_session"]["processes"] < 10  # trials take over the processes of those before
+    assert size["ray_session"]["processes"] < 10  # trials reuse actor processes
     assert all(table["files"] >= 1 and table["bytes"] > 0 for table in size["store"].values())
     assert "20 trials of 2 reports, 3 at once on 1 nodes" in out
 
@@ -135,7 +132,7 @@ def test_the_dashboard_benchmark_reads_from_a_folder_and_from_s3(tmp_path):
 
 
 def test_phases_of_a_simulated_study_have_the_known_speeds():
-    """Ten seconds of start, two of filling at half the lanes, eight full, four with half of them idle; 100 steps/s."""
+    """10 s of start, 2 s at half the lanes, 8 s at all, 4 s at half again; 100 lane steps/s."""
 
     def at(time):
         lane_steps = 100 * min(max(time - 10, 0), 14)
@@ -163,9 +160,7 @@ def test_phases_of_a_simulated_study_have_the_known_speeds():
     assert found["steady"]["share_of_time"]["training"] == pytest.approx(0.8)
     assert found["steady"]["share_of_time"]["evaluation"] == pytest.approx(0.2)
     assert found["steady"]["trial_steps_per_training_second"] == pytest.approx(125)
-    assert found["whole"]["share_of_time"]["idle"] == pytest.approx(
-        2 / 16
-    )  # of what the samples saw, from the 8th second
+    assert found["whole"]["share_of_time"]["idle"] == pytest.approx(2 / 16)  # the samples begin at the 8th second
 
 
 def test_the_sleeping_trainer_has_all_methods_of_a_trainer():

@@ -1,4 +1,4 @@
-"""The files that make a cluster: what Ray checks of them, and what it does not although money or secrets hang on it."""
+"""Cluster files: the checks of Ray, and checks of cost and secrets that Ray does not make."""
 
 import copy
 import re
@@ -24,10 +24,10 @@ def load(name: str) -> File:
 
 
 def check_ray_up(file: File) -> None:
-    """What holds of every file for `ray up`.
+    """Check a file for `ray up`.
 
     Raises:
-        AssertionError: or one of Ray's, when something does not.
+        AssertionError: when one of our checks fails; Ray raises others.
     """
     validate_config(prepare_config(copy.deepcopy(file)))
     setup = " ".join(file["setup_commands"])
@@ -56,7 +56,7 @@ def check_ray_up(file: File) -> None:
 
 
 def check_aws(file: File) -> None:
-    """What holds of the file for AWS besides."""
+    """Check what is specific to AWS."""
     types = file["available_node_types"]
     head = types[file["head_node_type"]]
     workers = [one for one in types.values() if one is not head]
@@ -96,7 +96,7 @@ KEYS_OF_AN_INSTANCE = {
 
 
 def check_onprem(file: File) -> None:
-    """What holds of the file for machines that one has besides."""
+    """Check what is specific to on-premise machines."""
     assert file["file_mounts"]["~/.aws/credentials"].startswith("~/")
     assert "chmod 600 ~/.ray/auth_token ~/.aws/credentials" in file["setup_commands"]
     assert file["head_start_ray_commands"][-1].startswith("export RAY_enable_autoscaler_v2=0;")
@@ -105,7 +105,7 @@ def check_onprem(file: File) -> None:
 
 
 def check_kuberay(file: File) -> None:
-    """What holds of the custom resource for KubeRay."""
+    """Check the custom resource for KubeRay."""
     assert (file["apiVersion"], file["kind"]) == ("ray.io/v1", "RayCluster")
     spec = file["spec"]
     assert set(spec) == {
@@ -184,8 +184,8 @@ COMMON_MISTAKES: dict[str, Callable[[File], None]] = {
     "passwords of a git remote": lambda file: file.update(rsync_exclude=[]),
     "the environment and all studies": lambda file: file.update(rsync_filter=[]),
     "workers of low priority": replace_in("setup_commands", "niceness=0", "niceness=15"),
-    "metrics for everybody": replace_in("setup_commands", "DASHBOARD_METRIC_PORT=-1", "DASHBOARD_METRIC_PORT=44227"),
-    "a dashboard for everybody": replace_in("head_start_ray_commands", "127.0.0.1", "0.0.0.0"),
+    "metrics open to all": replace_in("setup_commands", "DASHBOARD_METRIC_PORT=-1", "DASHBOARD_METRIC_PORT=44227"),
+    "a dashboard open to all": replace_in("head_start_ray_commands", "127.0.0.1", "0.0.0.0"),
     "no autoscaler": replace_in("head_start_ray_commands", "--autoscaling-config", "--x"),
     "one thread for a whole worker": replace_in("worker_start_ray_commands", "unset OMP_NUM_THREADS;", ""),
     "a port by chance": replace_in("worker_start_ray_commands", "--node-manager-port=6380", ""),

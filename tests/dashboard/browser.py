@@ -1,10 +1,10 @@
-"""The dashboard as a user meets it: served by the command, shown in a browser, clicked on and listened to.
+"""Tools for tests of the dashboard in a real browser.
 
-Tests take the fixtures `page` and `served` (conftest.py). Without a browser they are skipped, in CI they fail.
+Tests take the fixtures `page` and `served` (conftest.py). Without a browser they are skipped; in CI they fail.
 
-- After a click, wait for what it should bring by `expect(locator)…`, which tries again until a timeout. That no script
-  runs says nothing then: Streamlit sends a click up to 150 ms later.
-- Old elements stay on the page while a script runs again; look for what is new, not for what was there before.
+- After a click, wait for its result by `expect(locator)…`, which retries until a timeout. An idle script proves
+  nothing: Streamlit sends a click up to 150 ms later.
+- Old elements stay on the page while the script reruns; wait for new elements.
 - A dark theme: `page.emulate_media(color_scheme="dark")` before `open_view`.
 - A download: `with page.expect_download() as caught: button.click()`, then `caught.value.suggested_filename`.
 """
@@ -29,19 +29,19 @@ from playwright.sync_api import Locator, Page, Position
 from tests.study.commands import command
 
 WAIT_S = 120
-"""Longer than anything takes on a machine that is busy with other things."""
+"""Timeout of every wait, for machines under load."""
 
 
 class Mark(NamedTuple):
-    """What a chart drew for one row of its data."""
+    """Mark of a chart for one row of its data."""
 
     datum: dict[str, Any]
     box: tuple[float, float, float, float]
-    """Left, top, right, bottom in CSS pixels from the chart element's upper left corner."""
+    """Left, top, right and bottom, CSS pixels from the upper left corner of the chart element."""
 
 
 class Sound(NamedTuple):
-    """What a browser plays."""
+    """Audio that a browser plays."""
 
     sample_rate_hz: int
     samples_CN: np.ndarray
@@ -49,10 +49,10 @@ class Sound(NamedTuple):
 
 @contextmanager
 def serve(store_uri: object, **environment: str) -> Iterator[str]:
-    """`marl-study dashboard` on a free port, as a process of its own; its URL.
+    """Run `marl-study dashboard` on a free port in a separate process and yield its URL.
 
-    It must outlive the pages that look at it, which otherwise report a lost connection as an error: use the fixture
-    `served`, or a fixture of a module. What it wrote is added to an exception that leaves the block.
+    The server must outlive its pages, which report a lost connection as an error: use the fixture `served` or a module
+    fixture. The output of the server is added to exceptions as a note.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -112,22 +112,21 @@ _DRAWN = """() => {
 
 
 def wait_until_drawn(page: Page) -> None:
-    """Wait until Streamlit has run the script and drawn what is visible, charts with their data.
+    """Wait until Streamlit has run the script and drawn all visible elements, charts with their data.
 
-    Streamlit offers a chart as PNG once Vega has drawn it with its data, and not before; charts in a closed tab or
-    expander are not drawn at all.
+    Streamlit offers a chart as PNG only after Vega has drawn it. Charts in a closed tab or expander are not drawn.
 
     Raises:
-        AssertionError: when the script raised an exception, which Streamlit shows on the page and not in the console.
+        AssertionError: when the page shows an exception of the script.
     """
     page.wait_for_function(_DRAWN, timeout=WAIT_S * 1000)
     exceptions = page.get_by_test_id("stException").all_inner_texts()
     assert not exceptions, "\n".join(exceptions)
 
 
-# Streamlit's component keeps a chart's Vega view in a `useRef` of React, which is reached from the chart's element by
-# React's fibres. The view knows where each row is drawn, be it as SVG or (Streamlit's choice above 2000 marks) on a
-# canvas. As SVG alone they would be found by their `aria-label`, too, but with rounded numbers.
+# Streamlit keeps the Vega view of a chart in a `useRef` of React, which the fibres of the chart element lead to. The
+# view holds the position of each row for SVG and for canvas (used above 2000 marks). `aria-label` exists in SVG only
+# and has rounded numbers.
 _MARKS = """(chart, kind) => {
     const viewOf = element => {
         const key = Object.keys(element).find(key => key.startsWith("__reactFiber$"));
@@ -157,21 +156,21 @@ _MARKS = """(chart, kind) => {
 
 
 def marks(chart: Locator, kind: str = "symbol") -> list[Mark]:
-    """Marks of a Vega chart in the order in which they are drawn; of a legend or an axis none.
+    """Return the marks of a Vega chart in drawing order, without legends and axes.
 
     Args:
-        chart: the element, as from `page.get_by_test_id("stVegaLiteChart")`.
-        kind: Vega's name: "symbol" for points, "rect" for bars and cells, "text", "rule".
+        chart: Chart element, as from `page.get_by_test_id("stVegaLiteChart")`.
+        kind: Mark type of Vega: "symbol" for points, "rect" for bars and cells, "text", "rule".
     """
     wait_until_drawn(chart.page)
     return [Mark(datum, tuple(box)) for datum, box in chart.evaluate(_MARKS, kind)]
 
 
 def position_of(chart: Locator, datum: dict[str, Any], kind: str = "symbol") -> Position:
-    """Where on a chart the uppermost mark lies whose row has these values, for `chart.click` and `chart.hover`.
+    """Return the position of the uppermost mark whose row has these values, for `chart.click` and `chart.hover`.
 
     Raises:
-        AssertionError: when there is none, or its middle lies under the mark of another row, which a click would hit.
+        AssertionError: when no mark has them, or the mark of another row covers its middle.
     """
     drawn = marks(chart, kind)
     wanted = [index for index, mark in enumerate(drawn) if datum.items() <= mark.datum.items()]
@@ -202,9 +201,9 @@ _DECODED = """async (player, rate) => {
 
 
 def decoded_audio(player: Locator) -> Sound:
-    """What an `<audio>` element plays, decoded by the browser.
+    """Return the audio of an `<audio>` element as the browser decodes it.
 
-    A browser decodes to the rate of its output; that of the file is read from the file, so that nothing is resampled.
+    The sample rate is read from the file and given to the browser, which otherwise resamples to its output rate.
 
     Raises:
         playwright.sync_api.Error: when the browser cannot decode it.

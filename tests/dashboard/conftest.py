@@ -15,9 +15,9 @@ EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-s
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium or Chrome, without a window.
+    """Headless Chromium or Chrome of the system.
 
-    For one module, since as long as it is there this thread has an event loop that runs, and `asyncio.run` fails.
+    Its scope is one module: while Playwright runs an event loop in this thread, `asyncio.run` fails.
     """
     found = next(filter(None, map(shutil.which, EXECUTABLES)), None)
     if found is None:
@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     expect.set_options(timeout=WAIT_S * 1000)
     with sync_playwright() as playwright:
-        # Chromium does not start as root, whom CI may be, within its sandbox.
+        # The sandbox of Chromium does not start as root, as which CI may run.
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -33,16 +33,16 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def served() -> Iterator[Callable[..., str]]:
-    """`serve` as a function: `served(store_uri)` gives a URL that is served until the test's pages are closed."""
+    """Function `served(store_uri)`: start a server that runs until the pages of the test are closed, return its URL."""
     with ExitStack() as servers:
         yield lambda store_uri, **environment: servers.enter_context(serve(store_uri, **environment))
 
 
 @pytest.fixture
 def page(browser: Browser, served: Callable[..., str]) -> Iterator[Page]:
-    """An empty page of 1280 × 900 pixels; errors in its console, and exceptions of its scripts, fail the test.
+    """Empty page of 1280 × 900 pixels. Console errors and exceptions of its scripts fail the test.
 
-    It asks for `served` so as to be closed first.
+    It requests `served` so that the page closes before the server.
     """
     errors: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -55,6 +55,6 @@ def page(browser: Browser, served: Callable[..., str]) -> Iterator[Page]:
 
 
 def _is_error(line: ConsoleMessage) -> bool:
-    """Not when Streamlit looks for its server below the path of a page before it looks at the root."""
+    """Return whether the line is an error other than the 404 of Streamlit looking for its server below a page path."""
     is_search = "404" in line.text and line.location["url"].endswith(("/_stcore/health", "/_stcore/host-config"))
     return line.type == "error" and not is_search

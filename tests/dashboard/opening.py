@@ -1,4 +1,4 @@
-"""Pages of the dashboard without a browser, by Streamlit's own test runner."""
+"""Pages of the dashboard in AppTest, the test runner of Streamlit, without a browser."""
 
 import re
 from pathlib import Path
@@ -13,11 +13,11 @@ APP = Path(dashboard.__file__).with_name("app.py")
 
 
 def open_page(monkeypatch: pytest.MonkeyPatch, store: object, path: str = "studies", **address: Any) -> AppTest:
-    """A page of the dashboard as its address says, without exception."""
+    """Open a page of the dashboard with the query parameters `address`, and assert that it raised nothing."""
     monkeypatch.setattr("sys.argv", [str(APP), str(store)])
     app = AppTest.from_file(str(APP), default_timeout=60).run()
     if path != "studies":
-        # The runner switches to pages that are files; ours are functions, whose hashes it knows after the first run.
+        # AppTest switches to pages that are files; ours are functions, whose hashes exist after the first run.
         (app._page_hash,) = (name for name, page in app._registered_pages.items() if page.get("url_pathname") == path)
         app.query_params = {name: str(value) for name, value in address.items()}
         app.run()
@@ -26,11 +26,11 @@ def open_page(monkeypatch: pytest.MonkeyPatch, store: object, path: str = "studi
 
 
 def words(app: AppTest) -> str:
-    """All that a page says in words, without the escapes of Markdown."""
+    """Return all text of a page without the escapes of Markdown."""
     kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "text", "code")
     return unescaped("\n".join(str(one.value) for kind in kinds for one in app.get(kind) if hasattr(one, "value")))
 
 
 def unescaped(markdown: str) -> str:
-    """What is read where text was made safe for Markdown."""
+    """Return text without the escapes of Markdown."""
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown.replace(":small[]", ""))

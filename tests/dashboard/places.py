@@ -1,6 +1,6 @@
-"""A page of Streamlit that shows texts in every kind of place where it reads Markdown. Run by `test_text_in_browser`.
+"""Streamlit page that shows texts in every element that reads Markdown. Run by `test_text_in_browser`.
 
-Arguments: a JSON list of texts. With `?raw`, one place shows them as Streamlit reads them.
+Arguments: a JSON list of texts. With `?raw`, one element shows them unescaped.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Nobody sees a study before signing in, where a provider is configured."""
+"""With a configured login provider, studies are visible only after signing in."""
 
 import pytest
 from streamlit.testing.v1 import AppTest

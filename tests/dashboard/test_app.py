@@ -35,7 +35,7 @@ def test_the_dashboard_command_listens_on_localhost_only(tmp_path):
 
 
 def _address_of_this_machine() -> str:
-    """One that is not the loopback's; where there is none, one that nobody has."""
+    """Return the address of a network interface, or an unassigned one on a machine without network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
         try:
             route.connect(("192.0.2.1", 9))

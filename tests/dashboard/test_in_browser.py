@@ -19,7 +19,7 @@ pytestmark = pytest.mark.nightly
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    """A study of three trials: two on the front, one that another one beats in both objectives."""
+    """Address of a study with three trials: two on the front, one dominated."""
     store = tmp_path_factory.mktemp("store")
     trials = [trial_of([4.0, 4.2], [0.7, 0.8]), trial_of([3.0, 3.2], [0.3, 0.5]), trial_of([4.9, 5.0], [0.2, 0.25])]
     write_study(store, TINY | {"name": "known"}, trials)

@@ -1,4 +1,4 @@
-"""What the dashboard knows of studies, and keeps knowing when the store fails."""
+"""Readings of studies, and their behaviour when the store fails."""
 
 import threading
 
@@ -26,7 +26,7 @@ def shelf(tmp_path, store):
 
 
 def again(shelf):
-    """A study, read anew."""
+    """Read the study again at once."""
     shelf.latest("tiny").expire()
     return shelf.latest("tiny")
 

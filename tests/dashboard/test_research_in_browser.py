@@ -1,4 +1,4 @@
-"""What a researcher does, in a real browser: looks, clicks, listens, sets limits, exports; and a study that goes on."""
+"""Flows of a researcher in a real browser: select, listen, limit, export; and a study that is running."""
 
 import io
 import re
@@ -41,7 +41,7 @@ def test_a_trial_is_selected_auditioned_and_exported(page, served, finished, tmp
     written = wavs(list(listener.row(clip, other).values()))
     for file, sound in zip(written, heard, strict=True):
         np.testing.assert_allclose(sound.samples_CN[0], soundfile.read(io.BytesIO(file))[0], atol=1e-4)
-    # A swap is another sound than the reconstruction, and none is silence.
+    # The swap differs from the reconstruction, and no sound is silent.
     assert np.abs(heard[1].samples_CN - heard[2].samples_CN).max() > 1e-3
     assert all(np.abs(one.samples_CN).max() > 1e-3 for one in heard)
 
@@ -85,7 +85,7 @@ def test_limits_filter_trials_and_the_address_restores_the_view(page, served, kn
 
 @pytest.mark.nightly
 def test_a_running_study_is_redrawn_and_the_selection_stays(page, served, known):
-    writer = StudyWriter(known, trials=5)  # this process is the run, and lives
+    writer = StudyWriter(known, trials=5)  # this process counts as the run, which is live
     writer.add("trials", {"trial": 3, "state": "running", "error": None, "step": 0, "sampler": "{}"})
     writer.flush()
     open_view(page, f"{served(known.objects.uri)}/trade-off?study=tiny&trials=1")
@@ -100,14 +100,14 @@ def test_a_running_study_is_redrawn_and_the_selection_stays(page, served, known)
     chart = page.get_by_test_id("stVegaLiteChart").first
     assert {mark.datum["trial"] for mark in marks(chart)} >= {0, 1, 2, 3}
     expect(page.get_by_role("heading", name="Selected trials (1)")).to_be_visible()
-    assert page.evaluate("window.stays") == 1  # not loaded anew
+    assert page.evaluate("window.stays") == 1  # the page was not reloaded
     assert page.get_by_test_id("stMain").evaluate("main => main.scrollTop") > 200
     writer.finish()
 
 
 @pytest.mark.nightly
 def test_an_outage_is_reported_and_the_page_recovers(page, served, known, tmp_path):
-    # The run is this process, which lives: so the page looks often. It writes nothing that the store would lack.
+    # This process counts as the run, so the page polls often. It writes no further rows.
     now = known.objects.now().isoformat()
     acquire_lease(
         known, {**process_identity(), "token": "0123456789abcdef", "trials": 5, "started": now, "heartbeat": now}
@@ -126,7 +126,7 @@ def test_playback_continues_while_the_page_refreshes(page, served, finished):
     open_view(page, f"{served(finished.store.objects.uri)}/trial?study=tiny&trials={trial}&part=Listen")
     player = page.locator("audio").first
     player.evaluate("player => { player.loop = true; player.muted = true; player.kept = 1; return player.play(); }")
-    # A star by somebody else is something new, which is seen when the page looks again.
+    # A star by another user changes the study, so the next poll redraws the page.
     Notes(finished.store).star(trial)
     expect(page.get_by_role("button", name="Starred")).to_be_visible()
     assert player.evaluate("player => player.kept === 1 && !player.paused")
@@ -150,9 +150,9 @@ def test_a_moved_latent_changes_the_sound_and_the_address(page, served, finished
     assert np.abs(decoded_audio(own).samples_CN - decoded_audio(moved).samples_CN).max() > 1e-3
 
 
-# Each narrower than the one before: what does not follow its page sticks out then.
+# In descending order, so that elements that do not shrink overflow.
 WIDTHS = (1920, 1280, 768)
-# A chart that is wider can be scrolled to its end.
+# Wider charts scroll.
 _BEYOND = """main => [...main.querySelectorAll("svg.marks, canvas.marks, [data-testid=stDataFrame], img, audio")]
     .filter(one => one.checkVisibility())
     .filter(one => getComputedStyle(one.closest("[data-testid=stVegaLiteChart]") || one).overflowX !== "auto")
@@ -170,6 +170,6 @@ def test_no_element_overflows_at_any_width(page, served, known):
         open_view(page, f"{url}/{view}")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
-            with suppress(Error):  # then the assertion says what is cut off
+            with suppress(Error):  # the assertion below names the element
                 page.wait_for_function(f"({_BEYOND})(document.querySelector('[data-testid=stMain]')).length === 0")
             assert page.get_by_test_id("stMain").evaluate(_BEYOND) == [], f"{view} at {width} pixels"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dashboard.text import paragraphs, plain
 
-# What Streamlit looks for once more after Markdown is read, in the text without escapes.
+# Patterns that Streamlit replaces after Markdown is parsed, in the text without escapes.
 LATE = re.compile(
     r":[\w+-]+:|https?://|www\.|\w@\w|(?:^|\s)(?:<->|->|<-|--|>=|<=|~=)(?:\s|$)", re.IGNORECASE | re.ASCII
 )
@@ -20,12 +20,12 @@ TEXTS = st.one_of(
 
 
 def pieces(markdown):
-    """What a reader of Markdown makes of it: text, in pieces between which there is nothing."""
+    """Return the text parts that a Markdown parser finds."""
     return [re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", piece) for piece in re.split(r"(?<!:):small\[\]", rest(markdown))]
 
 
 def rest(markdown):
-    """With escaped colons put aside, so that what is left of a colon tells whether it is one of ours."""
+    """Return the text without escaped colons, so that every remaining colon is part of a directive."""
     return markdown.replace(r"\:", "\0")
 
 

@@ -1,4 +1,4 @@
-"""Texts as a browser shows them, since Streamlit reads Markdown there and in its own way."""
+"""Escaped text in a browser, where Streamlit parses Markdown."""
 
 import json
 import os
@@ -38,7 +38,7 @@ TEXTS = [
     "study_name-v1.2 (x=1e-3, lr: 0.1) [2/3] 50% #4 & 'q' \"q\" 12:30:45 a:b::c",
     "é 日本 😀 https://例え.jp",
 ]
-# What Streamlit and a browser make of Markdown beside plain lines of text.
+# Elements that Streamlit and the browser create from Markdown.
 MADE = "a, img, em, del, code, pre, ul, ol, li, hr, table, blockquote, h1, script, b, sup, input, .katex"
 
 
@@ -69,7 +69,7 @@ def url():
 
 @pytest.fixture(scope="module")
 def shown(browser, url):
-    """By place and number of the text: what a reader sees, and names of the elements that Markdown made."""
+    """Visible text and names of created elements, by Streamlit element and number of the text."""
     page = browser.new_page()
     yield shown_by(page, url)
     page.close()

@@ -20,7 +20,7 @@ TINY = AudioConfig(clip_s=0.125, fft_size=256, frames=16, mel_bands=16)
 
 
 def described(text):
-    """Patterns of the columns that a text names, as `<kind>/<factor>/{a,b}`, and of nothing else."""
+    """Return patterns of the columns that a text names, such as `<kind>/<factor>/{a,b}`."""
     patterns = set()
     for name in re.findall(r"`([^`\s]+/[^`\s]+)`", text):
         parts = [part.strip("{}").split(",") for part in re.findall(r"\{[^}]*\}|[^{}]+", name)]
@@ -36,7 +36,7 @@ def undescribed(names, text):
 
 
 def inputs():
-    """Of a model with two latents, each a factor."""
+    """Return the columns of the post-training evaluation of a model with two latents, one for each factor."""
     class_NC = torch.arange(24)[:, None] // torch.tensor([1, 2]) % 2
     waveform_NS = torch.sin(torch.arange(TINY.clip_samples) * torch.tensor([[0.2], [0.4]]))
     return PostTrainingInputs(

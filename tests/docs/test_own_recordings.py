@@ -1,4 +1,4 @@
-"""docs/own-recordings.md, followed to the letter."""
+"""docs/own-recordings.md, run command by command."""
 
 import os
 import re
@@ -21,7 +21,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILI
 
 
 def run(line: str, folder: Path) -> subprocess.CompletedProcess:
-    """As a user's shell in that folder does, where our commands are found first."""
+    """Run a line in a shell in the folder, with the commands of this environment first in the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", "-euo", "pipefail", "-c", line]
     return subprocess.run(
@@ -59,7 +59,7 @@ def test_the_own_recordings_tutorial_runs(tmp_path):
     features = pd.read_parquet(tmp_path / "features.parquet")
     assert len(features) == 240
     assert list(features.columns[:3]) == ["file", "start_s", "private/0"]
-    # From here on the store alone is enough.
+    # The store alone is enough from here on.
     shutil.rmtree(tmp_path / "recordings")
     again = run("marl-study export voices --trial 0 --to again && marl-study verify again/*", tmp_path)
     assert again.returncode == 0, again.stderr

@@ -14,7 +14,7 @@ def dataset():
 
 
 class Knowing:
-    """Knows every clip: its latents are the values of its factors, two private ones and one shared."""
+    """Model whose latents are the factor values of the clip: two private, one shared."""
 
     private, shared = 2, 1
 
@@ -33,7 +33,7 @@ class Knowing:
 
 
 class Deaf(Knowing):
-    """Decodes one and the same clip for all that are shared."""
+    """Model that ignores shared latents when it decodes."""
 
     def decode(self, private, shared):
         return super().decode(private, torch.zeros_like(shared))

@@ -54,7 +54,7 @@ def test_the_trial_closest_to_the_goals_must_reach_the_fidelity(monkeypatch):
     rows = [
         trial(0, 2.0, 1.0, 1.0, 1.0, 1.0),
         trial(1, 2.4, 0.99, 0.9, 0.15, 0.6),
-        trial(2, 2.5, 0.99, 0.95, 0.15, 0.5),  # all that is asked for, but not faithful
+        trial(2, 2.5, 0.99, 0.95, 0.15, 0.5),  # reaches every other goal, but not the fidelity
     ]
     monkeypatch.setattr(tables, "read", lambda study: pd.DataFrame(rows))
     table = tables.prize()

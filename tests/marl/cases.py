@@ -1,4 +1,4 @@
-"""Models that tests train, and the ways in which law 1 is tried."""
+"""Configurations and stacks that tests train, and the disturbances that law 1 must withstand."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ def train_disturbed(
     others: Sequence[Config] = OTHERS,
     diverging: Config = DIVERGING,
 ) -> dict[str, Snapshot]:
-    """Return what probands (seed 7) become among neighbours, interrupted half way and resumed in other lanes.
+    """Train probands (seed 7) among neighbours, interrupt them half way, resume them in other lanes; return snapshots.
 
     One neighbour is older, one diverges, and one is attached during the interruption. Snapshots pass through the bytes
     of a checkpoint.

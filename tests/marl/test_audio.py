@@ -51,7 +51,7 @@ def test_inversion_keeps_pitch_and_level(hz):
     sound = log_mel.invert(original)
     assert sound.shape == (config.clip_samples,)
     spectrum = torch.fft.rfft(sound * torch.hann_window(len(sound))).abs()
-    assert spectrum.argmax().item() == pytest.approx(hz, rel=0.06)  # a band is that wide
+    assert spectrum.argmax().item() == pytest.approx(hz, rel=0.06)  # width of a band
     loudest = original > original.max() - 1.0
     error_db = (log_mel(sound) - original).abs()[loudest].mean() * log_mel.std_db
     assert error_db < 3.0
@@ -94,7 +94,7 @@ def test_inconsistent_settings_are_rejected(fields, facts):
 def test_overloud_spectrograms_are_limited_before_inversion():
     log_mel = LogMel(AudioConfig())
     spectrogram = torch.full((64, 64), -60.0)
-    spectrogram[20] = 25.0  # dB: far beyond full scale
+    spectrogram[20] = 25.0  # dB, far beyond full scale
     heard = log_mel.invert(spectrogram)
     spectrogram[20] = 3.0
     torch.testing.assert_close(heard, log_mel.invert(spectrogram))

@@ -20,14 +20,14 @@ CONV = CONFIG.model_copy(update={"model": ModelConfig(kind="conv", channels=16, 
 
 @pytest.fixture(scope="module")
 def trained(small_dataset, tmp_path_factory):
-    """A stack with a trained model in lane 0, and the folder it was saved to."""
+    """Stack with a trained model in lane 0, and the folder of the saved model."""
     folder = tmp_path_factory.mktemp("model")
     return save_trained(CONFIG, 120, small_dataset, folder), folder
 
 
 @pytest.fixture
 def folder(trained, tmp_path):
-    """A copy that a test may spoil."""
+    """Copy that a test may modify."""
     for file in trained[1].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     return tmp_path
@@ -96,7 +96,7 @@ def test_a_long_recording_is_encoded_like_its_windows(trained):
 
 
 def tone(seconds: float, hz: float = 220.0) -> torch.Tensor:
-    """Five partials."""
+    """Return a tone of five partials."""
     time_s = torch.arange(round(seconds * 16_000)) / 16_000
     return 0.2 * sum(torch.sin(2 * torch.pi * hz * number * time_s) / number for number in range(1, 6))
 
@@ -105,7 +105,7 @@ def test_reconstructions_have_no_clicks_between_windows(trained):
     sound = marl.load(trained[1]).reconstruct(tone(8.0), 16_000)
     step = sound.diff().abs()
     borders = torch.arange(1, 8) * 16_000 - 1
-    # Inverted window by window, it jumps there by more than ten times as much.
+    # Inverted window by window, the jumps are more than ten times larger.
     assert (step[borders] < 2 * step.square().mean().sqrt()).all()
 
 

@@ -16,7 +16,7 @@ _ADDRESS = st.integers(0, (1 << 31) - 1)
 
 
 def _descend(state: int, part: int) -> int:
-    """SplitMix64's finaliser in whole numbers, written after the paper and not after the module."""
+    """Return the finaliser of SplitMix64 in Python integers, written from the paper."""
     x = (state + (part + 1) * 0x9E3779B97F4A7C15) & _WORD
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _WORD
@@ -37,7 +37,7 @@ def test_bits_are_the_hash_of_seed_purpose_and_position(seed, step, row, dimensi
 
 
 def test_splitmix64_gives_its_published_first_number():
-    # The reference implementation's first output for seed zero.
+    # First output of the reference implementation for seed zero.
     assert int(randomness._descend(torch.tensor(0), 0)) & _WORD == 0xE220A8397B1DCDAF
 
 
@@ -107,7 +107,7 @@ def test_neighbouring_positions_are_uncorrelated(axis):
         return randomness.normal(state, rows, dimensions).flatten().numpy()
 
     first, second = values(0), values(1)
-    if axis in ("row", "dimension"):  # these overlap: compare only what is new at the same place
+    if axis in ("row", "dimension"):  # these overlap: compare only new positions
         assert not np.array_equal(first, second)
     assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(len(first))
 

@@ -1,4 +1,4 @@
-"""Every term of the objective trains beside all others, and law 1 holds for each."""
+"""All terms of the objective train side by side in one stack, and law 1 holds for each."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ STEPS = 24
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    """Spectrograms that are small, so that many steps are quick."""
+    """Dataset of small spectrograms, for fast steps."""
     return SynTone(frequencies=40, amplitudes=4).build(AUDIO, torch.device("cpu"))
 
 
@@ -78,7 +78,7 @@ def terms_by_name(stack, lanes):
 
 @pytest.fixture(scope="module")
 def trained(dataset):
-    """A model of each kind, side by side: snapshots, and terms on held-out clips before and after."""
+    """Snapshots of a model for each term, trained side by side, and held-out terms before and after."""
     stack = stack_of(dataset)
     lanes = {name: stack.attach(one, seed=7) for name, one in {**TERMS, "control": CONTROL}.items()}
     before = terms_by_name(stack, lanes)
@@ -89,7 +89,7 @@ def trained(dataset):
 
 @pytest.fixture(scope="module")
 def shuffled(dataset):
-    """The same models in other lanes, beside one that diverges, interrupted half way and resumed in other lanes."""
+    """Snapshots of the same models after a disturbed training."""
     return train_disturbed(stack_of(dataset), TERMS, STEPS, [CONTROL, config(latent=(5, 4))], DIVERGING)
 
 
@@ -100,7 +100,7 @@ def test_training_does_not_depend_on_lane_neighbours_or_interruption(name, train
 
 @pytest.mark.parametrize("name", [name for name in TERMS if name != "adversarial"])
 def test_training_on_a_term_lowers_it(name, trained):
-    """Than in a model that is trained for reconstruction alone, or than it was, where that one computes another."""
+    """Compare with a model trained for reconstruction alone, or with the value before training for terms with heads."""
     _, before, after = trained
     keys = {"multiscale": "multiscale/envelope", "repulsion": "private/repulsion"}
     key = keys.get(name) or (f"independence/{name}" if f"independence/{name}" in after[name] else f"shared/{name}")
@@ -110,7 +110,7 @@ def test_training_on_a_term_lowers_it(name, trained):
 
 
 def test_the_encoder_maximises_the_loss_that_the_probe_minimises(dataset):
-    """The gradient of the encoder is that of the rest minus the weight times that of the probe's loss."""
+    """The encoder descends on the other terms minus the weighted loss of the probe."""
     weights = (0.0, 1.0, 3.0)
     one = TERMS["adversarial"]
     stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)

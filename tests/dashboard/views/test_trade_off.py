@@ -17,7 +17,7 @@ TRIALS = [
 
 
 def drawn(app):
-    """The chart's rows, as Vega gets them."""
+    """Return the specifications of the charts as Vega receives them."""
     return [json.loads(chart.proto.spec) for chart in app.get("vega_lite_chart") + app.get("arrow_vega_lite_chart")]
 
 
@@ -49,7 +49,7 @@ def test_limits_filter_trials_and_are_kept_in_the_address(tmp_path, tiny, monkey
 
 
 def drawn_trials(app):
-    """Trials of the first chart's data."""
+    """Return the trials in the data of the first chart."""
     data = app.get("vega_lite_chart")[0].proto.datasets[0].data.data
     trials = pa.ipc.open_stream(data).read_pandas()["trial"]
     return set(trials[trials >= 0])

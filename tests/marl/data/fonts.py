@@ -1,4 +1,4 @@
-"""SoundFonts for tests: one that is written here, whose sound is known, and Debian's."""
+"""SoundFonts for tests: a written one with a known sound, and the one of Debian."""
 
 import os
 import struct
@@ -12,14 +12,14 @@ import pytest
 from marl.data.fluidsynth import TIMGM
 
 SINE_HZ = 440.0
-"""What key 69 of a font of `font_of` sounds like."""
+"""Frequency of key 69 in a font of `font_of`."""
 
 _RATE, _PERIOD, _PERIODS = 44_000, 100, 40
 
 
 def _missing(*there: tuple[bool, str]) -> pytest.MarkDecorator:
     packages = [package for is_there, package in there if not is_there]
-    lacks = bool(packages) and not os.environ.get("CI")  # where CI is set they must be there: the test fails
+    lacks = bool(packages) and not os.environ.get("CI")  # in CI the test fails instead
     return pytest.mark.skipif(lacks, reason=f"no {' and no '.join(packages)} (Debian's packages)")
 
 
@@ -29,12 +29,12 @@ needs_timgm = _missing(_LIBRARY, (Path(TIMGM).exists(), "timgm6mb-soundfont"))
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    """Of a RIFF file."""
+    """Return a chunk of a RIFF file."""
     return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 
 
 def preset_list(presets: Sequence[tuple[int, int, bytes]]) -> bytes:
-    """The chunk `phdr` of presets (bank, program, name)."""
+    """Return the chunk `phdr` of presets (bank, program, name)."""
     records = [
         struct.pack("<20sHHHIII", name, program, bank, number, 0, 0, 0)
         for number, (bank, program, name) in enumerate([*presets, (0, 0, b"EOP")])
@@ -43,7 +43,7 @@ def preset_list(presets: Sequence[tuple[int, int, bytes]]) -> bytes:
 
 
 def font_of(*presets: tuple[int, int, bytes]) -> bytes:
-    """A whole .sf2 whose presets (bank, program, name) are all the same sine, held at one level and ended at once."""
+    """Return a .sf2 file whose presets (bank, program, name) all play one sine at constant level that ends at once."""
     sine = np.sin(2 * np.pi * np.arange(_PERIOD * _PERIODS) / _PERIOD)
     samples = np.concatenate([np.round(16_000 * sine), np.zeros(46)]).astype("<i2").tobytes()
     count = len(presets)
@@ -58,7 +58,7 @@ def font_of(*presets: tuple[int, int, bytes]) -> bytes:
         chunk(b"inst", struct.pack("<20sH", b"sine", 0) + struct.pack("<20sH", b"EOI", 1)),
         chunk(b"ibag", struct.pack("<HHHH", 0, 0, 4, 0)),
         chunk(b"imod", bytes(10)),
-        # Half of it to the chorus and to the reverb, where there are any; looped; sample 0.
+        # Half sent to chorus and reverb; looped; sample 0.
         chunk(b"igen", struct.pack("<HHHHHHHH", 15, 500, 16, 500, 54, 1, 53, 0) + bytes(4)),
         chunk(
             b"shdr",
@@ -72,7 +72,7 @@ def font_of(*presets: tuple[int, int, bytes]) -> bytes:
 
 
 def pitch_hz(waveform: np.ndarray, sample_rate: int, near_hz: float) -> float:
-    """Of the strongest partial within a semitone of a frequency."""
+    """Return the frequency of the strongest partial within a semitone of a frequency."""
     padded = 1 << 20
     spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)), padded))
     hz = np.fft.rfftfreq(padded, 1 / sample_rate)
@@ -81,5 +81,5 @@ def pitch_hz(waveform: np.ndarray, sample_rate: int, near_hz: float) -> float:
 
 
 def cents(hz: float, expected_hz: float) -> float:
-    """How far a pitch is from another; a semitone is 100."""
+    """Return the interval between two frequencies in cents."""
     return 1200 * float(np.log2(hz / expected_hz))

@@ -20,7 +20,7 @@ from marl.data.audio_file import SUFFIXES, duration_s, read_mono, windows
 from marl.data.source import UnusableClipError
 from tests.messages import assert_mentions, mentions
 
-# One of each way in which libsndfile decodes and seeks, and what rounding, or loss, adds to a sine at half full scale.
+# One format for each way in which libsndfile decodes and seeks, and its error for a sine at half of full scale.
 FORMATS = {
     ("WAV", "PCM_16"): 1e-4,
     ("WAV", "FLOAT"): 1e-6,
@@ -59,12 +59,12 @@ def whole(path, sample_rate):
 
 
 def assert_is_the_sine(found, rate, tolerance):
-    """The best fit has its frequency, its level and its beginning; away from the ends nothing else is heard."""
+    """Assert frequency, level and phase of the best fit, and that the inner part holds nothing else."""
     time_s = np.arange(len(found)) / rate
     middle = (time_s > 0.1) & (time_s < time_s[-1] - 0.1)
     basis = np.stack([np.sin(2 * np.pi * HZ * time_s), np.cos(2 * np.pi * HZ * time_s)], axis=1)[middle]
     amplitudes, *_ = np.linalg.lstsq(basis, found[middle], rcond=None)
-    # The resampler passes 440 Hz with a thousandth of ripple.
+    # The resampler has a ripple of a thousandth at 440 Hz.
     np.testing.assert_allclose(amplitudes, [LEVEL, 0.0], atol=tolerance + 1e-3)
     residual = found[middle] - basis @ amplitudes
     assert np.sqrt(np.mean(residual**2)) < tolerance + 1e-3
@@ -138,7 +138,7 @@ def test_an_excerpt_of_a_long_file_is_decoded_alone(tmp_path):
     rate, path = 44_100, tmp_path / "long.wav"
     with soundfile.SoundFile(path, "w", rate, 1, "PCM_16") as file:
         file.write(sine(rate, 2.0))
-    with path.open("r+b") as file:  # three hours; the rest is a hole in the file, which reads as silence
+    with path.open("r+b") as file:  # three hours, most of them a hole in the file that reads as silence
         file.truncate(44 + 2 * rate * 10_800)
         file.seek(40)
         file.write(struct.pack("<I", 2 * rate * 10_800))
@@ -147,7 +147,7 @@ def test_an_excerpt_of_a_long_file_is_decoded_alone(tmp_path):
     assert_is_the_sine(read_mono(path, 16_000, 0.0, 1.0), 16_000, 1e-3)
     assert not read_mono(path, 16_000, 10_000.0, 1.0).any()
     assert len(next(windows(path, 16_000, 16_000, 1))) == 1
-    assert time.process_time() - begun < 1.0  # all of it takes ten times as long
+    assert time.process_time() - begun < 1.0  # decoding the whole file takes ten times as long
 
 
 def test_formats_are_detected_by_content_and_not_by_name(tmp_path):
@@ -234,11 +234,11 @@ def test_truncated_files_are_read_to_their_last_sample(tmp_path, kind, seconds):
     data = content(samples, 48_000, kind)
     path = tmp_path / "cut"
     path.write_bytes(data[: len(data) * 2 // 3])
-    if kind[0] == "CAF":  # its table of packets lies at the end
+    if kind[0] == "CAF":  # the table of packets is at the end
         assert_mentions(reason_of(path), "decoded")
         return
     found = np.concatenate(list(windows(path, 16_000, 100, 10))).reshape(-1)
-    # Of Ogg whole pages alone, each up to a second.
+    # Ogg is decoded in whole pages of up to a second.
     missing = 16_000 * seconds * 2 / 3 - len(found)
     assert -1000 < missing < (16_000 if kind[0] == "OGG" else 2000)
     assert len(found) > 2000
@@ -332,7 +332,7 @@ def assert_survives(data, folder=Path("/dev/shm") if Path("/dev/shm").is_dir() e
 
 def test_a_damaged_open_file_prints_no_exception(monkeypatch):
     data = bytearray(valid(("AIFF", "PCM_16")))
-    data[40:44] = b"\0\0\0\x80"  # leads to before the beginning
+    data[40:44] = b"\0\0\0\x80"  # points to before the start
     printed = []
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
     assert_survives(data)

@@ -1,4 +1,4 @@
-"""Law 1 where spectrograms lie beside the device: what is trained has the same bits as where they are resident."""
+"""Law 1 with spectrograms on the host: training ends with the same bits as with spectrograms on the device."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from tests.marl.cases import OTHERS, PROBAND, assert_same_bits, needs_compiler, 
 
 @pytest.fixture
 def resident(small_dataset) -> Dataset:
-    """The small data set as a prepared one is: float16, dB, on the device."""
+    """Small dataset as a prepared set stores it: float16, dB, on the device."""
     audio = small_dataset.audio
     decibels = audio.decibels(small_dataset.log_mels.values_NFT).to(torch.float16)
     return dataclasses.replace(small_dataset, log_mels=LogMels(decibels, None, audio.mean_db, audio.std_db))
@@ -23,7 +23,7 @@ def resident(small_dataset) -> Dataset:
 
 @pytest.fixture
 def streamed(resident, tmp_path) -> Dataset:
-    """The same from a file that is mapped."""
+    """Same dataset in a memory-mapped file."""
     path = tmp_path / "log_mels.npy"
     np.save(path, resident.log_mels.values_NFT.numpy())
     audio = resident.audio
@@ -68,7 +68,7 @@ def test_the_feed_returns_the_clips_of_the_requested_step(resident, streamed):
     sampler = PairSampler(streamed, ["timbre"])
     source = HostBatchSource(streamed.log_mels, sampler, lanes=2, pairs=16)
     seeds = torch.tensor([0, 5])
-    # In order, then somewhere else, as after a replicate took a lane.
+    # Consecutive steps, then a jump, as when another replicate is attached.
     for steps in ([0, 0], [1, 1], [2, 2], [700, 3], [701, 4]):
         step_K = torch.tensor(steps)
         source.prefetch(seeds, step_K, step_K + 1)

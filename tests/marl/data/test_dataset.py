@@ -9,7 +9,7 @@ from tests.marl.cases import PROBAND, new_stack
 
 
 def by_timbre(dataset):
-    """Split by timbre: two for training, one for validation, one for the test; of these a third fits probes."""
+    """Split by timbre: two for training, one each for validation and test, a third of which fits probes."""
     of = {name: torch.nonzero(dataset.value_NC[:, 0] == number).flatten() for number, name in enumerate("abcd")}
     splits = {
         "training": torch.cat([of["a"], of["b"]]),
@@ -60,5 +60,5 @@ def test_metrics_are_finite_with_a_single_held_out_class(small_dataset):
     stack.attach(PROBAND, seed=0)
     (metrics,) = evaluate(stack.models, ["timbre"], ["single_latents", "linear_probes", "probes"]).metrics
     assert all(torch.isfinite(torch.tensor(list(metrics.values()))))
-    assert metrics["probe/timbre/shared"] == 1.0  # nothing is to be told
+    assert metrics["probe/timbre/shared"] == 1.0  # a single class
     assert metrics["nmi/timbre/shared"] == 0.0

@@ -18,7 +18,7 @@ TWO = ((0, 0, b"Piano"), (0, 5, b"Organ"))
 
 @pytest.fixture
 def font(tmp_path):
-    """Its two instruments are the same sine."""
+    """Font whose two instruments play the same sine."""
     path = tmp_path / "sine.sf2"
     path.write_bytes(font_of(*TWO))
     return str(path)
@@ -26,7 +26,7 @@ def font(tmp_path):
 
 @pytest.fixture
 def unloaded(monkeypatch):
-    """FluidSynth as it is before anything was rendered."""
+    """FluidSynth before the first render."""
     monkeypatch.setattr(synthesiser, "_open_fonts", {})
     monkeypatch.delitem(sys.modules, "fluidsynth", raising=False)
     synthesiser._library.cache_clear()
@@ -39,7 +39,7 @@ def note(key=69, velocity=100, start_s=0.0, length_s=0.75):
 
 
 def played_plainly(font, program, key, velocity):
-    """A second of one note, as the library's documentation has it: a synthesiser that loads the font by itself."""
+    """Render a second of one note as the documentation of the library does, with a new synthesiser."""
     library = synthesiser._library()
     player = synthesiser._new_synthesiser(RATE)
     number = player.sfload(font)
@@ -77,8 +77,8 @@ def test_sustained_instruments_play_key_69_at_440_hz(program):
 def test_notes_start_and_end_on_time_without_reverb(font):
     heard = render(font, 0, [note(start_s=0.1, length_s=0.5)], RATE, RATE)
     sounding = np.flatnonzero(heard)
-    assert 0 <= sounding[0] - 1_600 <= 2  # a sine begins at zero
-    assert 9_600 < sounding[-1] < 9_600 + 0.02 * RATE  # FluidSynth ends no note in less than 16 ms, lest it click
+    assert 0 <= sounding[0] - 1_600 <= 2  # a sine starts at zero
+    assert 9_600 < sounding[-1] < 9_600 + 0.02 * RATE  # FluidSynth fades every note for 16 ms to avoid clicks
 
 
 @needs_fluidsynth
@@ -128,7 +128,7 @@ def test_bits_do_not_depend_on_earlier_renders(font):
     for (program, notes), before in reversed(list(zip(wanted, expected, strict=True))):
         render(TIMGM, program, notes, 44_100, 30_001)
         assert np.array_equal(render(TIMGM, program, notes, RATE, RATE), before)
-    render(font, 0, [note()], RATE, RATE)  # another font is open now
+    render(font, 0, [note()], RATE, RATE)  # opens another font
     assert all(
         np.array_equal(render(TIMGM, program, notes, RATE, RATE), before)
         for (program, notes), before in zip(wanted, expected, strict=True)
@@ -267,9 +267,9 @@ def test_any_bytes_give_presets_or_are_rejected_in_one_line(tmp_path_factory, da
 
 @needs_fluidsynth
 def test_fluidsynth_prints_nothing(tmp_path, capfd, monkeypatch, unloaded):
-    monkeypatch.setenv("CI", "true")  # where pyfluidsynth speaks as well
+    monkeypatch.setenv("CI", "true")  # makes pyfluidsynth print, too
     path = tmp_path / "font.sf2"
-    path.write_bytes(riff(chunk(b"LIST", b"pdta" + preset_list(TWO))))  # a list of instruments, and nothing else
+    path.write_bytes(riff(chunk(b"LIST", b"pdta" + preset_list(TWO))))  # presets without samples
     with pytest.raises(ValueError, match=mentions("FluidSynth", path)):
         preset_names(str(path))
     path.write_bytes(font_of(*TWO))

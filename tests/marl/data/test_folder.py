@@ -176,7 +176,7 @@ def test_links_to_outside_the_folder_are_rejected(tmp_path):
     table(folder, "sub/a.wav,oboe,1")
     (folder / "sub").symlink_to(tmp_path / "outside")
     assert_mentions(refusal(folder), "'sub/a.wav'", "link")
-    # Links inside, and a folder that is one itself, are of no harm.
+    # Links within the folder, and a linked folder, are allowed.
     table(folder, "b.wav,oboe,1")
     write(folder / "c.wav")
     (folder / "b.wav").symlink_to(folder / "c.wav")

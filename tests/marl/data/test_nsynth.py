@@ -16,7 +16,7 @@ RATE = 16_000
 
 
 def example(note, **changes):
-    """As `examples.json` of NSynth has it."""
+    """Return a note as `examples.json` of NSynth describes it."""
     instrument, pitch, velocity = note.rsplit("-", 2)
     family, kind, _ = instrument.split("_")
     return {
@@ -110,7 +110,7 @@ def test_the_sample_is_uniform_and_deterministic(folder):
     assert {entry.name for entry in few} < {entry.name for entry in more}
     assert made(folder, at_most=5).entries() == few
     assert len(made(folder, at_most=10**9).entries()) == len(NOTES)
-    # Of many notes each instrument has about its share.
+    # Instruments are sampled in proportion.
     many = [f"bass_synthetic_{instrument:03}-060-{velocity:03}" for instrument in range(10) for velocity in range(100)]
     write(folder, {note: example(note) for note in many})
     chosen = [entry.values[0] for entry in made(folder, at_most=500).entries()]

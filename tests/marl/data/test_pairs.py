@@ -81,7 +81,7 @@ def test_partners_share_a_group_and_differ_where_possible(small_dataset, data, s
     assert torch.equal(first[:, 0], second[:, 0])
     for one, other in zip(first, second, strict=True):
         partners = values[(values[:, 0] == one[0]) & (values[:, 1:] != one[1:]).all(dim=1)]
-        # One allowed partner among few clips may be missed in 16 draws, but not half of the group.
+        # 16 draws may miss one allowed partner, but not half of the group.
         group = (values[:, 0] == one[0]).sum()
         if len(partners) * 2 >= group:
             assert (one[1:] != other[1:]).all()
@@ -100,7 +100,7 @@ def test_a_combination_of_shared_factors_has_one_number_in_every_split(small_dat
 
 
 def with_values(dataset, value_NC, factors=None):
-    """The data set with other values of its clips, all of them for training."""
+    """Return the dataset with other factor values and all clips for training."""
     clips = torch.arange(len(value_NC))
     return dataclasses.replace(
         dataset, value_NC=value_NC, factors=factors or dataset.factors, splits={"training": clips, "validation": clips}

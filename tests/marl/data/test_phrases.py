@@ -31,7 +31,7 @@ def onsets_s(melody, rhythm, tempo, seconds=4.0):
 
 
 def onsets_heard_s(clip):
-    """Where sound begins after silence, of a font whose notes end at once."""
+    """Return where sound starts after silence, for a font whose notes end at once."""
     sounding = np.flatnonzero(np.abs(clip) > 1e-4)
     return sounding[np.r_[True, np.diff(sounding) > 64]] / RATE
 
@@ -89,7 +89,7 @@ def test_notes_do_not_overlap_and_the_first_of_a_bar_is_accented():
 
 @needs_fluidsynth
 @pytest.mark.parametrize("rhythm", RHYTHMS)
-@pytest.mark.parametrize("tempo", [52.5, 80])  # so slow that silence is between any two notes
+@pytest.mark.parametrize("tempo", [52.5, 80])  # slow enough for silence between any two notes
 def test_onsets_in_the_audio_match_rhythm_and_tempo(font, rhythm, tempo):
     config = small(font, rhythms=(rhythm, "straight" if rhythm != "straight" else "dotted"), tempos=(tempo, 60))
     found = config.source()
@@ -99,7 +99,7 @@ def test_onsets_in_the_audio_match_rhythm_and_tempo(font, rhythm, tempo):
     steps = [step for step in range(200) if RHYTHMS[rhythm][step % 16] == "x" and step * step_s < 4]
     heard = onsets_heard_s(clip)
     assert len(heard) == len(steps)
-    # To the grid of the synthesiser, and the first samples of a sine.
+    # Tolerance: the time grid of the synthesiser, and the first samples of a sine.
     np.testing.assert_allclose(heard, np.array(steps) * step_s, atol=GRID_S / 2 + 5 / RATE)
 
 

@@ -15,7 +15,7 @@ RATE = 16_000
 
 @pytest.fixture
 def font(tmp_path):
-    """Three of its instruments have the same name."""
+    """Font in which three instruments share a name."""
     path = tmp_path / "sine.sf2"
     path.write_bytes(font_of((0, 0, b"Piano"), (0, 19, b"Organ"), (0, 40, b"Organ"), (0, 73, b"Organ"), (8, 1, b"X")))
     return str(path)

@@ -18,7 +18,7 @@ def sine(level: float, hz: float = 440.0) -> np.ndarray:
 
 
 class Given:
-    """A source of what a test gives."""
+    """Source of given sounds."""
 
     factor_names = ("vowel",)
 

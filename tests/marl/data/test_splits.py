@@ -81,7 +81,7 @@ def test_held_out_clips_have_known_factors_and_unknown_values_do_not_leak(unknow
     splits = parts(by, values)
     held_out = torch.cat([clips for name, clips in splits.items() if name != "training"])
     assert (values[held_out] != UNKNOWN).all()
-    if by in ("combination", "instrument"):  # it may be of any combination, of any instrument
+    if by in ("combination", "instrument"):  # an unknown value could be any combination or instrument
         assert not set(unknown) & set(splits["training"].tolist())
     if by == "group":
         assert not {GROUPS[clip] for clip in held_out.tolist()} & {GROUPS[clip] for clip in splits["training"].tolist()}

@@ -25,7 +25,7 @@ def test_waveforms_are_the_naive_ones_of_scipy(hz):
     }
     for timbre in TIMBRES:
         ours = synthesise(timbre, torch.tensor(hz, dtype=torch.float64), 16_000, 16_000).numpy()
-        # At a jump either side is right, depending on the last bit of the phase.
+        # At a discontinuity the last bit of the phase decides between both sides.
         agrees = np.isclose(ours, expected[timbre], atol=1e-9)
         assert agrees.mean() > 0.999, timbre
 

@@ -78,5 +78,5 @@ def test_distant_posteriors_have_finite_terms_and_gradients_in_float32():
     terms = decompose(mean.detach(), mean, logvar, 1000)
     gradients = torch.autograd.grad(sum(terms).sum(), [mean, logvar])
     assert all(value.isfinite().all() for value in (*terms, *gradients))
-    # Each sample can only come from its own clip, so all of the normaliser is information about the index.
+    # Each sample identifies its clip, so the index-code mutual information is the entropy of the index.
     assert terms.index_code_mi.item() == pytest.approx(np.log(8 * 1000), rel=1e-5)

@@ -1,4 +1,4 @@
-"""Strategies that take more than the latents of two views: known answers."""
+"""Known answers of strategies that use more than the latents of two views."""
 
 import pytest
 import torch

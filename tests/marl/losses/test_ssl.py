@@ -34,7 +34,7 @@ EVERY = {**STRATEGIES, "repulsion": lambda a, b, pairing: repulsion(a, b)}
 
 
 def pairing_of(latents, group=None, temperature=0.2):
-    """Groups agree in the shared factors and are no negatives; without groups all pairs differ."""
+    """Pairs of a group share their factors and are not negatives; without groups all pairs differ."""
     pairs, dimensions = latents.shape
     group = torch.arange(pairs) if group is None else group
     same = group[:, None] == group
@@ -77,9 +77,9 @@ def test_strategies_and_their_gradients_agree_with_public_implementations(refere
 
 @pytest.mark.parametrize("case", CASES)
 def test_triplet_and_its_gradients_agree_with_pytorch_metric_learning(reference, case):
-    """The library takes all clips of a class as positives, so each two clips of a class are a pair here.
+    """Return pairs in which every two clips of a class are positives, as in the library.
 
-    The first B pairs are the original ones and the only ones that are negatives, so that each clip is one just once.
+    Only the first B pairs, the original ones, are negatives, so that each clip is a negative once.
     """
     arrays = reference("contrastive_losses.npz", case)
     label = torch.from_numpy(arrays["labels"])
@@ -101,7 +101,7 @@ def test_triplet_and_its_gradients_agree_with_pytorch_metric_learning(reference,
 
 
 def expected_loss(name, first, second, left_out, temperature):
-    """By loops over anchors; pairs that agree in the shared factors are themselves alone."""
+    """Compute the loss by loops over anchors, excluding pairs with equal shared factors."""
     pairs = len(first)
     clips = torch.nn.functional.normalize(torch.cat([first, second]), dim=1)
     cosine = clips @ clips.T
@@ -153,7 +153,7 @@ def test_without_negatives_the_loss_is_zero(name):
 def test_padding_changes_neither_the_loss_nor_its_gradients(name, pairs, dimensions, padding, seed):
     first, second = views(pairs, dimensions, seed)
     pairing = pairing_of(first, torch.arange(pairs) // 2)
-    # Padding in front and behind: a mask need not begin with what exists.
+    # Padding on both sides: valid latents need not come first.
     pad = torch.nn.ConstantPad1d((padding // 2, padding - padding // 2), 0.0)
     padded_pairing = pairing._replace(mask_D=pad(pairing.mask_D))
     narrow = value_and_gradients(lambda a, b: EVERY[name](a, b, pairing), first, second)

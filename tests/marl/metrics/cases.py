@@ -61,7 +61,7 @@ def random_clips(seed, clips=180, models=1, latents=4, values=(2, 5), noise=1.0,
 
 
 def unequal_clips(seed, models=2, clips=150):
-    """Return random clips whose latents predict two factors partly and the third more or less."""
+    """Return random clips whose latents predict three factors to different degrees."""
     return random_clips(seed, clips, models, values=(2, 3, 5), power=3)
 
 

@@ -12,7 +12,7 @@ ALL = torch.cartesian_prod(torch.arange(4), torch.arange(20), torch.arange(10))
 
 
 def score(*latents: torch.Tensor, classes: torch.Tensor = ALL) -> list[float]:
-    """Of models without padding."""
+    """Return the scores of models without padding."""
     stacked = torch.stack(latents)
     return beta_vae_score(stacked, torch.ones(len(stacked), stacked.shape[-1]), classes).tolist()
 
@@ -21,7 +21,7 @@ def noise(clips: int, latents: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(clips, latents, generator=torch.Generator().manual_seed(seed))
 
 
-# Tells amplitude well, timbre and frequency in one latent.
+# Amplitude has its own latent; timbre and frequency share one.
 MIXED = torch.stack([ALL[:, 0] / 4 + ALL[:, 1] / 20, ALL[:, 2] / 10], dim=1) + 0.3 * noise(len(ALL), 2)
 
 
@@ -62,7 +62,7 @@ def test_a_latent_per_factor_scores_one_and_noise_scores_chance():
 
 
 def test_factors_without_information_are_confused():
-    (found,) = score(ALL[:, :1].float())  # timbre or not
+    (found,) = score(ALL[:, :1].float())  # shared timbre or not
     assert found == pytest.approx(2 / 3, abs=0.03)
 
 
@@ -88,7 +88,7 @@ def test_scores_ignore_order_sign_and_offset():
 def test_names_of_classes_do_not_matter():
     (found,) = score(MIXED)
     assert score(MIXED, classes=ALL * 7 - 20) == [found]
-    # In another order they are drawn by other numbers, from the same distribution.
+    # Relabelled classes are drawn from the same distribution by other random numbers.
     name = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     assert score(MIXED, classes=name[ALL])[0] == pytest.approx(found, abs=0.03)
 

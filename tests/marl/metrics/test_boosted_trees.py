@@ -22,7 +22,7 @@ def of_scikit_learn(fit, fit_class, held_out, held_out_class):
 
 
 def partly_told(clips=600, classes=3, latents=4, seed=0):
-    """Latents of which some tell the class a little."""
+    """Return latents of which some predict the class partly."""
     random = np.random.default_rng(seed)
     labels = random.integers(classes, size=clips)
     told = np.linspace(1, 0, latents) * labels[:, None]
@@ -48,7 +48,7 @@ def test_importances_scores_and_accuracy_agree_with_disentanglement_lib(referenc
         "dci_completeness": (completeness(importance[None], mask).item(), 0.015),
         "dci_informativeness_test": (np.mean(told), 0.02),
     }
-    # No split is a tie where scikit-learn's seeds agree.
+    # Without ties all seeds of scikit-learn agree.
     is_drawn = np.ptp(arrays["dci_importance"], axis=0).max() > 1e-12
     for name, (value, tolerance) in found.items():
         spread = np.ptp(arrays[name], axis=0).max()
@@ -60,7 +60,7 @@ def test_importances_scores_and_accuracy_agree_with_disentanglement_lib(referenc
 def test_trees_agree_with_scikit_learn_in_splits_gains_and_thresholds(seed):
     random = np.random.default_rng(seed)
     latents = random.normal(size=(700, 5)) * 10.0 ** random.integers(-7, 3, size=5)
-    latents[:, 2] = latents[:, 2].round(1)  # many clips of the same value
+    latents[:, 2] = latents[:, 2].round(1)  # many equal values
     latents[:, 3] = np.where(latents[:, 3] > 0, latents[:, 3], 0.0)
     residual = (0.2 * random.normal(size=700) + 0.1 * (latents[:, 4] > 0) + random.choice([-0.5, 0.5])).clip(-0.9, 0.9)
     fit, held_out = latents[:400], np.ascontiguousarray(latents[400:].T, dtype=np.float32)
@@ -68,7 +68,7 @@ def test_trees_agree_with_scikit_learn_in_splits_gains_and_thresholds(seed):
     precedence = np.arange(5)
     add_tree(sort_latents(fit), residual[:400], 1.0, precedence, output, held_out, held_out_output, importance)
 
-    # Where several splits of a node have the same gain scikit-learn draws one.
+    # scikit-learn draws among splits of equal gain.
     trees = [DecisionTreeRegressor(max_depth=3, random_state=draw).fit(fit, residual[:400]) for draw in range(20)]
     gains = [400 * tree.tree_.compute_feature_importances(normalize=False) for tree in trees]
     (tree, gain) = min(zip(trees, gains, strict=True), key=lambda pair: np.abs(pair[1] - importance).max())
@@ -137,7 +137,7 @@ def test_importances_sum_to_one_and_accuracy_is_a_fraction(seed, classes, clips)
 @given(seed=st.integers(0, 1000))
 def test_monotonic_maps_change_no_tree(seed):
     latents, labels = partly_told(seed=seed)
-    latents = latents.round(1)  # held-out values are those of fitted clips or far from them
+    latents = latents.round(1)  # held-out values equal fitted values or are far from them
     mapped = np.column_stack([np.exp(latents[:, 0]), latents[:, 1] ** 3, 100 * latents[:, 2] + 7, latents[:, 3]])
     found, expected = (
         boosted_tree_importances(*halves(mapped, labels)),
@@ -150,12 +150,12 @@ def test_monotonic_maps_change_no_tree(seed):
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_permuted_latents_permute_importances_and_names_of_classes_do_not_matter(seed):
-    # Ties that are broken otherwise tell some clips otherwise: of 300 up to 8, of 1,500 a far smaller share.
+    # Other tie breaks change predictions: of 300 clips up to 8, of 1,500 a far smaller share.
     latents, labels = partly_told(clips=3000, seed=seed)
     expected, expected_told = boosted_tree_importances(*halves(latents, labels))
     order = [2, 0, 3, 1]
     found, told = boosted_tree_importances(*halves(latents[:, order], labels))
-    np.testing.assert_allclose(found, expected[order], atol=0.02)  # but for ties
+    np.testing.assert_allclose(found, expected[order], atol=0.02)  # except ties
     assert told == pytest.approx(expected_told, abs=0.02)
     found, told = boosted_tree_importances(*halves(latents, 5 * labels - 2))
     assert (found.tolist(), told) == (expected.tolist(), expected_told)

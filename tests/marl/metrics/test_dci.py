@@ -24,13 +24,13 @@ NAMES = (
 
 
 def scores_of(importance_KDC, mask_KD=None):
-    """All four, by name."""
+    """Return all four scores by name."""
     mask_KD = torch.ones(importance_KDC.shape[:2]) if mask_KD is None else mask_KD
     return {name: score(importance_KDC, mask_KD).numpy() for name, score in zip(NAMES, SCORES, strict=True)}
 
 
 def random_importance(seed, models=2, latents=4, factors=3):
-    """Some of them zero."""
+    """Return random importances, some of them zero."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.rand(models, latents, factors, generator=generator, dtype=torch.float64)
     return drawn * (torch.rand(drawn.shape, generator=generator) > 0.3)

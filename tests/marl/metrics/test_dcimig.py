@@ -43,8 +43,8 @@ def test_dcimig_weighs_factors_by_their_entropy():
 
 def test_dcimig_is_defined_without_a_second_latent_any_latent_or_a_varied_factor():
     classes = torch.tensor([0, 1] * 10)[:, None]
-    assert dcimig_of(classes, classes) == pytest.approx(1.0)  # a single factor, for which the library raises
-    assert dcimig_of(classes, torch.zeros_like(classes)) == 0.0  # where the library divides by zero
+    assert dcimig_of(classes, classes) == pytest.approx(1.0)  # the library raises for a single factor
+    assert dcimig_of(classes, torch.zeros_like(classes)) == 0.0  # the library divides by zero
     assert dcimig(torch.zeros(2, 0, 3), torch.ones(3)).tolist() == [0.0, 0.0]
     assert dcimig(torch.zeros(2, 3, 0), torch.ones(0)).tolist() == [0.0, 0.0]
 

@@ -13,7 +13,7 @@ DEFINED = tuple(case for case in TRAINABLE if case != "constant_latent_n500")
 
 
 def of_part(arrays, part):
-    """Of one model, asked for the clips that it was fitted on or for others."""
+    """Return the explicitness of one model on the fitting clips or on held-out clips."""
     latents, fitted = torch.from_numpy(arrays["mus"])[None], int(arrays["n_train"])
     classes, counts = from_zero(arrays["ys"])
     asked = slice(fitted) if part == "train" else slice(fitted, None)
@@ -25,7 +25,7 @@ def noisy_clips(seed, models=1):
 
 
 def explicit(latents, classes, fitted=120):
-    """Of latents [model, clip, latent], by factor and their mean."""
+    """Return the explicitness of latents [model, clip, latent] by factor, and the mean."""
     counts = [int(column.max()) + 1 for column in classes.unbind(dim=1)]
     return explicitness(latents[:, :fitted], classes[:fitted], latents[:, fitted:], classes[fitted:], counts)
 
@@ -43,7 +43,7 @@ def test_explicitness_agrees_with_disentanglement_lib(reference, case, part):
 @pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize("case", ["constant_latent_n500", *SINGLE_VALUED])
 def test_constant_latents_and_factors_are_ignored_where_disentanglement_lib_raises(reference, case, part):
-    # A collapsed latent is what models are studied for; it should not leave them without a score.
+    # Collapsed latents are common and must not leave a model without a score.
     arrays, without = (reference("disentanglement.npz", name) for name in (case, f"{case}__degenerate_columns_removed"))
     assert np.isnan(arrays[f"explicitness_{part}"])
     per_factor, mean = of_part(arrays, part)
@@ -145,7 +145,7 @@ def test_a_class_without_held_out_clips_is_ignored():
 def test_a_class_without_fitting_clips_scores_a_half():
     classes = torch.tensor([0, 1] * 60 + [0, 1, 2] * 40)[:, None]
     latents = torch.nn.functional.one_hot(classes[:, 0], 3).double()[None]
-    # The other two are told perfectly, from each other and from clips that are like neither.
+    # The other two classes are predicted perfectly.
     assert explicit(latents, classes)[0].item() == pytest.approx((1.0 + 1.0 + 0.5) / 3)
     assert explicit(torch.zeros_like(latents), classes)[0].item() == 0.5
 

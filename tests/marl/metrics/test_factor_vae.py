@@ -21,7 +21,7 @@ ALL = torch.cartesian_prod(torch.arange(4), torch.arange(20), torch.arange(10))
 
 
 def score(*latents: torch.Tensor, classes: torch.Tensor = ALL, threshold: float = 0.05) -> list[float]:
-    """Of models without padding."""
+    """Return the scores of models without padding."""
     stacked = torch.stack(latents)
     return factor_vae_score(stacked, torch.ones(len(stacked), stacked.shape[-1]), classes, threshold).tolist()
 
@@ -48,7 +48,7 @@ def test_votes_and_accuracies_agree_with_disentanglement_lib(reference, case, th
     assert torch.equal(active[0], expected["active"])
 
     votes = least_varied_latents(table, variance, active, expected["batches"].long())
-    positions = active[0].nonzero().flatten()  # theirs count active latents only
+    positions = active[0].nonzero().flatten()  # the library numbers active latents only
     assert torch.equal(votes[0], positions[expected["argmin"].long()])
     counts = vote_counts(votes[:, :training], fixed[:training], latents, factors)
     assert torch.equal(counts[0, positions].mT, expected["train_votes"][:, : len(positions)])
@@ -73,7 +73,7 @@ def test_a_latent_per_factor_scores_one_and_noise_scores_chance():
 
 
 def test_two_factors_in_one_latent_lower_the_score():
-    both = torch.stack([ALL[:, 0] + ALL[:, 1] / 20, ALL[:, 2]], dim=1)  # of the first two only timbre keeps it still
+    both = torch.stack([ALL[:, 0] + ALL[:, 1] / 20, ALL[:, 2]], dim=1)  # only timbre fixes the first
     assert 0.5 < score(both.float())[0] < 0.9
 
 
@@ -83,7 +83,7 @@ def test_votes_ignore_order_scale_and_offset(clips, latents, seed):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(1, clips, latents, generator=generator, dtype=torch.float64)
     batches = torch.randint(clips, (50, 8), generator=generator)
-    # Of one clip alone all latents vary as little, and of all clips equally often as much as in general.
+    # Degenerate groups would tie: one clip alone has no variance in any latent.
     batches[:, :4] = torch.tensor([0, 0, 0, 1])
     order = torch.randperm(latents, generator=generator)
     moved = (values * (10 * torch.rand(latents, generator=generator) + 0.01) - 3)[..., order]
@@ -123,7 +123,7 @@ def test_names_of_classes_do_not_matter():
     latents = ALL + 2 * noise(len(ALL), 3)
     (found,) = score(latents)
     assert score(latents, classes=ALL * 7 - 20) == [found]
-    # In another order they are drawn by other numbers, from the same distribution.
+    # Relabelled classes are drawn from the same distribution by other random numbers.
     name = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     assert score(latents, classes=name[ALL])[0] == pytest.approx(found, abs=0.03)
 
@@ -147,7 +147,7 @@ def test_nearly_constant_latents_do_not_vote():
     told, useless = ALL + 0.1 * noise(len(ALL), 3), 0.04 * noise(len(ALL), 1)
     with_others = torch.cat([told, torch.full((len(ALL), 1), 3.0), useless], dim=1)
     assert score(with_others) == score(told) == [1.0]
-    # Unless asked: then the constant one varies least in every batch, whatever was fixed.
+    # Without a threshold the constant latent varies least in every batch.
     assert score(with_others, threshold=0.0)[0] == pytest.approx(1 / 3, abs=0.03)
 
 
@@ -192,7 +192,7 @@ def test_clips_of_a_group_share_the_class_of_the_drawn_factor():
     assert clips.shape == (500, 4, 6)
     drawn = classes[clips, fixed[:, None, None]]
     assert (drawn == drawn[..., :1]).all()
-    assert (drawn[:, :, 0] != drawn[:, :1, 0]).any()  # every group has a class of its own
+    assert (drawn[:, :, 0] != drawn[:, :1, 0]).any()  # groups differ in class
 
 
 def test_factors_classes_and_clips_are_drawn_uniformly():

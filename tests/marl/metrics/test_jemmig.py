@@ -25,7 +25,7 @@ def test_jemmig_agrees_with_the_library_except_for_factors_with_a_single_value(r
     table, library = library_table(reference, case, kind)
     bins, expected = int(kind[-2:]), float(library["jemmig"])
     if "single_value" in case:
-        # The library has such a factor in its mean, with whichever latent comes last; we leave it out.
+        # The library includes such a factor with its last latent; we exclude it.
         varied = library["factor_entropy_bits"] > 0
         information_CD, joint_CD = library["mi_bits"][varied], library["joint_entropy_bits"][varied]
         second, best = np.sort(information_CD, axis=1)[:, -2:].T
@@ -57,7 +57,7 @@ def test_jemmig_of_constant_latents_has_a_known_value():
     assert jemmig_of(torch.zeros(20, 3), factor) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("clips", range(20, 30))  # of some numbers rounding favours the other latent
+@pytest.mark.parametrize("clips", range(20, 30))  # for some counts rounding favours the other latent
 def test_jemmig_prefers_the_latent_of_lower_entropy_in_any_order(clips):
     count = torch.arange(clips)
     latents, factor = torch.stack([count % 9, count % 3], dim=1), (count % 3)[:, None]

@@ -17,7 +17,7 @@ def clips():
 
 
 def accuracy(representations: list[torch.Tensor], *labels: torch.Tensor) -> list[list[float]]:
-    """Of each representation, each factor."""
+    """Return the accuracy by representation and factor."""
     stacked, classes = torch.stack(representations), torch.stack(labels, dim=1)
     counts = [int(label.max()) + 1 for label in labels]
     return linear_probe_accuracy(

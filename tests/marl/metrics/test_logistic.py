@@ -18,7 +18,7 @@ def clusters(seed, clips=200, classes=4, features=3, noise=1.0):
 
 
 def shares(features, class_N, classes):
-    """Probabilities of classes [clip, class] by one regression."""
+    """Return class probabilities [clip, class] of one regression."""
     weight, intercept = multinomial_logistic(features[None], class_N, classes)
     return (weight @ features.mT + intercept).softmax(dim=1)[0].mT
 
@@ -78,7 +78,7 @@ def test_hard_problems_are_solved(make):
 
 @pytest.mark.parametrize("numbers", [1, 1 << 24])
 def test_batched_representations_equal_each_alone(monkeypatch, numbers):
-    # They take different numbers of steps.
+    # They converge in different numbers of steps.
     class_N = clusters(0)[1]
     feature_RND = torch.stack([clusters(0, noise=noise)[0] for noise in (0.01, 1.0, 10.0)])
     alone = [multinomial_logistic(feature_RND[index : index + 1], class_N, 4) for index in range(3)]

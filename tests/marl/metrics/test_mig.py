@@ -21,7 +21,7 @@ def test_mig_agrees_with_disentanglement_lib(reference, case, part):
     latents, classes = split(arrays, part)
     found = mutual_information_gap(mutual_information(latents, classes), factor_entropy(classes)).item()
     expected = arrays[f"mig_{part}"]
-    if np.isnan(expected):  # a factor with a single value, which we leave out of the mean
+    if np.isnan(expected):  # we exclude factors with a single value from the mean
         gaps = arrays[f"mig_per_factor_{part}"]
         expected = gaps[np.isfinite(gaps)].mean()
     assert found == pytest.approx(expected, abs=1e-9)
@@ -58,7 +58,7 @@ def test_mig_lies_between_zero_and_one_and_ignores_order(seed):
 
 def test_mig_does_not_depend_on_other_models_or_padding():
     latents, classes = unequal_clips(seed=1)
-    latents[1, :, 2:] = classes[:, :2]  # would win, if they counted
+    latents[1, :, 2:] = classes[:, :2]  # padding that would be the best latent
     table = information(latents, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]), classes)
     found = mutual_information_gap(table.mutual_KDC, table.factor_entropy_C)
     assert [gap_of(latents[0], classes), gap_of(latents[1, :, :2], classes)] == found.tolist()

@@ -34,7 +34,7 @@ def test_modularity_is_one_for_a_latent_per_factor_and_zero_for_mixed_or_empty_l
     assert modularity_of(factors, factors) == 1.0
     assert modularity_of(factors @ torch.tensor([[1], [4]]), factors) == pytest.approx(0.0, abs=1e-12)
     assert modularity_of(torch.ones(16, 2), factors) == 0.0
-    # A latent that tells nothing lowers the mean.
+    # A constant latent lowers the mean.
     assert modularity_of(factors * torch.tensor([1, 0]), factors) == 0.5
 
 
@@ -44,7 +44,7 @@ def test_modularity_of_independent_latents_is_zero_only_without_chance():
     generator = torch.Generator().manual_seed(0)
     noise, classes = torch.randn(500, 3, generator=generator), torch.randint(20, (500, 2), generator=generator)
     classes[:, 1] %= 2
-    assert modularity_of(noise, classes) > 0.9  # the bias of the information about twenty classes
+    assert modularity_of(noise, classes) > 0.9  # due to the bias of the estimate for twenty classes
 
 
 def test_modularity_with_a_single_factor_without_factors_or_without_latents_is_defined():

@@ -145,7 +145,7 @@ def test_the_correction_counts_occupied_cells():
     table = table_of(latent, many)  # six cells
     plain = (4 * math.log(16 / 15) + 2 * math.log(8 / 9) + math.log(8 / 6) + math.log(8 / 10)) / 8
     assert table.mutual_KDC.item() == pytest.approx(plain, abs=1e-12)
-    assert table.corrected_KDC.item() == 0.0  # 2 / 16 is more than there was
+    assert table.corrected_KDC.item() == 0.0  # the correction 2 / 16 exceeds the estimate
     table = table_of(latent.repeat(20, 1), many.repeat(20, 1))
     assert table.corrected_KDC.item() == pytest.approx(plain - 2 / 320, abs=1e-12)
 
@@ -155,12 +155,12 @@ def test_the_correction_removes_the_bias_of_independent_latents():
     latents = torch.rand(1, 1000, 200, generator=generator)
     table = table_of(latents[0], torch.randint(5, (1000, 1), generator=generator))
     biased = table.mutual_KDC.mean().item()
-    assert biased == pytest.approx(19 * 4 / 2000, rel=0.05)  # what the expansion of Miller says
-    assert table.corrected_KDC.mean().item() < 0.15 * biased  # not zero, as no value is let below it
+    assert biased == pytest.approx(19 * 4 / 2000, rel=0.05)  # the expansion of Miller
+    assert table.corrected_KDC.mean().item() < 0.15 * biased  # above zero, as values are clamped at zero
 
 
 def test_the_correction_reduces_the_error_of_a_known_dependence():
-    """Latents repeat the factor, one of four values, in six clips of ten, and are drawn anew in the others."""
+    """Latents equal the factor, one of four values, in 60 % of the clips and are random in the others."""
     generator = torch.Generator().manual_seed(5)
     tables = []
     for _ in range(40):

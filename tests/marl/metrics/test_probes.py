@@ -14,7 +14,7 @@ def clips():
 
 
 def accuracy(representations: list[torch.Tensor], *labels: torch.Tensor) -> list[list[float]]:
-    """Of each representation, each factor."""
+    """Return the accuracy by representation and factor."""
     stacked, classes = torch.stack(representations), torch.stack(labels, dim=1)
     counts = [int(label.max()) + 1 for label in labels]
     return probe_accuracy(stacked[:, :800], classes[:800], stacked[:, 800:], classes[800:], counts).tolist()

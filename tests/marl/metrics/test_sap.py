@@ -11,7 +11,7 @@ from tests.marl.metrics.cases import MATRICES, SINGLE_VALUED, TRAINABLE, from_ze
 
 
 def accuracies_and_chance(arrays):
-    """Of the latents of one model, and of the most frequent class."""
+    """Return the accuracies of the latents of one model and of the most frequent class."""
     latents, fitted = torch.from_numpy(arrays["mus"])[None], int(arrays["n_train"])
     classes, counts = from_zero(arrays["ys"])
     accuracy = sap_accuracies(latents[:, :fitted], classes[:fitted], latents[:, fitted:], classes[fitted:], counts)
@@ -20,7 +20,7 @@ def accuracies_and_chance(arrays):
 
 
 def accuracies(latents, classes, models=slice(None)):
-    """Of latents [model, clip, latent] fitted on the first two thirds of the clips."""
+    """Return accuracies of latents [model, clip, latent], fitted on the first two thirds of the clips."""
     fitted = 2 * len(classes) // 3
     counts = [int(column.max()) + 1 for column in classes.unbind(dim=1)]
     latents = latents[models]
@@ -39,7 +39,7 @@ def test_accuracies_and_gap_agree_with_disentanglement_lib(reference, case):
 
 @pytest.mark.parametrize("case", SINGLE_VALUED)
 def test_constant_factors_are_ignored_where_disentanglement_lib_raises(reference, case):
-    # One such factor would leave a study without a score; that nothing can be said of it says nothing of the others.
+    # One such factor must not leave a study without a score.
     arrays, without = (reference("disentanglement.npz", name) for name in (case, f"{case}__degenerate_columns_removed"))
     assert np.isnan(arrays["sap"])
     accuracy, chance = accuracies_and_chance(arrays)

@@ -8,7 +8,7 @@ CLASSES = {"timbre": 4, "frequency": 20}
 
 
 def accuracies(right: float, wrong: float) -> dict[tuple[str, str], float]:
-    """Every factor read with one accuracy where it belongs and with another where it does not."""
+    """Return accuracies with one value in the home subspace of each factor and another elsewhere."""
     table = {}
     for factor, home, other in (("timbre", "shared", "private"), ("frequency", "private", "shared")):
         chance = 1 / CLASSES[factor]

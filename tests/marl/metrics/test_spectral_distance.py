@@ -11,7 +11,7 @@ seeds = st.integers(0, 1000)
 
 
 def spectrograms(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reconstructions by each model and originals, dB."""
+    """Return reconstructions of each model, and originals, dB."""
     generator = torch.Generator().manual_seed(seed)
     original = 20 * torch.randn(CLIPS, BANDS, FRAMES, generator=generator) - 40
     return original + 5 * torch.randn(MODELS, CLIPS, BANDS, FRAMES, generator=generator), original

@@ -14,7 +14,7 @@ SMALL = AudioConfig(clip_s=0.125, fft_size=256, frames=16, mel_bands=16)
 
 
 def tone_and_chirp(hz: float, level: float, samples: int = 16_000) -> torch.Tensor:
-    """A tone, and beside it a weaker one that rises; [1, samples]."""
+    """Return a tone plus a weaker rising tone, [1, samples]."""
     time = torch.arange(samples, dtype=torch.float64)[None] / 16_000
     chirp = torch.sin(2 * math.pi * (300 * time + 1500 * time**2))
     return level * torch.sin(2 * math.pi * hz * time) + 0.2 * chirp
@@ -25,7 +25,7 @@ def noise(clips: int, samples: int, seed: int = 0) -> torch.Tensor:
 
 
 def numpy_magnitudes(wave: np.ndarray, fft_size: int, hop: int, window: int) -> np.ndarray:
-    """Frames of a mirrored waveform, windowed and transformed one by one, [frames, bins]."""
+    """Return spectra of windowed frames of a reflected waveform, [frames, bins]."""
     padded = np.pad(wave, fft_size // 2, mode="reflect" if len(wave) > fft_size // 2 else "constant")
     hann = np.zeros(fft_size)
     first = (fft_size - window) // 2
@@ -83,7 +83,7 @@ def test_identical_and_inverted_sounds_have_no_error():
 @settings(max_examples=15, deadline=None)
 @given(decibels=st.floats(-40, 20))
 def test_a_gain_costs_the_documented_error(decibels):
-    original = 1e3 * noise(1, 2000)  # so loud that no bin comes down to the least magnitude
+    original = 1e3 * noise(1, 2000)  # loud enough for every bin to exceed the least magnitude
     convergence, log_error, _ = stft_errors(original, original * 10 ** (decibels / 20))
     assert convergence.item() == pytest.approx(abs(1 - 10 ** (decibels / 20)), abs=1e-6)
     assert log_error.item() == pytest.approx(abs(decibels) * math.log(10) / 20, abs=1e-6)

@@ -1,8 +1,8 @@
-"""Weights of our convolutions from kernels of torch's."""
+"""Weights of our convolutions, from kernels of torch."""
 
 
 def blocked(kernel):
-    """A kernel [..., 4, 4] as [..., a, p, b, q], which belongs to row 2 (1 - a) + p and column 2 (1 - b) + q."""
+    """Return a kernel [..., 4, 4] as [..., a, p, b, q], element (2 (1 - a) + p, 2 (1 - b) + q)."""
     return kernel.unflatten(-1, (2, 2)).unflatten(-3, (2, 2)).flip(-4, -2)
 
 

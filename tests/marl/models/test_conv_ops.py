@@ -1,4 +1,4 @@
-"""Convolutions as matmuls against torch's own, values and gradients."""
+"""Convolutions as matrix products, compared with torch in values and gradients."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def channels_last(function, image, kernel):
 
 
 def assert_same_values_and_gradients(ours, theirs, inputs):
-    """Of two functions of the same tensors, for a random gradient of the result."""
+    """Compare two functions of the same tensors, for a random gradient of the result."""
     expected = theirs(*inputs)
     found = ours(*inputs)
     torch.testing.assert_close(found, expected)

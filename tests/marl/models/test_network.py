@@ -1,4 +1,4 @@
-"""What must hold of every kind of network."""
+"""Contract of every kind of network."""
 
 import math
 from functools import partial
@@ -119,7 +119,7 @@ def test_a_padded_model_equals_the_narrower_one_within_rounding(model, sizes, wi
     for name, value in wide.crop(large, mask).items():
         assert torch.equal(value, small[name]), name
 
-    # Latents are float32 whatever the layers around them, and some processors sum in another order for other widths.
+    # Latents are float32 in every precision, and some processors change the order of sums with the width.
     assert_close = partial(torch.testing.assert_close, rtol=1e-6, atol=1e-6)
     to_double = lambda values: {name: value.double() for name, value in values.items()}  # noqa: E731
     clips = narrow.to_input(torch.randn(8, 32, 64, dtype=torch.float64))

@@ -7,7 +7,7 @@ from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, adam_rates, adam_step
 @pytest.mark.parametrize("columns", [None, 1000])
 def test_each_model_moves_like_under_adam_of_torch(columns):
     torch.manual_seed(0)
-    # No multiple of a block, so that the last one is narrower.
+    # Not a multiple of the block, so that the last block is narrower.
     start_Kn, rates = torch.randn(3, 3700), [1e-3, 1e-2, 0.0]
     parameters_Kn, first_Kn, second_Kn = start_Kn.clone(), torch.zeros_like(start_Kn), torch.zeros_like(start_Kn)
     theirs = [row.clone().requires_grad_() for row in start_Kn]

@@ -106,7 +106,7 @@ def test_one_step_agrees_across_stack_widths_within_a_millionth(small_dataset, m
     train(one, 1)
     train(eight, 1)
     for name, value in eight.snapshot(lane).parameters.items():
-        # Sums in another order: a few units in the last place of the gradient, times a learning rate of 0.003.
+        # The order of sums changes a few units in the last place of the gradient; the learning rate is 0.003.
         torch.testing.assert_close(value, one.snapshot(0).parameters[name], rtol=0, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Compiled steps: law 1 holds in them too, and they do what the plain step does."""
+"""Compiled steps keep law 1 and agree with the plain step."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ LANES, STEPS = 6, 40
 
 @pytest.fixture(scope="module")
 def dataset_on(small_dataset):
-    """The small data set on a device."""
+    """Small dataset on a device."""
     made: dict[str, Dataset] = {"cpu": small_dataset}
 
     def get(device: str) -> Dataset:
@@ -49,7 +49,7 @@ def test_compiled_steps_keep_law_1_and_agree_with_plain_float32_at_first(dataset
     plain = new_stack(dataset, LANES)
     plain.attach(PROBAND, seed=7)
     start = vector(alone.snapshot(lane).parameters)
-    # bfloat16 keeps eight bits, and a first gradient is a sum of much that cancels.
+    # bfloat16 has eight bits, and the terms of a first gradient cancel largely.
     allowed = {"float32": 1e-4, "bfloat16": 0.3}[precision]
     for steps in (1, 2):
         train(alone, steps)
@@ -58,7 +58,7 @@ def test_compiled_steps_keep_law_1_and_agree_with_plain_float32_at_first(dataset
             assert_alike(vector(getattr(alone.snapshot(lane), part)), vector(getattr(plain.snapshot(0), part)), allowed)
         moved, expected = (vector(stack.snapshot(0).parameters) - start for stack in (alone, plain))
         assert_alike(moved, expected, allowed)
-        # Rates of another step would make it another length: 0.74 of it at the first.
+        # The learning rate of another step would change the length, to 0.74 at the first step.
         assert float(moved.norm()) == pytest.approx(float(expected.norm()), rel=0.02)
     train(alone, STEPS - 3)
 

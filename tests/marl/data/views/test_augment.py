@@ -1,4 +1,4 @@
-"""What is done to log-mels is compared with the log-mels of waveforms to which it was really done."""
+"""Augmentation of log-mels, compared with log-mels of augmented waveforms."""
 
 import math
 import shutil
@@ -29,7 +29,7 @@ EVERYTHING = AugmentConfig(noise_probability=0.5, gain_probability=0.5, filter_k
 
 
 def only(**fields) -> AugmentConfig:
-    """A configuration in which nothing happens but what is named."""
+    """Return a configuration with only the named augmentations."""
     off = {f"{name}_probability": 0.0 for name in ("noise", "gain", "filter", "pitch", "shift")}
     return AugmentConfig(**(off | fields))
 
@@ -47,7 +47,7 @@ def true_db(waveform_S: Tensor) -> Tensor:
 
 
 def mean_db(spectrogram_db: Tensor) -> Tensor:
-    """Power of each band averaged over the inner frames, dB."""
+    """Return the mean power of each band over the inner frames, dB."""
     return 10 * (10 ** (spectrogram_db[:, INNER] / 10)).mean(dim=1).log10()
 
 
@@ -61,7 +61,7 @@ def sine(hz: float, amplitude: float = 0.3) -> Tensor:
 
 
 def harmonics(ratio: float = 1.0) -> Tensor:
-    """All multiples of 30 Hz, too dense for a window to tell apart, falling by 3 dB an octave; then resampled."""
+    """Return all multiples of 30 Hz, too dense for a window to resolve, with -3 dB per octave, resampled."""
     number = torch.arange(1, 266, dtype=torch.float64)
     phase = 2 * math.pi * torch.rand(len(number), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     hz = 30.0 * ratio * number
@@ -71,7 +71,7 @@ def harmonics(ratio: float = 1.0) -> Tensor:
 
 
 def mixed_clips(*shape: int, seed: int = 0) -> Tensor:
-    """Standardised log-mels of noise with some silence: values from the floor up."""
+    """Return standardised log-mels of noise with some silence."""
     return torch.randn(*shape, 64, 64, generator=torch.Generator().manual_seed(seed)).clamp_min(-4 / 3)
 
 
@@ -141,7 +141,7 @@ def test_noise_equals_the_mean_effect_of_white_noise(waveform, snr_db):
     draws *= rms / draws.square().mean().sqrt()
     expected = LOG_MEL.power(waveform + draws).mean(dim=0)[:, INNER].mean(dim=1)
     found = 10 ** (mean_db(altered_db(waveform, only(noise_probability=1.0, noise_snr_db=(snr_db, snr_db)))) / 10)
-    # Of the harmonics, 1.7 % of the power lies below the middle of the first band and is not seen.
+    # 1.7 % of the power of the harmonics lies below the centre of the first band and is lost.
     torch.testing.assert_close(found, expected, rtol=0.03, atol=0)
 
 
@@ -151,7 +151,7 @@ def test_pitch_shift_moves_a_tone_with_its_power(hz, semitones):
     found = altered_db(sine(hz), only(pitch_probability=1.0, pitch_semitones=(semitones, semitones)))[:, 32]
     expected = true_db(sine(hz * 2 ** (semitones / 12)))[:, 32]
     assert found.argmax() == expected.argmax()
-    # Between two bands a peak is not what it is in the middle of one, and interpolation cannot know.
+    # Interpolation does not know how the height of a peak depends on its position within a band.
     assert found.max().item() == pytest.approx(expected.max().item(), abs=3.5)
     total_db = [10 * math.log10((10 ** (part / 10)).sum()) for part in (found, expected)]
     assert total_db[0] == pytest.approx(total_db[1], abs=0.5)
@@ -163,13 +163,13 @@ def test_pitch_shift_moves_a_dense_spectrum(semitones):
     found = mean_db(altered_db(harmonics(), only(pitch_probability=1.0, pitch_semitones=(semitones, semitones))))
     expected = mean_db(true_db(harmonics(ratio)))
     error_db = found - expected
-    # Of each band the upper end, in bands; a band that reaches beyond what was at 8 kHz is cut by the edge's shape.
+    # Upper end of each band, in bands. The edge at 8 kHz shapes bands that reach beyond it.
     limit = 65 * hz_to_mel(torch.tensor(8000.0 * min(ratio, 1.0))) / hz_to_mel(torch.tensor(8000.0))
     end = torch.arange(64) + 2
     whole = (end < limit) | (ratio > 1)
     assert error_db[2:][whole[2:]].abs().max() < 0.6
     assert error_db[2:][whole[2:]].square().mean().sqrt() < 0.15
-    assert error_db[:2].abs().max() < 1.0  # harmonics that move apart are told apart there
+    assert error_db[:2].abs().max() < 1.0  # there, the window resolves harmonics that moved apart
     assert (found[end - 2 > limit] == FLOOR_DB).all()
 
 
@@ -237,14 +237,14 @@ def test_each_augmentation_has_its_probability(name):
 @given(limits=st.tuples(st.floats(-12, 12), st.floats(-12, 12)).map(sorted).map(tuple), seed=st.integers(0, 10**6))
 def test_gain_and_noise_stay_in_range(limits, seed):
     low, high = limits
-    # Bands that share the power of white noise, so that what is added is as much louder.
+    # Relative gains for bands that share the power of white noise.
     clips = LOG_MEL.from_power(0.1 * LOG_MEL.white_noise_F()[:, None].expand(16, -1, 64))
     gain_db = (views(clips, only(gain_probability=1.0, gain_db=limits), seed=seed) - clips) * 15
     assert low - 1e-3 <= gain_db.min()
     assert gain_db.max() <= high + 1e-3
     louder_db = (views(clips, only(noise_probability=1.0, noise_snr_db=limits), seed=seed) - clips)[:, 8:] * 15
     snr_db = -10 * torch.log10(10 ** (louder_db / 10) - 1)
-    # A tenth of a dB of the clip's own power lies beyond the middles of the outer bands and is not seen.
+    # A tenth of a dB of the power lies beyond the centres of the outer bands and is lost.
     assert low - 0.01 <= snr_db.min() - 0.1
     assert snr_db.max() - 0.1 <= high + 0.01
 
@@ -257,7 +257,7 @@ def test_pitch_shift_stays_in_range(limits, seed):
     clips[:, band] = 1.0
     power = LOG_MEL.to_power(views(clips, only(pitch_probability=1.0, pitch_semitones=limits), seed=seed))[:, :, 0]
     hz = mel_to_hz(hz_to_mel(torch.tensor(8000.0)) / 65 * torch.arange(1, 65))
-    spread = 12 * math.log2(hz[band + 1] / hz[band - 1])  # a band is moved as its slopes are
+    spread = 12 * math.log2(hz[band + 1] / hz[band - 1])  # slopes move by the same amount
     semitones = 12 * torch.log2((power * hz).sum(dim=1) / power.sum(dim=1) / hz[band])
     assert limits[0] - spread / 2 <= semitones.min()
     assert semitones.max() <= limits[1] + spread / 2

@@ -8,7 +8,7 @@ from marl.data.views import segment
 
 
 def ramps(rows: int, bands: int = 3, frames: int = 64) -> torch.Tensor:
-    """Clips in which every value is another."""
+    """Return clips of distinct values."""
     return torch.arange(rows * bands * frames, dtype=torch.float32).reshape(rows, bands, frames)
 
 
