@@ -24,7 +24,7 @@ import marl
 from benchmarks.machine import add_json_option, print_table, say, write_record
 from marl import checkpoint
 from marl.audio import AudioConfig
-from marl.checkpoint import Description
+from marl.checkpoint import ModelMetadata
 from marl.config import Config
 from marl.data.syntone import SynTone
 from marl.models import Architecture
@@ -44,7 +44,7 @@ def write_model(folder: Path) -> None:
     for _ in range(4):
         stack.step()
     snapshot = stack.snapshot(0)
-    description = Description(
+    metadata = ModelMetadata(
         config=CONFIG,
         audio=dataset.audio.config,
         mean_db=dataset.audio.mean_db,
@@ -55,7 +55,7 @@ def write_model(folder: Path) -> None:
     )
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(checkpoint.model_bytes(snapshot))
-    (folder / "config.json").write_text(description.model_dump_json())
+    (folder / "config.json").write_text(metadata.model_dump_json())
 
 
 def write_sounds(folder: Path, first: int, end: int) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from findings.collect import DATA
-from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description, extractor_of
+from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, build_extractor
 from marl.data import Dataset
 from marl.extractor import FeatureExtractor
 from study.analysis import StudyResults
@@ -77,8 +77,8 @@ def main() -> None:
             found = results.store.latest_checkpoint(trial, seed)
             if found is None:
                 raise SystemExit(f"the weights of trial {trial}, seed {seed} of {study} are not there")
-            description = Description.model_validate_json(found.files[DESCRIPTION_FILE])
-            model = extractor_of(description, found.files[MODEL_FILE])
+            metadata = ModelMetadata.model_validate_json(found.files[METADATA_FILE])
+            model = build_extractor(metadata, found.files[MODEL_FILE])
             rows.loc[place, list(_COLUMNS)] = errors(model, dataset, drawn)
         rows.to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
         print(f"{study}: {len(rows)} models, {len(drawn)} pairs")

@@ -1,4 +1,4 @@
-"""A trained model as bytes: weights in safetensors, everything else in JSON. Nothing in it is ever executed."""
+"""Checkpoints of models as bytes: weights in safetensors, metadata in JSON. Reading them executes nothing."""
 
 from pathlib import Path
 
@@ -17,38 +17,37 @@ from marl.objective import ActiveTerms
 from marl.stack import Snapshot
 
 __all__ = [
-    "DESCRIPTION_FILE",
+    "METADATA_FILE",
     "MODEL_FILE",
     "STATE_FILE",
-    "Description",
-    "architecture_of",
-    "extractor_of",
+    "ModelMetadata",
+    "build_extractor",
     "load",
+    "load_parameters",
+    "load_snapshot",
     "model_bytes",
-    "parameters_of",
-    "restore",
     "state_bytes",
 ]
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
-DESCRIPTION_FILE = "config.json"
+METADATA_FILE = "config.json"
 _MOMENTS = ("first_moment", "second_moment")
 _HEADS = "heads"
 
 
-class Description(BaseConfig):
-    """What must be known of a model beside its weights.
+class ModelMetadata(BaseConfig):
+    """Everything but the weights that is needed to use a model.
 
     Attributes:
-        format: of the checkpoint.
-        config: what was trained.
-        audio: the spectrograms that it takes.
-        mean_db: mean of the training clips' log-mel, dB.
-        std_db: their standard deviation, dB.
-        shared_factors: what the two views of a pair had in common.
-        seed: of the replicate.
-        step: steps trained.
+        format: Format of the checkpoint.
+        config: Configuration of the model and its training.
+        audio: Log-mels that the model encodes.
+        mean_db: Mean of the log-mels of the training clips, dB.
+        std_db: Standard deviation of the log-mels of the training clips, dB.
+        shared_factors: Factors that the two views of a training pair had in common.
+        seed: Seed of the replicate.
+        step: Number of training steps.
     """
 
     format: int = Field(1, ge=1, le=1)
@@ -61,19 +60,13 @@ class Description(BaseConfig):
     step: int = Field(ge=0)
 
 
-def architecture_of(description: Description) -> Architecture:
-    """The architecture of the model alone, without padding."""
-    audio, config = description.audio, description.config
-    return Architecture(audio.mel_bands, audio.frames, config.model, config.latent.private, config.latent.shared)
-
-
 def model_bytes(snapshot: Snapshot) -> bytes:
-    """Weights of a model without heads, which only training knows, safetensors."""
+    """Return the weights of a model as safetensors, without the heads, which only training uses."""
     return safetensors.torch.save({name: value for name, value in snapshot.parameters.items() if not head_of(name)})
 
 
 def state_bytes(snapshot: Snapshot) -> bytes:
-    """What training needs beside the weights to go on: those of heads, and the moments of Adam, safetensors."""
+    """Return the weights of the heads and the moments of Adam as safetensors; with the model, training can resume."""
     heads = {name: value for name, value in snapshot.parameters.items() if head_of(name)}
     parts = dict(zip((_HEADS, *_MOMENTS), (heads, snapshot.first_moment, snapshot.second_moment), strict=True))
     return safetensors.torch.save(
@@ -81,11 +74,11 @@ def state_bytes(snapshot: Snapshot) -> bytes:
     )
 
 
-def restore(description: Description, model: bytes, state: bytes) -> Snapshot:
-    """The snapshot that `model_bytes` and `state_bytes` were made of.
+def load_snapshot(metadata: ModelMetadata, model: bytes, state: bytes) -> Snapshot:
+    """Return the snapshot from the results of `model_bytes` and `state_bytes`.
 
     Raises:
-        ValueError: when the bytes are not the weights of the model that is described.
+        ValueError: If the bytes are not the weights of the model in the metadata.
     """
     state_tensors = _tensors(state, STATE_FILE)
 
@@ -94,56 +87,72 @@ def restore(description: Description, model: bytes, state: bytes) -> Snapshot:
         return {key.removeprefix(prefix): value for key, value in state_tensors.items() if key.startswith(prefix)}
 
     heads = part(_HEADS)
-    # A probe has as many outputs as there were groups, which the description does not know: it is taken as it is.
+    # The metadata has no number of groups, so the size of the probe is taken from its weights.
     groups = max((len(value) for name, value in heads.items() if name == "probe.private.out.bias"), default=0)
-    network = network_of(architecture_of(description), ActiveTerms.of(description.config).heads, groups)
+    network = network_of(_architecture(metadata), ActiveTerms.of(metadata.config).heads, groups)
     parts = [_tensors(model, MODEL_FILE) | heads, *map(part, _MOMENTS)]
     for values in parts:
         _check_shapes(network, values)
-    return Snapshot(description.step, *parts)
+    return Snapshot(metadata.step, *parts)
 
 
-def parameters_of(description: Description, model: bytes, name: str = MODEL_FILE) -> Parameters:
-    """The weights that `model_bytes` was made of.
+def load_parameters(metadata: ModelMetadata, model: bytes, name: str = MODEL_FILE) -> Parameters:
+    """Return the weights from the result of `model_bytes`.
+
+    Args:
+        metadata: Metadata of the model.
+        model: Result of `model_bytes`.
+        name: Name of the file, for errors.
 
     Raises:
-        ValueError: when the bytes are not the weights of the model that is described; the message has the name.
+        ValueError: If the bytes are not the weights of the model in the metadata.
     """
     parameters = _tensors(model, name)
-    _check_shapes(network_of(architecture_of(description)), parameters)
+    _check_shapes(network_of(_architecture(metadata)), parameters)
     return parameters
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtractor:
-    """A ready feature extractor from a folder with `model.safetensors` and `config.json`.
+    """Return the feature extractor in a folder with `model.safetensors` and `config.json`.
 
     Raises:
-        FileNotFoundError: when one of the two is missing.
-        ValueError: when a file is not what it should be; the message names it.
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is damaged; the message names it.
     """
     folder = Path(path)
     try:
-        description = Description.model_validate_json((folder / DESCRIPTION_FILE).read_bytes())
+        metadata = ModelMetadata.model_validate_json((folder / METADATA_FILE).read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{folder / DESCRIPTION_FILE}: {field or 'JSON'}: {first['msg']}") from None
-    return extractor_of(description, (folder / MODEL_FILE).read_bytes(), device, str(folder / MODEL_FILE))
+        raise ValueError(f"{folder / METADATA_FILE}: {field or 'JSON'}: {first['msg']}") from None
+    return build_extractor(metadata, (folder / MODEL_FILE).read_bytes(), device, str(folder / MODEL_FILE))
 
 
-def extractor_of(
-    description: Description, model: bytes, device: torch.device | str = "cpu", name: str = MODEL_FILE
+def build_extractor(
+    metadata: ModelMetadata, model: bytes, device: torch.device | str = "cpu", name: str = MODEL_FILE
 ) -> FeatureExtractor:
-    """A ready feature extractor from what `model_bytes` made.
+    """Return a feature extractor from the result of `model_bytes`.
+
+    Args:
+        metadata: Metadata of the model.
+        model: Result of `model_bytes`.
+        device: Where to compute.
+        name: Name of the file, for errors.
 
     Raises:
-        ValueError: when the bytes are not the weights of the model that is described; the message has the name.
+        ValueError: If the bytes are not the weights of the model in the metadata.
     """
-    parameters = parameters_of(description, model, name)
-    log_mel = LogMel(description.audio, description.mean_db, description.std_db, device)
-    network = network_of(architecture_of(description))
+    parameters = load_parameters(metadata, model, name)
+    log_mel = LogMel(metadata.audio, metadata.mean_db, metadata.std_db, device)
     on_device = {name: value.to(device) for name, value in parameters.items()}
-    return FeatureExtractor(network, on_device, log_mel, description.shared_factors)
+    return FeatureExtractor(network_of(_architecture(metadata)), on_device, log_mel, metadata.shared_factors)
+
+
+def _architecture(metadata: ModelMetadata) -> Architecture:
+    """Return the architecture of the model, without the padding of a stack."""
+    audio, config = metadata.audio, metadata.config
+    return Architecture(audio.mel_bands, audio.frames, config.model, config.latent.private, config.latent.shared)
 
 
 def _tensors(data: bytes, name: str) -> Parameters:
@@ -154,12 +163,10 @@ def _tensors(data: bytes, name: str) -> Parameters:
 
 
 def _check_shapes(network: Network, parameters: Parameters) -> None:
-    expected = network.shapes
-    found = {name: tuple(value.shape) for name, value in parameters.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise ValueError(
-                f"weights do not fit the model: {name} should be {expected.get(name)}, is {found.get(name)}"
-            )
+    shapes = {name: tuple(value.shape) for name, value in parameters.items()}
+    for name in sorted(network.shapes.keys() | shapes.keys()):
+        expected, shape = network.shapes.get(name), shapes.get(name)
+        if shape != expected:
+            raise ValueError(f"weights do not fit the model: {name} must have shape {expected}; got {shape}")
         if parameters[name].dtype != torch.float32:
-            raise ValueError(f"weights do not fit the model: {name} should be float32, is {parameters[name].dtype}")
+            raise ValueError(f"weights do not fit the model: {name} must be float32; got {parameters[name].dtype}")

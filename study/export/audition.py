@@ -15,7 +15,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description, extractor_of
+from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, build_extractor
 from marl.data import Clips
 from marl.extractor import FeatureExtractor
 from study.analysis import PLAIN_VAE, StudyResults, trial_name
@@ -230,14 +230,14 @@ def _refuse_if_not_complete(results: StudyResults, trial: int, seed: int) -> Non
         raise UserError(f"a seed must be one of the study's, {', '.join(map(str, results.spec.seeds))}; got {seed}")
 
 
-def _checkpoint(results: StudyResults, trial: int, seed: int) -> tuple[Description, FeatureExtractor]:
+def _checkpoint(results: StudyResults, trial: int, seed: int) -> tuple[ModelMetadata, FeatureExtractor]:
     """A model at the full budget, and what is said of it."""
     store, problem = results.store, ""
     found = store.latest_checkpoint(trial, seed)
     if found is not None and found.step == results.spec.train.steps:
         try:
-            description = Description.model_validate_json(found.files[DESCRIPTION_FILE])
-            return description, extractor_of(description, found.files[MODEL_FILE])
+            metadata = ModelMetadata.model_validate_json(found.files[METADATA_FILE])
+            return metadata, build_extractor(metadata, found.files[MODEL_FILE])
         except KeyError as error:
             problem = f" (there is no {error.args[0]})"
         except ValueError as error:

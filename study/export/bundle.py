@@ -20,7 +20,7 @@ import soundfile
 import torch
 
 import marl
-from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description
+from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata
 from marl.data import Dataset
 from marl.evaluation import information_metrics
 from marl.metrics import METRIC_VERSION
@@ -52,7 +52,7 @@ def write_bundle(
 
     Args:
         bundle: the folder.
-        model: weights and description, by file name.
+        model: weights and metadata, by file name.
         dataset: where held-out clips are taken from.
         identity: what the manifest says beside checksums, such as study, trial and seed.
         scores: what the study measured, kept beside the scores on the clips.
@@ -125,7 +125,7 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
             raise RunError(f"{path} is missing")
         if _sha256(path) != expected:
             raise RunError(f"{path} is not the file that was exported: its SHA-256 differs")
-    for name in (MODEL_FILE, DESCRIPTION_FILE, _SCORES_FILE, f"{_CLIPS_FOLDER}/{_FACTORS_FILE}"):
+    for name in (MODEL_FILE, METADATA_FILE, _SCORES_FILE, f"{_CLIPS_FOLDER}/{_FACTORS_FILE}"):
         if name not in hashes:
             raise RunError(f"{bundle / _MANIFEST_FILE} does not list {name}")
     try:
@@ -167,7 +167,7 @@ def _write_clips(dataset: Dataset, folder: Path) -> None:
 def _score(bundle: Path) -> dict[str, float]:
     """Fidelity, of all and of each, and what single latents tell of the factors, on a bundle's own clips."""
     model, folder = marl.load(bundle), bundle / _CLIPS_FOLDER
-    description = Description.model_validate_json((bundle / DESCRIPTION_FILE).read_bytes())
+    metadata = ModelMetadata.model_validate_json((bundle / METADATA_FILE).read_bytes())
     factors = pd.read_csv(folder / _FACTORS_FILE)
     rate = model.log_mel.config.sample_rate
     waveforms = []
@@ -188,7 +188,7 @@ def _score(bundle: Path) -> dict[str, float]:
     mask = torch.ones(1, latents.shape[-1])
     scores = {
         "fidelity/log_mel_rmse_db": float(error_N.mean().sqrt()),
-        **information_metrics(latents, mask, model.private, classes, names, description.shared_factors)[0],
+        **information_metrics(latents, mask, model.private, classes, names, metadata.shared_factors)[0],
     }
     for name, error in zip(factors["file"], error_N.sqrt().tolist(), strict=True):
         scores[f"fidelity/log_mel_rmse_db of {name}"] = error

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE
+from marl.checkpoint import METADATA_FILE, MODEL_FILE
 from marl.data import Dataset
 from study.analysis import StudyResults
 from study.datasets.load import dataset_of
@@ -72,7 +72,7 @@ def _write(
     }
     write_bundle(
         bundle,
-        {name: found.files[name] for name in (MODEL_FILE, DESCRIPTION_FILE)},
+        {name: found.files[name] for name in (MODEL_FILE, METADATA_FILE)},
         dataset,
         {"study": results.spec.name, "trial": trial, "seed": seed},
         scores,

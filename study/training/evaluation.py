@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, Description, parameters_of
+from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, load_parameters
 from marl.config import Config
 from marl.data import Dataset
 from marl.evaluation import FINAL, INTERMEDIATE, RESCORABLE, evaluate, held_out_clips
@@ -192,11 +192,11 @@ class StoredModels:
         saved = self._store.latest_checkpoint(trial, seed)
         if saved is None or saved.step != self._steps:
             return None
-        description = Description.model_validate_json(saved.files[DESCRIPTION_FILE])
-        config = description.config
+        metadata = ModelMetadata.model_validate_json(saved.files[METADATA_FILE])
+        config = metadata.config
         models = self._stacks.get(self._stacks.key(config), config).models
         network, device = models.objective_spec.network, models.dataset.device
-        padded = network.pad(parameters_of(description, saved.files[MODEL_FILE]), network.mask(config.latent))
+        padded = network.pad(load_parameters(metadata, saved.files[MODEL_FILE]), network.mask(config.latent))
         hyperparameters = build_hyperparameters(models.objective_spec, config)
         return config, Model(
             {name: value.to(device) for name, value in padded.items()},

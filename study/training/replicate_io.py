@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from marl import checkpoint
-from marl.checkpoint import DESCRIPTION_FILE, MODEL_FILE, STATE_FILE, Description
+from marl.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, ModelMetadata
 from marl.config import Config
 from marl.data import Dataset
 from marl.stack import Snapshot
@@ -70,15 +70,15 @@ class ReplicateFiles:
         replicate.rows = list(saved.record["reports"])
         replicate.step = saved.step
         if STATE_FILE in saved.files:
-            description = Description.model_validate_json(saved.files[DESCRIPTION_FILE])
-            replicate.snapshot = checkpoint.restore(description, saved.files[MODEL_FILE], saved.files[STATE_FILE])
+            metadata = ModelMetadata.model_validate_json(saved.files[METADATA_FILE])
+            replicate.snapshot = checkpoint.load_snapshot(metadata, saved.files[MODEL_FILE], saved.files[STATE_FILE])
         return replicate
 
     def write_checkpoint(
         self, replicate: Replicate, snapshot: Snapshot, rows: Sequence[dict[str, Any]], is_final: bool
     ) -> None:
         """Write a checkpoint with the reports so far; a final one has no optimiser state."""
-        description = Description(
+        metadata = ModelMetadata(
             config=replicate.config,
             audio=self._audio,
             mean_db=self._dataset.audio.mean_db,
@@ -89,7 +89,7 @@ class ReplicateFiles:
         )
         files = {
             MODEL_FILE: checkpoint.model_bytes(snapshot),
-            DESCRIPTION_FILE: description.model_dump_json(indent=1).encode(),
+            METADATA_FILE: metadata.model_dump_json(indent=1).encode(),
         }
         if not is_final:
             files[STATE_FILE] = checkpoint.state_bytes(snapshot)

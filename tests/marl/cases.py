@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from marl import checkpoint
-from marl.checkpoint import Description
+from marl.checkpoint import ModelMetadata
 from marl.config import Config, ViewsConfig
 from marl.data import Dataset
 from marl.models import Architecture, ModelConfig
@@ -110,10 +110,10 @@ def assert_same_bits(first: Snapshot, second: Snapshot) -> None:
             assert torch.equal(value, theirs[name]), f"{part} of {name}"
 
 
-def description_of(config: Config, dataset: Dataset, step: int, seed: int = 0) -> Description:
+def metadata_of(config: Config, dataset: Dataset, step: int, seed: int = 0) -> ModelMetadata:
     """Return what a checkpoint says of a model beside its weights."""
     audio = dataset.audio
-    return Description(
+    return ModelMetadata(
         config=config,
         audio=audio.config,
         mean_db=audio.mean_db,
@@ -126,9 +126,9 @@ def description_of(config: Config, dataset: Dataset, step: int, seed: int = 0) -
 
 def through_bytes(config: Config, dataset: Dataset, snapshot: Snapshot) -> Snapshot:
     """Return the snapshot as it is read from the bytes of its checkpoint."""
-    description = description_of(config, dataset, snapshot.step)
-    description = Description.model_validate_json(description.model_dump_json())
-    return checkpoint.restore(description, checkpoint.model_bytes(snapshot), checkpoint.state_bytes(snapshot))
+    metadata = metadata_of(config, dataset, snapshot.step)
+    metadata = ModelMetadata.model_validate_json(metadata.model_dump_json())
+    return checkpoint.load_snapshot(metadata, checkpoint.model_bytes(snapshot), checkpoint.state_bytes(snapshot))
 
 
 def save_trained(config: Config, steps: int, dataset: Dataset, folder: Path) -> Stack:
@@ -138,5 +138,5 @@ def save_trained(config: Config, steps: int, dataset: Dataset, folder: Path) -> 
     train(stack, steps)
     snapshot = stack.snapshot(0)
     (folder / "model.safetensors").write_bytes(checkpoint.model_bytes(snapshot))
-    (folder / "config.json").write_text(description_of(config, dataset, steps).model_dump_json())
+    (folder / "config.json").write_text(metadata_of(config, dataset, steps).model_dump_json())
     return stack

@@ -8,7 +8,7 @@ import torch
 
 import marl
 from marl import checkpoint
-from marl.checkpoint import Description
+from marl.checkpoint import ModelMetadata
 from marl.config import Config
 from marl.models import ModelConfig
 from tests.marl.cases import save_trained
@@ -254,8 +254,8 @@ def test_an_invalid_safetensors_file_is_named_and_never_executed(folder, content
 def test_snapshots_survive_serialisation(trained):
     stack, folder = trained
     snapshot = stack.snapshot(0)
-    description = Description.model_validate_json((folder / "config.json").read_bytes())
-    again = checkpoint.restore(description, checkpoint.model_bytes(snapshot), checkpoint.state_bytes(snapshot))
+    metadata = ModelMetadata.model_validate_json((folder / "config.json").read_bytes())
+    again = checkpoint.load_snapshot(metadata, checkpoint.model_bytes(snapshot), checkpoint.state_bytes(snapshot))
     for part in ("parameters", "first_moment", "second_moment"):
         for name, value in getattr(snapshot, part).items():
             assert torch.equal(getattr(again, part)[name], value)

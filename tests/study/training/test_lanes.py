@@ -304,8 +304,8 @@ def test_the_configuration_in_a_checkpoint_is_what_was_trained(store):
     lanes = lanes_on(store)
     lanes.add(0, CONTRASTIVE, SEEDS)
     finish(lanes)
-    description = marl.checkpoint.Description.model_validate_json(store.latest_checkpoint(0, 0).files["config.json"])
-    assert description.config == ResolvedSpec(store.metadata().spec).trial_config(CONTRASTIVE)
+    metadata = marl.checkpoint.ModelMetadata.model_validate_json(store.latest_checkpoint(0, 0).files["config.json"])
+    assert metadata.config == ResolvedSpec(store.metadata().spec).trial_config(CONTRASTIVE)
     assert dataclasses.asdict(store.latest_checkpoint(0, 0))["record"]["reports"][-1]["step"] == 30
 
 
