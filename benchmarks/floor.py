@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from marl.models import Architecture, PatchNetwork
+from marl.models import Architecture
+from marl.models.patch import PatchNetwork
 
 __all__ = ["Floor", "Rates", "floor", "measured_rates"]
 

@@ -29,7 +29,7 @@ from benchmarks.machine import add_json_option, command_started, print_table, wr
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
 from marl.data.syntone import SynTone
-from marl.models import Architecture, LatentConfig, network_of
+from marl.models import Architecture, LatentConfig, build_network
 from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
 
 VALIDATION_CLIPS = 2048
@@ -113,10 +113,12 @@ def train(config: dict[str, Any], run: Run) -> None:
         ),
     )
     audio = AudioConfig()
-    network = network_of(Architecture(audio.mel_bands, audio.frames, asked.model, latent.private, latent.shared))
+    network = build_network(Architecture(audio.mel_bands, audio.frames, asked.model, latent.private, latent.shared))
     objective_spec = ObjectiveSpec(network, ActiveTerms.of(asked), len(data))
     hyperparameters = LaneHyperparameters(*(one.to(device) for one in build_hyperparameters(objective_spec, asked)))
-    parameters = {name: value.to(device).requires_grad_() for name, value in network.initial(latent, seed=0).items()}
+    parameters = {
+        name: value.to(device).requires_grad_() for name, value in network.initial_parameters(latent, seed=0).items()
+    }
     optimiser = torch.optim.Adam(parameters.values(), lr=asked.optimiser.learning_rate)
 
     def evaluate() -> dict[str, float]:

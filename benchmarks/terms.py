@@ -38,15 +38,16 @@ def contrast(strategy: str, **fields) -> Config:
     return config(contrast={"strategy": strategy, "shared": 50.0, "private": 1.0, **fields})
 
 
-EVERY_STRATEGY = [contrast(name) for name in STRATEGIES]
+PAIRWISE = [name for name, strategy in STRATEGIES.items() if strategy.projection == "optional"]
+EVERY_STRATEGY = [contrast(name) for name in PAIRWISE]
 INDEPENDENCE = config(independence={"hsic": 1, "cross_covariance": 1, "adversarial": 1})
 TERMS = {
     "reconstruction and KL": [config()],
-    **{f"{name} on both": [contrast(name)] for name in STRATEGIES},
+    **{f"{name} on both": [contrast(name)] for name in PAIRWISE},
     "repulsion": [config(contrast={"repulsion": 1})],
     "hsic, cross_covariance, adversarial": [INDEPENDENCE],
     "all of these": [*EVERY_STRATEGY, config(contrast={"repulsion": 1}), INDEPENDENCE],
-    "all projected": [contrast(name, projection=True) for name in STRATEGIES],
+    "all projected": [contrast(name, projection=True) for name in PAIRWISE],
     "local_global": [contrast("local_global")],
     "multiscale": [config(loss={"multiscale": {"scale_2": 1}})],
     "byol": [contrast("byol")],

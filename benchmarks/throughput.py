@@ -28,7 +28,7 @@ from benchmarks.machine import add_json_option, device_kind, print_table, say, w
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig
 from marl.data.syntone import SynTone
-from marl.models import Architecture, network_of
+from marl.models import Architecture, build_network
 from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
 from marl.stack import Stack
 from study.process_env import surroundings
@@ -128,7 +128,7 @@ class Clips(torch.utils.data.Dataset):
 
 def plain_step(way: Way, device: torch.device):
     pairs = PAIRS[device.type]
-    data, network = SynTone().build(AudioConfig(), device), network_of(architecture())
+    data, network = SynTone().build(AudioConfig(), device), build_network(architecture())
     clips = data.splits["training"]
     timbre = data.value_NC[clips, data.factor_names.index("timbre")]
     order = timbre.argsort()
@@ -137,7 +137,7 @@ def plain_step(way: Way, device: torch.device):
     start = size.cumsum(0) - size
     objective_spec = ObjectiveSpec(network, ActiveTerms.of(CONFIG), len(clips))
     hyperparameters = LaneHyperparameters(*(one.to(device) for one in build_hyperparameters(objective_spec, CONFIG)))
-    initial = network.initial(CONFIG.latent, seed=0)
+    initial = network.initial_parameters(CONFIG.latent, seed=0)
     parameters = {name: value.to(device).requires_grad_() for name, value in initial.items()}
     optimiser = torch.optim.Adam(parameters.values(), lr=CONFIG.optimiser.learning_rate)
 

@@ -11,8 +11,7 @@ from marl.audio import AudioConfig, LogMel
 from marl.base_config import BaseConfig
 from marl.config import Config
 from marl.extractor import FeatureExtractor
-from marl.models import Architecture, Network, Parameters, network_of
-from marl.models.heads import head_of
+from marl.models import Architecture, Network, Parameters, build_network
 from marl.objective import ActiveTerms
 from marl.stack import Snapshot
 
@@ -62,13 +61,13 @@ class ModelMetadata(BaseConfig):
 
 def model_bytes(snapshot: Snapshot) -> bytes:
     """Return the weights of a model as safetensors, without the heads, which only training uses."""
-    return safetensors.torch.save({name: value for name, value in snapshot.parameters.items() if not head_of(name)})
+    return safetensors.torch.save(snapshot.parameters)
 
 
 def state_bytes(snapshot: Snapshot) -> bytes:
     """Return the weights of the heads and the moments of Adam as safetensors; with the model, training can resume."""
-    heads = {name: value for name, value in snapshot.parameters.items() if head_of(name)}
-    parts = dict(zip((_HEADS, *_MOMENTS), (heads, snapshot.first_moment, snapshot.second_moment), strict=True))
+    tensors = (snapshot.heads, snapshot.first_moment, snapshot.second_moment)
+    parts = dict(zip((_HEADS, *_MOMENTS), tensors, strict=True))
     return safetensors.torch.save(
         {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
     )
@@ -88,12 +87,12 @@ def load_snapshot(metadata: ModelMetadata, model: bytes, state: bytes) -> Snapsh
 
     heads = part(_HEADS)
     # The metadata has no number of groups, so the size of the probe is taken from its weights.
-    groups = max((len(value) for name, value in heads.items() if name == "probe.private.out.bias"), default=0)
-    network = network_of(_architecture(metadata), ActiveTerms.of(metadata.config).heads, groups)
-    parts = [_tensors(model, MODEL_FILE) | heads, *map(part, _MOMENTS)]
-    for values in parts:
+    groups = len(heads.get("probe.private.out.bias", ()))
+    network = build_network(_architecture(metadata), ActiveTerms.of(metadata.config).heads, groups)
+    parameters, moments = _tensors(model, MODEL_FILE), [part(name) for name in _MOMENTS]
+    for values in (parameters | heads, *moments):
         _check_shapes(network, values)
-    return Snapshot(metadata.step, *parts)
+    return Snapshot(metadata.step, parameters, heads, *moments)
 
 
 def load_parameters(metadata: ModelMetadata, model: bytes, name: str = MODEL_FILE) -> Parameters:
@@ -108,7 +107,7 @@ def load_parameters(metadata: ModelMetadata, model: bytes, name: str = MODEL_FIL
         ValueError: If the bytes are not the weights of the model in the metadata.
     """
     parameters = _tensors(model, name)
-    _check_shapes(network_of(_architecture(metadata)), parameters)
+    _check_shapes(build_network(_architecture(metadata)), parameters)
     return parameters
 
 
@@ -146,7 +145,7 @@ def build_extractor(
     parameters = load_parameters(metadata, model, name)
     log_mel = LogMel(metadata.audio, metadata.mean_db, metadata.std_db, device)
     on_device = {name: value.to(device) for name, value in parameters.items()}
-    return FeatureExtractor(network_of(_architecture(metadata)), on_device, log_mel, metadata.shared_factors)
+    return FeatureExtractor(build_network(_architecture(metadata)), on_device, log_mel, metadata.shared_factors)
 
 
 def _architecture(metadata: ModelMetadata) -> Architecture:

@@ -1,48 +1,36 @@
-"""The configuration of one model: everything that its result depends on, beside the data and the seed."""
+"""Configuration of one model: everything that its result depends on, apart from the data and the seed."""
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from marl.base_config import BaseConfig
 from marl.data.views import AugmentConfig, ViewScheme
-from marl.models import LatentConfig, ModelConfig
+from marl.losses.ssl import STRATEGIES
+from marl.models import NETWORKS, LatentConfig, ModelConfig
 
 __all__ = [
     "Config",
     "ContrastConfig",
-    "MultiscaleWeights",
     "IndependenceConfig",
     "LossConfig",
+    "MultiscaleWeights",
     "OptimiserConfig",
     "SubspaceWeights",
     "ViewsConfig",
 ]
 
-StrategyName = Literal[
-    "none",
-    "infonce",
-    "nt_xent",
-    "supcon",
-    "dcl",
-    "triplet",
-    "barlow",
-    "vicreg",
-    "byol",
-    "local_global",
-    "predictive",
-]
-
 
 class ViewsConfig(BaseConfig):
-    """How two views of a pair are made.
+    """How the two views of a pair are made.
 
     Attributes:
-        shared: names of the factors that the two clips of a pair share; also what the metrics expect in the shared
-            latents, whichever way the views are made. The same for all models of a study.
+        shared: Names of the factors that the two clips of a pair share, the same for all models of a study. With every
+            scheme, metrics expect these factors in the shared latents.
         scheme: `factor`, two clips that share factors; `augment`, one clip altered twice; `segment`, two parts of one
             clip.
-        augment: what may happen to a view of `augment`.
+        augment: Alterations of a view, for `augment`.
     """
 
     shared: tuple[str, ...] = ("timbre",)
@@ -51,12 +39,12 @@ class ViewsConfig(BaseConfig):
 
 
 class SubspaceWeights(BaseConfig):
-    """Weights of the KL terms of one subspace; all at one make a plain variational autoencoder.
+    """Weights of the KL terms of one subspace. All one is a plain variational autoencoder.
 
     Attributes:
-        alpha: of the index-code mutual information.
-        beta: of the total correlation.
-        gamma: of the dimension-wise KL.
+        alpha: Weight of the index-code mutual information.
+        beta: Weight of the total correlation.
+        gamma: Weight of the dimension-wise KL.
     """
 
     alpha: float = Field(1.0, ge=0)
@@ -65,14 +53,14 @@ class SubspaceWeights(BaseConfig):
 
 
 class MultiscaleWeights(BaseConfig):
-    """Weights of the reconstruction's error at coarser resolutions, each in the units of the plain one.
+    """Weights of reconstruction errors at coarser resolutions, each in the units of the plain error.
 
     Attributes:
-        scale_2: averaged over squares of 2 bands x 2 frames.
-        scale_4: of 4 x 4.
-        scale_8: of 8 x 8.
-        spectrum: averaged over all frames.
-        envelope: averaged over all bands.
+        scale_2: Weight of the error of averages over 2 bands x 2 frames.
+        scale_4: Weight of the error of averages over 4 x 4.
+        scale_8: Weight of the error of averages over 8 x 8.
+        spectrum: Weight of the error of averages over all frames.
+        envelope: Weight of the error of averages over all bands.
     """
 
     scale_2: float = Field(0.0, ge=0)
@@ -83,7 +71,14 @@ class MultiscaleWeights(BaseConfig):
 
 
 class LossConfig(BaseConfig):
-    """Weights of the reconstruction (squared error summed over a spectrogram) and of the KL terms (nats per view)."""
+    """Weights of the reconstruction and KL terms.
+
+    Attributes:
+        reconstruction: Weight of the squared error, summed over a spectrogram.
+        multiscale: Weights of errors at coarser resolutions.
+        private: Weights of the KL terms of the private latents, nats per view.
+        shared: Weights of the KL terms of the shared latents, nats per view.
+    """
 
     reconstruction: float = Field(1.0, ge=0)
     multiscale: MultiscaleWeights = MultiscaleWeights()
@@ -91,24 +86,39 @@ class LossConfig(BaseConfig):
     shared: SubspaceWeights = SubspaceWeights()
 
 
+def _check_known(name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        raise ValueError(f"must be one of {', '.join(map(repr, names))}; got {name!r}")
+
+
+def _check_strategy(strategy: str) -> str:
+    _check_known(strategy, ("none", *STRATEGIES))
+    return strategy
+
+
+def _check_kind(model: ModelConfig) -> ModelConfig:
+    _check_known(model.kind, NETWORKS)
+    return model
+
+
 class ContrastConfig(BaseConfig):
-    """Contrast, on means of latents.
+    """Contrast between the two views, on the means of the latents.
 
     Attributes:
-        strategy: `none`, or one of `marl.losses.ssl`. All compare the two views but `local_global` and
+        strategy: `none`, or a key of `marl.losses.ssl.STRATEGIES`. All compare the two views, except `local_global` and
             `predictive`, which compare a clip with its own parts.
-        shared: weight on the shared latents.
-        private: weight on the private latents.
-        repulsion: weight of the reverse on the private latents: the two views are pushed apart.
-        temperature: of similarities, where the strategy has them.
-        projection: whether the views are compared behind a small network of their own (Chen et al., 2020), whose width
-            is `model.head`; `byol` always has one.
-        target_decay: how much of `byol`'s target stays at each step.
-        exclude_same_factors: leave clips that are known to share the pair's shared factors out of its negatives. With
-            few factor values a batch is full of such false negatives, and a short run then merges two values.
+        shared: Weight on the shared latents.
+        private: Weight on the private latents.
+        repulsion: Weight of the repulsion of the two views in the private latents.
+        temperature: Temperature of similarities, in strategies that have one.
+        projection: Whether views are compared behind a projection head (Chen et al., 2020), with `model.head` outputs.
+            `byol` always has one.
+        target_decay: Decay per step of the moving averages of `byol`.
+        exclude_same_factors: Whether clips that are known to share the pair's shared factors are excluded from its
+            negatives. With few factor values a batch has many such false negatives, and short runs merge two values.
     """
 
-    strategy: StrategyName = "none"
+    strategy: Annotated[str, AfterValidator(_check_strategy)] = "none"
     shared: float = Field(50.0, ge=0)
     private: float = Field(0.0, ge=0)
     repulsion: float = Field(0.0, ge=0)
@@ -119,14 +129,15 @@ class ContrastConfig(BaseConfig):
 
 
 class IndependenceConfig(BaseConfig):
-    """Weights of terms that keep the private and the shared latents of a clip independent of each other.
+    """Weights of terms that make the private and the shared latents of a clip independent.
 
     Attributes:
-        hsic: of the normalised Hilbert-Schmidt independence criterion.
-        cross_covariance: of the mean squared correlation between a private and a shared latent.
-        adversarial: how strongly the encoder works against a probe that reads the pair's shared factors from the
-            private latents. It knows of pairs which of them share factors, so `views.scheme` must be `factor`.
-        swap_cycle: of the error of latents that were decoded with another clip's shared part and encoded again.
+        hsic: Weight of the normalised Hilbert-Schmidt independence criterion.
+        cross_covariance: Weight of the mean squared correlation between a private and a shared latent.
+        adversarial: Strength with which the encoder opposes a probe that predicts the pair's shared factors from the
+            private latents. It needs pairs that are known to share factors, so `views.scheme` must be `factor`.
+        swap_cycle: Weight of the error of latents that are decoded with the shared part of another clip and encoded
+            again.
     """
 
     hsic: float = Field(0.0, ge=0)
@@ -136,11 +147,11 @@ class IndependenceConfig(BaseConfig):
 
 
 class OptimiserConfig(BaseConfig):
-    """Adam (Kingma and Ba, 2015) with a learning rate that rises linearly over the first steps, then stays.
+    """Adam (Kingma and Ba, 2015) with a learning rate that rises linearly during warm-up and then is constant.
 
     Attributes:
-        learning_rate: after the warm-up.
-        warmup_steps: how long it rises.
+        learning_rate: Learning rate after warm-up.
+        warmup_steps: Number of warm-up steps.
     """
 
     learning_rate: float = Field(3e-3, gt=0)
@@ -148,10 +159,13 @@ class OptimiserConfig(BaseConfig):
 
 
 class Config(BaseConfig):
-    """Any field may be searched over, by its path: `loss.private.gamma`, `latent.shared`, `contrast.strategy`."""
+    """Configuration of one model.
+
+    A search may vary any field, by its path: `loss.private.gamma`, `latent.shared`, `contrast.strategy`.
+    """
 
     views: ViewsConfig = ViewsConfig()
-    model: ModelConfig = ModelConfig()
+    model: Annotated[ModelConfig, AfterValidator(_check_kind)] = ModelConfig()
     latent: LatentConfig = LatentConfig()
     loss: LossConfig = LossConfig()
     contrast: ContrastConfig = ContrastConfig()

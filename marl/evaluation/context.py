@@ -40,13 +40,13 @@ class EncodedSplit:
         posterior = models.encode(clips)
         self.means_KND = posterior.mean.nan_to_num(0.0, 0.0, 0.0)
         self._deviation_KND = (0.5 * posterior.logvar).exp().nan_to_num(0.0, 0.0, 0.0) * models.mask_KD[:, None]
-        self._addresses_D = models.objective_spec.network.addresses(clips.device)
+        self._latent_ids_D = models.objective_spec.network.latent_ids(clips.device)
 
     @cached_property
     def sampled_KND(self) -> Tensor:  # noqa: D102  # described above
         zero = torch.zeros((), dtype=torch.int64, device=self.clips.device)
         state = randomness.stream(zero, zero, Purpose.METRIC_NOISE)
-        return self.means_KND + self._deviation_KND * randomness.normal(state, self.clips, self._addresses_D)
+        return self.means_KND + self._deviation_KND * randomness.normal(state, self.clips, self._latent_ids_D)
 
 
 class EvaluationContext:

@@ -1,40 +1,61 @@
-"""The networks, the latents that they split in private and shared, and how two views' shared latents become one."""
+"""Networks, their private and shared latents, and the fusion of the shared latents of two views.
 
-from collections.abc import Callable, Iterable, Mapping
+Every module here that defines a subclass of `Network` with a `kind` adds it to `NETWORKS`.
+"""
 
-from marl.models.config import Architecture, LatentConfig, ModelConfig, Parameters, Posterior
-from marl.models.conv_network import ConvNetwork
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+
+from marl.models.config import (
+    Architecture,
+    LatentConfig,
+    ModelConfig,
+    Parameters,
+    ParameterSpec,
+    Posterior,
+    Subspace,
+)
 from marl.models.fusion import FUSIONS
+from marl.models.heads import Head, Target
 from marl.models.network import Network
-from marl.models.patch import PatchNetwork
 
 __all__ = [
     "FUSIONS",
+    "NETWORKS",
     "Architecture",
-    "ConvNetwork",
+    "Head",
     "LatentConfig",
     "ModelConfig",
     "Network",
+    "ParameterSpec",
     "Parameters",
-    "PatchNetwork",
     "Posterior",
-    "network_of",
+    "Subspace",
+    "Target",
+    "build_network",
 ]
 
-_NETWORKS: Mapping[str, Callable[[Architecture], Network]] = {"patch": PatchNetwork, "conv": ConvNetwork}
+NETWORKS: Mapping[str, type[Network]] = {
+    network.kind: network
+    for module in iter_modules(__path__)
+    for network in vars(import_module(f"{__name__}.{module.name}")).values()
+    if isinstance(network, type) and issubclass(network, Network) and network is not Network
+}
+"""Networks by `model.kind`."""
 
 
-def network_of(architecture: Architecture, heads: Iterable[str] = (), groups: int = 0) -> Network:
-    """The network of an architecture.
+def build_network(architecture: Architecture, heads: Iterable[Head | Target] = (), groups: int = 0) -> Network:
+    """Return the network of an architecture.
 
     Args:
-        architecture: of the network.
-        heads: that it has parameters for as well, see `marl.models.heads`.
-        groups: combinations of values of the shared factors, which a probe tells apart.
+        architecture: Sizes of the network.
+        heads: Heads that the network has parameters for.
+        groups: Combinations of values of the shared factors.
 
     Raises:
-        ValueError: when it does not fit the spectrogram.
+        ValueError: If the network does not fit the spectrogram.
     """
-    network = _NETWORKS[architecture.model.kind](architecture)
+    network = NETWORKS[architecture.model.kind](architecture)  # type: ignore[call-arg]
     network.add_heads(heads, groups)
     return network

@@ -1,6 +1,6 @@
-"""How the shared latents of two views become one before decoding.
+"""Fusion of the shared latents of two views before decoding.
 
-B is clips: all first views, then all second views. D is shared latents.
+N = 2 B clips: the first views of all pairs, then the second views.
 """
 
 import math
@@ -13,49 +13,43 @@ from marl.models.config import Posterior
 
 __all__ = ["FUSIONS", "Fusion"]
 
-
-def fuse_none(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
-    """Each view is decoded with its own sample: they are not combined."""
-    return z_BD
-
-
-def fuse_mean(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
-    """Both views are decoded with the mean of their samples."""
-    return 0.5 * (z_BD + _other(z_BD))
+Fusion = Callable[[Posterior, Tensor, Tensor], Tensor]
+"""Takes the shared posterior, a sample of it, and the standard normal noise of the sample, all [N, D]. Returns the
+shared latents [N, D] from which each view is decoded."""
 
 
-def fuse_swap(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
-    """Each view is decoded with the other's sample."""
-    return _other(z_BD)
+def fuse_none(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
+    """Decode each view with its own sample."""
+    return z_ND
 
 
-def fuse_poe(posterior: Posterior, z_BD: Tensor, noise_BD: Tensor) -> Tensor:
-    """Both views are decoded with one sample of the product of their posteriors.
+def fuse_mean(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
+    """Decode both views with the mean of their samples."""
+    return 0.5 * (z_ND + _other_view(z_ND))
+
+
+def fuse_swap(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
+    """Decode each view with the sample of the other view."""
+    return _other_view(z_ND)
+
+
+def fuse_poe(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
+    """Decode both views with one sample of the product of their posteriors.
 
     The product of two normal densities is normal: precisions add, means are averaged by precision (Wu and Goodman,
     "Multimodal Generative Models for Scalable Weakly-Supervised Learning", NeurIPS 2018, without the prior expert).
     """
     precision = torch.exp(-posterior.logvar)
     weighted = precision * posterior.mean
-    joint_precision = precision + _other(precision)
-    joint_mean = (weighted + _other(weighted)) / joint_precision
-    joint_noise = math.sqrt(0.5) * (noise_BD + _other(noise_BD))
+    joint_precision = precision + _other_view(precision)
+    joint_mean = (weighted + _other_view(weighted)) / joint_precision
+    joint_noise = math.sqrt(0.5) * (noise_ND + _other_view(noise_ND))
     return joint_mean + joint_noise * joint_precision.rsqrt()
 
 
-Fusion = Callable[[Posterior, Tensor, Tensor], Tensor]
-
-FUSIONS: dict[str, Fusion] = {
-    "none": fuse_none,
-    "mean": fuse_mean,
-    "swap": fuse_swap,
-    "poe": fuse_poe,
-}
-"""Ways to make one shared latent of two. Each takes the shared posterior of all first views followed by all second
-views, a sample of each, and the standard normal numbers that made the samples, all [B, D]; it returns the latents [B,
-D] from which each view is decoded."""
+FUSIONS: dict[str, Fusion] = {"none": fuse_none, "mean": fuse_mean, "swap": fuse_swap, "poe": fuse_poe}
+"""Fusions by `latent.fusion`."""
 
 
-def _other(values_BD: Tensor) -> Tensor:
-    """Row by row, the value of the pair's other view."""
-    return values_BD.roll(len(values_BD) // 2, dims=0)
+def _other_view(values_ND: Tensor) -> Tensor:
+    return values_ND.roll(len(values_ND) // 2, dims=0)

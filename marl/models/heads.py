@@ -1,79 +1,107 @@
-"""Networks that only training knows: between latents and terms of the objective. No trained model keeps them.
+"""Heads: two-layer networks between latents and terms of the objective. A trained model does not keep them."""
 
-A head is called by its kind and the subspace that it takes: `projection.shared`. What follows another network slowly is
-called by that: `target.encoder`, `target.projection.shared`. D is latents, W `ModelConfig.head`.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn.functional import hardswish
 
-from marl.models.config import Parameters
+from marl.models.config import Parameters, ParameterSpec, Subspace
 
-__all__ = ["TARGET", "apply_head", "head_of", "head_shapes"]
-
-TARGET = "target."
-"""What the names of parameters begin with that are not trained but follow others."""
-
-Shapes = dict[str, tuple[int, ...]]
-
-# Rows of a matmul are computed alike only if they fill whole registers.
-_MULTIPLE = 16
+__all__ = ["PROJECTION", "Head", "HeadKind", "HeadSizes", "Target", "apply_head"]
 
 
-def head_of(name: str) -> str | None:
-    """The head that a parameter belongs to; none if it is the model's own."""
-    if name.startswith(TARGET):
-        followed = name.removeprefix(TARGET)
-        return TARGET + (head_of(followed) or followed.split(".")[0])
-    kind, subspace, *_ = name.split(".")
-    return None if kind in ("encoder", "decoder") else f"{kind}.{subspace}"
+class HeadSizes(NamedTuple):
+    """Sizes that the outputs of a head can depend on.
+
+    Attributes:
+        width: `ModelConfig.head`.
+        local_steps: Time steps of the local features of the encoder.
+        local_features: Local features of each step.
+        groups: Combinations of values of the shared factors.
+    """
+
+    width: int
+    local_steps: int
+    local_features: int
+    groups: int
 
 
-def head_shapes(
-    head: str, network: Mapping[str, tuple[int, ...]], latents: int, width: int, local: tuple[int, int], groups: int
-) -> Shapes:
-    """Parameters of a head: two layers, or those of what it follows.
+class HeadKind(NamedTuple):
+    """What a head computes, for either subspace.
+
+    Attributes:
+        name: First part of the names of the parameters.
+        outputs: Number of outputs.
+        reads_projection: Whether the inputs are the outputs of `PROJECTION` instead of latents.
+    """
+
+    name: str
+    outputs: Callable[[HeadSizes], int]
+    reads_projection: bool = False
+
+
+PROJECTION = HeadKind("projection", lambda sizes: sizes.width)
+"""The projection head of Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020."""
+
+
+class Head(NamedTuple):
+    """A head of one subspace."""
+
+    kind: HeadKind
+    subspace: Subspace
+
+    @property
+    def name(self) -> str:
+        """Prefix of the names of the parameters, such as `projection.shared`."""
+        return f"{self.kind.name}.{self.subspace}"
+
+    def specs(self, latents: int, sizes: HeadSizes) -> dict[str, ParameterSpec]:
+        """Return the parameters of the two layers, for a network with this number of latents."""
+        width, outputs, name = sizes.width, self.kind.outputs(sizes), self.name
+        if self.kind.reads_projection:
+            first = ParameterSpec((width, width), fan_in=width, head=name)
+        else:
+            first = ParameterSpec((latents, width), latent_inputs=(self.subspace,), latent_dim=0, head=name)
+        return {
+            f"{name}.{_first_layer(self)}.weight": first,
+            f"{name}.{_first_layer(self)}.bias": ParameterSpec((width,), head=name),
+            f"{name}.out.weight": ParameterSpec((width, outputs), fan_in=width, head=name),
+            f"{name}.out.bias": ParameterSpec((outputs,), head=name),
+        }
+
+
+class Target(NamedTuple):
+    """A copy of a network that follows it as an exponential moving average and is not trained.
+
+    Attributes:
+        follows: `encoder`, or the name of a head.
+    """
+
+    follows: str
+
+    @property
+    def name(self) -> str:
+        """Prefix of the names of the parameters, such as `target.encoder`."""
+        return f"target.{self.follows}"
+
+    def specs(self, followed: Mapping[str, ParameterSpec]) -> dict[str, ParameterSpec]:
+        """Return the parameters of the copy from those of the network that it follows."""
+        return {f"target.{name}": spec._replace(head=self.name, follows=name) for name, spec in followed.items()}
+
+
+def apply_head(parameters: Parameters, head: Head, inputs: Tensor) -> Tensor:
+    """Return the outputs of a head.
 
     Args:
-        head: its name.
-        network: parameters of the model itself.
-        latents: D.
-        width: W.
-        local: steps in time and features of each that the network knows of a clip.
-        groups: combinations of values of the shared factors, which a probe tells apart.
+        parameters: Parameters of the model.
+        head: The head.
+        inputs: Latents [N, D], zero outside of the subspace; or outputs of the projection head, [N, W].
     """
-    if head.startswith(TARGET):
-        followed = head.removeprefix(TARGET)
-        shapes = network if followed == "encoder" else head_shapes(followed, network, latents, width, local, groups)
-        return {TARGET + name: shape for name, shape in shapes.items() if name.startswith(f"{followed}.")}
-    steps, features = local
-    kind, _ = head.split(".")
-    outputs = {
-        "projection": width,
-        "predictor": width,
-        "probe": -(-groups // _MULTIPLE) * _MULTIPLE,
-        "local_global": features,
-        "predictive": steps // 2 * features,
-    }[kind]
-    first = _first_layer(head)
-    inputs = latents if first == "latents" else width
-    return {
-        f"{head}.{first}.weight": (inputs, width),
-        f"{head}.{first}.bias": (width,),
-        f"{head}.out.weight": (width, outputs),
-        f"{head}.out.bias": (outputs,),
-    }
-
-
-def apply_head(parameters: Parameters, head: str, inputs: Tensor) -> Tensor:
-    """What a head makes of latents [B, D], those of other subspaces zero; a predictor, of what a projection made."""
-    first = f"{head}.{_first_layer(head)}"
+    first = f"{head.name}.{_first_layer(head)}"
     hidden = hardswish(inputs @ parameters[f"{first}.weight"] + parameters[f"{first}.bias"])
-    return hidden @ parameters[f"{head}.out.weight"] + parameters[f"{head}.out.bias"]
+    return hidden @ parameters[f"{head.name}.out.weight"] + parameters[f"{head.name}.out.bias"]
 
 
-def _first_layer(head: str) -> str:
-    """Layers of the name `latents` have a row for each latent of the stack, and are cropped with them."""
-    return "hidden" if head.removeprefix(TARGET).startswith("predictor.") else "latents"
+def _first_layer(head: Head) -> str:
+    return "hidden" if head.kind.reads_projection else "latents"

@@ -1,4 +1,4 @@
-"""What models are trained for, and the settings of each."""
+"""The objective that models are trained for, its terms, and the hyperparameters of each model."""
 
 from marl.objective.objective import objective, term_names
 from marl.objective.spec import (
@@ -12,13 +12,13 @@ from marl.objective.spec import (
 )
 
 __all__ = [
-    "Batch",
     "ActiveTerms",
+    "Batch",
     "LaneHyperparameters",
     "ObjectiveSpec",
-    "check_compatible",
     "build_hyperparameters",
-    "objective",
+    "check_compatible",
     "extra_forward_passes",
+    "objective",
     "term_names",
 ]

@@ -1,86 +1,103 @@
-"""What an objective is made of: the terms that a configuration asks for, and those that a stack computes."""
+"""Which terms an objective has, and the hyperparameters with which a model weighs them.
 
-from collections.abc import Iterable
+M is terms of one kind, S the two subspaces.
+"""
+
+from collections.abc import Iterable, Mapping
 from functools import reduce
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from marl.base_config import BaseConfig
 from marl.config import Config, MultiscaleWeights
-from marl.losses.ssl import STRATEGIES
-from marl.models import Network
+from marl.losses.repulsion import REPULSION
+from marl.losses.ssl import STRATEGIES, Strategy
+from marl.models import Head, Network, Subspace, Target
+from marl.models.heads import PROJECTION, HeadKind
 
 __all__ = [
-    "Batch",
+    "CONTRASTS",
+    "PROBE",
     "ActiveTerms",
+    "Batch",
     "LaneHyperparameters",
     "ObjectiveSpec",
-    "check_compatible",
     "build_hyperparameters",
+    "check_compatible",
     "extra_forward_passes",
 ]
 
-_SUBSPACES = ("private", "shared")
-_EXTRA_FORWARD_PASSES = ("byol", "predictive", "swap_cycle")
+CONTRASTS: Mapping[str, Strategy] = {REPULSION.name: REPULSION, **STRATEGIES}
+"""All that can be a contrast term: repulsion, and the strategies."""
+
+_SUBSPACES: tuple[Subspace, ...] = get_args(Subspace)
+_KL_WEIGHTS = ("alpha", "beta", "gamma")
+# Rows of a matrix product are computed alike only if they fill whole registers.
+_OUTPUTS_MULTIPLE = 16
+
+PROBE = HeadKind("probe", lambda sizes: -(-sizes.groups // _OUTPUTS_MULTIPLE) * _OUTPUTS_MULTIPLE)
+"""The adversary of `independence.adversarial`."""
 
 
 class ActiveTerms(BaseConfig):
-    """Terms that are computed for every lane of a stack, each lane weighing them; what no lane needs is left out.
+    """Terms that are computed for every lane of a stack. Each lane weighs them; terms that no lane needs are left out.
 
     Attributes:
-        fusions: ways of combining shared latents, of `marl.models.FUSIONS`.
-        contrasts: pairs of a strategy and the subspace that it acts on; `repulsion` is among the strategies here.
-        projections: subspaces that are compared behind a projection head by any model.
-        independence: fields of `IndependenceConfig`.
-        multiscale: whether errors at coarser resolutions are computed.
+        fusions: Keys of `marl.models.FUSIONS`.
+        contrasts: Keys of `CONTRASTS`, each with the subspace that it acts on.
+        projections: Subspaces that any model compares behind the projection head.
+        independence: Fields of `IndependenceConfig`.
+        multiscale: Whether errors at coarser resolutions are computed.
     """
 
     fusions: tuple[str, ...] = ("swap",)
-    contrasts: tuple[tuple[str, str], ...] = ()
-    projections: tuple[str, ...] = ()
+    contrasts: tuple[tuple[str, Subspace], ...] = ()
+    projections: tuple[Subspace, ...] = ()
     independence: tuple[str, ...] = ()
     multiscale: bool = False
 
     @classmethod
     def of(cls, config: Config) -> "ActiveTerms":
-        """What one configuration asks for."""
-        contrast = config.contrast
-        subspaces = [subspace for subspace in _SUBSPACES if getattr(contrast, subspace) > 0]
-        strategy: str = contrast.strategy
-        contrasts = [(strategy, subspace) for subspace in subspaces if strategy != "none"]
-        is_projected = strategy == "byol" or (contrast.projection and strategy in STRATEGIES)
-        if contrast.repulsion > 0:
-            contrasts.append(("repulsion", "private"))
+        """Return the terms of one configuration."""
+        strategy = STRATEGIES.get(config.contrast.strategy)
+        contrasts: list[tuple[str, Subspace]] = []
+        projections: tuple[Subspace, ...] = ()
+        if strategy is not None:
+            subspaces = tuple(subspace for subspace in _SUBSPACES if getattr(config.contrast, subspace) > 0)
+            contrasts = [(strategy.name, subspace) for subspace in subspaces]
+            if strategy.projection == "always" or (strategy.projection == "optional" and config.contrast.projection):
+                projections = subspaces
+        if config.contrast.repulsion > 0:
+            contrasts.append((REPULSION.name, "private"))
         return cls(
             fusions=(config.latent.fusion,),
             contrasts=_ordered(contrasts),
-            projections=tuple(subspaces) if is_projected else (),
+            projections=projections,
             independence=tuple(name for name, weight in config.independence if weight > 0),
             multiscale=any(weight > 0 for _, weight in config.loss.multiscale),
         )
 
     @classmethod
     def of_all(cls, configs: Iterable[Config]) -> "ActiveTerms":
-        """What any of some configurations asks for."""
+        """Return the terms of any of several configurations."""
         return reduce(cls._with, map(cls.of, configs))
 
     @property
-    def heads(self) -> frozenset[str]:
-        """Networks that only training knows, see `marl.models.heads`."""
-        heads = {f"projection.{subspace}" for subspace in self.projections}
-        for strategy, subspace in self.contrasts:
-            if strategy == "byol":
-                heads |= {f"predictor.{subspace}", "target.encoder", f"target.projection.{subspace}"}
-            elif strategy in ("local_global", "predictive"):
-                heads.add(f"{strategy}.{subspace}")
+    def heads(self) -> frozenset[Head | Target]:
+        """Heads that the terms use."""
+        heads: set[Head | Target] = {Head(PROJECTION, subspace) for subspace in self.projections}
+        for name, subspace in self.contrasts:
+            heads |= {Head(kind, subspace) for kind in CONTRASTS[name].heads}
+            if CONTRASTS[name].has_target:
+                heads |= {Target("encoder"), Target(Head(PROJECTION, subspace).name)}
         if "adversarial" in self.independence:
-            heads.add("probe.private")
+            heads.add(Head(PROBE, "private"))
         return frozenset(heads)
 
     def computes(self, other: "ActiveTerms") -> bool:
-        """Whether all that another holds is computed here."""
+        """Return whether all terms of another objective are among these."""
         return self._with(other) == self._with(self)
 
     def _with(self, other: "ActiveTerms") -> "ActiveTerms":
@@ -93,28 +110,32 @@ class ActiveTerms(BaseConfig):
         )
 
 
-def _ordered(contrasts: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Repulsion first, then strategies by name: the order in which terms are added up."""
-    return tuple(sorted(contrasts, key=lambda contrast: (contrast[0] != "repulsion", contrast)))
+def _ordered(contrasts: Iterable[tuple[str, Subspace]]) -> tuple[tuple[str, Subspace], ...]:
+    """Return repulsion first, then strategies by name: the order in which terms are added up."""
+    return tuple(sorted(contrasts, key=lambda contrast: (contrast[0] != REPULSION.name, contrast)))
 
 
 def extra_forward_passes(config: Config) -> tuple[str, ...]:
-    """Terms that need further passes through the network; a stack makes the passes that all of its models need."""
-    active_terms = ActiveTerms.of(config)
-    terms = {*(strategy for strategy, _ in active_terms.contrasts), *active_terms.independence}
-    return tuple(name for name in _EXTRA_FORWARD_PASSES if name in terms)
+    """Return the names of a configuration's terms that encode or decode once more.
+
+    A stack makes the forward passes that any of its models needs.
+    """
+    terms = ActiveTerms.of(config)
+    names = {name for name, _ in terms.contrasts if CONTRASTS[name].extra_forward_pass}
+    return tuple(sorted(names | {"swap_cycle"}.intersection(terms.independence)))
 
 
 def check_compatible(config: Config, network: Network) -> None:
-    """See that what a configuration asks for can be had together.
+    """Check that the terms of a configuration suit its network and its views.
 
     Raises:
-        ValueError: when it cannot.
+        ValueError: If they do not.
     """
-    if config.contrast.strategy == "predictive" and network.local[0] < 2:
+    strategy, (steps, _) = STRATEGIES.get(config.contrast.strategy), network.local_shape
+    if strategy is not None and steps < strategy.min_local_steps:
         raise ValueError(
-            "contrast.strategy predictive needs a network that looks at a clip in at least two steps of time, this one "
-            f"does in {network.local[0]}: make model.patch_frames at most half of the spectrogram's frames"
+            f"contrast.strategy {strategy.name} needs a network with local features of at least "
+            f"{strategy.min_local_steps} time steps; got {steps}. A smaller model.patch_frames gives more"
         )
     if config.independence.adversarial > 0 and config.views.scheme != "factor":
         raise ValueError(
@@ -123,18 +144,15 @@ def check_compatible(config: Config, network: Network) -> None:
         )
 
 
-_KL_WEIGHTS = ("alpha", "beta", "gamma")
-
-
 class ObjectiveSpec(NamedTuple):
     """What is computed for every lane.
 
     Attributes:
-        network: encoder and decoder, with the parameters of all heads of the active_terms.
-        active_terms: terms.
-        dataset_size: training clips.
-        groups: combinations of values of the shared factors.
-        dtype: in which the large layers compute; latents, losses and what the optimiser holds are float32 always.
+        network: Encoder and decoder, with the parameters of all heads of the terms.
+        active_terms: Terms of the objective.
+        dataset_size: Number of training clips.
+        groups: Combinations of values of the shared factors.
+        dtype: Type in which the large layers compute. Latents, losses and the optimiser's state are always float32.
     """
 
     network: Network
@@ -144,73 +162,86 @@ class ObjectiveSpec(NamedTuple):
     dtype: torch.dtype = torch.float32
 
     @property
-    def subspaces(self) -> dict[str, slice]:
-        """Where the latents of each subspace are."""
+    def subspaces(self) -> dict[Subspace, slice]:
+        """Ranges of the latents of each subspace."""
         private = self.network.architecture.private
         return {"private": slice(0, private), "shared": slice(private, None)}
 
 
 class LaneHyperparameters(NamedTuple):
-    """The settings of one model as numbers; stacked, each has a leading dimension of lanes."""
+    """Hyperparameters of one model as tensors; in a stack each has a leading dimension of lanes.
+
+    Attributes:
+        mask_D: One for each latent of the model, zero for padding.
+        subspace_DS: One where a latent of the model is in a subspace, else zero.
+        fusion_M: One for the fusion of the model, else zero.
+        reconstruction: Weight of the squared error.
+        multiscale_M: Weights of the errors at coarser resolutions.
+        kl_3S: Weights of the three KL terms of each subspace.
+        contrast_M: Weights of the contrast terms.
+        temperature: Temperature of similarities.
+        projected: Whether views are compared behind the projection head.
+        exclude_same_factors: Whether pairs that agree in the shared factors are excluded as negatives.
+        target_decay: Decay of the moving averages of targets.
+        independence_M: Weights of the independence terms.
+    """
 
     mask_D: Tensor
-    group_D2: Tensor
-    fusion_N: Tensor
+    subspace_DS: Tensor
+    fusion_M: Tensor
     reconstruction: Tensor
-    multiscale_N: Tensor
-    kl_32: Tensor
-    contrast_N: Tensor
+    multiscale_M: Tensor
+    kl_3S: Tensor
+    contrast_M: Tensor
     temperature: Tensor
     projected: Tensor
     exclude_same_factors: Tensor
     target_decay: Tensor
-    independence_N: Tensor
+    independence_M: Tensor
 
 
 class Batch(NamedTuple):
-    """Pairs as the objective takes them: all first views, then all second views.
+    """A batch of pairs as N = 2 B clips: the first views of all pairs, then the second views.
 
     Attributes:
-        input_VPQ: as `Network.to_input` makes it: patches and their values, or bands and frames.
-        group_B: pairs that are known to share the shared factors have the same number.
-        noise_VD: standard normal.
+        input_NPQ: Clips in the layout of `Network.to_input`.
+        group_B: Pairs that are known to agree in the shared factors have the same number.
+        noise_ND: Standard normal noise.
     """
 
-    input_VPQ: Tensor
+    input_NPQ: Tensor
     group_B: Tensor
-    noise_VD: Tensor
+    noise_ND: Tensor
 
 
-def build_hyperparameters(objective_spec: ObjectiveSpec, config: Config) -> LaneHyperparameters:
-    """The settings of one model.
+def build_hyperparameters(spec: ObjectiveSpec, config: Config) -> LaneHyperparameters:
+    """Return the hyperparameters of one model.
 
     Raises:
-        ValueError: if the objective does not compute a term of the configuration, or terms exclude each other.
+        ValueError: If the objective does not compute a term of the configuration, or `check_compatible` raises.
     """
-    check_compatible(config, objective_spec.network)
-    asked = ActiveTerms.of(config)
-    if not objective_spec.active_terms.computes(asked):
-        raise ValueError(f"this stack computes {objective_spec.active_terms!r}; a model asks for {asked!r}")
+    check_compatible(config, spec.network)
+    terms, own_terms = spec.active_terms, ActiveTerms.of(config)
+    if not terms.computes(own_terms):
+        raise ValueError(f"this stack computes {terms!r}; a model asks for {own_terms!r}")
     loss, contrast = config.loss, config.contrast
     weights = {
-        (strategy, subspace): contrast.repulsion if strategy == "repulsion" else getattr(contrast, subspace)
-        for strategy, subspace in asked.contrasts
+        (name, subspace): contrast.repulsion if name == REPULSION.name else getattr(contrast, subspace)
+        for name, subspace in own_terms.contrasts
     }
-    mask = objective_spec.network.mask(config.latent)
-    is_private = torch.arange(objective_spec.network.latents) < objective_spec.network.architecture.private
+    mask = spec.network.mask(config.latent)
+    is_private = torch.arange(spec.network.latents) < spec.network.architecture.private
     return LaneHyperparameters(
         mask_D=mask,
-        group_D2=torch.stack([mask * is_private, mask * ~is_private], dim=1),
-        fusion_N=torch.tensor([float(name == config.latent.fusion) for name in objective_spec.active_terms.fusions]),
+        subspace_DS=torch.stack([mask * is_private, mask * ~is_private], dim=1),
+        fusion_M=torch.tensor([float(name == config.latent.fusion) for name in terms.fusions]),
         reconstruction=torch.tensor(loss.reconstruction),
-        multiscale_N=torch.tensor([getattr(loss.multiscale, name) for name in MultiscaleWeights.model_fields]),
-        kl_32=torch.tensor([[getattr(part, term) for part in (loss.private, loss.shared)] for term in _KL_WEIGHTS]),
-        contrast_N=torch.tensor([weights.get(contrast, 0.0) for contrast in objective_spec.active_terms.contrasts]),
+        multiscale_M=torch.tensor([getattr(loss.multiscale, name) for name in MultiscaleWeights.model_fields]),
+        kl_3S=torch.tensor([[getattr(part, term) for part in (loss.private, loss.shared)] for term in _KL_WEIGHTS]),
+        contrast_M=torch.tensor([weights.get(contrast, 0.0) for contrast in terms.contrasts]),
         temperature=torch.tensor(contrast.temperature),
-        projected=torch.tensor(bool(asked.projections)),
+        projected=torch.tensor(bool(own_terms.projections)),
         exclude_same_factors=torch.tensor(contrast.exclude_same_factors),
         target_decay=torch.tensor(contrast.target_decay),
-        independence_N=torch.tensor(
-            [getattr(config.independence, name) for name in objective_spec.active_terms.independence]
-        ),
+        independence_M=torch.tensor([getattr(config.independence, name) for name in terms.independence]),
     )

@@ -15,7 +15,7 @@ import torch
 
 from marl.config import Config, ViewsConfig
 from marl.data import BatchSource, Dataset, DeviceBatchSource, HostBatchSource, PairSampler
-from marl.models import Architecture, LatentConfig, Parameters, network_of
+from marl.models import Architecture, LatentConfig, Parameters, build_network
 from marl.objective import ActiveTerms, LaneHyperparameters, ObjectiveSpec, build_hyperparameters
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates
 from marl.stack.batched_models import Models
@@ -31,13 +31,19 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a replicate is at one step: enough to go on, in any lane, as if it had never left.
+    """State of a replicate from which any lane can resume training, on the CPU and without the padding of the stack.
 
-    The tensors are on the CPU, without the padding of the stack.
+    Attributes:
+        step: Number of steps trained.
+        parameters: Parameters of encoder and decoder.
+        heads: Parameters of the heads.
+        first_moment: First moments of Adam, of all parameters.
+        second_moment: Second moments of Adam, of all parameters.
     """
 
     step: int
     parameters: Parameters
+    heads: Parameters
     first_moment: Parameters
     second_moment: Parameters
 
@@ -77,7 +83,7 @@ class Stack:
             return PairSampler(clips, views.shared, split, views.scheme, views.augment)
 
         sampler = sampler_of("training", dataset)
-        self.network = network_of(architecture, active_terms.heads, sampler.groups)
+        self.network = build_network(architecture, active_terms.heads, sampler.groups)
         self.lanes = lanes
         self.dataset = dataset
         self.batch_pairs = batch_pairs
@@ -148,13 +154,15 @@ class Stack:
         lane = self.free_lanes[0]
         hyperparameters = build_hyperparameters(self.objective_spec, config)
         if snapshot is None:
-            initial = self.network.initial(config.latent, seed, self.dataset.device, ActiveTerms.of(config).heads)
+            initial = self.network.initial_parameters(
+                config.latent, seed, self.dataset.device, ActiveTerms.of(config).heads
+            )
             zeros = {name: torch.zeros_like(value) for name, value in initial.items()}
             rows, step = [initial, zeros, zeros], 0
         else:
             mask = self.network.mask(config.latent)
-            moments = (snapshot.parameters, snapshot.first_moment, snapshot.second_moment)
-            rows, step = [self.network.pad(part, mask) for part in moments], snapshot.step
+            parts = (snapshot.parameters | snapshot.heads, snapshot.first_moment, snapshot.second_moment)
+            rows, step = [self.network.pad(part, mask) for part in parts], snapshot.step
         self._configs[lane] = config
         for field_K, value in zip(self._state.hyperparameters, hyperparameters, strict=True):
             field_K[lane] = value
@@ -193,7 +201,13 @@ class Stack:
         for views in self._parts():
             cropped = self.network.crop({name: view[lane] for name, view in views.items()}, mask, heads)
             parts.append({name: value.to("cpu", copy=True).contiguous() for name, value in cropped.items()})
-        return Snapshot(int(self._state.clock.step[lane]), *parts)
+        parameters, first_moment, second_moment = parts
+        specs = self.network.parameter_specs
+        own, of_heads = (
+            {name: value for name, value in parameters.items() if (specs[name].head is not None) == is_head}
+            for is_head in (False, True)
+        )
+        return Snapshot(int(self._state.clock.step[lane]), own, of_heads, first_moment, second_moment)
 
     def step(self) -> None:
         """One step of every occupied lane. Idle lanes are computed too and changed by nothing."""

@@ -14,7 +14,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from marl import randomness
 from marl.data import BatchSource, PairSampler
-from marl.models.heads import TARGET
 from marl.objective import Batch, LaneHyperparameters, ObjectiveSpec, objective
 from marl.randomness import Purpose
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
@@ -140,9 +139,9 @@ class StepFunction:
         gradients, loss_K = self._differentiate(parameters, hyperparameters, self._batch(seed_K, step_K))
         for name, gradient_Kn in gradients.items():
             adam_step(parameters[name], gradient_Kn, first_moments[name], second_moments[name], rates, self._columns)
-        for name, value_Kn in parameters.items():
-            if name.startswith(TARGET):
-                value_Kn.lerp_(parameters[name.removeprefix(TARGET)], 1 - hyperparameters.target_decay[:, None])
+        for name, spec in self._objective_spec.network.parameter_specs.items():
+            if spec.follows is not None:
+                parameters[name].lerp_(parameters[spec.follows], 1 - hyperparameters.target_decay[:, None])
         return loss_K
 
     def tock(self, state: State, loss_K: Tensor) -> None:
@@ -167,9 +166,9 @@ class StepFunction:
     def _gradients(
         self, parameters: dict[str, Tensor], hyperparameters: LaneHyperparameters, batch: Batch
     ) -> tuple[dict[str, Tensor], Tensor]:
-        shapes = self._objective_spec.network.shapes
-        values = {name: flat.unflatten(1, shapes[name]).detach() for name, flat in parameters.items()}
-        leaves = {name: value.requires_grad_() for name, value in values.items() if not name.startswith(TARGET)}
+        specs = self._objective_spec.network.parameter_specs
+        values = {name: flat.unflatten(1, specs[name].shape).detach() for name, flat in parameters.items()}
+        leaves = {name: value.requires_grad_() for name, value in values.items() if specs[name].follows is None}
         with torch.enable_grad():
             total_K, terms_KT = self._objective(values, hyperparameters, batch)
             # No lane's loss depends on another lane's parameters, so the gradient of the sum is each lane's own
@@ -191,13 +190,13 @@ def draw_batch(
     drawn = sampler.draw(seed_K, step_K, pairs)
     views_RFT = sampler.views(take(drawn.clips_KVB.flatten()), seed_K, step_K)
     device = sampler.device
-    noise_KVD = randomness.normal(
+    noise_KND = randomness.normal(
         randomness.stream(seed_K, step_K, Purpose.LATENT_NOISE),
         randomness.indices(2 * pairs, device),
-        objective_spec.network.addresses(device),
+        objective_spec.network.latent_ids(device),
     )
     views = objective_spec.network.to_input(views_RFT).unflatten(0, (len(seed_K), -1))
-    return Batch(views, drawn.group_KB, noise_KVD)
+    return Batch(views, drawn.group_KB, noise_KND)
 
 
 @torch.no_grad()

@@ -13,8 +13,7 @@ import yaml
 from marl.config import MultiscaleWeights
 from marl.data import HELD_OUT_SHARE, ComputedDatasetConfig, Factor
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
-from marl.models import network_of
-from marl.models.heads import head_of
+from marl.models import build_network
 from study.datasets.load import dataset_of, factors_of
 from study.formatting import format_bytes
 from study.search.sampler import Search
@@ -95,11 +94,14 @@ def _largest(resolved: ResolvedSpec, plan: StackPlan) -> tuple[int, int, int]:
     for values in itertools.product(*sizes.values()):
         config = resolved.trial_config(dict(zip(sizes, values, strict=True)))
         try:
-            shapes = network_of(plan.architecture(resolved.audio, config), heads).shapes
+            specs = build_network(plan.architecture(resolved.audio, config), heads).parameter_specs.values()
         except ValueError:  # sizes that do not fit together are no trial's
             continue
-        of_heads = sum(math.prod(shape) for name, shape in shapes.items() if head_of(name))
-        found.append((sum(map(math.prod, shapes.values())) - of_heads, len(shapes), of_heads))
+        model, of_heads = (
+            sum(math.prod(parameter.shape) for parameter in specs if (parameter.head is not None) == is_head)
+            for is_head in (False, True)
+        )
+        found.append((model, len(specs), of_heads))
     return max(found, default=(0, 0, 0))
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from marl.config import Config
 from marl.data import SPLIT_UNITS, AudioDatasetConfig
 from marl.evaluation import is_intermediate
-from marl.models import network_of
+from marl.models import build_network
 from marl.objective import check_compatible
 from study.errors import UserError
 from study.spec.resolved_spec import ResolvedSpec
@@ -69,12 +69,12 @@ def _check_networks(resolved: ResolvedSpec) -> None:
         for value in parameter.extremes():
             try:
                 config = resolved.trial_config({**conditions, name: value})
-                network_of(plan.architecture(resolved.audio, config))
+                build_network(plan.architecture(resolved.audio, config))
             except ValueError as error:
                 raise UserError(f"space.{name}: {error}") from None
     for candidate in resolved.candidates:
         try:
-            check_compatible(candidate, network_of(plan.architecture(resolved.audio, candidate)))
+            check_compatible(candidate, build_network(plan.architecture(resolved.audio, candidate)))
         except ValueError as error:
             raise UserError(str(error)) from None
 

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from marl.config import Config
 from marl.data import Dataset
-from marl.models import Architecture, network_of
+from marl.models import Architecture, build_network
 from marl.stack import Precision, Stack
 from study.datasets.load import dataset_of
 from study.process_env import surroundings
@@ -80,7 +80,7 @@ def executed(plan: StackPlan, resolved: ResolvedSpec, device: DeviceType) -> Sta
 def training_flop(resolved: ResolvedSpec) -> float:
     """Floating-point operations of the matrix products of a whole study, as far as is known before, in one network."""
     spec, audio, config = resolved.spec, resolved.audio, resolved.network_config
-    network = network_of(
+    network = build_network(
         Architecture(audio.mel_bands, audio.frames, config.model, config.latent.private, config.latent.shared)
     )
     with torch.inference_mode(), _Products() as products:

@@ -103,7 +103,7 @@ def train_disturbed(
 def assert_same_bits(first: Snapshot, second: Snapshot) -> None:
     """Assert that two replicates are at the same step with the same parameters and moments."""
     assert first.step == second.step
-    for part in ("parameters", "first_moment", "second_moment"):
+    for part in ("parameters", "heads", "first_moment", "second_moment"):
         ours, theirs = getattr(first, part), getattr(second, part)
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():

@@ -10,10 +10,9 @@ from marl.data import Dataset, PairSampler
 from marl.data.syntone import SynTone
 from marl.evaluation import INTERMEDIATE, evaluate
 from marl.losses.ssl import STRATEGIES
-from marl.models import Architecture, ModelConfig
-from marl.models.heads import TARGET, head_of
+from marl.models import Architecture, ModelConfig, Parameters, build_network
 from marl.objective import ActiveTerms, Batch, objective, term_names
-from marl.stack import Stack
+from marl.stack import Snapshot, Stack
 from marl.stack.step import draw_batch
 from tests.marl.cases import assert_same_bits, train, train_disturbed
 from tests.messages import mentions
@@ -42,8 +41,12 @@ def contrast(strategy, **fields) -> Config:
 
 
 TERMS = {
-    **{name: contrast(name) for name in (*STRATEGIES, "byol", "local_global", "predictive")},
-    **{f"projected {name}": contrast(name, projection=True) for name in STRATEGIES},
+    **{name: contrast(name) for name in STRATEGIES},
+    **{
+        f"projected {name}": contrast(name, projection=True)
+        for name, strategy in STRATEGIES.items()
+        if strategy.projection == "optional"
+    },
     "repulsion": config(contrast={"repulsion": 500.0}),
     "multiscale": config(
         loss={"multiscale": {"scale_2": 1, "scale_4": 0.5, "scale_8": 0.1, "spectrum": 1, "envelope": 0.2}}
@@ -59,9 +62,13 @@ CONTROL = config()
 LANES = len(TERMS) + 2
 
 
+def stack_architecture() -> Architecture:
+    return Architecture(AUDIO.mel_bands, AUDIO.frames, MODEL, 5, 4)
+
+
 def stack_of(dataset, views=None, active_terms=EVERYTHING, lanes=LANES) -> Stack:
     return Stack(
-        Architecture(AUDIO.mel_bands, AUDIO.frames, MODEL, 5, 4),
+        stack_architecture(),
         lanes,
         dataset,
         views or ViewsConfig(),
@@ -124,7 +131,7 @@ def test_the_encoder_maximises_the_loss_that_the_probe_minimises(dataset):
     batch = Batch(*(field[0] for field in batch))
 
     def losses(weight, values):
-        hyperparameters = stack.models[lane].hyperparameters._replace(independence_N=torch.tensor([weight]))
+        hyperparameters = stack.models[lane].hyperparameters._replace(independence_M=torch.tensor([weight]))
         return objective(stack.objective_spec, values, hyperparameters, batch)
 
     names = ["encoder.mean.weight", "probe.private.out.weight"]
@@ -156,7 +163,7 @@ def test_swap_cycle_is_the_distance_of_latents_to_their_re_encoding(dataset):
     batch = Batch(*(field[0] for field in batch))
     _, terms = objective(stack.objective_spec, model.parameters, model.hyperparameters, batch)
 
-    mean = network.encode(model.parameters, model.hyperparameters.mask_D, batch.input_VPQ).mean
+    mean = network.encode(model.parameters, model.hyperparameters.mask_D, batch.input_NPQ).mean
     expected = 0.0
     for view in range(2):
         for pair in range(16):
@@ -188,39 +195,45 @@ def one_step(dataset):
 
 def test_checkpoints_hold_the_heads_of_the_model_and_exports_none(trained):
     snapshots, *_ = trained
-    assert {head_of(name) for name in snapshots["infonce"].parameters} == {None}
-    assert {head_of(name) for name in snapshots["projected infonce"].parameters} == {
-        None,
-        "projection.private",
-        "projection.shared",
-    }
-    assert {head_of(name) for name in snapshots["byol"].parameters if name.startswith(TARGET)} == {
+    specs = build_network(stack_architecture(), EVERYTHING.heads, groups=4).parameter_specs
+
+    def heads(name):
+        return {specs[parameter].head for parameter in snapshots[name].heads}
+
+    assert heads("infonce") == set()
+    assert heads("projected infonce") == {"projection.private", "projection.shared"}
+    assert heads("byol") == {
+        *(f"{kind}.{subspace}" for kind in ("projection", "predictor") for subspace in ("private", "shared")),
         "target.encoder",
         "target.projection.private",
         "target.projection.shared",
     }
     names = checkpoint._tensors(checkpoint.model_bytes(snapshots["byol"]), "").keys()
-    assert {head_of(name) for name in names} == {None}
+    assert {specs[name].head for name in names} == {None}
 
 
 def test_a_target_network_follows_its_model_by_its_decay(dataset):
     for decay in (0.0, 0.9):
         one = contrast("byol", target_decay=decay)
         stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
+        followed = {name: spec.follows for name, spec in stack.network.parameter_specs.items() if spec.follows}
         lane = stack.attach(one, seed=3)
-        expected = stack.snapshot(lane).parameters
-        for name, value in expected.items():
-            if name.startswith(TARGET):
-                assert torch.equal(value, expected[name.removeprefix(TARGET)])
+        expected = all_parameters(stack.snapshot(lane))
+        for name, source in followed.items():
+            assert torch.equal(expected[name], expected[source])
         for _ in range(4):
             stack.step()
-            now = stack.snapshot(lane)
-            for name, value in expected.items():
-                if name.startswith(TARGET):
-                    target = decay * value + (1 - decay) * now.parameters[name.removeprefix(TARGET)]
-                    torch.testing.assert_close(now.parameters[name], target, rtol=1e-5, atol=1e-7)
-                    assert not now.first_moment[name].any()
-            expected = now.parameters
+            snapshot = stack.snapshot(lane)
+            now = all_parameters(snapshot)
+            for name, source in followed.items():
+                target = decay * expected[name] + (1 - decay) * now[source]
+                torch.testing.assert_close(now[name], target, rtol=1e-5, atol=1e-7)
+                assert not snapshot.first_moment[name].any()
+            expected = now
+
+
+def all_parameters(snapshot: Snapshot) -> Parameters:
+    return snapshot.parameters | snapshot.heads
 
 
 @pytest.mark.parametrize("scheme", ["augment", "segment"])

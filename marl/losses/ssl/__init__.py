@@ -1,48 +1,20 @@
-"""Contrastive strategies: one file each, one function each, all of the same form.
+"""Self-supervised strategies, one a file: a loss, and the `Strategy` that describes what it needs of a model.
 
-A strategy takes the latents a_BD and b_BD of the two views and a `Pairing`; it returns a scalar. `byol` and
-`local_global` take more than latents of the two views.
+Every module here that defines a `Strategy` adds it to `STRATEGIES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 
-from torch import Tensor
+from marl.losses.ssl.strategy import Pairing, Strategy, StrategyInputs
 
-from marl.losses.ssl.barlow import barlow
-from marl.losses.ssl.byol import byol
-from marl.losses.ssl.dcl import dcl
-from marl.losses.ssl.infonce import infonce
-from marl.losses.ssl.local_global import local_global
-from marl.losses.ssl.nt_xent import nt_xent
-from marl.losses.ssl.pairing import Pairing
-from marl.losses.ssl.supcon import supcon
-from marl.losses.ssl.triplet import triplet
-from marl.losses.ssl.vicreg import vicreg
+__all__ = ["STRATEGIES", "Pairing", "Strategy", "StrategyInputs"]
 
-__all__ = [
-    "STRATEGIES",
-    "Pairing",
-    "Strategy",
-    "barlow",
-    "byol",
-    "dcl",
-    "infonce",
-    "local_global",
-    "nt_xent",
-    "supcon",
-    "triplet",
-    "vicreg",
-]
-
-Strategy = Callable[[Tensor, Tensor, Pairing], Tensor]
-
-STRATEGIES: dict[str, Strategy] = {
-    "infonce": infonce,
-    "nt_xent": nt_xent,
-    "supcon": supcon,
-    "dcl": dcl,
-    "triplet": triplet,
-    "barlow": barlow,
-    "vicreg": vicreg,
+STRATEGIES: Mapping[str, Strategy] = {
+    strategy.name: strategy
+    for module in iter_modules(__path__)
+    for strategy in vars(import_module(f"{__name__}.{module.name}")).values()
+    if isinstance(strategy, Strategy)
 }
-"""Every strategy that compares the latents of two views and needs nothing else."""
+"""Strategies by `contrast.strategy`."""

@@ -1,23 +1,36 @@
-"""BYOL: each view predicts what a slowly moving copy of the model makes of the other."""
+"""BYOL: each view predicts the projection of the other view by a moving average of the model."""
 
 from torch import Tensor
 from torch.nn.functional import normalize
 
-__all__ = ["byol"]
+from marl.losses.ssl.strategy import Strategy, StrategyInputs
+from marl.models.heads import PROJECTION, HeadKind
+
+__all__ = ["BYOL", "byol"]
+
+_PREDICTOR = HeadKind("predictor", lambda sizes: sizes.width, reads_projection=True)
 
 
-def byol(predicted_ND: Tensor, target_ND: Tensor) -> Tensor:
-    """Mean squared distance, on the unit sphere, of predictions to the targets of the other views.
+def byol(predicted_NW: Tensor, target_NW: Tensor) -> Tensor:
+    """Return the mean squared distance, on the unit sphere, of predictions to the targets of the other views.
 
-    Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020, equation 2, in both directions. It needs no negatives.
+    Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020, equation 2, in both directions. It has no negatives.
 
     Args:
-        predicted_ND: predictions from both views, all first views before all second ones.
-        target_ND: projections of the same clips by the target, through which no gradient passes.
+        predicted_NW: Predictions from both views: all first views, then all second views.
+        target_NW: Target projections of the same clips; no gradient passes through them.
 
     Returns:
         A scalar from 0 to 4.
     """
-    other_ND = target_ND.detach().roll(len(target_ND) // 2, dims=0)
-    cosine_N = (normalize(predicted_ND, dim=-1) * normalize(other_ND, dim=-1)).sum(dim=-1)
+    other_NW = target_NW.detach().roll(len(target_NW) // 2, dims=0)
+    cosine_N = (normalize(predicted_NW, dim=-1) * normalize(other_NW, dim=-1)).sum(dim=-1)
     return 2 - 2 * cosine_N.mean()
+
+
+def _loss(inputs: StrategyInputs) -> Tensor:
+    predicted_NW = inputs.apply_head(_PREDICTOR, inputs.apply_head(PROJECTION))
+    return byol(predicted_NW, inputs.target_projection_NW())
+
+
+BYOL = Strategy("byol", _loss, projection="always", heads=(_PREDICTOR,), has_target=True, extra_forward_pass=True)

@@ -3,25 +3,28 @@
 import torch
 from torch import Tensor
 
-from marl.losses.ssl.pairing import LEFT_OUT, Pairing, rivals
+from marl.losses.ssl.strategy import EXCLUDED, Pairing, pairwise, positive_and_negatives
 
-__all__ = ["dcl"]
+__all__ = ["DCL", "dcl"]
 
 
-def dcl(a_BD: Tensor, b_BD: Tensor, pairing: Pairing) -> Tensor:
-    """NT-Xent whose denominator leaves out the positive, so that easy positives do not shrink the gradient.
+def dcl(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
+    """Return NT-Xent without the positive in the denominator, so that easy positives do not shrink the gradient.
 
-    Yeh, Hong, Hsu, Liu, Chen and LeCun, "Decoupled Contrastive Learning", ECCV 2022: their
-    loss L_DC, without weights. It may be negative. A clip without negatives adds zero, as it does in NT-Xent.
+    Yeh, Hong, Hsu, Liu, Chen and LeCun, "Decoupled Contrastive Learning", ECCV 2022, loss L_DC without weights. It may
+    be negative. A clip without negatives contributes zero, as in NT-Xent.
 
     Args:
-        a_BD: latents of the first views.
-        b_BD: latents of the second views.
-        pairing: of the batch.
+        first_BD: Latents of the first views.
+        second_BD: Latents of the second views.
+        pairing: Pairing of the batch.
 
     Returns:
         A scalar, nats.
     """
-    positive_N, log_negatives_N = rivals(a_BD, b_BD, pairing)
-    has_negatives_N = log_negatives_N > 0.5 * LEFT_OUT
+    positive_N, log_negatives_N = positive_and_negatives(first_BD, second_BD, pairing)
+    has_negatives_N = log_negatives_N > 0.5 * EXCLUDED
     return torch.where(has_negatives_N, log_negatives_N - positive_N, 0.0).mean()
+
+
+DCL = pairwise("dcl", dcl)

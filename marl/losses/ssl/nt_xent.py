@@ -3,25 +3,28 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from marl.losses.ssl.pairing import Pairing, rivals
+from marl.losses.ssl.strategy import Pairing, pairwise, positive_and_negatives
 
-__all__ = ["nt_xent"]
+__all__ = ["NT_XENT", "nt_xent"]
 
 
-def nt_xent(a_BD: Tensor, b_BD: Tensor, pairing: Pairing) -> Tensor:
-    """Mean over all clips of the cross-entropy of finding a clip's other view among all other clips, of both views.
+def nt_xent(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
+    """Return the cross-entropy of identifying the other view of a clip among all other clips, averaged over clips.
 
     Chen, Kornblith, Norouzi and Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", ICML
-    2020, equation 1. The chance that a softmax gives the other view is a logistic function of how far its similarity
-    is above the logsumexp of the negatives. A clip without negatives adds zero.
+    2020, equation 1. The softmax probability of the other view is a logistic function of its logit minus the logsumexp
+    of the logits of the negatives. A clip without negatives contributes zero.
 
     Args:
-        a_BD: latents of the first views.
-        b_BD: latents of the second views.
-        pairing: of the batch.
+        first_BD: Latents of the first views.
+        second_BD: Latents of the second views.
+        pairing: Pairing of the batch.
 
     Returns:
         A scalar, nats.
     """
-    positive_N, log_negatives_N = rivals(a_BD, b_BD, pairing)
+    positive_N, log_negatives_N = positive_and_negatives(first_BD, second_BD, pairing)
     return -logsigmoid(positive_N - log_negatives_N).mean()
+
+
+NT_XENT = pairwise("nt_xent", nt_xent)

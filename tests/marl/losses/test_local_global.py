@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from marl.losses.ssl import byol, local_global
+from marl.losses.ssl.byol import byol
+from marl.losses.ssl.local_global import local_global
 
 TEMPERATURE = torch.tensor(0.3, dtype=torch.float64)
 
@@ -35,7 +36,7 @@ def test_local_global_is_the_cross_entropy_of_matching_parts_to_clips(depends_on
     shape = (clips, parts, features) if depends_on_part else (clips, features)
     queries = torch.randn(shape, dtype=torch.float64)
     group = torch.tensor([0, 0, 1, 2, 2, 3])
-    left_out = group[:, None] == group
+    excluded = group[:, None] == group
     expected = 0.0
     for part in range(parts):
         of_part = queries[:, part] if depends_on_part else queries
@@ -43,7 +44,7 @@ def test_local_global_is_the_cross_entropy_of_matching_parts_to_clips(depends_on
             scores = torch.nn.functional.cosine_similarity(of_part, local[clip, part][None]) / TEMPERATURE
             kept = [i for i in range(clips) if i == clip or group[i] != group[clip]]
             expected -= (scores[clip] - torch.logsumexp(scores[kept], 0)) / (parts * clips)
-    torch.testing.assert_close(local_global(queries, local, left_out, TEMPERATURE), expected)
+    torch.testing.assert_close(local_global(queries, local, excluded, TEMPERATURE), expected)
 
 
 def test_clips_that_match_only_their_own_parts_have_the_smallest_loss():

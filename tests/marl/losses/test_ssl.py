@@ -7,7 +7,14 @@ from torch.func import grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from marl.losses.repulsion import repulsion
-from marl.losses.ssl import STRATEGIES, Pairing, triplet
+from marl.losses.ssl import Pairing
+from marl.losses.ssl.barlow import barlow
+from marl.losses.ssl.dcl import dcl
+from marl.losses.ssl.infonce import infonce
+from marl.losses.ssl.nt_xent import nt_xent
+from marl.losses.ssl.supcon import supcon
+from marl.losses.ssl.triplet import triplet
+from marl.losses.ssl.vicreg import vicreg
 
 CASES = (
     "small",
@@ -30,7 +37,8 @@ LIBRARY = {
     "vicreg": "vicreg_default",
 }
 WITH_NEGATIVES = ("infonce", "nt_xent", "supcon", "dcl", "triplet")
-EVERY = {**STRATEGIES, "repulsion": lambda a, b, pairing: repulsion(a, b)}
+PAIRWISE = {loss.__name__: loss for loss in (barlow, dcl, infonce, nt_xent, supcon, triplet, vicreg)}
+EVERY = {**PAIRWISE, "repulsion": lambda a, b, pairing: repulsion(a, b)}
 
 
 def pairing_of(latents, group=None, temperature=0.2):
@@ -72,7 +80,7 @@ def test_strategies_and_their_gradients_agree_with_public_implementations(refere
     arrays = reference("contrastive_losses.npz", case)
     group = torch.from_numpy(arrays["labels"]) if name == "supcon" else None
     pairing = pairing_of(torch.from_numpy(arrays["a"]), group, temperature)
-    assert_agrees(arrays, LIBRARY[name].format(temperature), lambda a, b: STRATEGIES[name](a, b, pairing))
+    assert_agrees(arrays, LIBRARY[name].format(temperature), lambda a, b: PAIRWISE[name](a, b, pairing))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -90,17 +98,17 @@ def test_triplet_and_its_gradients_agree_with_pytorch_metric_learning(reference,
     second = torch.cat([torch.arange(pairs) + pairs, second[is_added]])
     label = clip_label[first]
     is_added = torch.arange(len(first)) >= pairs
-    left_out = ((label[:, None] == label) | is_added) & ~torch.eye(len(first), dtype=torch.bool)
+    excluded = ((label[:, None] == label) | is_added) & ~torch.eye(len(first), dtype=torch.bool)
 
     def loss(a, b):
         clips = torch.cat([a, b])
-        pairing = pairing_of(clips[first])._replace(left_out_BB=left_out)
+        pairing = pairing_of(clips[first])._replace(excluded_negatives_BB=excluded)
         return triplet(clips[first], clips[second], pairing)
 
     assert_agrees(arrays, "triplet_pml_margin0.05", loss)
 
 
-def expected_loss(name, first, second, left_out, temperature):
+def expected_loss(name, first, second, excluded, temperature):
     """Compute the loss by loops over anchors, excluding pairs with equal shared factors."""
     pairs = len(first)
     clips = torch.nn.functional.normalize(torch.cat([first, second]), dim=1)
@@ -108,15 +116,15 @@ def expected_loss(name, first, second, left_out, temperature):
     terms = []
     for i in range(2 * pairs):
         other = (i + pairs) % (2 * pairs)
-        negatives = [j for j in range(2 * pairs) if j % pairs != i % pairs and not left_out[i % pairs, j % pairs]]
+        negatives = [j for j in range(2 * pairs) if j % pairs != i % pairs and not excluded[i % pairs, j % pairs]]
         if name == "infonce":
             negatives = [j for j in negatives if (j < pairs) != (i < pairs)]
         if name == "triplet":
             excess = 0.05 + torch.dist(clips[i], clips[other]) - torch.cdist(clips[i : i + 1], clips[negatives])
             terms += [value for value in excess[0] if value > 0]
         else:
-            rivals = negatives if name == "dcl" else [*negatives, other]
-            terms.append(torch.logsumexp(cosine[i, rivals] / temperature, 0) - cosine[i, other] / temperature)
+            alternatives = negatives if name == "dcl" else [*negatives, other]
+            terms.append(torch.logsumexp(cosine[i, alternatives] / temperature, 0) - cosine[i, other] / temperature)
     return torch.stack(terms).mean()
 
 
@@ -124,25 +132,25 @@ def expected_loss(name, first, second, left_out, temperature):
 def test_excluded_pairs_are_not_negatives(name):
     first, second = views(6, 4)
     group = torch.tensor([0, 0, 1, 1, 2, 3])
-    left_out = (group[:, None] == group) & ~torch.eye(6, dtype=torch.bool)
-    pairing = pairing_of(first, temperature=0.3)._replace(left_out_BB=left_out)
-    found = STRATEGIES[name](first, second, pairing)
-    torch.testing.assert_close(found, expected_loss(name, first, second, left_out, 0.3))
-    assert not torch.isclose(found, STRATEGIES[name](first, second, pairing_of(first, temperature=0.3)))
+    excluded = (group[:, None] == group) & ~torch.eye(6, dtype=torch.bool)
+    pairing = pairing_of(first, temperature=0.3)._replace(excluded_negatives_BB=excluded)
+    found = PAIRWISE[name](first, second, pairing)
+    torch.testing.assert_close(found, expected_loss(name, first, second, excluded, 0.3))
+    assert not torch.isclose(found, PAIRWISE[name](first, second, pairing_of(first, temperature=0.3)))
 
 
 def test_supcon_keeps_positives_that_are_excluded_as_negatives():
     first, second = views(6, 4)
     pairing = pairing_of(first, torch.tensor([0, 0, 1, 1, 2, 3]))
-    kept = pairing._replace(left_out_BB=torch.zeros(6, 6, dtype=torch.bool))
-    assert torch.equal(STRATEGIES["supcon"](first, second, pairing), STRATEGIES["supcon"](first, second, kept))
+    kept = pairing._replace(excluded_negatives_BB=torch.zeros(6, 6, dtype=torch.bool))
+    assert torch.equal(PAIRWISE["supcon"](first, second, pairing), PAIRWISE["supcon"](first, second, kept))
 
 
 @pytest.mark.parametrize("name", ["infonce", "nt_xent", "dcl", "triplet"])
 def test_without_negatives_the_loss_is_zero(name):
     first, second = views(5, 3, dtype=torch.float32)
     pairing = pairing_of(first, torch.zeros(5))
-    value, *gradients = value_and_gradients(lambda a, b: STRATEGIES[name](a, b, pairing), first, second)
+    value, *gradients = value_and_gradients(lambda a, b: PAIRWISE[name](a, b, pairing), first, second)
     assert value == 0
     assert not any(gradient.any() for gradient in gradients)
 
@@ -214,7 +222,7 @@ def test_degenerate_latents_give_finite_values_in_float32(name, pairs):
 def test_identical_views_have_a_smaller_loss_than_unrelated_views(name):
     first, second = views(32, 8)
     pairing = pairing_of(first)
-    assert STRATEGIES[name](first, first, pairing) < 0.5 * STRATEGIES[name](first, second, pairing)
+    assert PAIRWISE[name](first, first, pairing) < 0.5 * PAIRWISE[name](first, second, pairing)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from marl.models import Architecture, LatentConfig, ModelConfig, Network, network_of
+from marl.models import NETWORKS, Architecture, LatentConfig, ModelConfig, Network, build_network
 from tests.messages import mentions
 
-SMALL = [ModelConfig(width=16, embedding=16, hidden=32), ModelConfig(kind="conv", channels=16, hidden=32)]
+SMALL = [ModelConfig(kind=kind, width=16, embedding=16, channels=16, hidden=32) for kind in NETWORKS]
 of_every_kind = pytest.mark.parametrize("model", SMALL, ids=lambda model: model.kind)
 
 
 def network(model: ModelConfig, private: int = 6, shared: int = 5) -> Network:
-    return network_of(Architecture(32, 64, model, private, shared))
+    return build_network(Architecture(32, 64, model, private, shared))
 
 
 @of_every_kind
@@ -32,7 +32,7 @@ def test_inputs_and_outputs_invert_each_other(model):
 @of_every_kind
 def test_the_output_has_the_shape_of_the_input_and_the_requested_dtype(model):
     net, latent = network(model), LatentConfig(private=6, shared=5)
-    parameters, mask = net.initial(latent, seed=0), net.mask(latent)
+    parameters, mask = net.initial_parameters(latent, seed=0), net.mask(latent)
     given = net.to_input(torch.randn(4, 32, 64))
     posterior = net.encode(parameters, mask, given, torch.bfloat16)
     output = net.decode(parameters, posterior.mean, torch.bfloat16)
@@ -47,7 +47,7 @@ def test_the_output_has_the_shape_of_the_input_and_the_requested_dtype(model):
 @of_every_kind
 def test_every_parameter_has_a_gradient(model):
     net, latent = network(model), LatentConfig(private=6, shared=5)
-    parameters = {name: value.requires_grad_() for name, value in net.initial(latent, seed=0).items()}
+    parameters = {name: value.requires_grad_() for name, value in net.initial_parameters(latent, seed=0).items()}
     given = net.to_input(torch.randn(4, 32, 64))
     posterior = net.encode(parameters, net.mask(latent), given)
     loss = (net.decode(parameters, posterior.mean) - given).square().sum() + posterior.logvar.sum()
@@ -89,7 +89,7 @@ def test_unaligned_widths_are_rejected(field):
     ids=["patch", "conv"],
 )
 def test_initial_values_have_variance_one_over_fan_in(model, fan_ins):
-    values = network(model).initial(LatentConfig(private=6, shared=5), seed=0)
+    values = network(model).initial_parameters(LatentConfig(private=6, shared=5), seed=0)
     for name, fan_in in fan_ins.items():
         assert values[f"{name}.weight"].var().item() * fan_in == pytest.approx(1, rel=0.1), name
     assert values["decoder.hidden.weight"].abs().max() <= math.sqrt(3 / 11)
@@ -99,7 +99,7 @@ def test_initial_values_have_variance_one_over_fan_in(model, fan_ins):
 @of_every_kind
 def test_initial_values_differ_by_seed_and_tensor(model):
     latent = LatentConfig(private=6, shared=5)
-    first, second = network(model).initial(latent, 0), network(model).initial(latent, 1)
+    first, second = network(model).initial_parameters(latent, 0), network(model).initial_parameters(latent, 1)
     assert not torch.equal(first["encoder.hidden.weight"], second["encoder.hidden.weight"])
     assert not torch.equal(first["encoder.mean.weight"], first["encoder.logvar.weight"])
 
@@ -115,7 +115,7 @@ def test_a_padded_model_equals_the_narrower_one_within_rounding(model, sizes, wi
     latent = LatentConfig(private=sizes[0], shared=sizes[1])
     narrow, wide = network(model, *sizes), network(model, sizes[0] + wider[0], sizes[1] + wider[1])
     mask = wide.mask(latent)
-    small, large = narrow.initial(latent, seed), wide.initial(latent, seed)
+    small, large = narrow.initial_parameters(latent, seed), wide.initial_parameters(latent, seed)
     for name, value in wide.crop(large, mask).items():
         assert torch.equal(value, small[name]), name
 
@@ -139,6 +139,6 @@ def test_a_padded_model_equals_the_narrower_one_within_rounding(model, sizes, wi
 def test_padding_is_the_inverse_of_cropping(model):
     net, latent = network(model), LatentConfig(private=2, shared=3)
     mask = net.mask(latent)
-    padded = net.initial(latent, 4)
+    padded = net.initial_parameters(latent, 4)
     again = net.pad(net.crop(padded, mask), mask)
     assert all(torch.equal(again[name], value) for name, value in padded.items())

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from marl.models import Architecture, ModelConfig, PatchNetwork
+from marl.models import Architecture, ModelConfig
+from marl.models.patch import PatchNetwork
 from tests.messages import mentions
 
 

@@ -1,0 +1,149 @@
+"""Self-supervised strategies: the record that describes one, the inputs of its loss, and functions that losses share.
+
+N = 2 B clips: the first views of all pairs, then the second views.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from marl.models.heads import HeadKind
+
+__all__ = [
+    "EXCLUDED",
+    "Pairing",
+    "Strategy",
+    "StrategyInputs",
+    "identity",
+    "pairwise",
+    "positive_and_negatives",
+    "tile_views",
+    "unit_clips",
+]
+
+EXCLUDED = -1e9
+"""Logit that excludes a clip from a softmax in float32; the gradient of an infinite one would be undefined."""
+
+
+class Pairing(NamedTuple):
+    """Relations between the pairs of a batch, and hyperparameters of the model.
+
+    Attributes:
+        mask_D: One for each dimension of the model, zero for padding, where latents are zero.
+        same_BB: Whether two pairs are known to agree in the shared factors; true on the diagonal.
+        excluded_negatives_BB: Different pairs that do not count as negatives of each other; false on the diagonal.
+        temperature: Temperature of similarities, a positive scalar.
+    """
+
+    mask_D: Tensor
+    same_BB: Tensor
+    excluded_negatives_BB: Tensor
+    temperature: Tensor
+
+
+class StrategyInputs(Protocol):
+    """One batch of one model, in the subspace that a strategy acts on.
+
+    W is `ModelConfig.head`; L and E are the steps and features of the encoder's local features.
+    """
+
+    @property
+    def local_features_NLE(self) -> Tensor:
+        """Local features of the encoder."""
+
+    @property
+    def excluded_negatives_NN(self) -> Tensor:
+        """Clips of either view that do not count as negatives of each other."""
+
+    @property
+    def temperature(self) -> Tensor:
+        """Temperature of similarities, a positive scalar."""
+
+    def views(self) -> tuple[Tensor, Tensor, Pairing]:
+        """Return means of the latents of both views, or their projections, [B, D] each."""
+
+    def apply_head(self, kind: HeadKind, inputs: Tensor | None = None) -> Tensor:
+        """Return the outputs of a head, of the means of the latents unless other inputs are given."""
+
+    def target_projection_NW(self) -> Tensor:
+        """Return projections by the moving average of encoder and projection head, without a gradient."""
+
+    def early_half_outputs(self, kind: HeadKind) -> Tensor:
+        """Return the outputs of a head, of clips whose last L // 2 time steps are set to zero."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A self-supervised strategy.
+
+    Attributes:
+        name: Value of `contrast.strategy`.
+        loss: Returns the loss, a scalar.
+        projection: Whether views are compared behind the projection head: only if `contrast.projection` is set, always,
+            or never.
+        heads: Heads of the subspaces that the strategy acts on, without the projection head.
+        has_target: Whether moving averages of encoder and projection head provide targets.
+        extra_forward_pass: Whether the loss runs the encoder once more. Such models train in a separate stack.
+        min_local_steps: Time steps that the encoder's local features must have; zero if the loss does not use them.
+    """
+
+    name: str
+    loss: Callable[[StrategyInputs], Tensor]
+    projection: Literal["optional", "always", "never"] = "never"
+    heads: tuple[HeadKind, ...] = ()
+    has_target: bool = False
+    extra_forward_pass: bool = False
+    min_local_steps: int = 0
+
+
+def pairwise(name: str, loss: Callable[[Tensor, Tensor, Pairing], Tensor]) -> Strategy:
+    """Return the strategy of a loss that only compares the two views.
+
+    Args:
+        name: Value of `contrast.strategy`.
+        loss: Takes first views, second views and their pairing; returns a scalar. It runs under `vmap`, so it has no
+            data-dependent control flow. Padded dimensions are zero and must not contribute.
+    """
+    return Strategy(name, lambda inputs: loss(*inputs.views()), projection="optional")
+
+
+def identity(like_BB: Tensor) -> Tensor:
+    """Return the Boolean identity matrix of the size of another matrix."""
+    return torch.eye(like_BB.shape[-1], dtype=torch.bool, device=like_BB.device)
+
+
+def tile_views(matrix_BB: Tensor) -> Tensor:
+    """Return [N, N]: the entry of two pairs, for each view of the one and each view of the other."""
+    return matrix_BB.tile(2, 2)
+
+
+def unit_clips(first_BD: Tensor, second_BD: Tensor) -> Tensor:
+    """Return both views as clips of unit length, [N, D]; zero where a latent is zero."""
+    return normalize(torch.cat([first_BD, second_BD]), dim=-1)
+
+
+def positive_and_negatives(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> tuple[Tensor, Tensor]:
+    """Return the logit of the other view of each clip, and the logsumexp of the logits of its negatives.
+
+    Logits are cosine similarities over the temperature. Negatives of a clip are both views of every other pair that is
+    not excluded.
+
+    Args:
+        first_BD: Latents of the first views.
+        second_BD: Latents of the second views.
+        pairing: Pairing of the batch.
+
+    Returns:
+        Logits of positives [N], and logsumexp over negatives [N], which is about `EXCLUDED` without any negative.
+    """
+    unit_ND = unit_clips(first_BD, second_BD)
+    scaled_ND = unit_ND / pairing.temperature
+    not_negative_NN = tile_views(pairing.excluded_negatives_BB | identity(pairing.excluded_negatives_BB))
+    log_negatives_N = torch.logsumexp(torch.where(not_negative_NN, EXCLUDED, scaled_ND @ unit_ND.mT), dim=1)
+    scaled_BD, _ = scaled_ND.chunk(2)
+    _, other_BD = unit_ND.chunk(2)
+    return (scaled_BD * other_BD).sum(dim=-1).tile(2), log_negatives_N
