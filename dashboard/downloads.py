@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from study.charts.trade_off import save_chart
+from study.charts.style import save_chart
 
 __all__ = ["download_chart"]
 

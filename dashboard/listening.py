@@ -11,10 +11,9 @@ from dashboard.address import choose, choose_many, slide
 from dashboard.reading import Reading
 from dashboard.text import plain
 from study.analysis import StudyResults
-from study.charts.style import factor_value
+from study.charts.style import SUBSPACES, factor_value_label
 from study.errors import UserError
 from study.export.audition import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
-from study.report.context import SUBSPACES
 
 __all__ = ["listening_table", "side_by_side", "traversal"]
 
@@ -185,7 +184,7 @@ def _labels(clips: pd.DataFrame) -> dict[int, str]:
     """Return a label for each clip from its factors and their units."""
     names = [str(name) for name in clips if str(name).startswith("factor/")]
     return {
-        int(row["clip"]): ", ".join(factor_value(name.removeprefix("factor/"), row[name]) for name in names)
+        int(row["clip"]): ", ".join(factor_value_label(name.removeprefix("factor/"), row[name]) for name in names)
         + f" (clip {int(row['clip'])})"
         for row in clips.to_dict("records")
     }

@@ -10,11 +10,11 @@ from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.parameter_effects import find_sweep, is_numeric
-from study.charts.small_multiples import small_multiple, weights_data, weights_of
-from study.charts.style import parameter_label, parameter_meaning, sample_sentence
-from study.charts.trade_off import compared_metrics
+from study.charts.small_multiples import default_parameters, small_multiple_chart, small_multiples_data
+from study.charts.style import MissingDataError, downsample_note, parameter_description, parameter_label
+from study.charts.trade_off import trade_off_metrics
 from study.formatting import objective_label
-from study.report.context import Material, MissingError
+from study.report.figures import ReportContext
 
 __all__ = ["page"]
 
@@ -35,10 +35,10 @@ def page(reading: Reading) -> None:
         return
     left, middle, right = st.columns([3, 3, 2])
     with left:
-        parameters = choose_many("parameters", "Parameters", numbers, weights_of(spec), parameter_label)
+        parameters = choose_many("parameters", "Parameters", numbers, default_parameters(spec), parameter_label)
     with middle:
-        known = list(dict.fromkeys([*compared_metrics(spec), *metric_columns(table)]))
-        metrics = choose_many("metrics", "Metrics", known, compared_metrics(spec), objective_label)
+        known = list(dict.fromkeys([*trade_off_metrics(spec), *metric_columns(table)]))
+        metrics = choose_many("metrics", "Metrics", known, trade_off_metrics(spec), objective_label)
     with right:
         usual = "contrast.strategy" if "contrast.strategy" in choices else _NOTHING
         series = choose("series", "Series", [_NOTHING, *choices], usual, parameter_label)
@@ -46,23 +46,23 @@ def page(reading: Reading) -> None:
         st.info("Choose at least one parameter and one metric.")
         return
     try:
-        data = weights_data(table, spec, parameters, metrics, None if series == _NOTHING else series)
-    except MissingError as error:
+        data = small_multiples_data(table, spec, parameters, metrics, None if series == _NOTHING else series)
+    except MissingDataError as error:
         st.info(f"{str(error).capitalize()}.")
         return
     alone = find_sweep(table, spec).reference is not None
     st.caption(
         ("Each panel shows the complete trials that differ only in its parameter. " if alone else "")
-        + f"Each point is the mean of a complete trial over its replicates; {Material(results).spread}."
+        + f"Each point is the mean of a complete trial over its replicates; {ReportContext(results).error_bars}."
         + ("" if alone else " The other parameters differ between the trials as well.")
-        + sample_sentence(int((table["state"] == "complete").sum()))
+        + downsample_note(int((table["state"] == "complete").sum()))
     )
-    meanings = {parameter_label(name): parameter_meaning(name).strip() for name in parameters}
+    meanings = {parameter_label(name): parameter_description(name).strip() for name in parameters}
     st.caption("; ".join(f"{label}: {meaning}" for label, meaning in meanings.items() if meaning))
     every = []
     for metric in metrics:
         st.subheader(plain(objective_label(metric)))
-        panels = {name: chart for name in parameters if (chart := small_multiple(data, spec, name, metric))}
+        panels = {name: chart for name in parameters if (chart := small_multiple_chart(data, spec, name, metric))}
         columns = st.columns(min(_IN_A_ROW, max(2, len(panels))))
         for place, (name, chart) in enumerate(panels.items()):
             with columns[place % len(columns)]:

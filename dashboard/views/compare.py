@@ -11,9 +11,9 @@ from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.aggregation import mean_and_spread
 from study.charts.style import metric_lines, parameter_label
-from study.charts.trade_off import compared_metrics
+from study.charts.trade_off import trade_off_metrics
 from study.formatting import cell_text, objective_label
-from study.report.context import Material
+from study.report.figures import ReportContext
 
 __all__ = ["page"]
 
@@ -59,11 +59,11 @@ def _metrics(reading: Reading, table: pd.DataFrame, rows: pd.DataFrame) -> None:
     st.subheader("Metrics")
     known = [name for name in metric_columns(table) if rows[name].notna().any()]
     probes = [name for name in known if name.startswith("probe/")]
-    usual = [*(name for name in compared_metrics(spec) if name in known), *probes][:8]
+    usual = [*(name for name in trade_off_metrics(spec) if name in known), *probes][:8]
     names = choose_many("metrics", "Metrics", known, usual, objective_label)
     if not names:
         return
-    st.caption(f"Each point is a mean over replicates; {Material(reading.results).spread}.")
+    st.caption(f"Each point is a mean over replicates; {ReportContext(reading.results).error_bars}.")
     data = pd.concat(
         [
             pd.DataFrame({"trial": rows["trial"].astype(str), "metric": name, **mean_and_spread(rows, name)})

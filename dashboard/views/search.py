@@ -14,12 +14,19 @@ from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.importance import EVALUATORS, UndeterminedError, importances
 from study.analysis.parameter_effects import is_numeric, slice_data, surface_data
-from study.charts.contour import contour_chart
-from study.charts.parallel import MOST_LINES, parallel_chart, parallel_data
-from study.charts.search_history import history_chart, history_data, rungs_chart, rungs_data
-from study.charts.style import BLUE, parameter_label, sample_of, sample_sentence
+from study.charts.search import (
+    MAX_LINES,
+    contour_chart,
+    history_chart,
+    history_data,
+    parallel_chart,
+    parallel_data,
+    rungs_chart,
+    rungs_data,
+)
+from study.charts.style import BLUE, downsample, downsample_note, parameter_label
 from study.formatting import objective_label
-from study.report.context import Material
+from study.report.figures import ReportContext
 
 __all__ = ["page"]
 
@@ -56,8 +63,8 @@ def _history(reading: Reading, table: pd.DataFrame, metric: str) -> None:
     if data.empty:
         st.info("The store holds no completion times of trials.")
         return
-    bars = Material(reading.results).spread
-    st.caption(f"The line is the best so far; {bars}.{sample_sentence(len(data))}")
+    bars = ReportContext(reading.results).error_bars
+    st.caption(f"The line is the best so far; {bars}.{downsample_note(len(data))}")
     words = f"{objective_label(metric)} of {len(data)} trials in order; the best so far is {data['best'].iloc[-1]:.4g}"
     st.altair_chart(history_chart(data, metric), width="stretch", key="history", alt=words)
     download_chart(lambda: history_chart(data, metric), data, f"{reading.results.spec.name}-history")
@@ -72,7 +79,7 @@ def _parallel(reading: Reading, complete: pd.DataFrame, metric: str) -> None:
     st.caption(
         "Each line is a complete trial. Each axis spans the values of its parameter, logarithmic for loss weights. "
         f"Lines are coloured by {plain(objective_label(metric))}."
-        + (f" {drawn:,} of {len(complete):,} trials are drawn, a random sample." if len(complete) > MOST_LINES else "")
+        + (f" {drawn:,} of {len(complete):,} trials are drawn, a random sample." if len(complete) > MAX_LINES else "")
     )
     words = f"Parallel coordinates of {drawn} trials over {', '.join(parameter_label(name) for name in spec.space)}"
     st.altair_chart(chart, width="stretch", key="parallel", alt=words)
@@ -127,7 +134,7 @@ def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> No
     with left:
         first = choose("first", "Parameter", names, names[0], parameter_label)
         data = slice_data(table, spec, first, metric)
-        count, data = len(data), sample_of(data)
+        count, data = len(data), downsample(data)
         kind = "Q" if is_numeric(spec.space[first]) else "N"
         base = alt.Chart(data).encode(
             x=alt.X(
@@ -145,7 +152,7 @@ def _slice_and_contour(reading: Reading, table: pd.DataFrame, metric: str) -> No
         chart = alt.layer(bars.encode(y=alt.Y("low:Q"), y2="high:Q"), points).properties(height=320)
         words = f"{objective_label(metric)} against {parameter_label(first)}"
         st.altair_chart(chart, width="stretch", key="slice", alt=words)
-        st.caption(f"Bars are 90 % intervals over replicates.{sample_sentence(count)}")
+        st.caption(f"Bars are 90 % intervals over replicates.{downsample_note(count)}")
         download_chart(lambda: chart, data, f"{spec.name}-slice")
     with right:
         others = [name for name in names if name != first]

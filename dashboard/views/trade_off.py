@@ -14,7 +14,7 @@ from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.parameter_effects import is_numeric
 from study.charts.style import BLUE, parameter_label
-from study.charts.trade_off import Axes, axes_of, trade_off_chart, trade_off_data
+from study.charts.trade_off import Axes, default_axes, trade_off_chart, trade_off_data
 from study.formatting import objective_label
 from study.spec import Spec
 
@@ -29,7 +29,7 @@ def page(reading: Reading) -> None:
     """Draw the page."""
     results, spec = reading.results, reading.results.spec
     table = results.results()
-    metrics = [*dict.fromkeys([*axes_of(spec)[:2], *metric_columns(table)])]
+    metrics = [*dict.fromkeys([*default_axes(spec)[:2], *metric_columns(table)])]
     if not needs_a_trial(reading):
         return
     axes = _axes(spec, metrics)
@@ -61,7 +61,7 @@ def page(reading: Reading) -> None:
 
 def _axes(spec: Spec, metrics: list[str]) -> Axes:
     """Draw the selectors above the chart."""
-    default = axes_of(spec)
+    default = default_axes(spec)
     columns = st.columns(4)
     parameters = [_NOTHING, *spec.space]
     numbers = [_NOTHING, *(name for name, parameter in spec.space.items() if is_numeric(parameter))]

@@ -15,12 +15,12 @@ from dashboard.reading import Reading
 from dashboard.text import paragraphs, plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
-from study.charts.learning import learning_chart, learning_data
-from study.charts.style import parameter_label
-from study.charts.trade_off import compared_metrics
+from study.charts.style import MissingDataError, parameter_label
+from study.charts.trade_off import trade_off_metrics
+from study.charts.trial import learning_chart, learning_data
 from study.errors import UserError
 from study.formatting import cell_text, format_number, objective_label
-from study.report.context import Material, MissingError, Picture
+from study.report.figures import Figure, ReportContext
 from study.store.notes import MAX_AUTHOR, MAX_TEXT
 
 __all__ = ["page"]
@@ -42,19 +42,16 @@ def page(reading: Reading) -> None:
         _overview(reading, row)
         return
     seed = choose_part("seed", "Seed of the replicate", list(results.spec.seeds), results.spec.first_seed)
-    material = Material(results, trial, seed)
+    context = ReportContext(results, trial, seed)
     if part == "Latents":
-        from study.charts.mutual_information import (
-            information_picture,
-        )  # these modules import torch, which takes seconds
-        from study.charts.probes import accuracy_picture
+        from study.report.figures import accuracy_figure, mutual_information_figure
 
-        _picture(reading, f"bars {trial}", lambda: accuracy_picture(material))
-        _picture(reading, f"information {trial} {seed}", lambda: information_picture(material))
+        _picture(reading, f"bars {trial}", lambda: accuracy_figure(context))
+        _picture(reading, f"information {trial} {seed}", lambda: mutual_information_figure(context))
     elif part == "Maps":
-        from study.charts.umap import maps_picture
+        from study.report.figures import umap_figure
 
-        _picture(reading, f"maps {trial} {seed}", lambda: maps_picture(material))
+        _picture(reading, f"maps {trial} {seed}", lambda: umap_figure(context))
     elif part == "Listen":
         from dashboard.listening import listening_table
 
@@ -163,7 +160,7 @@ def _learning(reading: Reading, trial: int) -> None:
     spec = reading.results.spec
     mine = reading.results.reports([trial])
     known = [name for name in metric_columns(mine) if mine[name].notna().any()]
-    usual = [name for name in compared_metrics(spec) if name in known] or known[:1]
+    usual = [name for name in trade_off_metrics(spec) if name in known] or known[:1]
     names = choose_many("curves", "Metrics", known, usual, objective_label, most=6)
     if not names:
         st.info("Choose a metric.")
@@ -179,12 +176,12 @@ def _learning(reading: Reading, trial: int) -> None:
     download_chart(lambda: alt.concat(*charts, columns=2), data, f"{spec.name}-trial-{trial}-learning")
 
 
-def _picture(reading: Reading, key: str, draw: Callable[[], Picture]) -> None:
+def _picture(reading: Reading, key: str, draw: Callable[[], Figure]) -> None:
     """Draw a picture of the report, or show why it cannot be drawn."""
     with st.spinner("Drawing; this takes some seconds the first time"):
         try:
             found = reading.once(key, draw)
-        except (MissingError, UserError) as error:
+        except (MissingDataError, UserError) as error:
             st.info(f"Not drawn: {plain(str(error))}.")
             return
     st.subheader(found.title)

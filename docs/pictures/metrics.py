@@ -34,8 +34,7 @@ from marl.evaluation.post_training import POST_TRAINING
 from marl.metrics.separation import chance_corrected
 from marl.metrics.spectral_distance import spectral_distance
 from marl.metrics.waveform_fidelity import waveform_fidelity
-from study.charts.style import COLOURS, styled
-from study.charts.trade_off import save_chart
+from study.charts.style import COLOURS, save_chart, styled
 
 FACTORS = {"timbre": 4, "frequency": 20, "amplitude": 10}
 PRIVATE, LATENTS = 4, 6

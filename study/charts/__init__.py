@@ -1,1 +1,1 @@
-"""Altair charts of a study: each function takes a data frame and returns a chart."""
+"""Altair charts of a study: `*_data` functions compute a chart's data frame, `*_chart` functions draw it."""

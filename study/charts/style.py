@@ -1,10 +1,13 @@
-"""How all pictures look: colours, and a light frame around what is shown."""
+"""Colours, labels, downsampling and output files that all charts share."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from altair.typing import ChartType
 
+from study.errors import UserError
 from study.formatting import objective_label
 from study.spec import Parameter, Scalar, Spec
 
@@ -13,93 +16,132 @@ __all__ = [
     "COLOURS",
     "GREY",
     "INK",
-    "MOST_POINTS",
+    "MAX_POINTS",
+    "MissingDataError",
     "ORANGE",
     "PALE",
+    "PIXEL_RATIO",
     "RED",
+    "SUBSPACES",
     "WIDTH",
+    "downsample",
+    "downsample_note",
     "factor_label",
-    "factor_value",
+    "factor_value_label",
+    "latent_columns",
+    "log_ticks",
     "metric_lines",
+    "parameter_description",
     "parameter_label",
-    "parameter_meaning",
-    "sample_of",
-    "sample_sentence",
+    "save_chart",
+    "spans_decades",
     "styled",
     "value_label",
 ]
 
 WIDTH = 760
-"""Of a picture that fills the column of the page, pixels."""
+"""Width of a chart that fills the column of the report, in pixels."""
+
+PIXEL_RATIO = 2
+"""Pixels of a PNG file for each pixel of the chart."""
+
+MAX_POINTS = 2000
+"""Maximum number of points in a chart. More points hide one another and are slow in a browser."""
+
+SUBSPACES = ("private", "shared")
 
 INK = "#30638e"
-# These are seen on white and on black.
+# Visible on white and on black.
 BLUE, ORANGE, RED, PALE, GREY = "#3d7ea6", "#e09f3e", "#d1495b", "#8d99ae", "#808080"
 COLOURS = {"private": INK, "shared": ORANGE, "both": PALE}
 _TEXT, _LINES = "#333333", "#dddddd"
+_LOG_RATIO = 20
+# Maximum number of characters of all tick labels of an axis.
+_MAX_DIGITS = 18
+_FORMATS = (".html", ".png", ".svg")
 
-
-def styled(chart: ChartType) -> ChartType:
-    """The same chart in the style of the page; for whole pictures only."""
-    axis: dict[str, Any] = {"labelColor": _TEXT, "titleColor": _TEXT, "titleFontWeight": "normal"}
-    header: dict[str, Any] = {"color": _TEXT, "subtitleColor": "#666666", "fontSize": 12, "subtitleFontSize": 11}
-    in_style: ChartType = (
-        chart.configure(font="Helvetica, Arial, sans-serif", background="white", padding=8)
-        .configure_view(stroke=_LINES)
-        .configure_axis(gridColor="#eeeeee", domainColor=_LINES, tickColor=_LINES, titleFontSize=11, **axis)
-        .configure_title(fontWeight="bold", anchor="start", **header)
-        .configure_legend(titleFontWeight="normal", titleColor=_TEXT, labelColor=_TEXT)
-    )
-    return in_style
-
-
-_KL = {
+_KL_WEIGHTS = {
     "alpha": ("α", "weight of the index-code mutual information"),
     "beta": ("β", "weight of the total correlation"),
     "gamma": ("γ", "weight of the dimension-wise KL"),
 }
 _PARAMETERS = {
     **{
-        f"loss.{subspace}.{name}": (f"{symbol} {subspace}", meaning)
-        for subspace in ("private", "shared")
-        for name, (symbol, meaning) in _KL.items()
+        f"loss.{subspace}.{name}": (f"{symbol} {subspace}", description)
+        for subspace in SUBSPACES
+        for name, (symbol, description) in _KL_WEIGHTS.items()
     },
     "loss.reconstruction": ("reconstruction", "weight of the squared error"),
-    "latent.private": ("private latents", "how many"),
-    "latent.shared": ("shared latents", "how many"),
+    "latent.private": ("private latents", "number of dimensions"),
+    "latent.shared": ("shared latents", "number of dimensions"),
     "latent.fusion": ("fusion", "of the two views' shared latents"),
     "contrast.strategy": ("contrastive strategy", ""),
-    "contrast.private": ("private contrast", "weight of the contrast"),
-    "contrast.shared": ("shared contrast", "weight of the contrast"),
-    "contrast.temperature": ("temperature", "of the contrast"),
+    "contrast.private": ("private contrast", "weight of the contrastive loss"),
+    "contrast.shared": ("shared contrast", "weight of the contrastive loss"),
+    "contrast.temperature": ("temperature", "of the contrastive loss"),
     "optimiser.learning_rate": ("learning rate", ""),
 }
 _UNITS = {"frequency": "Hz", "amplitude": "1 is full scale"}
 
 
+class MissingDataError(Exception):
+    """A chart has nothing to show; the message gives the reason."""
+
+
+def styled(chart: ChartType) -> ChartType:
+    """Return a whole chart with the style of the report."""
+    axis: dict[str, Any] = {"labelColor": _TEXT, "titleColor": _TEXT, "titleFontWeight": "normal"}
+    header: dict[str, Any] = {"color": _TEXT, "subtitleColor": "#666666", "fontSize": 12, "subtitleFontSize": 11}
+    configured: ChartType = (
+        chart.configure(font="Helvetica, Arial, sans-serif", background="white", padding=8)
+        .configure_view(stroke=_LINES)
+        .configure_axis(gridColor="#eeeeee", domainColor=_LINES, tickColor=_LINES, titleFontSize=11, **axis)
+        .configure_title(fontWeight="bold", anchor="start", **header)
+        .configure_legend(titleFontWeight="normal", titleColor=_TEXT, labelColor=_TEXT)
+    )
+    return configured
+
+
+def save_chart(chart: ChartType, path: Path) -> None:
+    """Write a chart as self-contained HTML, as PNG at twice the screen's resolution, or as SVG.
+
+    Raises:
+        UserError: If the file has another suffix, or cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise UserError(f"a plot must be a file ending in {', '.join(_FORMATS)}; got {path.name!r}")
+    options: dict[str, Any] = {"inline": True} if suffix == ".html" else {"scale_factor": PIXEL_RATIO}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        chart.save(str(path), **options)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
 def parameter_label(name: str) -> str:
-    """A short name of a parameter of the space."""
+    """Return a short label of a parameter of the space."""
     return _PARAMETERS[name][0] if name in _PARAMETERS else name.replace(".", " ").replace("_", " ")
 
 
-def parameter_meaning(name: str) -> str:
-    """What the short name does not say; a blank where it says all, so that headings have the same height."""
+def parameter_description(name: str) -> str:
+    """Return what the label of a parameter leaves out; a space if nothing, so that all headings have two lines."""
     return (_PARAMETERS[name][1] if name in _PARAMETERS else "") or " "
 
 
 def metric_lines(spec: Spec, name: str) -> list[str]:
-    """A metric with its unit, and on a second line which way is better where it is an objective."""
-    better = {"min": ["lower is better"], "max": ["higher is better"]}
-    return [objective_label(name), *better.get(spec.objectives.get(name, ""), [])]
+    """Return the label of a metric, and on a second line the direction of an objective."""
+    direction = {"min": ["lower is better"], "max": ["higher is better"]}
+    return [objective_label(name), *direction.get(spec.objectives.get(name, ""), [])]
 
 
 def factor_label(name: str) -> str:
-    """A factor with its unit."""
+    """Return a factor's name with its unit."""
     return f"{name} ({_UNITS[name]})" if name in _UNITS else name
 
 
-def factor_value(name: str, value: Scalar) -> str:
-    """A factor's value as it is read: with its unit, else with the factor's name unless it is a word."""
+def factor_value_label(name: str, value: Scalar) -> str:
+    """Return a factor's value with its unit, or with the name of the factor unless the value is a word."""
     if isinstance(value, str):
         return value
     unit = _UNITS.get(name, "")
@@ -107,27 +149,47 @@ def factor_value(name: str, value: Scalar) -> str:
 
 
 def value_label(parameter: Parameter, value: Scalar) -> str:
-    """A value as it is written in the spec; a table with gaps gives the choice 8 back as 8.0."""
-    found = next((choice for choice in parameter.choice or () if choice == value), value)
-    if isinstance(found, bool):
-        return str(found).lower()
-    return f"{found:g}" if isinstance(found, float) else str(found)
+    """Return a parameter's value as it is written in the spec: 8 if the table has 8.0."""
+    typed = next((choice for choice in parameter.choice or () if choice == value), value)
+    if isinstance(typed, bool):
+        return str(typed).lower()
+    return f"{typed:g}" if isinstance(typed, float) else str(typed)
 
 
-MOST_POINTS = 2000
-"""More points hide one another, and a browser is slow to draw them."""
+def spans_decades(values: pd.Series) -> bool:
+    """Return whether numbers need a logarithmic axis: all are positive, and they differ by a large factor."""
+    present = values.dropna()
+    return bool(len(present) and present.min() > 0 and present.max() / present.min() > _LOG_RATIO)
 
 
-def sample_of(rows: pd.DataFrame, keep: pd.Series | None = None) -> pd.DataFrame:
-    """All rows, or of many those to keep and a random sample of the others, the same each time, in their order."""
-    if len(rows) <= MOST_POINTS:
+def log_ticks(values: pd.Series) -> list[float]:
+    """Return round numbers within the range of the values; as many in each decade as their labels have room."""
+    low, high = float(values.min()), float(values.max())
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if sum(len(f"{tick:g}") for tick in ticks) <= _MAX_DIGITS:
+            break
+    return ticks
+
+
+def latent_columns(latents: pd.DataFrame, subspace: str) -> list[str]:
+    """Return the columns of a subspace in a sample of latents, in the order of the model."""
+    return [name for name in latents if str(name).startswith(f"{subspace}/")]
+
+
+def downsample(rows: pd.DataFrame, keep: pd.Series | None = None) -> pd.DataFrame:
+    """Return at most `MAX_POINTS` rows in their order: those to keep, and a fixed random sample of the others."""
+    if len(rows) <= MAX_POINTS:
         return rows
     kept = rows.index[:0] if keep is None else rows.index[keep]
     others = rows.drop(kept)
-    drawn = others.sample(max(0, min(MOST_POINTS - len(kept), len(others))), random_state=0)
-    return rows.loc[rows.index.isin(kept.union(drawn.index))]
+    sampled = others.sample(max(0, min(MAX_POINTS - len(kept), len(others))), random_state=0)
+    return rows.loc[rows.index.isin(kept.union(sampled.index))]
 
 
-def sample_sentence(count: int) -> str:
-    """What a chart says of so many trials; nothing where all are drawn."""
-    return "" if count <= MOST_POINTS else f" Drawn are {MOST_POINTS:,} of {count:,}, a random sample."
+def downsample_note(count: int) -> str:
+    """Return a sentence on downsampling for a caption; empty if all rows are drawn."""
+    return "" if count <= MAX_POINTS else f" The chart shows a random sample of {MAX_POINTS:,} of {count:,}."

@@ -1,7 +1,6 @@
-"""Charts as files, and which metrics a chart of a study compares."""
+"""The trade-off chart: two metrics of all trials and baselines, with error bars and the Pareto front."""
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import altair as alt
@@ -12,73 +11,39 @@ from altair.typing import ChartType
 from study.analysis import StudyResults
 from study.analysis.aggregation import mean_and_spread
 from study.analysis.pareto import pareto_front
-from study.charts.points import spans_decades
-from study.charts.style import BLUE, GREY, ORANGE, PALE, RED, parameter_label, sample_of
-from study.errors import UserError
+from study.charts.style import BLUE, GREY, ORANGE, PALE, RED, downsample, parameter_label, spans_decades
 from study.formatting import format_number, objective_label
 from study.spec import Spec
 
 __all__ = [
-    "PIXEL_RATIO",
     "Axes",
-    "axes_of",
-    "compared_metrics",
-    "save_chart",
+    "default_axes",
+    "filter_by_limits",
     "trade_off_chart",
     "trade_off_data",
-    "within",
+    "trade_off_metrics",
 ]
 
-PIXEL_RATIO = 2
-"""Pixels of a PNG file for each one of the chart."""
-
-_FORMATS = (".html", ".png", ".svg")
-
-
-def compared_metrics(spec: Spec) -> tuple[str, ...]:
-    """The objectives of a study; that of a study of one is seen against fidelity, or else separation."""
-    names = [*spec.objectives, "fidelity/log_mel_rmse_db", "disentanglement/separation"]
-    return tuple(dict.fromkeys(names))[: max(2, len(spec.objectives))]
-
-
-def save_chart(chart: ChartType, path: Path) -> None:
-    """Write a chart as HTML that needs no network, PNG at twice the screen's resolution, or SVG.
-
-    Raises:
-        UserError: when the file's ending is none of these, or it cannot be written.
-    """
-    if path.suffix.lower() not in _FORMATS:
-        raise UserError(f"a plot is written as {', '.join(_FORMATS)}; got {path.name!r}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".html":
-            chart.save(str(path), inline=True)
-        else:
-            chart.save(str(path), scale_factor=PIXEL_RATIO)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-_KINDS = {"on the front": RED, "complete": BLUE, "not mature": PALE, "baseline": ORANGE}
-_FRONT, _COMPLETE, _IMMATURE, _BASELINE = _KINDS
-_CHOSEN = "#e8871e"
-# Of the number of a trial, as parts of the chart.
-_WIDTH, _HEIGHT = 0.035, 0.05
+_KINDS = {"on the front": RED, "complete": BLUE, "not complete": PALE, "baseline": ORANGE}
+_FRONT, _COMPLETE, _INCOMPLETE, _BASELINE = _KINDS
+_SELECTED_COLOUR = "#e8871e"
+# Size of a trial's number, as fractions of the chart.
+_NUMBER_WIDTH, _NUMBER_HEIGHT = 0.035, 0.05
 # Error bars of more trials are faint.
-_MOST_BARS = 250
-# A baseline farther from the trials than this part of their range is drawn at the edge.
-_NEAR = 0.5
+_MAX_BARS = 250
+# A baseline is drawn at the edge if its distance from the trials exceeds this fraction of their range.
+_MAX_DISTANCE = 0.5
 _MARGIN = 0.05
 
 
 class Axes(NamedTuple):
-    """What is drawn how.
+    """Metrics and parameters that a trade-off chart shows.
 
     Attributes:
-        x: a metric.
-        y: a metric.
-        colour: a parameter of the space; without one, whether a trial is on the front.
-        size: a parameter of the space that is a number.
+        x: Metric along x.
+        y: Metric along y.
+        colour: Parameter of the space. Without it, the colour shows whether a trial is on the front.
+        size: Numeric parameter of the space.
     """
 
     x: str
@@ -87,54 +52,60 @@ class Axes(NamedTuple):
     size: str | None = None
 
 
-def axes_of(spec: Spec) -> Axes:
-    """The objectives of a study, or its objective and what it is seen against."""
-    return Axes(*compared_metrics(spec)[:2])
+def trade_off_metrics(spec: Spec) -> tuple[str, ...]:
+    """Return the objectives of a study; a single objective is compared with fidelity, or else with separation."""
+    names = [*spec.objectives, "fidelity/log_mel_rmse_db", "disentanglement/separation"]
+    return tuple(dict.fromkeys(names))[: max(2, len(spec.objectives))]
+
+
+def default_axes(spec: Spec) -> Axes:
+    """Return the axes of a study's first two metrics."""
+    return Axes(*trade_off_metrics(spec)[:2])
 
 
 def trade_off_data(
     results: StudyResults,
     axes: Axes | None = None,
-    chosen: Collection[int] = (),
+    selected: Collection[int] = (),
     limits: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """What the trade-off plot draws: a row for each trial and baseline that has values of both metrics.
+    """Return a row for each trial and baseline that has both metrics.
 
     Args:
-        results: the study.
-        axes: which metrics.
-        chosen: trials that are drawn whatever else is.
-        limits: by metric the worst value that a trial may have; trials without a value, and those beyond it, are left
-            out. Baselines stay.
+        results: Results of the study.
+        axes: Metrics to show.
+        selected: Trials to mark.
+        limits: Worst value that a trial may have, by metric. Trials without a value or beyond it are removed; baselines
+            stay.
 
     Returns:
-        `x`, `y` with `x_low`, `x_high`, `y_low`, `y_high` (mean plus and minus one standard deviation over replicates),
-        `mature`, `front` (of the complete trials that are left, in these two metrics), `kind`, `chosen`, and of the
-        columns of results the trial, its state, its configuration and both metrics with their spread.
+        `x`, `y` with `x_low`, `x_high`, `y_low`, `y_high` (one standard deviation over replicates below and above),
+        `final` (whether the trial is complete), `front` (of the remaining complete trials, in these two metrics),
+        `kind`, `selected`, and of the results: the trial, its state, its configuration and both metrics.
     """
-    axes = axes or axes_of(results.spec)
-    trials = within(results.results(), results.spec, limits or {})
+    axes = axes or default_axes(results.spec)
+    trials = filter_by_limits(results.results(), results.spec, limits or {})
     metrics = [column for name in (axes.x, axes.y) for column in (name, f"{name}/sd")]
     columns = ["trial", "state", *metrics, *(f"config/{name}" for name in results.spec.space)]
-    known = [part.reindex(columns=dict.fromkeys(columns)) for part in (trials, results.baselines())]
-    table = pd.concat([part for part in known if len(part)] or known[:1], ignore_index=True)
+    tables = [rows.reindex(columns=dict.fromkeys(columns)) for rows in (trials, results.baselines())]
+    table = pd.concat([rows for rows in tables if len(rows)] or tables[:1], ignore_index=True)
     table = table.dropna(subset=[axes.x, axes.y]).reset_index(drop=True)
     table["trial"] = table["trial"].astype(int)
     values: dict[str, Any] = {}
     for axis, name in (("x", axes.x), ("y", axes.y)):
         mean, low, high = mean_and_spread(table, name).values()
         values |= {axis: mean, f"{axis}_low": low.fillna(mean), f"{axis}_high": high.fillna(mean)}
-    mature = table["state"] == "complete"
+    final = table["state"] == "complete"
     directions = {name: results.spec.direction(name) for name in dict.fromkeys((axes.x, axes.y))}
     front = np.zeros(len(table), dtype=bool)
-    front[mature] = pareto_front(table[mature], directions)
-    kind = np.select([front, mature, table["trial"] < 0], [_FRONT, _COMPLETE, _BASELINE], _IMMATURE)
-    marks = {"mature": mature, "front": front, "kind": kind, "chosen": table["trial"].isin(list(chosen))}
+    front[final] = pareto_front(table[final], directions)
+    kind = np.select([front, final, table["trial"] < 0], [_FRONT, _COMPLETE, _BASELINE], _INCOMPLETE)
+    marks = {"final": final, "front": front, "kind": kind, "selected": table["trial"].isin(list(selected))}
     return pd.concat([table, pd.DataFrame(values | marks, index=table.index)], axis=1)
 
 
-def within(trials: pd.DataFrame, spec: Spec, limits: Mapping[str, float]) -> pd.DataFrame:
-    """The trials that are no worse than a limit in each metric that has one."""
+def filter_by_limits(trials: pd.DataFrame, spec: Spec, limits: Mapping[str, float]) -> pd.DataFrame:
+    """Return the trials that meet the limit of each metric."""
     for name, limit in limits.items():
         values = trials[name] if name in trials else pd.Series(np.nan, index=trials.index)
         trials = trials[values <= limit if spec.direction(name) == "min" else values >= limit]
@@ -147,30 +118,31 @@ def trade_off_chart(
     """Draw `trade_off_data`: complete trials filled, others hollow, the front as a line, baselines as diamonds.
 
     Args:
-        results: the study.
-        axes: as for the data; its objectives without them.
-        data: the same, if it is there already.
-        is_selectable: whether clicks select, as parameter `picked`, and areas do, as `brush`.
+        results: Results of the study.
+        axes: Metrics to show; `default_axes` without them.
+        data: Data of the same axes, if they were computed before.
+        is_selectable: Whether clicks select trials (parameter `picked`), and areas do (parameter `brush`).
     """
     spec = results.spec
-    axes = axes or axes_of(spec)
+    axes = axes or default_axes(spec)
     data = trade_off_data(results, axes) if data is None else data
     x_range, y_range = _range(data, "x"), _range(data, "y")
-    drawn, shown = _drawn(sample_of(data, data["front"] | data["chosen"] | (data["trial"] < 0)), spec, axes)
-    drawn = _moved_into(drawn, x_range, y_range)
-    drawn["number"] = _numbers(drawn, x_range, y_range)
-    base = alt.Chart(drawn)
+    keep = data["front"] | data["selected"] | (data["trial"] < 0)
+    points, parameters = _chart_columns(downsample(data, keep), spec, axes)
+    points = _with_labels(points, x_range, y_range)
+    points["number"] = _numbers(points, x_range, y_range)
+    base = alt.Chart(points)
     x = alt.X("x:Q", title=_title(spec, axes.x), scale=alt.Scale(domain=x_range, nice=False))
     y = alt.Y("y:Q", title=_title(spec, axes.y), scale=alt.Scale(domain=y_range, nice=False))
-    colour = _colour(drawn, axes)
+    colour = _colour(points, axes)
     tooltip = [
         alt.Tooltip("name:N", title="trial"),
         alt.Tooltip("state:N"),
         alt.Tooltip("x_text:N", title=objective_label(axes.x)),
         alt.Tooltip("y_text:N", title=objective_label(axes.y)),
         *(
-            alt.Tooltip(f"{name}:{'Q' if pd.api.types.is_numeric_dtype(drawn[name]) else 'N'}")
-            for name in shown.values()
+            alt.Tooltip(f"{name}:{'Q' if pd.api.types.is_numeric_dtype(points[name]) else 'N'}")
+            for name in parameters.values()
         ),
     ]
     size: dict[str, Any] = {}
@@ -178,35 +150,35 @@ def trade_off_chart(
     if axes.size is not None:
         scale = alt.Scale(range=[30, 300], zero=False)
         size = {"size": alt.Size("size:Q", title=parameter_label(axes.size), scale=scale, legend=legend)}
-    # Between two points of the front, the better of both in the other metric is what is known to be reachable.
+    # Between two points of the front, the value of the one that is better in x is known to be reachable.
     steps: Literal["step-before", "step-after"] = "step-before" if spec.direction(axes.x) == "max" else "step-after"
     front = (
         base.transform_filter("datum.front")
         .mark_line(color=_KINDS[_FRONT], strokeDash=[4, 3], opacity=0.7, interpolate=steps)
         .encode(x=x, y=y, order=alt.Order("x:Q"))
     )
-    faint = 0.45 if len(drawn) <= _MOST_BARS else 0.15
+    opacity = 0.45 if len(points) <= _MAX_BARS else 0.15
     bars = base.transform_filter("datum.trial >= 0")
-    bars_x = bars.mark_rule(opacity=faint).encode(x=alt.X("x_low:Q"), x2="x_high:Q", y=y, color=colour)
-    bars_y = bars.mark_rule(opacity=faint).encode(y=alt.Y("y_low:Q"), y2="y_high:Q", x=x, color=colour)
+    bars_x = bars.mark_rule(opacity=opacity).encode(x=alt.X("x_low:Q"), x2="x_high:Q", y=y, color=colour)
+    bars_y = bars.mark_rule(opacity=opacity).encode(y=alt.Y("y_low:Q"), y2="y_high:Q", x=x, color=colour)
     ring = (
-        base.transform_filter("datum.chosen")
-        .mark_point(size=260, strokeWidth=2.5, color=_CHOSEN, opacity=1)
+        base.transform_filter("datum.selected")
+        .mark_point(size=260, strokeWidth=2.5, color=_SELECTED_COLOUR, opacity=1)
         .encode(x=x, y=y)
     )
-    circles = (
-        base.transform_filter("!datum.mature && datum.trial >= 0")
+    hollow = (
+        base.transform_filter("!datum.final && datum.trial >= 0")
         .mark_point(size=70, strokeWidth=1.5, opacity=1)
         .encode(x=x, y=y, color=colour, tooltip=tooltip, **size)
     )
-    points = (
-        base.transform_filter("datum.mature")
+    filled = (
+        base.transform_filter("datum.final")
         .mark_point(size=70, filled=True, opacity=1)
         .encode(x=x, y=y, color=colour, tooltip=tooltip, **size)
     )
     baselines = base.transform_filter("datum.trial < 0").encode(x=x, y=y)
     diamonds = baselines.mark_point(shape="diamond", size=110, filled=True, opacity=1, color=_KINDS[_BASELINE])
-    middle = sum(x_range) / 2  # a name goes towards it, not out of the chart
+    middle = sum(x_range) / 2  # names are written towards it, to stay inside of the chart
     sides: tuple[tuple[str, int, Literal["left", "right"]], ...] = (("<=", -6, "left"), (">", 6, "right"))
     names = [
         baselines.transform_filter(f"datum.x {side} {middle}")
@@ -217,43 +189,43 @@ def trade_off_chart(
     if is_selectable:
         picked = alt.selection_point(name="picked", fields=["trial"], on="click", empty=False)
         brush = alt.selection_interval(name="brush", encodings=["x", "y"], empty=False)
-        points = points.add_params(picked, brush)
-    layers = [front, bars_x, bars_y, ring, circles, points, diamonds.encode(tooltip=tooltip[:4]), *names]
+        filled = filled.add_params(picked, brush)
+    layers = [front, bars_x, bars_y, ring, hollow, filled, diamonds.encode(tooltip=tooltip[:4]), *names]
     numbers = base.transform_filter("datum.number != ''").mark_text(
         dx=-7, dy=-9, align="right", color=_KINDS[_FRONT], fontWeight="bold"
     )
     layers.append(numbers.encode(x=x, y=y, text="number:N"))
-    title = alt.Title(f"Study {spec.name}", subtitle=_subtitle(data, drawn, spec), subtitleColor=GREY)
+    title = alt.Title(f"Study {spec.name}", subtitle=_subtitle(data, len(points), spec), subtitleColor=GREY)
     return alt.layer(*layers).properties(title=title, width=640, height=420)
 
 
-def _drawn(data: pd.DataFrame, spec: Spec, axes: Axes) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The columns that the chart needs, and names of parameters: Vega reads dots and slashes in names as paths."""
-    shown = {f"config/{name}": name.replace(".", " ") for name in spec.space if f"config/{name}" in data}
-    columns = ["trial", "state", "x", "y", "x_low", "x_high", "y_low", "y_high", "mature", "front", "kind", "chosen"]
-    drawn = data[[*columns, *shown]].rename(columns=shown)
+def _chart_columns(data: pd.DataFrame, spec: Spec, axes: Axes) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the columns of the chart, and names of parameters without dots and slashes, which Vega reads as paths."""
+    parameters = {f"config/{name}": name.replace(".", " ") for name in spec.space if f"config/{name}" in data}
+    columns = ["trial", "state", "x", "y", "x_low", "x_high", "y_low", "y_high", "final", "front", "kind", "selected"]
+    points = data[[*columns, *parameters]].rename(columns=parameters)
     if axes.colour is not None:
-        drawn["colour"] = data.get(f"config/{axes.colour}")
+        points["colour"] = data.get(f"config/{axes.colour}")
     if axes.size is not None:
-        drawn["size"] = data.get(f"config/{axes.size}")
-    return drawn, shown
+        points["size"] = data.get(f"config/{axes.size}")
+    return points, parameters
 
 
-def _colour(drawn: pd.DataFrame, axes: Axes) -> alt.Color:
+def _colour(points: pd.DataFrame, axes: Axes) -> alt.Color:
     legend = alt.Legend(orient="top", symbolOpacity=1)
     if axes.colour is None:
-        kinds = [kind for kind in _KINDS if (drawn["kind"] == kind).any()]
+        kinds = [kind for kind in _KINDS if (points["kind"] == kind).any()]
         scale = alt.Scale(domain=kinds, range=[_KINDS[kind] for kind in kinds])
         return alt.Color("kind:N", title=None, scale=scale, legend=legend)
-    if pd.api.types.is_bool_dtype(drawn["colour"]) or not pd.api.types.is_numeric_dtype(drawn["colour"]):
-        scale = alt.Scale(domain=sorted(drawn["colour"].dropna().unique()), scheme="tableau10")
+    if pd.api.types.is_bool_dtype(points["colour"]) or not pd.api.types.is_numeric_dtype(points["colour"]):
+        scale = alt.Scale(domain=sorted(points["colour"].dropna().unique()), scheme="tableau10")
         return alt.Color("colour:N", title=parameter_label(axes.colour), scale=scale, legend=legend)
-    scale = alt.Scale(scheme="viridis", type="log" if spans_decades(drawn["colour"]) else "linear")
+    scale = alt.Scale(scheme="viridis", type="log" if spans_decades(points["colour"]) else "linear")
     return alt.Color("colour:Q", title=parameter_label(axes.colour), scale=scale, legend=legend)
 
 
-def _subtitle(data: pd.DataFrame, drawn: pd.DataFrame, spec: Spec) -> list[str]:
-    complete = int(data["mature"].sum())
+def _subtitle(data: pd.DataFrame, drawn: int, spec: Spec) -> list[str]:
+    complete = int(data["final"].sum())
     lines = [
         f"{complete:,} complete trial{'s' * (complete != 1)}, "
         + (
@@ -262,51 +234,52 @@ def _subtitle(data: pd.DataFrame, drawn: pd.DataFrame, spec: Spec) -> list[str]:
             else "one replicate each"
         )
     ]
-    if len(drawn) < len(data):
-        lines.append(f"{len(drawn):,} of {len(data):,} are drawn: the front, what is selected, and a random sample")
+    if drawn < len(data):
+        lines.append(f"{drawn:,} of {len(data):,} are shown: the front, selected trials and a random sample")
     return lines
 
 
 def _range(data: pd.DataFrame, axis: str) -> list[float]:
-    """What an axis shows: all trials with their bars, and the baselines that are not far from them."""
+    """Return the limits of an axis: all trials with their error bars, and the baselines near them."""
     is_trial = data["trial"] >= 0
-    shown = data[is_trial] if is_trial.any() else data
-    low, high = float(shown[f"{axis}_low"].min()), float(shown[f"{axis}_high"].max())
-    room = (high - low) or 0.2 * max(abs(low), 1.0)
-    near = data[~is_trial & data[axis].between(low - _NEAR * room, high + _NEAR * room)]
+    rows = data[is_trial] if is_trial.any() else data
+    low, high = float(rows[f"{axis}_low"].min()), float(rows[f"{axis}_high"].max())
+    extent = (high - low) or 0.2 * max(abs(low), 1.0)
+    distance = _MAX_DISTANCE * extent
+    near = data[~is_trial & data[axis].between(low - distance, high + distance)]
     low, high = min([low, *near[axis]]), max([high, *near[axis]])
-    margin = _MARGIN * ((high - low) or room)
+    margin = _MARGIN * ((high - low) or extent)
     return [low - margin, high + margin]
 
 
-def _moved_into(data: pd.DataFrame, x_range: list[float], y_range: list[float]) -> pd.DataFrame:
-    """Baselines that lie far from all trials are at the edge, and their names say where they are."""
-    is_far = ~data["x"].between(*x_range) | ~data["y"].between(*y_range)
-    name = np.where(data["trial"] >= 0, data["trial"].astype(str), data["state"])
-    label = [
-        f"{one} (at {format_number(row.x)}, {format_number(row.y)})" if far else one
-        for one, far, row in zip(name, is_far, data.itertuples(), strict=True)
+def _with_labels(points: pd.DataFrame, x_range: list[float], y_range: list[float]) -> pd.DataFrame:
+    """Add texts, and move baselines that lie outside of the ranges to the edge; their labels give the true values."""
+    is_outside = ~points["x"].between(*x_range) | ~points["y"].between(*y_range)
+    names = np.where(points["trial"] >= 0, points["trial"].astype(str), points["state"])
+    labels = [
+        f"{name} (at {format_number(row.x)}, {format_number(row.y)})" if outside else name
+        for name, outside, row in zip(names, is_outside, points.itertuples(), strict=True)
     ]
-    moved = data.assign(name=name, label=label, x_text=_with_spread(data, "x"), y_text=_with_spread(data, "y"))
+    texts = {"x_text": _with_spread(points, "x"), "y_text": _with_spread(points, "y")}
+    moved = points.assign(name=names, label=labels, **texts)
     for axis, limits in (("x", x_range), ("y", y_range)):
-        inner = 0.02 * (limits[1] - limits[0])
+        inset = 0.02 * (limits[1] - limits[0])
         columns = [axis, f"{axis}_low", f"{axis}_high"]
-        far = moved.loc[is_far, columns].clip(limits[0] + inner, limits[1] - inner)
-        moved.loc[is_far, columns] = far
+        moved.loc[is_outside, columns] = moved.loc[is_outside, columns].clip(limits[0] + inset, limits[1] - inset)
     return moved
 
 
-def _numbers(drawn: pd.DataFrame, x_range: list[float], y_range: list[float]) -> list[str]:
-    """Numbers of the trials on the front, but for those that would hide another one."""
-    shown: list[tuple[float, float]] = []
-    found = []
-    for row in drawn.itertuples():
-        place = (row.x - x_range[0]) / (x_range[1] - x_range[0]), (row.y - y_range[0]) / (y_range[1] - y_range[0])
-        is_free = all(abs(place[0] - x) > _WIDTH or abs(place[1] - y) > _HEIGHT for x, y in shown)
+def _numbers(points: pd.DataFrame, x_range: list[float], y_range: list[float]) -> list[str]:
+    """Return the numbers of trials on the front as labels; those that would overlap another label are empty."""
+    taken: list[tuple[float, float]] = []
+    numbers = []
+    for row in points.itertuples():
+        x, y = (row.x - x_range[0]) / (x_range[1] - x_range[0]), (row.y - y_range[0]) / (y_range[1] - y_range[0])
+        is_free = all(abs(x - other[0]) > _NUMBER_WIDTH or abs(y - other[1]) > _NUMBER_HEIGHT for other in taken)
         if row.front and is_free:
-            shown.append(place)
-        found.append(str(row.trial) if row.front and is_free else "")
-    return found
+            taken.append((x, y))
+        numbers.append(str(row.trial) if row.front and is_free else "")
+    return numbers
 
 
 def _title(spec: Spec, name: str) -> str:

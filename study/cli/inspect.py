@@ -162,7 +162,8 @@ def plot(
 
     Example: marl-study plot quickstart -o tradeoff.html
     """
-    from study.charts.trade_off import save_chart, trade_off_chart
+    from study.charts.style import save_chart
+    from study.charts.trade_off import trade_off_chart
 
     save_chart(trade_off_chart(open_results(store, study)), output)
     log(f"plot: {output}")

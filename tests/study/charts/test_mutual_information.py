@@ -7,14 +7,15 @@ import torch
 
 from marl.data import Factor
 from marl.evaluation import information_metrics
-from study.charts.mutual_information import classes_of, information_chart, information_data, information_picture
-from study.report.context import MissingError
+from study.charts.mutual_information import factor_classes, mutual_information_chart, mutual_information_data
+from study.charts.style import MissingDataError
+from study.report.figures import mutual_information_figure
 from tests.messages import mentions
-from tests.study.report.studies import FACTORS, all_clips, class_of_clips, material_of, separated, trial_of, write_study
+from tests.study.report.studies import FACTORS, all_clips, class_of_clips, context_of, separated, trial_of, write_study
 
 
 def cells(latents):
-    data = information_data(pd.DataFrame(latents), FACTORS)
+    data = mutual_information_data(pd.DataFrame(latents), FACTORS)
     return data.set_index(["factor", "subspace", "latent"])["nmi"].sort_index()
 
 
@@ -49,12 +50,12 @@ def test_a_factor_of_one_class_is_told_by_nothing():
 def test_numbers_of_another_machine_are_taken_for_the_nearest_value():
     factor = FACTORS[1]
     values = pd.DataFrame({"factor/frequency": np.array(factor.values) * (1 + 1e-12)})
-    assert classes_of(values, factor).tolist() == list(factor.class_of_value)
+    assert factor_classes(values, factor).tolist() == list(factor.class_of_value)
 
 
 def test_names_are_found_among_the_values_whatever_their_order():
     factor = Factor("timbre", ("b", "a", "c"), (0, 1, 1))
-    assert classes_of(pd.DataFrame({"factor/timbre": ["a", "b", "c", "a"]}), factor).tolist() == [1, 0, 1, 1]
+    assert factor_classes(pd.DataFrame({"factor/timbre": ["a", "b", "c", "a"]}), factor).tolist() == [1, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -66,40 +67,40 @@ def test_names_are_found_among_the_values_whatever_their_order():
     ],
 )
 def test_latents_that_cannot_be_read_are_named(change, facts):
-    with pytest.raises(MissingError, match=mentions(*facts)):
-        information_data(change(pd.DataFrame(separated())), FACTORS)
+    with pytest.raises(MissingDataError, match=mentions(*facts)):
+        mutual_information_data(change(pd.DataFrame(separated())), FACTORS)
 
 
 def test_subspaces_stand_apart_and_cells_have_their_numbers_where_they_fit():
     home = {"timbre": "shared", "frequency": "private", "amplitude": "private"}
-    data = information_data(pd.DataFrame(separated()), FACTORS)
-    chart = json.loads(information_chart(data, home).to_json())
+    data = mutual_information_data(pd.DataFrame(separated()), FACTORS)
+    chart = json.loads(mutual_information_chart(data, home).to_json())
     assert [part["title"]["text"] for part in chart["hconcat"]] == ["private", "shared"]
     assert [layer["mark"]["type"] for layer in chart["hconcat"][0]["layer"]] == ["rect", "text"]
     wide = pd.concat([data.assign(latent=latent) for latent in range(30)])
-    chart = json.loads(information_chart(wide, home).to_json())
+    chart = json.loads(mutual_information_chart(wide, home).to_json())
     assert [layer["mark"]["type"] for layer in chart["hconcat"][0]["layer"]] == ["rect"]
 
 
 def test_the_picture_is_of_seed_0_of_the_best_trial_of_the_front(tmp_path, tiny):
     trials = [trial_of([4.0, 4.0], [0.2, 0.4]), trial_of([5.0, 5.0], [0.6, 0.8]), trial_of([6.0, 6.0], [0.1, 0.1])]
     store = write_study(tmp_path, tiny, trials)
-    material = material_of(store)
-    assert (int(material.chosen["trial"]), material.chosen_by) == (1, "disentanglement/separation")
-    with pytest.raises(MissingError, match=mentions("latents", "trial 1", "seed 0")):
-        information_picture(material)
+    context = context_of(store)
+    assert (int(context.example["trial"]), context.example_metric) == (1, "disentanglement/separation")
+    with pytest.raises(MissingDataError, match=mentions("latents", "trial 1", "seed 0")):
+        mutual_information_figure(context)
     store.write_latents(1, 1, separated())
-    with pytest.raises(MissingError, match=mentions("latents", "trial 1", "seed 0")):
-        information_picture(material_of(store))
+    with pytest.raises(MissingDataError, match=mentions("latents", "trial 1", "seed 0")):
+        mutual_information_figure(context_of(store))
     store.write_latents(1, 0, separated())
-    assert "trial 1, seed 0" in information_picture(material_of(store)).caption
+    assert "trial 1, seed 0" in mutual_information_figure(context_of(store)).caption
 
 
 def test_a_study_without_an_objective_of_disentanglement_shows_the_best_of_its_last_one(tmp_path, tiny):
     tiny["objectives"] = {"fidelity/log_mel_rmse_db": "min"}
     store = write_study(tmp_path, tiny, [trial_of([5.0, 5.0], [0.9, 0.9]), trial_of([4.0, 4.0], [0.2, 0.4])])
-    material = material_of(store)
-    assert int(material.chosen["trial"]) == 1
+    context = context_of(store)
+    assert int(context.example["trial"]) == 1
 
 
 @pytest.mark.slow

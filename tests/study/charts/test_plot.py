@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from study.analysis import StudyResults
-from study.charts.trade_off import save_chart, trade_off_chart, trade_off_data
+from study.charts.style import save_chart
+from study.charts.trade_off import trade_off_chart, trade_off_data
 from study.errors import UserError
 from tests.messages import mentions
 
@@ -20,7 +21,7 @@ def test_a_point_is_the_mean_with_bars_of_one_standard_deviation(finished):
         assert point["y_high"] - point["y"] == pytest.approx(row["disentanglement/separation/sd"])
         assert point["x"] - point["x_low"] == pytest.approx(row["fidelity/log_mel_rmse_db/sd"])
     assert set(data.index[data["front"]]) == set(finished.front()["trial"])
-    assert data["mature"][data.index >= 0].all()
+    assert data["final"][data.index >= 0].all()
 
 
 def test_a_trial_without_both_objectives_is_not_drawn(finished):
@@ -55,7 +56,7 @@ def test_error_bars_front_and_configuration_are_in_the_chart(finished):
     marks = [layer["mark"]["type"] for layer in chart["layer"]]
     assert marks.count("rule") == 2
     assert {"line", "point", "text"} <= set(marks)
-    (points,) = (layer for layer in chart["layer"] if layer.get("transform") == [{"filter": "datum.mature"}])
+    (points,) = (layer for layer in chart["layer"] if layer.get("transform") == [{"filter": "datum.final"}])
     tooltips = {tip["field"] for tip in points["encoding"]["tooltip"]}
     assert {"name", "state", "loss private gamma", "contrast strategy"} <= tooltips
 

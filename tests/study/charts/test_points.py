@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.charts.points import domain_of, panel, points_data
+from study.charts.sweep_panels import common_domain, panel_chart, panel_data
 from study.spec import Parameter
 
 CHOICE = Parameter(choice=(8, 2, 4))
@@ -17,7 +17,7 @@ TRIALS = pd.DataFrame(
 
 
 def test_points_are_means_with_bars_of_one_standard_deviation_in_the_order_of_the_values():
-    data = points_data(TRIALS, "a", CHOICE, "m")
+    data = panel_data(TRIALS, "a", CHOICE, "m")
     assert data["trial"].tolist() == [1, 0, 2]
     assert data["label"].tolist() == ["2", "8", "8"]
     assert data["low"].tolist()[:2] == [1.8, 0.9]
@@ -26,29 +26,29 @@ def test_points_are_means_with_bars_of_one_standard_deviation_in_the_order_of_th
 
 
 def test_trials_of_one_value_stand_beside_one_another_around_its_middle():
-    data = points_data(TRIALS, "a", CHOICE, "m")
+    data = panel_data(TRIALS, "a", CHOICE, "m")
     assert data["offset"].tolist() == [0.0, pytest.approx(-0.175), pytest.approx(0.175)]
 
 
 def test_a_metric_or_parameter_that_no_trial_has_gives_no_points():
-    assert points_data(TRIALS, "a", CHOICE, "other").empty
-    assert points_data(TRIALS.assign(m=np.nan), "a", CHOICE, "m").empty
-    assert points_data(TRIALS, "b", CHOICE, "m").empty
+    assert panel_data(TRIALS, "a", CHOICE, "other").empty
+    assert panel_data(TRIALS.assign(m=np.nan), "a", CHOICE, "m").empty
+    assert panel_data(TRIALS, "b", CHOICE, "m").empty
 
 
 def test_limits_hold_all_error_bars_and_a_single_value_has_room():
-    data = points_data(TRIALS, "a", CHOICE, "m")
-    low, high = domain_of([data, data.assign(high=9.0)])
+    data = panel_data(TRIALS, "a", CHOICE, "m")
+    low, high = common_domain([data, data.assign(high=9.0)])
     assert low < 0.9 < 9.0 < high
-    low, high = domain_of([pd.DataFrame({"mean": [0.5], "low": [np.nan], "high": [np.nan]})])
+    low, high = common_domain([pd.DataFrame({"mean": [0.5], "low": [np.nan], "high": [np.nan]})])
     assert low < 0.5 < high
-    assert domain_of([data.head(0)]) is None
+    assert common_domain([data.head(0)]) is None
 
 
 def x_axis(parameter, values):
     trials = pd.DataFrame({"trial": range(len(values)), "config/a": values, "m": 1.0})
-    data = points_data(trials, "a", parameter, "m")
-    chart = panel(data, parameter, "a", ["m"], (0.0, 2.0), (200, 100)).to_dict()
+    data = panel_data(trials, "a", parameter, "m")
+    chart = panel_chart(data, parameter, "a", ["m"], (0.0, 2.0), (200, 100)).to_dict()
     return chart["layer"][-1]["encoding"]["x"]
 
 

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from study.charts.search_history import history_chart, history_data
+from study.charts.search import history_chart, history_data
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from tests.study.report.studies import FIDELITY, SEPARATION

@@ -6,12 +6,10 @@ import pytest
 
 from study.analysis import StudyResults
 from study.analysis.parameter_effects import surface_data
-from study.charts.contour import contour_chart
-from study.charts.learning import learning_chart, learning_data
-from study.charts.parallel import MOST_LINES, parallel_data
-from study.charts.search_history import rungs_data
-from study.charts.small_multiples import small_multiple, weights_data, weights_of
-from study.report.context import MissingError
+from study.charts.search import MAX_LINES, contour_chart, parallel_data, rungs_data
+from study.charts.small_multiples import default_parameters, small_multiple_chart, small_multiples_data
+from study.charts.style import MissingDataError
+from study.charts.trial import learning_chart, learning_data
 from tests.messages import mentions
 from tests.study.report.studies import FIDELITY, PLAIN, SEPARATION, trial_of, write_study
 
@@ -27,26 +25,26 @@ def study(tmp_path, tiny, *configurations, **changes):
 
 
 def test_the_weights_of_a_space_are_those_of_losses_or_else_all_of_its_numbers(tmp_path, tiny):
-    assert weights_of(study(tmp_path / "a", tiny).spec) == [GAMMA]
+    assert default_parameters(study(tmp_path / "a", tiny).spec) == [GAMMA]
     tiny["space"] = {"latent.private": {"choice": [2, 4]}, "contrast.strategy": {"choice": ["none", "infonce"]}}
-    assert weights_of(study(tmp_path / "b", tiny).spec) == ["latent.private"]
+    assert default_parameters(study(tmp_path / "b", tiny).spec) == ["latent.private"]
 
 
 def test_trials_that_differ_in_one_parameter_alone_are_drawn_for_it(tmp_path, tiny):
     results = study(tmp_path, tiny, {}, {GAMMA: 5.0}, {"latent.private": 4})
-    data = weights_data(results.results(), results.spec, [GAMMA], [FIDELITY, SEPARATION], "contrast.strategy")
+    data = small_multiples_data(results.results(), results.spec, [GAMMA], [FIDELITY, SEPARATION], "contrast.strategy")
     assert data[data["metric"] == FIDELITY]["trial"].tolist() == [0, 1]
     assert data["value"].unique().tolist() == [1.0, 5.0]
     assert set(data["series"]) == {"none"}
     assert (data["high"] > data["low"]).all()
-    assert small_multiple(data, results.spec, GAMMA, FIDELITY) is not None
-    assert small_multiple(data, results.spec, GAMMA, "nmi/timbre/shared") is None
+    assert small_multiple_chart(data, results.spec, GAMMA, FIDELITY) is not None
+    assert small_multiple_chart(data, results.spec, GAMMA, "nmi/timbre/shared") is None
 
 
 def test_without_a_complete_trial_there_are_no_small_multiples(tmp_path, tiny):
     results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.2], "running")]))
-    with pytest.raises(MissingError, match=mentions("no complete trial")):
-        weights_data(results.results(), results.spec, [GAMMA], [FIDELITY], None)
+    with pytest.raises(MissingDataError, match=mentions("no complete trial")):
+        small_multiples_data(results.results(), results.spec, [GAMMA], [FIDELITY], None)
 
 
 def test_a_learning_curve_has_each_replicate_and_the_mean_with_its_spread(tmp_path, tiny):
@@ -67,16 +65,16 @@ def test_parallel_coordinates_go_from_the_least_to_the_greatest_and_leave_gaps(t
     results = study(tmp_path, tiny, {GAMMA: 0.1}, {GAMMA: 1.0}, {GAMMA: 10.0, "contrast.temperature": 0.2})
     data = parallel_data(results.results(), results.spec, list(results.spec.space), [FIDELITY])
     gamma = data[data["axis"] == GAMMA]
-    assert gamma["place"].round(9).tolist() == [0.0, 0.5, 1.0]  # by its logarithm
+    assert gamma["position"].round(9).tolist() == [0.0, 0.5, 1.0]  # by its logarithm
     assert gamma["value"].tolist() == ["0.1", "1", "10"]
     assert data[data["axis"] == "contrast.temperature"]["trial"].tolist() == [2]
-    assert data["place"].between(0, 1).all()
+    assert data["position"].between(0, 1).all()
 
 
 def test_of_very_many_trials_a_sample_has_lines(tmp_path, tiny):
     spec = study(tmp_path, tiny).spec
     table = pd.DataFrame({"trial": range(900), f"config/{GAMMA}": np.linspace(0.1, 10, 900), FIDELITY: 1.0})
-    assert parallel_data(table, spec, [GAMMA], [FIDELITY])["trial"].nunique() == MOST_LINES
+    assert parallel_data(table, spec, [GAMMA], [FIDELITY])["trial"].nunique() == MAX_LINES
 
 
 def test_rungs_say_how_many_came_and_how_many_halving_stopped(tmp_path, tiny):
@@ -86,7 +84,7 @@ def test_rungs_say_how_many_came_and_how_many_halving_stopped(tmp_path, tiny):
         store.append("reports", 1, 90 + place, [{"trial": trial, "seed": 0, "step": 10, "metric_version": 1}])
     store.append("trials", 1, 92, [{"trial": 1, "state": "pruned", "step": 10, "error": None, "sampler": "{}"}])
     data = rungs_data(StudyResults(store)).set_index("step")
-    assert data.loc[10].to_dict() == {"reached": 2, "stopped": 1, "went_on": 1}
+    assert data.loc[10].to_dict() == {"reached": 2, "stopped": 1, "continued": 1}
 
 
 @pytest.mark.parametrize("second", ["latent.private", "contrast.strategy"])
@@ -106,6 +104,6 @@ def test_trials_that_lack_the_parameter_that_tells_apart_are_a_series_of_their_o
     tiny["space"]["contrast.projection"] = {"choice": [True, False], "when": {"contrast.strategy": "infonce"}}
     with_it = {"contrast.strategy": "infonce", "contrast.temperature": 0.2, "contrast.projection": True, GAMMA: 3.0}
     results = study(tmp_path, tiny, {}, with_it, {"latent.private": 4, GAMMA: 2.0})
-    data = weights_data(results.results(), results.spec, [GAMMA], [FIDELITY], "contrast.projection")
+    data = small_multiples_data(results.results(), results.spec, [GAMMA], [FIDELITY], "contrast.projection")
     assert sorted(data["series"]) == ["absent", "absent", "true"]
-    assert small_multiple(data, results.spec, GAMMA, FIDELITY) is not None
+    assert small_multiple_chart(data, results.spec, GAMMA, FIDELITY) is not None

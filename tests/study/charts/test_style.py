@@ -1,14 +1,14 @@
 import pytest
 
-from study.charts.style import factor_label, metric_lines, parameter_label, parameter_meaning, value_label
+from study.charts.style import factor_label, metric_lines, parameter_description, parameter_label, value_label
 from study.spec import Parameter, parse_spec
 
 
 def test_parameters_have_the_names_of_the_field_and_others_those_of_the_spec():
     assert parameter_label("loss.private.beta") == "β private"
-    assert "total correlation" in parameter_meaning("loss.private.beta")
+    assert "total correlation" in parameter_description("loss.private.beta")
     assert parameter_label("optimiser.warmup_steps") == "optimiser warmup steps"
-    assert parameter_meaning("optimiser.warmup_steps") == " "
+    assert parameter_description("optimiser.warmup_steps") == " "
 
 
 def test_factors_and_metrics_have_their_units():

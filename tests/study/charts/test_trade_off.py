@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from study.analysis import StudyResults
-from study.charts.style import MOST_POINTS
+from study.charts.style import MAX_POINTS
 from study.charts.trade_off import Axes, trade_off_chart, trade_off_data
 from tests.messages import assert_mentions
 from tests.study.report.studies import FIDELITY, SEPARATION, trial_of, write_study
@@ -58,12 +58,12 @@ def test_a_baseline_far_from_all_trials_is_at_the_edge_and_its_name_says_where_i
 
 def test_of_very_many_trials_a_sample_is_drawn_with_the_front_and_the_chosen_and_says_so(tmp_path, tiny):
     random = np.random.default_rng(0)
-    trials = [trial_of([fidelity], [separation]) for fidelity, separation in random.random((MOST_POINTS + 100, 2))]
+    trials = [trial_of([fidelity], [separation]) for fidelity, separation in random.random((MAX_POINTS + 100, 2))]
     results = StudyResults(write_study(tmp_path, tiny, trials))
-    data = trade_off_data(results, chosen=[7])
+    data = trade_off_data(results, selected=[7])
     chart = json.loads(trade_off_chart(results, data=data).to_json())
     (rows,) = chart["datasets"].values()
     drawn = {row["trial"] for row in rows}
-    assert len(drawn) == MOST_POINTS
+    assert len(drawn) == MAX_POINTS
     assert {7, *data["trial"][data["front"]]} <= drawn
     assert_mentions(chart["title"]["subtitle"][1], "2,000 of 2,100")

@@ -5,14 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.charts.umap import MOST_CLIPS, maps_chart, maps_data
-from study.report.context import MissingError
+from study.charts.style import MissingDataError
+from study.charts.umap import MAX_CLIPS, umap_chart, umap_data
 from tests.messages import mentions
 from tests.study.report.studies import separated
 
 
 def test_each_subspace_has_a_row_and_each_factor_a_column_with_its_kind_of_colours(flat_maps):
-    chart = json.loads(maps_chart(maps_data(pd.DataFrame(separated()))).to_json())
+    chart = json.loads(umap_chart(umap_data(pd.DataFrame(separated()))).to_json())
     colours = [column["vconcat"][0]["encoding"]["color"] for column in chart["concat"]]
     assert [len(column["vconcat"]) for column in chart["concat"]] == [2, 2, 2]
     assert [colour["title"] for colour in colours] == ["timbre", "frequency (Hz)", "amplitude (1 is full scale)"]
@@ -22,20 +22,20 @@ def test_each_subspace_has_a_row_and_each_factor_a_column_with_its_kind_of_colou
 
 def test_a_map_has_the_first_clips_of_the_sample(flat_maps):
     latents = pd.concat([pd.DataFrame(separated())] * 2, ignore_index=True)
-    data = maps_data(latents)
-    assert data["subspace"].value_counts().to_dict() == {"private": MOST_CLIPS, "shared": MOST_CLIPS}
-    assert data["x"].tolist()[:MOST_CLIPS] == latents["private/0"].tolist()[:MOST_CLIPS]
+    data = umap_data(latents)
+    assert data["subspace"].value_counts().to_dict() == {"private": MAX_CLIPS, "shared": MAX_CLIPS}
+    assert data["x"].tolist()[:MAX_CLIPS] == latents["private/0"].tolist()[:MAX_CLIPS]
 
 
 def test_few_clips_make_no_map(flat_maps):
-    with pytest.raises(MissingError, match=mentions("map", "20 clips", 3)):
-        maps_data(pd.DataFrame(separated()).head(3))
+    with pytest.raises(MissingDataError, match=mentions("UMAP", "20 clips", 3)):
+        umap_data(pd.DataFrame(separated()).head(3))
 
 
 def test_a_sample_without_latents_makes_no_map(flat_maps):
     latents = pd.DataFrame(separated())
-    with pytest.raises(MissingError, match=mentions("no latents")):
-        maps_data(latents[["clip", "factor/timbre"]])
+    with pytest.raises(MissingDataError, match=mentions("no latents")):
+        umap_data(latents[["clip", "factor/timbre"]])
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_umap_keeps_clusters_apart_and_comes_out_the_same_again():
             "shared/0": np.zeros(100, np.float32),
         }
     )
-    first, again = maps_data(frame), maps_data(frame)
+    first, again = umap_data(frame), umap_data(frame)
     pd.testing.assert_frame_equal(first, again)
     assert "umap" in sys.modules
     private = first[first["subspace"] == "private"][["x", "y"]].to_numpy()

@@ -8,7 +8,7 @@ import numpy as np
 
 from marl.data.syntone import SynTone
 from study.analysis import StudyResults
-from study.report.context import Material
+from study.report.figures import ReportContext
 from study.store import StudyStore
 from study.store.writer import StudyWriter
 from tests.study.training.test_lanes import new_store
@@ -75,6 +75,6 @@ def separated() -> dict[str, Any]:
     return all_clips() | {name: values.astype(np.float32) for name, values in latents.items()}
 
 
-def material_of(store: StudyStore) -> Material:
-    """What pictures of the study are drawn from."""
-    return Material(StudyResults(store))
+def context_of(store: StudyStore) -> ReportContext:
+    """Return the context of the study's report."""
+    return ReportContext(StudyResults(store))

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from study.analysis import StudyResults
-from study.report.page import PICTURES, render, write_report
+from study.report.page import FIGURES, render, write_report
 from tests.messages import assert_mentions
-from tests.study.report.studies import material_of, separated, trial_of, write_study
+from tests.study.report.studies import context_of, separated, trial_of, write_study
 
 OTHER = {
     "loss.private.gamma": 2.0,
@@ -35,8 +35,8 @@ def store(tmp_path, tiny):
 def test_a_whole_report_has_every_picture_and_needs_no_network(store, tmp_path, flat_maps):
     report, page = page_of(store, tmp_path / "new" / "report")
     assert report.missing == {}
-    assert re.findall(r'<img src="([^"]*)"', page) == [f"{name}.png" for name in PICTURES]
-    for name in PICTURES:
+    assert re.findall(r'<img src="([^"]*)"', page) == [f"{name}.png" for name in FIGURES]
+    for name in FIGURES:
         assert (report.path.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "http" not in page
     assert "<script" not in page
@@ -59,10 +59,17 @@ def test_the_page_says_what_it_was_drawn_from(store, tmp_path, flat_maps):
     assert_mentions(page, "private latents 4", "contrastive strategy infonce", "temperature 0.2")
 
 
+@pytest.mark.parametrize(("replicates", "seeds"), [(2, "seeds 3 to 4"), (1, "seed 3")])
+def test_the_page_names_the_seeds_of_a_study_that_does_not_begin_at_zero(tmp_path, tiny, replicates, seeds):
+    tiny |= {"first_seed": 3, "replicates": replicates}
+    _, page = page_of(write_study(tmp_path / "runs", tiny, []), tmp_path / "report")
+    assert f"<dd>{replicates} of each trial, {seeds}</dd>" in page
+
+
 def test_without_latents_the_rest_is_drawn_and_what_is_missing_is_said(store, tmp_path):
     store.objects.delete("tiny/latents/1-0.parquet")
     report, page = page_of(store, tmp_path / "report")
-    assert report.missing.keys() == {"mutual information", "maps of the subspaces"}
+    assert report.missing.keys() == {"mutual information", "UMAP"}
     for reason in report.missing.values():
         assert_mentions(reason, "latents", "trial 1", "seed 0")
     assert_mentions(page, "Not drawn", "mutual information", report.missing["mutual information"])
@@ -74,7 +81,7 @@ def test_one_trial_is_enough_for_all_that_compares_nothing(tmp_path, tiny, flat_
     store = write_study(tmp_path / "runs", tiny, [trial_of([4.0], [0.2])])
     store.write_latents(0, 0, separated())
     report, page = page_of(store, tmp_path / "report")
-    assert list(report.missing) == ["objectives by parameter", "objectives by choice"]
+    assert list(report.missing) == ["numeric parameters", "categorical parameters"]
     assert_mentions(page, 1, "trial", "seed 0")
 
 
@@ -90,30 +97,30 @@ def test_failed_trials_are_named_with_their_reason(store, tmp_path, tiny, flat_m
     assert_mentions(page, "trial 2", "not finite at step 7 &lt;script&gt;")
     assert_mentions(page, "trial 3", "reason")
     assert "Traceback" not in page
-    assert list(report.missing) == ["mutual information", "maps of the subspaces"]
+    assert list(report.missing) == ["mutual information", "UMAP"]
 
 
 @pytest.mark.parametrize("trials", [[], [trial_of([4.0], [0.2], state="running")], [trial_of([], [], state="failed")]])
 def test_before_any_trial_is_mature_a_page_says_so(tmp_path, tiny, trials):
     report, page = page_of(write_study(tmp_path / "runs", tiny, trials), tmp_path / "report")
     missing = set(report.missing)
-    assert missing >= {"objectives by parameter", "objectives by choice", "accuracy by subspace", "mutual information"}
-    assert_mentions(report.missing["maps of the subspaces"], "no trial", "complete")
+    assert missing >= {"numeric parameters", "categorical parameters", "accuracy of probes", "mutual information"}
+    assert_mentions(report.missing["UMAP"], "no trial", "complete")
     assert page.count("Not drawn") == len(missing)
 
 
 def test_whatever_comes_from_the_store_is_escaped(store, tmp_path, flat_maps):
     run = store.runs()[1]
     store.write_run(1, run | {"machine": EVIL, "commit": EVIL, "versions": {EVIL: EVIL}})
-    material = material_of(store)
-    space = {EVIL: material.spec.space["latent.private"]}
-    material.spec = material.spec.model_copy(
+    context = context_of(store)
+    space = {EVIL: context.spec.space["latent.private"]}
+    context.spec = context.spec.model_copy(
         update={"name": EVIL, "data": {"kind": EVIL}, "space": space, "objectives": {EVIL: "max"}}
     )
-    material.table = material.table.rename(columns={"config/latent.private": f"config/{EVIL}"})
-    page = render(material, {}, dict.fromkeys(PICTURES, EVIL))
+    context.table = context.table.rename(columns={"config/latent.private": f"config/{EVIL}"})
+    page = render(context, {}, dict.fromkeys(FIGURES, EVIL))
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= len(PICTURES) + 5
+    assert page.count("&lt;script&gt;") >= len(FIGURES) + 5
 
 
 def test_a_picture_that_is_missing_now_is_removed_from_the_folder(store, tmp_path, flat_maps):
@@ -125,9 +132,9 @@ def test_a_picture_that_is_missing_now_is_removed_from_the_folder(store, tmp_pat
     assert {path.name for path in folder.glob("*.png")} == {
         "mine.png",
         "trade-off.png",
-        "curves.png",
-        "categories.png",
-        "accuracy.png",
+        "numeric-parameters.png",
+        "categorical-parameters.png",
+        "probe-accuracy.png",
     }
 
 

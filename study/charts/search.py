@@ -1,0 +1,241 @@
+"""Charts of the search: history, halving, parallel coordinates, and a metric over two parameters."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from altair.typing import ChartType
+
+from study.analysis import StudyResults
+from study.analysis.aggregation import mean_and_spread
+from study.analysis.parameter_effects import is_numeric
+from study.charts.style import BLUE, INK, ORANGE, PALE, RED, downsample, parameter_label, spans_decades, value_label
+from study.formatting import format_number, objective_label
+from study.spec import Spec
+
+__all__ = [
+    "MAX_LINES",
+    "contour_chart",
+    "history_chart",
+    "history_data",
+    "parallel_chart",
+    "parallel_data",
+    "rungs_chart",
+    "rungs_data",
+]
+
+MAX_LINES = 500
+"""Maximum number of trials in parallel coordinates. Of more trials a random sample is drawn."""
+
+
+def history_data(table: pd.DataFrame, progress: pd.DataFrame, spec: Spec, metric: str) -> pd.DataFrame:
+    """Return a metric of the complete trials in the order of completion.
+
+    Args:
+        table: Results of trials.
+        progress: As returned by `StudyResults.progress`.
+        spec: Spec of the study.
+        metric: Column of `table`.
+
+    Returns:
+        A row for each complete trial that has the metric: `order` from 1; `trial`; `time`; `mean`, `low` and `high`
+        (one standard deviation below and above, NaN for a single replicate); `best` of all means so far.
+    """
+    values = table.set_index("trial").reindex(columns=[metric, f"{metric}/sd"])
+    rows = progress[["trial", "time"]].join(values, on="trial").dropna(subset=[metric])
+    data = {"trial": rows["trial"], "time": rows["time"], **mean_and_spread(rows, metric)}
+    best = data["mean"].cummin() if spec.direction(metric) == "min" else data["mean"].cummax()
+    return pd.DataFrame(data | {"best": best, "order": np.arange(1, len(rows) + 1)}).reset_index(drop=True)
+
+
+def history_chart(data: pd.DataFrame, metric: str) -> ChartType:
+    """Draw `history_data`: a point for each trial, and a line for the best so far."""
+    base = alt.Chart(downsample(data)).encode(x=alt.X("order:Q", title="complete trials, in order of completion"))
+    y = alt.Y("mean:Q", title=objective_label(metric), scale=alt.Scale(zero=False))
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(color=INK, opacity=0.3)
+    points = base.mark_point(filled=True, size=40, color=INK, opacity=0.8).encode(
+        y=y, tooltip=["trial", alt.Tooltip("mean:Q", format=".4g"), alt.Tooltip("best:Q", format=".4g")]
+    )
+    best = base.mark_line(interpolate="step-after", color=RED, strokeWidth=2).encode(y="best:Q")
+    return alt.layer(bars.encode(y=alt.Y("low:Q"), y2="high:Q"), points, best).properties(height=280)
+
+
+def rungs_data(results: StudyResults) -> pd.DataFrame:
+    """Return the number of trials that reached each rung, and of those that stopped there.
+
+    Returns:
+        A row for each rung: `step`; `reached`, trials with a report at this step; `stopped`, trials that halving
+        stopped there; `continued`, the others.
+    """
+    trials, reports = results.trials(), results.steps()
+    stopped = trials[trials["state"] == "pruned"]["step"].value_counts()
+    rows = []
+    for step in results.spec.rungs():
+        reached = int(reports[reports["step"] == step]["trial"].nunique()) if len(reports) else 0
+        count = int(stopped.get(step, 0))
+        rows.append({"step": step, "reached": reached, "stopped": count, "continued": reached - count})
+    return pd.DataFrame(rows)
+
+
+def rungs_chart(data: pd.DataFrame) -> ChartType:
+    """Draw `rungs_data`: a bar for each rung, divided into continued and stopped trials."""
+    long = data.melt(["step", "reached"], ["continued", "stopped"], "decision", "trials")
+    chart: ChartType = (
+        alt.Chart(long)
+        .mark_bar()
+        .encode(
+            y=alt.Y("step:O", title="rung, steps"),
+            x=alt.X("trials:Q", title="trials"),
+            color=alt.Color(
+                "decision:N",
+                title=None,
+                scale=alt.Scale(domain=["continued", "stopped"], range=[BLUE, PALE]),
+                legend=alt.Legend(orient="top"),
+            ),
+            order=alt.Order("decision:N", sort="ascending"),
+            tooltip=["step", "reached", "decision", "trials"],
+        )
+        .properties(height=50 * max(2, len(data)))
+    )
+    return chart
+
+
+def parallel_data(
+    complete: pd.DataFrame, spec: Spec, parameters: Sequence[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Return the positions of trials on parallel axes.
+
+    Args:
+        complete: Results of complete trials.
+        spec: Spec of the study.
+        parameters: Parameters of the space. A trial has a gap where it lacks one.
+        metrics: Columns of `complete`.
+
+    Returns:
+        A row for each trial and axis: `trial`, `axis` (a parameter or metric), its `label` and `order`, `position` from
+        0 to 1, and `value` as text.
+    """
+    trials = complete.sample(MAX_LINES, random_state=0).sort_index() if len(complete) > MAX_LINES else complete
+    axes = []
+    for order, name in enumerate([*parameters, *metrics]):
+        column = f"config/{name}" if name in spec.space else name
+        if column not in trials or trials[column].isna().all():
+            continue
+        rows = trials.dropna(subset=[column])
+        if name in spec.space and not is_numeric(spec.space[name]):
+            values = [value_label(spec.space[name], value) for value in rows[column]]
+            ranks = {value: rank for rank, value in enumerate(sorted(set(values)))}
+            position = np.array([ranks[value] for value in values]) / max(1, len(ranks) - 1)
+        else:
+            numbers = rows[column].to_numpy(dtype=float)
+            values = [format_number(value) for value in numbers]
+            is_log = name in spec.space and spans_decades(rows[column])
+            position = _scaled(np.log(numbers) if is_log else numbers)
+        label = parameter_label(name) if name in spec.space else objective_label(name)
+        axis = {"trial": rows["trial"], "axis": name, "label": label, "order": order}
+        axes.append(pd.DataFrame(axis | {"position": position, "value": values}))
+    return pd.concat(axes, ignore_index=True)
+
+
+def parallel_chart(data: pd.DataFrame, metric: str) -> ChartType:
+    """Draw `parallel_data`: lines are coloured by a metric, and each axis is labelled with its range."""
+    colours = data[data["axis"] == metric][["trial", "position"]].rename(columns={"position": "colour"})
+    labels = data.sort_values("order")["label"].unique().tolist()
+    x = alt.X(
+        "label:N",
+        sort=labels,
+        title=None,
+        scale=alt.Scale(domain=labels),
+        axis=alt.Axis(labelAngle=-30, orient="top", labelOverlap=False),
+    )
+    y = alt.Y("position:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.06], nice=False))
+    positions = data.groupby("axis")["position"]
+    ends = data.loc[pd.concat([positions.idxmin(), positions.idxmax()]).unique()]
+    lines = (
+        alt.Chart(data.merge(colours, on="trial", how="left"))
+        .mark_line(opacity=0.5, strokeWidth=1.3)
+        .encode(
+            x=x,
+            y=y,
+            detail="trial:N",
+            color=alt.Color("colour:Q", scale=alt.Scale(range=[BLUE, ORANGE, RED]), legend=None),
+            order="order:Q",
+            tooltip=["trial:N"],
+        )
+    )
+    axes = alt.Chart(ends).mark_rule(color=PALE, opacity=0.6).encode(x=x)
+    low = alt.Chart(ends).transform_filter("datum.position < 0.5").mark_text(dy=10, color=PALE)
+    high = alt.Chart(ends).transform_filter("datum.position >= 0.5").mark_text(dy=-9, color=PALE)
+    texts = [layer.encode(x=x, y=y, text="value:N") for layer in (low, high)]
+    return alt.layer(axes, lines, *texts).properties(height=340, width=900)
+
+
+def contour_chart(
+    surface: pd.DataFrame, table: pd.DataFrame, spec: Spec, first: str, second: str, metric: str
+) -> ChartType:
+    """Draw a metric over two parameters, with the complete trials that it is interpolated from.
+
+    Args:
+        surface: As returned by `study.analysis.parameter_effects.surface_data`.
+        table: Results of trials.
+        spec: Spec of the study.
+        first: Parameter along x.
+        second: Parameter along y.
+        metric: Column of `table`.
+    """
+    trials = table[table["state"] == "complete"].dropna(subset=[metric, f"config/{first}", f"config/{second}"])
+    trials = downsample(trials)
+    points = pd.DataFrame(
+        {
+            "trial": trials["trial"],
+            "x": _axis_values(trials[f"config/{first}"], spec, first),
+            "y": _axis_values(trials[f"config/{second}"], spec, second),
+            "mean": trials[metric],
+        }
+    )
+    colour = alt.Color(
+        "mean:Q",
+        title=objective_label(metric),
+        scale=alt.Scale(scheme="viridis", zero=False),
+        legend=alt.Legend(orient="top"),
+    )
+    cells = surface.dropna(subset=["mean"])
+    cells = cells.assign(x=_axis_values(cells["x"], spec, first), y=_axis_values(cells["y"], spec, second))
+    x, y = _channel(spec, first, "x"), _channel(spec, second, "y")
+    rect = alt.Chart(cells).mark_rect().encode(color=colour, **_extent(spec, first, "x"), **_extent(spec, second, "y"))
+    marks = (
+        alt.Chart(points)
+        .mark_point(filled=True, size=45, stroke="white", strokeWidth=1, opacity=1)
+        .encode(x=x, y=y, color=colour, tooltip=["trial", "x", "y", alt.Tooltip("mean:Q", format=".4g")])
+    )
+    return alt.layer(rect, marks).properties(height=320)
+
+
+def _scaled(numbers: np.ndarray) -> np.ndarray:
+    """Scale numbers to the range from 0 to 1; equal numbers are placed in the middle."""
+    low, high = numbers.min(), numbers.max()
+    scaled: np.ndarray = (numbers - low) / (high - low) if high > low else np.full(len(numbers), 0.5)
+    return scaled
+
+
+def _axis_values(values: pd.Series, spec: Spec, name: str) -> Any:
+    return values if is_numeric(spec.space[name]) else [value_label(spec.space[name], value) for value in values]
+
+
+def _channel(spec: Spec, name: str, axis: str, field: str | None = None) -> Any:
+    """Return the encoding of a parameter along x or y: a range on the scale of the space, or a band for each choice."""
+    channel: Any = alt.X if axis == "x" else alt.Y
+    if spec.space[name].choice is not None:
+        return channel(f"{axis}:O", title=parameter_label(name), axis=alt.Axis(labelAngle=-30 if axis == "x" else 0))
+    is_log = spec.space[name].log_uniform is not None
+    scale = alt.Scale(type="log", nice=False) if is_log else alt.Scale(nice=False, zero=False)
+    return channel(f"{field or axis}:Q", title=parameter_label(name), scale=scale)
+
+
+def _extent(spec: Spec, name: str, axis: str) -> dict[str, Any]:
+    """Return the encodings of a cell's edges along x or y."""
+    if spec.space[name].choice is not None:
+        return {axis: _channel(spec, name, axis)}
+    return {axis: _channel(spec, name, axis, f"{axis}_low"), f"{axis}2": f"{axis}_high:Q"}

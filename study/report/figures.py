@@ -1,0 +1,248 @@
+"""Figures of a study's report: a chart with its title and caption."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from altair.typing import ChartType
+
+from study.analysis import StudyResults
+from study.analysis.parameter_effects import Sweep, find_sweep
+from study.charts.style import SUBSPACES, MissingDataError, parameter_label, value_label
+from study.charts.sweep_panels import categorical_chart, categorical_panels, numeric_chart, numeric_panels
+from study.charts.trade_off import trade_off_chart, trade_off_data
+from study.charts.trial import accuracy_chart, accuracy_data
+from study.spec import Spec
+from study.spec.resolved_spec import ResolvedSpec
+
+if TYPE_CHECKING:
+    from marl.data import Factor
+
+__all__ = [
+    "Figure",
+    "ReportContext",
+    "accuracy_figure",
+    "categorical_figure",
+    "mutual_information_figure",
+    "numeric_figure",
+    "trade_off_figure",
+    "umap_figure",
+]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its text.
+
+    Attributes:
+        title: Heading.
+        caption: Sentences on what the chart shows and what its error bars are.
+        chart: The chart.
+        note: Further text below the caption.
+        data: The numbers that the chart shows, if they are one table.
+    """
+
+    title: str
+    caption: str
+    chart: ChartType
+    note: str = ""
+    data: pd.DataFrame | None = None
+
+
+class ReportContext:
+    """Results of a study, and the latents of one example trial. Latents and factors are read when they are needed.
+
+    Args:
+        results: Results of the study.
+        trial: Number of the example trial. By default the trial of the front that is best in disentanglement.
+        seed: Replicate whose latents are shown. By default the first.
+    """
+
+    def __init__(self, results: StudyResults, trial: int | None = None, seed: int | None = None) -> None:
+        self.results = results
+        self.spec = results.spec
+        self.table = results.results()
+        self.seed = results.spec.first_seed if seed is None else seed
+        self._trial = trial
+
+    @cached_property
+    def example_metric(self) -> str:
+        """Metric that selects the example trial: one of disentanglement if possible, else the last objective."""
+        complete = self.table[self.table["state"] == "complete"]
+        names = [*self.spec.objectives, "disentanglement/separation"]
+        available = [name for name in names if name in complete and complete[name].notna().any()]
+        return next((name for name in available if name.startswith("disentanglement/")), list(self.spec.objectives)[-1])
+
+    @cached_property
+    def example(self) -> pd.Series:
+        """Results of the example trial.
+
+        Raises:
+            MissingDataError: If no trial is complete.
+        """
+        if self._trial is not None:
+            return self.table.set_index("trial", drop=False).loc[self._trial]
+        front = self.results.front(self.table)
+        if front.empty:
+            raise MissingDataError("no trial is complete yet")
+        values = front[self.example_metric]
+        is_min = self.spec.objectives.get(self.example_metric) == "min"
+        return front.loc[values.idxmin() if is_min else values.idxmax()]
+
+    @cached_property
+    def latents(self) -> pd.DataFrame:
+        """Latent means of held-out clips by one replicate of the example trial, with the clips' factors.
+
+        Raises:
+            MissingDataError: If the store does not have them.
+        """
+        trial = int(self.example["trial"])
+        latents = self.results.store.read_latents(trial, self.seed)
+        if latents is None or latents.empty:
+            raise MissingDataError(f"the store has no readable latents of trial {trial}, seed {self.seed}")
+        return latents
+
+    @cached_property
+    def factors(self) -> "tuple[Factor, ...]":
+        """Factors of the study's data."""
+        from study.datasets.load import factors_of  # imports torch, which takes seconds
+
+        return factors_of(ResolvedSpec(self.spec), self.results.store.objects)
+
+    @property
+    def home(self) -> Mapping[str, str]:
+        """Subspace that is meant to hold each factor."""
+        return {name: SUBSPACES[name in self.spec.shared_factors] for name in self.results.metadata.factors}
+
+    @property
+    def error_bars(self) -> str:
+        """A clause that says what the error bars of the study are."""
+        if self.spec.replicates == 1:
+            return "there are no error bars, because each trial has one replicate"
+        return f"error bars are one standard deviation over {self.spec.replicates} replicates to either side"
+
+
+def trade_off_figure(context: ReportContext) -> Figure:
+    """Return the trade-off between the objectives."""
+    if (trade_off_data(context.results)["trial"] < 0).all():
+        raise MissingDataError("no trial has values of both objectives yet")
+    return Figure(
+        title="Trade-off",
+        caption=(
+            f"Each point is a trial, the mean over its replicates; {context.error_bars}. The dashed line is the Pareto "
+            "front: the numbered trials, which no other complete trial beats in both objectives."
+        ),
+        chart=trade_off_chart(context.results),
+    )
+
+
+def numeric_figure(context: ReportContext) -> Figure:
+    """Return each numeric parameter against each objective."""
+    sweep = find_sweep(context.table, context.spec)
+    panels = numeric_panels(sweep, context.spec)
+    trials = len({trial for metrics in panels.values() for data in metrics.values() for trial in data["trial"]})
+    if sweep.reference is None:
+        caption = (
+            f"Each point is one of {trials} complete trials, the mean over its replicates; {context.error_bars}. The "
+            "trials also differ in the other parameters, which causes the scatter around a trend."
+        )
+    else:
+        has_reference = any(name in sweep.reference for name in panels)
+        others = "All other parameters have their reference values" if has_reference else "Nothing else varies"
+        ring = "; a ring marks the reference" if has_reference else ""
+        caption = (
+            f"Each panel shows the complete trials that differ in one parameter alone, {trials} in total. Points are "
+            f"means over replicates; {context.error_bars}. {others}{ring}."
+        )
+    return Figure(
+        title="Effect of numeric parameters",
+        caption=caption,
+        chart=numeric_chart(panels, sweep, context.spec),
+        note=_reference_note(sweep, context.spec),
+    )
+
+
+def categorical_figure(context: ReportContext) -> Figure:
+    """Return each categorical parameter against each objective."""
+    sweep = find_sweep(context.table, context.spec)
+    panels = categorical_panels(sweep, context.spec)
+    others = "also differ between trials" if sweep.reference is None else "have their reference values"
+    return Figure(
+        title="Effect of categorical parameters",
+        caption=(
+            f"Each point is a complete trial, the mean over its replicates; {context.error_bars}. A black tick is the "
+            f"mean over the trials with one choice. The other parameters {others}."
+        ),
+        chart=categorical_chart(panels, context.spec),
+        note=_reference_note(sweep, context.spec),
+    )
+
+
+def accuracy_figure(context: ReportContext) -> Figure:
+    """Return the accuracy of probes for each factor and subspace of the example trial."""
+    trial = int(context.example["trial"])
+    classes = {factor.name: factor.classes for factor in context.factors}
+    baselines = (context.results.store.baselines() or {}).get("untrained", {})
+    data = accuracy_data(context.example, classes, baselines)
+    untrained = ", a red tick the accuracy of the untrained network" if data["untrained"].notna().any() else ""
+    return Figure(
+        title="Accuracy of probes on each subspace",
+        caption=(
+            f"A small network predicts the class of a factor from the private or shared latents of trial {trial}, or "
+            f"from both. Bars are its accuracy on held-out clips; {context.error_bars}. The dashed line is chance"
+            f"{untrained}. If the model separates the factors, the subspace that a factor belongs in is far above "
+            "chance, and the other subspace is near it."
+        ),
+        chart=accuracy_chart(data, context.home),
+        data=data,
+    )
+
+
+def mutual_information_figure(context: ReportContext) -> Figure:
+    """Return the mutual information between the latents of the example trial and the factors."""
+    from study.charts.mutual_information import mutual_information_chart, mutual_information_data  # import torch
+
+    trial = int(context.example["trial"])
+    data = mutual_information_data(context.latents, context.factors)
+    return Figure(
+        title="Mutual information of latents and factors",
+        caption=(
+            f"A cell is the mutual information between one latent of trial {trial}, seed {context.seed}, and one "
+            "factor, divided by the factor's entropy: 1 means that this latent alone determines the factor's class, 0 "
+            "that it is independent of it. If the model separates the factors, each has dark cells only in the "
+            "subspace in parentheses. There are no error bars, because the figure shows one replicate."
+        ),
+        chart=mutual_information_chart(data, context.home),
+        data=data,
+    )
+
+
+def umap_figure(context: ReportContext) -> Figure:
+    """Return the UMAP of each subspace of the example trial."""
+    from study.charts.umap import umap_chart, umap_data
+
+    trial = int(context.example["trial"])
+    data = umap_data(context.latents)
+    return Figure(
+        title="UMAP of the subspaces",
+        caption=(
+            f"Each point is one of {data['clip'].nunique():,} held-out clips in one subspace of trial {trial}, seed "
+            f"{context.seed}. UMAP places clips with similar latents near one another; its axes have no unit. A "
+            "subspace that holds the factor of a column shows clusters or a gradient of its colours; otherwise colours "
+            "are mixed. There are no error bars, because the figure shows one replicate."
+        ),
+        chart=umap_chart(data),
+        data=data,
+    )
+
+
+def _reference_note(sweep: Sweep, spec: Spec) -> str:
+    """Return the reference of a sweep as a sentence; empty without one."""
+    if not sweep.reference:
+        return ""
+    values = [
+        f"{parameter_label(name)} {value_label(spec.space[name], value)}" for name, value in sweep.reference.items()
+    ]
+    return f"Reference: {', '.join(values)}."
