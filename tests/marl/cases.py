@@ -66,6 +66,22 @@ def train(stack: Stack, steps: int) -> None:
         stack.step()
 
 
+def empty(stack: Stack) -> None:
+    """Detach all lanes."""
+    for lane, config in enumerate(stack._configs):
+        if config is not None:
+            stack.detach(lane)
+
+
+def train_alone(stack: Stack, proband: Config, steps: int) -> Snapshot:
+    """Train a proband (seed 7) without neighbours and empty the stack."""
+    lane = stack.attach(proband, seed=7)
+    train(stack, steps)
+    snapshot = stack.snapshot(lane)
+    empty(stack)
+    return snapshot
+
+
 def train_disturbed(
     stack: Stack,
     probands: Mapping[str, Config],

@@ -109,11 +109,12 @@ def test_reconstructions_have_no_clicks_between_windows(trained):
     assert (step[borders] < 2 * step.square().mean().sqrt()).all()
 
 
-def test_long_reconstructions_keep_their_level(trained):
+def test_long_reconstructions_keep_their_level(trained, monkeypatch):
+    monkeypatch.setattr("marl.extractor._MAX_INVERTED_WINDOWS", 6)
     model = marl.load(trained[1])
-    sounds = model.reconstruct(torch.stack([tone(36.5), tone(36.5, 330.0)]), 16_000)
-    assert sounds.shape == (2, 584_000)
-    level = sounds[:, : 36 * 16_000].reshape(2, 36, 16_000).square().mean(dim=-1).sqrt()[:, 2:34]
+    sounds = model.reconstruct(torch.stack([tone(12.5), tone(12.5, 330.0)]), 16_000)
+    assert sounds.shape == (2, 200_000)
+    level = sounds[:, : 12 * 16_000].reshape(2, 12, 16_000).square().mean(dim=-1).sqrt()[:, 2:10]
     assert (level / level.median(dim=-1, keepdim=True).values - 1).abs().max() < 0.1
 
 

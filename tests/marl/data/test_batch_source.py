@@ -9,8 +9,7 @@ import torch
 from marl.config import ViewsConfig
 from marl.data import Dataset, HostBatchSource, LogMels, PairSampler
 from marl.evaluation import INTERMEDIATE, evaluate
-from marl.stack import Snapshot
-from tests.marl.cases import OTHERS, PROBAND, assert_same_bits, needs_compiler, new_stack, train, train_disturbed
+from tests.marl.cases import OTHERS, PROBAND, assert_same_bits, needs_compiler, new_stack, train_disturbed
 
 
 @pytest.fixture
@@ -32,36 +31,26 @@ def streamed(resident, tmp_path) -> Dataset:
     return dataclasses.replace(resident, log_mels=log_mels)
 
 
-def trained(dataset: Dataset, **options) -> dict[str, Snapshot]:
-    """Return two replicates that trained among neighbours and were interrupted."""
-    return train_disturbed(new_stack(dataset, 4, **options), {"proband": PROBAND, "other": OTHERS[1]}, 10)
+def assert_train_alike(streamed: Dataset, resident: Dataset, **options) -> None:
+    """Train two replicates among neighbours, with an interruption; compare their bits and metrics."""
+    stacks = [new_stack(dataset, 4, **options) for dataset in (streamed, resident)]
+    ours, theirs = (train_disturbed(stack, {"proband": PROBAND, "other": OTHERS[1]}, 10) for stack in stacks)
+    for name, snapshot in theirs.items():
+        assert_same_bits(ours[name], snapshot)
+    found, expected = (evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics for stack in stacks)
+    np.testing.assert_equal(found, expected)
 
 
 @pytest.mark.parametrize("scheme", ["factor", "segment"])
-def test_streamed_clips_train_to_the_same_bits_as_resident_ones(resident, streamed, scheme):
-    assert_same(*(trained(dataset, views=ViewsConfig(scheme=scheme)) for dataset in (streamed, resident)))
+def test_streamed_clips_give_the_same_bits_and_metrics_as_resident_ones(resident, streamed, scheme):
+    assert_train_alike(streamed, resident, views=ViewsConfig(scheme=scheme))
 
 
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_compiled_stacks_train_streamed_clips_to_the_same_bits_as_resident_ones(resident, streamed, precision):
-    assert_same(*(trained(dataset, precision=precision, compiled=True) for dataset in (streamed, resident)))
-
-
-def assert_same(fed: dict[str, Snapshot], whole: dict[str, Snapshot]) -> None:
-    for name, snapshot in whole.items():
-        assert_same_bits(fed[name], snapshot)
-
-
-def test_metrics_are_the_same_to_the_bit(resident, streamed):
-    found = []
-    for dataset in (streamed, resident):
-        stack = new_stack(dataset, 3)
-        stack.attach(PROBAND, seed=0)
-        train(stack, 5)
-        found.append(evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics[0])
-    assert found[0] == found[1]
+def test_compiled_stacks_give_streamed_clips_the_same_bits_and_metrics_as_resident_ones(resident, streamed, precision):
+    assert_train_alike(streamed, resident, precision=precision, compiled=True)
 
 
 def test_the_feed_returns_the_clips_of_the_requested_step(resident, streamed):

@@ -339,7 +339,7 @@ def survives(folder, **fields):
         assert "\n" not in str(error)  # noqa: PT017
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(
         st.binary(max_size=200), st.text(alphabet='fileinstrumentake,;\r\n"\0\ufeff1.', max_size=100).map(str.encode)
@@ -352,7 +352,7 @@ def test_any_table_is_read_or_rejected_in_one_line(tmp_path, content):
     survives(tmp_path)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=5))
 def test_any_damaged_parquet_file_is_read_or_rejected_in_one_line(tmp_path, changes):
     frame = pd.DataFrame({"file": ["a.wav", "b.wav"], "instrument": ["x", "y"], "take": [1, 2]})

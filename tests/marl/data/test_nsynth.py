@@ -199,7 +199,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(JSON | st.dictionaries(st.sampled_from(NOTES), JSON), st.binary(max_size=3))
 def test_any_examples_are_read_or_rejected_in_one_line(tmp_path, examples, more):
     (tmp_path / "examples.json").write_bytes(json.dumps(examples).encode() + more)

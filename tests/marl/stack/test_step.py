@@ -9,7 +9,7 @@ from marl.data import Dataset
 from marl.data.syntone import SynTone
 from marl.evaluation import INTERMEDIATE, evaluate
 from marl.stack import Stack
-from tests.marl.cases import PROBAND, assert_same_bits, needs_compiler, new_stack, train, train_disturbed
+from tests.marl.cases import PROBAND, assert_same_bits, empty, needs_compiler, train, train_disturbed
 
 HOW = [
     pytest.param("cpu", "float32", marks=[pytest.mark.slow, needs_compiler]),
@@ -42,11 +42,11 @@ def assert_alike(found: torch.Tensor, expected: torch.Tensor, allowed: float) ->
 
 
 @pytest.mark.parametrize(("device", "precision"), HOW)
-def test_compiled_steps_keep_law_1_and_agree_with_plain_float32_at_first(dataset_on, device, precision):
+def test_compiled_steps_keep_law_1_and_agree_with_plain_float32_at_first(shared_stack, dataset_on, device, precision):
     dataset = dataset_on(device)
-    alone = new_stack(dataset, LANES, precision=precision, compiled=True)
+    alone = shared_stack(LANES, dataset=dataset, precision=precision, compiled=True)
     lane = alone.attach(PROBAND, seed=7)
-    plain = new_stack(dataset, LANES)
+    plain = shared_stack(LANES, dataset=dataset)
     plain.attach(PROBAND, seed=7)
     start = vector(alone.snapshot(lane).parameters)
     # bfloat16 has eight bits, and the terms of a first gradient cancel largely.
@@ -61,13 +61,13 @@ def test_compiled_steps_keep_law_1_and_agree_with_plain_float32_at_first(dataset
         # The learning rate of another step would change the length, to 0.74 at the first step.
         assert float(moved.norm()) == pytest.approx(float(expected.norm()), rel=0.02)
     train(alone, STEPS - 3)
-
-    crowded = new_stack(dataset, LANES, precision=precision, compiled=True)
-    assert_same_bits(train_disturbed(crowded, {"proband": PROBAND}, STEPS)["proband"], alone.snapshot(0))
+    expected = alone.snapshot(0)
+    empty(alone)
+    assert_same_bits(train_disturbed(alone, {"proband": PROBAND}, STEPS)["proband"], expected)
 
 
 @pytest.mark.parametrize(("device", "precision"), HOW)
-def test_compiled_training_differs_less_than_seeds_do(dataset_on, device, precision):
+def test_compiled_training_differs_less_than_seeds_do(shared_stack, dataset_on, device, precision):
     def final(stack: Stack) -> np.ndarray:
         for seed in range(stack.lanes):
             stack.attach(PROBAND, seed)
@@ -76,7 +76,7 @@ def test_compiled_training_differs_less_than_seeds_do(dataset_on, device, precis
         names = ("fidelity/log_mel_rmse_db", "disentanglement/linear_separation", "disentanglement/mig")
         return np.array([[row[name] for name in names] for row in metrics])
 
-    plain = final(new_stack(dataset_on(device), LANES))
-    other = final(new_stack(dataset_on(device), LANES, precision=precision, compiled=True))
+    plain = final(shared_stack(LANES, dataset=dataset_on(device)))
+    other = final(shared_stack(LANES, dataset=dataset_on(device), precision=precision, compiled=True))
     differences = np.abs(plain.mean(axis=0) - other.mean(axis=0))
     assert (differences < plain.std(axis=0, ddof=1)).all(), (differences, plain.std(axis=0, ddof=1))
