@@ -88,7 +88,7 @@ def swap(
     from marl.data.audio_file import read_mono
     from marl.data.source import UnusableClipError
     from study.export.embed import loaded
-    from study.storage.backend import UNFINISHED
+    from study.storage import UNFINISHED
 
     extractor = loaded(model)
     rate = extractor.log_mel.config.sample_rate

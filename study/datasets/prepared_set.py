@@ -32,8 +32,7 @@ from marl.data.source import PreparedClips, factor_from_column, waveforms_of
 from study.datasets.chunks import FACTOR, clips_read, flac_of, log_mels_read, npy_of, rows_of, table_of, table_read
 from study.errors import UserError
 from study.formatting import printable
-from study.storage import ObjectStore
-from study.storage.backend import TooLarge
+from study.storage import ObjectStore, TooLargeError
 
 __all__ = ["FOLDER", "PreparedSet", "SetDocument", "key_of"]
 
@@ -110,7 +109,7 @@ class PreparedSet:
             raise UserError(
                 f"{self.uri} is missing or incomplete; prepare the data with `marl-study data build SPEC`"
             ) from None
-        except (ValidationError, TooLarge) as error:
+        except (ValidationError, TooLargeError) as error:
             raise self._damaged(_DOCUMENT, error) from None
 
     @cached_property
@@ -181,7 +180,7 @@ class PreparedSet:
             names = {chunk: _log_mels(chunk) for chunk in chunks[first : first + _CONCURRENT_READS]}
             try:
                 contents = self.objects.read_all([self._name(name) for name in names.values()])
-            except TooLarge as error:
+            except TooLargeError as error:
                 raise self._damaged("log_mels", error) from None
             for chunk, name in names.items():
                 clips = np.flatnonzero(chunk_N == chunk)

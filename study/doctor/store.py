@@ -15,8 +15,7 @@ from study.doctor.checks import Finding
 from study.errors import UserError
 from study.formatting import format_bytes
 from study.runs.dry_run import Footprint
-from study.storage import ObjectStore
-from study.storage.backend import StorageError
+from study.storage import ObjectStore, StorageError
 from study.storage.bucket import Bucket
 
 __all__ = ["check_clock", "check_room", "check_speed", "check_store", "store_error_here"]

@@ -28,7 +28,7 @@ from marl.data.audio_file import windows
 from marl.data.source import UnusableClipError
 from study.errors import RunError, UserError
 from study.export.recordings import Recording
-from study.storage.backend import UNFINISHED
+from study.storage import UNFINISHED
 
 __all__ = ["Embedded", "about_model", "embed", "loaded"]
 

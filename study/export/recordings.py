@@ -8,8 +8,7 @@ from typing import NamedTuple
 from marl.data.audio_file import SUFFIXES
 from marl.data.source import UnusableClipError
 from study.errors import UserError
-from study.storage import ObjectStore
-from study.storage.backend import TooLarge
+from study.storage import ObjectStore, TooLargeError
 
 __all__ = ["Recording", "recordings"]
 
@@ -84,7 +83,7 @@ def _of_object(objects: ObjectStore, name: str, size: int) -> Recording:
             return io.BytesIO(objects.read(name))
         except FileNotFoundError:
             raise UnusableClipError("is not there") from None
-        except TooLarge as reason:
+        except TooLargeError as reason:
             raise UnusableClipError(str(reason)) from None
 
     return Recording(f"{objects.uri}/{name}", opened, max(1, size))

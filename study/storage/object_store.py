@@ -1,4 +1,4 @@
-"""The one way in which something is tried again: after pauses that grow and are drawn at random, up to a deadline."""
+"""The object store of studies: whole writes, bounded reads, and retries while storage fails."""
 
 import random
 import threading
@@ -10,31 +10,36 @@ from pathlib import Path
 from typing import TypeVar
 
 from study.errors import UserError
-from study.storage.backend import UNFINISHED, Entry, Storage, StorageError, TooLarge
-from study.storage.bucket import Bucket
-from study.storage.folder import Folder
+from study.storage.backend import UNFINISHED, Backend, Entry, Folder, StorageError, TooLargeError
 
 __all__ = ["RUN_RETRY_TIMEOUT_S", "ObjectStore", "retry"]
 
+RUN_RETRY_TIMEOUT_S = 600.0
+"""How long processes of a running study retry, in seconds."""
+
 _Result = TypeVar("_Result")
 
+_COMMAND_RETRY_TIMEOUT_S = 10.0
 _FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 15.0
+_MAX_PAUSE_S = 15.0
+# Failures that end sooner are not reported.
+_OUTAGE_AFTER_S = 5.0
+_MAX_BYTES = 1 << 30
 
 
 def retry(action: Callable[[], _Result], retry_timeout_s: float, retryable: Callable[[Exception], bool]) -> _Result:
-    """What an action returns, once it works.
+    """Call an action until it succeeds, with growing random pauses.
 
     Args:
-        action: is called at least once, and a last time when the time ends.
-        retry_timeout_s: for how long it is tried again, seconds.
-        retryable: is told of each failure, and says whether the same call may work a little later.
+        action: Called at least once, and once more when the timeout ends.
+        retry_timeout_s: How long to retry, in seconds.
+        retryable: Called with each failure; returns whether the same call may succeed later.
 
     Raises:
-        Exception: the action's own, when it will not pass, or the time has ended.
+        Exception: The error of the action, if it is not retryable or the timeout has ended.
     """
     deadline = time.monotonic() + retry_timeout_s
-    longest_s = _FIRST_PAUSE_S
+    max_pause_s = _FIRST_PAUSE_S
     while True:
         try:
             return action()
@@ -42,198 +47,204 @@ def retry(action: Callable[[], _Result], retry_timeout_s: float, retryable: Call
             left_s = deadline - time.monotonic()
             if not retryable(error) or left_s <= 0:
                 raise
-        # At random, so that those whom one fault has stopped do not all come back at once.
-        time.sleep(min(left_s, random.uniform(0.5, 1.0) * longest_s))  # noqa: S311  # no secret depends on it
-        longest_s = min(2 * longest_s, _LONGEST_PAUSE_S)
-
-
-RUN_RETRY_TIMEOUT_S = 600.0
-"""For how long whatever runs a study asks again, seconds: storage fails now and then, and comes back."""
-
-
-# A user waits in front of a command.
-_COMMAND_RETRY_TIMEOUT_S = 10.0
-# A failure that is over sooner is nobody's concern.
-_TROUBLE_AFTER_S = 5.0
-_LARGEST = 1 << 30
+        # Random, so that processes that failed together do not retry together.
+        time.sleep(min(left_s, random.uniform(0.5, 1.0) * max_pause_s))  # noqa: S311  # not for secrets
+        max_pause_s = min(2 * max_pause_s, _MAX_PAUSE_S)
 
 
 class ObjectStore:
-    """A tree of objects under a URI: a path of this machine, or `s3://bucket/prefix`. Threads may share it.
+    """A tree of objects in a local folder or in S3. Threads may share it.
 
-    Keys and endpoint of S3 come from the usual variables, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-    AWS_ENDPOINT_URL, from ~/.aws, or from the machine's role.
+    Credentials and endpoint of S3 come from the usual variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    AWS_ENDPOINT_URL), from ~/.aws, or from the role of the machine.
 
     Args:
-        uri: where.
+        uri: A path of this machine, or `s3://bucket/prefix`.
         retry_timeout_s: How long to retry a failed call, in seconds. Up to the default only retryable failures are
             retried. A longer timeout means that the store worked before, so every failure is retried: credentials may
             be refreshed and a full disk cleared.
 
     Raises:
-        UserError: when the URI is of no kind that is known.
+        UserError: If the URI has another scheme.
     """
 
     def __init__(self, uri: str, retry_timeout_s: float = _COMMAND_RETRY_TIMEOUT_S) -> None:
-        kind, _, path = uri.rpartition("://")
-        if kind not in ("", "s3", "file") or (kind == "s3" and not path.strip("/")):
-            raise UserError(f"store {uri}: must be a folder or s3://bucket/prefix")
-        self._storage: Storage = Bucket(uri) if kind == "s3" else Folder(path)
+        scheme, _, path = uri.rpartition("://")
+        if scheme not in ("", "s3", "file") or (scheme == "s3" and not path.strip("/")):
+            raise UserError(f"--store: must be a folder or s3://bucket/prefix; got {uri!r}")
+        self._backend: Backend
+        if scheme == "s3":
+            from study.storage.bucket import Bucket  # imports botocore, which takes a while
+
+            self._backend = Bucket(uri)
+        else:
+            self._backend = Folder(path)
         self._retry_timeout_s = retry_timeout_s
-        self._fails_since: tuple[float, datetime] | None = None
-        self._reason = ""
+        # Calls that are being retried: when each began to fail, by both clocks, and why.
+        self._failing: dict[object, tuple[float, datetime, str]] = {}
         self._lock = threading.Lock()
 
     @property
     def uri(self) -> str:
-        """Where it is."""
-        return self._storage.uri
+        """Address of the tree."""
+        return self._backend.uri
 
     @property
     def outage(self) -> str | None:
-        """What is wrong with a store that has failed for some seconds, and is being asked again; none when it works."""
+        """Description of the longest failure if a call has failed for some seconds and is being retried, else None."""
         with self._lock:
-            if self._fails_since is None or time.monotonic() - self._fails_since[0] < _TROUBLE_AFTER_S:
-                return None
-            return f"store {self.uri} fails since {self._fails_since[1]:%H:%M:%S} UTC: {self._reason}"
+            longest = min(self._failing.values(), default=None)
+        if longest is None or time.monotonic() - longest[0] < _OUTAGE_AFTER_S:
+            return None
+        _, time_utc, reason = longest
+        return f"store {self.uri} fails since {time_utc:%H:%M:%S} UTC: {reason}"
 
     def now(self) -> datetime:
-        """What time it is by the store's clock, in UTC; of a folder, by this machine's.
+        """Return the current time by the clock of the store, in UTC.
 
-        Machines whose own clocks differ agree on it to some seconds.
+        Machines whose own clocks differ agree on it within seconds. A folder has the clock of this machine.
         """
-        return datetime.now(UTC) + self._retried(self._storage.clock_offset)
+        return datetime.now(UTC) + self._retried(self._backend.clock_offset)
 
-    def read(self, name: str, limit: int = _LARGEST) -> bytes:
-        """The content of an object of at most so many bytes.
+    def read(self, name: str, limit: int = _MAX_BYTES) -> bytes:
+        """Return the content of an object.
+
+        Args:
+            name: Name of the object.
+            limit: Maximum size in bytes.
 
         Raises:
-            FileNotFoundError: when there is none of that name.
-            TooLarge: a ValueError, when it has more bytes.
-            UserError: when the store cannot be reached or refuses.
+            FileNotFoundError: If there is no object of this name.
+            TooLargeError: If the object is larger than `limit`.
+            UserError: If the store cannot be reached, or refuses.
         """
-        return self._retried(lambda: self._storage.read(name, limit))
+        return self._retried(lambda: self._backend.read(name, limit))
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Contents of objects by name, read side by side with one request each; those that are not there are left out.
+        """Read objects concurrently, with one request each.
+
+        Returns:
+            Contents by name, without objects that do not exist.
 
         Raises:
-            UserError: when the store cannot be reached or refuses.
+            UserError: If the store cannot be reached, or refuses.
         """
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         absent: set[str] = set()
 
         def read() -> None:
-            waiting = [name for name in names if name not in found and name not in absent]
+            remaining = [name for name in names if name not in contents and name not in absent]
             errors: list[StorageError] = []
-            for name, content in zip(waiting, self._storage.read_all(waiting, _LARGEST), strict=True):
+            for name, content in zip(remaining, self._backend.read_all(remaining, _MAX_BYTES), strict=True):
                 if isinstance(content, FileNotFoundError):
                     absent.add(name)
                 elif isinstance(content, bytes):
-                    found[name] = content
+                    contents[name] = content
                 elif isinstance(content, StorageError):
                     errors.append(content)
                 else:
                     raise content
-            if errors:  # what is hopeless first; else only what failed is read again
+            if errors:  # permanent errors first; otherwise only the failed reads are repeated
                 raise min(errors, key=lambda error: error.retryable)
 
         if names:
             self._retried(read)
-        return found
+        return contents
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an object whole: readers see all of it or nothing. It is there when this returns.
+        """Write an object whole: readers see the earlier content or all of the new one.
 
         Raises:
-            UserError: when the store cannot be reached, refuses or is full.
+            UserError: If the store cannot be reached, refuses, or is full.
         """
-        self._retried(lambda: self._storage.write(name, content))
+        self._retried(lambda: self._backend.write(name, content))
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write an object if there is none of that name; whether it has this content now.
+        """Write an object unless one of this name exists.
 
-        Of several who create one at once, all but one hear False, in a folder and on servers that know conditions, as
-        AWS does. On others two may hear True, and the object has the content of the last.
+        Returns:
+            Whether the object has this content now. Of several processes that create one object at once, one gets
+            True in a folder and on servers that support conditional writes, such as AWS. On other servers two may get
+            True, and the last content stays.
 
         Raises:
-            UserError: when the store cannot be reached, refuses or is full.
+            UserError: If the store cannot be reached, refuses, or is full.
         """
 
         def create() -> bool:
-            if self._is(name, content) is None:
-                self._storage.create(name, content)
-            # An answer may have been lost, or the object itself.
-            is_ours = self._is(name, content)
-            if is_ours is None:
-                raise StorageError("an object that it took is not there", retryable=True)
-            return is_ours
+            if self._has_content(name, content) is None:
+                self._backend.create(name, content)
+            # The response of an earlier attempt may have been lost, or the object itself.
+            has_content = self._has_content(name, content)
+            if has_content is None:
+                raise StorageError("the store lost an object that it accepted", retryable=True)
+            return has_content
 
         return self._retried(create)
 
     def names(self, prefix: str) -> list[str]:
-        """Names of all objects under a prefix, sorted."""
+        """Return the names of all objects under a prefix, sorted."""
         return list(self.entries(prefix))
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Bytes of all objects under a prefix, by name, sorted."""
+        """Return the sizes in bytes of all objects under a prefix, sorted by name."""
         return {name: entry.size for name, entry in self.entries(prefix).items()}
 
     def entries(self, prefix: str) -> dict[str, Entry]:
-        """What a list says of all objects under a prefix, by name, sorted: one request for each thousand."""
-        found = self._retried(lambda: self._storage.entries(prefix))
-        return {name: found[name] for name in sorted(found) if not Path(name).name.startswith(UNFINISHED)}
+        """Return all objects under a prefix, sorted by name. S3 takes one request for each thousand objects."""
+        entries = self._retried(lambda: self._backend.entries(prefix))
+        return {name: entries[name] for name in sorted(entries) if not Path(name).name.startswith(UNFINISHED)}
 
     def folders(self) -> list[str]:
-        """Names of the folders at the top, sorted."""
-        return sorted(self._retried(self._storage.folders))
+        """Return the names of the top-level folders, sorted."""
+        return sorted(self._retried(self._backend.folders))
 
     def delete(self, prefix: str) -> None:
-        """Delete an object, or everything under a prefix."""
-        self._retried(lambda: self._storage.delete(prefix))
+        """Delete an object, or all objects under a prefix."""
+        self._retried(lambda: self._backend.delete(prefix))
 
     def check_writable(self) -> None:
         """Write, list, read and delete a small object.
 
         Raises:
-            UserError: when one of them does not work.
+            UserError: If one of these calls fails.
         """
         name = f"check-{uuid.uuid4().hex}"
         self.write(name, b"marl-study")
         try:
             if self.read(name) != b"marl-study":
-                raise UserError(f"store {self.uri}: an object was written and another one read")
+                raise UserError(f"store {self.uri}: returned another content than was written")
         finally:
             self.delete(name)
 
-    def _is(self, name: str, content: bytes) -> bool | None:
-        """Whether an object has a content; none when it is not there."""
+    def _has_content(self, name: str, content: bytes) -> bool | None:
+        """Return whether an object has a content; None if it does not exist."""
         try:
-            return self._storage.read(name, len(content)) == content
+            return self._backend.read(name, len(content)) == content
         except FileNotFoundError:
             return None
-        except TooLarge:
+        except TooLargeError:
             return False
 
     def _retried(self, action: Callable[[], _Result]) -> _Result:
-        """Try again what may go better later; explain what will not."""
-        began = time.monotonic()
+        """Call an action of the backend, and retry it; raise a UserError if it fails for good."""
+        began, call = time.monotonic(), object()
         try:
-            result = retry(action, self._retry_timeout_s, self._retryable)
+            return retry(action, self._retry_timeout_s, lambda error: self._is_retryable(call, error))
         except StorageError as error:
             waited_s = time.monotonic() - began
-            tried = f"; tried again for {waited_s:.0f} s, until now in vain" if waited_s > _TROUBLE_AFTER_S else ""
-            raise UserError(f"store {self.uri}: {error}{tried}") from error
-        with self._lock:
-            self._fails_since = None
-        return result
+            retried = f"; retried for {waited_s:.0f} s" if waited_s > _OUTAGE_AFTER_S else ""
+            raise UserError(f"store {self.uri}: {error}{retried}") from error
+        finally:
+            with self._lock:
+                self._failing.pop(call, None)
 
-    def _retryable(self, error: Exception) -> bool:
+    def _is_retryable(self, call: object, error: Exception) -> bool:
         if not isinstance(error, StorageError):
             return False
         with self._lock:
-            self._reason = str(error)
-            self._fails_since = self._fails_since or (time.monotonic(), datetime.now(UTC))
+            began, time_utc, _ = self._failing.get(call, (time.monotonic(), datetime.now(UTC), ""))
+            self._failing[call] = began, time_utc, str(error)
         if error.is_refusal:
-            self._storage.refresh_credentials()
+            self._backend.refresh_credentials()
         return error.retryable or self._retry_timeout_s > _COMMAND_RETRY_TIMEOUT_S

@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from study.errors import UserError
 from study.formatting import printable
 from study.spec import STUDY_NAME, explain
-from study.storage import ObjectStore
-from study.storage.backend import TooLarge
+from study.storage import ObjectStore, TooLargeError
 from study.store.checkpoints import Checkpoint, Checkpoints
 from study.store.metadata import StudyMetadata
 from study.store.run_records import RunRecords
@@ -77,7 +76,7 @@ class StudyStore(RunRecords, Checkpoints):
         except FileNotFoundError:
             known = ", ".join(list_studies(self.objects)) or "none"
             raise UserError(f"no study {self.name!r} in {self.objects.uri}; there are: {known}") from None
-        except TooLarge as error:
+        except TooLargeError as error:
             raise UserError(f"{self.uri}/{_METADATA} is damaged: it {error}") from None
         try:
             return StudyMetadata.model_validate_json(content)

@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 from study.errors import UnreadableObject
 from study.formatting import printable
-from study.storage import ObjectStore
-from study.storage.backend import Entry, TooLarge
+from study.storage import Entry, ObjectStore, TooLargeError
 from study.store.cache import StudyCache
 
 __all__ = ["StudyObjects", "json_object"]
@@ -46,7 +45,7 @@ class StudyObjects:
         """What objects of a folder hold, by name, or why that cannot be said; read where no cache has them."""
         etags = {name: entry.etag for name, entry in entries.items() if entry.size <= limit}
         found = (self.cache or StudyCache()).read(folder, etags, self._read_all, decode)
-        return {name: found[name] if name in found else TooLarge(entries[name].size, limit) for name in entries}
+        return {name: found[name] if name in found else TooLargeError(entries[name].size, limit) for name in entries}
 
     def _readable(self, found: Mapping[str, _Value | Exception]) -> Iterator[tuple[str, _Value]]:
         """What could be read; the rest is named in a warning each."""

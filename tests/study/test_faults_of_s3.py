@@ -81,7 +81,7 @@ def test_what_is_hopeless_is_told_to_a_command_at_once_and_outlived_by_a_study(f
 
 
 def test_a_study_that_waits_can_say_since_when_and_why(faults, uri, monkeypatch):
-    monkeypatch.setattr(module, "_TROUBLE_AFTER_S", 0.5)
+    monkeypatch.setattr(module, "_OUTAGE_AFTER_S", 0.5)
     objects = ObjectStore(uri, RUN_RETRY_TIMEOUT_S)
     assert objects.outage is None
     faults.status = 500
@@ -191,7 +191,7 @@ def rows_of(store):
 
 def test_a_recorder_outlives_errors_loses_no_row_and_holds_nobody_up(faults, uri, monkeypatch):
     monkeypatch.setattr("study.store.writer._FLUSH_EVERY_S", 0.5)
-    monkeypatch.setattr(module, "_TROUBLE_AFTER_S", 1.0)
+    monkeypatch.setattr(module, "_OUTAGE_AFTER_S", 1.0)
     store = StudyStore(ObjectStore(uri, RUN_RETRY_TIMEOUT_S), "tiny")
     said = []
     writer = StudyWriter(store, trials=40, tell=said.append)

@@ -1,13 +1,17 @@
 """One contract for every kind of storage, and what each says when it refuses."""
 
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from study.errors import UserError
-from study.storage import ObjectStore
-from tests.messages import mentions
+from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore, StorageError, atomic_path
+from study.storage.backend import Folder
+from tests.messages import assert_mentions, mentions
 from tests.study.s3_server import s3_server
 
 
@@ -152,6 +156,32 @@ def test_what_is_deleted_while_a_folder_is_listed_is_listed(tmp_path, monkeypatc
     assert objects.read_all(["x/other", "x/part"]) == {"x/other": b"rows"}
 
 
+def test_a_call_that_succeeds_does_not_end_the_outage_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("study.storage.object_store._OUTAGE_AFTER_S", 0.1)
+    objects = ObjectStore(str(tmp_path), RUN_RETRY_TIMEOUT_S)
+    is_full, write = threading.Event(), Folder.write
+    is_full.set()
+
+    def writing(self, name, content):
+        if is_full.is_set():
+            raise StorageError("disk full", retryable=False)
+        write(self, name, content)
+
+    monkeypatch.setattr(Folder, "write", writing)
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(objects.write, "a", b"content")
+        deadline = time.monotonic() + 20
+        while objects.outage is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert objects.names("") == []
+        assert_mentions(objects.outage, tmp_path, "disk full")
+        is_full.clear()
+        call.result()
+    assert objects.outage is None
+    assert objects.names("") == ["a"]
+
+
 def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=mentions(tmp_path / "file" / "store")):
@@ -193,3 +223,23 @@ def test_s3_says_what_is_wrong_without_giving_keys_away(s3_keys, monkeypatch, ch
     with pytest.raises(UserError, match=mentions(uri, *facts)) as refusal:
         ObjectStore(uri).check_writable()
     assert s3_keys.environment["AWS_SECRET_ACCESS_KEY"] not in str(refusal.value)
+
+
+def test_a_draft_replaces_its_file_or_folder_whole_or_not_at_all(tmp_path):
+    file, folder = tmp_path / "new" / "file.txt", tmp_path / "folder"
+    with atomic_path(file) as draft:
+        assert draft.suffix == ".txt"
+        draft.write_text("first")
+        assert not file.exists()
+    assert file.read_text() == "first"
+    with pytest.raises(UnicodeEncodeError), atomic_path(file) as draft:
+        draft.write_text("\ud800")
+    assert [path.read_text() for path in file.parent.iterdir()] == ["first"]
+    for content in ("first", "second"):
+        with atomic_path(folder) as draft:
+            draft.mkdir()
+            (draft / content).write_text(content)
+        assert [path.name for path in folder.iterdir()] == [content]
+    with atomic_path(file):
+        pass
+    assert file.read_text() == "first"
