@@ -155,7 +155,7 @@ def without_training(
     class Driver(launch._Driver):
         def _changed(self, number: int, state: str, *more: Any) -> None:
             super()._changed(number, state, *more)
-            if state not in ("running", "interrupted") and number >= 0:
+            if state not in ("running", "interrupted") and isinstance(number, int):
                 ended()
 
     def session(address: str | None) -> AbstractContextManager[None]:

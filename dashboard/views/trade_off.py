@@ -36,7 +36,7 @@ def page(reading: Reading) -> None:
     limits = _limits(spec, table, metrics)
     chosen = chosen_trials(table["trial"])
     data = trade_off_data(results, axes, chosen, limits)
-    trials = data[data["trial"] >= 0]
+    trials = data[~data["is_baseline"]]
     if limits:
         st.caption(f"{len(trials):,} of {len(table):,} trials have values of both metrics and meet all limits.")
     if trials.empty:
@@ -98,7 +98,7 @@ def _take_selection(data: pd.DataFrame) -> None:
     before = st.session_state.get("last area")
     st.session_state["last area"] = brush
     if brush and brush != before:
-        trials = data[data["trial"] >= 0]
+        trials = data[~data["is_baseline"]]
         for axis, limits in brush.items():
             trials = trials[trials[axis].between(*limits)]
         picked = trials["trial"].tolist()
@@ -166,7 +166,7 @@ def _growth(reading: Reading) -> None:
 
 
 def _in_words(data: pd.DataFrame, axes: Axes) -> str:
-    trials = data[data["trial"] >= 0]
+    trials = data[~data["is_baseline"]]
     front = ", ".join(
         f"trial {row.trial} at {row.x:.3g} and {row.y:.3g}"
         for row in trials[trials["front"]].sort_values("x").head(12).itertuples()

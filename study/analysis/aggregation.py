@@ -69,13 +69,12 @@ def mean_and_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
     return {"mean": mean, "low": mean - sd, "high": mean + sd}
 
 
-def update_aggregates(reports: TableRows, replicates: int, first_trial: int, previous: Aggregates | None) -> Aggregates:
+def update_aggregates(reports: TableRows, replicates: int, previous: Aggregates | None) -> Aggregates:
     """Aggregate all trials; only those with rows in new or deleted segments are computed again.
 
     Args:
-        reports: All rows of reports.
+        reports: All rows of reports of trials.
         replicates: Number of replicates of a trial.
-        first_trial: Rows of trials with a lower number are ignored.
         previous: Earlier aggregates of the same study, if there are any.
     """
     before = previous.trials if previous else {}
@@ -90,7 +89,7 @@ def update_aggregates(reports: TableRows, replicates: int, first_trial: int, pre
     if not reports.segments:
         return Aggregates(aggregate_trials(pd.DataFrame(columns=REPORT_KEY), replicates), trials)
     keys = reports.frame(["trial", "seed", "step"])
-    is_changed = keys["trial"].isin(np.unique(np.concatenate(changed))) & (keys["trial"] >= first_trial)
+    is_changed = keys["trial"].isin(np.unique(np.concatenate(changed)))
     step = _aggregation_steps(keys[is_changed], replicates)
     rows = reports.frame(is_wanted=(is_changed & (keys["step"] == keys["trial"].map(step))).to_numpy())
     table = aggregate_trials(rows[sorted(rows)], replicates)

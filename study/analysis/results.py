@@ -24,22 +24,19 @@ from study.analysis.pareto import front_candidates, hypervolume, pareto_front, t
 from study.analysis.progress import front_progress, reference_point
 from study.analysis.statistics import ci_half_width, front_probabilities
 from study.errors import UserError, command_for
-from study.spec import Spec
+from study.spec import Baseline, Spec, TrialId
 from study.store import StudyMetadata, StudyStore
 from study.store.lease import is_live
 from study.store.tables import TableRows
 
-__all__ = ["PLAIN_VAE", "STATES", "StudyResults", "metric_columns", "trial_name"]
-
-PLAIN_VAE, UNTRAINED = -1, -2
-"""Trial numbers of the baselines. The plain VAE is trained like a trial, but the sampler does not know it."""
+__all__ = ["STATES", "StudyResults", "metric_columns", "trial_name"]
 
 STATES = ("complete", "running", "interrupted", "pruned", "failed")
 
 
-def trial_name(trial: int) -> str:
-    """Return the name of a trial in a sentence."""
-    return "the plain VAE" if trial == PLAIN_VAE else f"trial {trial}"
+def trial_name(trial: TrialId) -> str:
+    """Return the name of a trial or a baseline in a sentence."""
+    return f"the {trial.label}" if isinstance(trial, Baseline) else f"trial {trial}"
 
 
 class StudyResults:
@@ -79,7 +76,7 @@ class StudyResults:
     @property
     def size(self) -> tuple[int, int]:
         """Number of rows of trials and of reports. It changes when the study has new results."""
-        return len(self._trial_rows), len(self._report_rows)
+        return len(self._all_trial_rows), len(self._all_report_rows)
 
     def trials(self) -> pd.DataFrame:
         """Return a row for each trial, the last that was written."""
@@ -91,13 +88,11 @@ class StudyResults:
         Args:
             trials: Numbers of the trials. All by default, which takes long in a large study.
         """
-        rows = self._reports(trials=trials)
-        return rows[rows["trial"] > PLAIN_VAE].reset_index(drop=True)
+        return self._reports(trials=trials)
 
     def steps(self) -> pd.DataFrame:
         """Return `trial`, `seed`, `step` and `time` of all reports of trials, in the order of writing."""
-        rows = self._report_rows.frame(["trial", "seed", "step", "time"])
-        return rows[rows["trial"] > PLAIN_VAE].reset_index(drop=True) if len(rows) else rows
+        return self._report_rows.frame(["trial", "seed", "step", "time"])
 
     def results(self) -> pd.DataFrame:
         """Return a row for each trial: configuration, state, and means with their spread."""
@@ -106,11 +101,11 @@ class StudyResults:
     @property
     def has_plain_vae(self) -> bool:
         """Return whether the plain VAE is complete or failed."""
-        rows = self._last_rows
-        return bool(len(rows)) and bool(rows[rows["trial"] == PLAIN_VAE]["state"].isin(["complete", "failed"]).any())
+        states = self._all_trial_rows.of_baseline(Baseline.PLAIN_VAE).frame(["state"])
+        return len(states) > 0 and states["state"].iloc[-1] in ("complete", "failed")
 
     def baselines(self) -> pd.DataFrame:
-        """Return the baselines that have results, in the columns of `results()`. The state is their name.
+        """Return the baselines that have results: their name as `baseline`, and the columns of `results()`.
 
         The plain VAE is the spec's network with the width of the widest trial, all KL weights at 1 and no contrastive
         term, trained like a trial. The untrained network has its initial weights.
@@ -120,10 +115,10 @@ class StudyResults:
             seeds, scores = untrained["replicates"], untrained["untrained"]
             sds = {name: value for name, value in scores.items() if name.endswith("/sd")}
             intervals = {f"{name.removesuffix('/sd')}/ci": ci_half_width(sd, seeds) for name, sd in sds.items()}
-            rows.append({"trial": UNTRAINED, "state": "untrained", "step": 0, "replicates": seeds} | scores | intervals)
-        reports = self._reports(trials=[PLAIN_VAE])
+            rows.append({**_baseline(Baseline.UNTRAINED), "step": 0, "replicates": seeds} | scores | intervals)
+        reports = self._plain_vae_reports
         if len(reports) and (reports["step"].max() == self.spec.train.steps):
-            rows.append({"trial": PLAIN_VAE, "state": "plain VAE"} | aggregate_trial(reports, self.spec.replicates))
+            rows.append(_baseline(Baseline.PLAIN_VAE) | aggregate_trial(reports, self.spec.replicates))
         return pd.DataFrame(rows)
 
     def front(self, results: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -163,13 +158,13 @@ class StudyResults:
             raise UserError(f"study {self.spec.name!r} has no complete trial yet")
         return int(values.idxmin() if self.spec.direction(metric) == "min" else values.idxmax())
 
-    def missing_post_training(self) -> dict[str, list[tuple[int, int]]]:
+    def missing_post_training(self) -> dict[str, list[tuple[TrialId, int]]]:
         """Return trial and seed of the replicates that lack post-training metrics, by the group of metrics.
 
         Post-training metrics are computed for front candidates and the plain VAE. The spec lists their groups.
         """
         candidates = front_candidates(self._results, self.spec)
-        trials = sorted(candidates.front + candidates.near)
+        trials: list[TrialId] = [*sorted(candidates.front + candidates.near)]
         # A replicate that has this metric has its whole group.
         markers = {
             "test": "test/fidelity/log_mel_rmse_db",
@@ -177,16 +172,18 @@ class StudyResults:
             "dci": "disentanglement/dci",
             "sound": "fidelity/stft_error",
         }
+        steps = self.spec.train.steps
         reports = self._reports([*REPORT_KEY, *markers.values()])
-        reports = reports[reports["step"] == self.spec.train.steps]
-        if trials and (reports["trial"] == PLAIN_VAE).any():
-            trials.append(PLAIN_VAE)
+        reports, baseline = reports[reports["step"] == steps], self._plain_vae_reports
+        baseline = baseline[baseline["step"] == steps].assign(trial=Baseline.PLAIN_VAE)
+        if trials and len(baseline):
+            trials.append(Baseline.PLAIN_VAE)
         replicates = [(trial, seed) for trial in trials for seed in self.spec.seeds]
         missing = {}
         for group in self.spec.post_training:
             marker = markers[group]
-            rows = reports.dropna(subset=[marker]) if marker in reports else reports.iloc[:0]
-            measured = set(zip(rows["trial"], rows["seed"], strict=True))
+            parts = [rows.dropna(subset=[marker]) for rows in (reports, baseline) if marker in rows]
+            measured = {key for rows in parts for key in zip(rows["trial"], rows["seed"], strict=True)}
             missing[group] = [replicate for replicate in replicates if replicate not in measured]
         return {group: replicates for group, replicates in missing.items() if replicates}
 
@@ -206,13 +203,11 @@ class StudyResults:
         reports = self._report_rows.frame(["trial", "seed", "step"])
         if reports.empty:
             return 0
-        return int(reports[reports["trial"] > PLAIN_VAE].groupby(["trial", "seed"])["step"].max().sum())
+        return int(reports.groupby(["trial", "seed"])["step"].max().sum())
 
     def progress(self) -> pd.DataFrame:
         """Return a row for each complete trial, by time, with the columns of `front_progress`."""
-        reports = self._report_rows.frame(["trial", "seed", "step", "time"])
-        reports = reports[reports["trial"] > PLAIN_VAE] if len(reports) else reports
-        trials = self._trials
+        reports, trials = self.steps(), self._trials
         complete = trials[trials["state"] == "complete"]
         if not complete.empty:
             means = self._means[["trial", *(name for name in self.spec.objectives if name in self._means)]]
@@ -246,30 +241,34 @@ class StudyResults:
         }
 
     @cached_property
-    def _trial_rows(self) -> TableRows:
+    def _all_trial_rows(self) -> TableRows:
         return self.store.rows("trials")
 
     @cached_property
-    def _report_rows(self) -> TableRows:
-        len(self._trial_rows)  # read first, so that all reports of its complete trials are included here
+    def _all_report_rows(self) -> TableRows:
+        len(self._all_trial_rows)  # read first, so that all reports of its complete trials are included here
         return self.store.rows("reports")
+
+    @cached_property
+    def _report_rows(self) -> TableRows:
+        return self._all_report_rows.of_trials()
+
+    @cached_property
+    def _plain_vae_reports(self) -> pd.DataFrame:
+        rows = self._all_report_rows.of_baseline(Baseline.PLAIN_VAE).frame()
+        key = [name for name in REPORT_KEY if name != "trial"]
+        return _ordered(merge_duplicates(rows, key), key) if len(rows) else pd.DataFrame(columns=key)
 
     @cached_property
     def _baselines(self) -> dict[str, Any] | None:
         return self.store.baselines()
 
     @cached_property
-    def _last_rows(self) -> pd.DataFrame:
-        rows = self._trial_rows.frame()
-        return rows.drop_duplicates("trial", keep="last") if len(rows) else rows
-
-    @cached_property
     def _trials(self) -> pd.DataFrame:
-        rows = self._last_rows
-        rows = rows[rows["trial"] > PLAIN_VAE] if len(rows) else rows
+        rows = self._all_trial_rows.of_trials().frame()
         if rows.empty:
             return pd.DataFrame(columns=["trial", "state", "error", "step"])
-        rows = rows.sort_values("trial", ignore_index=True)
+        rows = rows.drop_duplicates("trial", keep="last").sort_values("trial", ignore_index=True)
         rows = _ordered(rows, ["trial", "state", "error", "step", *(f"config/{name}" for name in self.spec.space)])
         if not self.is_live:
             rows["state"] = rows["state"].replace("running", "interrupted")
@@ -279,7 +278,7 @@ class StudyResults:
     def _means(self) -> pd.DataFrame:
         cache = self.store.cache
         previous = cache.means if cache else None
-        aggregates = update_aggregates(self._report_rows, self.spec.replicates, PLAIN_VAE + 1, previous)
+        aggregates = update_aggregates(self._report_rows, self.spec.replicates, previous)
         if cache:
             cache.means = aggregates
         return aggregates.table
@@ -296,6 +295,10 @@ class StudyResults:
             return pd.DataFrame(columns=REPORT_KEY)
         is_selected = None if trials is None else np.isin(rows.frame(["trial"])["trial"], list(trials))
         return _ordered(merge_duplicates(rows.frame(columns, is_selected), REPORT_KEY), REPORT_KEY)
+
+
+def _baseline(baseline: Baseline) -> dict[str, Any]:
+    return {"kind": "baseline", "baseline": baseline.value, "state": "complete"}
 
 
 def metric_columns(table: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ from study.analysis.aggregation import mean_and_spread
 from study.analysis.pareto import pareto_front
 from study.charts.style import BLUE, GREY, ORANGE, PALE, RED, downsample, parameter_label, spans_decades
 from study.formatting import format_number, objective_label
-from study.spec import Spec
+from study.spec import Baseline, Spec
 
 __all__ = [
     "Axes",
@@ -80,27 +80,30 @@ def trade_off_data(
 
     Returns:
         `x`, `y` with `x_low`, `x_high`, `y_low`, `y_high` (one standard deviation over replicates below and above),
-        `final` (whether the trial is complete), `front` (of the remaining complete trials, in these two metrics),
-        `kind`, `selected`, and of the results: the trial, its state, its configuration and both metrics.
+        `is_baseline`, `final` (whether the trial is complete), `front` (of the remaining complete trials, in these two
+        metrics), `kind`, `selected`, and of the results: the trial or the baseline, its state, its configuration and
+        both metrics.
     """
     axes = axes or default_axes(results.spec)
     trials = filter_by_limits(results.results(), results.spec, limits or {})
     metrics = [column for name in (axes.x, axes.y) for column in (name, f"{name}/sd")]
-    columns = ["trial", "state", *metrics, *(f"config/{name}" for name in results.spec.space)]
+    columns = ["trial", "baseline", "state", *metrics, *(f"config/{name}" for name in results.spec.space)]
     tables = [rows.reindex(columns=dict.fromkeys(columns)) for rows in (trials, results.baselines())]
     table = pd.concat([rows for rows in tables if len(rows)] or tables[:1], ignore_index=True)
     table = table.dropna(subset=[axes.x, axes.y]).reset_index(drop=True)
-    table["trial"] = table["trial"].astype(int)
+    table["trial"] = table["trial"].astype("Int64")
     values: dict[str, Any] = {}
     for axis, name in (("x", axes.x), ("y", axes.y)):
         mean, low, high = mean_and_spread(table, name).values()
         values |= {axis: mean, f"{axis}_low": low.fillna(mean), f"{axis}_high": high.fillna(mean)}
-    final = table["state"] == "complete"
+    is_baseline = table["baseline"].notna()
+    final = (table["state"] == "complete") & ~is_baseline
     directions = {name: results.spec.direction(name) for name in dict.fromkeys((axes.x, axes.y))}
     front = np.zeros(len(table), dtype=bool)
     front[final] = pareto_front(table[final], directions)
-    kind = np.select([front, final, table["trial"] < 0], [_FRONT, _COMPLETE, _BASELINE], _INCOMPLETE)
-    marks = {"final": final, "front": front, "kind": kind, "selected": table["trial"].isin(list(selected))}
+    kind = np.select([front, final, is_baseline], [_FRONT, _COMPLETE, _BASELINE], _INCOMPLETE)
+    marks = {"is_baseline": is_baseline, "final": final, "front": front, "kind": kind}
+    marks["selected"] = table["trial"].isin(list(selected))
     return pd.concat([table, pd.DataFrame(values | marks, index=table.index)], axis=1)
 
 
@@ -127,7 +130,7 @@ def trade_off_chart(
     axes = axes or default_axes(spec)
     data = trade_off_data(results, axes) if data is None else data
     x_range, y_range = _range(data, "x"), _range(data, "y")
-    keep = data["front"] | data["selected"] | (data["trial"] < 0)
+    keep = data["front"] | data["selected"] | data["is_baseline"]
     points, parameters = _chart_columns(downsample(data, keep), spec, axes)
     points = _with_labels(points, x_range, y_range)
     points["number"] = _numbers(points, x_range, y_range)
@@ -158,7 +161,7 @@ def trade_off_chart(
         .encode(x=x, y=y, order=alt.Order("x:Q"))
     )
     opacity = 0.45 if len(points) <= _MAX_BARS else 0.15
-    bars = base.transform_filter("datum.trial >= 0")
+    bars = base.transform_filter("!datum.is_baseline")
     bars_x = bars.mark_rule(opacity=opacity).encode(x=alt.X("x_low:Q"), x2="x_high:Q", y=y, color=colour)
     bars_y = bars.mark_rule(opacity=opacity).encode(y=alt.Y("y_low:Q"), y2="y_high:Q", x=x, color=colour)
     ring = (
@@ -167,7 +170,7 @@ def trade_off_chart(
         .encode(x=x, y=y)
     )
     hollow = (
-        base.transform_filter("!datum.final && datum.trial >= 0")
+        base.transform_filter("!datum.final && !datum.is_baseline")
         .mark_point(size=70, strokeWidth=1.5, opacity=1)
         .encode(x=x, y=y, color=colour, tooltip=tooltip, **size)
     )
@@ -176,7 +179,7 @@ def trade_off_chart(
         .mark_point(size=70, filled=True, opacity=1)
         .encode(x=x, y=y, color=colour, tooltip=tooltip, **size)
     )
-    baselines = base.transform_filter("datum.trial < 0").encode(x=x, y=y)
+    baselines = base.transform_filter("datum.is_baseline").encode(x=x, y=y)
     diamonds = baselines.mark_point(shape="diamond", size=110, filled=True, opacity=1, color=_KINDS[_BASELINE])
     middle = sum(x_range) / 2  # names are written towards it, to stay inside of the chart
     sides: tuple[tuple[str, int, Literal["left", "right"]], ...] = (("<=", -6, "left"), (">", 6, "right"))
@@ -202,7 +205,8 @@ def trade_off_chart(
 def _chart_columns(data: pd.DataFrame, spec: Spec, axes: Axes) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return the columns of the chart, and names of parameters without dots and slashes, which Vega reads as paths."""
     parameters = {f"config/{name}": name.replace(".", " ") for name in spec.space if f"config/{name}" in data}
-    columns = ["trial", "state", "x", "y", "x_low", "x_high", "y_low", "y_high", "final", "front", "kind", "selected"]
+    columns = ["trial", "baseline", "is_baseline", "state", "x", "y", "x_low", "x_high", "y_low", "y_high"]
+    columns += ["final", "front", "kind", "selected"]
     points = data[[*columns, *parameters]].rename(columns=parameters)
     if axes.colour is not None:
         points["colour"] = data.get(f"config/{axes.colour}")
@@ -241,7 +245,7 @@ def _subtitle(data: pd.DataFrame, drawn: int, spec: Spec) -> list[str]:
 
 def _range(data: pd.DataFrame, axis: str) -> list[float]:
     """Return the limits of an axis: all trials with their error bars, and the baselines near them."""
-    is_trial = data["trial"] >= 0
+    is_trial = ~data["is_baseline"]
     rows = data[is_trial] if is_trial.any() else data
     low, high = float(rows[f"{axis}_low"].min()), float(rows[f"{axis}_high"].max())
     extent = (high - low) or 0.2 * max(abs(low), 1.0)
@@ -255,7 +259,7 @@ def _range(data: pd.DataFrame, axis: str) -> list[float]:
 def _with_labels(points: pd.DataFrame, x_range: list[float], y_range: list[float]) -> pd.DataFrame:
     """Add texts, and move baselines that lie outside of the ranges to the edge; their labels give the true values."""
     is_outside = ~points["x"].between(*x_range) | ~points["y"].between(*y_range)
-    names = np.where(points["trial"] >= 0, points["trial"].astype(str), points["state"])
+    names = [Baseline(row.baseline).label if row.is_baseline else str(row.trial) for row in points.itertuples()]
     labels = [
         f"{name} (at {format_number(row.x)}, {format_number(row.y)})" if outside else name
         for name, outside, row in zip(names, is_outside, points.itertuples(), strict=True)

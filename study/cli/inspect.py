@@ -104,7 +104,8 @@ def results(
         table = study_results.progress()
     else:
         table = study_results.front() if front else study_results.results()
-        table = table.merge(study_results.front_probability(), on="trial", how="left")
+        table = table.merge(study_results.front_probability(), on="trial", how="left").astype({"trial": "Int64"})
+        table.insert(0, "kind", "trial")
         if not front or output is Format.table:  # --front for a program holds trials only
             table = pd.concat([table, study_results.baselines()], ignore_index=True)
     if output is not Format.table:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from study.analysis.leakage import PROBES
 from study.formatting import cell_text, format_number, objective_label, printable
-from study.spec import Spec
+from study.spec import Baseline, Spec
 
 __all__ = ["leakage_table", "progress_table", "results_table", "status_lines", "volume_line"]
 
@@ -26,7 +26,10 @@ def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
     for name in spec.space:
         table.add_column(name.replace(".", ".\n"), justify="right")
     for _, row in results.iterrows():
-        cells = [str(row["trial"]) if row["trial"] >= 0 else "", printable(str(row["state"]))]
+        if row["kind"] == "baseline":
+            cells = ["", Baseline(row["baseline"]).label]
+        else:
+            cells = [str(row["trial"]), printable(str(row["state"]))]
         cells += [_with_spread(row.get(name), row.get(f"{name}/ci")) for name in spec.objectives]
         cells.append(cell_text(row.get("front_probability")))
         cells += [cell_text(row.get(f"config/{name}")) for name in spec.space]

@@ -18,9 +18,10 @@ from torch import Tensor
 from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, build_extractor
 from marl.data import Clips
 from marl.extractor import FeatureExtractor
-from study.analysis import PLAIN_VAE, StudyResults, trial_name
+from study.analysis import StudyResults, trial_name
 from study.datasets.load import clips_of
 from study.errors import UserError, command_for
+from study.spec import Baseline, TrialId
 from study.spec.resolved_spec import ResolvedSpec
 
 __all__ = ["ROW", "Listener", "Sound", "latent_ranges", "log_mel_rmse_db", "wavs"]
@@ -128,7 +129,7 @@ class Listener:
         self._offered = frozenset(offered.tolist())
 
     @classmethod
-    def of(cls, results: StudyResults, trial: int, seed: int) -> "Listener":
+    def of(cls, results: StudyResults, trial: TrialId, seed: int) -> "Listener":
         """A replicate of a complete trial, or of the plain VAE, as it was at the full budget.
 
         Raises:
@@ -212,9 +213,9 @@ class Listener:
         return self._known.waveforms([clip])[0]
 
 
-def _refuse_if_not_complete(results: StudyResults, trial: int, seed: int) -> None:
+def _refuse_if_not_complete(results: StudyResults, trial: TrialId, seed: int) -> None:
     states = results.trials().set_index("trial")["state"].to_dict()
-    if trial == PLAIN_VAE and PLAIN_VAE in set(results.baselines().get("trial", ())):
+    if isinstance(trial, Baseline) and trial in set(results.baselines().get("baseline", ())):
         states[trial] = "complete"
     state = states.get(trial, "not there")
     if state != "complete":
@@ -230,7 +231,7 @@ def _refuse_if_not_complete(results: StudyResults, trial: int, seed: int) -> Non
         raise UserError(f"a seed must be one of the study's, {', '.join(map(str, results.spec.seeds))}; got {seed}")
 
 
-def _checkpoint(results: StudyResults, trial: int, seed: int) -> tuple[ModelMetadata, FeatureExtractor]:
+def _checkpoint(results: StudyResults, trial: TrialId, seed: int) -> tuple[ModelMetadata, FeatureExtractor]:
     """A model at the full budget, and what is said of it."""
     store, problem = results.store, ""
     found = store.latest_checkpoint(trial, seed)

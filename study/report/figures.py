@@ -126,7 +126,7 @@ class ReportContext:
 
 def trade_off_figure(context: ReportContext) -> Figure:
     """Return the trade-off between the objectives."""
-    if (trade_off_data(context.results)["trial"] < 0).all():
+    if trade_off_data(context.results)["is_baseline"].all():
         raise MissingDataError("no trial has values of both objectives yet")
     return Figure(
         title="Trade-off",

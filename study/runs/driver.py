@@ -22,7 +22,7 @@ from study.runs.ray_cluster import BEGUN, ray_session
 from study.search.halving import HalvingScheduler, rungs_so_far
 from study.search.history import past_trials
 from study.search.tune import LOSSES, StudyCallback, StudySearcher
-from study.spec import Spec
+from study.spec import Spec, TrialId
 from study.spec.resolved_spec import StackPlan
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
@@ -168,7 +168,7 @@ class _Driver:
             else:
                 return
 
-    def _examine(self, missing: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    def _examine(self, missing: Mapping[str, Sequence[tuple[TrialId, int]]]) -> None:
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
         self._view.say(f"measuring the front and what is near it, {len(trials)} trials: {', '.join(missing)}")
         study, run = self._spec.name, self._writer.run
@@ -197,7 +197,7 @@ class _Driver:
         self._stop_asked = True
         self._view.say("stopping: writing checkpoints (press Ctrl-C again to stop at once)")
 
-    def _changed(self, number: int, state: str, error: str | None) -> None:
+    def _changed(self, number: TrialId, state: str, error: str | None) -> None:
         if state == "interrupted":
             self._view.say(f"{trial_name(number)} lost its place and goes on elsewhere: {error}")
             return

@@ -15,6 +15,7 @@ from study.analysis import StudyResults
 from study.errors import Interrupted, RunError, UserError
 from study.provenance import versions
 from study.runs.ray_cluster import ray_session
+from study.spec import TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
@@ -47,7 +48,7 @@ def _examined(name: str, given: Any) -> dict[str, Any] | None:
 
 def score(
     trainers: Sequence[Any],
-    replicates: Sequence[tuple[int, int]],
+    replicates: Sequence[tuple[TrialId, int]],
     metric_groups: Sequence[str],
     split: str,
     record: Callable[[Mapping[str, Any]], None],
@@ -79,7 +80,7 @@ def score(
 
 def examine(
     trainers: Sequence[Any],
-    replicates: Sequence[tuple[int, int]],
+    replicates: Sequence[tuple[TrialId, int]],
     name: str,
     record: Callable[[Mapping[str, Any]], None],
     tick: Callable[[], None],
@@ -180,7 +181,7 @@ def rescore(
         if stop_asked:
             raise Interrupted
 
-    measured: set[tuple[int, int]] = set()
+    measured: set[tuple[TrialId, int]] = set()
 
     def record(row: Mapping[str, Any]) -> None:
         measured.add((row["trial"], row["seed"]))

@@ -10,10 +10,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.analysis import PLAIN_VAE, trial_name
+from study.analysis import trial_name
 from study.analysis.pareto import pareto_front
 from study.formatting import format_duration, format_number, objective_label
-from study.spec import Scalar, Spec
+from study.spec import Baseline, Scalar, Spec, TrialId
 
 __all__ = ["LiveView"]
 
@@ -50,8 +50,8 @@ class LiveView:
         self._console = console
         self._log = log
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-        self._parameters: dict[int, Mapping[str, Scalar]] = {}
-        self._running: dict[int, dict[int, int]] = {}
+        self._parameters: dict[TrialId, Mapping[str, Scalar]] = {}
+        self._running: dict[TrialId, dict[int, int]] = {}
         self._samples: deque[tuple[float, int]] = deque()
         self._phase = "starting Ray"
         self._lined = time.monotonic()
@@ -80,17 +80,17 @@ class LiveView:
             self._note(phase)
         self._draw()
 
-    def started(self, trial: int, parameters: Mapping[str, Scalar]) -> None:
+    def started(self, trial: TrialId, parameters: Mapping[str, Scalar]) -> None:
         """A trial takes its place, or the plain VAE."""
         self._parameters[trial] = parameters
         self._running[trial] = {}
-        what = "what trials are compared with" if trial == PLAIN_VAE else _short(parameters)
+        what = "what trials are compared with" if isinstance(trial, Baseline) else _short(parameters)
         self._note(f"{trial_name(trial)} started: {what}")
 
-    def ended(self, trial: int, state: str, error: str | None, values: list[float] | None) -> None:
+    def ended(self, trial: TrialId, state: str, error: str | None, values: list[float] | None) -> None:
         """A trial is over, or the plain VAE."""
         self._running.pop(trial, None)
-        if trial == PLAIN_VAE:
+        if isinstance(trial, Baseline):
             if error:
                 self.say(f"{trial_name(trial)}, which trials are compared with, failed: {error}")
             else:
@@ -110,7 +110,7 @@ class LiveView:
         else:
             self._note(f"trial {trial} {state}{named} ({over} of {self._target})")
 
-    def progress(self, replicates: list[tuple[int, int, int]], trained_steps: int) -> None:
+    def progress(self, replicates: list[tuple[TrialId, int, int]], trained_steps: int) -> None:
         """Trial, seed and step of each replicate, and steps trained so far by all."""
         for steps in self._running.values():
             steps.clear()
@@ -154,7 +154,7 @@ class LiveView:
 
     def _running_trials(self) -> int:
         """How many; the plain VAE is none."""
-        return len(self._running.keys() - {PLAIN_VAE})
+        return sum(not isinstance(trial, Baseline) for trial in self._running)
 
     def _is_climbing(self, steps: Mapping[int, int]) -> bool:
         """Whether seed 0 of a trial is on its way to the last rung, and the other seeds may never start."""
@@ -173,7 +173,7 @@ class LiveView:
         over = sum(self._states.values())
         ended = "".join(f", {self._states[state]} {state}" for state in ("pruned", "failed") if self._states[state])
         left = f", {format_duration(self._remaining() / self._rate)} left" if self._rate > 0 else ""
-        beside = " and the plain VAE" if PLAIN_VAE in self._running else ""
+        beside = " and the plain VAE" if Baseline.PLAIN_VAE in self._running else ""
         return (
             f"{over} of {self._target} trials done{ended}, {self._running_trials()} running{beside}, "
             f"{self._rate:.0f} trial-steps/s{left}"
@@ -189,10 +189,10 @@ class LiveView:
         trials = Table(box=None, pad_edge=False, header_style="dim")
         for column in ("trial", "progress", "left", "configuration"):
             trials.add_column(column, no_wrap=True, overflow="ellipsis")
-        running = sorted(self._running.items())
+        running = sorted(self._running.items(), key=lambda item: -1 if isinstance(item[0], Baseline) else item[0])
         for trial, steps in running[:_SHOWN_TRIALS]:
             bar, configuration = _bar(self._share_done(steps)), _short(self._parameters.get(trial, {}))
-            number = "plain VAE" if trial == PLAIN_VAE else str(trial)
+            number = trial.label if isinstance(trial, Baseline) else str(trial)
             trials.add_row(number, bar, self._left(steps), configuration)
         if len(running) > _SHOWN_TRIALS:
             trials.add_row("…", f"and {len(running) - _SHOWN_TRIALS} more", "", "")

@@ -18,9 +18,8 @@ import pandas as pd
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.analysis import PLAIN_VAE
 from study.analysis.pareto import is_in_top
-from study.spec import Spec, proxy_metric
+from study.spec import Baseline, Spec, proxy_metric
 
 __all__ = ["HalvingScheduler", "Rungs", "rungs_so_far"]
 
@@ -67,7 +66,7 @@ def rungs_so_far(spec: Spec, reports: pd.DataFrame) -> Rungs | None:
         return None
     rungs = Rungs(spec.rungs(), spec.halving.reduction_factor, spec.objectives)
     if len(reports):
-        judged = (reports["trial"] > PLAIN_VAE) & (reports["seed"] == 0) & reports["step"].isin(rungs.steps)
+        judged = (reports["seed"] == 0) & reports["step"].isin(rungs.steps)
         for row in reports[judged].to_dict("records"):
             rungs.goes_on(int(row["trial"]), int(row["step"]), row)
     return rungs
@@ -87,7 +86,7 @@ class HalvingScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stop or go on."""
         step = result.get("step")
-        if "failed" in result or step not in self._rungs.steps or result["number"] == PLAIN_VAE:
+        if "failed" in result or step not in self._rungs.steps or isinstance(result["number"], Baseline):
             return str(TrialScheduler.CONTINUE)
         row = next(row for row in result["rows"] if row["seed"] == 0 and row["step"] == step)
         goes_on = self._rungs.goes_on(result["number"], step, row)

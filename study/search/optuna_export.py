@@ -33,6 +33,7 @@ from study.analysis import StudyResults, metric_columns
 from study.errors import UserError
 from study.search.history import past_trials
 from study.search.sampler import PastTrial, distribution_of, frozen_trial
+from study.spec import Baseline
 
 __all__ = ["optuna_database", "write_optuna_storage"]
 
@@ -81,7 +82,7 @@ def optuna_database(results: StudyResults) -> bytes:
     study.set_user_attr("seeds", list(spec.seeds))
     for row in results.baselines().to_dict("records"):
         scores = {name: row[name] for name in spec.objectives if name in row}
-        study.set_user_attr(str(row["state"]), _known(scores))
+        study.set_user_attr(Baseline(row["baseline"]).label, _known(scores))
     past = past_trials(results)  # read first: of a study that is running, what is read later has all of these
     rows, shown = _rows(results)
     for number, trial in _trials(results, past).items():

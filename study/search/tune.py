@@ -16,11 +16,10 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from study.analysis import PLAIN_VAE
 from study.analysis.aggregation import REPORT_KEY, aggregate_trial
 from study.errors import RunError
 from study.search.sampler import PastTrial, Search
-from study.spec import Scalar, Spec
+from study.spec import Baseline, Scalar, Spec, TrialId
 from study.store.writer import StudyWriter
 
 __all__ = ["LOSSES", "StudyCallback", "StudySearcher"]
@@ -53,13 +52,12 @@ class StudySearcher(Searcher):
         self._spec = spec
         self._search = Search(spec, past)
         self._writer = writer
-        self._interrupted = {trial.number: trial.parameters for trial in past if trial.state in _UNFINISHED}
-        if with_plain_vae:  # its configuration is no point of the space
-            self._interrupted = {PLAIN_VAE: {}, **self._interrupted}
-        self._queue = [*self._interrupted, *(number for number in range(target) if number not in known)]
-        self.numbers: dict[str, int] = {}
-        self.parameters: dict[int, dict[str, Scalar]] = {}
-        self.final_values: dict[int, list[float]] = {}
+        self._interrupted: dict[TrialId, dict[str, Scalar]] = {Baseline.PLAIN_VAE: {}} if with_plain_vae else {}
+        self._interrupted |= {trial.number: trial.parameters for trial in past if trial.state in _UNFINISHED}
+        self._queue: list[TrialId] = [*self._interrupted, *(number for number in range(target) if number not in known)]
+        self.numbers: dict[str, TrialId] = {}
+        self.parameters: dict[TrialId, dict[str, Scalar]] = {}
+        self.final_values: dict[TrialId, list[float]] = {}
         self.allowed: Callable[[], int] = lambda: 1
         self._under_way = 0
 
@@ -76,7 +74,11 @@ class StudySearcher(Searcher):
             return None
         self._under_way += 1
         number = self._queue.pop(0)
-        parameters = self._interrupted[number] if number in self._interrupted else self._search.ask(number)
+        if number in self._interrupted:
+            parameters = self._interrupted[number]
+        else:
+            assert isinstance(number, int)  # noqa: S101  # baselines are never asked for
+            parameters = self._search.ask(number)
         self.numbers[trial_id], self.parameters[number] = number, parameters
         self.record(number, "running")
         return {"number": number, "parameters": parameters}
@@ -85,9 +87,7 @@ class StudySearcher(Searcher):
         """Tell Optuna: a value only if the trial is complete, else pruned or failed."""
         self._under_way -= 1
         number = self.numbers[trial_id]
-        if number == PLAIN_VAE:
-            return
-        if error:  # the callback hears why, and then says what became of it
+        if isinstance(number, Baseline) or error:  # of an error the callback hears why, and says what became of it
             return
         if result is None or "failed" in result:
             self._search.failed(number)
@@ -99,14 +99,14 @@ class StudySearcher(Searcher):
         else:
             self._search.pruned(number)
 
-    def lost(self, number: int) -> None:
+    def lost(self, number: TrialId) -> None:
         """A trial has lost its place before it had begun, which Tune does not forgive: it is handed out once more."""
         self._interrupted[number] = self.parameters[number]
         self._queue.insert(0, number)
 
-    def broke(self, number: int) -> None:
+    def broke(self, number: TrialId) -> None:
         """A trial broke as often as it may."""
-        if number != PLAIN_VAE:
+        if not isinstance(number, Baseline):
             self._search.failed(number)
 
     def values(self, result: dict[str, Any]) -> list[float] | None:
@@ -118,7 +118,7 @@ class StudySearcher(Searcher):
             return None
         return [means[name] for name in self._spec.objectives]
 
-    def record(self, number: int, state: str, error: str | None = None, step: int = 0) -> None:
+    def record(self, number: TrialId, state: str, error: str | None = None, step: int = 0) -> None:
         """Add a row for a trial whose state changes."""
         parameters = self.parameters[number]
         self._writer.add(
@@ -128,7 +128,7 @@ class StudySearcher(Searcher):
                 "state": state,
                 "error": error,
                 "step": step,
-                "sampler": json.dumps({} if number == PLAIN_VAE else self._search.attributes(number)),
+                "sampler": json.dumps({} if isinstance(number, Baseline) else self._search.attributes(number)),
                 **{f"config/{name}": parameters.get(name) for name in self._spec.space},
             },
         )
@@ -160,7 +160,7 @@ class StudyCallback(tune.Callback):
         searcher: StudySearcher,
         writer: StudyWriter,
         steps: int,
-        changed: Callable[[int, str, str | None], None],
+        changed: Callable[[TrialId, str, str | None], None],
         tick: Callable[[], None],
     ) -> None:
         self._searcher = searcher
@@ -168,7 +168,7 @@ class StudyCallback(tune.Callback):
         self._steps = steps
         self._changed = changed
         self._tick = tick
-        self._losses: Counter[int] = Counter()
+        self._losses: Counter[TrialId] = Counter()
         self._refused: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class StudyCallback(tune.Callback):
         self._searcher.broke(number)
         self._end(number, "failed", reason)
 
-    def _end(self, number: int, state: str, error: str | None, step: int = 0) -> None:
+    def _end(self, number: TrialId, state: str, error: str | None, step: int = 0) -> None:
         self._searcher.record(number, state, error, step)
         self._changed(number, state, error)
 

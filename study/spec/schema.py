@@ -6,6 +6,7 @@ that configure models.
 
 import re
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from types import NoneType
 from typing import Any, Literal, get_args
 
@@ -14,9 +15,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from study.errors import UserError
 from study.spec.space import Parameter, Scalar, parameter_order
 
-__all__ = ["STUDY_NAME", "Spec", "explain", "parse_spec", "proxy_metric"]
+__all__ = ["STUDY_NAME", "Baseline", "Spec", "TrialId", "explain", "parse_spec", "proxy_metric"]
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Baseline(StrEnum):
+    """Models that the trials of a study are compared with. They are not points of the search space.
+
+    Attributes:
+        PLAIN_VAE: A plain variational autoencoder, trained like a trial.
+        UNTRAINED: The network with its initial weights.
+    """
+
+    PLAIN_VAE = "plain_vae"
+    UNTRAINED = "untrained"
+
+    @property
+    def label(self) -> str:
+        """Name of the baseline in a chart or a table."""
+        return {Baseline.PLAIN_VAE: "plain VAE", Baseline.UNTRAINED: "untrained"}[self]
+
+
+TrialId = int | Baseline
+"""Number of a trial, or a baseline that is trained like one."""
 
 _LOWER_IS_BETTER = ("fidelity/", "test/fidelity/", "loss/", "leakage/")
 _GROUPS_BY_FACTOR = ("probe", "linear_probe", "sampled_probe", "nmi", "corrected_nmi")

@@ -13,14 +13,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from study.spec import Baseline, TrialId
 from study.store.study_objects import StudyObjects
 from study.store.tables import checked_table
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
 _RECORD = "replicate.json"
-_STEP = re.compile(rf"checkpoints/-?\d+/\d+/(\d{{1,12}})/{re.escape(_RECORD)}")
-_OBJECT = re.compile(r"checkpoints/-?\d+/\d+/(\d{1,12})/[^/]+")
+_TRIAL = rf"(?:\d+|{'|'.join(Baseline)})"
+_STEP = re.compile(rf"checkpoints/{_TRIAL}/\d+/(\d{{1,12}})/{re.escape(_RECORD)}")
+_OBJECT = re.compile(rf"checkpoints/{_TRIAL}/\d+/(\d{{1,12}})/[^/]+")
 _MODEL_LIMIT = 1 << 30
 _MOST_FILES = 16
 _LATENTS_LIMIT = 256 << 20
@@ -45,7 +47,7 @@ class Checkpoints(StudyObjects):
     """Checkpoints, latents and what is known of those that are not there any more."""
 
     def write_checkpoint(
-        self, trial: int, seed: int, step: int, files: Mapping[str, bytes], record: Mapping[str, Any]
+        self, trial: TrialId, seed: int, step: int, files: Mapping[str, bytes], record: Mapping[str, Any]
     ) -> None:
         """Write a checkpoint, the record last, without which it is none; then delete the replicate's earlier ones."""
         folder = f"checkpoints/{trial}/{seed}/{step}"
@@ -55,18 +57,18 @@ class Checkpoints(StudyObjects):
         self._write(f"{folder}/{_RECORD}", json.dumps({**record, "sha256": hashes}).encode())
         self.delete_earlier_checkpoints(trial, seed, step)
 
-    def delete_earlier_checkpoints(self, trial: int, seed: int, step: int) -> None:
+    def delete_earlier_checkpoints(self, trial: TrialId, seed: int, step: int) -> None:
         """Delete a replicate's checkpoints before a step. Later ones are a newer run's."""
         for name in self._names(f"checkpoints/{trial}/{seed}/"):
             match = _OBJECT.fullmatch(name)
             if match and int(match[1]) < step:
                 self.objects.delete(f"{self.name}/{name}")
 
-    def delete_checkpoints(self, trial: int) -> None:
+    def delete_checkpoints(self, trial: TrialId) -> None:
         """Delete all checkpoints of a trial."""
         self.objects.delete(f"{self.name}/checkpoints/{trial}")
 
-    def latest_checkpoint(self, trial: int, seed: int) -> Checkpoint | None:
+    def latest_checkpoint(self, trial: TrialId, seed: int) -> Checkpoint | None:
         """The newest whole checkpoint of a replicate; damaged ones are named in a warning and passed over."""
         folder = f"checkpoints/{trial}/{seed}"
         steps = {int(match[1]) for name in self._names(f"{folder}/") if (match := _STEP.fullmatch(name))}
@@ -77,7 +79,7 @@ class Checkpoints(StudyObjects):
                 self._warn(f"{folder}/{step}", error)
         return None
 
-    def checkpoint_files(self, trial: int, seed: int, step: int) -> set[str] | None:
+    def checkpoint_files(self, trial: TrialId, seed: int, step: int) -> set[str] | None:
         """Names of the files of a whole checkpoint; none when there is no record of it."""
         try:
             return set(self._read_json(f"checkpoints/{trial}/{seed}/{step}/{_RECORD}")["sha256"])
@@ -89,24 +91,24 @@ class Checkpoints(StudyObjects):
         sizes = self.objects.sizes(f"{self.name}/checkpoints")
         return {name.removeprefix(f"{self.name}/"): size for name, size in sizes.items()}
 
-    def write_discarded(self, trial: int) -> None:
+    def write_discarded(self, trial: TrialId) -> None:
         """Note that the weights of a complete trial are deleted on purpose."""
         self._write(f"discarded/{trial}.json", json.dumps({"time": datetime.now(UTC).isoformat()}).encode())
 
-    def discarded(self, trial: int) -> str | None:
+    def discarded(self, trial: TrialId) -> str | None:
         """When the weights of a trial were deleted on purpose, ISO 8601; none when they were not."""
         try:
             return str(self._read_json(f"discarded/{trial}.json")["time"])
         except (ValueError, KeyError, FileNotFoundError):
             return None
 
-    def write_latents(self, trial: int, seed: int, columns: Mapping[str, Any]) -> None:
+    def write_latents(self, trial: TrialId, seed: int, columns: Mapping[str, Any]) -> None:
         """Write a sample of a replicate's latents, with the factors of the clips."""
         buffer = io.BytesIO()
         pq.write_table(pa.table(dict(columns)), buffer)
         self._write(_latents(trial, seed), buffer.getvalue())
 
-    def read_latents(self, trial: int, seed: int) -> pd.DataFrame | None:
+    def read_latents(self, trial: TrialId, seed: int) -> pd.DataFrame | None:
         """The same as it was written; none when there is none, or it is damaged."""
         name = _latents(trial, seed)
         try:
@@ -131,7 +133,7 @@ class Checkpoints(StudyObjects):
         return Checkpoint(step, files, record)
 
 
-def _latents(trial: int, seed: int) -> str:
+def _latents(trial: TrialId, seed: int) -> str:
     return f"latents/{trial}-{seed}.parquet"
 
 

@@ -28,6 +28,7 @@ from study.store.tables import (
     read_segment,
     schema_conflicts,
     to_parquet,
+    with_kind,
     without_compacted,
 )
 
@@ -107,7 +108,9 @@ class StudyStore(RunRecords, Checkpoints):
 
     def append(self, table: Table, run: int, sequence: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows as one segment of a table."""
-        self._write(Segment(table, run, sequence).name, to_parquet(rows))
+        self._write(
+            Segment(table, run, sequence).name, to_parquet(rows if table == "log" else list(map(with_kind, rows)))
+        )
 
     def compact(self, table: Table, run: int) -> None:
         """Merge the segments of one run into one, once there are `MIN_SEGMENTS_TO_COMPACT`.
@@ -128,11 +131,11 @@ class StudyStore(RunRecords, Checkpoints):
             self.objects.delete(f"{self.name}/{segment.name}")
 
     def read(self, table: Table) -> pd.DataFrame:
-        """All rows of a table, in the order in which they were written; `run` says by whom."""
-        return self.rows(table).frame()
+        """Return the rows of trials, or of the log, in the order in which they were written by each `run`."""
+        return self.rows(table).of_trials().frame()
 
     def rows(self, table: Table) -> TableRows:
-        """The same, not yet as a data frame."""
+        """Return all rows of a table, also those of baselines."""
         for _ in range(_READ_ATTEMPTS):
             entries = self._entries(table)
             segments = without_compacted(segment for segment in map(Segment.of, entries) if segment)

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from study.spec import Baseline
 
 __all__ = [
     "MIN_SEGMENTS_TO_COMPACT",
@@ -22,6 +24,7 @@ __all__ = [
     "read_segment",
     "schema_conflicts",
     "to_parquet",
+    "with_kind",
     "without_compacted",
 ]
 
@@ -33,7 +36,7 @@ _REQUIRED = {"trials": ("trial",), "reports": ("trial", "seed", "step"), "log": 
 _TIME = pa.timestamp("us", "UTC")
 _EXPECTED = {"trials": {"state": pa.string(), "time": _TIME}, "reports": {"time": _TIME}, "log": {"time": _TIME}}
 _WHOLE = ("trial", "seed", "step", "metric_version")
-_TEXT = ("state", "error", "sampler", "line")
+_TEXT = ("kind", "baseline", "state", "error", "sampler", "line")
 _KNOWN = (*_WHOLE, *_TEXT, "time")
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
 _LAST_TIME_US = 253_000_000_000_000_000  # in the year 9987
@@ -96,6 +99,13 @@ def without_compacted(segments: Iterable[Segment]) -> list[Segment]:
     )
 
 
+def with_kind(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with the `kind` of what it describes: a trial by number, or a baseline by name."""
+    if isinstance(baseline := row["trial"], Baseline):
+        return {**row, "kind": "baseline", "baseline": baseline.value, "trial": None}
+    return {**row, "kind": "trial"}
+
+
 def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Rows as Parquet. Numbers of parameters and metrics keep one type in every segment, so that segments merge."""
     names = dict.fromkeys(name for row in rows for name in row)
@@ -128,8 +138,13 @@ def read_segment(name: str, content: bytes) -> pa.Table:
         raise ValueError("is no segment of a table")
     if missing := [column for column in _REQUIRED[segment.table] if column not in rows.column_names]:
         raise ValueError(f"is no segment of a table: it lacks {', '.join(missing)}")
+    if "trial" in _REQUIRED[segment.table]:
+        is_gap = pc.and_(pc.is_null(rows.column("trial")), pc.invert(_is_baseline(rows)))
+        if pc.any(is_gap).as_py():
+            raise ValueError("column 'trial' has gaps")
     for place, field in enumerate(rows.schema):
-        values = _checked(field.name, rows.column(place), is_required=field.name in _REQUIRED[segment.table])
+        is_required = field.name in _REQUIRED[segment.table] and field.name != "trial"
+        values = _checked(field.name, rows.column(place), is_required)
         rows = rows.set_column(place, field.name, values)
     for column, kind in _EXPECTED[segment.table].items():
         if column not in rows.column_names:
@@ -181,7 +196,7 @@ def _checked(name: str, values: pa.ChunkedArray, is_required: bool) -> pa.Chunke
     if is_required and values.null_count:
         raise ValueError(f"column {name!r} has gaps")
     if pa.types.is_null(kind):
-        return values
+        return values.cast(pa.int64()) if name == "trial" else values
     if name in _WHOLE and pa.types.is_integer(kind):
         return values.cast(pa.int64())
     if name == "time" and pa.types.is_timestamp(kind) and kind.tz is not None:
@@ -197,6 +212,12 @@ def _checked(name: str, values: pa.ChunkedArray, is_required: bool) -> pa.Chunke
     if name not in _KNOWN and any(is_kind(kind) for is_kind in _NUMBERS):
         return values
     raise ValueError(f"column {name!r} holds {kind}")
+
+
+def _is_baseline(rows: pa.Table) -> pa.ChunkedArray:
+    if "kind" not in rows.column_names:
+        return pa.chunked_array([pa.array([False] * len(rows), pa.bool_())])
+    return pc.fill_null(pc.equal(rows.column("kind").cast(pa.string()), "baseline"), False)
 
 
 def _column_type(values: list[Any]) -> pa.DataType | None:
@@ -223,6 +244,30 @@ class TableRows:
 
     def __len__(self) -> int:
         return sum(map(len, self.segments.values()))
+
+    def of_trials(self) -> "TableRows":
+        """Return the rows of trials."""
+        return self._selected(lambda rows: pc.invert(_is_baseline(rows)), ["kind", "baseline"])
+
+    def of_baseline(self, baseline: Baseline) -> "TableRows":
+        """Return the rows of a baseline, which have no column `trial`."""
+
+        def is_wanted(rows: pa.Table) -> pa.ChunkedArray:
+            if "baseline" not in rows.column_names:
+                return pc.and_(_is_baseline(rows), False)
+            is_named = pc.equal(rows.column("baseline").cast(pa.string()), baseline.value)
+            return pc.and_(_is_baseline(rows), pc.fill_null(is_named, False))
+
+        return self._selected(is_wanted, ["kind", "baseline", "trial"])
+
+    def _selected(self, is_wanted: Callable[[pa.Table], pa.ChunkedArray], dropped: Sequence[str]) -> "TableRows":
+        """Return the rows of which a function is true, without some columns."""
+        segments = {}
+        for segment, rows in self.segments.items():
+            mask = is_wanted(rows)
+            chosen = rows if pc.all(mask).as_py() else rows.filter(mask)
+            segments[segment] = chosen.drop_columns([name for name in dropped if name in chosen.column_names])
+        return TableRows(segments)
 
     def frame(self, columns: Sequence[str] | None = None, is_wanted: np.ndarray | None = None) -> pd.DataFrame:
         """Rows as a data frame. Types are the same whichever rows are wanted, but whole numbers with gaps are floats.

@@ -10,7 +10,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.process_env import surroundings
-from study.spec import Scalar
+from study.spec import Scalar, TrialId
 from study.training.trainer import Trainer
 
 __all__ = ["NAMESPACE", "StudyTrial", "Trainers", "end_trainers", "find_or_start", "start_trainer"]
@@ -158,7 +158,7 @@ class StudyTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Become a trial; its trainer is found when it is first asked."""
-        self._number: int = config["number"]
+        self._number: TrialId = config["number"]
         self._parameters: dict[str, Scalar] = config["parameters"]
         self._full_budget: int = config["steps"]
         self._where = (config["store"], config["study"], config["run"], config["versions"])

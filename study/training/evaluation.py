@@ -19,6 +19,7 @@ from marl.metrics import METRIC_VERSION
 from marl.objective import ActiveTerms, build_hyperparameters
 from marl.stack import Snapshot, Stack
 from marl.stack.batched_models import Model
+from study.spec import TrialId
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.store import StudyStore
 from study.training.planning import StackPool, is_out_of_memory
@@ -92,7 +93,7 @@ class Evaluator:
         if not any(other.replicate is pending.replicate and other.step == pending.step for other in queue):
             queue.append(pending)
 
-    def remove(self, trial: int) -> None:
+    def remove(self, trial: TrialId) -> None:
         """Remove the models of a trial from the queues."""
         for key, queue in self._queues.items():
             self._queues[key] = [pending for pending in queue if pending.replicate.trial != trial]
@@ -152,7 +153,7 @@ class StoredModels:
         self._steps, self._shared = spec.train.steps, spec.shared_factors
 
     def evaluate(
-        self, replicates: Sequence[tuple[int, int]], metric_groups: Sequence[str], split: str
+        self, replicates: Sequence[tuple[TrialId, int]], metric_groups: Sequence[str], split: str
     ) -> list[dict[str, Any]]:
         """Return a row of `reports/` for each replicate whose weights are in the store.
 
@@ -162,7 +163,7 @@ class StoredModels:
             split: Split of the clips, `validation` or `test`. Metrics of the test split are named `test/<name>`.
         """
         prefix = "" if split == "validation" else f"{split}/"
-        by_key: dict[StackKey, list[tuple[int, int, Config, Model]]] = {}
+        by_key: dict[StackKey, list[tuple[TrialId, int, Config, Model]]] = {}
         for trial, seed in replicates:
             if (loaded := self._load(trial, seed)) is not None:
                 config, model = loaded
@@ -179,7 +180,7 @@ class StoredModels:
                     rows.append(self._row(trial, seed) | finite)
         return rows
 
-    def post_training_inputs(self, trial: int, seed: int) -> tuple[dict[str, Any], PostTrainingInputs] | None:
+    def post_training_inputs(self, trial: TrialId, seed: int) -> tuple[dict[str, Any], PostTrainingInputs] | None:
         """Return a row to be completed and the inputs of post-training metrics; None without weights in the store."""
         loaded = self._load(trial, seed)
         if loaded is None:
@@ -188,7 +189,7 @@ class StoredModels:
         models = self._stacks.get(self._stacks.key(config), config).models
         return self._row(trial, seed), post_training_inputs(models.group([model], 1))
 
-    def _load(self, trial: int, seed: int) -> tuple[Config, Model] | None:
+    def _load(self, trial: TrialId, seed: int) -> tuple[Config, Model] | None:
         saved = self._store.latest_checkpoint(trial, seed)
         if saved is None or saved.step != self._steps:
             return None
@@ -203,7 +204,7 @@ class StoredModels:
             type(hyperparameters)(*(field.to(device) for field in hyperparameters)),
         )
 
-    def _row(self, trial: int, seed: int) -> dict[str, Any]:
+    def _row(self, trial: TrialId, seed: int) -> dict[str, Any]:
         return {"trial": trial, "seed": seed, "step": self._steps, "metric_version": METRIC_VERSION}
 
 

@@ -19,10 +19,9 @@ from torch import Tensor
 
 from marl.metrics import METRIC_VERSION
 from marl.stack import Snapshot
-from study.analysis import PLAIN_VAE
 from study.datasets.load import dataset_of
 from study.provenance import processor
-from study.spec import Scalar
+from study.spec import Baseline, Scalar, TrialId
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.store import StudyStore
 from study.training.evaluation import Evaluator, PendingEvaluation, StoredModels, write_baselines_once
@@ -44,14 +43,14 @@ _STEPS_AHEAD = 8
 class Report(NamedTuple):
     """Metrics of a replicate at a budget: a row of `reports/`."""
 
-    trial: int
+    trial: TrialId
     row: dict[str, Any]
 
 
 class Failure(NamedTuple):
     """A replicate that diverged. Its trial fails with it."""
 
-    trial: int
+    trial: TrialId
     error: str
 
 
@@ -107,7 +106,7 @@ class Lanes:
         """True while there is work to do for any replicate."""
         return bool(self._training or self._queue or self._results or self._evaluator.is_busy or self._io.is_busy)
 
-    def progress(self) -> list[tuple[int, int, int]]:
+    def progress(self) -> list[tuple[TrialId, int, int]]:
         """Return trial, seed and step of each replicate that trains or queues."""
         return [
             (replicate.trial, replicate.seed, replicate.step) for replicate in (*self._training.values(), *self._queue)
@@ -115,7 +114,7 @@ class Lanes:
 
     def add(
         self,
-        trial: int,
+        trial: TrialId,
         parameters: Mapping[str, Scalar],
         seeds: Iterable[int],
         at_front: bool = False,
@@ -124,7 +123,7 @@ class Lanes:
         """Queue replicates of a trial, each from its last checkpoint, and return the reports in those once more.
 
         Args:
-            trial: Number of the trial.
+            trial: Number of the trial, or the baseline.
             parameters: Parameters of the trial.
             seeds: Seeds of the replicates; none of them may be queued or training.
             at_front: Queue them before all others.
@@ -132,7 +131,7 @@ class Lanes:
         """
         if is_suspected:
             self.quarantine.add(trial)
-        config = self._resolved.plain_vae if trial == PLAIN_VAE else self._resolved.trial_config(parameters)
+        config = self._resolved.plain_vae if trial is Baseline.PLAIN_VAE else self._resolved.trial_config(parameters)
         replicates = [Replicate(trial, seed, config, dict(sorted(parameters.items()))) for seed in seeds]
 
         def on_restored(restored: list[Replicate]) -> None:
@@ -142,7 +141,7 @@ class Lanes:
 
         self._io.submit(trial, lambda: [self._files.restore(replicate) for replicate in replicates], on_restored)
 
-    def remove(self, trial: int) -> None:
+    def remove(self, trial: TrialId) -> None:
         """Remove a trial from the queue and from its lanes."""
         self.quarantine.release(trial)
         self._io.cancel_callbacks(trial)
@@ -152,7 +151,7 @@ class Lanes:
             if replicate.trial == trial:
                 self._free(key, lane)
 
-    def discard(self, trial: int) -> None:
+    def discard(self, trial: TrialId) -> None:
         """Remove a trial that was stopped or failed, and delete its checkpoints from the store."""
         self.remove(trial)
         self._io.submit(trial, lambda: self._store.delete_checkpoints(trial))
@@ -259,7 +258,7 @@ class Lanes:
 
     def _evaluate(self, flush: bool) -> None:
         """Evaluate queued models and make reports of them."""
-        failed: set[int] = set()
+        failed: set[TrialId] = set()
         with self._timed("evaluation"):
             for pending, metrics, mean_ND, clips in self._evaluator.evaluate(flush):
                 replicate, step = pending.replicate, pending.step

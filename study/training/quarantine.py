@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from study.spec import TrialId
+
 __all__ = ["Quarantine"]
 
 
@@ -17,8 +19,8 @@ class Quarantine:
     """
 
     def __init__(self) -> None:
-        self.isolated: int | None = None
-        self._suspected: set[int] = set()
+        self.isolated: TrialId | None = None
+        self._suspected: set[TrialId] = set()
         self._is_confirmed = False
 
     @property
@@ -26,22 +28,22 @@ class Quarantine:
         """True while training pauses until the isolated trial is confirmed."""
         return self.isolated is not None and not self._is_confirmed
 
-    def add(self, trial: int) -> None:
+    def add(self, trial: TrialId) -> None:
         """Put a trial under suspicion."""
         self._suspected.add(trial)
 
-    def confirm(self, trial: int) -> None:
+    def confirm(self, trial: TrialId) -> None:
         """Let the isolated trial train. Has no effect for another trial."""
         if trial == self.isolated:
             self._is_confirmed = True
 
-    def release(self, trial: int) -> None:
+    def release(self, trial: TrialId) -> None:
         """Clear a trial of suspicion: it has reported, or ended."""
         self._suspected.discard(trial)
         if self.isolated == trial:
             self.isolated = None
 
-    def eligible(self, queue: Iterable[int], is_training: bool) -> set[int]:
+    def eligible(self, queue: Iterable[TrialId], is_training: bool) -> set[TrialId]:
         """Return the queued trials that may receive lanes now.
 
         Args:

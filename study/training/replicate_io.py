@@ -13,7 +13,7 @@ from marl.checkpoint import METADATA_FILE, MODEL_FILE, STATE_FILE, ModelMetadata
 from marl.config import Config
 from marl.data import Dataset
 from marl.stack import Snapshot
-from study.spec import Scalar
+from study.spec import Scalar, TrialId
 from study.spec.resolved_spec import ResolvedSpec
 from study.store import StudyStore
 
@@ -27,7 +27,7 @@ class Replicate:
     """One model of a trial: the trial's configuration under one seed.
 
     Attributes:
-        trial: Number of the trial.
+        trial: Number of the trial, or the baseline.
         seed: Seed of the replicate.
         config: Configuration of the model and its training.
         parameters: Parameters of the trial, sorted by name.
@@ -36,7 +36,7 @@ class Replicate:
         rows: Reports so far.
     """
 
-    trial: int
+    trial: TrialId
     seed: int
     config: Config
     parameters: dict[str, Scalar]
@@ -133,18 +133,20 @@ class IOExecutor:
     def __init__(self) -> None:
         self._queues = [ThreadPoolExecutor(1, thread_name_prefix="store") for _ in range(_THREADS)]
         # Each job with its trial, and what receives its result.
-        self._jobs: deque[tuple[int, Future[Any], Callable[[Any], object]]] = deque()
+        self._jobs: deque[tuple[TrialId, Future[Any], Callable[[Any], object]]] = deque()
 
     @property
     def is_busy(self) -> bool:
         """True while a job runs, or has not been collected."""
         return bool(self._jobs)
 
-    def submit(self, trial: int, job: Callable[[], _Result], on_done: Callable[[_Result], object] = _ignore) -> None:
+    def submit(
+        self, trial: TrialId, job: Callable[[], _Result], on_done: Callable[[_Result], object] = _ignore
+    ) -> None:
         """Run a job for a trial. `collect` passes the result to `on_done`, in the thread that collects."""
-        self._jobs.append((trial, self._queues[trial % _THREADS].submit(job), on_done))
+        self._jobs.append((trial, self._queues[hash(trial) % _THREADS].submit(job), on_done))
 
-    def cancel_callbacks(self, trial: int) -> None:
+    def cancel_callbacks(self, trial: TrialId) -> None:
         """Ignore the results of jobs that were submitted for a trial so far. The jobs themselves are still run."""
         self._jobs = deque((other, job, on_done if other != trial else _ignore) for other, job, on_done in self._jobs)
 

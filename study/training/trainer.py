@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from study.errors import RunError, UserError
 from study.provenance import refuse_other_versions
-from study.spec import Scalar
+from study.spec import Scalar, TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S
 
 __all__ = ["Trainer"]
@@ -50,13 +50,13 @@ class Trainer:
         self._commands: list[Callable[[], None]] = []
         self._wake = threading.Condition()
         # By trial: reports by step and seed, a failure, when somebody last asked, and after which step.
-        self._reports: dict[int, dict[int, dict[int, dict[str, Any]]]] = {}
-        self._failures: dict[int, str] = {}
-        self._asked: dict[int, float] = {}
-        self._after: dict[int, int] = {}
+        self._reports: dict[TrialId, dict[int, dict[int, dict[str, Any]]]] = {}
+        self._failures: dict[TrialId, str] = {}
+        self._asked: dict[TrialId, float] = {}
+        self._after: dict[TrialId, int] = {}
         # By trial: the seeds that were put in line.
-        self._seeds: dict[int, set[int]] = {}
-        self._held: set[int] = set()
+        self._seeds: dict[TrialId, set[int]] = {}
+        self._held: set[TrialId] = set()
         self._replicates, self._last_rung = 0, 0
         self._all_seeds = range(0)
         self._error: str | None = None
@@ -67,16 +67,16 @@ class Trainer:
         self._drained = False
         self._progress: dict[str, Any] = {"phase": "starting the trainer", "ready": False, "replicates": []}
         # The suspected trial that trains alone, or will when it knows.
-        self._turn: int | None = None
+        self._turn: TrialId | None = None
         # By trial: set in the event loop when something came of it.
-        self._news: dict[int, asyncio.Event] = {}
+        self._news: dict[TrialId, asyncio.Event] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         threading.Thread(target=self._run, name="training", daemon=True).start()
         threading.Thread(target=self._watch_machine, name="machine", daemon=True).start()
 
     async def next_report(
         self,
-        trial: int,
+        trial: TrialId,
         parameters: dict[str, Scalar],
         after: int,
         is_suspected: bool = False,
@@ -131,22 +131,22 @@ class Trainer:
                 await asyncio.wait_for(news.wait(), left_s)
         return None
 
-    async def detach(self, trial: int) -> None:
+    async def detach(self, trial: TrialId) -> None:
         """The trial is over: its replicates give their lanes back."""
         self._forget(trial)
 
-    async def discard(self, trial: int) -> None:
+    async def discard(self, trial: TrialId) -> None:
         """The trial ended early: its checkpoints, which nobody will go on from, are deleted as well."""
         if trial in self._held:
             self._command(lambda: self._lanes.discard(trial))
 
     async def scores(
-        self, replicates: list[tuple[int, int]], metric_groups: list[str], split: str
+        self, replicates: list[tuple[TrialId, int]], metric_groups: list[str], split: str
     ) -> list[dict[str, Any]]:
         """Measure models that are over, as `study.training.evaluation.StoredModels.evaluate`."""
         return await self._in_training(lambda: self._lanes.stored_models.evaluate(replicates, metric_groups, split))
 
-    async def post_training_inputs(self, trial: int, seed: int) -> Any:
+    async def post_training_inputs(self, trial: TrialId, seed: int) -> Any:
         """What others need to measure a model, as `study.training.evaluation.StoredModels.post_training_inputs`."""
         return await self._in_training(lambda: self._lanes.stored_models.post_training_inputs(trial, seed))
 
@@ -192,11 +192,11 @@ class Trainer:
         self._command(done)
         return await asyncio.wrap_future(future)
 
-    def _is_whole(self, trial: int, step: int) -> bool:
+    def _is_whole(self, trial: TrialId, step: int) -> bool:
         seeds = self._reports[trial][step].keys()
         return 0 in seeds if step <= self._last_rung else len(seeds) == self._replicates
 
-    def _rows(self, trial: int, after: int, step: int) -> list[dict[str, Any]]:
+    def _rows(self, trial: TrialId, after: int, step: int) -> list[dict[str, Any]]:
         """Reports after one budget and up to another; with the first after the last rung, what late seeds made up."""
         return [
             row
@@ -210,7 +210,7 @@ class Trainer:
             self._commands.append(command)
             self._wake.notify()
 
-    def _forget(self, trial: int) -> None:
+    def _forget(self, trial: TrialId) -> None:
         # In this order: who asks again from now on is put in line after this.
         self._command(lambda: self._remove(trial))
         for known in (self._reports, self._asked, self._failures, self._after, self._news):
@@ -316,7 +316,7 @@ class Trainer:
         outage = self._store.objects.outage
         return [] if outage is None else [f"{socket.gethostname()}: {outage}; trying again"]
 
-    def _add(self, trial: int, parameters: dict[str, Scalar], after: int, is_suspected: bool) -> None:
+    def _add(self, trial: TrialId, parameters: dict[str, Scalar], after: int, is_suspected: bool) -> None:
         """Put those seeds of a trial in line that have a place there and are not in it yet."""
         self._held.add(trial)
         known = self._seeds.setdefault(trial, set())
@@ -325,7 +325,7 @@ class Trainer:
         known.update(new)
         self._lanes.add(trial, parameters, new, at_front=after >= self._last_rung > 0, is_suspected=is_suspected)
 
-    def _remove(self, trial: int) -> None:
+    def _remove(self, trial: TrialId) -> None:
         self._lanes.remove(trial)
         self._seeds.pop(trial, None)
 
@@ -339,7 +339,7 @@ class Trainer:
             by_step.setdefault(result.row["step"], {})[result.row["seed"]] = result.row
         self._wake_up(result.trial)
 
-    def _wake_up(self, trial: int) -> None:
+    def _wake_up(self, trial: TrialId) -> None:
         """Let whoever waits for a trial look again."""
         news = self._news.get(trial)
         if news and self._loop:

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from study.analysis import PLAIN_VAE, StudyResults
+from study.analysis import StudyResults
+from study.spec import Baseline
 from study.store.tables import Segment
 from tests.cluster.hosts import available
 from tests.cluster.onprem import Cluster, cluster_on_hosts
@@ -136,7 +137,7 @@ def verify(results: StudyResults) -> dict[str, object]:
     mature = reports[reports["step"] == results.spec.train.steps].groupby("trial")["seed"].nunique()
     for trial in complete:
         assert mature[trial] == seeds, f"trial {trial} lacks a report"
-    for trial in (PLAIN_VAE, *complete):
+    for trial in (Baseline.PLAIN_VAE, *complete):
         for seed in results.spec.seeds:
             checkpoint = store.latest_checkpoint(trial, seed)  # verifies its SHA-256
             assert checkpoint is not None, f"trial {trial} lacks its model of seed {seed}"

@@ -3,6 +3,7 @@ import json
 import pyarrow as pa
 import pytest
 
+from study.spec import Baseline
 from tests.dashboard.opening import open_page, words
 from tests.messages import assert_mentions
 from tests.study.report.studies import FIDELITY, SEPARATION, trial_of, write_study
@@ -126,7 +127,9 @@ def test_trials_are_selected_by_number_and_unknown_numbers_are_ignored(tmp_path,
 
 def test_reports_of_the_baseline_do_not_count_as_reports_of_trials(tmp_path, tiny, monkeypatch):
     store = write_study(tmp_path, tiny, [])
-    store.append("reports", 1, 98, [{"trial": -1, "seed": 0, "step": 30, "metric_version": 1, FIDELITY: 4.0}])
+    store.append(
+        "reports", 1, 98, [{"trial": Baseline.PLAIN_VAE, "seed": 0, "step": 30, "metric_version": 1, FIDELITY: 4.0}]
+    )
     store.append("trials", 1, 99, [{"trial": 0, "state": "failed", "error": "seed 0 diverged at step 7", "step": 7}])
     for page in ("trade-off", "trial", "compare", "search"):
         assert "seed 0 diverged at step 7" in words(open_page(monkeypatch, tmp_path, page, study="tiny"))

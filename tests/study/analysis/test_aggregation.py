@@ -42,9 +42,9 @@ def test_means_that_follow_from_earlier_ones_are_those_that_are_computed_at_once
     means, everything = None, table_of(parts)
     for moment in moments:
         there = TableRows({part: rows for part, rows in everything.segments.items() if int(part[1]) in moment})
-        means = update_aggregates(there, 3, 0, means)
+        means = update_aggregates(there, 3, means)
         pd.testing.assert_frame_equal(
-            means.table, update_aggregates(there, 3, 0, None).table, check_exact=True, check_dtype=bool(there.segments)
+            means.table, update_aggregates(there, 3, None).table, check_exact=True, check_dtype=bool(there.segments)
         )
 
 
@@ -70,23 +70,23 @@ def test_what_is_summed_is_compensated_whether_a_value_is_missing_or_not():
 @pytest.mark.parametrize("comes", [[], [[report(2, 0, 10, **{"a/x": 3.0})]]])
 def test_a_metric_that_no_trial_has_any_more_is_no_column_any_more(comes):
     goes, stays = [report(0, 0, 10, **{"a/x": 1.0, "b/late": 2.0})], [report(1, 0, 10, **{"a/x": 2.0})]
-    before = update_aggregates(table_of([stays, goes]), 1, 0, None)
+    before = update_aggregates(table_of([stays, goes]), 1, None)
     assert "b/late" in before.table
     after = update_aggregates(
-        TableRows({**table_of([stays]).segments, **table_of([[], [], *comes]).segments}), 1, 0, before
+        TableRows({**table_of([stays]).segments, **table_of([[], [], *comes]).segments}), 1, before
     )
     assert list(after.table) == ["trial", "step", "replicates", "a/x", "a/x/sd", "a/x/ci"]
     assert after.table["trial"].tolist() == ([1, 2] if comes else [1])
 
 
 def test_nothing_has_no_means_and_means_without_news_are_the_same_object():
-    nothing = update_aggregates(TableRows({}), 3, 0, None)
+    nothing = update_aggregates(TableRows({}), 3, None)
     assert nothing.table.empty
     assert list(nothing.table) == ["trial", "step", "replicates"]
-    assert update_aggregates(TableRows({}), 3, 0, nothing) is nothing
-    some = update_aggregates(table_of([[report(0, 0, 10, m=1.0)]]), 3, 0, nothing)
+    assert update_aggregates(TableRows({}), 3, nothing) is nothing
+    some = update_aggregates(table_of([[report(0, 0, 10, m=1.0)]]), 3, nothing)
     assert some.table.to_dict("records")[0]["m"] == 1.0
-    assert update_aggregates(table_of([[report(0, 0, 10, m=1.0)]]), 3, 0, some) is some
+    assert update_aggregates(table_of([[report(0, 0, 10, m=1.0)]]), 3, some) is some
 
 
 @settings(max_examples=40, deadline=None)

@@ -19,7 +19,7 @@ def test_trials_that_are_not_mature_are_circles_and_complete_ones_are_filled(tmp
     trials = [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.2], [0.3, 0.5], state="pruned")]
     found, data = layers(context_of(write_study(tmp_path, tiny, trials)))
     marks = {one["transform"][0]["filter"]: one["mark"] for one in found if one["mark"]["type"] == "point"}
-    assert not marks["!datum.final && datum.trial >= 0"].get("filled")
+    assert not marks["!datum.final && !datum.is_baseline"].get("filled")
     assert marks["datum.final"]["filled"]
     assert [row["kind"] for row in data] == ["on the front", "not complete"]
 

@@ -28,8 +28,11 @@ def results(tmp_path, tiny):
 
 def test_trials_beyond_a_limit_are_left_out_and_baselines_stay(results):
     data = trade_off_data(results, limits={FIDELITY: 4.5})
-    assert data["trial"].tolist() == [0, 1, -2]
-    assert trade_off_data(results, limits={SEPARATION: 0.2})["trial"].tolist() == [0, -2]
+    assert data["trial"].dropna().tolist() == [0, 1]
+    assert data["baseline"].dropna().tolist() == ["untrained"]
+    data = trade_off_data(results, limits={SEPARATION: 0.2})
+    assert data["trial"].dropna().tolist() == [0]
+    assert data["baseline"].dropna().tolist() == ["untrained"]
 
 
 def test_the_front_is_of_what_is_left_and_of_the_metrics_that_are_drawn(results):
@@ -45,7 +48,7 @@ def test_the_front_is_of_what_is_left_and_of_the_metrics_that_are_drawn(results)
 def test_a_baseline_far_from_all_trials_is_at_the_edge_and_its_name_says_where_it_is(results):
     chart = json.loads(trade_off_chart(results).to_json())
     (rows,) = chart["datasets"].values()
-    (baseline,) = (row for row in rows if row["trial"] < 0)
+    (baseline,) = (row for row in rows if row["is_baseline"])
     assert_mentions(baseline["label"], "untrained", "40, 0")
     low, high = next(
         layer["encoding"]["x"]["scale"]["domain"]

@@ -241,8 +241,9 @@ def test_from_a_copy_of_its_folder_alone_a_study_is_used_without_ray(finished_st
     assert "device-hours" in invoke("results", "tiny", "--progress").out
     (tmp_path / "results.csv").write_text(invoke("results", "tiny", "--format", "csv").out)
     table = pd.read_csv(tmp_path / "results.csv")
-    assert list(table["trial"]) == [0, 1, 2, 3, -2, -1]
-    assert list(table["state"]) == [*["complete"] * 4, "untrained", "plain VAE"]
+    assert list(table["kind"]) == [*["trial"] * 4, *["baseline"] * 2]
+    assert list(table["trial"].dropna()) == [0, 1, 2, 3]
+    assert list(table["baseline"].dropna()) == ["untrained", "plain_vae"]
     assert table["disentanglement/separation"].notna().all()
     assert {"disentanglement/separation/ci", "front_probability"} <= set(table)
     assert "disentanglement/separation/sd" in table

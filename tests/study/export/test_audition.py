@@ -18,6 +18,7 @@ from marl.evaluation import INTERMEDIATE
 from study.analysis import StudyResults
 from study.errors import UnreadableObject, UserError
 from study.export.audition import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
+from study.spec import Baseline
 from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import mentions
@@ -241,7 +242,7 @@ def test_ranges_are_percentiles_of_each_latent_in_the_order_of_the_model():
         (2, ("trial 2", "pruned", "halving", 0)),
         (3, ("trial 3", "failed", 0)),
         (17, ("trial 17", 0)),
-        (-1, ("plain VAE", 0)),
+        (Baseline.PLAIN_VAE, ("plain VAE", 0)),
     ],
 )
 def test_only_complete_trials_are_heard(results, trial, facts):
@@ -251,10 +252,12 @@ def test_only_complete_trials_are_heard(results, trial, facts):
 
 def test_the_plain_vae_is_heard_beside_the_trials(results):
     store, shared = results.store, results.store.latest_checkpoint(0, 0)
-    store.write_checkpoint(-1, 0, STEPS, shared.files, shared.record)
-    store.append("reports", 1, 3, [{"trial": -1, "seed": 0, "step": STEPS, "metric_version": 1, "loss/x": 0.0}])
-    clip = int(Listener.of(results, -1, 0).clips["clip"][0])
-    assert Listener.of(results, -1, 0).original(clip).sample_rate == 16_000
+    store.write_checkpoint(Baseline.PLAIN_VAE, 0, STEPS, shared.files, shared.record)
+    store.append(
+        "reports", 1, 3, [{"trial": Baseline.PLAIN_VAE, "seed": 0, "step": STEPS, "metric_version": 1, "loss/x": 0.0}]
+    )
+    clip = int(Listener.of(results, Baseline.PLAIN_VAE, 0).clips["clip"][0])
+    assert Listener.of(results, Baseline.PLAIN_VAE, 0).original(clip).sample_rate == 16_000
 
 
 def test_a_seed_that_the_study_has_not_is_answered_with_those_it_has(results):

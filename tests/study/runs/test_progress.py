@@ -3,9 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from study.analysis import PLAIN_VAE
 from study.runs.progress import LiveView
-from study.spec import parse_spec
+from study.spec import Baseline, parse_spec
 from study.spec.resolve import resolve
 from tests.messages import assert_mentions
 
@@ -177,17 +176,17 @@ def test_many_trials_are_cut_short(spec, clock):
 
 def test_what_trials_are_compared_with_is_waited_for_and_no_trial(spec, clock):
     view, out = view_on(spec, clock, terminal=False)
-    view.started(PLAIN_VAE, {})
+    view.started(Baseline.PLAIN_VAE, {})
     for trial in (1, 2, 3):
         view.started(trial, {})
         view.ended(trial, "complete", None, [9.0, 0.75])
-    view.progress([(PLAIN_VAE, 0, 0), (PLAIN_VAE, 1, 0)], 0)
+    view.progress([(Baseline.PLAIN_VAE, 0, 0), (Baseline.PLAIN_VAE, 1, 0)], 0)
     clock[0] = 10.0
-    view.progress([(PLAIN_VAE, 0, 20), (PLAIN_VAE, 1, 20)], 40)
+    view.progress([(Baseline.PLAIN_VAE, 0, 20), (Baseline.PLAIN_VAE, 1, 20)], 40)
     # 4 steps/s, and each of its two replicates has 10 to go.
     assert_mentions(view._summary(), "4 of 4 trials", "0 running", "plain VAE", "4 trial-steps/s", "5 s")
     assert "plain VAE" in shown_by(view)
-    view.ended(PLAIN_VAE, "failed", "diverged", None)
+    view.ended(Baseline.PLAIN_VAE, "failed", "diverged", None)
     assert_mentions(view._summary(), "4 of 4 trials", "0 running")
     assert "plain VAE" not in view._summary()
     lines = out.getvalue().splitlines()

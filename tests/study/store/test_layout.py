@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.errors import UnreadableObject, UserError
-from study.spec import parse_spec
+from study.spec import Baseline, parse_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
 from study.store import StudyMetadata, StudyStore, list_studies
@@ -162,7 +162,7 @@ def test_a_reader_beside_a_compacting_writer_always_sees_every_row(store):
 FILES = {"model.safetensors": b"weights", "config.json": b"{}"}
 
 
-@pytest.mark.parametrize("trial", [3, -1])
+@pytest.mark.parametrize("trial", [3, Baseline.PLAIN_VAE])
 def test_the_latest_whole_checkpoint_is_found_and_older_ones_are_deleted(store, trial):
     assert store.latest_checkpoint(trial, 0) is None
     store.write_checkpoint(trial, 0, 100, FILES, {"reports": []})
@@ -260,3 +260,27 @@ def test_damaged_latents_are_named_and_left_out(store):
     store.objects.write("tiny/latents/2-1.parquet", b"PAR1 not really")
     with pytest.warns(UnreadableObject, match=mentions("latents/2-1.parquet")):
         assert store.read_latents(2, 1) is None
+
+
+def test_rows_of_a_baseline_are_kept_apart_from_those_of_trials(store):
+    row = {"seed": 0, "step": 10, "metric_version": 1}
+    store.append("reports", 1, 1, [{"trial": Baseline.PLAIN_VAE, **row, "loss/x": 1.0}])
+    store.append(
+        "reports", 1, 2, [{"trial": 3, **row, "loss/x": 2.0}, {"trial": Baseline.PLAIN_VAE, **row, "step": 20}]
+    )
+    trials = store.read("reports")
+    assert trials[["trial", "loss/x"]].to_dict("list") == {"trial": [3], "loss/x": [2.0]}
+    assert trials["trial"].dtype == "int64"
+    assert not {"kind", "baseline"} & set(trials)
+    baseline = store.rows("reports").of_baseline(Baseline.PLAIN_VAE).frame()
+    assert baseline["step"].tolist() == [10, 20]
+    assert "trial" not in baseline
+    assert store.rows("reports").of_baseline(Baseline.UNTRAINED).frame().empty
+    everything = store.rows("reports").frame()
+    assert everything["kind"].tolist() == ["baseline", "trial", "baseline"]
+
+
+def test_a_row_of_a_trial_needs_its_number(store):
+    store.append("reports", 1, 1, [{"trial": None, "seed": 0, "step": 10}])
+    with pytest.warns(UnreadableObject, match=mentions("reports/0001-000001")):
+        assert store.read("reports").empty
