@@ -10,6 +10,7 @@ from altair.typing import ChartType
 from study.errors import UserError
 from study.formatting import objective_label
 from study.spec import Parameter, Scalar, Spec
+from study.storage import atomic_path
 
 __all__ = [
     "BLUE",
@@ -113,8 +114,8 @@ def save_chart(chart: ChartType, path: Path) -> None:
         raise UserError(f"a plot must be a file ending in {', '.join(_FORMATS)}; got {path.name!r}")
     options: dict[str, Any] = {"inline": True} if suffix == ".html" else {"scale_factor": PIXEL_RATIO}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        chart.save(str(path), **options)
+        with atomic_path(path) as draft:
+            chart.save(str(draft), **options)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 

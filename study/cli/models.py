@@ -1,7 +1,6 @@
 """Commands that apply an exported model to recordings: embed, swap."""
 
 import time
-import uuid
 from pathlib import Path
 from typing import Annotated
 
@@ -88,7 +87,7 @@ def swap(
     from marl.data.audio_file import read_mono
     from marl.data.source import UnusableClipError
     from study.export.embed import loaded
-    from study.storage import UNFINISHED
+    from study.storage import atomic_path
 
     extractor = loaded(model)
     rate = extractor.log_mel.config.sample_rate
@@ -101,15 +100,11 @@ def swap(
     torch.set_num_threads(1)  # Griffin-Lim amplifies rounding, which depends on the number of threads
     swapped = extractor.swap(waveforms[0], rate, waveforms[1], rate).numpy()
     peak = max(1.0, float(abs(swapped).max()))
-    draft = output.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
-    kind = output.suffix[1:].upper()
     try:
-        soundfile.write(draft, swapped / peak, rate, subtype="PCM_16", format=kind)
-        draft.replace(output)
+        with atomic_path(output) as draft:
+            soundfile.write(draft, swapped / peak, rate, subtype="PCM_16")
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(f"--output: cannot write {output}: {error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
     factors = " and ".join(extractor.shared_factors) or "shared features"
     log(f"{output}: {factors} of {other}, private features of {content}")
 

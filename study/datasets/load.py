@@ -1,8 +1,6 @@
 """Find the dataset of a spec and load it: spectrograms on the device if they fit, else memory-mapped from a file."""
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +15,7 @@ from study.datasets.prepared_set import PreparedSet, key_of
 from study.errors import UserError
 from study.process_env import cache_folder
 from study.spec.resolved_spec import ResolvedSpec
-from study.storage import ObjectStore
+from study.storage import ObjectStore, atomic_path
 
 __all__ = ["as_user_error", "clips_of", "dataset_of", "factors_of", "find", "load_dataset", "with_content"]
 
@@ -118,13 +116,11 @@ def _in_file(prepared: PreparedSet, shape: tuple[int, int, int]) -> NDArray[np.f
     """Memory-map a local file with the spectrograms, creating it first if it does not exist."""
     path = cache_folder() / "data" / f"{prepared.key}.npy"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as draft:
-            array = np.lib.format.open_memmap(f"{draft}/all.npy", mode="w+", dtype=np.float16, shape=shape)
+        with atomic_path(path) as draft:
+            array = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float16, shape=shape)
             for clips, part in prepared.log_mels():
                 array[clips] = part
             array.flush()
-            Path(draft, "all.npy").replace(path)
     found: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
     if found.shape != shape or found.dtype != np.float16:
         raise UserError(f"{path} is not a copy of {prepared.uri}; delete it and it will be created again")

@@ -7,8 +7,6 @@ clips, and compares: changed weights are found even where the checksums were com
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +23,7 @@ from marl.data import Dataset
 from marl.evaluation import information_metrics
 from marl.metrics import METRIC_VERSION
 from study.errors import RunError, UserError
+from study.storage import atomic_path
 
 __all__ = ["checksums", "is_whole", "verify", "write_bundle"]
 
@@ -62,9 +61,7 @@ def write_bundle(
         UserError: when the folder cannot be written.
     """
     try:
-        bundle.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=bundle.parent) as name:
-            draft = Path(name) / bundle.name
+        with atomic_path(bundle) as draft:
             draft.mkdir()
             for file, content in model.items():
                 (draft / file).write_bytes(content)
@@ -83,9 +80,6 @@ def write_bundle(
                 "sha256": {path.relative_to(draft).as_posix(): _sha256(path) for path in files},
             }
             (draft / _MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            if bundle.exists():
-                shutil.rmtree(bundle)
-            draft.replace(bundle)
     except OSError as error:
         raise UserError(f"cannot write {bundle}: {error.strerror or error}") from None
 

@@ -6,7 +6,6 @@ S is samples of a window, D latents: private, then shared.
 import hashlib
 import json
 import os
-import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,7 +27,7 @@ from marl.data.audio_file import windows
 from marl.data.source import UnusableClipError
 from study.errors import RunError, UserError
 from study.export.recordings import Recording
-from study.storage import UNFINISHED
+from study.storage import atomic_path
 
 __all__ = ["Embedded", "about_model", "embed", "loaded"]
 
@@ -112,26 +111,21 @@ def embed(
         metadata=dict(about),
     )
     window_s = model.log_mel.config.clip_samples / model.log_mel.config.sample_rate
-    draft = output.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
-    try:
-        file = draft.open("wb")
-    except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror or error}") from None
     found = Embedded()
     try:
-        with file:
+        with atomic_path(output) as draft:
+            try:
+                file = draft.open("wb")
+            except OSError as error:
+                raise UserError(f"cannot write {output}: {error.strerror or error}") from None
             groups = _groups(_features(model, sounds, found, done, rejected))
-            with closing(groups), pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            with file, closing(groups), pq.ParquetWriter(file, schema, compression="zstd") as writer:
                 for group in groups:
                     writer.write_table(pa.table(_columns(group, window_s), schema), _ROWS_OF_A_GROUP)
-            file.flush()
-            os.fsync(file.fileno())
-        if found.windows:
-            draft.replace(output)
+            if not found.windows:
+                draft.unlink()
     except OSError as error:
         raise RunError(f"cannot write {output}: {error.strerror or error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
     return found
 
 

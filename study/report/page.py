@@ -23,6 +23,7 @@ from study.report.figures import (
     trade_off_figure,
     umap_figure,
 )
+from study.storage import atomic_path
 
 __all__ = ["FIGURES", "DrawnFigure", "Report", "render", "write_report"]
 
@@ -89,7 +90,8 @@ def write_report(results: StudyResults, folder: Path) -> Report:
                     missing[name] = str(reason)
                     path.unlink(missing_ok=True)
         page = folder / "index.html"
-        page.write_text(render(context, drawn, missing), encoding="utf-8")
+        with atomic_path(page) as draft:
+            draft.write_text(render(context, drawn, missing), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
     return Report(page, {FIGURES[name][0]: reason for name, reason in missing.items()})

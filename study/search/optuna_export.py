@@ -14,7 +14,6 @@ The learning curve becomes intermediate values where there is one objective; Opt
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Iterable
 from datetime import datetime
@@ -34,6 +33,7 @@ from study.errors import UserError
 from study.search.history import past_trials
 from study.search.sampler import PastTrial, distribution_of, frozen_trial
 from study.spec import Baseline
+from study.storage import atomic_path
 
 __all__ = ["optuna_database", "write_optuna_storage"]
 
@@ -54,13 +54,8 @@ def write_optuna_storage(results: StudyResults, path: Path) -> None:
         raise UserError(f"{path} is there already; a storage of Optuna is written as a new file, so name another one")
     content = optuna_database(results)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            unfinished.write_bytes(content)
-            unfinished.rename(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with atomic_path(path) as draft:
+            draft.write_bytes(content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
