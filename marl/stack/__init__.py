@@ -1,5 +1,6 @@
 """Many models trained as one program."""
 
+from marl.stack.compile_step import CheckedStep, StepKind
 from marl.stack.stack import Precision, Snapshot, Stack
 
-__all__ = ["Precision", "Snapshot", "Stack"]
+__all__ = ["CheckedStep", "Precision", "Snapshot", "Stack", "StepKind"]

@@ -47,5 +47,9 @@ class Rows:
         """The same numbers in memory of their own."""
         models, _ = self._matrix_KW.shape
         copy = Rows(self._shapes, models, self._matrix_KW.device)
-        copy._matrix_KW.copy_(self._matrix_KW)
+        copy.load(self)
         return copy
+
+    def load(self, other: "Rows") -> None:
+        """Take over the numbers of other rows of the same shapes."""
+        self._matrix_KW.copy_(other._matrix_KW)

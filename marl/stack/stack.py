@@ -7,7 +7,6 @@ is a function of its configuration and seed alone.
 K is lanes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,8 +18,9 @@ from marl.models import Architecture, LatentConfig, Parameters, build_network
 from marl.objective import ActiveTerms, LaneHyperparameters, ObjectiveSpec, build_hyperparameters
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates
 from marl.stack.batched_models import Models
+from marl.stack.compile_step import CheckedStep, compile_step
 from marl.stack.flat_parameters import Rows
-from marl.stack.step import NEVER, Clock, State, StepFunction, executable
+from marl.stack.step import NEVER, Clock, State, StepFunction
 
 __all__ = ["Precision", "Snapshot", "Stack"]
 
@@ -59,7 +59,7 @@ class Stack:
         batch_pairs: pairs of a batch, a multiple of 16.
         active_terms: what any replicate asks the objective for.
         precision: in which the large layers are trained; evaluation is float32 always.
-        compiled: whether the step is compiled, see `marl.stack.step.executable`.
+        compiled: whether the step is compiled, see `marl.stack.compile_step`.
 
     Raises:
         ValueError: when the batch is not a multiple of 16 or the network does not fit the spectrograms.
@@ -132,11 +132,9 @@ class Stack:
         self._seed_K = torch.zeros(lanes, dtype=torch.int64)
         self._step_K = torch.zeros(lanes, dtype=torch.int64)
         """The clock of the lanes, as this side knows it without asking the device."""
-        self._step_function = StepFunction(
-            self.objective_spec, sampler, self._source, batch_pairs, cache_blocks=not compiled
-        )
+        self._step_function = StepFunction(self.objective_spec, sampler, self._source, batch_pairs)
         self._compiled = compiled
-        self._step: Callable[[], None] | None = None
+        self._step: CheckedStep | None = None
 
     @property
     def free_lanes(self) -> list[int]:
@@ -212,11 +210,19 @@ class Stack:
     def step(self) -> None:
         """One step of every occupied lane. Idle lanes are computed too and changed by nothing."""
         after_K = self._step_K + torch.tensor([int(config is not None) for config in self._configs])
-        self._source.prefetch(self._seed_K, self._step_K, after_K)
         if self._step is None:
-            self._step = executable(self._step_function, self._state, self._compiled)
-        self._step()
+            if self._compiled:  # the compiled step is checked on the same clips in every stack
+                lane_K = torch.arange(self.lanes)
+                self._source.prefetch(lane_K, lane_K, lane_K)
+            self._step = compile_step(self._step_function, self._state, self._compiled)
+        self._source.prefetch(self._seed_K, self._step_K, after_K)
+        self._step.run()
         self._step_K = after_K
+
+    @property
+    def checked_step(self) -> CheckedStep | None:
+        """The form of the step that trains; None before the first step."""
+        return self._step
 
     def steps(self) -> list[int]:
         """Steps trained by lane; zero where idle."""

@@ -19,12 +19,11 @@ from marl.randomness import Purpose
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
 from marl.stack.flat_parameters import Rows
 
-__all__ = ["NEVER", "Clock", "State", "StepFunction", "draw_batch", "executable"]
+__all__ = ["NEVER", "Clock", "State", "StepFunction", "draw_batch"]
 
 NEVER = -1
 # On a processor, what Adam goes over at a time stays in its cache.
 _CACHED_COLUMNS = 32 * 1024
-_WARM_RUNS = 3
 
 
 class Clock(NamedTuple):
@@ -63,6 +62,15 @@ class State(NamedTuple):
             Rates(*(field.clone() for field in self.rates)),
         )
 
+    def load(self, other: "State") -> None:
+        """Take over the numbers of another state of the same shapes."""
+        self.parameters.load(other.parameters)
+        self.first_moments.load(other.first_moments)
+        self.second_moments.load(other.second_moments)
+        mine = (*self.hyperparameters, *self.clock, *self.rates)
+        for field, value in zip(mine, (*other.hyperparameters, *other.clock, *other.rates), strict=True):
+            field.copy_(value)
+
     def tensors(
         self,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], LaneHyperparameters, Tensor, Tensor, Rates]:
@@ -86,23 +94,16 @@ class StepFunction:
         sampler: draws the pairs.
         source: gives the log-mels of a step.
         batch_pairs: pairs of a batch.
-        cache_blocks: whether Adam goes over the parameters in blocks, as is best on a processor that runs operations
-            one by one.
     """
 
     def __init__(
-        self,
-        objective_spec: ObjectiveSpec,
-        sampler: PairSampler,
-        source: BatchSource,
-        batch_pairs: int,
-        cache_blocks: bool,
+        self, objective_spec: ObjectiveSpec, sampler: PairSampler, source: BatchSource, batch_pairs: int
     ) -> None:
-        self._objective_spec = objective_spec
+        self.objective_spec = objective_spec
         self._sampler = sampler
         self._source = source
         self._batch_pairs = batch_pairs
-        self._columns = _CACHED_COLUMNS if cache_blocks else None
+        self._columns: int | None = None
         self._objective = vmap(partial(objective, objective_spec))
         self._differentiate = self._gradients
         self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=sampler.device)
@@ -139,7 +140,7 @@ class StepFunction:
         gradients, loss_K = self._differentiate(parameters, hyperparameters, self._batch(seed_K, step_K))
         for name, gradient_Kn in gradients.items():
             adam_step(parameters[name], gradient_Kn, first_moments[name], second_moments[name], rates, self._columns)
-        for name, spec in self._objective_spec.network.parameter_specs.items():
+        for name, spec in self.objective_spec.network.parameter_specs.items():
             if spec.follows is not None:
                 parameters[name].lerp_(parameters[spec.follows], 1 - hyperparameters.target_decay[:, None])
         return loss_K
@@ -154,19 +155,21 @@ class StepFunction:
     def record(self, state: State) -> None:
         """From now on replay the forward and backward pass as plain operations.
 
-        To find them anew in each step, by vmap and autograd, would take a tenth of it.
+        To find them anew in each step, by vmap and autograd, would take a tenth of it. Adam goes over the parameters in
+        blocks, as is best on a processor that runs operations one by one.
         """
+        self._columns = _CACHED_COLUMNS
         batch = self._batch(state.clock.seed, state.clock.step)
         # A partial function: what is bound to an object is not traced.
         self._differentiate = make_fx(partial(self._gradients))(state.parameters.flat, state.hyperparameters, batch)
 
     def _batch(self, seed_K: Tensor, step_K: Tensor) -> Batch:
-        return draw_batch(self._objective_spec, self._sampler, self._source.take, self._batch_pairs, seed_K, step_K)
+        return draw_batch(self.objective_spec, self._sampler, self._source.take, self._batch_pairs, seed_K, step_K)
 
     def _gradients(
         self, parameters: dict[str, Tensor], hyperparameters: LaneHyperparameters, batch: Batch
     ) -> tuple[dict[str, Tensor], Tensor]:
-        specs = self._objective_spec.network.parameter_specs
+        specs = self.objective_spec.network.parameter_specs
         values = {name: flat.unflatten(1, specs[name].shape).detach() for name, flat in parameters.items()}
         leaves = {name: value.requires_grad_() for name, value in values.items() if specs[name].follows is None}
         with torch.enable_grad():
@@ -197,43 +200,3 @@ def draw_batch(
     )
     views = objective_spec.network.to_input(views_RFT).unflatten(0, (len(seed_K), -1))
     return Batch(views, drawn.group_KB, noise_KND)
-
-
-@torch.no_grad()
-def executable(step: StepFunction, state: State, compiled: bool) -> Callable[[], None]:
-    """The step on one state, ready to be called again and again.
-
-    Compiled, operations that follow each other become one pass over memory, and on a GPU the whole step becomes one
-    launch.
-
-    Args:
-        step: what to do.
-        state: what to do it to.
-        compiled: whether to compile, which takes tens of seconds, or some with a warm cache; it needs a C++ compiler on
-            a processor.
-    """
-    if not compiled:
-        step.record(state)
-        return partial(_run, step, step, state)
-    spare = state.copy()
-    step(*spare.tensors())  # tables that are kept between calls are made here, outside of what is recorded
-    program = torch.compile(make_fx(step)(*spare.tensors()), dynamic=False, fullgraph=True)
-    if state.clock.step.device.type != "cuda":
-        return partial(_run, step, program, state)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(_WARM_RUNS):
-            _run(step, program, spare)
-    torch.cuda.current_stream().wait_stream(side)
-    del spare
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):  # records, changes nothing
-        _run(step, program, state)
-    return graph.replay
-
-
-@torch.no_grad()
-def _run(step: StepFunction, program: Callable[..., Tensor], state: State) -> None:
-    step.tick(state)
-    step.tock(state, program(*state.tensors()))

@@ -93,7 +93,8 @@ def compile_stacks(spec_file: SpecArgument, store: StoreOption = DEFAULT_STORE) 
             log(line if plan.compiled else f"{line}; nothing to compile")
         else:
             duration = format_duration(report.first_step_s)
-            log(f"compiled stack {report.number} of {report.stacks} in {duration}: {report.stack}")
+            check = report.warning or "the compiled step agrees with the plain step"
+            log(f"compiled stack {report.number} of {report.stacks} in {duration}: {report.stack}; {check}")
 
 
 @data.command()

@@ -63,10 +63,17 @@ def check_stack(result: StackResult, has_gpu: bool) -> Finding:
         f"{stepped.rate or 0:.0f} trial-steps/s: {plan.lanes} lanes on {result.planned.device_name}, {plan.precision}, "
         f"{plan.why}; {stepped.stack}; first step after {stepped.first_step_s:.1f} s"
     )
+    if stepped.warning:
+        value = f"{value}; {stepped.warning}"
+    elif plan.compiled:
+        value = f"{value}; the compiled step agrees with the plain step"
     if has_gpu and result.planned.device == "cpu":
         return Finding(
             "stack", "fail", value, "the driver lists a GPU that torch does not see: install a CUDA build of torch"
         )
+    if stepped.warning:
+        advice = "training is slower there than with a compiled step; another version of the compiler may be right"
+        return Finding("stack", "warn", value, advice)
     return Finding("stack", "pass", value)
 
 

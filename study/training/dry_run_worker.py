@@ -19,6 +19,7 @@ import torch
 from pydantic import BaseModel, TypeAdapter
 
 from marl.config import Config
+from marl.stack import StepKind
 from study.datasets.load import dataset_of
 from study.errors import RunError
 from study.process_env import surroundings
@@ -52,6 +53,8 @@ class Stepped(BaseModel, frozen=True):
         stacks: how many there are.
         first_step_s: seconds until the first step was done, compiling it included.
         rate: steps of lanes a second; none where it was not measured.
+        step: which form of the step trains.
+        warning: why a compiled form was rejected; empty where none was, see `marl.stack.compile_step`.
     """
 
     stack: str
@@ -59,6 +62,8 @@ class Stepped(BaseModel, frozen=True):
     stacks: int
     first_step_s: float
     rate: float | None
+    step: StepKind = "plain"
+    warning: str = ""
 
 
 class _Task(BaseModel, frozen=True):
@@ -150,6 +155,8 @@ def _work(task: _Task) -> Iterator[Planned | Stepped]:
         stack.step()
         stack.synchronise()
         first_step_s = time.monotonic() - started
+        checked = stack.checked_step
+        assert checked is not None  # noqa: S101  # it made a step
         rate = None
         if task.measured_s is not None:
             rate = steps_per_second(stack, task.measured_s) * plan.lanes
@@ -160,6 +167,8 @@ def _work(task: _Task) -> Iterator[Planned | Stepped]:
             stacks=len(found),
             first_step_s=first_step_s,
             rate=rate,
+            step=checked.kind,
+            warning=checked.warning,
         )
 
 

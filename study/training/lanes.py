@@ -226,6 +226,8 @@ class Lanes:
             if steps % _STEPS_AHEAD == 0:
                 stack.synchronise()
         stack.synchronise()
+        if stack.checked_step and stack.checked_step.warning not in ("", *self.notices):
+            self.notices.append(stack.checked_step.warning)
         for _, replicate in occupied:
             replicate.step += steps
         self.trained_steps += steps * len(occupied)

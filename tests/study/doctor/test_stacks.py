@@ -25,3 +25,16 @@ def test_a_stack_that_made_no_step_fails_with_its_reason():
     found = check_stack(StackResult(planned=PLANNED, error="out of memory"), has_gpu=False)
     assert (found.verdict, found.value, bool(found.advice)) == ("fail", "out of memory", True)
     assert check_stack(StackResult(planned=PLANNED), has_gpu=False).verdict == "fail"
+
+
+def test_a_compiled_step_that_agrees_passes_and_one_that_was_rejected_warns():
+    compiled = PLANNED.model_copy(update={"plan": PLANNED.plan.model_copy(update={"compiled": True})})
+    agreeing = check_stack(
+        StackResult(planned=compiled, stepped=STEPPED.model_copy(update={"step": "compiled"})), has_gpu=False
+    )
+    assert agreeing.verdict == "pass"
+    assert_mentions(agreeing.value, "compiled step agrees")
+    rejected = STEPPED.model_copy(update={"warning": "losses differ; training with the plain step"})
+    found = check_stack(StackResult(planned=compiled, stepped=rejected), has_gpu=False)
+    assert (found.verdict, bool(found.advice)) == ("warn", True)
+    assert_mentions(found.value, rejected.warning)

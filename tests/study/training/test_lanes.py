@@ -413,3 +413,18 @@ def test_no_memory_for_a_single_lane_is_an_error(store, monkeypatch):
     known(lanes, 0, PLAIN, SEEDS)
     with pytest.raises(torch.OutOfMemoryError):
         finish(lanes)
+
+
+def test_a_rejected_compiled_step_is_a_notice_and_the_plain_step_trains(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda program, **_: lambda *arguments: 2 * program(*arguments))
+    plain, compiled = ({**tiny, "resources": {"lanes": 2, "compile": flag}} for flag in (False, True))
+    reports = []
+    for content in (plain, compiled):
+        store = new_store(tmp_path / str(content["resources"]["compile"]), content)
+        store.write_baselines({"untrained": {"x": 0.0}, "replicates": 1})
+        lanes = lanes_on(store)
+        lanes.add(0, PLAIN, [0])
+        reports.append(by_key(finish(lanes)))
+    (notice,) = lanes.notices
+    assert_mentions(notice, "compiled", "losses", "plain step")
+    assert reports[0] == reports[1]
