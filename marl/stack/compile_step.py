@@ -1,6 +1,6 @@
 """Compiles the step of a stack, and compares the compiled step with the plain one before anything trains with it.
 
-K is lanes, M weighted terms of the objective, n numbers of one parameter.
+K is lanes, T weighted terms of the objective, n numbers of one parameter.
 """
 
 import logging
@@ -132,27 +132,27 @@ def check_state(objective_spec: ObjectiveSpec, state: State) -> State:
 
 
 def _check_hyperparameters(objective_spec: ObjectiveSpec, lanes: int, like: LaneHyperparameters) -> LaneHyperparameters:
-    """Return hyperparameters that weigh term m of the objective only in lane m modulo K; fusions and switches vary."""
+    """Return hyperparameters that weigh term t of the objective only in lane t modulo K; fusions and switches vary."""
     lane_K = torch.arange(lanes)
-    weighted = (like.reconstruction[:, None], like.kl_32.flatten(1), like.multiscale_N, like.contrast_N)
-    sizes = [field.shape[1] for field in (*weighted, like.independence_N)]
-    weight_KM = (torch.arange(sum(sizes)) % lanes == lane_K[:, None]).to(torch.float32)
-    reconstruction_K1, kl_K6, multiscale_KN, contrast_KN, independence_KN = weight_KM.split(sizes, dim=1)
+    weighted = (like.reconstruction[:, None], like.kl_3S.flatten(1), like.multiscale_M, like.contrast_M)
+    sizes = [field.shape[1] for field in (*weighted, like.independence_M)]
+    weight_KT = (torch.arange(sum(sizes)) % lanes == lane_K[:, None]).to(torch.float32)
+    reconstruction_K1, kl_K6, multiscale_KM, contrast_KM, independence_KM = weight_KT.split(sizes, dim=1)
     is_private_D = torch.arange(objective_spec.network.latents) < objective_spec.network.architecture.private
     fusions = len(objective_spec.active_terms.fusions)
     return LaneHyperparameters(
         mask_D=torch.ones(lanes, objective_spec.network.latents),
-        group_D2=torch.stack([is_private_D, ~is_private_D], dim=1).to(torch.float32).expand(lanes, -1, -1),
-        fusion_N=(torch.arange(fusions) == lane_K[:, None] % fusions).to(torch.float32),
+        subspace_DS=torch.stack([is_private_D, ~is_private_D], dim=1).to(torch.float32).expand(lanes, -1, -1),
+        fusion_M=(torch.arange(fusions) == lane_K[:, None] % fusions).to(torch.float32),
         reconstruction=reconstruction_K1[:, 0],
-        multiscale_N=multiscale_KN,
-        kl_32=kl_K6.unflatten(1, (3, 2)),
-        contrast_N=contrast_KN,
+        multiscale_M=multiscale_KM,
+        kl_3S=kl_K6.unflatten(1, (3, 2)),
+        contrast_M=contrast_KM,
         temperature=torch.full((lanes,), 0.2),
         projected=lane_K % 2 == 0,
         exclude_same_factors=lane_K % 2 == 1,
         target_decay=torch.full((lanes,), 0.99),
-        independence_N=independence_KN,
+        independence_M=independence_KM,
     )
 
 

@@ -137,5 +137,5 @@ def test_a_step_is_checked_in_the_same_state_whatever_is_in_the_lanes(small_data
 def test_every_term_acts_in_one_lane_of_the_state_that_is_checked(small_dataset):
     stack = new_stack(small_dataset, configs=(CONFIG, PROBAND))
     settings = check_state(stack.objective_spec, stack._state).hyperparameters
-    for weights in (settings.reconstruction, settings.kl_32, settings.multiscale_N, settings.contrast_N):
+    for weights in (settings.reconstruction, settings.kl_3S, settings.multiscale_M, settings.contrast_M):
         assert (weights.sum(dim=0) == 1).all()
