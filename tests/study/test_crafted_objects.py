@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -27,6 +28,7 @@ from study.storage import ObjectStore
 from study.store import StudyStore, list_studies
 from study.store.notes import Notes
 from tests.messages import mentions
+from tests.study.commands import TINY
 from tests.study.report.studies import PLAIN, trial_of, write_study
 from tests.study.store.test_lease import elsewhere
 
@@ -35,20 +37,28 @@ NOW = datetime.now(UTC)
 CONFIG = PLAIN | {"contrast.temperature": 0.5}
 
 
-@pytest.fixture
-def store(tmp_path, tiny):
-    return write_study(
-        tmp_path / "runs",
-        tiny,
-        [trial_of([4.0, 4.2], [0.2, 0.4], config=CONFIG), trial_of([5.0, 4.9], [0.3, 0.4], config=CONFIG)],
-    )
+@pytest.fixture(scope="module")
+def _intact(tmp_path_factory):
+    trials = [trial_of([4.0, 4.2], [0.2, 0.4], config=CONFIG), trial_of([5.0, 4.9], [0.3, 0.4], config=CONFIG)]
+    return write_study(tmp_path_factory.mktemp("intact") / "runs", TINY, trials)
+
+
+@pytest.fixture(scope="module")
+def _read_before(_intact):
+    return read(_intact)
 
 
 @pytest.fixture
-def as_before(store):
-    """What readers saw before; they shall see it again."""
-    before = read(store)
-    return lambda: assert_same(before, read(store))
+def store(_intact, tmp_path):
+    """A copy of a study with two trials."""
+    shutil.copytree(_intact.objects.uri, tmp_path / "runs")
+    return StudyStore(ObjectStore(str(tmp_path / "runs")), _intact.name)
+
+
+@pytest.fixture
+def as_before(store, _read_before):
+    """Function that asserts that readers see the intact study."""
+    return lambda: assert_same(_read_before, read(store))
 
 
 def read(store):

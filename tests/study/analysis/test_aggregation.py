@@ -35,7 +35,7 @@ reports = st.builds(
 parts = st.lists(st.lists(reports, min_size=1, max_size=6), min_size=1, max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(parts, st.lists(st.sets(st.integers(0, 5)), min_size=1, max_size=4))
 def test_means_that_follow_from_earlier_ones_are_those_that_are_computed_at_once(parts, moments):
     """At each moment other parts are there: some came, some went, as when parts become one."""
@@ -48,7 +48,7 @@ def test_means_that_follow_from_earlier_ones_are_those_that_are_computed_at_once
         )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(parts)
 def test_a_mean_does_not_depend_on_what_other_trials_are_computed_with_it(parts):
     rows = pd.DataFrame([row for part in parts for row in part])
@@ -89,7 +89,7 @@ def test_nothing_has_no_means_and_means_without_news_are_the_same_object():
     assert update_aggregates(table_of([[report(0, 0, 10, m=1.0)]]), 3, some) is some
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(parts)
 def test_rows_are_coalesced_as_if_all_were_grouped(parts):
     rows = pd.DataFrame([row for part in parts for row in part]).assign(run=range(sum(map(len, parts))))

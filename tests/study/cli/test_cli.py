@@ -206,7 +206,8 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(cli, spec_file, tiny, 
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_resolved_spec_is_a_spec(cli, spec_file, tiny, tmp_path):
+def test_a_resolved_spec_is_a_spec(cli, spec_file, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("study.runs.dry_run.steps_per_second", lambda *_: 100.0)
     first = cli("run", spec_file(tiny), "--dry-run").out
     again = tmp_path / "again.yaml"
     again.write_text(first)

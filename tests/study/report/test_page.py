@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 
@@ -6,7 +7,10 @@ import pytest
 
 from study.analysis import StudyResults
 from study.report.page import FIGURES, render, write_report
+from study.storage import ObjectStore
+from study.store import StudyStore
 from tests.messages import assert_mentions
+from tests.study.commands import TINY
 from tests.study.report.studies import context_of, separated, trial_of, write_study
 
 OTHER = {
@@ -32,8 +36,31 @@ def store(tmp_path, tiny):
     return store
 
 
-def test_a_whole_report_has_every_picture_and_needs_no_network(store, tmp_path, flat_maps):
-    report, page = page_of(store, tmp_path / "new" / "report")
+@pytest.fixture(scope="module")
+def _whole(tmp_path_factory):
+    """Store and report of two complete trials, with latents of the better one."""
+    folder = tmp_path_factory.mktemp("whole")
+    store = write_study(folder / "runs", TINY, TRIALS)
+    store.write_latents(1, 0, separated())
+    store.write_run(1, store.runs()[1] | {"commit": "0123abc"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("study.charts.umap._embed", lambda latents_ND: latents_ND[:, [0, 0]])  # as `flat_maps`
+        return store, write_report(StudyResults(store), folder / "new" / "report")
+
+
+@pytest.fixture
+def whole(_whole, tmp_path):
+    """A copy of the store, and the report in `tmp_path / "report"`."""
+    store, report = _whole
+    shutil.copytree(store.objects.uri, tmp_path / "runs")
+    shutil.copytree(report.path.parent, tmp_path / "report")
+    path = tmp_path / "report" / report.path.name
+    return StudyStore(ObjectStore(str(tmp_path / "runs")), store.name), report._replace(path=path)
+
+
+def test_a_whole_report_has_every_picture_and_needs_no_network(whole):
+    _, report = whole
+    page = report.path.read_text()
     assert report.missing == {}
     assert re.findall(r'<img src="([^"]*)"', page) == [f"{name}.png" for name in FIGURES]
     for name in FIGURES:
@@ -43,10 +70,9 @@ def test_a_whole_report_has_every_picture_and_needs_no_network(store, tmp_path, 
     assert "Not drawn" not in page
 
 
-def test_the_page_says_what_it_was_drawn_from(store, tmp_path, flat_maps):
-    run = store.runs()[1]
-    store.write_run(1, run | {"commit": "0123abc"})
-    _, page = page_of(store, tmp_path / "report")
+def test_the_page_says_what_it_was_drawn_from(whole):
+    store, report = whole
+    run, page = store.runs()[1], report.path.read_text()
     assert "<h1>tiny</h1>" in page
     assert "<dd>2 complete, of 2</dd>" in page
     assert_mentions(page, 2, "trial", "seeds 0 to 1")
@@ -123,9 +149,9 @@ def test_whatever_comes_from_the_store_is_escaped(store, tmp_path, flat_maps):
     assert page.count("&lt;script&gt;") >= len(FIGURES) + 5
 
 
-def test_a_picture_that_is_missing_now_is_removed_from_the_folder(store, tmp_path, flat_maps):
-    folder = tmp_path / "report"
-    page_of(store, folder)
+def test_a_picture_that_is_missing_now_is_removed_from_the_folder(whole):
+    store, report = whole
+    folder = report.path.parent
     (folder / "mine.png").write_bytes(b"mine")
     store.objects.delete("tiny/latents/1-0.parquet")
     page_of(store, folder)

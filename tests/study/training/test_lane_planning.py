@@ -49,6 +49,7 @@ def test_what_does_not_fit_into_memory_is_not_taken(tiny, monkeypatch):
     assert measured_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2, 4, 8], STORE.uri) == 2
 
 
+@pytest.mark.slow
 def test_a_real_measurement_finds_one_of_the_candidates(tiny):
     spec = resolved(tiny)
     assert measured_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2], STORE.uri) in (1, 2)
