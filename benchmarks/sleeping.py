@@ -71,7 +71,7 @@ class SleepingTrainer:
     async def discard(self, trial: int) -> None:
         """There are no checkpoints."""
 
-    async def scores(
+    async def evaluate(
         self, replicates: list[tuple[int, int]], metric_groups: list[str], split: str
     ) -> list[dict[str, Any]]:
         """There is nothing to measure."""

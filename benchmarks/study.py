@@ -94,7 +94,7 @@ def run_study(resolved: ResolvedSpec) -> dict[str, Any]:
     samples: list[dict[str, Any]] = []
     starts: list[float] = []
 
-    class Watching(launch.Trainers):
+    class Watching(launch.TrainerGroup):
         def progress(self) -> list[dict[str, Any]]:
             return self.note(super().progress())
 
@@ -105,7 +105,9 @@ def run_study(resolved: ResolvedSpec) -> dict[str, Any]:
 
     class Watched(launch._Driver):
         def _examine_contenders(self) -> None:
-            self._trainers.note(self._trainers.ask("progress", within_s=5.0))  # the last steps came after the last look
+            self._trainers.note(
+                self._trainers.call("progress", timeout_s=5.0)
+            )  # the last steps came after the last look
             super()._examine_contenders()
 
         def _changed(self, number: int, state: str, *more: Any) -> None:
@@ -116,7 +118,7 @@ def run_study(resolved: ResolvedSpec) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder:
         store = StudyStore(ObjectStore(folder), resolved.spec.name)
         metadata = begin(store, resolved)
-        with mock.patch.object(launch, "_Driver", Watched), mock.patch.object(launch, "Trainers", Watching):
+        with mock.patch.object(launch, "_Driver", Watched), mock.patch.object(launch, "TrainerGroup", Watching):
             launch.launch(store, resolved.spec.search.trials or 0, Console(stderr=True, highlight=False))
     ended = time.monotonic() - began
     return {"samples": samples, "lanes": metadata.stack["lanes"], "last_start": starts[-1], "ended": ended}

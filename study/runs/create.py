@@ -75,7 +75,7 @@ def _planned_on(address: str, resolved: ResolvedSpec, objects: ObjectStore) -> S
     from study.training.resources import Places
 
     with ray_session(address):
-        places = Places(resolved.spec, lanes=1, is_shared=True)
+        places = Places(objects.uri, resolved.spec, lanes=1, is_shared=True)
         on_cuda = places.device == "cuda"
         plan = ray.remote(num_cpus=0 if on_cuda else 1, num_gpus=1 if on_cuda else 0)(_planned)
         found: StackPlan = ray.get(plan.remote(resolved, places.device, objects.uri))

@@ -27,7 +27,7 @@ from study.spec.resolved_spec import StackPlan
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
-from study.training.client import StudyTrial, Trainers, end_trainers, start_trainer
+from study.training.client import StudyTrial, TrainerGroup, end_trainers
 from study.training.resources import Places
 
 __all__ = ["launch"]
@@ -73,7 +73,7 @@ def launch(store: StudyStore, target: int, console: Console, address: str | None
     begun = BEGUN.format(run=writer.run, study=spec.name)
     view.say(f"{begun}: {plan.lanes} lanes, {plan.precision}, {plan.why}")
     with view, ray_session(address):
-        places = Places(spec, plan.lanes, is_shared=address is not None)
+        places = Places(store.objects.uri, spec, plan.lanes, is_shared=address is not None)
         searcher.allowed = places.allowed
         driver = _Driver(store, spec, writer, searcher, view, places)
         driver.run(HalvingScheduler(rungs) if rungs else None)
@@ -98,7 +98,7 @@ class _Driver:
         self._view = view
         self._places = places
         self._versions = versions()
-        self._trainers = Trainers(spec.name, writer.run)
+        self._trainers = TrainerGroup(store.objects.uri, spec.name, writer.run)
         self._stop_asked = False
         self._progress_at = 0.0
         self._is_training = False
@@ -109,7 +109,9 @@ class _Driver:
         previous = {which: signal.signal(which, self._on_interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._view.phase("starting the trainer")
-            end_trainers(self._spec.name, but_those_of=self._writer.run)  # a driver died, they went on
+            end_trainers(
+                self._store.objects.uri, self._spec.name, except_run=self._writer.run
+            )  # a driver died, they went on
             if self._searcher.remaining:
                 self._try_configurations(scheduler)
             self._writer.flush()
@@ -118,7 +120,7 @@ class _Driver:
             for which, handler in previous.items():
                 signal.signal(which, handler)
             self._writer.finish()
-            end_trainers(self._spec.name)
+            end_trainers(self._store.objects.uri, self._spec.name)
 
     def _try_configurations(self, scheduler: TrialScheduler | None) -> None:
         spec = self._spec
@@ -171,10 +173,7 @@ class _Driver:
     def _examine(self, missing: Mapping[str, Sequence[tuple[TrialId, int]]]) -> None:
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
         self._view.say(f"measuring the front and what is near it, {len(trials)} trials: {', '.join(missing)}")
-        study, run = self._spec.name, self._writer.run
-        trainers = self._trainers.there() or [
-            start_trainer(self._store.objects.uri, study, run, self._versions, self._places.device)
-        ]
+        trainers = self._trainers.handles() or [self._trainers.start(self._versions, self._places.device)]
 
         def tick() -> None:
             self._writer.tick()
@@ -206,7 +205,7 @@ class _Driver:
         else:
             self._view.ended(number, state, error, self._searcher.final_values.get(number))
         if state not in ("running", "complete"):
-            for trainer in self._trainers.there():
+            for trainer in self._trainers.handles():
                 trainer.discard.remote(number)
 
     def _tick(self) -> None:
@@ -222,7 +221,7 @@ class _Driver:
         reports = [report for report in answers if report["ready"]]
         if reports:
             self._is_training = True
-            gone = [report for report in self._trainers.gone if report["ready"]]
+            gone = [report for report in self._trainers.ended if report["ready"]]
             self._view.progress(
                 [tuple(one) for report in reports for one in report["replicates"]],
                 sum(report["trained_steps"] for report in (*reports, *gone)),
@@ -238,4 +237,4 @@ class _Driver:
     def _drain(self) -> None:
         self._writer.flush()
         if self._is_training:  # before that there is nothing to keep
-            self._trainers.ask("drain", within_s=_DRAIN_WITHIN_S)
+            self._trainers.call("drain", timeout_s=_DRAIN_WITHIN_S)

@@ -19,7 +19,7 @@ from study.spec import TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
-from study.training.client import start_trainer
+from study.training.client import TrainerGroup
 from study.training.planning import device_type
 
 __all__ = ["TrainerLostError", "examine", "rescore", "score"]
@@ -70,7 +70,7 @@ def score(
     """
     groups = [list(replicates[first : first + _GROUP]) for first in range(0, len(replicates), _GROUP)]
     calls = (
-        trainers[number % len(trainers)].scores.remote(group, list(metric_groups), split)
+        trainers[number % len(trainers)].evaluate.remote(group, list(metric_groups), split)
         for number, group in enumerate(groups)
     )
     for rows in _results(calls, len(trainers), tick):
@@ -191,8 +191,8 @@ def rescore(
     try:
         with ray_session(None):
             console.print(f"measuring {len(replicates)} models on {device_type()}: {', '.join(names)}", soft_wrap=True)
-            study = results.store.name
-            trainers = [start_trainer(results.store.objects.uri, study, writer.run, versions(), device_type())]
+            group = TrainerGroup(results.store.objects.uri, results.store.name, writer.run)
+            trainers = [group.start(versions(), device_type())]
             if metric_groups := [name for name in names if name in RESCORABLE]:
                 score(trainers, replicates, metric_groups, split, record, tick)
             for name in names:

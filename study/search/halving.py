@@ -86,10 +86,10 @@ class HalvingScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stop or go on."""
         step = result.get("step")
-        if "failed" in result or step not in self._rungs.steps or isinstance(result["number"], Baseline):
+        if "failed" in result or step not in self._rungs.steps or isinstance(result["trial"], Baseline):
             return str(TrialScheduler.CONTINUE)
         row = next(row for row in result["rows"] if row["seed"] == 0 and row["step"] == step)
-        goes_on = self._rungs.goes_on(result["number"], step, row)
+        goes_on = self._rungs.goes_on(result["trial"], step, row)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class StudySearcher(Searcher):
             parameters = self._search.ask(number)
         self.numbers[trial_id], self.parameters[number] = number, parameters
         self.record(number, "running")
-        return {"number": number, "parameters": parameters}
+        return {"trial": number, "parameters": parameters}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna: a value only if the trial is complete, else pruned or failed."""

@@ -1,6 +1,8 @@
-"""Where the trainers of a run are: found by name, started where there is none."""
+"""Clients of trainers: trials, each of which attaches to one trainer, and the driver, which follows all of its run."""
 
 import contextlib
+import hashlib
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,35 +15,57 @@ from study.process_env import surroundings
 from study.spec import Scalar, TrialId
 from study.training.trainer import Trainer
 
-__all__ = ["NAMESPACE", "StudyTrial", "Trainers", "end_trainers", "find_or_start", "start_trainer"]
+__all__ = ["NAMESPACE", "StudyTrial", "TrainerGroup", "actor_names", "end_trainers", "find_or_start", "study_id"]
+
+logger = logging.getLogger(__name__)
 
 NAMESPACE = "marl-study"
+"""Ray namespace of all actors."""
+
+# A CPU request this small keeps trainers off nodes that offer no CPU, and leaves room for trials.
+_MIN_CPU = 0.01
+# After this many crashes of its trainer, a trial and all others that were training there are suspected, and each trains
+# in isolation.
+_MAX_SHARED_CRASHES = 2
+# A trial fails after this many crashes of its trainer in isolation.
+_MAX_ISOLATED_CRASHES = 3
+# Ray forgets the name of a dead actor a moment after its death.
+_RESTART_PAUSE_S = 1.0
 
 
-# Of a processor; so a trainer without a GPU is not placed where nothing shall train.
-_A_LITTLE = 0.01
+def study_id(store_uri: str, study: str) -> str:
+    """Return the identifier of a study in names of actors. It differs for studies of one name in two stores."""
+    return f"{hashlib.sha256(store_uri.encode()).hexdigest()[:16]}/{study}"
 
 
-def _prefix(study: str, run: int | None = None) -> str:
-    """What the names of a study's trainers begin with, or of those of one run."""
-    return f"trainer/{study}/" if run is None else f"trainer/{study}/{run}/"
+def actor_names(prefix: str) -> list[str]:
+    """Return the names of the actors in the namespace of studies that begin with a prefix."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
+    return [name for name in names if name.startswith(prefix)]
+
+
+def _prefix(store_uri: str, study: str, run: int | None = None) -> str:
+    """Return the prefix of the names of all trainers of a study, or of one run."""
+    prefix = f"trainer/{study_id(store_uri, study)}/"
+    return prefix if run is None else f"{prefix}{run}/"
 
 
 def find_or_start(store_uri: str, study: str, run: int, versions: Mapping[str, str]) -> Any:
-    """A handle of the trainer of the caller's node and GPU; it is started if there is none yet.
+    """Return a handle of the trainer of the caller's node and GPU, which is started if there is none.
 
-    It is detached and bound to the node, not to the caller's placement group, with which it would die. It asks Ray for
-    nothing: the trials that use it have asked for its share.
+    The trainer is detached and bound to the node instead of the caller's placement group, because it would die with
+    that. It requests no resources, because the trials that use it have requested theirs.
     """
     node = ray.get_runtime_context().get_node_id()
     gpus = ray.get_gpu_ids()
     environment = surroundings()
     if gpus:
-        # Without a GPU of its own to ask for, the actor would see all of them, or none.
+        # An actor that requests no GPU would see either all of them or none.
         environment |= {"CUDA_VISIBLE_DEVICES": str(gpus[0]), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    place = f"gpu{gpus[0]}" if gpus else "cpu"
+    device = f"gpu{gpus[0]}" if gpus else "cpu"
     actor = ray.remote(Trainer).options(
-        name=f"{_prefix(study, run)}{node}/{place}",
+        name=f"{_prefix(store_uri, study, run)}{node}/{device}",
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
@@ -53,123 +77,113 @@ def find_or_start(store_uri: str, study: str, run: int, versions: Mapping[str, s
     return actor.remote(store_uri, study, "cuda" if gpus else "cpu", dict(versions))
 
 
-def start_trainer(store_uri: str, study: str, run: int, versions: Mapping[str, str], device: str) -> Any:
-    """A handle of a trainer on some node that has such a device; it is started if there is none yet."""
-    needs = {"num_cpus": 0, "num_gpus": 1} if device == "cuda" else {"num_cpus": _A_LITTLE}
-    place = ray.remote(**needs)(find_or_start)
-    return ray.get(place.remote(store_uri, study, run, versions))
+def end_trainers(store_uri: str, study: str, except_run: int | None = None) -> None:
+    """End the trainers of a study, except for one run. Trainers outlive a driver that dies."""
+    spared = None if except_run is None else _prefix(store_uri, study, except_run)
+    for name in actor_names(_prefix(store_uri, study)):
+        if spared is None or not name.startswith(spared):
+            with contextlib.suppress(ValueError):  # died since it was listed
+                ray.get_actor(name, namespace=NAMESPACE).end.remote()
+                logger.info("trainer %s is told to end", name)
 
 
-class Trainers:
-    """The trainers of a run, as its driver follows them: it waits for none, however many there are.
+class TrainerGroup:
+    """The trainers of a run, as its driver follows them. No call waits for all trainers to answer.
 
     Args:
-        study: its name.
-        run: its number.
+        store_uri: Address of the store.
+        study: Name of the study.
+        run: Number of the run.
 
     Attributes:
-        gone: what those said last that are there no more.
+        ended: Last progress of each trainer that has ended.
     """
 
-    def __init__(self, study: str, run: int) -> None:
-        self.gone: list[dict[str, Any]] = []
-        self._study, self._prefix = study, _prefix(study, run)
-        # By name: the trainer, what it was asked last and has not answered yet, and what it last said of its work.
+    def __init__(self, store_uri: str, study: str, run: int) -> None:
+        self.ended: list[dict[str, Any]] = []
+        self._address = (store_uri, study, run)
+        # By name: handles, pending calls of `progress`, and their last results.
         self._handles: dict[str, Any] = {}
-        self._asked: dict[str, Any] = {}
-        self._said: dict[str, dict[str, Any]] = {}
+        self._pending: dict[str, Any] = {}
+        self._progress: dict[str, dict[str, Any]] = {}
 
-    def there(self) -> list[Any]:
-        """Handles of all that are there now."""
-        names = {name for name in _names(self._study) if name.startswith(self._prefix)}
+    def start(self, versions: Mapping[str, str], device: str) -> Any:
+        """Return a handle of a trainer on a node with such a device, which is started if there is none."""
+        request = {"num_cpus": 0, "num_gpus": 1} if device == "cuda" else {"num_cpus": _MIN_CPU}
+        return ray.get(ray.remote(**request)(find_or_start).remote(*self._address, versions))
+
+    def handles(self) -> list[Any]:
+        """Return handles of all running trainers."""
+        names = set(actor_names(_prefix(*self._address)))
         for name in self._handles.keys() - names:
             self._forget(name)
         for name in sorted(names - self._handles.keys()):
             with contextlib.suppress(ValueError):  # died since it was listed
                 self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
+                logger.info("trainer %s runs", name)
         return list(self._handles.values())
 
     def progress(self) -> list[dict[str, Any]]:
-        """What each has last said, as `study.training.trainer.Trainer.progress`; and they are asked again."""
-        self.there()
-        answered = (
-            set(ray.wait(calls, num_returns=len(calls), timeout=0)[0]) if (calls := [*self._asked.values()]) else ()
-        )
-        for name, call in [*self._asked.items()]:
+        """Return the last progress of each trainer, as `study.training.trainer.Trainer.progress`, and ask again."""
+        self.handles()
+        calls = list(self._pending.values())
+        answered = set(ray.wait(calls, num_returns=len(calls), timeout=0)[0]) if calls else set()
+        for name, call in list(self._pending.items()):
             if call in answered:
-                del self._asked[name]
+                del self._pending[name]
                 try:
-                    self._said[name] = ray.get(call)
-                except ray.exceptions.RayError:  # it died, and is replaced by its trials
+                    self._progress[name] = ray.get(call)
+                except ray.exceptions.RayError:  # it died; its trials start another
                     self._forget(name)
         for name, trainer in self._handles.items():
-            if name not in self._asked:
-                self._asked[name] = trainer.progress.remote()
-        return list(self._said.values())
+            if name not in self._pending:
+                self._pending[name] = trainer.progress.remote()
+        return list(self._progress.values())
 
-    def ask(self, method: str, within_s: float) -> list[Any]:
-        """Answers of all that answer in time."""
-        calls = [getattr(trainer, method).remote() for trainer in self.there()]
-        answers = []
-        for call in ray.wait(calls, num_returns=len(calls), timeout=within_s)[0] if calls else ():
+    def call(self, method: str, timeout_s: float) -> list[Any]:
+        """Call a method of all trainers, and return the results that arrive in time."""
+        calls = [getattr(trainer, method).remote() for trainer in self.handles()]
+        results = []
+        for call in ray.wait(calls, num_returns=len(calls), timeout=timeout_s)[0] if calls else ():
             with contextlib.suppress(ray.exceptions.RayError):
-                answers.append(ray.get(call))
-        return answers
+                results.append(ray.get(call))
+        return results
 
     def _forget(self, name: str) -> None:
-        for known in (self._handles, self._asked):
-            known.pop(name, None)
-        if name in self._said:
-            self.gone.append(self._said.pop(name))
-
-
-def end_trainers(study: str, but_those_of: int | None = None) -> None:
-    """End the trainers of a study, those of one run excepted. They outlive a driver that dies, with their memory."""
-    spared = None if but_those_of is None else _prefix(study, but_those_of)
-    for name in _names(study):
-        if spared is None or not name.startswith(spared):
-            with contextlib.suppress(ValueError):  # died since it was listed
-                ray.get_actor(name, namespace=NAMESPACE).end.remote()
-
-
-def _names(study: str) -> list[str]:
-    actors = ray.util.list_named_actors(all_namespaces=True)
-    names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
-    return [name for name in names if name.startswith(_prefix(study))]
-
-
-# After so many deaths of its trainer a trial is suspected, with all others that were there; it then trains alone.
-_DEATHS_IN_COMPANY = 2
-# After so many deaths of trainers in which it was alone it has failed.
-_DEATHS_ALONE = 3
-_PAUSE_S = 1.0
+        logger.info("trainer %s has ended", name)
+        for by_name in (self._handles, self._pending):
+            by_name.pop(name, None)
+        if name in self._progress:
+            self.ended.append(self._progress.pop(name))
 
 
 class StudyTrial(tune.Trainable):
-    """Attaches its replicates to the trainer of the GPU that Ray gave it and hands their reports to Tune.
+    """A trial as Ray Tune sees it: a client of a trainer. It holds no tensor and imports no torch.
 
-    The configuration has `number` and `parameters` of the trial, and `store`, `study`, `run`, `steps` and `versions`
-    of the study. A result has `step` and `rows`, reports of its replicates, or `failed` with the reason, or `refused`
-    with the reason why the whole study cannot go on.
+    The trial attaches its replicates to the trainer of the GPU that Ray assigned to it, and returns their reports to
+    Tune. Its configuration has `trial` and `parameters`, and `store`, `study`, `run`, `steps` and `versions` of the
+    study. A result has `step` and `rows`, the reports of its replicates; or `failed`, with the reason why the trial
+    failed; or `refused`, with the reason why the study cannot be trained.
 
-    A trainer that dies is replaced, and the trial goes on from its last checkpoint. What kills trainers again and again
-    is found by letting each that was there train alone; the one that was alone when three died has failed.
+    If its trainer crashes, the trial resumes with a new one, from its last checkpoint. Which trial crashes trainers
+    repeatedly is found by isolation: each trial that was training there trains alone, and a trial that crashes its
+    trainer in isolation fails.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Become a trial; its trainer is found when it is first asked."""
-        self._number: TrialId = config["number"]
+        """Become a trial. Its trainer is found by the first call of `step`."""
+        self._trial: TrialId = config["trial"]
         self._parameters: dict[str, Scalar] = config["parameters"]
         self._full_budget: int = config["steps"]
-        self._where = (config["store"], config["study"], config["run"], config["versions"])
+        self._address = (config["store"], config["study"], config["run"], config["versions"])
         self._reported = 0
         self._trainer: Any = None
-        self._deaths_in_company = self._deaths_alone = 0
-        self._is_alone = False
-        self._dead: Any = None
+        self._shared_crashes = self._isolated_crashes = 0
+        self._is_isolated = False
+        self._crashed_actor: Any = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become another trial: cheaper than a new process for each."""
+        """Become another trial, which is faster than a new process for each."""
         self.cleanup()
         self.setup(new_config)
         return True
@@ -178,64 +192,72 @@ class StudyTrial(tune.Trainable):
         """Wait for the next report.
 
         Raises:
-            RuntimeError: when this machine is about to be taken away; Tune lets the trial go on elsewhere.
+            RuntimeError: If this machine is about to be reclaimed. Tune then resumes the trial on another one.
         """
         while True:
             try:
-                answer = self._ask()
+                result = self._next_report()
             except ray.exceptions.RayError as error:  # the trainer died, or is about to
-                answer = self._after_a_death(error)
-            if answer is None:
+                result = self._handle_crash(error)
+            if result is None:
                 continue
-            if "alone" in answer:
-                self._is_alone = True
-            elif "leaving" in answer:
-                raise RuntimeError(answer["leaving"])
+            if "isolated" in result:
+                self._is_isolated = True
+            elif "preempted" in result:
+                raise RuntimeError(result["preempted"])
             else:
                 break
-        self._deaths_in_company = self._deaths_alone = 0
-        self._is_alone = False
-        self._reported = answer.get("step", self._reported)
-        is_over = "failed" in answer or answer.get("step") == self._full_budget
-        return {**answer, "number": self._number, tune.result.DONE: is_over}
+        self._shared_crashes = self._isolated_crashes = 0
+        self._is_isolated = False
+        self._reported = result.get("step", self._reported)
+        is_done = "failed" in result or result.get("step") == self._full_budget
+        return {**result, "trial": self._trial, tune.result.DONE: is_done}
 
     def cleanup(self) -> None:
-        """Give the lanes back."""
+        """Free the lanes of the trial."""
         if self._trainer is not None:
-            with contextlib.suppress(ray.exceptions.RayError):  # a trainer that is gone holds no lane
-                ray.get(self._trainer.detach.remote(self._number))
+            with contextlib.suppress(ray.exceptions.RayError):  # a dead trainer has no lanes
+                ray.get(self._trainer.detach.remote(self._trial))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: the trainer writes checkpoints to the store."""
+        """Do nothing: the trainer writes checkpoints to the store."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: the trainer takes up what is in the store."""
+        """Do nothing: the trainer reads checkpoints from the store."""
 
-    def _ask(self) -> dict[str, Any] | None:
+    def _next_report(self) -> dict[str, Any] | None:
         if self._trainer is None:
-            self._trainer = find_or_start(*self._where)
-        is_suspected = self._deaths_in_company >= _DEATHS_IN_COMPANY
-        answer: dict[str, Any] | None = ray.get(
+            self._trainer = find_or_start(*self._address)
+        is_suspected = self._shared_crashes >= _MAX_SHARED_CRASHES
+        result: dict[str, Any] | None = ray.get(
             self._trainer.next_report.remote(
-                self._number, self._parameters, self._reported, is_suspected, self._is_alone
+                self._trial, self._parameters, self._reported, is_suspected, self._is_isolated
             )
         )
-        return answer
+        return result
 
-    def _after_a_death(self, error: ray.exceptions.RayError) -> dict[str, Any] | None:
-        """What the trial is told of the death of its trainer; none when it goes on with another."""
-        who = self._trainer._actor_id if self._trainer is not None else None
-        if who is None or who == self._dead:  # it could not be started, or its name still led to the dead one
+    def _handle_crash(self, error: ray.exceptions.RayError) -> dict[str, Any] | None:
+        """Return a result if the trial has failed by a crash of its trainer, or None if it resumes with another."""
+        actor = self._trainer._actor_id if self._trainer is not None else None
+        if actor is None or actor == self._crashed_actor:  # it did not start, or the name still led to the dead actor
             pass
-        elif self._is_alone:
-            self._deaths_alone += 1
+        elif self._is_isolated:
+            self._isolated_crashes += 1
         else:
-            self._deaths_in_company += 1
-        self._dead = who
-        if self._deaths_alone == _DEATHS_ALONE:
-            *_, reason = str(error).strip().splitlines()
-            return {"failed": f"ended its trainer {_DEATHS_ALONE} times while it trained alone: {reason.strip()}"}
-        self._is_alone = False
+            self._shared_crashes += 1
+        self._crashed_actor = actor
+        *_, reason = str(error).strip().splitlines() or [type(error).__name__]
+        logger.warning(
+            "trial %s: trainer lost (%d shared crashes, %d in isolation): %s",
+            self._trial,
+            self._shared_crashes,
+            self._isolated_crashes,
+            reason.strip(),
+        )
+        if self._isolated_crashes == _MAX_ISOLATED_CRASHES:
+            crashes = f"crashed its trainer {_MAX_ISOLATED_CRASHES} times while training in isolation"
+            return {"failed": f"{crashes}: {reason.strip()}"}
+        self._is_isolated = False
         self._trainer = None
-        time.sleep(_PAUSE_S)  # Ray forgets a dead actor's name a moment later
+        time.sleep(_RESTART_PAUSE_S)
         return None

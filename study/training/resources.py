@@ -10,10 +10,10 @@ import ray
 import yaml
 
 from study.spec import Spec
-from study.training.client import NAMESPACE
+from study.training.client import NAMESPACE, actor_names, study_id
 from study.training.planning import DeviceType
 
-__all__ = ["Devices", "Places", "be_present", "cluster_devices", "present_studies", "trials_on_a_device"]
+__all__ = ["Devices", "Places", "cluster_devices", "register_study", "registered_studies", "trials_on_a_device"]
 
 # Of a cluster that grows and shrinks, and of studies that come and go.
 _LOOK_EVERY_S = 5.0
@@ -67,18 +67,19 @@ class Places:
     equal parts: one that comes later has its part as soon as enough trials of the others are over.
 
     Args:
+        store_uri: Address of the store.
         spec: of the study.
         lanes: of a stack.
         is_shared: whether others may use this Ray, too.
     """
 
-    def __init__(self, spec: Spec, lanes: int, is_shared: bool) -> None:
+    def __init__(self, store_uri: str, spec: Spec, lanes: int, is_shared: bool) -> None:
         self._on_a_device = trials_on_a_device(spec, lanes)
         self._is_shared = is_shared
         self._most = spec.resources.devices
         self._looked = float("-inf")
         if is_shared:
-            self._presence = be_present(spec.name, NAMESPACE)
+            self._registration = register_study(store_uri, spec.name)
         self._look()
 
     @property
@@ -104,7 +105,7 @@ class Places:
         self._looked = time.monotonic()
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         self._devices = cluster_devices(nodes, _read_cluster_file() if self._is_shared else {})
-        self._studies = max(1, len(present_studies(NAMESPACE))) if self._is_shared else 1
+        self._studies = max(1, len(registered_studies())) if self._is_shared else 1
 
 
 def _could_be(resource: str | None, cluster_file: Mapping[str, Any]) -> int:
@@ -136,18 +137,16 @@ def _rounded_down(share: float) -> float:
 _PREFIX = "study/"
 
 
-class _Presence:
-    """An actor with a name and no work."""
+class _Registration:
+    """An actor whose name registers a study with the cluster, for as long as its driver lives."""
 
 
-def be_present(study: str, namespace: str) -> Any:
-    """A handle; while somebody has it, others know of this study."""
-    presence = ray.remote(num_cpus=0)(_Presence)
-    return presence.options(name=f"{_PREFIX}{study}", namespace=namespace).remote()
+def register_study(store_uri: str, study: str) -> Any:
+    """Register a study with the cluster, and return a handle that keeps it registered."""
+    registration = ray.remote(num_cpus=0)(_Registration)
+    return registration.options(name=f"{_PREFIX}{study_id(store_uri, study)}", namespace=NAMESPACE).remote()
 
 
-def present_studies(namespace: str) -> list[str]:
-    """Names of the studies that share this cluster now."""
-    actors = ray.util.list_named_actors(all_namespaces=True)
-    names = [actor["name"] for actor in actors if actor["namespace"] == namespace]
-    return [name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX)]
+def registered_studies() -> list[str]:
+    """Return the identifiers of the studies that share this cluster now."""
+    return [name.removeprefix(_PREFIX) for name in actor_names(_PREFIX)]

@@ -1,7 +1,7 @@
-"""The Ray actor that owns one accelerator, or the CPUs of one node, and trains whatever replicates it is given there.
+"""The Ray actor that owns one accelerator, or the CPUs of one node, and trains the replicates of trials there.
 
-It trains in a thread of its own; calls from trials wait in an event loop, so that nobody holds up the training. This
-module is imported by every trial, so torch is imported only where a trainer starts.
+Training runs in its own thread, and calls of trials wait in an event loop, so that no call delays training. Every trial
+imports this module; torch is imported only where a trainer runs.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ import os
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from study.errors import RunError, UserError
@@ -27,52 +27,68 @@ logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
-# A trial that has not asked for so long is gone; its replicates give their lanes back.
-_LEASE_S = 60.0
-# A trainer with nothing to do for so long ends itself.
-_IDLE_S = 120.0
+# A trial that has not called for this long is lost, and its lanes are freed.
+_TRIAL_TIMEOUT_S = 60.0
+# A trainer without work ends its process after this long.
+_IDLE_TIMEOUT_S = 120.0
+# Maximum duration of a call of `next_report`.
 _POLL_S = 5.0
-_LAST_WORDS_S = 1.0
+# Time for trials to receive an error before the process ends.
+_EXIT_DELAY_S = 1.0
+
+
+@dataclass
+class _AttachedTrial:
+    """Reports for a trial that calls this trainer.
+
+    Attributes:
+        changed: Set, in the event loop, when there is news for the trial.
+        called: Time of the last call.
+        after: Step after which the trial last asked for a report; -1 before its first call.
+        reports: Reports by step and seed.
+        failure: Why the trial failed.
+    """
+
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    called: float = field(default_factory=time.monotonic)
+    after: int = -1
+    reports: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    failure: str | None = None
 
 
 class Trainer:
     """Trains replicates of one study on one device.
 
     Args:
-        store_uri: the store.
-        study: name of the study.
+        store_uri: Address of the store.
+        study: Name of the study.
         device: `cpu` or `cuda`.
-        versions: of the driver, as `study.provenance.versions`; with others it trains nothing.
+        versions: Package versions of the driver, as of `study.provenance.versions`. With other versions installed, the
+            trainer refuses to train.
     """
 
     def __init__(self, store_uri: str, study: str, device: str, versions: Mapping[str, str]) -> None:
+        # Ray keeps what a worker writes to stderr in the logs of its session.
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._store_uri, self._study, self._device, self._versions = store_uri, study, device, versions
         self._commands: list[Callable[[], None]] = []
         self._wake = threading.Condition()
-        # By trial: reports by step and seed, a failure, when somebody last asked, and after which step.
-        self._reports: dict[TrialId, dict[int, dict[int, dict[str, Any]]]] = {}
-        self._failures: dict[TrialId, str] = {}
-        self._asked: dict[TrialId, float] = {}
-        self._after: dict[TrialId, int] = {}
-        # By trial: the seeds that were put in line.
+        self._attached: dict[TrialId, _AttachedTrial] = {}
+        # Seeds that were queued, by trial; and trials that were ever queued.
         self._seeds: dict[TrialId, set[int]] = {}
-        self._held: set[TrialId] = set()
+        self._seen: set[TrialId] = set()
         self._replicates, self._last_rung = 0, 0
         self._all_seeds = range(0)
         self._error: str | None = None
-        # Why no trial of this study can train here, or anywhere; and why none can go on training here.
+        # Why no trial of this study can train, and why no trial can train on this machine any longer.
         self._refused: str | None = None
-        self._leaving: str | None = None
-        self._draining = False
-        self._drained = False
+        self._preempted: str | None = None
+        self._is_draining = self._is_drained = False
         self._progress: dict[str, Any] = {"phase": "starting the trainer", "ready": False, "replicates": []}
-        # The suspected trial that trains alone, or will when it knows.
-        self._turn: TrialId | None = None
-        # By trial: set in the event loop when something came of it.
-        self._news: dict[TrialId, asyncio.Event] = {}
+        self._isolated: TrialId | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         threading.Thread(target=self._run, name="training", daemon=True).start()
-        threading.Thread(target=self._watch_machine, name="machine", daemon=True).start()
+        threading.Thread(target=self._watch_for_preemption, name="preemption", daemon=True).start()
 
     async def next_report(
         self,
@@ -80,160 +96,161 @@ class Trainer:
         parameters: dict[str, Scalar],
         after: int,
         is_suspected: bool = False,
-        knows_it_is_alone: bool = False,
+        is_isolation_known: bool = False,
     ) -> dict[str, Any] | None:
-        """A trial's report at its first budget after a step, or None when there is none within some seconds.
+        """Return a trial's report at its first budget after a step, or None if there is none within some seconds.
 
-        The first call puts the trial's replicates in line, as does the first after the trial was taken for gone. With
-        halving it is seed 0 alone that climbs the rungs, and its reports are all that there is up to the last of them.
-        To ask for what comes after that rung is to say that the trial goes on: the other seeds are put in line then,
-        before those that wait there, so that what is promising is finished first. Seed 0 trains on meanwhile.
+        The first call queues the trial's replicates, as does the first call after the trial was taken for lost. With
+        halving, seed 0 alone trains up to the last rung. A call for a report after that rung means that the trial
+        passed it: its other seeds are then queued, before all replicates that wait, so that promising trials finish
+        first. Seed 0 trains on meanwhile.
 
-        A trial that is suspected to kill trainers trains alone up to its next report: it is told when its turn has
-        come, and begins when it has said that it knows, so that it will know whose fault it was.
+        A trial that is suspected of crashing trainers trains in isolation until its next report. It receives
+        `isolated`, and training begins when its next call confirms that, so that the trial can be held responsible for
+        a crash.
 
         Returns:
-            `step` and `rows`: the reports of all replicates since the last result; or `failed` with the reason; or
-            `alone`: it is the suspected trial's turn; or `leaving` with the reason why it must train elsewhere; or
-            `refused` with the reason why the study cannot go on.
+            `step` and `rows`, the reports of all replicates since the last result; or one of `failed`, with the reason
+            why the trial failed; `isolated`; `preempted`, with the reason why the trial must resume on another machine;
+            `refused`, with the reason why the study cannot be trained.
 
         Raises:
-            RuntimeError: when training itself broke.
+            RuntimeError: If training ended by an unexpected error.
         """
         self._loop = asyncio.get_running_loop()
-        news = self._news.setdefault(trial, asyncio.Event())
         deadline = time.monotonic() + _POLL_S
         while (left_s := deadline - time.monotonic()) > 0:
-            news.clear()
-            self._asked[trial] = time.monotonic()
+            attached = self._attached.setdefault(trial, _AttachedTrial())
+            attached.changed.clear()
+            attached.called = time.monotonic()
             if self._refused is not None:
                 return {"refused": self._refused}
-            if self._leaving is not None and self._drained:
-                return {"leaving": self._leaving}
+            if self._preempted is not None and self._is_drained:
+                return {"preempted": self._preempted}
             if self._error is not None:
                 raise RuntimeError(self._error)
-            if trial not in self._reports:
-                self._reports[trial] = {}
-            if after > self._after.get(trial, -1):
-                self._after[trial] = after
+            if after > attached.after:
+                attached.after = after
                 self._command(lambda: self._add(trial, parameters, after, is_suspected))
-            if is_suspected and self._turn == trial:
-                if not knows_it_is_alone:
-                    return {"alone": True}
+            if is_suspected and self._isolated == trial:
+                if not is_isolation_known:
+                    return {"isolated": True}
                 self._command(lambda: self._lanes.quarantine.confirm(trial))
-            if trial in self._failures:
-                return {"failed": self._failures[trial]}
-            # Sorted before anything else, in one go: the training thread adds to it.
-            for step in sorted(self._reports[trial]):
-                if step > after and self._is_whole(trial, step):
-                    return {"step": step, "rows": self._rows(trial, after, step)}
+            if attached.failure is not None:
+                return {"failed": attached.failure}
+            # Copied by one call, because the training thread adds reports.
+            for step in sorted(attached.reports):
+                if step > after and self._is_whole(attached.reports[step], step):
+                    return {"step": step, "rows": self._rows(attached, after, step)}
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), left_s)
+                await asyncio.wait_for(attached.changed.wait(), left_s)
         return None
 
     async def detach(self, trial: TrialId) -> None:
-        """The trial is over: its replicates give their lanes back."""
+        """Free the lanes of a trial that has ended."""
         self._forget(trial)
 
     async def discard(self, trial: TrialId) -> None:
-        """The trial ended early: its checkpoints, which nobody will go on from, are deleted as well."""
-        if trial in self._held:
+        """Delete the checkpoints of a trial that was stopped or failed, if this trainer has trained it."""
+        if trial in self._seen:
             self._command(lambda: self._lanes.discard(trial))
 
-    async def scores(
+    async def evaluate(
         self, replicates: list[tuple[TrialId, int]], metric_groups: list[str], split: str
     ) -> list[dict[str, Any]]:
-        """Measure models that are over, as `study.training.evaluation.StoredModels.evaluate`."""
-        return await self._in_training(lambda: self._lanes.stored_models.evaluate(replicates, metric_groups, split))
+        """Evaluate models of the store, as `study.training.evaluation.StoredModels.evaluate`."""
+        return await self._in_training_thread(
+            lambda: self._lanes.stored_models.evaluate(replicates, metric_groups, split)
+        )
 
     async def post_training_inputs(self, trial: TrialId, seed: int) -> Any:
-        """What others need to measure a model, as `study.training.evaluation.StoredModels.post_training_inputs`."""
-        return await self._in_training(lambda: self._lanes.stored_models.post_training_inputs(trial, seed))
+        """Return inputs of post-training metrics, as `study.training.evaluation.StoredModels.post_training_inputs`."""
+        return await self._in_training_thread(lambda: self._lanes.stored_models.post_training_inputs(trial, seed))
 
     async def progress(self) -> dict[str, Any]:
-        """How far training is.
+        """Return the progress of training.
 
         Returns:
-            `phase` and whether it is `ready`, that is, training; then also the name of the `device`, `replicates`
-            (trial, seed and step of each),
-            `trained_steps` of replicates and `lane_steps` of lanes whether occupied or not, `lanes` of a stack,
-            `seconds` of training, evaluation and neither since the beginning, and `notices` for the user.
+            `phase`, and `ready` once training runs. From then on also the name of the `device`; `replicates`, with
+            trial, seed and step of each; `trained_steps` of replicates; `lane_steps` of all lanes, occupied or idle;
+            `lanes` of a stack; `seconds` of training, evaluation and idling; and `notices` for the user.
         """
         return self._progress
 
     async def end(self) -> None:
-        """End this process, whatever it does."""
+        """End this process at once."""
+        logger.info("the trainer ends")
         os._exit(0)
 
     async def drain(self) -> None:
-        """Stop training and write a checkpoint of every replicate; returns when that is done."""
-        self._draining = True
+        """Stop training, and return when a checkpoint of every replicate is written."""
+        self._is_draining = True
         self._command(lambda: None)
-        while not self._drained:
+        while not self._is_drained:
             await asyncio.sleep(0.02)
 
-    async def _in_training(self, job: Callable[[], _Result]) -> _Result:
-        """Do something on the device, in the thread that has it; nothing where that has ended."""
+    async def _in_training_thread(self, job: Callable[[], _Result]) -> _Result:
+        """Run a job in the training thread, which owns the device."""
         if self._refused is not None:
             raise RunError(self._refused)
-        if self._leaving is not None:
-            os._exit(0)  # nothing trains any more when models are measured; who asked finds another trainer
+        if self._preempted is not None:
+            os._exit(0)  # nothing trains any more after training; the caller finds another trainer
+        if self._is_draining or self._is_drained:
+            raise RunError("the trainer is drained")
         future: Future[_Result] = Future()
 
-        def done() -> None:
+        def run() -> None:
             try:
                 result = job()
-            except Exception as error:  # the caller's, not the training's
+            except Exception as error:  # belongs to the caller, not to training
                 future.set_exception(error)
             else:
-                self._note_progress()  # first: who hears of the result may ask at once how far training is
+                self._update_progress()  # first, because the caller may ask for the progress next
                 future.set_result(result)
 
-        self._command(done)
+        self._command(run)
         return await asyncio.wrap_future(future)
 
-    def _is_whole(self, trial: TrialId, step: int) -> bool:
-        seeds = self._reports[trial][step].keys()
-        return 0 in seeds if step <= self._last_rung else len(seeds) == self._replicates
+    def _is_whole(self, reports: dict[int, dict[str, Any]], step: int) -> bool:
+        """Return whether all seeds that train up to a budget have reported."""
+        return 0 in reports if step <= self._last_rung else len(reports) == self._replicates
 
-    def _rows(self, trial: TrialId, after: int, step: int) -> list[dict[str, Any]]:
-        """Reports after one budget and up to another; with the first after the last rung, what late seeds made up."""
+    def _rows(self, attached: _AttachedTrial, after: int, step: int) -> list[dict[str, Any]]:
+        """Return the reports between two budgets; after the last rung also the earlier ones of the late seeds."""
         return [
             row
-            for at, by_seed in sorted(self._reports[trial].items())
+            for budget, by_seed in sorted(attached.reports.items())
             for seed, row in sorted(by_seed.items())
-            if after < at <= step or (seed > 0 and at <= after == self._last_rung)
+            if after < budget <= step or (seed > 0 and budget <= after == self._last_rung)
         ]
 
     def _command(self, command: Callable[[], None]) -> None:
+        """Run a command in the training thread."""
         with self._wake:
             self._commands.append(command)
             self._wake.notify()
 
     def _forget(self, trial: TrialId) -> None:
-        # In this order: who asks again from now on is put in line after this.
+        # In this order, so that a trial that calls again is queued after its removal.
         self._command(lambda: self._remove(trial))
-        for known in (self._reports, self._asked, self._failures, self._after, self._news):
-            known.pop(trial, None)
+        self._attached.pop(trial, None)
 
     def _run(self) -> None:
         try:
             self._train()
-        except (UserError, RunError) as error:  # no trial's fault: the store, or what is installed here
+        except (UserError, RunError) as error:  # caused by the store or by what is installed, not by a trial
             self._refused = str(error)
-            for trial in list(self._news):
-                self._wake_up(trial)
+            logger.error("the trainer refuses the study: %s", error)
         except Exception as error:
-            # Trials are told why, then the process ends: they go on with a new trainer, from their last checkpoints.
+            # Trials receive the error before the process ends, and resume with a new trainer from their checkpoints.
             self._error = f"{type(error).__name__}: {error}"
-            traceback.print_exc()
-            for trial in list(self._news):
-                self._wake_up(trial)
-            time.sleep(_LAST_WORDS_S)
+            logger.exception("training failed")
+            self._notify_all()
+            time.sleep(_EXIT_DELAY_S)
             os._exit(1)
-        self._drained = True
-        for trial in list(self._news):
-            self._wake_up(trial)
+        finally:
+            self._is_drained = True
+            self._notify_all()
 
     def _train(self) -> None:
         import torch
@@ -252,8 +269,9 @@ class Trainer:
             "phase": "compiling the step" if metadata.stack.get("compiled") else "training",
             "ready": False,
         }
+        logger.info("study %s: the trainer starts on %s", self._study, self._lanes.device_name)
         self._started = idle_since = time.monotonic()
-        while not self._draining:
+        while not self._is_draining:
             with self._wake:
                 if not self._commands and (not self._lanes.is_busy or self._lanes.quarantine.awaits_confirmation):
                     self._wake.wait(timeout=1.0)
@@ -261,21 +279,24 @@ class Trainer:
             for command in commands:
                 command()
                 idle_since = time.monotonic()
-            self._drop_abandoned()
+            self._forget_lost_trials()
             if self._lanes.is_busy:
                 idle_since = time.monotonic()
                 for result in self._lanes.advance(interrupted=lambda: bool(self._commands)):
                     self._deliver(result)
-                self._tell_whose_turn_it_is()
-            elif time.monotonic() - idle_since > _IDLE_S:
+                self._announce_isolation()
+            elif time.monotonic() - idle_since > _IDLE_TIMEOUT_S:
+                logger.info("the trainer ends after %g s without work", _IDLE_TIMEOUT_S)
                 os._exit(0)
             if self._lanes.trained_steps or not self._lanes.is_busy:
-                self._note_progress()
+                self._update_progress()
         self._lanes.checkpoint()
         self._lanes.finish()
+        logger.info("the trainer is drained")
 
-    def _note_progress(self) -> None:
+    def _update_progress(self) -> None:
         lanes, seconds = self._lanes, time.monotonic() - self._started
+        outage = self._store.objects.outage
         self._progress = {
             "phase": "training",
             "ready": True,
@@ -285,11 +306,11 @@ class Trainer:
             "lane_steps": lanes.lane_steps,
             "lanes": lanes.lanes,
             "seconds": {**lanes.seconds, "idle": seconds - sum(lanes.seconds.values())},
-            "notices": [*lanes.notices, *self._trouble()],
+            "notices": [*lanes.notices, *([f"{socket.gethostname()}: {outage}; trying again"] if outage else [])],
         }
 
-    def _watch_machine(self) -> None:
-        """Stop training, with checkpoints, when this machine is about to be reclaimed."""
+    def _watch_for_preemption(self) -> None:
+        """Drain when this machine is about to be reclaimed."""
         import ray
 
         if not ray.is_initialized():
@@ -298,56 +319,58 @@ class Trainer:
             from study.training.preemption import wait_for_preemption
 
             wait_for_preemption(ray.get_runtime_context().get_node_id())
-        except Exception:  # private parts of Ray may change; without the watch, training goes on
+        except Exception:  # private parts of Ray may change; training continues without the watch
             logger.exception("the watch for preemption has ended: a reclaimed machine will write no last checkpoints")
             return
-        self._leaving = f"{socket.gethostname()} is about to be taken away"
-        self._draining = True
+        self._preempted = f"{socket.gethostname()} is about to be reclaimed"
+        self._is_draining = True
         self._command(lambda: None)
 
-    def _tell_whose_turn_it_is(self) -> None:
-        if self._turn != self._lanes.quarantine.isolated:
-            self._turn = self._lanes.quarantine.isolated
-            if self._turn is not None:
-                self._wake_up(self._turn)
-
-    def _trouble(self) -> list[str]:
-        """What is wrong with the store, as this machine sees it."""
-        outage = self._store.objects.outage
-        return [] if outage is None else [f"{socket.gethostname()}: {outage}; trying again"]
+    def _announce_isolation(self) -> None:
+        if self._isolated != self._lanes.quarantine.isolated:
+            self._isolated = self._lanes.quarantine.isolated
+            if self._isolated is not None:
+                self._notify(self._isolated)
 
     def _add(self, trial: TrialId, parameters: dict[str, Scalar], after: int, is_suspected: bool) -> None:
-        """Put those seeds of a trial in line that have a place there and are not in it yet."""
-        self._held.add(trial)
-        known = self._seeds.setdefault(trial, set())
-        seeds = self._all_seeds if after >= self._last_rung else self._all_seeds[:1]
-        new = [seed for seed in seeds if seed not in known]
-        known.update(new)
-        self._lanes.add(trial, parameters, new, at_front=after >= self._last_rung > 0, is_suspected=is_suspected)
+        """Queue the seeds of a trial that may train now and are not queued yet."""
+        self._seen.add(trial)
+        queued = self._seeds.setdefault(trial, set())
+        is_past_rungs = after >= self._last_rung
+        new = [seed for seed in (self._all_seeds if is_past_rungs else self._all_seeds[:1]) if seed not in queued]
+        queued.update(new)
+        at_front = is_past_rungs and self._last_rung > 0
+        self._lanes.add(trial, parameters, new, at_front=at_front, is_suspected=is_suspected)
 
     def _remove(self, trial: TrialId) -> None:
         self._lanes.remove(trial)
         self._seeds.pop(trial, None)
 
-    def _deliver(self, result: Any) -> None:  # Report or Failure, whose module imports torch
-        by_step = self._reports.get(result.trial)
-        if by_step is None:  # the trial went away meanwhile
+    def _deliver(self, result: Any) -> None:
+        """Keep a Report or a Failure, of a module that imports torch, for its trial."""
+        attached = self._attached.get(result.trial)
+        if attached is None:  # the trial was detached meanwhile
             return
         if hasattr(result, "error"):
-            self._failures[result.trial] = result.error
+            attached.failure = result.error
         else:
-            by_step.setdefault(result.row["step"], {})[result.row["seed"]] = result.row
-        self._wake_up(result.trial)
+            attached.reports.setdefault(result.row["step"], {})[result.row["seed"]] = result.row
+        self._notify(result.trial)
 
-    def _wake_up(self, trial: TrialId) -> None:
-        """Let whoever waits for a trial look again."""
-        news = self._news.get(trial)
-        if news and self._loop:
-            self._loop.call_soon_threadsafe(news.set)
+    def _notify(self, trial: TrialId) -> None:
+        """Wake the call of a trial, if one waits."""
+        attached = self._attached.get(trial)
+        if attached and self._loop:
+            self._loop.call_soon_threadsafe(attached.changed.set)
 
-    def _drop_abandoned(self) -> None:
+    def _notify_all(self) -> None:
+        for trial in list(self._attached):
+            self._notify(trial)
+
+    def _forget_lost_trials(self) -> None:
         now = time.monotonic()
-        for trial, asked in list(self._asked.items()):
-            if now - asked > _LEASE_S:
+        for trial, attached in list(self._attached.items()):
+            if now - attached.called > _TRIAL_TIMEOUT_S:
+                logger.warning("trial %s has not called for %g s: its lanes are freed", trial, _TRIAL_TIMEOUT_S)
                 self._lanes.checkpoint()
                 self._forget(trial)

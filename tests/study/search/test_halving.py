@@ -163,7 +163,7 @@ def test_rungs_rebuilt_from_the_store_are_those_that_were(rows):
 
 def result(trial, step, fidelity, **more):
     rows = [{"seed": 0, "step": step, FIDELITY: fidelity, LINEAR: 0.5}, {"seed": 1, "step": step, FIDELITY: 0.0}]
-    return {"number": trial, "step": step, "rows": rows, **more}
+    return {"trial": trial, "step": step, "rows": rows, **more}
 
 
 def test_the_scheduler_judges_seed_0_at_rungs_and_nobody_anywhere_else(spec):
@@ -173,8 +173,8 @@ def test_the_scheduler_judges_seed_0_at_rungs_and_nobody_anywhere_else(spec):
         scheduler.on_trial_result(None, None, one)
         for one in (
             result(0, 5, 2.0),
-            {"number": 1, "failed": "diverged"},
-            {"number": 1, "failed": "diverged", "step": 5},
+            {"trial": 1, "failed": "diverged"},
+            {"trial": 1, "failed": "diverged", "step": 5},
             result(2, 7, 9.0),
             result(2, 5, 3.0),
             result(3, 5, 2.5),

@@ -34,7 +34,7 @@ class ScoredTrial(StudyTrial):
 
     def step(self):
         report = super().step()
-        if report["number"] == BREAKING:
+        if report["trial"] == BREAKING:
             raise ValueError("broke on purpose")
         return {**report, "score": sum(row[FIDELITY] for row in report.get("rows", []))}
 

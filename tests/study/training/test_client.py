@@ -1,4 +1,4 @@
-"""The driver follows trainers by their names. Those here only count how often they were asked, and may be held up."""
+"""The driver follows trainers by their names. The actors here count calls, and can be blocked."""
 
 import asyncio
 import time
@@ -7,30 +7,33 @@ import pytest
 import ray
 
 from study.runs.ray_cluster import LocalRay
-from study.training.client import NAMESPACE, Trainers, end_trainers
+from study.training.client import NAMESPACE, TrainerGroup, end_trainers, study_id
+from study.training.resources import register_study, registered_studies
 
 pytestmark = pytest.mark.slow
 
+STORE = "/store"
 
-class Counting:
+
+class Counter:
     def __init__(self):
-        self._asked = 0
-        self._goes_on = asyncio.Event()
-        self._goes_on.set()
+        self._calls = 0
+        self._unblocked = asyncio.Event()
+        self._unblocked.set()
 
-    async def hold(self):
-        self._goes_on.clear()
+    async def block(self):
+        self._unblocked.clear()
 
-    async def go_on(self):
-        self._goes_on.set()
+    async def unblock(self):
+        self._unblocked.set()
 
     async def progress(self):
-        await self._goes_on.wait()
-        self._asked += 1
-        return {"asked": self._asked}
+        await self._unblocked.wait()
+        self._calls += 1
+        return {"calls": self._calls}
 
     async def drain(self):
-        await self._goes_on.wait()
+        await self._unblocked.wait()
         return "drained"
 
     async def end(self):
@@ -45,14 +48,13 @@ def local_ray():
 
 @pytest.fixture
 def start():
-    """Starts one by its name, as a trial would."""
+    """Start an actor with the name of a trainer."""
     started = []
 
-    def start(name, run=1):
-        actor = ray.remote(num_cpus=0)(Counting).options(name=f"trainer/tiny/{run}/{name}", namespace=NAMESPACE)
-        started.append(actor.remote())
-        ray.get(started[-1].hold.remote())
-        ray.get(started[-1].go_on.remote())
+    def start(name, run=1, store=STORE):
+        actor_name = f"trainer/{study_id(store, 'tiny')}/{run}/{name}"
+        started.append(ray.remote(num_cpus=0)(Counter).options(name=actor_name, namespace=NAMESPACE).remote())
+        ray.get(started[-1].unblock.remote())
         return started[-1]
 
     yield start
@@ -67,45 +69,58 @@ def wait_until(is_so, within_s=20.0):
         time.sleep(0.02)
 
 
-def test_one_that_does_not_answer_holds_nobody_up_and_its_last_answer_counts(start):
-    held, _ = start("a"), start("b")
-    trainers = Trainers("tiny", 1)
+def test_a_blocked_trainer_delays_no_other_and_its_last_progress_counts(start):
+    blocked, _ = start("a"), start("b")
+    trainers = TrainerGroup(STORE, "tiny", 1)
     wait_until(lambda: len(trainers.progress()) == 2)
-    ray.get(held.hold.remote())
-    wait_until(lambda: [one["asked"] > 20 for one in trainers.progress()].count(True) == 1)
+    ray.get(blocked.block.remote())
+    wait_until(lambda: [progress["calls"] > 20 for progress in trainers.progress()].count(True) == 1)
     began = time.monotonic()
     assert len(trainers.progress()) == 2
-    assert trainers.ask("drain", within_s=0.5) == ["drained"]
+    assert trainers.call("drain", timeout_s=0.5) == ["drained"]
     assert time.monotonic() - began < 5
-    ray.get(held.go_on.remote())
-    wait_until(lambda: all(one["asked"] > 20 for one in trainers.progress()))
-    assert trainers.gone == []
+    ray.get(blocked.unblock.remote())
+    wait_until(lambda: all(progress["calls"] > 20 for progress in trainers.progress()))
+    assert trainers.ended == []
 
 
-def test_one_that_dies_leaves_its_last_words_and_its_successor_is_followed(start):
+def test_a_trainer_that_dies_leaves_its_last_progress_and_its_successor_is_followed(start):
     first = start("a")
-    trainers = Trainers("tiny", 1)
-    wait_until(lambda: trainers.progress() and trainers.progress()[0]["asked"] >= 3)
+    trainers = TrainerGroup(STORE, "tiny", 1)
+    wait_until(lambda: trainers.progress() and trainers.progress()[0]["calls"] >= 3)
     ray.kill(first)
     wait_until(lambda: not trainers.progress())
-    assert [one["asked"] >= 3 for one in trainers.gone] == [True]
+    assert [progress["calls"] >= 3 for progress in trainers.ended] == [True]
 
     def has_started_again():
         try:
             start("a")
-        except ValueError:  # its predecessor's name is known for a moment
+        except ValueError:  # the name of the dead actor is taken for a moment
             return False
         return True
 
     wait_until(has_started_again)
-    wait_until(lambda: [one["asked"] for one in trainers.progress()] == [1])
-    assert len(trainers.gone) == 1
+    wait_until(lambda: [progress["calls"] for progress in trainers.progress()] == [1])
+    assert len(trainers.ended) == 1
 
 
-def test_only_those_of_the_run_are_followed_and_those_of_others_end(start):
+def test_only_trainers_of_the_run_are_followed_and_those_of_other_runs_end(start):
     start("a", run=1)
     start("b", run=2)
-    assert len(Trainers("tiny", 2).there()) == 1
-    end_trainers("tiny", but_those_of=2)
-    wait_until(lambda: not Trainers("tiny", 1).there())
-    assert len(Trainers("tiny", 2).there()) == 1
+    assert len(TrainerGroup(STORE, "tiny", 2).handles()) == 1
+    end_trainers(STORE, "tiny", except_run=2)
+    wait_until(lambda: not TrainerGroup(STORE, "tiny", 1).handles())
+    assert len(TrainerGroup(STORE, "tiny", 2).handles()) == 1
+
+
+def test_studies_of_one_name_in_two_stores_have_trainers_and_registrations_apart(start):
+    start("a", store="/one")
+    start("a", store="/two")  # the same node and device
+    for store in ("/one", "/two"):
+        assert len(TrainerGroup(store, "tiny", 1).handles()) == 1
+    end_trainers("/one", "tiny")
+    wait_until(lambda: not TrainerGroup("/one", "tiny", 1).handles())
+    assert len(TrainerGroup("/two", "tiny", 1).handles()) == 1
+    registrations = [register_study(store, "tiny") for store in ("/one", "/two")]
+    assert set(registered_studies()) == {study_id("/one", "tiny"), study_id("/two", "tiny")}
+    del registrations

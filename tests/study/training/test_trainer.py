@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import study.training.trainer as module
+from study.errors import RunError
 from study.provenance import versions
 from study.training.trainer import Trainer
 from tests.messages import assert_mentions
@@ -169,9 +170,9 @@ def test_who_begins_again_is_given_everything_again(ask, halving):
 def test_a_trial_that_was_taken_for_gone_may_come_back_where_it_was(ask, halving, monkeypatch):
     async def talk(trainer):
         await climb(trainer, until=10)
-        monkeypatch.setattr(module, "_LEASE_S", -1.0)
+        monkeypatch.setattr(module, "_TRIAL_TIMEOUT_S", -1.0)
         await trained(trainer)
-        monkeypatch.setattr(module, "_LEASE_S", 60.0)
+        monkeypatch.setattr(module, "_TRIAL_TIMEOUT_S", 60.0)
         return await climb(trainer, after=10)
 
     results = ask(halving, talk)
@@ -209,28 +210,28 @@ def test_with_another_version_than_the_driver_s_it_trains_nothing_and_names_both
     assert_mentions(answer["refused"], f"torch {versions()['torch']}", "driver", "1.13.0", "image")
 
 
-def test_a_suspected_trial_trains_alone_up_to_its_next_report_once_it_knows(ask, tiny):
+def test_a_suspected_trial_trains_in_isolation_until_its_next_report(ask, tiny):
     async def talk(trainer):
-        told = await trainer.next_report(0, PLAIN, 0, is_suspected=True)
+        notice = await trainer.next_report(0, PLAIN, 0, is_suspected=True)
         other = asyncio.create_task(climb(trainer, 1, CONTRASTIVE, until=30))
         await asyncio.sleep(0)
         before = (await trainer.progress())["trained_steps"] if (await trainer.progress())["ready"] else 0
-        first = await trainer.next_report(0, PLAIN, 0, is_suspected=True, knows_it_is_alone=True)
+        first = await trainer.next_report(0, PLAIN, 0, is_suspected=True, is_isolation_known=True)
         alone = (await trainer.progress())["trained_steps"]
-        return told, before, first, alone, await other
+        return notice, before, first, alone, await other
 
-    told, before, first, alone, others = ask(tiny, talk)
-    assert told == {"alone": True}
+    notice, before, first, alone, others = ask(tiny, talk)
+    assert notice == {"isolated": True}
     assert before == 0
     assert first["step"] == 15
-    assert alone <= 2 * 30  # both seeds of the one, none of the other, whose steps come on top of it
+    assert alone <= 2 * 30  # both seeds of this trial, and no step of the other
     assert steps(others) == [15, 30]
 
 
-def test_who_hears_of_a_measurement_hears_at_once_how_far_training_is(ask, tiny):
+def test_progress_is_current_when_an_evaluation_returns(ask, tiny):
     async def talk(trainer):
         heard = threading.Event()
-        measuring = asyncio.create_task(trainer.scores([], ["fidelity"], "validation"))
+        measuring = asyncio.create_task(trainer.evaluate([], ["fidelity"], "validation"))
         await asyncio.sleep(0)
         trainer._command(lambda: heard.wait(10))  # what is asked next finds the training thread at other work
         await measuring
@@ -242,3 +243,14 @@ def test_who_hears_of_a_measurement_hears_at_once_how_far_training_is(ask, tiny)
     assert progress["ready"]
     assert progress["trained_steps"] == 0
     assert set(progress["seconds"]) == {"training", "evaluation", "idle"}
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_drain_returns_and_a_drained_trainer_evaluates_nothing(ask, tiny, refused):
+    async def talk(trainer):
+        await trainer.drain()
+        await trainer.drain()
+        with pytest.raises(RunError):
+            await trainer.evaluate([], ["fidelity"], "validation")
+
+    ask(tiny, talk, {**versions(), "torch": "1.13.0"} if refused else None)
