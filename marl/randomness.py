@@ -1,12 +1,11 @@
-"""Random numbers as a function of what they are for, not of when they are drawn.
+"""Random numbers that are hashes of seed, step, purpose, row and dimension.
 
-Every number is an integer hash of (seed, step, purpose, row, dimension). Nothing is carried from one draw to the next,
-so a replicate draws the same numbers in any lane, beside any neighbours, after any interruption and at any padded
-width; and because only integer arithmetic, table look-ups and exact conversions are used, the bits agree on CPU and
-GPU.
+There is no generator state. A replicate draws the same numbers in any lane, beside any neighbours, after any
+interruption and at any padded width. The hash uses only integer arithmetic, table look-ups and exact conversions, so
+CPU and GPU give the same bits.
 
 The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA
-2014), applied once for each part of the address. K is lanes, R rows, D dimensions throughout.
+2014), applied once for each of these inputs. K is lanes, R rows, D dimensions.
 """
 
 from enum import IntEnum
@@ -24,7 +23,7 @@ _NORMAL_TABLE_BITS = 16
 
 
 class Purpose(IntEnum):
-    """What a number is drawn for. The values are part of every result: never renumber them."""
+    """Purpose of a random number. The values are part of every result: never renumber them."""
 
     INITIAL_VALUES = 1
     FIRST_VIEW = 2
@@ -42,7 +41,7 @@ class Purpose(IntEnum):
 
 
 def _shift_right(x: Tensor, count: int) -> Tensor:
-    # torch shifts signed integers arithmetically; the hash needs zeros from the left.
+    # torch shifts signed integers arithmetically; the hash needs zeros on the left.
     return (x >> count) & ((1 << (64 - count)) - 1)
 
 
@@ -52,27 +51,27 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
-def _descend(state: Tensor, part: Tensor | int) -> Tensor:
+def _hash(state: Tensor, part: Tensor | int) -> Tensor:
     offset = (part + 1) * _GOLDEN
-    if isinstance(offset, int):  # Python's integers do not wrap around as tensors do
+    if isinstance(offset, int):  # integers of Python do not wrap around
         offset = (offset + (1 << 63)) % (1 << 64) - (1 << 63)
     return _mix(state + offset)
 
 
 def stream(seed_K: Tensor, step_K: Tensor, purpose: Purpose, part: int = 0) -> Tensor:
-    """The state from which all numbers of one purpose at one step are derived.
+    """Return the state from which all numbers of one purpose at one step are derived.
 
     Args:
-        seed_K: int64 seeds, any shape.
-        step_K: int64 steps of the same shape.
-        purpose: what the numbers are for.
-        part: tells apart several uses within one purpose, for example the tensors of a model.
+        seed_K: Seeds, int64 of any shape.
+        step_K: Steps, int64 of the same shape.
+        purpose: Purpose of the numbers.
+        part: Distinguishes uses within one purpose, for example the parameters of a model.
 
     Returns:
-        int64 states of the same shape, to be handed to `bits`, `uniform`, `normal` or `integers`.
+        States, int64 of the same shape, for `bits`, `uniform`, `normal` or `integers`.
     """
-    state = _descend(torch.zeros_like(seed_K), int(purpose))
-    return _descend(_descend(_descend(state, part), seed_K), step_K)
+    state = _hash(torch.zeros_like(seed_K), int(purpose))
+    return _hash(_hash(_hash(state, part), seed_K), step_K)
 
 
 @lru_cache(maxsize=64)
@@ -89,37 +88,37 @@ def indices(count: int, device: torch.device) -> Tensor:
         return torch.arange(count, device=device)
 
 
-def bits(stream_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
-    """64 random bits for each (stream, row, dimension), as int64 of shape [*stream, R, D].
+def bits(state_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
+    """Return 64 random bits for each state, row and dimension, int64 [*state, R, D].
 
     Compiled code takes `row_R` and `dimension_D` from `indices`.
     """
-    rows = _descend(stream_K[..., None], row_R)
-    return _descend(rows[..., None], dimension_D)
+    rows = _hash(state_K[..., None], row_R)
+    return _hash(rows[..., None], dimension_D)
 
 
-def uniform(stream_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
-    """Uniform float32 in [0, 1), a multiple of 2^-24, of shape [*stream, R, D]."""
-    return _shift_right(bits(stream_K, row_R, dimension_D), 40).to(torch.float32) * 2.0**-24
+def uniform(state_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
+    """Return uniform numbers in [0, 1), float32 multiples of 2^-24, [*state, R, D]."""
+    return _shift_right(bits(state_K, row_R, dimension_D), 40).to(torch.float32) * 2.0**-24
 
 
-def normal(stream_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
-    """Standard normal float32 of shape [*stream, R, D], looked up among 65,536 quantiles.
+def normal(state_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
+    """Return standard normal numbers, float32 [*state, R, D], from a table of 65,536 quantiles.
 
-    A transformation of uniforms by logarithm and cosine would differ in the last bit between devices; a table does not.
+    Logarithm and cosine of a Box-Muller transform would differ in the last bit between devices.
     """
-    index = _shift_right(bits(stream_K, row_R, dimension_D), 64 - _NORMAL_TABLE_BITS)
+    index = _shift_right(bits(state_K, row_R, dimension_D), 64 - _NORMAL_TABLE_BITS)
     return _normal_quantiles(index.device)[index]
 
 
-def integers(stream_K: Tensor, row_R: Tensor, dimension_D: Tensor, below: Tensor | int) -> Tensor:
-    """Integers in [0, below) of shape [*stream, R, D]; `below` broadcasts and is far smaller than 2^31.
+def integers(state_K: Tensor, row_R: Tensor, dimension_D: Tensor, below: Tensor | int) -> Tensor:
+    """Return integers in [0, below), int64 [*state, R, D]; `below` broadcasts and must be far smaller than 2^31.
 
-    The bias of taking a remainder is below / 2^31, which no study of any length can see.
+    The remainder has a bias of `below` / 2^31, which is negligible.
     """
     # `%` corrects the sign of negative numbers, which costs time; GCC 12 miscompiles that correction in Inductor's code
     # for AVX2 on processors that also have AVX-512 (ATEN_CPU_CAPABILITY=avx2).
-    return torch.fmod(_shift_right(bits(stream_K, row_R, dimension_D), 33), below)
+    return torch.fmod(_shift_right(bits(state_K, row_R, dimension_D), 33), below)
 
 
 @lru_cache(maxsize=16)

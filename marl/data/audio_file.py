@@ -1,6 +1,6 @@
-"""Sound files of any kind that libsndfile decodes, as mono waveforms at any rate, in bounded memory.
+"""Decoding of audio files of any format of libsndfile to mono waveforms at any rate, in bounded memory.
 
-What a header says is never believed: samples are read block by block for as long as there are any.
+Headers can be wrong, so samples are read block by block until the file ends.
 """
 
 import contextlib
@@ -24,26 +24,26 @@ __all__ = ["SUFFIXES", "duration_s", "read_mono", "windows"]
 SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
 )
-"""What names of sound files end with."""
+"""Suffixes of audio files."""
 
 _BLOCK_VALUES = 1 << 19
 _BLOCK_FRAMES = 1 << 16
-_LONGEST_REASON = 120
-# The power of anything less fits into float32.
-_LOUDEST = 1e12
-# What libsndfile says of a stream whose header leaves the length open is close to the largest whole number.
+_MAX_REASON_CHARS = 120
+# The power of a larger value would overflow float32.
+_MAX_VALUE = 1e12
+# For a stream whose header has no length, libsndfile reports nearly the largest 64-bit integer.
 _UNKNOWN_FRAMES = 1 << 62
-# Of music and of what measures it; a header that says otherwise is damaged.
-_RATES_HZ = (1_000, 768_000)
+# Rates of music and of measurement equipment; a header with another rate is damaged.
+_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
 
 
 def duration_s(file: str | Path | BinaryIO) -> float:
-    """How long a file is by its header, in seconds; a stream of which the header does not tell is decoded to know.
+    """Return the duration of a file in seconds, from its header; without a length there, the file is decoded.
 
     Raises:
-        UnusableClipError: when it is no sound file.
+        UnusableClipError: If the file is not an audio file.
     """
-    with _opened(file) as sound:
+    with _open(file) as sound:
         frames = sound.frames if sound.frames < _UNKNOWN_FRAMES else sum(map(len, _blocks(sound, math.inf)))
         return float(frames / sound.samplerate)
 
@@ -51,43 +51,47 @@ def duration_s(file: str | Path | BinaryIO) -> float:
 def read_mono(
     file: str | Path | BinaryIO, sample_rate: int, start_s: float = 0.0, seconds: float = math.inf
 ) -> NDArray[np.float32]:
-    """A part of a file, its channels averaged, resampled; shorter where the file ends. No more of it is decoded.
+    """Return a segment of a file, its channels averaged, at another sample rate. Only the segment is decoded.
 
-    It is, to rounding, that part of the whole file resampled at once: what lies before it is heard by the resampler.
+    Up to rounding it equals the segment of the whole file resampled at once, since the resampler also reads the samples
+    before and after it. It is shorter if the file ends earlier.
 
     Raises:
-        UnusableClipError: when it cannot be decoded, or nothing is there, or a sample is not finite.
+        UnusableClipError: If the file cannot be decoded, ends before the segment, or has a sample that is not finite.
     """
-    first, wanted = round(start_s * sample_rate), seconds * sample_rate
-    with _opened(file) as sound:
+    first, count = round(start_s * sample_rate), seconds * sample_rate
+    with _open(file) as sound:
         resampler = Resampler(sound.samplerate, sample_rate)
-        # A period before the first sample that is wanted, so that output samples lie where they would.
+        # Start at a whole period, so that output samples have the same times as in the resampled whole file.
         periods, skipped = divmod(first, resampler.output_period)
         lead = min(resampler.margin, periods * resampler.period)
         if periods:
             _seek(sound, periods * resampler.period - lead)
-        ahead = (skipped + wanted) * resampler.period / resampler.output_period
-        blocks = list(_blocks(sound, lead + ahead + resampler.margin))
+        needed = (skipped + count) * resampler.period / resampler.output_period
+        blocks = list(_blocks(sound, lead + needed + resampler.margin))
     skipped += lead // resampler.period * resampler.output_period
-    found: NDArray[np.float32] = np.empty(0, np.float32)
+    waveform: NDArray[np.float32] = np.empty(0, np.float32)
     if blocks:
-        found = resampler(torch.from_numpy(np.concatenate(blocks))).numpy()[skipped:]
-    if not len(found):
+        waveform = resampler(torch.from_numpy(np.concatenate(blocks))).numpy()[skipped:]
+    if not len(waveform):
         raise UnusableClipError("holds no samples" if not first else f"ends before {start_s:.1f} s")
-    return found if math.isinf(wanted) else found[: round(wanted)]
+    return waveform if math.isinf(count) else waveform[: round(count)]
 
 
-def windows(file: str | Path | BinaryIO, sample_rate: int, samples: int, at_once: int) -> Iterator[NDArray[np.float32]]:
-    """All of a file in windows [n, samples], at most so many at once; the last one is filled up with silence.
+def windows(
+    file: str | Path | BinaryIO, sample_rate: int, samples: int, max_windows: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield all windows [n, samples] of a file, at most `max_windows` at a time; the last one is padded with silence.
 
-    They are, to rounding, those that the whole file resampled at once would be cut into.
+    Up to rounding they equal the windows of the whole file resampled at once.
 
     Raises:
-        UnusableClipError: If it cannot be decoded, is empty, or a sample is not finite; also after some windows.
+        UnusableClipError: If the file cannot be decoded, is empty, or has a sample that is not finite. The error can
+            come after some windows.
     """
-    rows, filled = np.zeros((at_once, samples), np.float32), 0
+    rows, filled = np.zeros((max_windows, samples), np.float32), 0
     is_empty = True
-    with _opened(file) as sound:
+    with _open(file) as sound:
         for part in _resampled(_blocks(sound, math.inf), Resampler(sound.samplerate, sample_rate)):
             is_empty = False
             rest = part
@@ -97,7 +101,7 @@ def windows(file: str | Path | BinaryIO, sample_rate: int, samples: int, at_once
                 filled, rest = filled + len(taken), rest[len(taken) :]
                 if filled == rows.size:
                     yield rows
-                    rows, filled = np.zeros((at_once, samples), np.float32), 0
+                    rows, filled = np.zeros((max_windows, samples), np.float32), 0
     if is_empty:
         raise UnusableClipError("holds no samples")
     if filled:
@@ -105,17 +109,17 @@ def windows(file: str | Path | BinaryIO, sample_rate: int, samples: int, at_once
 
 
 def _resampled(blocks: Iterator[NDArray[np.float32]], resampler: Resampler) -> Iterator[NDArray[np.float32]]:
-    """Blocks at another rate, each resampled with what lies around it, so that their borders are not heard."""
+    """Yield blocks at another rate, each resampled together with its neighbours, so that the result has no borders."""
     margin, period, output_period = resampler.margin, resampler.period, resampler.output_period
-    held, lead = np.empty(0, np.float32), 0  # what is held begins with so many samples that were resampled before
+    held, lead = np.empty(0, np.float32), 0  # the first `lead` samples of `held` were resampled before
     for block in blocks:
         held = np.concatenate([held, block])
-        # Whole periods, so that each part begins where an output sample lies.
+        # Whole periods, so that each part starts at an output sample.
         whole = (len(held) - lead - margin) // period * period
         if whole > 0:
             end, first = lead + whole, lead // period * output_period
-            found = resampler(torch.from_numpy(held[: end + margin])).numpy()
-            yield found[first : first + whole // period * output_period]
+            resampled = resampler(torch.from_numpy(held[: end + margin])).numpy()
+            yield resampled[first : first + whole // period * output_period]
             lead = min(margin, end)
             held = held[end - lead :]
     if len(held) > lead:
@@ -123,16 +127,16 @@ def _resampled(blocks: Iterator[NDArray[np.float32]], resampler: Resampler) -> I
 
 
 def _blocks(sound: soundfile.SoundFile, frames: float) -> Iterator[NDArray[np.float32]]:
-    """At most so many frames, channels averaged; less where the file ends or is cut off."""
-    most = min(_BLOCK_FRAMES, max(1, _BLOCK_VALUES // sound.channels))
+    """Yield at most `frames` frames in blocks, their channels averaged; fewer if the file ends or is truncated."""
+    max_frames = min(_BLOCK_FRAMES, max(1, _BLOCK_VALUES // sound.channels))
     done = 0
     while done < frames:
-        block = np.full((math.ceil(min(most, frames - done)), sound.channels), np.nan, np.float32)
+        block = np.full((math.ceil(min(max_frames, frames - done)), sound.channels), np.nan, np.float32)
         reason = None
         try:
             block = sound.read(out=block)
         except (soundfile.LibsndfileError, RuntimeError) as error:
-            # Cut off: what came before is sound, and as far as it came it has been written over.
+            # The file is truncated. Frames that were decoded before the error have replaced the NaN.
             reason = _reason(error)
             is_empty = np.isnan(block).any(axis=1)
             block = block[: int(is_empty.argmax()) if is_empty.any() else len(block)]
@@ -146,64 +150,63 @@ def _blocks(sound: soundfile.SoundFile, frames: float) -> Iterator[NDArray[np.fl
         peak = float(np.abs(mono).max())
         if not math.isfinite(peak):
             raise UnusableClipError("holds values that are not finite")
-        if peak > _LOUDEST:
-            raise UnusableClipError(f"holds values of more than {_LOUDEST:g} times full scale")
+        if peak > _MAX_VALUE:
+            raise UnusableClipError(f"holds values of more than {_MAX_VALUE:g} times full scale")
         yield mono
         if reason is not None:
             return
 
 
 @contextlib.contextmanager
-def _opened(file: str | Path | BinaryIO) -> Iterator[soundfile.SoundFile]:
+def _open(file: str | Path | BinaryIO) -> Iterator[soundfile.SoundFile]:
     with contextlib.ExitStack() as stack:
         try:
-            sound = stack.enter_context(_sound(file, stack))
+            sound = stack.enter_context(_sound_file(file, stack))
         except FileNotFoundError:
-            raise UnusableClipError("is not there") from None
+            raise UnusableClipError("does not exist") from None
         except OSError as error:
             raise UnusableClipError(f"cannot be read: {error.strerror or error}") from None
         except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
             raise UnusableClipError(f"cannot be decoded: {_reason(error)}") from None
-        least, most = _RATES_HZ
-        if not least <= sound.samplerate <= most:
+        if not _MIN_RATE_HZ <= sound.samplerate <= _MAX_RATE_HZ:
             raise UnusableClipError(
-                f"its sample rate must lie between {least:,} and {most:,} Hz; it has {sound.samplerate:,}"
+                f"sample rate must be from {_MIN_RATE_HZ:,} to {_MAX_RATE_HZ:,} Hz; got {sound.samplerate:,}"
             )
         yield sound
 
 
-def _sound(file: str | Path | BinaryIO, stack: contextlib.ExitStack) -> soundfile.SoundFile:
+def _sound_file(file: str | Path | BinaryIO, stack: contextlib.ExitStack) -> soundfile.SoundFile:
     if not isinstance(file, str | Path):
         if not file.seek(0, os.SEEK_END):
             raise UnusableClipError("is empty")
         file.seek(0)
-        return _Stream(_Forgiving(file))
+        return _UnseekableSoundFile(_LenientFile(file))
     status = Path(file).stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-        raise UnusableClipError("is no file")
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
+        raise UnusableClipError("is not a regular file")
     if not status.st_size:
         raise UnusableClipError("is empty")
-    # By its name libsndfile would take anything that ends with .gsm or .vox for sound without a header.
+    # Given a name, libsndfile would decode any file that ends with .gsm or .vox as audio without a header.
     descriptor = os.open(file, os.O_RDONLY)
     stack.callback(os.close, descriptor)
-    return _Stream(descriptor, closefd=False)
+    return _UnseekableSoundFile(descriptor, closefd=False)
 
 
-class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """A file that is read on from where it is.
+class _UnseekableSoundFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """Sound file that is only read forwards.
 
-    After each part that it reads, soundfile seeks to where it is already. From there libsndfile decodes MP3 otherwise.
+    After each read, soundfile would seek to the current position, and libsndfile would decode MP3 differently.
     """
 
     def seekable(self) -> bool:
-        """No, so that soundfile leaves it; `seek` works all the same."""
+        """Return false, so that soundfile does not seek by itself; `seek` works nevertheless."""
         return False
 
 
-class _Forgiving:
-    """An open file that stays where it is when it is to go where there is nothing, as libsndfile asks of a damaged one.
+class _LenientFile:
+    """File whose seek() ignores invalid offsets; libsndfile seeks out of range on damaged files.
 
-    No exception of a file could pass through libsndfile; Python would print it.
+    Python would print an exception here, since it cannot pass through libsndfile.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -224,6 +227,6 @@ def _seek(sound: soundfile.SoundFile, frame: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What libsndfile says, without the name of the file."""
-    words = str(getattr(error, "error_string", "") or error).strip().splitlines() or ["no reason given"]
-    return words[0].removeprefix("Error : ").rstrip(".")[:_LONGEST_REASON]
+    """Return the message of libsndfile without the name of the file."""
+    lines = str(getattr(error, "error_string", "") or error).strip().splitlines() or ["no reason given"]
+    return lines[0].removeprefix("Error : ").rstrip(".")[:_MAX_REASON_CHARS]

@@ -33,7 +33,7 @@ class BatchSource:
         self._block_RFT = log_mels.new_block(2 * lanes * pairs if log_mels.is_prepared else 0)
 
     def prefetch(self, seed_K: Tensor, step_K: Tensor, next_step_K: Tensor) -> None:
-        """Load the clips of a step from the host, and start to load those of the next one.
+        """Load the clips of a step from the host, and start to load the clips of the next step.
 
         Args:
             seed_K: Seeds of the lanes, int64 on the CPU.
@@ -54,7 +54,7 @@ class BatchSource:
 
 
 class DeviceBatchSource(BatchSource):
-    """Log-mels that lie on the device. Those of a computed data set are read within the step."""
+    """Log-mels on the device. `take` reads log-mels of a computed data set directly."""
 
     def gather(self, seed_K: Tensor, step_K: Tensor) -> None:
         """Copy prepared log-mels into the block."""
@@ -67,7 +67,7 @@ class DeviceBatchSource(BatchSource):
 
 
 class HostBatchSource(BatchSource):
-    """Log-mels that lie in host memory. A thread gathers those of the next step while the device computes this one.
+    """Log-mels in host memory. A thread loads the clips of the next step while the device computes the current one.
 
     The clips of a step are a function of seeds and steps alone, so they are known before the step starts. On a GPU the
     copy to the device runs beside the computation.
@@ -83,11 +83,11 @@ class HostBatchSource(BatchSource):
         self._pending: tuple[Tensor, Tensor, Future[None]] | None = None
 
     def prefetch(self, seed_K: Tensor, step_K: Tensor, next_step_K: Tensor) -> None:
-        """Copy the clips of a step into the block, and start to load those of the next one."""
+        """Copy the clips of a step into the block, and start to load the clips of the next step."""
         pending = self._pending
         if pending is None or not (torch.equal(pending[0], seed_K) and torch.equal(pending[1], step_K)):
             if pending is not None:
-                pending[2].result()  # it still writes where the new one will
+                pending[2].result()  # it still writes to the memory that the new one needs
             pending = self._start(seed_K, step_K)
         pending[2].result()
         if self._copies is not None:

@@ -131,17 +131,17 @@ class Clips:
 class LogMels:
     """Log-mels of all clips.
 
-    Those of a computed data set are standardised. Those of a prepared one are float16 decibels, and are standardised
-    when they are taken, by the same operations on the device and on the host.
+    A computed data set stores standardised log-mels. A prepared data set stores decibels in float16, which `take`
+    standardises by the same operations on the device and on the host.
 
     Args:
         values_NFT: Log-mels on the device; or an array in host memory, which may be a memory-mapped file.
-        device: Where models compute; by default where the values are.
-        mean_db: Mean over the training clips, which is subtracted; only of a prepared data set.
-        std_db: Standard deviation over the training clips, the divisor; only of a prepared data set.
+        device: Where models compute; by default the device of the values.
+        mean_db: Mean over the training clips, which is subtracted; only for a prepared data set.
+        std_db: Standard deviation over the training clips, the divisor; only for a prepared data set.
 
     Attributes:
-        values_NFT: The log-mels as they are stored and where they are stored.
+        values_NFT: Stored values.
         device: Where models compute.
         is_prepared: Whether the values are decibels.
         is_resident: Whether the values are on the device.
@@ -174,7 +174,7 @@ class LogMels:
         return self.standardise(self.read(clips_n.to(self.values_NFT.device)).to(self.device))
 
     def read(self, clips_n: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return the values [n, F, T] of some clips as they are stored and where they are stored."""
+        """Return the stored values [n, F, T] of some clips, on the device of the values."""
         return torch.index_select(self.values_NFT, 0, clips_n, out=out)
 
     def standardise(self, values_nFT: Tensor) -> Tensor:

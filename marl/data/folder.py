@@ -1,4 +1,4 @@
-"""Recordings of one's own: sound files in a folder, and a table that says what each of them is."""
+"""Custom recordings: a folder of audio files, and a table of their factors."""
 
 import csv
 import hashlib
@@ -10,40 +10,40 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from marl.base_config import Distinct
 from marl.data.audio_file import duration_s, read_mono
 from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError, Value
 
 __all__ = ["DATASET", "Folder", "digest_of"]
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|nan", re.IGNORECASE)
-_HASHED_AT_ONCE = 1 << 20
+_HASH_BLOCK_BYTES = 1 << 20
 _THREADS = 8
-_LONGEST_REASON = 200
-# Of a sample, or of a clip: what rounding takes.
-_SLACK = 1e-3
+_MAX_REASON_CHARS = 200
+# Tolerance of durations for rounding, as a share of a sample or of a clip.
+_TOLERANCE = 1e-3
 
 
 class Folder(AudioDatasetConfig):
-    """Any sound files that libsndfile reads, of any length, rate and number of channels.
+    """Configuration of custom recordings of any format, length, sample rate and number of channels.
 
     Attributes:
-        path: the folder.
-        table: CSV or Parquet file with a row for each sound file; its path is relative to the folder.
-        factors: its columns that are factors. A column of numbers is a factor with numbers, any other one with words;
-            an empty cell is not known.
-        file: its column with the paths of the files, relative to the folder.
-        group: its column that says which files belong together, such as a singer or a session; by default each file is
-            on its own.
-        clips_per_file: so many clips of each file, evenly spaced, fewer where they would overlap; with one it is the
-            beginning.
-        shortest_s: a file that is shorter gives no clip; one that is shorter than a clip is filled up with silence.
-        split: as of all datasets; by default all clips of a group lie in one split.
+        path: Folder of the audio files.
+        table: CSV or Parquet file with a row per audio file, relative to the folder.
+        factors: Columns of the table that are factors. A column whose known cells are all numbers has numbers, any
+            other has words. An empty cell is unknown.
+        file: Column with the paths of the audio files, relative to the folder.
+        group: Column with the group of each file, such as a singer or a session; by default each file is a group.
+        clips_per_file: Maximum number of clips of a file. They are evenly spaced and do not overlap; a single clip is
+            the start of the file.
+        shortest_s: Minimum duration of a file, seconds. A file that is shorter than a clip is padded with silence.
+        split: See `AudioDatasetConfig`; by default no two splits share a group.
     """
 
     description: ClassVar[str] = "recordings of the study's own"
@@ -51,19 +51,12 @@ class Folder(AudioDatasetConfig):
     kind: Literal["folder"] = "folder"
     path: str
     table: str = "factors.csv"
-    factors: tuple[str, ...] = Field(min_length=1)
+    factors: Annotated[tuple[str, ...], Distinct] = Field(min_length=1)
     file: str = "file"
     group: str | None = None
     clips_per_file: int = Field(1, ge=1)
     shortest_s: float = Field(0.1, gt=0)
     split: str = "group"
-
-    @field_validator("factors")
-    @classmethod
-    def _are_different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"must not name a column twice; got {list(value)}")
-        return value
 
     @property
     def factor_names(self) -> tuple[str, ...]:
@@ -71,7 +64,11 @@ class Folder(AudioDatasetConfig):
         return self.factors
 
     def source(self) -> Source:
-        """Return the source of the clips."""
+        """Return the source of the clips.
+
+        Raises:
+            ValueError: If the path is not a folder.
+        """
         return _FolderSource(self)
 
 
@@ -79,18 +76,18 @@ DATASET = Folder
 
 
 class _FolderSource:
-    """See `marl.data.source.Source`."""
+    """Implementation of `marl.data.source.Source`."""
 
     def __init__(self, config: Folder) -> None:
         self.factor_names = config.factors
         self._config = config
         self._root = Path(config.path)
         if not self._root.is_dir():
-            raise ValueError(f"path must be a folder; {config.path} is none")
+            raise ValueError(f"path must be a folder; got {config.path}")
 
     def digest(self) -> str:
-        names = [row.file for row in self._rows()]
-        return digest_of(self._root, [self._config.table, *names])
+        files = [row.file for row in self._rows()]
+        return digest_of(self._root, [self._config.table, *files])
 
     def entries(self) -> list[Entry]:
         clips = self._config.clips_per_file
@@ -110,53 +107,53 @@ class _FolderSource:
     ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
         for entry in entries:
             try:
-                name, number = entry.locator
-                yield self._waveform(name, number, sample_rate, samples)
-            except UnusableClipError as reason:
-                yield reason
+                file, number = entry.locator
+                yield self._waveform(file, number, sample_rate, samples)
+            except UnusableClipError as error:
+                yield error
 
-    def _waveform(self, name: str, number: int, sample_rate: int, samples: int) -> NDArray[np.float32]:
-        path, clip_s, shortest_s = self._root / name, samples / sample_rate, self._config.shortest_s
+    def _waveform(self, file: str, number: int, sample_rate: int, samples: int) -> NDArray[np.float32]:
+        path, clip_s, min_s = self._root / file, samples / sample_rate, self._config.shortest_s
         start_s = 0.0
         if self._config.clips_per_file > 1:
             length_s = duration_s(path)
-            clips = min(self._config.clips_per_file, max(1, math.floor(length_s / clip_s + _SLACK)))
+            clips = min(self._config.clips_per_file, max(1, math.floor(length_s / clip_s + _TOLERANCE)))
             if number >= clips:
-                raise UnusableClipError("the file is too short for so many clips")
+                raise UnusableClipError(f"the file is too short for {self._config.clips_per_file} clips")
             start_s = max(0.0, length_s - clip_s) * number / max(1, clips - 1)
-        found = read_mono(path, sample_rate, start_s, max(clip_s, shortest_s - start_s))
-        heard_s = start_s + (len(found) + _SLACK) / sample_rate
-        if heard_s < shortest_s:
-            raise UnusableClipError(f"too short: {heard_s:.3f} s, and {shortest_s:g} s are needed")
-        return np.pad(found[:samples], (0, max(0, samples - len(found))))
+        waveform = read_mono(path, sample_rate, start_s, max(clip_s, min_s - start_s))
+        read_s = start_s + (len(waveform) + _TOLERANCE) / sample_rate
+        if read_s < min_s:
+            raise UnusableClipError(f"too short: must have at least {min_s:g} s; got {read_s:.3f} s")
+        return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
 
     def _rows(self) -> "list[_Row]":
-        """What the table says.
+        """Return the rows of the table.
 
         Raises:
-            ValueError: when it is no table, or says what cannot be.
+            ValueError: If the table is missing or not valid.
         """
         config, path = self._config, self._root / self._config.table
-        wanted = list(dict.fromkeys([config.file, *config.factors, *([config.group] if config.group else [])]))
-        columns = _table(path, wanted)
+        names = list(dict.fromkeys([config.file, *config.factors, *([config.group] if config.group else [])]))
+        columns = _table(path, names)
         files = _files(self._root, path, columns[config.file])
         if not files:
-            raise ValueError(f"{path} must have a row for each sound file; it has none")
+            raise ValueError(f"{path} must have a row for each audio file; it has none")
         values = zip(*(_values(columns[name]) for name in config.factors), strict=True)
         groups = files
         if config.group:
             for file, group in zip(files, columns[config.group], strict=True):
                 if group is None:
                     raise ValueError(
-                        f"{path} must have an entry in column {config.group!r} for each file, as the group of each; "
-                        f"{file!r} has none; fill it in, or take another `group`"
+                        f"{path} must have a group in column {config.group!r} for each file; {file!r} has none; "
+                        "fill it in, or change data.group"
                     )
             groups = [str(group) for group in columns[config.group]]
         return [_Row(*row) for row in zip(files, values, groups, strict=True)]
 
 
 class _Row(NamedTuple):
-    """A file, as the table has it."""
+    """A row of the table."""
 
     file: str
     values: tuple[Value, ...]
@@ -164,7 +161,7 @@ class _Row(NamedTuple):
 
 
 def digest_of(root: Path, names: Sequence[str]) -> str:
-    """SHA-256 of files by their names and contents; one that is not there counts as such."""
+    """Return the SHA-256 of the names and contents of files; a missing file has a fixed content."""
     digest = hashlib.sha256()
     with ThreadPoolExecutor(_THREADS) as threads:
         for name, content in zip(names, threads.map(lambda name: _digest(root / name), names), strict=True):
@@ -175,46 +172,47 @@ def digest_of(root: Path, names: Sequence[str]) -> str:
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would block
             return "not there"
         with path.open("rb") as file:
-            while block := file.read(_HASHED_AT_ONCE):
+            while block := file.read(_HASH_BLOCK_BYTES):
                 digest.update(block)
     except OSError:
         return "not there"
     return digest.hexdigest()
 
 
-def _table(path: Path, wanted: Sequence[str]) -> dict[str, list[object]]:
-    """Columns of a table; `None` is an empty cell."""
+def _table(path: Path, names: Sequence[str]) -> dict[str, list[object]]:
+    """Return the named columns of a table; an empty cell is `None`."""
     try:
-        names, columns = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+        header, columns = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
     except FileNotFoundError:
-        raise ValueError(f"table must be a CSV or Parquet file; {path} is not there") from None
+        raise ValueError(f"table must be a CSV or Parquet file; {path} does not exist") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {_first_line(error.strerror or error)}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path} must be text in UTF-8; it is not; save it as that") from None
-    except Exception as error:  # Parquet's reader has errors of many kinds
-        raise ValueError(f"{path} is no table: {_first_line(error)}") from None
-    for name in wanted:
-        if names.count(name) != 1:
-            there = _first_line(", ".join(map(repr, names)))
-            times = "twice" if name in names else "not"
-            raise ValueError(f"{path} must have a column {name!r}; it is there {times}; there are {there}")
-    return {name: columns[names.index(name)] for name in wanted}
+        raise ValueError(f"{path} must be encoded in UTF-8") from None
+    except Exception as error:  # Parquet's reader raises errors of many types
+        raise ValueError(f"{path} is not a table: {_first_line(error)}") from None
+    for name in names:
+        if header.count(name) > 1:
+            raise ValueError(f"{path} must have one column {name!r}; it has it twice")
+        if name not in header:
+            existing = _first_line(", ".join(map(repr, header)))
+            raise ValueError(f"{path} must have a column {name!r}; it has {existing}")
+    return {name: columns[header.index(name)] for name in names}
 
 
 def _csv(path: Path) -> tuple[list[str], list[list[object]]]:
-    # Pandas would rename columns, and take the first one for numbers of rows where a row is longer than the header.
+    # Pandas would rename columns, and use the first one as an index if a row is longer than the header.
     text = path.read_text(encoding="utf-8-sig")
     rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    names = rows[0] if rows else []
+    header = rows[0] if rows else []
     for number, row in enumerate(rows, start=1):
-        if row and len(row) != len(names):
-            raise ValueError(f"each row must have {len(names)} cells, as the first one; row {number} has {len(row)}")
+        if row and len(row) != len(header):
+            raise ValueError(f"each row must have {len(header)} cells, like the first one; row {number} has {len(row)}")
     cells = [row for row in rows[1:] if row]
-    return names, [[row[column] or None for row in cells] for column in range(len(names))]
+    return header, [[row[column] or None for row in cells] for column in range(len(header))]
 
 
 def _parquet(path: Path) -> tuple[list[str], list[list[object]]]:
@@ -227,39 +225,40 @@ def _parquet(path: Path) -> tuple[list[str], list[list[object]]]:
 
 
 def _files(root: Path, table: Path, cells: Sequence[object]) -> list[str]:
-    """Paths in the folder, each as there is only one way to write it."""
-    inside = os.path.realpath(root)
-    found = dict[str, None]()
+    """Return the paths of the audio files in normal form.
+
+    Raises:
+        ValueError: If a path is not in the folder, or occurs twice.
+    """
+    folder = os.path.realpath(root)
+    files = dict[str, None]()
     for cell in cells:
         name = str(PurePosixPath(cell)) if isinstance(cell, str) else ""
         parts = PurePosixPath(name).parts
         if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
-            raise ValueError(f"{table}: a file must be a path in the folder, relative to it; got {cell!r}; correct it")
-        if name in found:
-            raise ValueError(f"{table} must have one row for each file; {name!r} is in two; take one out")
-        if os.path.commonpath([inside, os.path.realpath(root / name)]) != inside:
-            raise ValueError(
-                f"{table}: a file must lie in the folder; {name!r} is a link that leads out; copy it there"
-            )
-        found[name] = None
-    return list(found)
+            raise ValueError(f"{table}: a file must be a path relative to the folder and in it; got {cell!r}")
+        if name in files:
+            raise ValueError(f"{table} must have one row for each file; {name!r} has two; delete one")
+        if os.path.commonpath([folder, os.path.realpath(root / name)]) != folder:
+            raise ValueError(f"{table}: a file must be in the folder; {name!r} is a link to elsewhere; copy the file")
+        files[name] = None
+    return list(files)
 
 
 def _values(cells: Sequence[object]) -> list[Value]:
-    """Numbers where all that is known are numbers, words otherwise."""
-    known = [cell for cell in cells if cell is not None]
-    if all(_is_number(cell) for cell in known):
+    """Return numbers if all known cells are numbers, words otherwise."""
+    if all(_is_number(cell) for cell in cells if cell is not None):
         numbers = [None if cell is None else float(cell) for cell in cells]  # type: ignore[arg-type]
         return [number if number is not None and math.isfinite(number) else None for number in numbers]
     return [None if cell is None else str(cell) for cell in cells]
 
 
 def _is_number(cell: object) -> bool:
-    if isinstance(cell, str):  # Python itself would take "1_2" for twelve
+    if isinstance(cell, str):  # Python itself would read "1_2" as twelve
         return _NUMBER.fullmatch(cell.strip()) is not None
     return isinstance(cell, int | float | Decimal | np.number) and not isinstance(cell, bool)
 
 
 def _first_line(error: object) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:_LONGEST_REASON]
+    return lines[0][:_MAX_REASON_CHARS]

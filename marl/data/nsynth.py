@@ -1,6 +1,7 @@
-"""NSynth (Engel et al., "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders", 2017), as it is published.
+"""NSynth: single notes of 1,006 instruments, four seconds at 16 kHz each.
 
-A folder with `examples.json` and `audio/<note>.wav`: single notes of 1,006 instruments, four seconds at 16 kHz each.
+Engel et al., "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders", 2017. The folder is read as it is
+published, with `examples.json` and `audio/<note>.wav`.
 """
 
 import hashlib
@@ -22,9 +23,9 @@ __all__ = ["DATASET", "NSynth"]
 
 _EXAMPLES = "examples.json"
 _NOTE = re.compile(r"[A-Za-z0-9_.-]+")
-_MIDI_MOST = 127
-_LONGEST_SHOWN = 60
-# Each factor, and what `examples.json` calls it.
+_MAX_MIDI = 127
+_MAX_SHOWN_CHARS = 60
+# Name of each factor in `examples.json`.
 _FIELDS = {
     "instrument": "instrument_str",
     "family": "instrument_family_str",
@@ -41,11 +42,11 @@ _REFERENCE = """@inproceedings{engel2017neural,
 
 
 class NSynth(AudioDatasetConfig):
-    """A part of NSynth, such as its `nsynth-valid`.
+    """Configuration of a part of NSynth, such as `nsynth-valid`.
 
     Attributes:
-        path: the folder of one part, with `examples.json` in it.
-        at_most: so many notes of it, a sample that is fair and always the same; by default all.
+        path: Folder of the part, with `examples.json`.
+        at_most: Maximum number of notes, a random sample that is always the same; by default all.
     """
 
     description: ClassVar[str] = "NSynth: notes of acoustic, electronic and synthetic instruments"
@@ -57,7 +58,7 @@ class NSynth(AudioDatasetConfig):
     at_most: int | None = Field(None, ge=1)
 
     def source(self) -> Source:
-        """Return the source of the clips."""
+        """Return the source of the notes."""
         return _NSynthSource(self)
 
 
@@ -65,81 +66,80 @@ DATASET = NSynth
 
 
 class _NSynthSource:
-    """See `marl.data.source.Source`."""
+    """Implementation of `marl.data.source.Source`."""
 
     factor_names = NSynth.factor_names
 
     def __init__(self, config: NSynth) -> None:
         self._root = Path(config.path)
-        self._at_most = config.at_most
+        self._max_notes = config.at_most
 
     def digest(self) -> str:
         return digest_of(self._root, [_EXAMPLES, *(f"audio/{note}.wav" for note in self._notes())])
 
     def entries(self) -> list[Entry]:
-        found = []
+        entries = []
         for note, example in self._notes().items():
             try:
                 values = tuple(_value(example, field) for field in _FIELDS.values())
             except ValueError as error:
                 raise ValueError(f"{self._root / _EXAMPLES}: note {note!r}: {error}") from None
-            found.append(Entry(note, values, str(values[0]), (note,)))
-        return found
+            entries.append(Entry(note, values, str(values[0]), (note,)))
+        return entries
 
     def waveforms(
         self, entries: Sequence[Entry], sample_rate: int, samples: int
     ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
         for entry in entries:
+            path = self._root / "audio" / f"{entry.locator[0]}.wav"
             try:
-                found = read_mono(
-                    self._root / "audio" / f"{entry.locator[0]}.wav", sample_rate, 0.0, samples / sample_rate
-                )
-                yield np.pad(found, (0, samples - len(found)))
-            except UnusableClipError as reason:
-                yield reason
+                waveform = read_mono(path, sample_rate, 0.0, samples / sample_rate)
+                yield np.pad(waveform, (0, samples - len(waveform)))
+            except UnusableClipError as error:
+                yield error
 
     def _notes(self) -> dict[str, dict[str, Any]]:
-        """The notes that are used, sorted.
+        """Return the notes in use, sorted by name.
 
         Raises:
-            ValueError: when there is no `examples.json`, or it is not what it is in NSynth.
+            ValueError: If `examples.json` is missing or not valid.
         """
         path = self._root / _EXAMPLES
         try:
             examples = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ValueError(f"path must be a folder of NSynth with {_EXAMPLES} in it; {path} is not there") from None
+            raise ValueError(f"path must be a folder of NSynth with {_EXAMPLES}; {path} does not exist") from None
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} must be JSON; it is not: {error}; fetch it anew") from None
+            raise ValueError(f"{path} must be JSON: {error}; download it again") from None
         if not isinstance(examples, dict) or not examples:
-            raise ValueError(f"{path} must hold an object for each note by its name; it holds {_short(examples)}")
+            raise ValueError(f"{path} must have an object for each note; got {_short(examples)}")
         for note, example in examples.items():
             if not _NOTE.fullmatch(note):
                 raise ValueError(
-                    f"{path}: a note's name has letters, digits, '_', '.' and '-' alone, since it names a file; "
-                    f"got {_short(note)}"
+                    f"{path}: the name of a note, which is also a file name, must consist of letters, digits, '_', '.' "
+                    f"and '-'; got {_short(note)}"
                 )
             if not isinstance(example, dict):
-                raise ValueError(f"{path}: note {note!r} must be an object; it is {_short(example)}")
-        notes = sorted(examples, key=_score)[: self._at_most]
+                raise ValueError(f"{path}: note {note!r} must be an object; got {_short(example)}")
+        notes = sorted(examples, key=_score)[: self._max_notes]
         return {note: examples[note] for note in sorted(notes)}
 
 
 def _score(note: str) -> bytes:
-    """What is random and fixed."""
+    """Return a number by which notes are sorted at random, and always in the same order."""
     return hashlib.sha256(note.encode()).digest()
 
 
 def _value(example: dict[str, Any], field: str) -> Value:
-    found = example.get(field)
+    value = example.get(field)
     if field.endswith("_str"):
-        if not isinstance(found, str) or not found or not found.isprintable():
-            raise ValueError(f"{field} must be a word; it is {_short(found)}")
-        return found
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= _MIDI_MOST:
-        raise ValueError(f"{field} must be a number of MIDI, from 0 to {_MIDI_MOST}; it is {_short(found)}")
-    return float(found)
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise ValueError(f"{field} must be a word; got {_short(value)}")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_MIDI:
+        raise ValueError(f"{field} must be a MIDI number from 0 to {_MAX_MIDI}; got {_short(value)}")
+    return float(value)
 
 
 def _short(value: object) -> str:
-    return repr(value)[:_LONGEST_SHOWN]
+    return repr(value)[:_MAX_SHOWN_CHARS]

@@ -1,6 +1,6 @@
-"""Which clips form the two views of a pair, and how: a function of (seed, step) alone.
+"""Sampling of pairs of clips, as a function of seed and step.
 
-K is lanes, V the two views, B pairs, A attempts.
+K is lanes, V views, B pairs, A draws of the second view, N clips, C factors.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from marl.randomness import Purpose
 
 __all__ = ["PairSampler", "Pairs"]
 
-_ATTEMPTS = 16
+_MAX_DRAWS = 16
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Pairs:
     """A batch of pairs for each lane.
 
     Attributes:
-        clips_KVB: index of each view's clip, int64 [K, 2, B].
-        group_KB: which combination of the shared factors each pair has, or which clip both its views are of, int64.
+        clips_KVB: Index of the clip of each view, int64 [K, 2, B].
+        group_KB: Combination of the shared factors of each pair, int64; the clip, if both views come from one clip.
     """
 
     clips_KVB: Tensor
@@ -33,28 +33,27 @@ class Pairs:
 
 
 class PairSampler:
-    """Draws pairs that agree in the shared factors and differ in all others.
+    """Draws pairs of clips with the same shared factors and different other factors.
 
-    The first view is any clip; the second is the first of 16 draws among the clips of the same shared factors that
-    differs in every other factor. On SynTone all 16 fail once in 10^20 pairs; the pair then differs in fewer factors.
-    Clips agree in a factor that was measured when they are of one class of it. A clip of which a shared factor is not
-    known is in no pair; any other factor that is not known counts as different. Where views are made of one clip, both
-    are the first one, whatever is known of it.
+    The first view is any clip. The second view is drawn up to 16 times from the clips with the same shared factors,
+    until all other factors differ. On SynTone all draws fail once in 10^20 pairs; then fewer factors differ. Two clips
+    have the same value of a continuous factor if they have the same class. A clip with an unknown shared factor is in
+    no pair. Any other unknown factor counts as different. If both views come from one clip, it can be any clip.
 
     Args:
-        dataset: the clips.
-        shared: names of the shared factors.
-        split: the split to draw from.
-        scheme: how views are made.
-        augment: what may happen to a view, where the scheme is that.
+        dataset: Clips, and the statistics of their log-mels.
+        shared: Names of the shared factors.
+        split: Split of the clips.
+        scheme: How views are made.
+        augment: Configuration of the scheme `augment`.
 
     Attributes:
-        groups: combinations of values of the shared factors.
-        device: where pairs are drawn.
+        groups: Number of combinations of the shared factors.
+        device: Where pairs are drawn.
 
     Raises:
-        ValueError: when `shared` is empty, names an unknown factor or leaves none in which views could differ; or when
-            the shared factors are known of no clip of the split.
+        ValueError: If `shared` is empty, names an unknown factor or contains all factors; or if no clip of the split
+            has known shared factors.
     """
 
     def __init__(
@@ -72,15 +71,15 @@ class PairSampler:
         others = [column for column in range(len(names)) if column not in columns]
         self.device = dataset.value_NC.device
         clips = dataset.splits[split]
-        known_NC = _compared(dataset)
-        # Of all clips, so that a combination has one number in every split.
-        combinations, group_N = known_NC[:, columns].unique(dim=0, return_inverse=True)
+        value_NC = _values_or_classes(dataset)
+        # Computed from all clips, so that a combination has the same number in every split.
+        combinations, group_N = value_NC[:, columns].unique(dim=0, return_inverse=True)
         self.groups = len(combinations)
         if scheme == "factor":
-            clips = clips[(known_NC[clips][:, columns] != UNKNOWN).all(dim=1)]
+            clips = clips[(value_NC[clips][:, columns] != UNKNOWN).all(dim=1)]
             if not len(clips):
                 raise ValueError(
-                    f"views.shared: of no {split} clip {' and '.join(shared)} is known, so there are no pairs"
+                    f"views.shared: pairs need {split} clips with known {' and '.join(shared)}; there are none"
                 )
         group = group_N[clips]
         order = group.argsort(stable=True)
@@ -88,13 +87,13 @@ class PairSampler:
         self._group = group[order]
         self._group_size = group.bincount(minlength=self.groups)
         self._group_start = self._group_size.cumsum(0) - self._group_size
-        self._others = known_NC[self._clips][:, others]
+        self._others = value_NC[self._clips][:, others]
         self._scheme: ViewScheme = scheme
         self._augment = augment or AugmentConfig()
         self._log_mel = dataset.audio
 
     def draw(self, seed_K: Tensor, step_K: Tensor, pairs: int) -> Pairs:
-        """The pairs of one step for each lane."""
+        """Return the pairs of one step of each lane."""
         row_B = randomness.indices(pairs, self.device)
         one = torch.zeros(1, dtype=torch.int64, device=self.device)
         first_KB = randomness.integers(
@@ -107,24 +106,24 @@ class PairSampler:
         offset_KBA = randomness.integers(
             randomness.stream(seed_K, step_K, Purpose.SECOND_VIEW),
             row_B,
-            randomness.indices(_ATTEMPTS, self.device),
+            randomness.indices(_MAX_DRAWS, self.device),
             below=self._group_size[group_KB][..., None],
         )
         candidate_KBA = self._group_start[group_KB][..., None] + offset_KBA
         first_KB1C, candidate_KBAC = self._others[first_KB][:, :, None], self._others[candidate_KBA]
         differs_KBA = ((candidate_KBAC != first_KB1C) | (first_KB1C == UNKNOWN)).all(dim=-1)
-        attempt_A = randomness.indices(_ATTEMPTS, self.device)
-        chosen_KB = torch.where(differs_KBA, attempt_A, _ATTEMPTS - 1).amin(dim=-1)
+        attempt_A = randomness.indices(_MAX_DRAWS, self.device)
+        chosen_KB = torch.where(differs_KBA, attempt_A, _MAX_DRAWS - 1).amin(dim=-1)
         second_KB = candidate_KBA.gather(-1, chosen_KB[..., None]).squeeze(-1)
         return Pairs(self._clips[torch.stack([first_KB, second_KB], dim=1)], group_KB)
 
     def views(self, clips_RFT: Tensor, seed_K: Tensor, step_K: Tensor) -> Tensor:
-        """The views of pairs from their clips, lane after lane, of a lane first all first views; the same shape."""
+        """Return the views of pairs from their clips, lane after lane; the first views of a lane come first."""
         return make_views(self._scheme, clips_RFT, seed_K, step_K, self._log_mel, self._augment)
 
 
-def _compared(clips: Clips) -> Tensor:
-    """What two clips must have in common to agree in a factor, int64 [N, C]: its value, or its class where measured."""
+def _values_or_classes(clips: Clips) -> Tensor:
+    """Return the value of each factor, int64 [N, C], or its class if the factor is continuous."""
     columns = []
     for column, factor in enumerate(clips.factors):
         value_N = clips.value_NC[:, column]

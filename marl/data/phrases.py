@@ -1,7 +1,6 @@
-"""Phrases of a few seconds: a melody in a rhythm at a tempo, played by an instrument of a SoundFont.
+"""Phrases: a melody in a rhythm at a tempo, played by an instrument of a SoundFont.
 
-Their factors are the attributes that the papers speak of: timbre, pitch and rhythm. Which of them two views share is
-for a study to say.
+The factors are timbre, pitch and rhythm; a study chooses which of them the two views of a pair share.
 """
 
 import itertools
@@ -10,9 +9,10 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from marl.data.fluidsynth import TIMGM, Note, digest_of_font, render
+from marl.base_config import Distinct
+from marl.data.fluidsynth import TIMGM, Note, font_digest, render
 from marl.data.soundfont import Program, named_programs
 from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError
 
@@ -32,7 +32,7 @@ MELODIES = {
     "call": (0, 0, 4, 4, 5, 5, 4, 4),
     "lament": (7, 6, 5, 4, 4, 3, 2, 2),
 }
-"""Eight degrees of a major scale each, from 0, its lowest note."""
+"""Melodies of eight degrees of a major scale; 0 is the lowest note."""
 
 RHYTHMS = {
     "straight": "x...x...x...x...",
@@ -46,28 +46,29 @@ RHYTHMS = {
     "syncopated": "x..x.x..x..x.x..",
     "half": "x.......x.......",
 }
-"""Where notes begin in the sixteenths of a bar of four beats; bar after bar."""
+"""Rhythms of one bar of four beats, in sixteenths; `x` starts a note."""
 
 _MAJOR = (0, 2, 4, 5, 7, 9, 11)
 _SIXTEENTHS_PER_BEAT = 4
-_HELD = 0.9  # of the time up to the next note
+# Share of the time until the next note for which a key is held.
+_HELD = 0.9
 _VELOCITY, _ACCENT = 90, 112
 _Tempo = Annotated[float, Field(ge=30, le=300)]
 
 
 class Phrases(AudioDatasetConfig):
-    """20 instruments x 12 melodies x 8 rhythms x 5 tempos by default, 9,600 phrases.
+    """Configuration of phrases. By default 20 instruments x 12 melodies x 8 rhythms x 5 tempos, 9,600 clips.
 
-    A melody's notes come one after another where the rhythm has a note, from the beginning again when it is over. A
-    phrase fills its clip, so `audio.clip_s` should hold a bar or two: four seconds are two bars at 120.
+    Each note of the rhythm plays the next note of the melody, which repeats. A phrase fills its clip, so `audio.clip_s`
+    should be at least one bar: four seconds are two bars at 120 beats per minute.
 
     Attributes:
-        path: the font, .sf2 or .sf3.
-        instruments: General MIDI programs, 0 to 127, that speak quickly.
-        melodies: some of `MELODIES`.
-        rhythms: some of `RHYTHMS`.
-        tempos: beats per minute.
-        key: of the scale's lowest note, MIDI number.
+        path: Font, .sf2 or .sf3.
+        instruments: General MIDI programs, 0 to 127, whose notes start quickly.
+        melodies: Names in `MELODIES`.
+        rhythms: Names in `RHYTHMS`.
+        tempos: Tempos, beats per minute.
+        key: Lowest note of the scale, MIDI number.
     """
 
     description: ClassVar[str] = "phrases played by sampled instruments, rendered from a SoundFont by FluidSynth"
@@ -75,31 +76,24 @@ class Phrases(AudioDatasetConfig):
 
     kind: Literal["phrases"] = "phrases"
     path: str = TIMGM
-    instruments: tuple[Program, ...] = Field(
+    instruments: Annotated[tuple[Program, ...], Distinct] = Field(
         (0, 4, 6, 11, 12, 16, 21, 24, 25, 32, 40, 45, 46, 56, 60, 66, 68, 71, 73, 80), min_length=2
     )
-    melodies: tuple[str, ...] = Field(tuple(MELODIES), min_length=2)
-    rhythms: tuple[str, ...] = Field(tuple(RHYTHMS)[:8], min_length=2)
-    tempos: tuple[_Tempo, ...] = Field((80.0, 95.0, 110.0, 125.0, 140.0), min_length=2)
+    melodies: Annotated[tuple[str, ...], Distinct] = Field(tuple(MELODIES), min_length=2)
+    rhythms: Annotated[tuple[str, ...], Distinct] = Field(tuple(RHYTHMS)[:8], min_length=2)
+    tempos: Annotated[tuple[_Tempo, ...], Distinct] = Field((80.0, 95.0, 110.0, 125.0, 140.0), min_length=2)
     key: int = Field(60, ge=12, le=96)
-
-    @field_validator("instruments", "melodies", "rhythms", "tempos")
-    @classmethod
-    def _are_different(cls, value: tuple[object, ...]) -> tuple[object, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"must not hold anything twice; got {list(value)}")
-        return value
 
     @field_validator("melodies", "rhythms")
     @classmethod
-    def _are_known(cls, value: tuple[str, ...], info: object) -> tuple[str, ...]:
-        known = MELODIES if getattr(info, "field_name", "") == "melodies" else RHYTHMS
-        if unknown := [name for name in value if name not in known]:
-            raise ValueError(f"must be of {', '.join(known)}; got {', '.join(unknown)}")
+    def _exist(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        names = MELODIES if info.field_name == "melodies" else RHYTHMS
+        if unknown := [name for name in value if name not in names]:
+            raise ValueError(f"must be of {', '.join(names)}; got {', '.join(unknown)}")
         return value
 
     def source(self) -> Source:
-        """Return the source of the clips."""
+        """Return the source of the phrases."""
         return _PhraseSource(self)
 
 
@@ -107,29 +101,28 @@ DATASET = Phrases
 
 
 def notes_of(melody: str, rhythm: str, tempo: float, key: int, seconds: float) -> list[Note]:
-    """The notes that begin within some seconds.
+    """Return the notes of a phrase.
 
     Args:
-        melody: of `MELODIES`.
-        rhythm: of `RHYTHMS`.
-        tempo: beats per minute.
-        key: of the scale's lowest note, MIDI number.
-        seconds: how long the phrase is.
+        melody: Name in `MELODIES`.
+        rhythm: Name in `RHYTHMS`.
+        tempo: Beats per minute.
+        key: Lowest note of the scale, MIDI number.
+        seconds: Duration; the last note starts before it.
     """
     sixteenth_s = 60 / tempo / _SIXTEENTHS_PER_BEAT
     pattern, degrees = RHYTHMS[rhythm], MELODIES[melody]
-    steps = [
-        step for step in range(int(seconds / sixteenth_s) + 2 * len(pattern)) if pattern[step % len(pattern)] == "x"
-    ]
+    max_steps = int(seconds / sixteenth_s) + 2 * len(pattern)
+    steps = [step for step in range(max_steps) if pattern[step % len(pattern)] == "x"]
     notes = []
-    for number, (step, following) in enumerate(itertools.pairwise(steps)):
+    for number, (step, next_step) in enumerate(itertools.pairwise(steps)):
         if step * sixteenth_s >= seconds:
             break
         octave, degree = divmod(degrees[number % len(degrees)], len(_MAJOR))
         notes.append(
             Note(
                 step * sixteenth_s,
-                (following - step) * sixteenth_s * _HELD,
+                (next_step - step) * sixteenth_s * _HELD,
                 key + 12 * octave + _MAJOR[degree],
                 _ACCENT if step % len(pattern) == 0 else _VELOCITY,
             )
@@ -138,7 +131,7 @@ def notes_of(melody: str, rhythm: str, tempo: float, key: int, seconds: float) -
 
 
 class _PhraseSource:
-    """See `marl.data.source.Source`."""
+    """Implementation of `marl.data.source.Source`."""
 
     factor_names = Phrases.factor_names
 
@@ -146,12 +139,12 @@ class _PhraseSource:
         self._config = config
 
     def digest(self) -> str:
-        return digest_of_font(self._config.path)
+        return font_digest(self._config.path)
 
     def entries(self) -> list[Entry]:
         config = self._config
         names = named_programs(config.path, config.instruments)
-        every = itertools.product(config.instruments, config.melodies, config.rhythms, config.tempos)
+        phrases = itertools.product(config.instruments, config.melodies, config.rhythms, config.tempos)
         return [
             Entry(
                 f"program {program} ({names[program]}), {melody}, {rhythm}, {tempo:g} bpm",
@@ -159,7 +152,7 @@ class _PhraseSource:
                 names[program],
                 (program, melody, rhythm, tempo),
             )
-            for program, melody, rhythm, tempo in every
+            for program, melody, rhythm, tempo in phrases
         ]
 
     def waveforms(

@@ -1,7 +1,7 @@
-"""Single notes of sampled instruments: every one of some instruments, pitches and velocities, from a SoundFont.
+"""Single notes of sampled instruments, rendered from a SoundFont.
 
-With Debian's packages `libfluidsynth3` and `timgm6mb-soundfont`, or any other font, anybody can make a set of realistic
-instruments without downloading sounds.
+Every combination of the configured instruments, pitches and velocities is a clip. Debian's packages `libfluidsynth3`
+and `timgm6mb-soundfont` suffice; any other font can be used.
 """
 
 import itertools
@@ -10,9 +10,10 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from marl.data.fluidsynth import FAMILIES, TIMGM, Note, digest_of_font, preset_names, render
+from marl.base_config import Distinct
+from marl.data.fluidsynth import FAMILIES, TIMGM, Note, font_digest, preset_names, render
 from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError
 
 __all__ = ["DATASET", "Program", "SoundFont", "named_programs"]
@@ -20,7 +21,7 @@ __all__ = ["DATASET", "Program", "SoundFont", "named_programs"]
 Program = Annotated[int, Field(ge=0, le=127)]
 _Velocity = Annotated[int, Field(ge=1, le=127)]
 
-# Of each family of General MIDI that plays melodies, in the order of its programs.
+# Programs of all families of General MIDI that play melodies.
 _INSTRUMENTS = (
     *(0, 4, 6, 8, 11, 12, 16, 19, 21, 24, 25, 27, 30, 32, 33, 38, 40, 42, 45, 46),
     *(48, 52, 56, 57, 60, 61, 64, 66, 68, 70, 71, 72, 73, 75, 79, 80, 81, 89, 104, 105),
@@ -28,15 +29,15 @@ _INSTRUMENTS = (
 
 
 class SoundFont(AudioDatasetConfig):
-    """40 instruments x 48 pitches x 5 velocities by default, 9,600 notes.
+    """Configuration of notes. By default 40 instruments x 48 pitches x 5 velocities, 9,600 clips.
 
     Attributes:
-        path: the font, .sf2 or .sf3.
+        path: Font, .sf2 or .sf3.
         instruments: General MIDI programs, 0 to 127.
-        lowest: key, MIDI number.
-        highest: key, included.
-        velocities: how hard keys are struck, 1 to 127.
-        hold_s: for how long a key is held, seconds; then the note dies away.
+        lowest: Lowest key, MIDI number.
+        highest: Highest key, MIDI number, inclusive.
+        velocities: MIDI velocities, 1 to 127.
+        hold_s: Time until a key is released, seconds.
     """
 
     description: ClassVar[str] = "single notes of sampled instruments, rendered from a SoundFont by FluidSynth"
@@ -44,18 +45,11 @@ class SoundFont(AudioDatasetConfig):
 
     kind: Literal["soundfont"] = "soundfont"
     path: str = TIMGM
-    instruments: tuple[Program, ...] = Field(_INSTRUMENTS, min_length=2)
+    instruments: Annotated[tuple[Program, ...], Distinct] = Field(_INSTRUMENTS, min_length=2)
     lowest: int = Field(36, ge=0, le=127)
     highest: int = Field(83, ge=0, le=127)
-    velocities: tuple[_Velocity, ...] = Field((25, 50, 75, 100, 127), min_length=2)
+    velocities: Annotated[tuple[_Velocity, ...], Distinct] = Field((25, 50, 75, 100, 127), min_length=2)
     hold_s: float = Field(0.75, gt=0)
-
-    @field_validator("instruments", "velocities")
-    @classmethod
-    def _are_different(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"must not hold a number twice; got {list(value)}")
-        return value
 
     @model_validator(mode="after")
     def _has_pitches(self) -> "SoundFont":
@@ -64,7 +58,7 @@ class SoundFont(AudioDatasetConfig):
         return self
 
     def source(self) -> Source:
-        """Return the source of the clips."""
+        """Return the source of the notes."""
         return _SoundFontSource(self)
 
 
@@ -72,10 +66,10 @@ DATASET = SoundFont
 
 
 def named_programs(font: str, instruments: Sequence[int]) -> dict[int, str]:
-    """Names of instruments by program.
+    """Return the names of instruments by program.
 
     Raises:
-        ValueError: when the font has not all of them.
+        ValueError: If the font does not have all instruments.
     """
     names = preset_names(font)
     if missing := [program for program in instruments if program not in names]:
@@ -84,7 +78,7 @@ def named_programs(font: str, instruments: Sequence[int]) -> dict[int, str]:
 
 
 class _SoundFontSource:
-    """See `marl.data.source.Source`."""
+    """Implementation of `marl.data.source.Source`."""
 
     factor_names = SoundFont.factor_names
 
@@ -92,7 +86,7 @@ class _SoundFontSource:
         self._config = config
 
     def digest(self) -> str:
-        return digest_of_font(self._config.path)
+        return font_digest(self._config.path)
 
     def entries(self) -> list[Entry]:
         config = self._config

@@ -159,7 +159,7 @@ class PreparedClips(NamedTuple):
 
 
 def prepare_clips(source: Source, entries: Sequence[Entry], audio: AudioConfig) -> PreparedClips:
-    """Prepare the clips of some entries. Each clip depends on its own entry alone.
+    """Prepare the clips of some entries. Each clip depends only on its entry.
 
     An entry is rejected if its audio cannot be read, is not finite, or is silent. Silent audio is everywhere below the
     floor of the log-mels, which would be constant.

@@ -81,8 +81,8 @@ class SynTone(ComputedDatasetConfig):
     def build(self, audio: AudioConfig, device: torch.device) -> Dataset:
         """Compute all log-mels on a device.
 
-        The power of a clip scales with the square of its amplitude. So one spectrogram per timbre and frequency gives
-        those of all amplitudes.
+        The power of a clip scales with the square of its amplitude, so one spectrogram per timbre and frequency is
+        scaled to all amplitudes.
         """
         log_mel = LogMel(audio, device=device)
         gain = amplitudes(self).to(device).square().to(torch.float32)

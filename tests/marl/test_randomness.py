@@ -15,7 +15,7 @@ _WORD = (1 << 64) - 1
 _ADDRESS = st.integers(0, (1 << 31) - 1)
 
 
-def _descend(state: int, part: int) -> int:
+def _hash(state: int, part: int) -> int:
     """Return the finaliser of SplitMix64 in Python integers, written from the paper."""
     x = (state + (part + 1) * 0x9E3779B97F4A7C15) & _WORD
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
@@ -32,13 +32,13 @@ def _bits(seed: int, step: int, row: int, dimension: int) -> torch.Tensor:
 def test_bits_are_the_hash_of_seed_purpose_and_position(seed, step, row, dimension):
     expected = 0
     for part in (int(Purpose.LATENT_NOISE), 0, seed, step, row, dimension):
-        expected = _descend(expected, part)
+        expected = _hash(expected, part)
     assert int(_bits(seed, step, row, dimension)) & _WORD == expected
 
 
 def test_splitmix64_gives_its_published_first_number():
     # First output of the reference implementation for seed zero.
-    assert int(randomness._descend(torch.tensor(0), 0)) & _WORD == 0xE220A8397B1DCDAF
+    assert int(randomness._hash(torch.tensor(0), 0)) & _WORD == 0xE220A8397B1DCDAF
 
 
 @given(lanes=st.integers(1, 5), rows=st.integers(1, 7), narrow=st.integers(1, 6), wide=st.integers(6, 12))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marl.data import fluidsynth as synthesiser
-from marl.data.fluidsynth import FAMILIES, TIMGM, Note, Preset, digest_of_font, preset_names, presets, render
+from marl.data.fluidsynth import FAMILIES, TIMGM, Note, Preset, font_digest, preset_names, presets, render
 from tests.marl.data.fonts import SINE_HZ, cents, chunk, font_of, needs_fluidsynth, needs_timgm, pitch_hz, preset_list
 from tests.messages import assert_mentions, mentions
 
@@ -209,20 +209,20 @@ def riff(*parts):
 @pytest.mark.parametrize(
     ("content", "facts"),
     [
-        (b"", ["begin"]),
-        (b"RIFF", ["begin"]),
-        (b"OggS" + bytes(100), ["begin"]),
-        (chunk(b"RIFF", b"WAVE" + bytes(100)), ["begin"]),
+        (b"", ["header"]),
+        (b"RIFF", ["header"]),
+        (b"OggS" + bytes(100), ["header"]),
+        (chunk(b"RIFF", b"WAVE" + bytes(100)), ["header"]),
         (struct.pack("<4sI4s", b"RIFF", 3, b"sfbk"), ["'sfbk'"]),
-        (struct.pack("<4sI4s", b"RIFF", 2**32 - 1, b"sfbk"), ["cut short"]),
+        (struct.pack("<4sI4s", b"RIFF", 2**32 - 1, b"sfbk"), ["truncated"]),
         (riff(), ["'pdta'"]),
         (riff(chunk(b"LIST", b"INFO")), ["'pdta'"]),
         (riff(chunk(b"LIST", b"")), ["'pdta'"]),
         (riff(*[chunk(b"junk", b"")] * 10_000), ["'pdta'"]),
-        (riff(b"LIS"), ["cut short"]),
-        (riff(struct.pack("<4sI4s", b"LIST", 2**31, b"pdta")), ["cut short"]),
+        (riff(b"LIS"), ["truncated"]),
+        (riff(struct.pack("<4sI4s", b"LIST", 2**31, b"pdta")), ["truncated"]),
         (riff(chunk(b"LIST", b"pdta")), ["'phdr'"]),
-        (riff(chunk(b"LIST", b"pdta" + struct.pack("<4sI", b"phdr", 38))), ["cut short"]),
+        (riff(chunk(b"LIST", b"pdta" + struct.pack("<4sI", b"phdr", 38))), ["truncated"]),
         (riff(chunk(b"LIST", b"pdta" + chunk(b"phdr", bytes(77)))), ["instruments", "77 bytes"]),
         (riff(chunk(b"LIST", b"pdta" + chunk(b"phdr", b""))), ["instruments", "0 bytes"]),
         (riff(chunk(b"LIST", b"pdta" + preset_list([]))), ["instruments", "38 bytes"]),
@@ -285,7 +285,7 @@ def test_without_fluidsynth_the_error_says_how_to_install_it(font, monkeypatch, 
         assert str(error.value).isprintable()
 
 
-@pytest.mark.parametrize("action", [preset_names, presets, digest_of_font, lambda font: render(font, 0, [], RATE, 1)])
+@pytest.mark.parametrize("action", [preset_names, presets, font_digest, lambda font: render(font, 0, [], RATE, 1)])
 def test_a_missing_font_is_named(tmp_path, monkeypatch, action):
     for path in (tmp_path / "none.sf2", tmp_path):
         with pytest.raises(FileNotFoundError, match=rf"{mentions('path', '.sf2', '.sf3', path)}(?!.*apt-get)"):
@@ -296,10 +296,10 @@ def test_a_missing_font_is_named(tmp_path, monkeypatch, action):
 
 
 def test_the_digest_depends_on_the_bytes_alone(font, tmp_path):
-    digest = digest_of_font(font)
+    digest = font_digest(font)
     assert len(digest) == 64
     (tmp_path / "same.sf2").write_bytes(font_of(*TWO))
     os.utime(tmp_path / "same.sf2", (0, 0))
-    assert digest_of_font(str(tmp_path / "same.sf2")) == digest
+    assert font_digest(str(tmp_path / "same.sf2")) == digest
     (tmp_path / "same.sf2").write_bytes(font_of(*TWO, (0, 6, b"Harp")))
-    assert digest_of_font(str(tmp_path / "same.sf2")) != digest
+    assert font_digest(str(tmp_path / "same.sf2")) != digest

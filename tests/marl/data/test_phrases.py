@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from marl.data import KINDS
-from marl.data.fluidsynth import digest_of_font, render
+from marl.data.fluidsynth import font_digest, render
 from marl.data.phrases import MELODIES, RHYTHMS, Phrases, notes_of
 from tests.marl.data.fonts import SINE_HZ, font_of, needs_fluidsynth, needs_timgm, pitch_hz
 from tests.messages import mentions
@@ -178,7 +178,7 @@ def test_the_loudest_phrases_stay_below_full_scale():
 
 @needs_fluidsynth
 def test_the_digest_equals_the_digest_of_the_font(font):
-    assert small(font).source().digest() == small(font, key=50).source().digest() == digest_of_font(font)
+    assert small(font).source().digest() == small(font, key=50).source().digest() == font_digest(font)
 
 
 @needs_fluidsynth

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from marl.data import KINDS
-from marl.data.fluidsynth import FAMILIES, TIMGM, digest_of_font
+from marl.data.fluidsynth import FAMILIES, TIMGM, font_digest
 from marl.data.soundfont import SoundFont, named_programs
 from tests.marl.data.fonts import SINE_HZ, cents, font_of, needs_fluidsynth, needs_timgm, pitch_hz
 from tests.messages import mentions
@@ -129,7 +129,7 @@ def test_every_note_of_the_default_instruments_is_audible():
 
 @needs_fluidsynth
 def test_the_digest_equals_the_digest_of_the_font(font):
-    assert small(font).source().digest() == small(font, lowest=40).source().digest() == digest_of_font(font)
+    assert small(font).source().digest() == small(font, lowest=40).source().digest() == font_digest(font)
 
 
 @needs_fluidsynth
