@@ -24,7 +24,7 @@ from marl.data.syntone import SynTone
 from marl.models import Architecture
 from marl.objective import ActiveTerms
 from marl.stack import Stack
-from study.process_env import surroundings
+from study.environment import process_env
 from study.training.planning import can_compile
 
 CONFIG = Config.model_validate({"contrast": {"strategy": "infonce"}})
@@ -116,5 +116,5 @@ def main() -> None:
 if __name__ == "__main__":
     import os
 
-    os.environ |= surroundings()
+    os.environ |= process_env()
     main()

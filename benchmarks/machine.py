@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from study.provenance import commit, processor
+from study.environment import commit, processor
 
 __all__ = [
     "ROOT",

@@ -202,7 +202,7 @@ def _many_nodes(
 
 def _start(trainer: type[SleepingTrainer], store_uri: str, study: str) -> Any:
     """Start a trainer here, as the first trial would, so it has the name that all trials look for."""
-    from study.provenance import versions
+    from study.environment import versions
 
     with mock.patch.object(trainers, "Trainer", trainer):
         handle = trainers.find_or_start(store_uri, study, 1, versions())

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from benchmarks.machine import ROOT, add_json_option, command_started, device_kind, part, print_table, say, write_record
 from benchmarks.phases import phases, sample
-from study.process_env import surroundings
+from study.environment import process_env
 from study.runs.create import begin
 from study.search.sampler import Search
 from study.spec.loader import load_spec
@@ -208,7 +208,7 @@ def main() -> None:
     def pure() -> float:
         say("training a bare stack")
         words_pure = [*words, "--work", "pure", "--trials", 1 + chosen.lanes, "--pure-seconds", chosen.pure_seconds]
-        return part("benchmarks.study", *words_pure, environment=surroundings())["trial_steps_per_second"]
+        return part("benchmarks.study", *words_pure, environment=process_env())["trial_steps_per_second"]
 
     before = pure()
     fitting = chosen.minutes * 60 * before / (chosen.steps * chosen.replicates)

@@ -31,7 +31,7 @@ from marl.data.syntone import SynTone
 from marl.models import Architecture, build_network
 from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
 from marl.stack import Stack
-from study.process_env import surroundings
+from study.environment import process_env
 
 CONFIG = Config(contrast=ContrastConfig(strategy="infonce", private=1.0))
 PAIRS = {"cpu": 32, "cuda": 128}
@@ -213,7 +213,7 @@ def measure(way: Way, seconds: float, cache: str) -> dict[str, float]:
     """Sum trial-steps per second and memory over the processes of one way; return them with the longest first step."""
     threads = 1 if way.processes > 1 else CORES
     words = [sys.executable, "-m", "benchmarks.throughput", "--work", json.dumps([*way]), "--seconds", str(seconds)]
-    environment = {**os.environ, **surroundings(), "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, **process_env(), "OMP_NUM_THREADS": str(threads)}
     environment |= {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
     workers = [
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)

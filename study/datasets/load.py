@@ -12,8 +12,8 @@ from torch import Tensor
 from marl.audio import AudioConfig, LogMel
 from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels, Source
 from study.datasets.prepared_set import PreparedSet, key_of
+from study.environment import cache_folder
 from study.errors import UserError
-from study.process_env import cache_folder
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore, atomic_path
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from study.doctor.facts import Disk, Facts, Gpu, OpenPort
+from study.environment import differing_version
 from study.formatting import format_bytes
-from study.provenance import differing_version
 
 __all__ = [
     "Finding",

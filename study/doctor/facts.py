@@ -16,8 +16,7 @@ from shutil import disk_usage
 import psutil
 from pydantic import BaseModel
 
-from study.process_env import available_cpus, surroundings
-from study.provenance import processor, versions
+from study.environment import available_cpus, process_env, processor, versions
 
 __all__ = ["Disk", "Facts", "Gpu", "OpenPort", "facts_here", "open_ports", "packages_here"]
 
@@ -141,7 +140,7 @@ class Facts(BaseModel, frozen=True):
 def facts_here() -> Facts:
     """Return the facts of this machine."""
     memory = psutil.virtual_memory()
-    folders = (tempfile.gettempdir(), surroundings()["TORCHINDUCTOR_CACHE_DIR"])
+    folders = (tempfile.gettempdir(), process_env()["TORCHINDUCTOR_CACHE_DIR"])
     return Facts(
         host=socket.gethostname(),
         versions=versions(),

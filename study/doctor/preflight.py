@@ -9,8 +9,8 @@ from study.doctor.checks import Finding, check_machine, check_token, locked_vers
 from study.doctor.cluster import check_stack, try_stack
 from study.doctor.facts import facts_here
 from study.doctor.store import check_clock, check_store
+from study.environment import versions
 from study.errors import RunError, UserError
-from study.provenance import versions
 from study.runs.dry_run import Footprint, footprint
 from study.spec import parse_spec
 from study.spec.resolve import resolve

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from marl.evaluation import RESCORABLE
 from study.analysis import StudyResults, trial_name
+from study.environment import versions
 from study.errors import Interrupted
-from study.provenance import versions
 from study.runs.post_training import TrainerLostError, examine, score
 from study.runs.progress import LiveView
 from study.runs.ray_cluster import BEGUN, ray_session

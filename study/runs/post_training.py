@@ -12,8 +12,8 @@ from rich.console import Console
 from marl.evaluation import RESCORABLE
 from marl.evaluation.post_training import POST_TRAINING
 from study.analysis import StudyResults
+from study.environment import versions
 from study.errors import Interrupted, RunError, UserError
-from study.provenance import versions
 from study.runs.ray_cluster import ray_session
 from study.spec import TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from study.environment import commit, package_versions
 from study.errors import RunError, UserError
-from study.provenance import commit, package_versions
 from study.store import StudyStore, Table
 from study.store.lease import acquire_lease, check_lease, process_identity
 

@@ -11,7 +11,7 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.process_env import surroundings
+from study.environment import process_env
 from study.spec import Scalar, TrialId
 from study.training.trainer import Trainer
 
@@ -59,7 +59,7 @@ def find_or_start(store_uri: str, study: str, run: int, versions: Mapping[str, s
     """
     node = ray.get_runtime_context().get_node_id()
     gpus = ray.get_gpu_ids()
-    environment = surroundings()
+    environment = process_env()
     if gpus:
         # An actor that requests no GPU would see either all of them or none.
         environment |= {"CUDA_VISIBLE_DEVICES": str(gpus[0]), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

@@ -21,9 +21,8 @@ from pydantic import BaseModel, TypeAdapter
 from marl.config import Config
 from marl.stack import StepKind
 from study.datasets.load import dataset_of
+from study.environment import process_env, processor
 from study.errors import RunError
-from study.process_env import surroundings
-from study.provenance import processor
 from study.search.sampler import Search
 from study.spec import Spec
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
@@ -90,7 +89,7 @@ def probe(
     Raises:
         RunError: when the process ends before its time; it says why.
     """
-    environment = {**os.environ, **surroundings()}
+    environment = {**os.environ, **process_env()}
     if environment.get("CUDA_VISIBLE_DEVICES") == "":  # so Ray hides GPUs from tasks that ask for none
         del environment["CUDA_VISIBLE_DEVICES"]
     with tempfile.TemporaryFile("w+") as errors:

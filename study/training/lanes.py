@@ -20,7 +20,7 @@ from torch import Tensor
 from marl.metrics import METRIC_VERSION
 from marl.stack import Snapshot
 from study.datasets.load import dataset_of
-from study.provenance import processor
+from study.environment import processor
 from study.spec import Baseline, Scalar, TrialId
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.store import StudyStore

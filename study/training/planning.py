@@ -18,7 +18,7 @@ from marl.data import Dataset
 from marl.models import Architecture, build_network
 from marl.stack import Precision, Stack
 from study.datasets.load import dataset_of
-from study.process_env import surroundings
+from study.environment import process_env
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
 
@@ -145,7 +145,7 @@ def planned(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore) ->
         device: of this machine.
         objects: the store, which has the data where they were prepared.
     """
-    os.environ |= surroundings()  # what is compiled here is found again by trainers
+    os.environ |= process_env()  # what is compiled here is found again by trainers
     spec = resolved.spec
     plan = executed(resolved.stack_plan(lanes=1), resolved, device)
     if spec.resources.lanes != "auto":

@@ -16,8 +16,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from study.environment import check_same_versions
 from study.errors import RunError, UserError
-from study.provenance import refuse_other_versions
 from study.spec import Scalar, TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S
 
@@ -63,7 +63,7 @@ class Trainer:
         store_uri: Address of the store.
         study: Name of the study.
         device: `cpu` or `cuda`.
-        versions: Package versions of the driver, as of `study.provenance.versions`. With other versions installed, the
+        versions: Package versions of the driver, as of `study.environment.versions`. With other versions installed, the
             trainer refuses to train.
     """
 
@@ -259,7 +259,7 @@ class Trainer:
         from study.store import StudyStore
         from study.training.lanes import Lanes
 
-        refuse_other_versions(self._versions)
+        check_same_versions(self._versions)
         store = self._store = StudyStore(ObjectStore(self._store_uri, RUN_RETRY_TIMEOUT_S), self._study)
         metadata = store.metadata()
         self._replicates, self._last_rung = metadata.spec.replicates, max(metadata.spec.rungs(), default=0)

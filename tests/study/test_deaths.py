@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from study.analysis import StudyResults
-from study.provenance import versions
+from study.environment import versions
 from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import assert_mentions

@@ -11,7 +11,7 @@ import pytest
 
 from study.doctor.checks import check_disk
 from study.doctor.facts import Facts, facts_here, packages_here
-from study.provenance import versions
+from study.environment import versions
 from tests.messages import assert_mentions
 
 

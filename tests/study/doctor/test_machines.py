@@ -13,7 +13,7 @@ from study.doctor.checks import (
     merge_findings,
 )
 from study.doctor.facts import Disk, Gpu, facts_here
-from study.provenance import versions
+from study.environment import versions
 from tests.messages import assert_mentions
 
 MINE = {"python": "3.11.7", "torch": "2.11.0", "ray": "2.60.0", "code": "0123456789ab"}

@@ -8,7 +8,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from study.analysis import StudyResults
-from study.provenance import versions
+from study.environment import versions
 from study.runs.create import begin
 from study.runs.ray_cluster import LocalRay
 from study.search.sampler import PastTrial

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from study.environment import process_env
 from study.errors import RunError
-from study.process_env import surroundings
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.training.dry_run_worker import Planned, Stepped, probe, stack_configs
@@ -97,7 +97,7 @@ def test_a_trainer_finds_compiled_what_warm_compiled(spec_file, tiny, tmp_path, 
     done = subprocess.run(
         [sys.executable, "-c", _TRAINER],
         input=resolved(tiny).spec.model_dump_json(),
-        env={**os.environ, **surroundings()},
+        env={**os.environ, **process_env()},
         capture_output=True,
         text=True,
         check=True,

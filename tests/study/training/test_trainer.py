@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import study.training.trainer as module
+from study.environment import versions
 from study.errors import RunError
-from study.provenance import versions
 from study.training.trainer import Trainer
 from tests.messages import assert_mentions
 from tests.study.training.test_lanes import CONTRASTIVE, PLAIN, new_store
