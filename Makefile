@@ -44,8 +44,8 @@ $(VENV)/.system: Makefile | $(STAMP)
 test: $(STAMP) $(VENV)/.system check  ## install and pass the tests that every change must pass
 	@$(BIN)/pytest $(SIDE_BY_SIDE)
 
-test-all: $(STAMP) $(VENV)/.system check  ## those and the nightly ones, such as most flows in a browser
-	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not gpu and not fault"
+test-all: $(STAMP) $(VENV)/.system check  ## those and the nightly ones: most flows in a browser, clusters, kills at random times
+	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not gpu"
 
 quick: $(STAMP)  ## the tests that take seconds
 	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not gpu and not nightly"
@@ -53,9 +53,9 @@ quick: $(STAMP)  ## the tests that take seconds
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	@$(BIN)/pytest -m gpu
 
-cluster-test: $(STAMP) $(VENV)/.system  ## a cluster of several hosts on this machine, and all that can happen to it; as root, on Linux
+cluster-test: $(STAMP) $(VENV)/.system  ## a cluster of several hosts on this machine, failures of it and of its store; as root, on Linux
 	@$(BIN)/python -m tests.cluster.hosts check
-	@$(BIN)/pytest -s -m "cluster or fault"
+	@$(BIN)/pytest -s -m "not gpu" tests/cluster tests/study/test_store_of_a_study_fails.py
 
 soak: $(STAMP) $(VENV)/.system  ## 500 short trials on three hosts and a fault every 20 seconds, for half an hour
 	@$(BIN)/python -m tests.cluster.soak

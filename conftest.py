@@ -11,7 +11,7 @@ import pytest
 _MOST_PROCESSES = 8
 # Minutes each; begun first, so that none is left running alone at the end.
 _LONGEST = (
-    "tests/study/test_crashes.py",
+    "tests/study/test_kills.py",
     "tests/cluster/test_cluster.py",
     "tests/dashboard/test_research_in_browser.py",
     "tests/study/runs/test_driver.py",

@@ -2,7 +2,7 @@
 
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from marl.data.syntone import SynTone
 from study.analysis import StudyResults
 from study.storage import ObjectStore
 from study.store import StudyStore
-from tests.study.commands import TINY, run_command
+from tests.study.commands import TINY, run_on_ray
+from tests.study.processes import Switches, environment, shared_ray
+from tests.study.s3_server import S3Server, s3_server
 
 # How long an example takes says more of the machine's other work than of the code.
 settings.register_profile("any machine", deadline=None)
@@ -53,16 +55,43 @@ def small_dataset() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory, worker_id) -> Path:
-    """Run by whichever process of pytest-xdist needs it first; the others wait for it."""
+def s3_of_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server whose keys the workers of `ray_of_process` have."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "buckets") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _switches(tmp_path_factory: pytest.TempPathFactory) -> Switches:
+    return Switches(tmp_path_factory.mktemp("switches"))
+
+
+@pytest.fixture
+def switches(_switches: Switches) -> Iterator[Switches]:
+    """Switches of the trainers that `ray_of_process` starts."""
+    yield _switches
+    _switches.release()
+
+
+@pytest.fixture(scope="session")
+def ray_of_process(_switches: Switches, s3_of_ray: S3Server) -> Iterator[None]:
+    """The Ray of this process of pytest, which its studies share: to start one takes longer than a tiny study."""
+    with shared_ray({**environment(switches=_switches.folder), **s3_of_ray.environment}):
+        yield
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory, worker_id, request) -> Path:
+    """Run by the process of pytest-xdist that needs it first; the others wait for it."""
     own = tmp_path_factory.getbasetemp()
     folder = (own if worker_id == "master" else own.parent) / "finished"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
+            request.getfixturevalue("ray_of_process")
             begun = tmp_path_factory.mktemp("finished")
             path = begun / "tiny.yaml"
             path.write_text(yaml.safe_dump(TINY))
-            outcome = run_command("run", path, "--store", begun / "runs")
+            outcome = run_on_ray("run", path, "--store", begun / "runs", with_plain_vae=True)
             assert outcome.status == 0, outcome.err
             begun.rename(folder)
     return folder / "runs"

@@ -19,7 +19,7 @@ from study.spec import TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
-from study.training.client import TrainerGroup
+from study.training.client import TrainerGroup, end_trainers
 from study.training.planning import device_type
 
 __all__ = ["TrainerLostError", "examine", "rescore", "score"]
@@ -199,6 +199,7 @@ def rescore(
                 if name in POST_TRAINING:
                     examine(trainers, replicates, name, record, tick)
             writer.note_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
+            end_trainers(results.store.objects.uri, results.store.name)
     finally:
         signal.signal(signal.SIGINT, previous)
         writer.finish()

@@ -12,8 +12,10 @@ from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.cluster.onprem import Cluster, wait_until
 from tests.study.commands import TINY, Outcome, run_command
+from tests.study.processes import UNCHANGED
+from tests.study.stores import results_of
 
-__all__ = ["StudyOnCluster", "assert_same_study", "grid", "run_alone"]
+__all__ = ["StudyOnCluster", "grid", "run_alone"]
 
 
 def grid(name: str = "grid", steps: int = 600, gammas: Sequence[float] = (0.1, 1.0, 10.0)) -> dict[str, Any]:
@@ -31,9 +33,9 @@ def run_alone(folder: Path, spec: dict[str, Any]) -> StudyResults:
     """The same study on this machine, undisturbed."""
     path = folder / "grid.yaml"
     path.write_text(yaml.safe_dump({**spec, "name": "grid"}))
-    outcome = run_command("run", path, "--store", folder / "alone")
+    outcome = run_command("run", path, "--store", folder / "alone", env=UNCHANGED)
     assert outcome.status == 0, outcome.err
-    return StudyResults(StudyStore(ObjectStore(str(folder / "alone")), "grid"))
+    return results_of(folder / "alone", "grid")
 
 
 class StudyOnCluster:
@@ -125,12 +127,3 @@ class StudyOnCluster:
                 began = after
         assert began is not None, "no trial has begun since"
         return began
-
-
-def assert_same_study(ours: StudyResults, theirs: StudyResults) -> None:
-    """Every value is that of the other, to the last bit."""
-    pd.testing.assert_frame_equal(ours.results(), theirs.results())
-    pd.testing.assert_frame_equal(
-        ours.reports().drop(columns=["time", "run"]).reset_index(drop=True),
-        theirs.reports().drop(columns=["time", "run"]).reset_index(drop=True),
-    )

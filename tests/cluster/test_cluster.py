@@ -8,10 +8,11 @@ import pytest
 from study.analysis import StudyResults
 from tests.cluster.hosts import hosts
 from tests.cluster.onprem import Cluster, wait_until
-from tests.cluster.studies import StudyOnCluster, assert_same_study, grid, run_alone
+from tests.cluster.studies import StudyOnCluster, grid, run_alone
 from tests.study.commands import ROOT
+from tests.study.stores import assert_same_values
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 OF_EVERY_NODE = {22, 6380, 6381, 6382, 6383, 6384}
 OF_THE_HEAD = {6379, 6385}
@@ -75,6 +76,7 @@ def test_ports_are_those_that_the_documents_name_and_only_the_token_lets_in(clus
         assert cluster.environment["AWS_SECRET_ACCESS_KEY"] not in told
 
 
+@pytest.mark.nightly
 def test_a_study_survives_the_death_of_a_worker_and_has_the_values_of_one_machine(
     cluster: Cluster, alone, tmp_path, monkeypatch
 ):
@@ -91,7 +93,7 @@ def test_a_study_survives_the_death_of_a_worker_and_has_the_values_of_one_machin
 
     assert list(study.results.runs) == [1]
     assert len(before) < study.results.target
-    assert_same_study(study.results, alone)
+    assert_same_values(study.results, alone)
     print(f"a worker dead: the study went on {study.seconds_to_go_on(since):.0f} s later")  # noqa: T201  # with -s
 
     secrets = [cluster.token, *(value for name, value in cluster.s3.environment.items() if "KEY" in name)]
@@ -99,6 +101,7 @@ def test_a_study_survives_the_death_of_a_worker_and_has_the_values_of_one_machin
     assert [where for where, text in places.items() if any(secret in text for secret in secrets)] == []
 
 
+@pytest.mark.nightly
 def test_nothing_is_left_after_ray_down(cluster: Cluster):
     assert cluster.hosts.processes(0)
     cluster.down()

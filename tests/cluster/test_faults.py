@@ -11,9 +11,10 @@ import pytest
 
 from study.analysis import StudyResults
 from tests.cluster.onprem import Cluster, cluster_on_hosts, wait_until
-from tests.cluster.studies import StudyOnCluster, assert_same_study, grid, run_alone
+from tests.cluster.studies import StudyOnCluster, grid, run_alone
+from tests.study.stores import assert_same_values
 
-pytestmark = [pytest.mark.cluster, pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 # Long enough that some trials are complete and others are not, and that what is announced is heard of.
 STEPS, GAMMAS = 2000, (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -59,7 +60,7 @@ def assert_nothing_was_lost(study: StudyOnCluster, before, alone: StudyResults) 
     after = study.complete().set_index("trial")
     for row in before.to_dict("records"):  # the same row of the same run: it was not trained again
         assert after.loc[row["trial"], "time"] == row["time"]
-    assert_same_study(study.results, alone)
+    assert_same_values(study.results, alone)
 
 
 def test_raylet_killed(cluster, study, alone):

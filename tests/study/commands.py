@@ -1,16 +1,20 @@
-"""A tiny study, and the command line in a process of its own."""
+"""A tiny study, and the command line: in this process, and in one of its own."""
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.analysis import StudyResults
-from study.storage import ObjectStore
-from study.store import StudyStore
+import pytest
+
+import study.cli
+from tests.study.processes import environment, use_ray_of_this_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,24 +50,45 @@ def command(*arguments: object) -> list[str]:
     return [str(Path(sys.executable).with_name("marl-study")), *map(str, arguments)]
 
 
-def run_command(*arguments: object, env: dict[str, str] | None = None) -> Outcome:
-    """The command line in a process of its own."""
+def run_command(*arguments: object, env: Mapping[str, str] | None = None) -> Outcome:
+    """Run a command in a process of its own."""
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=480, env={**os.environ, **(env or {})}, check=False
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=480,
+        env={**os.environ, **environment(), **(env or {})},
+        check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def run_here(*arguments: object) -> Outcome:
+    """Run a command in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["marl-study", *map(str, arguments)])
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as leave:
+            study.cli.main()
+    return Outcome(int(leave.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def run_on_ray(*arguments: object, with_plain_vae: bool = False) -> Outcome:
+    """Run a command of a study in this process, on the Ray of the fixture `ray_of_process`."""
+    with use_ray_of_this_process(with_plain_vae):
+        return run_here(*arguments)
 
 
 class Running:
     """The command line in a process group of its own, as a terminal starts it; its lines are read as they come."""
 
-    def __init__(self, *arguments: object, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: object, env: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             command(*arguments),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **environment(), **(env or {})},
             start_new_session=True,
         )
         self.lines: list[str] = []
@@ -104,20 +129,3 @@ class Running:
         _, rest = self._process.communicate(timeout=timeout_s)
         self.lines += rest.splitlines(keepends=True)
         return self._process.returncode
-
-
-def completed_files(store: Path, name: str) -> dict[str, bytes]:
-    """All files that hold results of a study's complete trials: checkpoints, latents and parts of tables."""
-    results = StudyResults(StudyStore(ObjectStore(str(store)), name))
-    trials = results.trials()
-    complete = {str(trial) for trial in trials[trials["state"] == "complete"]["trial"]}
-    files = {}
-    for path in (store / name).rglob("*"):
-        kind, *rest = path.relative_to(store / name).parts
-        if (
-            kind in ("trials", "reports")
-            or (kind == "checkpoints" and rest and rest[0] in complete)
-            or (kind == "latents" and rest and rest[0].partition("-")[0] in complete)
-        ) and path.is_file():
-            files[str(path.relative_to(store))] = path.read_bytes()
-    return files

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import study.cli
-from tests.study.commands import Outcome
+from tests.study.commands import Outcome, run_on_ray
 
 
 @pytest.fixture
@@ -38,6 +38,13 @@ def cli(monkeypatch, capfd) -> Callable[..., Outcome]:
         return Outcome(int(leave.value.code or 0), captured.out, captured.err)
 
     return invoke
+
+
+@pytest.fixture
+def cli_on_ray(ray_of_process, monkeypatch) -> Callable[..., Outcome]:
+    """The command line in this process, for studies: they use its Ray, and train no plain VAE unless asked to."""
+    monkeypatch.delenv("MARL_STORE", raising=False)
+    return run_on_ray
 
 
 @pytest.fixture(autouse=True)

@@ -1,21 +1,19 @@
-"""A whole study on an S3 server that fails while it runs. `make cluster-test` runs it, and prints what it took."""
+"""A whole study on an S3 server that fails while it runs. `make cluster-test` prints what each fault took."""
 
 import threading
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
 from study.analysis import StudyResults
-from study.storage import ObjectStore
-from study.store import StudyStore
 from tests.study.commands import TINY, Running, run_command
 from tests.study.faulty_s3 import FaultyS3, faulty_s3
 from tests.study.s3_server import s3_server
+from tests.study.stores import assert_same_values, results_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 # At least so long as the longest fault, so that the study goes through all of it.
 SPEC = {**TINY, "train": {"steps": 3000, "batch_pairs": 16, "reports": 6}}
@@ -70,8 +68,7 @@ def undisturbed(spec_path) -> tuple[StudyResults, float]:
     began = time.monotonic()
     outcome = run_command("run", spec_path, "--store", spec_path.parent / "undisturbed")
     assert outcome.status == 0, outcome.err
-    found = StudyStore(ObjectStore(str(spec_path.parent / "undisturbed")), "tiny")
-    return StudyResults(found), time.monotonic() - began
+    return results_of(spec_path.parent / "undisturbed"), time.monotonic() - began
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
@@ -90,10 +87,7 @@ def test_a_study_goes_through_it_and_has_the_values_of_one_undisturbed(
         assert status == 0, "".join(running.lines)
         longer_s = time.monotonic() - began - seconds
         faults.delay_s = 0.0
-        ours = StudyResults(StudyStore(ObjectStore("s3://studies"), "tiny"))
+        ours = results_of("s3://studies")
         assert len(ours.runs) == 1
-        pd.testing.assert_frame_equal(ours.results(), theirs.results())
-        pd.testing.assert_frame_equal(
-            ours.reports().drop(columns="time"), theirs.reports().drop(columns="time"), check_dtype=False
-        )
+        assert_same_values(ours, theirs, check_dtype=False)
     print(f"\n{fault.__name__}: nothing lost, {longer_s:+.0f} s on {seconds:.0f} s")  # noqa: T201

@@ -13,7 +13,7 @@ from study.analysis.pareto import hypervolume
 from study.analysis.progress import front_progress, reference_point, trial_steps
 from study.storage import ObjectStore
 from study.store import StudyStore
-from tests.study.training.test_lanes import new_store
+from tests.study.stores import new_store
 
 START = pd.Timestamp("2026-01-01T00:00:00+00:00")
 OBJECTIVES = {"error": "min", "score": "max"}

@@ -9,8 +9,7 @@ import study.store.writer as module
 from study.cli import manage
 from study.store.writer import StudyWriter
 from tests.messages import assert_mentions
-from tests.study.store.test_lease import elsewhere
-from tests.study.training.test_lanes import new_store
+from tests.study.stores import new_store, run_elsewhere
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_stop_ends_the_run_and_waits_for_it(cli, store):
 @pytest.mark.parametrize("age_s", [None, 3600])
 def test_there_is_nothing_to_stop_where_nothing_runs(cli, store, age_s):
     if age_s is not None:
-        store.write_run(1, elsewhere(age_s))
+        store.write_run(1, run_elsewhere(age_s))
     outcome = cli("stop", "tiny", "--store", store.objects.uri)
     assert outcome.status == 2
     assert_mentions(outcome.err, "'tiny'", "not running", *([] if age_s is None else ["heartbeat", "run 1"]))
@@ -85,7 +84,7 @@ def test_there_is_nothing_to_stop_where_nothing_runs(cli, store, age_s):
 
 def test_a_run_that_does_not_stop_is_told(cli, store, monkeypatch):
     monkeypatch.setattr(manage, "_STOP_TIMEOUT_S", 0.5)
-    store.write_run(1, elsewhere(1))
+    store.write_run(1, run_elsewhere(1))
     outcome = cli("stop", "tiny", "--store", store.objects.uri)
     assert outcome.status == 1
     assert_mentions(outcome.err, "run 1", "'tiny'", "not stopped", "marl-study status tiny")

@@ -23,7 +23,8 @@ from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import mentions
 from tests.study.commands import TINY
-from tests.study.training.test_lanes import CONTRASTIVE, SEEDS, finish, lanes_on, new_store
+from tests.study.stores import new_store
+from tests.study.training.lanes_here import CONTRASTIVE, SEEDS, finish, lanes_on
 
 STEPS = 30
 STATES = {0: "complete", 1: "running", 2: "pruned", 3: "failed"}

@@ -19,7 +19,7 @@ from study.export.recordings import Recording, recordings
 from study.storage import ObjectStore
 from tests.marl.cases import save_trained
 from tests.messages import assert_mentions
-from tests.study.commands import run_command
+from tests.study.commands import run_here
 from tests.study.s3_server import s3_server
 
 CONFIG = Config.model_validate(
@@ -71,10 +71,18 @@ def encoded(model: Path, path: Path) -> np.ndarray:
     return torch.cat([private, shared], dim=-1).numpy()
 
 
-def test_every_window_of_every_sound_gets_the_vectors_that_encode_gives(model, sounds, tmp_path):
-    outcome = run_command("embed", model, sounds, "-o", tmp_path / "all.parquet")
+@pytest.fixture(scope="module")
+def embedded_sounds(model, sounds, tmp_path_factory):
+    """The table of all sounds, and the lines of the command that wrote it."""
+    output = tmp_path_factory.mktemp("embedded") / "all.parquet"
+    outcome = run_here("embed", model, sounds, "-o", output)
     assert outcome.status == 0, outcome.err
-    table = pd.read_parquet(tmp_path / "all.parquet")
+    return output, outcome.err.splitlines()
+
+
+def test_every_window_of_every_sound_gets_the_vectors_that_encode_gives(model, sounds, embedded_sounds):
+    output, _ = embedded_sounds
+    table = pd.read_parquet(output)
     assert list(table.columns) == ["file", "start_s", *LATENTS]
     assert list(table["file"].unique()) == sorted(str(sounds / name) for name, *_ in SOUNDS)
     for name, *_, seconds in SOUNDS:
@@ -85,17 +93,16 @@ def test_every_window_of_every_sound_gets_the_vectors_that_encode_gives(model, s
         np.testing.assert_allclose(rows[LATENTS], expected, atol=2e-4)
 
 
-def test_what_is_no_sound_is_left_out_and_said(model, sounds, tmp_path):
-    outcome = run_command("embed", model, sounds, "-o", tmp_path / "all.parquet")
-    lines = outcome.err.splitlines()
+def test_what_is_no_sound_is_left_out_and_said(sounds, embedded_sounds):
+    output, lines = embedded_sounds
     assert_mentions(lines[0], sounds / "broken.flac", "decoded")
     assert_mentions(lines[1], sounds / "empty.wav", "empty")
-    assert_mentions(lines[2], "144 windows", "7 files", 2, tmp_path / "all.parquet")
+    assert_mentions(lines[2], "144 windows", "7 files", 2, output)
 
 
-def test_the_table_says_which_model_it_is_from(model, sounds, tmp_path):
-    run_command("embed", model, sounds / "a.wav", "-o", tmp_path / "one.parquet")
-    metadata = pq.read_schema(tmp_path / "one.parquet").metadata
+def test_the_table_says_which_model_it_is_from(embedded_sounds):
+    output, _ = embedded_sounds
+    metadata = pq.read_schema(output).metadata
     assert {metadata[name.encode()].decode() for name in ("marl.study", "marl.trial", "marl.seed")} == {
         "tiny",
         "3",
@@ -117,14 +124,16 @@ def test_vectors_do_not_depend_on_what_else_is_embedded(model, sounds, tmp_path)
         np.testing.assert_allclose(together.loc[[recording.name], LATENTS], alone[LATENTS], atol=1e-5)
 
 
-def test_sounds_of_a_bucket_are_embedded_as_those_of_a_folder(model, sounds, tmp_path):
+def test_sounds_of_a_bucket_are_embedded_as_those_of_a_folder(cli, model, sounds, tmp_path, monkeypatch):
     with s3_server(tmp_path / "buckets") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
         for name in ("a.wav", "deep/c.flac"):
             target = server.folder / "studies" / "own" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((sounds / name).read_bytes())
         output = tmp_path / "bucket.parquet"
-        outcome = run_command("embed", model, "s3://studies/own", "-o", output, env=server.environment)
+        outcome = cli("embed", model, "s3://studies/own", "-o", output)
     assert outcome.status == 0, outcome.err
     table = pd.read_parquet(output)
     assert list(table["file"].unique()) == ["s3://studies/own/a.wav", "s3://studies/own/deep/c.flac"]
@@ -144,19 +153,19 @@ def test_sounds_of_a_bucket_are_embedded_as_those_of_a_folder(model, sounds, tmp
     ],
 )
 def test_words_that_are_wrong_are_answered_before_anything_is_done(
-    model, sounds, tmp_path, tmp_path_factory, arguments, facts
+    cli, model, sounds, tmp_path, tmp_path_factory, arguments, facts
 ):
     folder = tmp_path_factory.mktemp("folder.parquet", numbered=False) if "{folder}" in arguments else None
     words = [word.format(model=model, sounds=sounds, tmp=tmp_path, folder=folder) for word in arguments]
-    outcome = run_command("embed", *words)
+    outcome = cli("embed", *words)
     assert outcome.status == 2
     (line,) = outcome.err.splitlines()
     assert_mentions(line, *facts)
     assert not list(tmp_path.iterdir())
 
 
-def test_where_nothing_could_be_embedded_it_fails(model, sounds, tmp_path):
-    outcome = run_command("embed", model, sounds / "broken.flac", "-o", tmp_path / "all.parquet")
+def test_where_nothing_could_be_embedded_it_fails(cli, model, sounds, tmp_path):
+    outcome = cli("embed", model, sounds / "broken.flac", "-o", tmp_path / "all.parquet")
     assert outcome.status == 1
     assert_mentions(outcome.err.splitlines()[-1], "error: ", "embedded")
     assert not list(tmp_path.iterdir())
@@ -248,9 +257,9 @@ def test_an_error_on_the_way_leaves_nothing_behind(model, sounds, tmp_path):
     assert torch.get_num_threads() == threads
 
 
-def test_a_swap_has_the_private_features_of_one_sound_and_the_shared_ones_of_another(model, sounds, tmp_path):
+def test_a_swap_has_the_private_features_of_one_sound_and_the_shared_ones_of_another(cli, model, sounds, tmp_path):
     content, other = sounds / "deep/c.flac", sounds / "long.wav"
-    outcome = run_command("swap", model, content, other, "-o", tmp_path / "swapped.wav")
+    outcome = cli("swap", model, content, other, "-o", tmp_path / "swapped.wav")
     assert outcome.status == 0, outcome.err
     assert_mentions(outcome.err, tmp_path / "swapped.wav", f"timbre of {other}", f"of {content}")
     heard, sample_rate = soundfile.read(tmp_path / "swapped.wav", dtype="float32")
@@ -272,8 +281,8 @@ def test_a_swap_has_the_private_features_of_one_sound_and_the_shared_ones_of_ano
         (["{sounds}/a.wav", "{sounds}/a.wav", "-o", "{tmp}/out.mp3"], ["--output", ".wav", ".flac", "out.mp3"]),
     ],
 )
-def test_a_swap_of_what_is_no_sound_is_refused(model, sounds, tmp_path, arguments, facts):
-    outcome = run_command("swap", model, *(word.format(sounds=sounds, tmp=tmp_path) for word in arguments))
+def test_a_swap_of_what_is_no_sound_is_refused(cli, model, sounds, tmp_path, arguments, facts):
+    outcome = cli("swap", model, *(word.format(sounds=sounds, tmp=tmp_path) for word in arguments))
     assert outcome.status == 2
     (line,) = outcome.err.splitlines()
     assert_mentions(line, *facts)

@@ -11,7 +11,7 @@ from study.analysis import StudyResults
 from study.report.figures import ReportContext
 from study.store import StudyStore
 from study.store.writer import StudyWriter
-from tests.study.training.test_lanes import new_store
+from tests.study.stores import new_store
 
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 STEPS = 30

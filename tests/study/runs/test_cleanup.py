@@ -13,7 +13,7 @@ from study.runs.cleanup import plan_prune, prune
 from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
 from tests.study.s3_server import s3_server
-from tests.study.training.test_lanes import new_store
+from tests.study.stores import new_store
 
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 STEPS = 30

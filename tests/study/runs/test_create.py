@@ -8,11 +8,9 @@ from study.errors import UserError
 from study.runs.create import confirmation_of
 from study.spec import Spec, parse_spec
 from study.spec.resolve import resolve
-from study.storage import ObjectStore
-from study.store import StudyStore
 from tests.messages import mentions
-from tests.study.commands import run_command
 from tests.study.report.studies import trial_of, write_study
+from tests.study.stores import results_of
 
 
 def test_a_confirmation_has_the_front_and_the_seeds_that_come_next(tmp_path, tiny):
@@ -40,10 +38,10 @@ def test_halving_follows_seed_0_and_refuses_others(tiny):
 
 
 @pytest.mark.slow
-def test_fresh_seeds_give_other_values_of_the_same_configurations(finished_store, finished):
-    outcome = run_command("resume", "tiny", "--confirm", 1, "--store", finished_store)
+def test_fresh_seeds_give_other_values_of_the_same_configurations(cli_on_ray, finished_store, finished):
+    outcome = cli_on_ray("resume", "tiny", "--confirm", 1, "--store", finished_store)
     assert outcome.status == 0, outcome.err
-    again = StudyResults(StudyStore(ObjectStore(str(finished_store)), "tiny-confirmed"))
+    again = results_of(finished_store, "tiny-confirmed")
     front, confirmed = finished.front(), again.results()
     assert confirmed["state"].tolist() == ["complete"] * len(front)
     assert set(again.reports()["seed"]) == {2}

@@ -2,18 +2,11 @@
 
 import numpy as np
 import pytest
-import yaml
 
 from marl.evaluation import RESCORABLE
-from study.analysis import StudyResults
-from study.storage import ObjectStore
-from study.store import StudyStore
 from tests.messages import assert_mentions
-from tests.study.commands import TINY, run_command
-
-
-def read(store, name="tiny"):
-    return StudyResults(StudyStore(ObjectStore(str(store)), name))
+from tests.study.commands import TINY
+from tests.study.stores import results_of
 
 
 def metrics_of(reports, step):
@@ -24,11 +17,13 @@ def metrics_of(reports, step):
 
 
 @pytest.mark.slow
-def test_measured_again_in_another_order_every_metric_is_the_same_to_the_last_digit(finished_store, finished):
+def test_measured_again_in_another_order_every_metric_is_the_same_to_the_last_digit(
+    cli_on_ray, finished_store, finished
+):
     before = metrics_of(finished.reports(), 30)
     written = sorted((finished_store / "tiny" / "reports").iterdir())
     for words in (["--trial", 3, "--trial", 1], []):
-        outcome = run_command("rescore", "tiny", "--store", finished_store, *words)
+        outcome = cli_on_ray("rescore", "tiny", "--store", finished_store, *words)
         assert outcome.status == 0, outcome.err
     assert_mentions(outcome.err, "8 models")
     rows = finished.store.read("reports")
@@ -41,22 +36,22 @@ def test_measured_again_in_another_order_every_metric_is_the_same_to_the_last_di
         np.testing.assert_array_equal(after[before.columns].to_numpy(), before.loc[after.index].to_numpy())
     # Earlier rows stay, and nothing is counted twice.
     assert set(written) <= set((finished_store / "tiny" / "reports").iterdir())
-    assert len(read(finished_store).reports()) == len(finished.reports())
+    assert len(results_of(finished_store).reports()) == len(finished.reports())
 
 
 @pytest.mark.slow
-def test_a_metric_that_takes_long_is_computed_for_the_trials_that_are_asked_for(finished_store):
-    outcome = run_command("rescore", "tiny", "--store", finished_store, "--trial", 2, "--metrics", "dci,sound")
+def test_a_metric_that_takes_long_is_computed_for_the_trials_that_are_asked_for(cli_on_ray, finished_store):
+    outcome = cli_on_ray("rescore", "tiny", "--store", finished_store, "--trial", 2, "--metrics", "dci,sound")
     assert outcome.status == 0, outcome.err
-    results = read(finished_store)
+    results = results_of(finished_store)
     table = results.results().set_index("trial")
     assert 0 <= table.loc[2, "disentanglement/dci"] <= 1
     assert table.loc[2, "fidelity/stft_error"] > table.loc[2, "fidelity/stft_error/floor"] > 0
     assert table.loc[[0, 1, 3], "disentanglement/dci"].isna().all()
     assert table["disentanglement/separation"].notna().all()
-    outcome = run_command("rescore", "tiny", "--store", finished_store, "--trial", 2, "--test", "--metrics", "fidelity")
+    outcome = cli_on_ray("rescore", "tiny", "--store", finished_store, "--trial", 2, "--test", "--metrics", "fidelity")
     assert outcome.status == 0, outcome.err
-    table = read(finished_store).results().set_index("trial")
+    table = results_of(finished_store).results().set_index("trial")
     assert table.loc[2, "test/fidelity/log_mel_rmse_db"] != table.loc[2, "fidelity/log_mel_rmse_db"]
 
 
@@ -69,11 +64,11 @@ def test_a_metric_that_takes_long_is_computed_for_the_trials_that_are_asked_for(
         (["--trial", 9], ["trial", 9, "complete", "0, 1, 2, 3"]),
     ],
 )
-def test_what_cannot_be_measured_is_said_before_anything_starts(finished_store, words, facts):
-    outcome = run_command("rescore", "tiny", "--store", finished_store, *words)
+def test_what_cannot_be_measured_is_said_before_anything_starts(cli, finished_store, words, facts):
+    outcome = cli("rescore", "tiny", "--store", finished_store, *words)
     assert outcome.status == 2
     assert_mentions(outcome.err, *facts)
-    assert len(read(finished_store).runs) == 1
+    assert len(results_of(finished_store).runs) == 1
 
 
 def test_what_can_be_measured_of_weights_is_all_but_losses():
@@ -82,13 +77,11 @@ def test_what_can_be_measured_of_weights_is_all_but_losses():
 
 
 @pytest.mark.slow
-def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_made_up(tmp_path):
+def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_made_up(cli_on_ray, spec_file, tmp_path):
     spec = {**TINY, "post_training": ["test", "dci"], "search": {"sampler": "qmc", "trials": 2}}
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(spec))
-    outcome = run_command("run", path, "--store", tmp_path / "runs")
+    outcome = cli_on_ray("run", spec_file(spec), "--store", tmp_path / "runs", with_plain_vae=True)
     assert outcome.status == 0, outcome.err
-    results = read(tmp_path / "runs")
+    results = results_of(tmp_path / "runs")
     assert results.missing_post_training() == {}
     front = results.front()
     for name in ("test/disentanglement/separation", "test/probe/timbre/shared", "disentanglement/dci"):
@@ -106,8 +99,8 @@ def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_m
     keep = keep.groupby(["trial", "seed", "step"], as_index=False).first().drop(columns="run")
     results.store.objects.delete("tiny/reports")
     results.store.append("reports", 1, 1, keep.to_dict("records"))
-    assert set(read(tmp_path / "runs").missing_post_training()) == {"test", "dci"}
-    outcome = run_command("resume", "tiny", "--store", tmp_path / "runs")
+    assert set(results_of(tmp_path / "runs").missing_post_training()) == {"test", "dci"}
+    outcome = cli_on_ray("resume", "tiny", "--store", tmp_path / "runs")
     assert outcome.status == 0, outcome.err
     assert "measuring the front" in outcome.err
-    assert read(tmp_path / "runs").missing_post_training() == {}
+    assert results_of(tmp_path / "runs").missing_post_training() == {}

@@ -10,7 +10,6 @@ from ray.tune.schedulers import ASHAScheduler
 from study.analysis import StudyResults
 from study.environment import versions
 from study.runs.create import begin
-from study.runs.ray_cluster import LocalRay
 from study.search.sampler import PastTrial
 from study.search.tune import StudyCallback, StudySearcher
 from study.spec import parse_spec
@@ -19,9 +18,10 @@ from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
-from study.training.client import StudyTrial
+from study.training.client import StudyTrial, end_trainers
 from tests.messages import assert_mentions
 from tests.study.commands import TINY
+from tests.study.processes import use_ray_of_this_process
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def spec():
 
 
 @pytest.fixture(scope="module")
-def ran(spec, tmp_path_factory):
+def ran(spec, tmp_path_factory, ray_of_process):
     """A study of ten trials, of which one was complete before and one was interrupted; and its searcher."""
     folder = tmp_path_factory.mktemp("tuning")
     store = StudyStore(ObjectStore(str(folder / "runs")), "tiny")
@@ -66,7 +66,7 @@ def ran(spec, tmp_path_factory):
         if state != "running":
             ended[number] = (state, error)
 
-    with LocalRay():
+    with use_ray_of_this_process():
         tune.Tuner(
             tune.with_resources(ScoredTrial, {"cpu": 1}),
             param_space={
@@ -88,6 +88,7 @@ def ran(spec, tmp_path_factory):
                 verbose=0,
             ),
         ).fit()
+        end_trainers("tiny")
     writer.finish()
     return StudyResults(store), searcher, ended
 

@@ -221,7 +221,7 @@ def test_s3_says_what_is_wrong_without_giving_keys_away(s3_keys, monkeypatch, ch
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
 
     with pytest.raises(UserError, match=mentions(uri, *facts)) as refusal:
-        ObjectStore(uri).check_writable()
+        ObjectStore(uri, 1.0).check_writable()
     assert s3_keys.environment["AWS_SECRET_ACCESS_KEY"] not in str(refusal.value)
 
 

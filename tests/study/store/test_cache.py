@@ -15,7 +15,7 @@ from study.store.tables import MIN_SEGMENTS_TO_COMPACT
 from tests.messages import mentions
 from tests.study.report.studies import trial_of, write_study
 from tests.study.s3_server import s3_server
-from tests.study.store.test_layout import RUN
+from tests.study.stores import RUN
 
 
 class CountedObjects(ObjectStore):

@@ -13,22 +13,12 @@ from study.spec.resolve import resolve
 from study.storage import ObjectStore
 from study.store import StudyMetadata, StudyStore, list_studies
 from tests.messages import mentions
+from tests.study.stores import RUN
 
 
 @pytest.fixture
 def store(tmp_path):
     return StudyStore(ObjectStore(str(tmp_path)), "tiny")
-
-
-RUN = {
-    "trials": 3,
-    "started": "2026-01-01T10:00:00+00:00",
-    "heartbeat": "2026-01-01T10:01:00+00:00",
-    "finished": None,
-    "host": "a/1",
-    "process": 7,
-    "process_started": 1.5,
-}
 
 
 def metadata(tiny):

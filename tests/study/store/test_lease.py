@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import psutil
 import pytest
@@ -16,8 +16,8 @@ from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
 from tests.study.faulty_s3 import faulty_s3
 from tests.study.s3_server import s3_server
+from tests.study.stores import run_elsewhere
 
-ROUNDS = 15
 # A driver from its claim to its first rows. It waits for a line, so that all begin at once, and ends at the next.
 DRIVER = """
 import sys
@@ -50,20 +50,6 @@ def now():
     return datetime.now(UTC)
 
 
-def elsewhere(age_s: float) -> dict:
-    heartbeat = (now() - timedelta(seconds=age_s)).isoformat()
-    return {
-        "trials": 3,
-        "started": heartbeat,
-        "heartbeat": heartbeat,
-        "finished": None,
-        "host": "other/1",
-        "process": 1,
-        "process_started": 1.0,
-        "token": "0" * 16,
-    }
-
-
 @pytest.fixture
 def store(tmp_path):
     return StudyStore(ObjectStore(str(tmp_path)), "tiny")
@@ -85,7 +71,7 @@ def test_a_run_whose_process_is_gone_or_is_another_by_now_is_dead_at_once(store)
 
 @pytest.mark.parametrize(("age_s", "live"), [(1, True), (3600, False)])
 def test_on_another_host_the_heartbeat_counts(age_s, live):
-    assert is_live(elsewhere(age_s), now) is live
+    assert is_live(run_elsewhere(age_s), now) is live
 
 
 @pytest.mark.parametrize("run", [{}, {"host": "x", "heartbeat": "yesterday"}, {"heartbeat": None}])
@@ -94,14 +80,14 @@ def test_a_run_that_says_nothing_sensible_is_dead(run):
 
 
 def test_a_second_run_is_refused_with_the_name_of_the_first(store):
-    store.write_run(1, elsewhere(1))
+    store.write_run(1, run_elsewhere(1))
     with pytest.raises(UserError, match=mentions("'tiny'", "run 1", "other/1")):
         StudyWriter(store, trials=3)
     assert list(store.runs()) == [1]
 
 
 def test_who_is_about_to_begin_is_waited_for_or_named(store):
-    rival = elsewhere(1)
+    rival = run_elsewhere(1)
     store.write_lease(1, rival["token"], rival)
     with pytest.raises(UserError, match=mentions("'tiny'", "run 1", "other/1", "process 1")):
         StudyWriter(store, trials=3)
@@ -110,7 +96,7 @@ def test_who_is_about_to_begin_is_waited_for_or_named(store):
 
 def test_who_was_killed_while_it_was_about_to_begin_keeps_nobody_out_and_leaves_nothing(store):
     for token in ("0" * 16, "f" * 16):
-        store.write_lease(1, token, elsewhere(3600))
+        store.write_lease(1, token, run_elsewhere(3600))
     assert StudyWriter(store, trials=3).run == 1
     assert not store.leases(1)
 
@@ -122,14 +108,14 @@ def server(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "where",
+    ("where", "rounds"),
     [
-        "folder",
-        pytest.param("server without conditions", marks=pytest.mark.slow),
-        pytest.param("server with conditions", marks=pytest.mark.slow),
+        ("folder", 15),
+        *(pytest.param(f"server {word} conditions", 6, marks=pytest.mark.slow) for word in ("without", "with")),
+        *(pytest.param(f"server {word} conditions", 15, marks=pytest.mark.nightly) for word in ("without", "with")),
     ],
 )
-def test_of_several_who_begin_at_once_exactly_one_does_and_the_others_name_it(where, server, tmp_path):
+def test_of_several_who_begin_at_once_exactly_one_does_and_the_others_name_it(where, rounds, server, tmp_path):
     with faulty_s3(server) as proxy:
         proxy.knows_conditions = where == "server with conditions"
         uri = str(tmp_path / "runs") if where == "folder" else f"s3://studies/{tmp_path.name}"
@@ -140,7 +126,7 @@ def test_of_several_who_begin_at_once_exactly_one_does_and_the_others_name_it(wh
             for _ in range(3)
         ]
         try:
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 assert all_say(drivers, f"study{number}") == ["ready"] * 3
                 said = all_say(drivers, "go")
                 began = [place for place, line in enumerate(said) if line.startswith("began 1")]

@@ -12,7 +12,7 @@ from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.training.evaluation import write_baselines_once
 from study.training.lanes import Lanes
 from tests.messages import mentions
-from tests.study.training.test_lanes import new_store
+from tests.study.stores import new_store
 
 
 @pytest.fixture(autouse=True)

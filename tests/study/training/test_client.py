@@ -6,9 +6,9 @@ import time
 import pytest
 import ray
 
-from study.runs.ray_cluster import LocalRay
 from study.training.client import NAMESPACE, TrainerGroup, end_trainers, study_id
 from study.training.resources import register_study, registered_studies
+from tests.study.processes import assert_no_actor_is_left, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -40,14 +40,8 @@ class Counter:
         ray.actor.exit_actor()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def local_ray():
-    with LocalRay():
-        yield
-
-
 @pytest.fixture
-def start():
+def start(ray_of_process):
     """Start an actor with the name of a trainer."""
     started = []
 
@@ -60,13 +54,8 @@ def start():
     yield start
     for actor in started:
         ray.kill(actor)
-
-
-def wait_until(is_so, within_s=20.0):
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    started.clear()
+    assert_no_actor_is_left()
 
 
 def test_a_blocked_trainer_delays_no_other_and_its_last_progress_counts(start):

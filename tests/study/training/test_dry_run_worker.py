@@ -14,7 +14,7 @@ from study.spec.resolve import resolve
 from study.training.dry_run_worker import Planned, Stepped, probe, stack_configs
 from study.training.planning import can_compile
 from tests.messages import assert_mentions, mentions
-from tests.study.commands import run_command
+from tests.study.processes import environment
 
 # A trainer compiles so; it says whether it had to.
 _TRAINER = """
@@ -51,16 +51,16 @@ def test_a_stack_is_measured_in_a_process_of_its_own(tiny):
 
 @pytest.mark.slow
 def test_why_that_process_ended_is_told(tiny, monkeypatch):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/dev/null/nowhere")
-    tiny["resources"]["compile"] = True
-    with pytest.raises(RunError, match=mentions(1, "Not a directory")):
+    for name, value in environment({"study.training.planning": {"_ABSENT": 0}}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=mentions(1, "AssertionError", "_ABSENT")):
         list(probe(resolved(tiny), "runs", measured_s=0.2))
 
 
 @pytest.mark.slow
 def test_a_process_that_takes_too_long_is_ended(tiny):
     with pytest.raises(RunError, match=mentions(-9)):
-        list(probe(resolved(tiny), "runs", measured_s=3600, within_s=8.0))
+        list(probe(resolved(tiny), "runs", measured_s=3600, within_s=3.0))
 
 
 def test_there_is_a_configuration_for_each_stack_of_the_trials_that_will_run(tiny):
@@ -75,19 +75,20 @@ def test_there_is_a_configuration_for_each_stack_of_the_trials_that_will_run(tin
 
 
 @pytest.mark.slow
-def test_where_nothing_is_compiled_warm_says_so_and_is_done(spec_file, tiny):
-    outcome = run_command("compile", spec_file(tiny))
+def test_where_nothing_is_compiled_the_command_says_so_and_is_done(cli, spec_file, tiny):
+    outcome = cli("compile", spec_file(tiny))
     assert outcome.status == 0, outcome.err
     assert_mentions(outcome.err, "4 lanes", "not compiled", "short")
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not can_compile("cpu"), reason="no C++ compiler")
-def test_a_trainer_finds_compiled_what_warm_compiled(spec_file, tiny, tmp_path, monkeypatch):
+def test_a_trainer_finds_compiled_what_the_command_compiled(cli, spec_file, tiny, tmp_path, monkeypatch):
     tiny["resources"]["compile"] = True
     tiny["space"] = {"latent.private": {"choice": [2, 4]}}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    outcome = run_command("compile", spec_file(tiny))
+    outcome = cli("compile", spec_file(tiny))
     assert outcome.status == 0, outcome.err
     first, *stacks = outcome.err.splitlines()
     assert_mentions(first, "compiled", "spec")

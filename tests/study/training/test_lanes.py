@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
@@ -14,41 +13,29 @@ import study.training.lanes as module
 from marl.evaluation import INTERMEDIATE
 from marl.stack import Stack
 from study.errors import UnreadableObject
-from study.spec import parse_spec
-from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec
-from study.storage import ObjectStore
-from study.store import StudyMetadata, StudyStore
-from study.training.lanes import Failure, Lanes, Report
-from study.training.planning import planned
+from study.training.lanes import Failure, Report
 from tests.messages import assert_mentions, mentions
+from tests.study.stores import new_store
+from tests.study.training.lanes_here import (
+    CONTRASTIVE,
+    PLAIN,
+    SEEDS,
+    by_key,
+    finish,
+    kept_stacks,
+    known,
+    lanes_on,
+    trained_alone,
+)
 
 pytestmark = pytest.mark.slow  # each trains for some seconds, and they are many
 
-SEEDS = (0, 1)
-PLAIN = {"loss.private.gamma": 1.0, "latent.private": 2, "contrast.strategy": "none"}
-CONTRASTIVE = {
-    "loss.private.gamma": 2.0,
-    "latent.private": 4,
-    "contrast.strategy": "infonce",
-    "contrast.temperature": 0.2,
-}
 
-
-def new_store(tmp_path, content, name="tiny") -> StudyStore:
-    resolved = resolve(parse_spec({**content, "name": name}, "spec"))
-    store = StudyStore(ObjectStore(str(tmp_path)), name)
-    plan = planned(resolved, "cpu", ObjectStore("runs"))
-    store.create(
-        StudyMetadata(
-            spec=resolved.spec,
-            stack=plan.model_dump(mode="json"),
-            factors=resolved.factors,
-            created=datetime.now(UTC),
-            writer="1.0",
-        )
-    )
-    return store
+@pytest.fixture(scope="module", autouse=True)
+def _stacks_are_kept():
+    with kept_stacks():
+        yield
 
 
 @pytest.fixture
@@ -68,28 +55,6 @@ def _no_hurry(monkeypatch):
 def _no_probes(monkeypatch):
     """What takes longer than all that trains here is measured elsewhere."""
     monkeypatch.setattr(evaluator, "FINAL", (*INTERMEDIATE, "sap"))
-
-
-def lanes_on(store: StudyStore) -> Lanes:
-    return Lanes(store, torch.device("cpu"))
-
-
-def finish(lanes: Lanes) -> list[Report | Failure]:
-    results = []
-    while lanes.is_busy:
-        results += lanes.advance(interrupted=lambda: False)
-    return results
-
-
-def known(lanes: Lanes, *added) -> list[Report | Failure]:
-    """What a trial had reported when it is put in line, before anything is trained."""
-    lanes.add(*added)
-    lanes.finish()
-    return lanes.advance(interrupted=lambda: True)
-
-
-def by_key(results) -> dict[tuple[int, int, int], dict]:
-    return {(one.trial, one.row["seed"], one.row["step"]): one.row for one in results}
 
 
 def test_every_replicate_reports_at_every_budget_and_leaves_its_model_and_latents(store):
@@ -119,18 +84,14 @@ def test_one_lane_suffices_and_gives_what_many_lanes_of_that_stack_give(tmp_path
     together = lanes_on(store)
     together.add(0, PLAIN, SEEDS)
     together.add(1, CONTRASTIVE, SEEDS)
-    alone = lanes_on(new_store(tmp_path / "other", tiny))
-    alone.add(1, CONTRASTIVE, SEEDS)
-    expected = by_key(finish(alone))
+    expected = trained_alone(tmp_path / "alone", tiny, 1, CONTRASTIVE)
     found = by_key(finish(together))
     assert len(found) == 8
     assert all(found[key] == row for key, row in expected.items())
 
 
 def test_replicates_that_come_later_give_what_they_give_together(tmp_path, tiny):
-    together = lanes_on(new_store(tmp_path / "together", tiny))
-    together.add(1, CONTRASTIVE, SEEDS)
-    expected = by_key(finish(together))
+    expected = trained_alone(tmp_path / "together", tiny, 1, CONTRASTIVE)
     lanes = lanes_on(new_store(tmp_path / "later", tiny))
     assert known(lanes, 1, CONTRASTIVE, [0]) == []
     steps_left = iter(range(20))
@@ -159,10 +120,7 @@ def test_rungs_of_halving_are_reported_too(tmp_path, tiny):
 
 
 def test_an_interrupted_replicate_goes_on_from_its_checkpoint_and_ends_as_if_it_had_not_been(store, tmp_path, tiny):
-    undisturbed = lanes_on(new_store(tmp_path / "other", tiny))
-    undisturbed.add(1, CONTRASTIVE, SEEDS)
-    expected = by_key(finish(undisturbed))
-
+    expected = trained_alone(tmp_path / "alone", tiny, 1, CONTRASTIVE)
     first = lanes_on(store)
     known(first, 0, PLAIN, SEEDS)
     known(first, 1, CONTRASTIVE, SEEDS)
@@ -226,10 +184,8 @@ def test_divergence_fails_the_trial_with_seed_and_step_and_touches_no_neighbour(
     assert [one.trial for one in failures] == [0]
     assert_mentions(failures[0].error, "diverged", "loss", "seed 0", "step")
 
-    alone = lanes_on(new_store(tmp_path / "b", tiny))
-    alone.add(1, {**CONTRASTIVE, "optimiser.learning_rate": 0.003}, SEEDS)
     reports = by_key(one for one in results if isinstance(one, Report))
-    assert reports == by_key(finish(alone))
+    assert reports == trained_alone(tmp_path / "alone", tiny, 1, {**CONTRASTIVE, "optimiser.learning_rate": 0.003})
 
 
 def test_a_model_that_breaks_in_the_last_step_fails_instead_of_reporting_nothing_sensible(store, monkeypatch):
@@ -387,10 +343,7 @@ def out_of_memory_above(lanes, monkeypatch):
 
 
 def test_out_of_memory_means_fewer_lanes_and_nothing_lost(store, tmp_path, tiny, monkeypatch):
-    narrow = lanes_on(new_store(tmp_path / "narrow", {**tiny, "resources": {"lanes": 1}}))
-    narrow.add(0, PLAIN, SEEDS)
-    expected = by_key(finish(narrow))
-
+    expected = trained_alone(tmp_path / "narrow", {**tiny, "resources": {"lanes": 1}}, 0, PLAIN)
     lanes = lanes_on(store)
     known(lanes, 0, PLAIN, SEEDS)
     lanes.advance(interrupted=lambda: False)  # to step 15 in four lanes

@@ -6,14 +6,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import study.training.evaluation as evaluation
 import study.training.trainer as module
+from marl.evaluation import INTERMEDIATE
 from study.environment import versions
 from study.errors import RunError
 from study.training.trainer import Trainer
 from tests.messages import assert_mentions
-from tests.study.training.test_lanes import CONTRASTIVE, PLAIN, new_store
+from tests.study.stores import new_store
+from tests.study.training.lanes_here import CONTRASTIVE, PLAIN, kept_stacks
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stacks_are_kept():
+    with kept_stacks():
+        yield
 
 
 class _NoThread:
@@ -41,6 +50,7 @@ def ask(tmp_path, monkeypatch):
     """Has a conversation with a new trainer of a spec, which drains when that is over; what it came to."""
     monkeypatch.setattr(module.os, "_exit", lambda status: None)
     monkeypatch.setattr(module, "_POLL_S", 200.0)
+    monkeypatch.setattr(evaluation, "FINAL", INTERMEDIATE)  # without probes, which take longer than all that trains
 
     def conversation(content, talk, of_driver=None):
         if not (tmp_path / "tiny").exists():

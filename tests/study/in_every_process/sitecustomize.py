@@ -1,0 +1,148 @@
+"""Changes to the processes of a study that tests ask for: commands, and what they start.
+
+The folder is on PYTHONPATH, so every Python process imports this module when it starts. MARL_TEST_CHANGES has the
+changes as JSON; `tests.study.processes` describes them. A module is changed after it is imported: to import it here
+would load torch into processes that do without.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+_CHANGES = json.loads(os.environ.get("MARL_TEST_CHANGES", "{}"))
+_HELD_AT_MOST_S = 240.0
+# The command of the study: the first process that imports this module. Its children inherit its number.
+_COMMAND = int(os.environ.setdefault("MARL_TEST_COMMAND", str(os.getpid())))
+
+
+def _set_constants(module):
+    for name, value in _CHANGES["constants"][module.__name__].items():
+        assert hasattr(module, name), f"{module.__name__} has no {name}"
+        setattr(module, name, value)
+
+
+def _train_no_plain_vae(module):
+    module.StudyResults.has_plain_vae = True
+
+
+def _kill_command_at_write(module):
+    crash = _CHANGES["crash"]
+    original = getattr(module.ObjectStore, crash["method"])
+    calls = 0
+
+    def kill():
+        os.kill(_COMMAND, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def call(self, name, *arguments):
+        nonlocal calls
+        is_hit = re.search(crash["pattern"], name) is not None
+        calls += is_hit
+        is_now = is_hit and calls == crash["count"]
+        if is_now and crash["when"] == "before":
+            kill()
+        result = original(self, name, *arguments)
+        if is_now:
+            kill()
+        return result
+
+    setattr(module.ObjectStore, crash["method"], call)
+
+
+class _Switch:
+    """A file that holds a process up for as long as it is there, and beside it one that says that it is held."""
+
+    def __init__(self, name):
+        self._file = Path(_CHANGES["switches"]) / name
+
+    def value(self):
+        """What the file says; None when it is not there."""
+        try:
+            return int(self._file.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def wait(self, is_interrupted):
+        """Wait until the file is removed; a test that fails before it does so is not waited for."""
+        self._file.with_suffix(".held").touch()
+        until = time.monotonic() + _HELD_AT_MOST_S
+        while self._file.exists() and time.monotonic() < until and not is_interrupted():
+            time.sleep(0.01)
+
+
+def _obey_switches_of_training(module):
+    hold, poison = _Switch("training"), _Switch("poison")
+    advance, train = module.Lanes.advance, module.Lanes._train
+    steps = 0
+
+    def advance_unless_held(self, interrupted):
+        def count_and_hold():
+            nonlocal steps
+            steps += 1
+            after = hold.value()
+            if after is not None and steps >= after:
+                hold.wait(interrupted)
+            return interrupted()
+
+        return advance(self, count_and_hold)
+
+    def train_unless_poisoned(self, key, interrupted):
+        if any(replicate.trial == poison.value() for replicate in self._training.values()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        train(self, key, interrupted)
+
+    module.Lanes.advance, module.Lanes._train = advance_unless_held, train_unless_poisoned
+
+
+def _obey_switch_of_evaluation(module):
+    hold, evaluate = _Switch("evaluation"), module.StoredModels.evaluate
+
+    def evaluate_unless_held(self, *arguments):
+        if hold.value() is not None:
+            hold.wait(lambda: False)
+        return evaluate(self, *arguments)
+
+    module.StoredModels.evaluate = evaluate_unless_held
+
+
+def _changes_by_module():
+    by_module = {name: [_set_constants] for name in _CHANGES.get("constants", {})}
+    for field, name, change in (
+        ("without_plain_vae", "study.analysis.results", _train_no_plain_vae),
+        ("crash", "study.storage.object_store", _kill_command_at_write),
+        ("switches", "study.training.lanes", _obey_switches_of_training),
+        ("switches", "study.training.evaluation", _obey_switch_of_evaluation),
+    ):
+        if _CHANGES.get(field):
+            by_module.setdefault(name, []).append(change)
+    return by_module
+
+
+class _Finder(MetaPathFinder):
+    """Finds the modules that are changed, and changes each once it is loaded."""
+
+    def __init__(self, by_module):
+        self._by_module = by_module
+
+    def find_spec(self, name, path, target=None):
+        if name not in self._by_module:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            for change in self._by_module[name]:
+                change(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, _Finder(_changes_by_module()))
