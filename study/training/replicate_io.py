@@ -67,7 +67,8 @@ class ReplicateFiles:
             return replicate
         # The process that wrote the checkpoint may have died before it deleted the earlier ones.
         self._store.delete_earlier_checkpoints(replicate.trial, replicate.seed, saved.step)
-        replicate.rows = list(saved.record["reports"])
+        # In JSON a baseline is plain text.
+        replicate.rows = [{**row, "trial": replicate.trial} for row in saved.record["reports"]]
         replicate.step = saved.step
         if STATE_FILE in saved.files:
             metadata = ModelMetadata.model_validate_json(saved.files[METADATA_FILE])

@@ -88,7 +88,7 @@ def ran(spec, tmp_path_factory, ray_of_process):
                 verbose=0,
             ),
         ).fit()
-        end_trainers("tiny")
+        end_trainers(store.objects.uri, "tiny")
     writer.finish()
     return StudyResults(store), searcher, ended
 
