@@ -109,9 +109,8 @@ class _Driver:
         previous = {which: signal.signal(which, self._on_interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._view.phase("starting the trainer")
-            end_trainers(
-                self._store.objects.uri, self._spec.name, except_run=self._writer.run
-            )  # a driver died, they went on
+            # Trainers outlive a driver that dies.
+            end_trainers(self._store.objects.uri, self._spec.name, except_run=self._writer.run)
             if self._searcher.remaining:
                 self._try_configurations(scheduler)
             self._writer.flush()

@@ -82,9 +82,9 @@ def end_trainers(store_uri: str, study: str, except_run: int | None = None) -> N
     spared = None if except_run is None else _prefix(store_uri, study, except_run)
     for name in actor_names(_prefix(store_uri, study)):
         if spared is None or not name.startswith(spared):
+            logger.info("trainer %s: ending", name)
             with contextlib.suppress(ValueError):  # died since it was listed
                 ray.get_actor(name, namespace=NAMESPACE).end.remote()
-                logger.info("trainer %s is told to end", name)
 
 
 class TrainerGroup:
