@@ -140,7 +140,7 @@ def test_a_store_that_is_none_is_said_before_anything_trains(cli, spec_file, tin
     with s3_server(tmp_path / "s3") as server, pytest.MonkeyPatch.context() as environment:
         for name, value in server.environment.items():
             environment.setenv(name, value)
-        assert_says(cli("run", spec_file(tiny), "--store", uri), 2, f"store {uri}")
+        assert_says(cli("run", spec_file(tiny), "--store", uri), 2, "store", uri)
 
 
 def test_wrong_keys_are_said_before_anything_trains_and_not_shown(cli, spec_file, tiny, tmp_path, no_training):

@@ -177,7 +177,7 @@ def test_what_a_refresh_asks_of_s3_does_not_depend_on_how_many_trials_there_are(
     written = write_study(f"s3://studies/{tmp_path.name}", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])] * trials)
     for sequence in range(100, 110):
         written.append("reports", 1, sequence, rows(0))
-    events = written.objects._storage.client.meta.events
+    events = written.objects._backend.client.meta.events
     asked = []
 
     def note(request, **_):
