@@ -145,9 +145,9 @@ def run_study(objects, resolved):
     identifiers, rows = {}, {}
     while True:
         while isinstance(trial := searcher.suggest(identifier := str(len(identifiers))), dict):
-            identifiers[trial["number"]] = identifier
-            rows[trial["number"]] = {}
-            lanes.add(trial["number"], trial["parameters"], SEEDS)
+            identifiers[trial["trial"]] = identifier
+            rows[trial["trial"]] = {}
+            lanes.add(trial["trial"], trial["parameters"], SEEDS)
         lanes.finish()  # what is read and written beside the training is done, so that writes come in one order
         writer.flush()
         if not any(number in rows for number in identifiers):
@@ -158,7 +158,7 @@ def run_study(objects, resolved):
             at_step[report.row["seed"]] = report.row
             if len(at_step) < len(SEEDS):
                 continue
-            result = {"number": report.trial, "step": report.row["step"], "rows": [at_step[seed] for seed in SEEDS]}
+            result = {"trial": report.trial, "step": report.row["step"], "rows": [at_step[seed] for seed in SEEDS]}
             trial = SimpleNamespace(trial_id=identifiers[report.trial], last_result=result)
             callback.on_trial_result(0, [], trial, result)
             if report.row["step"] == STEPS:
