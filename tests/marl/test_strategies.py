@@ -1,5 +1,7 @@
 """All terms of the objective train side by side in one stack, and law 1 holds for each."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from marl.models import Architecture, ModelConfig, Parameters, build_network
 from marl.objective import ActiveTerms, Batch, objective, term_names
 from marl.stack import Snapshot, Stack
 from marl.stack.step import draw_batch
-from tests.marl.cases import assert_same_bits, train, train_disturbed
+from tests.marl.cases import assert_same_bits, empty, train, train_disturbed
 from tests.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -84,31 +86,50 @@ def terms_by_name(stack, lanes):
 
 
 @pytest.fixture(scope="module")
-def trained(dataset):
-    """Snapshots of a model for each term, trained side by side, and held-out terms before and after."""
-    stack = stack_of(dataset)
-    lanes = {name: stack.attach(one, seed=7) for name, one in {**TERMS, "control": CONTROL}.items()}
-    before = terms_by_name(stack, lanes)
-    train(stack, STEPS)
-    assert stack.diverged() == {}
-    return {name: stack.snapshot(lane) for name, lane in lanes.items()}, before, terms_by_name(stack, lanes)
+def full_stack(dataset):
+    """Stack of all terms, which traces its first step for seconds."""
+    return stack_of(dataset)
+
+
+class Trained(NamedTuple):
+    """A model for each term, and a control, trained side by side."""
+
+    one_step: dict[str, Snapshot]
+    snapshots: dict[str, Snapshot]
+    before: dict[str, dict[str, float]]
+    after: dict[str, dict[str, float]]
 
 
 @pytest.fixture(scope="module")
-def shuffled(dataset):
+def trained(full_stack):
+    """Snapshots after the first and the last step, and held-out terms before and after training."""
+    lanes = {name: full_stack.attach(one, seed=7) for name, one in {**TERMS, "control": CONTROL}.items()}
+    before = terms_by_name(full_stack, lanes)
+    train(full_stack, 1)
+    one_step = {name: full_stack.snapshot(lane) for name, lane in lanes.items()}
+    train(full_stack, STEPS - 1)
+    assert full_stack.diverged() == {}
+    snapshots = {name: full_stack.snapshot(lane) for name, lane in lanes.items()}
+    after = terms_by_name(full_stack, lanes)
+    empty(full_stack)
+    return Trained(one_step, snapshots, before, after)
+
+
+@pytest.fixture(scope="module")
+def disturbed(full_stack, trained):
     """Snapshots of the same models after a disturbed training."""
-    return train_disturbed(stack_of(dataset), TERMS, STEPS, [CONTROL, config(latent=(5, 4))], DIVERGING)
+    return train_disturbed(full_stack, TERMS, STEPS, [CONTROL, config(latent=(5, 4))], DIVERGING)
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_training_does_not_depend_on_lane_neighbours_or_interruption(name, trained, shuffled):
-    assert_same_bits(shuffled[name], trained[0][name])
+def test_training_does_not_depend_on_lane_neighbours_or_interruption(name, trained, disturbed):
+    assert_same_bits(disturbed[name], trained.snapshots[name])
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if name != "adversarial"])
 def test_training_on_a_term_lowers_it(name, trained):
     """Compare with a model trained for reconstruction alone, or with the value before training for terms with heads."""
-    _, before, after = trained
+    before, after = trained.before, trained.after
     keys = {"multiscale": "multiscale/envelope", "repulsion": "private/repulsion"}
     key = keys.get(name) or (f"independence/{name}" if f"independence/{name}" in after[name] else f"shared/{name}")
     key = key.replace("projected ", "")
@@ -176,25 +197,17 @@ def test_swap_cycle_is_the_distance_of_latents_to_their_re_encoding(dataset):
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if not name.startswith("projected") or "vicreg" in name])
-def test_terms_of_other_models_change_only_rounding(name, dataset, one_step):
+def test_terms_of_other_models_change_only_rounding(name, dataset, trained):
     stack = stack_of(dataset, active_terms=ActiveTerms.of(TERMS[name]), lanes=2)
     lane = stack.attach(TERMS[name], seed=7)
     train(stack, 1)
     for key, value in stack.snapshot(lane).first_moment.items():
-        other = one_step[name].first_moment[key]
+        other = trained.one_step[name].first_moment[key]
         torch.testing.assert_close(value, other, rtol=0, atol=1e-4 * max(float(other.abs().max()), 1e-3))
 
 
-@pytest.fixture(scope="module")
-def one_step(dataset):
-    stack = stack_of(dataset)
-    lanes = {name: stack.attach(one, seed=7) for name, one in TERMS.items()}
-    train(stack, 1)
-    return {name: stack.snapshot(lane) for name, lane in lanes.items()}
-
-
 def test_checkpoints_hold_the_heads_of_the_model_and_exports_none(trained):
-    snapshots, *_ = trained
+    snapshots = trained.snapshots
     specs = build_network(stack_architecture(), EVERYTHING.heads, groups=4).parameter_specs
 
     def heads(name):

@@ -46,9 +46,11 @@ def test_streamed_clips_give_the_same_bits_and_metrics_as_resident_ones(resident
     assert_train_alike(streamed, resident, views=ViewsConfig(scheme=scheme))
 
 
-@pytest.mark.slow
 @needs_compiler
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param("float32", marks=pytest.mark.nightly), pytest.param("bfloat16", marks=pytest.mark.slow)],
+)
 def test_compiled_stacks_give_streamed_clips_the_same_bits_and_metrics_as_resident_ones(resident, streamed, precision):
     assert_train_alike(streamed, resident, precision=precision, compiled=True)
 

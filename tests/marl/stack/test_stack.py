@@ -39,9 +39,9 @@ WITHOUT_PROBES = tuple(group for group in FINAL if group != "probes")
         pytest.param(PATCH, 4, 60, marks=pytest.mark.slow),
         pytest.param(PATCH, 5, 40, marks=pytest.mark.slow),
         pytest.param(PATCH, 4, 200, marks=pytest.mark.slow),
-        pytest.param(CONV, 4, 16, marks=pytest.mark.slow),
+        pytest.param(CONV, 4, 16, marks=pytest.mark.nightly),
         pytest.param(CONV, 5, 10, marks=pytest.mark.slow),
-        pytest.param(CONV, 8, 4, marks=pytest.mark.slow),
+        pytest.param(CONV, 8, 4, marks=pytest.mark.nightly),
     ],
 )
 def test_a_replicate_ends_with_the_same_bits_alone_and_among_neighbours_with_an_interruption(
@@ -73,7 +73,7 @@ def test_metrics_do_not_depend_on_lane_or_neighbours(shared_stack):
         pytest.param(8, ModelConfig(), marks=pytest.mark.slow),
         (3, PATCH),
         pytest.param(5, PATCH, marks=pytest.mark.slow),
-        pytest.param(8, ModelConfig(kind="conv"), marks=pytest.mark.slow),
+        pytest.param(8, ModelConfig(kind="conv"), marks=pytest.mark.nightly),
         (3, CONV),
         pytest.param(5, CONV, marks=pytest.mark.slow),
     ],
@@ -105,7 +105,7 @@ def test_one_step_agrees_across_stack_widths_within_a_millionth(shared_stack, mo
         torch.testing.assert_close(value, one.snapshot(0).parameters[name], rtol=0, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_differences_across_stack_widths_stay_below_the_spread_over_seeds(shared_stack):
     seeds, steps = 20, 120
     one, eight = shared_stack(1), shared_stack(8)

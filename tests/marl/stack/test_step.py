@@ -13,7 +13,7 @@ from tests.marl.cases import PROBAND, assert_same_bits, empty, needs_compiler, t
 
 HOW = [
     pytest.param("cpu", "float32", marks=[pytest.mark.slow, needs_compiler]),
-    pytest.param("cpu", "bfloat16", marks=[pytest.mark.slow, needs_compiler]),
+    pytest.param("cpu", "bfloat16", marks=[pytest.mark.nightly, needs_compiler]),
     pytest.param("cuda", "float32", marks=pytest.mark.gpu),
     pytest.param("cuda", "bfloat16", marks=pytest.mark.gpu),
 ]
