@@ -15,7 +15,7 @@ def test_configurations_are_compared_where_they_differ(tmp_path, tiny, monkeypat
     differences = app.dataframe[0].value
     assert differences.index.tolist() == ["private latents"]
     assert differences.iloc[0].tolist() == ["2", "4"]
-    assert_mentions(words(app), "same", "γ private")
+    assert_mentions(words(app), "equal", "γ private")
 
 
 def test_a_conditional_parameter_of_one_trial_is_a_difference(tmp_path, tiny, monkeypatch):

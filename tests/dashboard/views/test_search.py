@@ -23,10 +23,10 @@ def test_configurations_importance_slice_and_contour_are_drawn(tmp_path, tiny, m
     study(tmp_path, tiny, 8)
     app = open_page(monkeypatch, tmp_path, "search", study="tiny")
     assert [heading.value for heading in app.subheader] == [
-        "How it went",
+        "Optimisation history",
         "Configurations",
-        "Which parameters matter",
-        "One parameter, and two",
+        "Importance of parameters",
+        "One and two parameters",
     ]
     assert len(app.get("vega_lite_chart")) >= 4
 
@@ -38,7 +38,7 @@ def test_importance_states_the_number_of_trials_it_needs(tmp_path, tiny, monkeyp
 
 def test_halving_studies_show_stopped_trials(tmp_path, tiny, monkeypatch):
     study(tmp_path, tiny, 3, halving={"reduction_factor": 2, "min_steps": 10})
-    assert_mentions(words(open_page(monkeypatch, tmp_path, "search", study="tiny")), "halving stopped")
+    assert_mentions(words(open_page(monkeypatch, tmp_path, "search", study="tiny")), "stopped by halving")
 
 
 def test_without_complete_trials_the_page_states_it(tmp_path, tiny, monkeypatch):
