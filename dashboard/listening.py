@@ -13,7 +13,7 @@ from dashboard.text import plain
 from study.analysis import StudyResults
 from study.charts.style import SUBSPACES, factor_value_label
 from study.errors import UserError
-from study.export.audition import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
+from study.export.audition import COMPARISON, Audition, Sound, latent_ranges, log_mel_rmse_db, wav_files
 
 __all__ = ["listening_table", "side_by_side", "traversal"]
 
@@ -39,33 +39,35 @@ _ENLARGED = 3
 
 def listening_table(reading: Reading, trial: int, seed: int) -> None:
     """Draw a row for each selected clip: the original, the reconstruction, and both swaps."""
-    listener = _listener_or_reason(reading, trial, seed)
-    if listener is None:
+    audition = _audition_or_reason(reading, trial, seed)
+    if audition is None:
         return
-    clips, other, labels = _clips(reading, listener)
+    clips, other, labels = _clips(reading, audition)
     for clip in dict.fromkeys([*clips, other]):
         st.markdown(f"**{plain(labels[clip])}**" + (" (the other clip)" if clip == other else ""))
-        sounds = _sounds_of(reading, listener, (trial, seed, clip, other))
+        sounds = _sounds_of(reading, audition, (trial, seed, clip, other))
         # Swapping a clip with itself gives its reconstruction.
-        shown = ROW if clip != other else ROW[:2]
+        shown = COMPARISON if clip != other else COMPARISON[:2]
         remarks = {_HEADINGS[_RECONSTRUCTION]: _error(sounds)}
-        _players({_HEADINGS[name]: sounds[name] for name in shown}, f"clip {clip}, trial {trial}", remarks, len(ROW))
+        _players(
+            {_HEADINGS[name]: sounds[name] for name in shown}, f"clip {clip}, trial {trial}", remarks, len(COMPARISON)
+        )
 
 
 def side_by_side(reading: Reading, trials: Sequence[int], seed: int) -> None:
     """Draw a row for each clip and way to decode it, with a column for each trial. All sounds have the same gain."""
-    listeners = {trial: one for trial in trials if (one := _listener_or_reason(reading, trial, seed)) is not None}
-    if not listeners:
+    auditions = {trial: one for trial in trials if (one := _audition_or_reason(reading, trial, seed)) is not None}
+    if not auditions:
         return
-    clips, other, labels = _clips(reading, next(iter(listeners.values())))
+    clips, other, labels = _clips(reading, next(iter(auditions.values())))
     for clip in clips:
         st.markdown(f"**{plain(labels[clip])}**")
-        rows = {trial: _sounds_of(reading, one, (trial, seed, clip, other)) for trial, one in listeners.items()}
+        rows = {trial: _sounds_of(reading, one, (trial, seed, clip, other)) for trial, one in auditions.items()}
         first = next(iter(rows.values()))
-        for name in ROW[1:]:
+        for name in COMPARISON[1:]:
             heard = {"original": first["original"]}
             if name != _RECONSTRUCTION:
-                heard = {"the other clip": next(iter(listeners.values())).original(other)}
+                heard = {"the other clip": next(iter(auditions.values())).original(other)}
             titles = {trial: f"trial {trial}: {_HEADINGS[name]}" for trial in rows}
             heard |= {titles[trial]: row[name] for trial, row in rows.items()}
             remarks = {titles[trial]: _error(row) for trial, row in rows.items()} if name == _RECONSTRUCTION else {}
@@ -74,17 +76,17 @@ def side_by_side(reading: Reading, trials: Sequence[int], seed: int) -> None:
 
 def traversal(reading: Reading, trial: int, seed: int) -> None:
     """Draw a slider for each latent of a clip, and the sound that the latents decode to."""
-    listener = _listener_or_reason(reading, trial, seed)
-    if listener is None:
+    audition = _audition_or_reason(reading, trial, seed)
+    if audition is None:
         return
-    labels = _labels(listener.clips.head(_MAX_OFFERED))
+    labels = _labels(audition.clips.head(_MAX_OFFERED))
     clip = choose("clip", "Begin with clip", list(labels), next(iter(labels)), labels.__getitem__)
     sample = reading.results.store.read_latents(trial, seed)
     if sample is None:
         st.info(f"Not drawn: the store has no readable latents of trial {trial}, seed {seed}.")
         return
     ranges = latent_ranges(sample)
-    own = dict(zip(SUBSPACES, listener.latents(clip), strict=True))
+    own = dict(zip(SUBSPACES, audition.latents(clip), strict=True))
     st.caption(
         "Each slider covers the central 90 % of the clips and a margin, and starts at the value of the clip. "
         "The player decodes the values of the sliders."
@@ -98,8 +100,8 @@ def traversal(reading: Reading, trial: int, seed: int) -> None:
                 _slider(f"{subspace}/{index}", float(value), ranges.loc[f"{subspace}/{index}"], (trial, seed, clip))
                 for index, value in enumerate(own[subspace])
             ]
-    before = listener.reconstruction(clip)
-    after = listener.decoded(np.array(moved["private"]), np.array(moved["shared"]))
+    before = audition.reconstruction(clip)
+    after = audition.decoded(np.array(moved["private"]), np.array(moved["shared"]))
     sounds = {"original latents": before, "latents above": after}
     _players(
         sounds, labels[clip], {"latents above": f"{log_mel_rmse_db(before, after):.2f} dB from the original latents"}, 2
@@ -113,11 +115,11 @@ def _slider(name: str, value: float, limits: pd.Series, place: tuple[int, ...]) 
     return slide("/".join(map(str, (*place, name))), name, low, high, value)
 
 
-def _listener_or_reason(reading: Reading, trial: int, seed: int) -> Listener | None:
+def _audition_or_reason(reading: Reading, trial: int, seed: int) -> Audition | None:
     """Return a model to listen to, or show why there is none."""
     try:
         with st.spinner("Loading the model"):
-            return _listener(reading.results, reading.results.store.uri, reading.results.metadata.created, trial, seed)
+            return _audition(reading.results, reading.results.store.uri, reading.results.metadata.created, trial, seed)
     except UserError as error:
         st.info(plain(f"Trial {trial}: {error}"))
         return None
@@ -125,28 +127,28 @@ def _listener_or_reason(reading: Reading, trial: int, seed: int) -> Listener | N
 
 # The weights of a complete trial never change, so loaded models and sounds stay valid.
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _listener(_results: StudyResults, uri: str, created: datetime, trial: int, seed: int) -> Listener:
-    return Listener.of(_results, trial, seed)
+def _audition(_results: StudyResults, uri: str, created: datetime, trial: int, seed: int) -> Audition:
+    return Audition.of(_results, trial, seed)
 
 
 @st.cache_resource(max_entries=200, show_spinner=False)
-def _sounds(_listener: Listener, uri: str, created: datetime, place: tuple[int, int, int, int]) -> dict[str, Sound]:
+def _sounds(_audition: Audition, uri: str, created: datetime, place: tuple[int, int, int, int]) -> dict[str, Sound]:
     _, _, clip, other = place
-    return _listener.row(clip, other)
+    return _audition.compare(clip, other)
 
 
-def _sounds_of(reading: Reading, listener: Listener, place: tuple[int, int, int, int]) -> dict[str, Sound]:
+def _sounds_of(reading: Reading, audition: Audition, place: tuple[int, int, int, int]) -> dict[str, Sound]:
     with st.spinner("Making the sounds"):
-        return _sounds(listener, reading.results.store.uri, reading.results.metadata.created, place)
+        return _sounds(audition, reading.results.store.uri, reading.results.metadata.created, place)
 
 
 def _error(sounds: dict[str, Sound]) -> str:
     return f"{log_mel_rmse_db(sounds['original'], sounds[_RECONSTRUCTION]):.2f} dB from the original"
 
 
-def _clips(reading: Reading, listener: Listener) -> tuple[list[int], int, dict[int, str]]:
+def _clips(reading: Reading, audition: Audition) -> tuple[list[int], int, dict[int, str]]:
     """Return the selected clips, the other clip, and the label of each. Stop the page if no clip is selected."""
-    offered = listener.clips.head(_MAX_OFFERED)
+    offered = audition.clips.head(_MAX_OFFERED)
     labels = _labels(offered)
     left, right = st.columns(2)
     with left:
@@ -163,7 +165,7 @@ def _clips(reading: Reading, listener: Listener) -> tuple[list[int], int, dict[i
 
 
 def _players(sounds: dict[str, Sound], what: str, remarks: dict[str, str], columns: int) -> None:
-    contents = wavs(list(sounds.values()))
+    contents = wav_files(list(sounds.values()))
     for column, (name, sound), content in zip(st.columns(columns), sounds.items(), contents, strict=False):
         with column:
             st.image(_picture(sound), width="stretch", caption=name, alt=f"spectrogram of the {name}, {what}")

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from study.analysis import StudyResults
-from study.export.audition import Listener, Sound
+from study.export.audition import Audition, Sound
 from study.storage import ObjectStore
 from study.store import StudyStore
 
@@ -39,19 +39,19 @@ def main() -> None:
     trial = arguments.trial
     if trial is None:
         trial = results.best_trial(list(results.spec.objectives)[-1])
-    listener = Listener.of(results, trial, results.spec.first_seed)
-    factors = [column for column in listener.clips if column.startswith("factor/")]
-    first = listener.clips.iloc[0]
-    second = listener.clips[(listener.clips[factors] != first[factors]).all(axis=1)].iloc[0]
+    audition = Audition.of(results, trial, results.spec.first_seed)
+    factors = [column for column in audition.clips if column.startswith("factor/")]
+    first = audition.clips.iloc[0]
+    second = audition.clips[(audition.clips[factors] != first[factors]).all(axis=1)].iloc[0]
     a, b = int(first["clip"]), int(second["clip"])
     sounds = {
-        "a": listener.original(a),
-        "b": listener.original(b),
-        "a-inverted": listener.inverted(a),
-        "a-reconstruction": listener.reconstruction(a),
-        "b-reconstruction": listener.reconstruction(b),
-        "a-with-shared-of-b": listener.swapped(a, shared_from=b),
-        "b-with-shared-of-a": listener.swapped(b, shared_from=a),
+        "a": audition.original(a),
+        "b": audition.original(b),
+        "a-inverted": audition.inverted(a),
+        "a-reconstruction": audition.reconstruction(a),
+        "b-reconstruction": audition.reconstruction(b),
+        "a-with-shared-of-b": audition.swapped(a, shared_from=b),
+        "b-with-shared-of-a": audition.swapped(b, shared_from=a),
     }
     loudest = max(float(np.abs(sound.waveform_S).max()) for sound in sounds.values()) / _PEAK
     FOLDER.mkdir(exist_ok=True)

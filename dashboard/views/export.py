@@ -77,8 +77,10 @@ def _command(reading: Reading, trials: list[int]) -> str:
 
 def _bundles(reading: Reading, trials: list[int], by: str) -> tuple[bytes, pd.DataFrame, dict[str, str]]:
     """Return a ZIP file of the bundles, a table of their files, and their model cards."""
-    from study.export.bundle import checksums
-    from study.export.trials import export_trials  # imports torch, which takes seconds
+    from study.export.bundle import (
+        checksums,
+        export_trials,  # imports torch, which takes seconds
+    )
 
     buffer = io.BytesIO()
     files, cards = [], {}

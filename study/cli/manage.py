@@ -30,12 +30,15 @@ def export(
     licence: Annotated[
         str | None, typer.Option("--licence", metavar="NAME", help="Licence in the model card, such as CC-BY-4.0.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace exported folders even if files in them were changed or added.")
+    ] = False,
 ) -> None:
     """Export models with all that is needed to use them.
 
     Example: marl-study export quickstart --best disentanglement/separation --to exported
     """
-    from study.export.trials import export_trials
+    from study.export.bundle import export_trials
 
     if sum([front, bool(trial), best is not None]) != 1:
         raise UserError("which models: give exactly one of --front, --trial ID and --best COLUMN")
@@ -47,7 +50,7 @@ def export(
         trials = list(dict.fromkeys(trial or ())) or [int(number) for number in study_results.front()["trial"]]
     if not trials:
         raise UserError(f"study {study!r} has no complete trial yet, so it has no front")
-    for bundle in export_trials(study_results, trials, metric, to, licence):
+    for bundle in export_trials(study_results, trials, metric, to, licence, force):
         typer.echo(str(bundle))
 
 

@@ -31,12 +31,12 @@ def embed(
     _check_output(output, (".parquet",))
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from study.export.embed import about_model, loaded
     from study.export.embed import embed as write
-    from study.export.recordings import recordings
+    from study.export.embed import load_model, model_metadata
+    from study.export.recordings import find_recordings
     from study.formatting import printable
 
-    extractor, sounds = loaded(model), recordings(audio)
+    extractor, sounds = load_model(model), find_recordings(audio)
     columns = (
         TextColumn("embedding"),
         BarColumn(),
@@ -55,7 +55,7 @@ def embed(
         def rejected(name: str, reason: str) -> None:
             log(f"left out: {printable(name)}: {printable(reason)}")
 
-        found = write(extractor, sounds, output, about_model(model), done, rejected)
+        found = write(extractor, sounds, output, model_metadata(model), done, rejected)
     took_s = time.monotonic() - started
     without = f", {len(found.rejected)} left out" if found.rejected else ""
     log(
@@ -86,10 +86,10 @@ def swap(
 
     from marl.data.audio_file import read_mono
     from marl.data.source import UnusableClipError
-    from study.export.embed import loaded
+    from study.export.embed import load_model
     from study.storage import atomic_path
 
-    extractor = loaded(model)
+    extractor = load_model(model)
     rate = extractor.log_mel.config.sample_rate
     waveforms = []
     for path in (content, other):

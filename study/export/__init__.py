@@ -1,1 +1,1 @@
-"""Models out of the store, checked, and what is made with them."""
+"""Exported models, and their use: bundles with a model card, feature tables of recordings, and audio from latents."""

@@ -1,6 +1,6 @@
-"""Models of a study, to be heard: clips, what a model makes of them, and what it makes of other latents.
+"""Audio of a study's models: clips, their reconstructions, and what other latents decode to.
 
-F is mel bands, T frames, S samples; P private and S shared latents, where they stand for those.
+F is mel bands, T frames, S samples, P private latents, Q shared latents.
 """
 
 import io
@@ -24,22 +24,22 @@ from study.errors import UserError, command_for
 from study.spec import Baseline, TrialId
 from study.spec.resolved_spec import ResolvedSpec
 
-__all__ = ["ROW", "Listener", "Sound", "latent_ranges", "log_mel_rmse_db", "wavs"]
+__all__ = ["COMPARISON", "Audition", "Sound", "latent_ranges", "log_mel_rmse_db", "wav_files"]
 
-ROW = ("original", "reconstruction", "private swapped", "shared swapped")
-"""The sounds of `Listener.row`."""
+COMPARISON = ("original", "reconstruction", "private swapped", "shared swapped")
+"""Names of the sounds of `Audition.compare`."""
 
-_TRAIN_AGAIN = "or train this one again: run the study under another name with its configuration in `include`"
-_ALONE = threading.Lock()
+_RETRAIN = "or train this one again: run the study under another name with its configuration in `include`"
+_LOCK = threading.Lock()
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """On one thread, and one at a time.
+def _single_threaded() -> Iterator[None]:
+    """Run a block on one thread, and one block at a time.
 
-    Griffin-Lim makes much of the last bit, which depends on how many threads there are; two make it no faster.
+    The result of Griffin-Lim depends on rounding, and so on the number of threads; two threads are not faster.
     """
-    with _ALONE:
+    with _LOCK:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -50,13 +50,13 @@ def _alone() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """Something to hear, and to see.
+    """A waveform and its spectrogram.
 
     Attributes:
-        waveform_S: float32, full scale at one; what comes out of an inversion may exceed it.
-        sample_rate: Hz.
-        decibels_FT: log-mel, dB relative to a full-scale sine, float32: what the waveform was made from, as the model
-            decoded it, which may lie below the floor; of an original its own.
+        waveform_S: Waveform, float32, full scale at one. An inverted spectrogram may exceed full scale.
+        sample_rate: Sample rate, Hz.
+        decibels_FT: Log-mel, dB relative to a full-scale sine, float32. For decoded sounds it is the output of the
+            model, from which the waveform was computed, and may lie below the floor.
     """
 
     waveform_S: np.ndarray
@@ -64,13 +64,10 @@ class Sound:
     decibels_FT: np.ndarray
 
 
-def wavs(sounds: Sequence[Sound]) -> list[bytes]:
-    """WAV files (PCM, 16 bit) of sounds that are to be compared.
-
-    Where one of them would clip, all are made quieter by the same factor; otherwise they are as loud as they are.
-    """
-    loudest = max((float(np.abs(sound.waveform_S).max()) for sound in sounds), default=0.0)
-    gain = 1.0 / max(1.0, loudest)
+def wav_files(sounds: Sequence[Sound]) -> list[bytes]:
+    """Return sounds as WAV files (PCM, 16 bit). If one of them would clip, all are attenuated by the same factor."""
+    peak = max((float(np.abs(sound.waveform_S).max()) for sound in sounds), default=0.0)
+    gain = 1.0 / max(1.0, peak)
     files = []
     for sound in sounds:
         buffer = io.BytesIO()
@@ -79,20 +76,20 @@ def wavs(sounds: Sequence[Sound]) -> list[bytes]:
     return files
 
 
-def log_mel_rmse_db(sound: Sound, other: Sound) -> float:
-    """Root mean square difference of their log-mels, dB.
+def log_mel_rmse_db(first: Sound, second: Sound) -> float:
+    """Return the root mean square difference of two log-mels, dB.
 
-    Between an original and its reconstruction it is what `fidelity/log_mel_rmse_db` is of one clip. What inversion
-    costs is not in it: that is heard in `Listener.inverted`, and measured by `fidelity/stft_error` and its floor.
+    For a clip and its reconstruction it is the clip's contribution to `fidelity/log_mel_rmse_db`. It does not include
+    the error of inverting the spectrogram, which `Audition.inverted` makes audible and `fidelity/stft_error` measures.
     """
-    return float(np.sqrt(np.mean((sound.decibels_FT.astype(np.float64) - other.decibels_FT) ** 2)))
+    return float(np.sqrt(np.mean((first.decibels_FT.astype(np.float64) - second.decibels_FT) ** 2)))
 
 
 def latent_ranges(latents: pd.DataFrame) -> pd.DataFrame:
-    """Where the values of each latent lie.
+    """Return the range of each latent.
 
     Args:
-        latents: a sample, as `StudyStore.read_latents` gives it.
+        latents: Sample of latents, as returned by `StudyStore.read_latents`.
 
     Returns:
         Columns `p5`, `p50` and `p95`, percentiles; a row for each latent by its name, such as `private/0`, in the order
@@ -103,69 +100,69 @@ def latent_ranges(latents: pd.DataFrame) -> pd.DataFrame:
     return quantiles.set_axis(["p5", "p50", "p95"], axis=1).rename_axis("latent")
 
 
-class Listener:
-    """One model, and the validation clips to hear it on.
+class Audition:
+    """A model and the validation clips to hear it on.
 
-    The same clips and latents give the same sound to the last bit, alone or in a row, on this kind of processor.
+    The same clips and latents give the same sound to the last bit on one kind of processor.
 
     Args:
-        extractor: the model, on the CPU.
-        known: the clips of the study's data, of the length that the model takes.
+        extractor: Model on the CPU.
+        clips: Clips of the study's data, of the length that the model takes.
 
     Attributes:
-        clips: all validation clips in an order that is random and fixed, the first n are a fair sample: `clip`, their
-            index, and `factor/<name>`, in the factors' own units.
+        clips: Validation clips in a fixed random order, so that the first ones are a random sample: `clip`, their
+            index, and `factor/<name>`, in the units of the factors.
     """
 
-    def __init__(self, extractor: FeatureExtractor, known: Clips) -> None:
+    def __init__(self, extractor: FeatureExtractor, clips: Clips) -> None:
         self._extractor = extractor
         self._log_mel = extractor.log_mel
-        self._known = known
-        offered = known.splits["validation"]
-        columns = {"clip": offered.numpy()}
-        for factor, index_N in zip(known.factors, known.value_NC[offered].T.tolist(), strict=True):
+        self._source = clips
+        validation = clips.splits["validation"]
+        columns = {"clip": validation.numpy()}
+        for factor, index_N in zip(clips.factors, clips.value_NC[validation].T.tolist(), strict=True):
             columns[f"factor/{factor.name}"] = np.array([factor.values[index] for index in index_N])
         self.clips = pd.DataFrame(columns)
-        self._offered = frozenset(offered.tolist())
+        self._validation = frozenset(validation.tolist())
 
     @classmethod
-    def of(cls, results: StudyResults, trial: TrialId, seed: int) -> "Listener":
-        """A replicate of a complete trial, or of the plain VAE, as it was at the full budget.
+    def of(cls, results: StudyResults, trial: TrialId, seed: int) -> "Audition":
+        """Load a replicate of a complete trial, or of the plain VAE, at the full budget.
 
         Raises:
-            UserError: when the trial is not complete, its weights were pruned, or the checkpoint is missing or damaged.
+            UserError: If the trial is not complete, its weights were deleted, or its checkpoint is missing or damaged.
         """
-        _refuse_if_not_complete(results, trial, seed)
-        _, extractor = _checkpoint(results, trial, seed)
+        _check_complete(results, trial, seed)
+        extractor = _load_final_model(results, trial, seed)
         return cls(extractor, clips_of(ResolvedSpec(results.spec), results.store.objects))
 
-    @_alone()
+    @_single_threaded()
     def original(self, clip: int) -> Sound:
-        """The clip itself."""
+        """Return a clip."""
         waveform_S = self._waveform(clip)
         return self._sound(waveform_S, self._log_mel(waveform_S))
 
-    @_alone()
+    @_single_threaded()
     def inverted(self, clip: int) -> Sound:
-        """The clip's own spectrogram made a sound again: what a model that reconstructs perfectly sounds like."""
+        """Return the inverted spectrogram of a clip: the sound of a model that reconstructs perfectly."""
         log_mel_FT = self._log_mel(self._waveform(clip))
         return self._sound(self._log_mel.invert(log_mel_FT), log_mel_FT)
 
     def reconstruction(self, clip: int) -> Sound:
-        """What the clip's own latents decode to."""
+        """Return the reconstruction of a clip."""
         return self.swapped(clip)
 
     def swapped(self, clip: int, *, private_from: int | None = None, shared_from: int | None = None) -> Sound:
-        """What the clip's latents decode to, with the private or the shared ones of another clip; none is its own."""
+        """Return the decoded latents of a clip, with the private or shared latents of another clip."""
         private_P, _ = self.latents(clip if private_from is None else private_from)
-        _, shared_S = self.latents(clip if shared_from is None else shared_from)
-        return self.decoded(private_P, shared_S)
+        _, shared_Q = self.latents(clip if shared_from is None else shared_from)
+        return self.decoded(private_P, shared_Q)
 
-    def row(self, clip: int, other: int) -> dict[str, Sound]:
-        """All that is heard of a model side by side: the sounds of `ROW`.
+    def compare(self, clip: int, other: int) -> dict[str, Sound]:
+        """Return the sounds of `COMPARISON` for a clip, swapping latents with another clip.
 
-        Each is inverted by itself. Together they would take hardly less time and sound otherwise than alone: the phase
-        that Griffin-Lim ends at depends on how many spectrograms there are.
+        Each spectrogram is inverted separately, because the phase that Griffin-Lim finds depends on the number of
+        spectrograms in a batch. A batch would be hardly faster.
         """
         sounds = (
             self.original(clip),
@@ -173,31 +170,31 @@ class Listener:
             self.swapped(clip, private_from=other),
             self.swapped(clip, shared_from=other),
         )
-        return dict(zip(ROW, sounds, strict=True))
+        return dict(zip(COMPARISON, sounds, strict=True))
 
-    @_alone()
+    @_single_threaded()
     def latents(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
-        """Means of the private [P] and the shared latents [S] of a clip, float32."""
+        """Return the means of the private [P] and the shared latents [Q] of a clip, float32."""
         private, shared = self._extractor.encode(self._waveform(clip), self._log_mel.config.sample_rate)
         return private[0].numpy(), shared[0].numpy()
 
-    @_alone()
-    def decoded(self, private_P: np.ndarray, shared_S: np.ndarray) -> Sound:
-        """What latents decode to.
+    @_single_threaded()
+    def decoded(self, private_P: np.ndarray, shared_Q: np.ndarray) -> Sound:
+        """Return the sound that latents decode to.
 
         Raises:
-            ValueError: when there are not as many as the model has, or one is not finite.
+            ValueError: If the number of latents is wrong, or one is not finite.
         """
-        parts = []
+        latents = []
         for name, values, size in (
             ("private", private_P, self._extractor.private),
-            ("shared", shared_S, self._extractor.shared),
+            ("shared", shared_Q, self._extractor.shared),
         ):
-            part = np.asarray(values, dtype=np.float32)
-            if part.shape != (size,) or not np.isfinite(part).all():
-                raise ValueError(f"the model has {size} {name} latents, all finite; got {part.tolist()}")
-            parts.append(torch.from_numpy(part.copy()))
-        log_mel_FT = self._extractor.decode(*parts)
+            array = np.asarray(values, dtype=np.float32)
+            if array.shape != (size,) or not np.isfinite(array).all():
+                raise ValueError(f"the model takes {size} {name} latents, all finite; got {array.tolist()}")
+            latents.append(torch.from_numpy(array.copy()))
+        log_mel_FT = self._extractor.decode(*latents)
         return self._sound(self._log_mel.invert(log_mel_FT), log_mel_FT)
 
     def _sound(self, waveform_S: Tensor, log_mel_FT: Tensor) -> Sound:
@@ -205,50 +202,49 @@ class Listener:
         return Sound(waveform_S.numpy(), self._log_mel.config.sample_rate, decibels_FT.numpy())
 
     def _waveform(self, clip: int) -> Tensor:
-        if clip not in self._offered:
-            some = ", ".join(map(str, self.clips["clip"][:3]))
+        if clip not in self._validation:
+            examples = ", ".join(map(str, self.clips["clip"][:3]))
             raise UserError(
-                f"a clip must be one of the {len(self._offered)} validation clips ({some}, ...); got {clip}"
+                f"clip must be one of the {len(self._validation)} validation clips ({examples}, ...); got {clip}"
             )
-        return self._known.waveforms([clip])[0]
+        return self._source.waveforms([clip])[0]
 
 
-def _refuse_if_not_complete(results: StudyResults, trial: TrialId, seed: int) -> None:
+def _check_complete(results: StudyResults, trial: TrialId, seed: int) -> None:
     states = results.trials().set_index("trial")["state"].to_dict()
     if isinstance(trial, Baseline) and trial in set(results.baselines().get("baseline", ())):
         states[trial] = "complete"
     state = states.get(trial, "not there")
     if state != "complete":
-        complete = [one for one, its in states.items() if its == "complete"]
-        other = f"listen to a complete one, such as {complete[0]}" if complete else "no trial is complete yet"
+        complete = next((number for number, state in states.items() if state == "complete"), None)
+        alternative = "no trial is complete yet" if complete is None else f"choose a complete one, such as {complete}"
         advice = {
             "running": "wait until it has trained to the full budget",
-            "interrupted": f"go on with the study by `{command_for(results.store.uri, 'resume')}`",
-            "pruned": f"halving stopped it; {other}",
-        }.get(state, other)
-        raise UserError(f"only complete trials can be heard; {trial_name(trial)} is {state}: {advice}")
+            "interrupted": f"resume the study by `{command_for(results.store.uri, 'resume')}`",
+            "pruned": f"halving stopped it; {alternative}",
+        }.get(state, alternative)
+        raise UserError(f"only complete trials can be played; {trial_name(trial)} is {state}: {advice}")
     if seed not in results.spec.seeds:
-        raise UserError(f"a seed must be one of the study's, {', '.join(map(str, results.spec.seeds))}; got {seed}")
+        raise UserError(f"seed must be one of the study's, {', '.join(map(str, results.spec.seeds))}; got {seed}")
 
 
-def _checkpoint(results: StudyResults, trial: TrialId, seed: int) -> tuple[ModelMetadata, FeatureExtractor]:
-    """A model at the full budget, and what is said of it."""
+def _load_final_model(results: StudyResults, trial: TrialId, seed: int) -> FeatureExtractor:
     store, problem = results.store, ""
-    found = store.latest_checkpoint(trial, seed)
-    if found is not None and found.step == results.spec.train.steps:
+    checkpoint = store.latest_checkpoint(trial, seed)
+    if checkpoint is not None and checkpoint.step == results.spec.train.steps:
         try:
-            metadata = ModelMetadata.model_validate_json(found.files[METADATA_FILE])
-            return metadata, build_extractor(metadata, found.files[MODEL_FILE])
+            metadata = ModelMetadata.model_validate_json(checkpoint.files[METADATA_FILE])
+            return build_extractor(metadata, checkpoint.files[MODEL_FILE])
         except KeyError as error:
-            problem = f" (there is no {error.args[0]})"
+            problem = f" ({error.args[0]} is missing)"
         except ValueError as error:
             problem = f" ({str(error).splitlines()[0]})"
     elif (when := store.discarded(trial)) is not None:
         raise UserError(
             f"the weights of trial {trial} were deleted by `marl-study clean` on {when[:10]}; its results and latents "
-            f"are kept. Listen to a trial that kept its weights, such as one of the front, {_TRAIN_AGAIN}"
+            f"are kept. Choose a trial that has weights, such as one of the front, {_RETRAIN}"
         )
     raise UserError(
-        f"the checkpoint of trial {trial}, seed {seed} is missing or damaged in {store.uri}{problem}; listen to "
-        f"another seed or trial, {_TRAIN_AGAIN}"
+        f"the checkpoint of trial {trial}, seed {seed} is missing or damaged in {store.uri}{problem}; choose another "
+        f"seed or trial, {_RETRAIN}"
     )

@@ -1,8 +1,9 @@
-"""An exported model: a folder that stands on its own, and the check that it is what it says.
+"""Exported models: self-contained folders with weights, configuration, scores, clips, a model card and checksums.
 
-It holds the weights, the configuration, held-out clips with their factors, the scores on these clips, the study's own
-scores, a model card, and the SHA-256 of each file. `verify` loads the model as any user would, scores it again on the
-clips, and compares: changed weights are found even where the checksums were computed anew.
+`verify` loads a model as a user would, scores it again on the clips of its folder and compares. So it detects changed
+weights even if the checksums were recomputed.
+
+N is clips.
 """
 
 import hashlib
@@ -22,10 +23,14 @@ from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata
 from marl.data import Dataset
 from marl.evaluation import information_metrics
 from marl.metrics import METRIC_VERSION
+from study.analysis import StudyResults
+from study.datasets.load import dataset_of
 from study.errors import RunError, UserError
+from study.export.model_card import ExportedModel, model_card
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import atomic_path
 
-__all__ = ["checksums", "is_whole", "verify", "write_bundle"]
+__all__ = ["checksums", "export_trials", "foreign_files", "verify"]
 
 _MANIFEST_FILE = "manifest.json"
 _SCORES_FILE = "scores.json"
@@ -33,13 +38,189 @@ _CARD_FILE = "README.md"
 _CLIPS_FOLDER = "clips"
 _FACTORS_FILE = "factors.csv"
 _CLIPS = 64
-# Another processor sums in another order, which changes an error by some 0.0001 dB and may, once in a while, move a
-# latent that lies on the edge of a bin. Other weights change the error of at least one clip by far more.
+_MAX_NAMED_FILES = 5
+# Another processor sums in another order, which changes an error by about 0.0001 dB and may move a latent across the
+# edge of a bin. Other weights change the error of at least one clip far more.
 _FIDELITY_TOLERANCE_DB = 0.002
 _INFORMATION_TOLERANCE = 0.05
 
 
-def write_bundle(
+def export_trials(
+    results: StudyResults,
+    trials: list[int],
+    metric: str,
+    folder: Path,
+    licence: str | None = None,
+    force: bool = False,
+) -> list[Path]:
+    """Write a bundle for each trial, of its best replicate in a metric.
+
+    A bundle that exists and is intact is not written again.
+
+    Args:
+        results: Results of the study.
+        trials: Numbers of complete trials.
+        metric: Metric that selects the replicate.
+        folder: Folder that gets a subfolder for each bundle.
+        licence: Licence of the models, for their cards.
+        force: Replace folders even if they hold files that were changed or that the export did not write.
+
+    Returns:
+        Paths of the bundles.
+
+    Raises:
+        UserError: If a trial is not complete, its weights were deleted, or a folder holds foreign files or cannot be
+            written.
+        RunError: If a checkpoint is missing or damaged.
+    """
+    table = results.results().set_index("trial")
+    for trial in trials:
+        if trial not in table.index or table.loc[trial, "state"] != "complete":
+            state = table.loc[trial, "state"] if trial in table.index else "not there"
+            raise UserError(f"only complete trials can be exported; trial {trial} is {state}")
+    bundles = {}
+    for trial in trials:
+        seed = _best_replicate(results, trial, metric)
+        bundle = folder / f"{results.spec.name}-trial-{trial}-seed-{seed}"
+        bundles[trial, seed] = bundle
+        foreign = foreign_files(bundle)
+        if foreign and not force and not _is_intact(bundle):
+            names = ", ".join(foreign[:_MAX_NAMED_FILES])
+            more = f" and {len(foreign) - _MAX_NAMED_FILES} more" if len(foreign) > _MAX_NAMED_FILES else ""
+            raise UserError(
+                f"{bundle} holds files that were changed or that the export did not write: {names}{more}; move them, "
+                "or replace the folder with --force"
+            )
+    dataset: Dataset | None = None
+    for (trial, seed), bundle in bundles.items():
+        if not _is_intact(bundle):
+            dataset = dataset or dataset_of(ResolvedSpec(results.spec), results.store.objects, torch.device("cpu"))
+            _export_replicate(results, dataset, trial, seed, metric, bundle, licence)
+    return list(bundles.values())
+
+
+def checksums(bundle: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a bundle, as its manifest states them."""
+    return dict(json.loads((bundle / _MANIFEST_FILE).read_text(encoding="utf-8"))["sha256"])
+
+
+def foreign_files(bundle: Path) -> list[str]:
+    """Return the files in a bundle's folder that were changed after the export, or that the export did not write."""
+    if not bundle.is_dir():
+        return [bundle.name] if bundle.exists() else []
+    try:
+        hashes = {_MANIFEST_FILE: None, **checksums(bundle)}
+    except (OSError, ValueError, KeyError, TypeError):
+        hashes = {}
+    foreign = []
+    for path in sorted(path for path in bundle.rglob("*") if path.is_symlink() or not path.is_dir()):
+        name = path.relative_to(bundle).as_posix()
+        is_exported = name in hashes and path.is_file() and not path.is_symlink()
+        if not is_exported or hashes[name] not in (None, _sha256(path)):
+            foreign.append(name)
+    return foreign
+
+
+def verify(bundle: Path) -> dict[str, tuple[float, float]]:
+    """Check the SHA-256 of every file of a bundle, score its model on its clips, and compare with the stated scores.
+
+    Returns:
+        Stated and computed value of each metric.
+
+    Raises:
+        UserError: If the folder is not a bundle.
+        RunError: If a file differs from the manifest, or a score by more than its tolerance.
+    """
+    try:
+        hashes = checksums(bundle)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{bundle} is not an exported model: it has no readable {_MANIFEST_FILE}") from None
+    for name, expected in sorted(hashes.items()):
+        path = bundle / name
+        if bundle.resolve() not in path.resolve().parents:
+            raise RunError(f"{bundle / _MANIFEST_FILE} names a file outside of the bundle: {name}")
+        if not path.is_file():
+            raise RunError(f"{path} is missing")
+        if _sha256(path) != expected:
+            raise RunError(f"{path} was changed after the export: its SHA-256 differs")
+    for name in (MODEL_FILE, METADATA_FILE, _SCORES_FILE, f"{_CLIPS_FOLDER}/{_FACTORS_FILE}"):
+        if name not in hashes:
+            raise RunError(f"{bundle / _MANIFEST_FILE} does not list {name}")
+    try:
+        stated = json.loads((bundle / _SCORES_FILE).read_text(encoding="utf-8"))["on these clips"]
+        computed = _score(bundle)
+    except (ValueError, KeyError, OSError) as error:
+        raise RunError(f"{bundle}: {error}") from None
+    if stated.keys() != computed.keys():
+        difference = sorted(stated.keys() ^ computed.keys())
+        raise RunError(f"{bundle / _SCORES_FILE} states other metrics than are computed: {difference}")
+    for name, value in computed.items():
+        tolerance = _FIDELITY_TOLERANCE_DB if name.startswith("fidelity/") else _INFORMATION_TOLERANCE
+        if not abs(value - stated[name]) <= tolerance:
+            raise RunError(
+                f"{bundle}: the stated {name} is {stated[name]:.4f}, but on the clips of the bundle it is {value:.4f} "
+                f"(tolerance {tolerance}): these are not the weights that were scored"
+            )
+    return {name: (stated[name], value) for name, value in computed.items()}
+
+
+def _is_intact(bundle: Path) -> bool:
+    """Return whether all files of a bundle exist and are unchanged; other files are ignored."""
+    try:
+        return all(_sha256(bundle / name) == expected for name, expected in checksums(bundle).items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _export_replicate(
+    results: StudyResults, dataset: Dataset, trial: int, seed: int, metric: str, bundle: Path, licence: str | None
+) -> None:
+    checkpoint = results.store.latest_checkpoint(trial, seed)
+    if checkpoint is None or checkpoint.step != results.spec.train.steps:
+        if (when := results.store.discarded(trial)) is not None:
+            raise UserError(
+                f"the weights of trial {trial} were deleted by `marl-study clean` on {when[:10]}; its results and "
+                "latents are kept. Export a trial that has weights (--front), or train this one again: run the study "
+                "under another name with its configuration in `include`"
+            )
+        raise RunError(f"the checkpoint of trial {trial}, seed {seed} is missing or damaged in {results.store.uri}")
+    means = results.results().set_index("trial").loc[trial].to_dict()
+    scores = _metrics(_final_reports(results, trial).loc[seed].to_dict())
+    model = ExportedModel(trial, seed, metric, scores, means)
+    _write_bundle(
+        bundle,
+        {name: checkpoint.files[name] for name in (MODEL_FILE, METADATA_FILE)},
+        dataset,
+        {"study": results.spec.name, "trial": trial, "seed": seed},
+        {"in the study, this replicate": scores, "in the study, mean over replicates": _metrics(means)},
+        model_card(results.spec, dataset, model, licence),
+    )
+
+
+def _best_replicate(results: StudyResults, trial: int, metric: str) -> int:
+    reports = _final_reports(results, trial)
+    if metric not in reports or reports[metric].isna().any():
+        raise UserError(f"trial {trial} has no value of {metric!r}, which selects the replicate to export")
+    return int(reports[metric].idxmin() if results.spec.direction(metric) == "min" else reports[metric].idxmax())
+
+
+def _final_reports(results: StudyResults, trial: int) -> pd.DataFrame:
+    """Return the reports of a trial at the full budget, by seed, with the latest version of each metric."""
+    reports = results.reports()
+    final = reports[(reports["trial"] == trial) & (reports["step"] == results.spec.train.steps)]
+    return final.groupby("seed").last()
+
+
+def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
+    groups = ("fidelity/", "disentanglement/", "probe/", "nmi/")
+    return {
+        name: float(value)
+        for name, value in row.items()
+        if isinstance(value, float) and name.startswith(groups) and pd.notna(value)
+    }
+
+
+def _write_bundle(
     bundle: Path,
     model: Mapping[str, bytes],
     dataset: Dataset,
@@ -47,18 +228,15 @@ def write_bundle(
     scores: Mapping[str, Any],
     card: str,
 ) -> None:
-    """Write a bundle; it is there whole or not at all, and replaces what was there.
+    """Write a bundle completely or not at all, and replace the one that exists.
 
     Args:
-        bundle: the folder.
-        model: weights and metadata, by file name.
-        dataset: where held-out clips are taken from.
-        identity: what the manifest says beside checksums, such as study, trial and seed.
-        scores: what the study measured, kept beside the scores on the clips.
-        card: for a human reader.
-
-    Raises:
-        UserError: when the folder cannot be written.
+        bundle: Folder of the bundle.
+        model: Weights and metadata, by file name.
+        dataset: Dataset whose held-out clips are included.
+        identity: Study, trial and seed, for the manifest.
+        scores: Scores of the study, written beside those on the clips.
+        card: Model card.
     """
     try:
         with atomic_path(bundle) as draft:
@@ -66,11 +244,7 @@ def write_bundle(
             for file, content in model.items():
                 (draft / file).write_bytes(content)
             _write_clips(dataset, draft / _CLIPS_FOLDER)
-            all_scores = {
-                "metric_version": METRIC_VERSION,
-                "on these clips": _score(draft),
-                **scores,
-            }
+            all_scores = {"metric_version": METRIC_VERSION, "on these clips": _score(draft), **scores}
             (draft / _SCORES_FILE).write_text(json.dumps(all_scores, indent=1), encoding="utf-8")
             (draft / _CARD_FILE).write_text(card, encoding="utf-8")
             files = sorted(path for path in draft.rglob("*") if path.is_file())
@@ -84,70 +258,12 @@ def write_bundle(
         raise UserError(f"cannot write {bundle}: {error.strerror or error}") from None
 
 
-def is_whole(bundle: Path) -> bool:
-    """Whether a bundle is there and no file of it has changed."""
-    try:
-        return all(_sha256(bundle / name) == expected for name, expected in checksums(bundle).items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def checksums(bundle: Path) -> dict[str, str]:
-    """The SHA-256 of each file of a bundle, as its manifest states them."""
-    return dict(json.loads((bundle / _MANIFEST_FILE).read_text(encoding="utf-8"))["sha256"])
-
-
-def verify(bundle: Path) -> dict[str, tuple[float, float]]:
-    """Check every file's SHA-256, load the model, score it on the clips of the bundle, and compare.
-
-    Returns:
-        For each metric the value that the bundle states and the one found.
-
-    Raises:
-        UserError: when this is no bundle.
-        RunError: when a file is not what the manifest says, or a score differs by more than its tolerance.
-    """
-    try:
-        hashes = checksums(bundle)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{bundle} is no exported model: it has no readable {_MANIFEST_FILE}") from None
-    for name, expected in sorted(hashes.items()):
-        path = bundle / name
-        if bundle.resolve() not in path.resolve().parents:
-            raise RunError(f"{bundle / _MANIFEST_FILE} names a file outside of the bundle: {name}")
-        if not path.is_file():
-            raise RunError(f"{path} is missing")
-        if _sha256(path) != expected:
-            raise RunError(f"{path} is not the file that was exported: its SHA-256 differs")
-    for name in (MODEL_FILE, METADATA_FILE, _SCORES_FILE, f"{_CLIPS_FOLDER}/{_FACTORS_FILE}"):
-        if name not in hashes:
-            raise RunError(f"{bundle / _MANIFEST_FILE} does not list {name}")
-    try:
-        stated = json.loads((bundle / _SCORES_FILE).read_text(encoding="utf-8"))["on these clips"]
-        found = _score(bundle)
-    except (ValueError, KeyError, OSError) as error:
-        raise RunError(f"{bundle}: {error}") from None
-    if stated.keys() != found.keys():
-        raise RunError(
-            f"{bundle / _SCORES_FILE} states other metrics than are computed: {sorted(stated.keys() ^ found.keys())}"
-        )
-    for name, value in found.items():
-        tolerance = _FIDELITY_TOLERANCE_DB if name.startswith("fidelity/") else _INFORMATION_TOLERANCE
-        if not abs(value - stated[name]) <= tolerance:
-            raise RunError(
-                f"{bundle}: {name} is {value:.4f} on the clips of the bundle, but {stated[name]:.4f} is stated "
-                f"(tolerance {tolerance}): the weights are not those that were scored"
-            )
-    return {name: (stated[name], value) for name, value in found.items()}
-
-
 def _write_clips(dataset: Dataset, folder: Path) -> None:
     folder.mkdir()
     clips = dataset.splits["validation"][:_CLIPS]
-    waveforms = dataset.waveforms(clips.tolist())
-    rows = []
     classes = dataset.classes(clips)
-    for index, waveform in enumerate(waveforms):
+    rows = []
+    for index, waveform in enumerate(dataset.waveforms(clips.tolist())):
         name = f"{index:03d}.flac"
         soundfile.write(folder / name, waveform.numpy(), dataset.audio.config.sample_rate, subtype="PCM_24")
         row: dict[str, Any] = {"file": name}
@@ -159,7 +275,7 @@ def _write_clips(dataset: Dataset, folder: Path) -> None:
 
 
 def _score(bundle: Path) -> dict[str, float]:
-    """Fidelity, of all and of each, and what single latents tell of the factors, on a bundle's own clips."""
+    """Return the fidelity over all clips of a bundle and of each, and the mutual information of its latents."""
     model, folder = marl.load(bundle), bundle / _CLIPS_FOLDER
     metadata = ModelMetadata.model_validate_json((bundle / METADATA_FILE).read_bytes())
     factors = pd.read_csv(folder / _FACTORS_FILE)
@@ -170,10 +286,10 @@ def _score(bundle: Path) -> dict[str, float]:
             raise ValueError(f"{_FACTORS_FILE} names a file outside of its folder: {name}")
         samples, sample_rate = soundfile.read(folder / name, dtype="float32")
         if sample_rate != rate or samples.shape != (model.log_mel.config.clip_samples,):
-            raise ValueError(f"{name} is no clip of {model.log_mel.config.clip_samples} samples at {rate} Hz")
+            raise ValueError(f"{name} is not a clip of {model.log_mel.config.clip_samples} samples at {rate} Hz")
         waveforms.append(samples)
     batch = torch.from_numpy(np.stack(waveforms))
-    private, shared = (part.squeeze(1) for part in model.encode(batch, rate))
+    private, shared = (latents.squeeze(1) for latents in model.encode(batch, rate))
     log_mel = model.log_mel(batch)
     error_N = (model.decode(private, shared) - log_mel).square().mean(dim=(-2, -1)) * model.log_mel.std_db**2
     names = [column.removesuffix(" class") for column in factors if column.endswith(" class")]

@@ -1,6 +1,8 @@
-"""What a trained model makes of any sounds: a table of its features, written while it goes through them.
+"""Feature tables: the latents of a model for every window of any recordings, as a Parquet file.
 
-S is samples of a window, D latents: private, then shared.
+Files are decoded and windows are encoded in threads, a bounded number of files and batches ahead of the writer.
+
+N is windows, S samples of a window, D latents, private before shared.
 """
 
 import hashlib
@@ -29,30 +31,30 @@ from study.errors import RunError, UserError
 from study.export.recordings import Recording
 from study.storage import atomic_path
 
-__all__ = ["Embedded", "about_model", "embed", "loaded"]
+__all__ = ["EmbeddingResult", "embed", "load_model", "model_metadata"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_File = tuple[str, NDArray[np.float32]]
+_FileFeatures = tuple[str, NDArray[np.float32]]
 
-_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-# For a bucket one waits; it is not work.
-_FETCHERS = 16
-_FILES_AHEAD, _BATCHES_AHEAD = 32, 2 * _PROCESSORS
-# Samples of one file that are decoded before its turn, and of any files that are encoded together.
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+# Threads that wait for a bucket use little processor time.
+_FETCH_THREADS = 16
+_MAX_FILES_AHEAD, _MAX_BATCHES_AHEAD = 32, 2 * _CORES
+# Samples of one file that are decoded ahead of its turn, and samples of any files that are encoded together.
 _BLOCK_SAMPLES, _BATCH_SAMPLES = 1 << 18, 1 << 20
-_HELD_BYTES = 1 << 28
-_ROWS_OF_A_GROUP = 8192
+_MAX_HELD_BYTES = 1 << 28
+_ROWS_PER_GROUP = 8192
 
 
 @dataclass
-class Embedded:
-    """What came of it, or has so far.
+class EmbeddingResult:
+    """Counts of an embedding, complete or in progress.
 
     Attributes:
-        files: that were embedded.
-        windows: rows of the table.
-        rejected: name of each other file, and why.
+        files: Number of files that were embedded.
+        windows: Number of rows of the table.
+        rejected: Name of each file that could not be decoded, and the reason.
     """
 
     files: int = 0
@@ -60,96 +62,99 @@ class Embedded:
     rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
-def loaded(model: Path) -> FeatureExtractor:
-    """An exported model.
+def load_model(folder: Path) -> FeatureExtractor:
+    """Return an exported model.
 
     Raises:
-        UserError: when it is none.
+        UserError: If the folder does not hold one.
     """
     try:
-        return marl.load(model)
+        return marl.load(folder)
     except FileNotFoundError as error:
-        raise UserError(f"{model} is no exported model: {error.filename} is not there") from None
+        raise UserError(f"{folder} is not an exported model: {error.filename} is missing") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{model} is no exported model: {error}") from None
+        raise UserError(f"{folder} is not an exported model: {error}") from None
 
 
 def embed(
     model: FeatureExtractor,
-    sounds: Sequence[Recording],
+    recordings: Sequence[Recording],
     output: Path,
-    about: Mapping[str, str],
-    done: Callable[[int, int], None],
-    rejected: Callable[[str, str], None] = lambda *_: None,
-) -> Embedded:
-    """Write a Parquet file with a row for each window of each sound; it is there whole or not at all.
+    metadata: Mapping[str, str],
+    on_progress: Callable[[int, int], None],
+    on_rejected: Callable[[str, str], None] = lambda *_: None,
+) -> EmbeddingResult:
+    """Write a Parquet file with a row for each window of each recording, completely or not at all.
 
-    Columns are `file`, `start_s` and the means of the latents, `private/0`, …, `shared/0`, …: those that `model.encode`
-    gives for the sound as one waveform, its channels averaged, whatever it is encoded together with. They are the same
-    to 1e-5; where a long sound is resampled, which is done in parts, the rounding of its samples is added.
+    The columns are `file`, `start_s` and the means of the latents, `private/0`, …, `shared/0`, …. They equal the result
+    of `model.encode` for the whole recording to 1e-5, independently of the other recordings. Long recordings are
+    resampled in blocks, which adds rounding errors of the samples.
 
-    Memory does not grow with the sounds: a few files are decoded ahead while windows of any of them are encoded
-    together. All that is held beside are names, the latents of one file, and of a bucket 256 MiB and its largest
-    object.
+    Memory does not grow with the number or length of recordings: it holds a few decoded blocks, the latents of one
+    file, and at most 256 MiB and one object of a bucket.
 
     Args:
-        model: from `loaded`.
-        sounds: from `study.export.recordings`.
-        output: ends in `.parquet`. It is not written when no sound could be embedded.
-        about: kept in the file's metadata.
-        done: called with the number of files, and of windows of those that were embedded, so far.
-        rejected: called with the name of each file that cannot be decoded to its end, and why. It has no row.
+        model: Result of `load_model`.
+        recordings: Result of `study.export.recordings.find_recordings`.
+        output: Path ending in `.parquet`. It is not written if no recording could be embedded.
+        metadata: Metadata of the file.
+        on_progress: Called with the number of files that were processed, and of windows that were embedded.
+        on_rejected: Called with the name of each file that cannot be decoded completely, and the reason. It has no row.
 
     Raises:
-        UserError: when the output cannot be begun, or a bucket cannot be read.
-        RunError: when the output cannot be written any further.
+        UserError: If the output cannot be created, or a bucket cannot be read.
+        RunError: If writing the output fails later.
     """
     names = [f"private/{index}" for index in range(model.private)]
     names += [f"shared/{index}" for index in range(model.shared)]
     schema = pa.schema(
         [("file", pa.string()), ("start_s", pa.float64()), *((name, pa.float32()) for name in names)],
-        metadata=dict(about),
+        metadata=dict(metadata),
     )
     window_s = model.log_mel.config.clip_samples / model.log_mel.config.sample_rate
-    found = Embedded()
+    result = EmbeddingResult()
     try:
         with atomic_path(output) as draft:
             try:
                 file = draft.open("wb")
             except OSError as error:
                 raise UserError(f"cannot write {output}: {error.strerror or error}") from None
-            groups = _groups(_features(model, sounds, found, done, rejected))
-            with file, closing(groups), pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                for group in groups:
-                    writer.write_table(pa.table(_columns(group, window_s), schema), _ROWS_OF_A_GROUP)
-            if not found.windows:
+            with file:
+                groups = _groups(_features(model, recordings, result, on_progress, on_rejected))
+                with closing(groups), pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                    for group in groups:
+                        writer.write_table(pa.table(_columns(group, window_s), schema), _ROWS_PER_GROUP)
+            if not result.windows:
                 draft.unlink()
     except OSError as error:
         raise RunError(f"cannot write {output}: {error.strerror or error}") from None
-    return found
+    return result
 
 
-def about_model(model: Path) -> dict[str, str]:
-    """What says which model it was: the SHA-256 of its weights, and where it comes from."""
-    about = {"marl.weights_sha256": hashlib.sha256((model / MODEL_FILE).read_bytes()).hexdigest()}
+def model_metadata(folder: Path) -> dict[str, str]:
+    """Return metadata that identifies an exported model: the SHA-256 of its weights, and its study, trial and seed."""
+    metadata = {"marl.weights_sha256": hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()}
     try:
-        manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
-        about |= {f"marl.{name}": str(manifest[name]) for name in ("study", "trial", "seed") if name in manifest}
-    except (OSError, ValueError, TypeError):  # a model of somebody's own has none
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        metadata |= {f"marl.{name}": str(manifest[name]) for name in ("study", "trial", "seed") if name in manifest}
+    except (OSError, ValueError, TypeError):  # models that were not exported by `marl-study` have no manifest
         pass
-    return about
+    return metadata
 
 
-class _Part(NamedTuple):
-    """Windows [n, S] of a file that follow those of the part before; none where it ends, for a reason if too early."""
+class _Block(NamedTuple):
+    """Consecutive windows of a file, [N, S].
+
+    Without windows it marks the end of the file, with a reason if the file cannot be decoded completely.
+    """
 
     name: str
     windows_NS: NDArray[np.float32] | None
     reason: str | None = None
 
 
-class _Begun(NamedTuple):
-    """A file whose first windows are decoded, if they can be."""
+class _OpenFile(NamedTuple):
+    """A file whose first block is decoded, or the reason why it cannot be decoded."""
 
     name: str
     first_NS: NDArray[np.float32] | None
@@ -159,49 +164,50 @@ class _Begun(NamedTuple):
 
 def _features(
     model: FeatureExtractor,
-    sounds: Sequence[Recording],
-    so_far: Embedded,
-    done: Callable[[int, int], None],
-    rejected: Callable[[str, str], None],
-) -> Iterator[_File]:
-    """Name and latents [windows, D] of each file that can be decoded to its end, in order; says what came of all."""
+    recordings: Sequence[Recording],
+    result: EmbeddingResult,
+    on_progress: Callable[[int, int], None],
+    on_rejected: Callable[[str, str], None],
+) -> Iterator[_FileFeatures]:
+    """Yield name and latents [N, D] of each file that can be decoded completely, in order, and update the result."""
     config = model.log_mel.config
-    latents: list[NDArray[np.float32]] = []  # of the file whose end has not come
+    latents: list[NDArray[np.float32]] = []  # of the current file
 
-    def encoded(batch: list[_Part]) -> tuple[list[_Part], NDArray[np.float32]]:
-        some = [part.windows_NS for part in batch if part.windows_NS is not None]
-        if not some:
+    def encode(batch: list[_Block]) -> tuple[list[_Block], NDArray[np.float32]]:
+        windows_NS = [block.windows_NS for block in batch if block.windows_NS is not None]
+        if not windows_NS:
             return batch, np.empty((0, model.private + model.shared), np.float32)
-        private, shared = model.encode(torch.from_numpy(np.concatenate(some)), config.sample_rate)
+        private, shared = model.encode(torch.from_numpy(np.concatenate(windows_NS)), config.sample_rate)
         return batch, torch.cat([private, shared], dim=-1).squeeze(1).cpu().numpy()
 
-    with _workers(sounds) as (decoders, encoders):
-        batches = _batches(_parts(decoders, sounds, config.sample_rate, config.clip_samples), config.clip_samples)
-        for batch, latents_ND in _ahead(encoders, encoded, batches, _BATCHES_AHEAD):
-            at = 0
+    with _executors(recordings) as (decoders, encoders):
+        batches = _batches(_blocks(decoders, recordings, config.sample_rate, config.clip_samples), config.clip_samples)
+        for batch, latents_ND in _map_ahead(encoders, encode, batches, _MAX_BATCHES_AHEAD):
+            start = 0
             for name, windows_NS, reason in batch:
                 if windows_NS is not None:
-                    latents.append(latents_ND[at : at + len(windows_NS)])
-                    at += len(windows_NS)
+                    latents.append(latents_ND[start : start + len(windows_NS)])
+                    start += len(windows_NS)
                 elif reason is None:
-                    so_far.files += 1
-                    so_far.windows += sum(map(len, latents))
+                    result.files += 1
+                    result.windows += sum(map(len, latents))
                     yield name, np.concatenate(latents)
                     latents = []
                 else:
-                    so_far.rejected.append((name, reason))
-                    rejected(name, reason)
+                    result.rejected.append((name, reason))
+                    on_rejected(name, reason)
                     latents = []
-            done(so_far.files + len(so_far.rejected), so_far.windows)
+            on_progress(result.files + len(result.rejected), result.windows)
 
 
 @contextmanager
-def _workers(sounds: Sequence[Recording]) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
-    """Threads that decode and threads that encode. As there is one a processor, none of them has torch make others."""
+def _executors(recordings: Sequence[Recording]) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+    """Provide threads that decode and threads that encode. Each encodes with one core, so torch starts no others."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    decoders = ThreadPoolExecutor(_FETCHERS if any(one.held_bytes for one in sounds) else _PROCESSORS, "decode")
-    encoders = ThreadPoolExecutor(_PROCESSORS, "encode")
+    is_remote = any(recording.held_bytes for recording in recordings)
+    decoders = ThreadPoolExecutor(_FETCH_THREADS if is_remote else _CORES, "decode")
+    encoders = ThreadPoolExecutor(_CORES, "encode")
     try:
         yield decoders, encoders
     finally:
@@ -210,62 +216,64 @@ def _workers(sounds: Sequence[Recording]) -> Iterator[tuple[ThreadPoolExecutor, 
         torch.set_num_threads(threads)
 
 
-def _parts(
-    decoders: ThreadPoolExecutor, sounds: Sequence[Recording], sample_rate: int, samples: int
-) -> Iterator[_Part]:
-    """All windows of all files, one after the other. The beginning of each is decoded before its turn."""
-    at_once = max(1, _BLOCK_SAMPLES // samples)
+def _blocks(
+    decoders: ThreadPoolExecutor, recordings: Sequence[Recording], sample_rate: int, clip_samples: int
+) -> Iterator[_Block]:
+    """Yield all windows of all files in order. The first block of a file is decoded ahead of its turn."""
+    windows_per_block = max(1, _BLOCK_SAMPLES // clip_samples)
 
-    def begun(sound: Recording) -> _Begun:
+    def open_file(recording: Recording) -> _OpenFile:
         try:
-            rest = windows(sound.opened(), sample_rate, samples, at_once)
+            rest = windows(recording.open(), sample_rate, clip_samples, windows_per_block)
             first_NS = next(rest)
         except UnusableClipError as reason:
-            return _Begun(sound.name, None, iter(()), str(reason))
-        # As a view, one window would hold the memory of as many as there may be.
-        return _Begun(sound.name, first_NS if len(first_NS) == at_once else first_NS.copy(), rest)
+            return _OpenFile(recording.name, None, iter(()), str(reason))
+        # A view of a partial block would keep the memory of the whole block.
+        first_NS = first_NS if len(first_NS) == windows_per_block else first_NS.copy()
+        return _OpenFile(recording.name, first_NS, rest)
 
-    for name, first_NS, rest, reason in _ahead(decoders, begun, sounds, _FILES_AHEAD, lambda one: one.held_bytes):
-        end = _Part(name, None, reason)
+    files = _map_ahead(decoders, open_file, recordings, _MAX_FILES_AHEAD, lambda recording: recording.held_bytes)
+    for name, first_NS, rest, reason in files:
+        end = _Block(name, None, reason)
         if first_NS is not None:
-            yield _Part(name, first_NS)
+            yield _Block(name, first_NS)
             try:
-                yield from (_Part(name, next_NS) for next_NS in rest)
-            except UnusableClipError as problem:
-                end = _Part(name, None, str(problem))
+                yield from (_Block(name, next_NS) for next_NS in rest)
+            except UnusableClipError as error:
+                end = _Block(name, None, str(error))
         yield end
 
 
-def _batches(parts: Iterable[_Part], samples: int) -> Iterator[list[_Part]]:
-    """Parts that are encoded together, of whichever files."""
-    enough = max(1, _BATCH_SAMPLES // samples)
-    batch: list[_Part] = []
+def _batches(blocks: Iterable[_Block], clip_samples: int) -> Iterator[list[_Block]]:
+    """Yield blocks that are encoded together, possibly of several files."""
+    windows_per_batch = max(1, _BATCH_SAMPLES // clip_samples)
+    batch: list[_Block] = []
     count = 0
-    for part in parts:
-        batch.append(part)
-        count += 0 if part.windows_NS is None else len(part.windows_NS)
-        if count >= enough or len(batch) >= 4 * enough:
+    for block in blocks:
+        batch.append(block)
+        count += 0 if block.windows_NS is None else len(block.windows_NS)
+        if count >= windows_per_batch or len(batch) >= 4 * windows_per_batch:
             yield batch
             batch, count = [], 0
     if batch:
         yield batch
 
 
-def _groups(features: Iterable[_File]) -> Generator[list[_File], None, None]:
-    """Files whose rows are written together."""
-    group: list[_File] = []
+def _groups(features: Iterable[_FileFeatures]) -> Generator[list[_FileFeatures], None, None]:
+    """Yield files whose rows form one group of the Parquet file."""
+    group: list[_FileFeatures] = []
     rows = 0
     for file in features:
         group.append(file)
         rows += len(file[1])
-        if rows >= _ROWS_OF_A_GROUP:
+        if rows >= _ROWS_PER_GROUP:
             yield group
             group, rows = [], 0
     if group:
         yield group
 
 
-def _columns(group: Sequence[_File], window_s: float) -> list[pa.Array]:
+def _columns(group: Sequence[_FileFeatures], window_s: float) -> list[pa.Array]:
     counts = [len(latents_ND) for _, latents_ND in group]
     files = pa.array([name for name, _ in group]).take(pa.array(np.repeat(np.arange(len(group)), counts)))
     start_s = np.concatenate([np.arange(count) * window_s for count in counts])
@@ -273,23 +281,32 @@ def _columns(group: Sequence[_File], window_s: float) -> list[pa.Array]:
     return [files, pa.array(start_s), *(pa.array(np.ascontiguousarray(latent_N)) for latent_N in latents_DN)]
 
 
-def _ahead(
-    threads: ThreadPoolExecutor,
-    act: Callable[[_Item], _Result],
+def _map_ahead(
+    executor: ThreadPoolExecutor,
+    function: Callable[[_Item], _Result],
     items: Iterable[_Item],
-    most: int,
+    max_ahead: int,
     held_bytes: Callable[[_Item], int] = lambda _: 0,
 ) -> Iterator[_Result]:
-    """What is made of each item, in order, and of no more than so many items ahead, by what they hold in memory."""
-    waiting: deque[tuple[Future[_Result], int]] = deque()
+    """Yield the results of a function for each item, in order, computed ahead in threads.
+
+    Args:
+        executor: Threads.
+        function: Function of an item.
+        items: Items, which are taken when they are needed.
+        max_ahead: Maximum number of items that are computed ahead.
+        held_bytes: Memory that the result of an item holds, in bytes. Together they hold at most `_MAX_HELD_BYTES` and
+            one more.
+    """
+    pending: deque[tuple[Future[_Result], int]] = deque()
     held = 0
     for item in items:
         size = held_bytes(item)
-        waiting.append((threads.submit(act, item), size))
+        pending.append((executor.submit(function, item), size))
         held += size
-        while waiting and (len(waiting) > most or held > _HELD_BYTES):
-            future, size = waiting.popleft()
+        while pending and (len(pending) > max_ahead or held > _MAX_HELD_BYTES):
+            future, size = pending.popleft()
             held -= size
             yield future.result()
-    while waiting:
-        yield waiting.popleft()[0].result()
+    while pending:
+        yield pending.popleft()[0].result()

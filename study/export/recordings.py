@@ -1,4 +1,4 @@
-"""Sounds in files, folders and buckets."""
+"""Recordings in files, folders and buckets."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -10,80 +10,86 @@ from marl.data.source import UnusableClipError
 from study.errors import UserError
 from study.storage import ObjectStore, TooLargeError
 
-__all__ = ["Recording", "recordings"]
+__all__ = ["Recording", "find_recordings"]
 
-# Longer than a command waits at its beginning: hours of work may be behind it.
-_PATIENCE_S = 60.0
+# Longer than at the start of a command, because hours of work may be done already.
+_RETRY_TIMEOUT_S = 60.0
 
 
 class Recording(NamedTuple):
-    """A sound to be embedded.
+    """A recording to embed.
 
     Attributes:
-        name: what the table calls it.
-        opened: gives what `marl.data.audio_file.windows` takes.
-        held_bytes: memory that it takes when it is opened.
+        name: Name in the table.
+        open: Returns the path or the content, as `marl.data.audio_file.windows` takes it.
+        held_bytes: Memory that the content takes, in bytes; 0 for a path.
     """
 
     name: str
-    opened: Callable[[], str | io.BytesIO]
+    open: Callable[[], str | io.BytesIO]
     held_bytes: int = 0
 
 
-def recordings(places: Sequence[str]) -> list[Recording]:
-    """Sounds in files, folders and buckets, in this order, those of each by name; none of them twice.
+def find_recordings(sources: Sequence[str]) -> list[Recording]:
+    """Return the recordings of files, folders and buckets: in the order of the sources, within each by name, each once.
 
-    Of a folder or bucket, all files with a suffix of `marl.data.audio_file.SUFFIXES`, hidden ones left out;
-    a file that is named is taken, whatever its name.
+    Folders and buckets are searched for files with a suffix in `marl.data.audio_file.SUFFIXES` that are not hidden.
+
+    Args:
+        sources: Paths of files or folders, and addresses `s3://bucket/prefix`. A file may have any name.
 
     Raises:
-        UserError: when there is nothing at a place.
+        UserError: If a source has no recording.
     """
-    found = (one for place in places for one in (_of_bucket(place) if "://" in place else _of_path(place)))
-    return list({one.name: one for one in found}.values())
+    recordings = (
+        recording for source in sources for recording in (_in_bucket(source) if "://" in source else _in_path(source))
+    )
+    return list({recording.name: recording for recording in recordings}.values())
 
 
-def _of_path(place: str) -> list[Recording]:
-    path = Path(place)
+def _in_path(source: str) -> list[Recording]:
+    path = Path(source)
     if not path.is_dir():
         if not path.exists():
-            raise UserError(f"{place}: must be a sound file, a folder of them or s3://bucket/prefix; it is not there")
-        return [_of_file(place)]
-    found = [one for one in sorted(path.rglob("*")) if _is_sound(one.relative_to(path)) and one.is_file()]
-    if not found:
-        raise UserError(f"{place}: no sound file is in this folder; their names end in {', '.join(sorted(SUFFIXES))}")
-    return [_of_file(str(one)) for one in found]
+            raise UserError(f"{source}: must be a sound file, a folder or s3://bucket/prefix; it does not exist")
+        return [_from_file(source)]
+    files = [file for file in sorted(path.rglob("*")) if _is_sound(file.relative_to(path)) and file.is_file()]
+    if not files:
+        raise UserError(f"{source}: the folder has no sound file; their names end in {', '.join(sorted(SUFFIXES))}")
+    return [_from_file(str(file)) for file in files]
 
 
-def _of_bucket(place: str) -> list[Recording]:
-    place = place.rstrip("/")
-    parent, _, last = place.rpartition("/")
-    # An object is found in the list of what lies above it.
-    root, prefix = (parent, last) if _is_sound(PurePath(last)) and parent.count("/") > 1 else (place, "")
+def _in_bucket(source: str) -> list[Recording]:
+    source = source.rstrip("/")
+    parent, _, last = source.rpartition("/")
+    # A single object is looked up in the list of its parent.
+    root, prefix = (parent, last) if _is_sound(PurePath(last)) and parent.count("/") > 1 else (source, "")
     entries = ObjectStore(root).entries(prefix)
-    objects = ObjectStore(root, _PATIENCE_S)
-    found = [_of_object(objects, name, entry.size) for name, entry in entries.items() if _is_sound(PurePath(name))]
-    if not found:
-        raise UserError(f"{place}: no sound is there; names of sounds end in {', '.join(sorted(SUFFIXES))}")
-    return found
+    objects = ObjectStore(root, _RETRY_TIMEOUT_S)
+    recordings = [
+        _from_object(objects, name, entry.size) for name, entry in entries.items() if _is_sound(PurePath(name))
+    ]
+    if not recordings:
+        raise UserError(f"{source}: has no sound file; their names end in {', '.join(sorted(SUFFIXES))}")
+    return recordings
 
 
 def _is_sound(name: PurePath) -> bool:
     return name.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts)
 
 
-def _of_file(path: str) -> Recording:
-    # A table has no place for a name that is not UTF-8.
+def _from_file(path: str) -> Recording:
+    # Parquet stores names as UTF-8.
     return Recording(path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), lambda: path)
 
 
-def _of_object(objects: ObjectStore, name: str, size: int) -> Recording:
-    def opened() -> io.BytesIO:
+def _from_object(objects: ObjectStore, name: str, size: int) -> Recording:
+    def open_object() -> io.BytesIO:
         try:
             return io.BytesIO(objects.read(name))
         except FileNotFoundError:
-            raise UnusableClipError("is not there") from None
+            raise UnusableClipError("does not exist") from None
         except TooLargeError as reason:
             raise UnusableClipError(str(reason)) from None
 
-    return Recording(f"{objects.uri}/{name}", opened, max(1, size))
+    return Recording(f"{objects.uri}/{name}", open_object, max(1, size))

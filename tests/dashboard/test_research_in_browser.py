@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from playwright.sync_api import Error, expect
 
-from study.export.audition import ROW, Listener, wavs
+from study.export.audition import COMPARISON, Audition, wav_files
 from study.store.lease import acquire_lease, process_identity
 from study.store.notes import Notes
 from study.store.writer import StudyWriter
@@ -31,14 +31,14 @@ def test_a_trial_is_selected_auditioned_and_exported(page, served, finished, tmp
     expect(page).to_have_url(re.compile(rf"/trial\?study=tiny&trials={trial}$"))
     page.get_by_text("Listen", exact=True).click()
     players = page.locator("audio")
-    expect(players.nth(len(ROW) - 1)).to_be_attached()
-    heard = [decoded_audio(players.nth(place)) for place in range(len(ROW))]
-    listener = Listener.of(finished, trial, 0)
+    expect(players.nth(len(COMPARISON) - 1)).to_be_attached()
+    heard = [decoded_audio(players.nth(place)) for place in range(len(COMPARISON))]
+    audition = Audition.of(finished, trial, 0)
     clip = int(re.search(r"\(clip (\d+)\)", page.locator("strong").first.inner_text())[1])
     other = int(re.search(r"\(clip (\d+)\)", page.locator("strong").last.inner_text())[1])
     assert heard[0].sample_rate_hz == 16_000
-    np.testing.assert_allclose(heard[0].samples_CN[0], listener.original(clip).waveform_S, atol=1e-3)
-    written = wavs(list(listener.row(clip, other).values()))
+    np.testing.assert_allclose(heard[0].samples_CN[0], audition.original(clip).waveform_S, atol=1e-3)
+    written = wav_files(list(audition.compare(clip, other).values()))
     for file, sound in zip(written, heard, strict=True):
         np.testing.assert_allclose(sound.samples_CN[0], soundfile.read(io.BytesIO(file))[0], atol=1e-4)
     # The swap differs from the reconstruction, and no sound is silent.

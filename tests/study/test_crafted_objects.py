@@ -21,8 +21,8 @@ from dashboard.reading import Shelf
 from study.analysis import StudyResults
 from study.cli.tables import status_lines
 from study.errors import RunError, UnreadableObject, UserError
-from study.export.audition import Listener
-from study.export.trials import export_trials
+from study.export.audition import Audition
+from study.export.bundle import export_trials
 from study.runs.cleanup import plan_prune
 from study.storage import ObjectStore
 from study.store import StudyStore, list_studies
@@ -300,7 +300,7 @@ def test_what_stands_in_the_place_of_weights_is_never_executed(store, tmp_path, 
         store.write_checkpoint(0, seed, 30, files, {"reports": []})
     results = StudyResults(store)
     with pytest.raises((UserError, RunError), match=r"checkpoint|config.json|damaged"):
-        Listener.of(results, 0, 0)
+        Audition.of(results, 0, 0)
     with pytest.raises((UserError, RunError, ValueError)):
         export_trials(results, [0], "disentanglement/separation", tmp_path / "out")
     assert not (tmp_path / "exploded").exists()

@@ -17,7 +17,7 @@ from marl.audio import LogMel
 from marl.evaluation import INTERMEDIATE
 from study.analysis import StudyResults
 from study.errors import UnreadableObject, UserError
-from study.export.audition import ROW, Listener, Sound, latent_ranges, log_mel_rmse_db, wavs
+from study.export.audition import COMPARISON, Audition, Sound, latent_ranges, log_mel_rmse_db, wav_files
 from study.spec import Baseline
 from study.storage import ObjectStore
 from study.store import StudyStore
@@ -55,12 +55,12 @@ def results(_trained, tmp_path) -> StudyResults:
 
 
 @pytest.fixture(scope="module")
-def listener(_trained) -> Listener:
-    return Listener.of(StudyResults(StudyStore(ObjectStore(str(_trained)), "tiny")), 0, 0)
+def audition(_trained) -> Audition:
+    return Audition.of(StudyResults(StudyStore(ObjectStore(str(_trained)), "tiny")), 0, 0)
 
 
-def clips_of(listener, timbre) -> list[int]:
-    return listener.clips[listener.clips["factor/timbre"] == timbre]["clip"].tolist()
+def clips_of(audition, timbre) -> list[int]:
+    return audition.clips[audition.clips["factor/timbre"] == timbre]["clip"].tolist()
 
 
 def assert_same(sound: Sound, other: Sound) -> None:
@@ -81,12 +81,12 @@ def heard(file: bytes) -> np.ndarray:
     return samples
 
 
-def test_the_clips_are_the_validation_clips_with_their_factors_in_units(listener, small_dataset):
-    clips = torch.tensor(listener.clips["clip"].tolist())
+def test_the_clips_are_the_validation_clips_with_their_factors_in_units(audition, small_dataset):
+    clips = torch.tensor(audition.clips["clip"].tolist())
     assert torch.equal(clips, small_dataset.splits["validation"])
     for column, factor in enumerate(small_dataset.factors):
         expected = [factor.values[index] for index in small_dataset.value_NC[clips, column].tolist()]
-        assert listener.clips[f"factor/{factor.name}"].tolist() == expected
+        assert audition.clips[f"factor/{factor.name}"].tolist() == expected
 
 
 def test_no_spectrogram_is_made_before_a_clip_is_chosen(results, monkeypatch):
@@ -94,12 +94,12 @@ def test_no_spectrogram_is_made_before_a_clip_is_chosen(results, monkeypatch):
         raise AssertionError("a spectrogram was made")
 
     monkeypatch.setattr(LogMel, "power", refuse)
-    assert len(Listener.of(results, 0, 0).clips) == 64
+    assert len(Audition.of(results, 0, 0).clips) == 64
 
 
-def test_an_original_is_the_clip_and_its_spectrogram(listener, small_dataset):
-    clip = int(listener.clips["clip"][3])
-    sound = listener.original(clip)
+def test_an_original_is_the_clip_and_its_spectrogram(audition, small_dataset):
+    clip = int(audition.clips["clip"][3])
+    sound = audition.original(clip)
     np.testing.assert_array_equal(sound.waveform_S, small_dataset.waveforms([clip])[0].numpy())
     assert sound.waveform_S.dtype == np.float32
     assert sound.sample_rate == 16_000
@@ -107,27 +107,27 @@ def test_an_original_is_the_clip_and_its_spectrogram(listener, small_dataset):
     np.testing.assert_allclose(sound.decibels_FT, expected, atol=1e-3)
 
 
-def test_latents_are_those_that_the_study_kept(listener, results):
+def test_latents_are_those_that_the_study_kept(audition, results):
     kept = results.store.read_latents(0, 0).set_index("clip")
-    for clip in listener.clips["clip"][:10]:
-        private, shared = listener.latents(clip)
+    for clip in audition.clips["clip"][:10]:
+        private, shared = audition.latents(clip)
         assert (private.shape, shared.shape) == ((4,), (8,))
         np.testing.assert_allclose(
             np.concatenate([private, shared]), kept.filter(regex="private|shared").loc[clip], atol=1e-4
         )
 
 
-def test_errors_of_reconstructions_are_those_that_the_study_reported(listener, results):
-    clips = clips_of(listener, "square")
-    errors = [log_mel_rmse_db(listener.original(clip), listener.reconstruction(clip)) for clip in clips]
+def test_errors_of_reconstructions_are_those_that_the_study_reported(audition, results):
+    clips = clips_of(audition, "square")
+    errors = [log_mel_rmse_db(audition.original(clip), audition.reconstruction(clip)) for clip in clips]
     reports = results.reports().set_index(["seed", "step"])
     reported = reports.loc[(0, STEPS), "fidelity/log_mel_rmse_db/timbre/square"]
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(reported, abs=1e-3)
 
 
-def test_an_inverted_clip_keeps_its_spectrogram_and_sounds_nearly_like_it(listener, small_dataset):
-    clip = clips_of(listener, "sine")[0]
-    original, inverted = listener.original(clip), listener.inverted(clip)
+def test_an_inverted_clip_keeps_its_spectrogram_and_sounds_nearly_like_it(audition, small_dataset):
+    clip = clips_of(audition, "sine")[0]
+    original, inverted = audition.original(clip), audition.inverted(clip)
     assert log_mel_rmse_db(original, inverted) == 0
     assert not np.array_equal(original.waveform_S, inverted.waveform_S)
     spectra = [np.abs(np.fft.rfft(sound.waveform_S)) for sound in (original, inverted)]
@@ -137,37 +137,37 @@ def test_an_inverted_clip_keeps_its_spectrogram_and_sounds_nearly_like_it(listen
     assert np.abs(again - original.decibels_FT)[loud].mean() < 2
 
 
-def test_a_clip_swapped_with_itself_is_its_reconstruction(listener):
-    clip = int(listener.clips["clip"][0])
-    reconstruction = listener.reconstruction(clip)
-    assert_same(listener.swapped(clip, private_from=clip, shared_from=clip), reconstruction)
-    row = listener.row(clip, clip)
+def test_a_clip_swapped_with_itself_is_its_reconstruction(audition):
+    clip = int(audition.clips["clip"][0])
+    reconstruction = audition.reconstruction(clip)
+    assert_same(audition.swapped(clip, private_from=clip, shared_from=clip), reconstruction)
+    row = audition.compare(clip, clip)
     assert_same(row["private swapped"], reconstruction)
     assert_same(row["shared swapped"], reconstruction)
 
 
-def test_a_swap_takes_one_part_of_the_latents_from_the_other_clip(listener):
-    clip, other = map(int, listener.clips["clip"][:2])
-    (private, shared), (other_private, other_shared) = listener.latents(clip), listener.latents(other)
-    row = listener.row(clip, other)
-    assert tuple(row) == ROW
-    assert_same(row["original"], listener.original(clip))
-    assert_same(row["reconstruction"], listener.decoded(private, shared))
-    assert_same(row["private swapped"], listener.decoded(other_private, shared))
-    assert_same(row["shared swapped"], listener.decoded(private, other_shared))
+def test_a_swap_takes_one_part_of_the_latents_from_the_other_clip(audition):
+    clip, other = map(int, audition.clips["clip"][:2])
+    (private, shared), (other_private, other_shared) = audition.latents(clip), audition.latents(other)
+    row = audition.compare(clip, other)
+    assert tuple(row) == COMPARISON
+    assert_same(row["original"], audition.original(clip))
+    assert_same(row["reconstruction"], audition.decoded(private, shared))
+    assert_same(row["private swapped"], audition.decoded(other_private, shared))
+    assert_same(row["shared swapped"], audition.decoded(private, other_shared))
     # What one clip takes, the other gives.
-    assert_same(row["private swapped"], listener.swapped(other, shared_from=clip))
+    assert_same(row["private swapped"], audition.swapped(other, shared_from=clip))
     assert log_mel_rmse_db(row["reconstruction"], row["private swapped"]) > 0
 
 
-def test_a_clip_sounds_the_same_to_the_bit_whoever_listens_and_however_many_threads_there_are(listener, results):
-    clip = int(listener.clips["clip"][5])
-    expected, before = listener.reconstruction(clip), torch.get_num_threads()
+def test_a_clip_sounds_the_same_to_the_bit_whoever_listens_and_however_many_threads_there_are(audition, results):
+    clip = int(audition.clips["clip"][5])
+    expected, before = audition.reconstruction(clip), torch.get_num_threads()
     sounds, threads = [], []
 
     def listen():
         torch.set_num_threads(2)
-        sounds.append(Listener.of(results, 0, 0).reconstruction(clip))
+        sounds.append(Audition.of(results, 0, 0).reconstruction(clip))
         threads.append(torch.get_num_threads())
 
     one = threading.Thread(target=listen)
@@ -178,16 +178,16 @@ def test_a_clip_sounds_the_same_to_the_bit_whoever_listens_and_however_many_thre
     assert threads == [2]
 
 
-def test_a_clip_that_is_not_offered_is_refused(listener, small_dataset):
+def test_a_clip_that_is_not_offered_is_refused(audition, small_dataset):
     test_clip = int(small_dataset.splits["test"][0])
     with pytest.raises(UserError, match=mentions("64 validation clips", test_clip)):
-        listener.row(test_clip, int(listener.clips["clip"][0]))
+        audition.compare(test_clip, int(audition.clips["clip"][0]))
 
 
 @pytest.mark.parametrize("private", [[0.0] * 3, [0.0] * 5, [0.0, 0.0, 0.0, np.nan], [[0.0] * 4]])
-def test_latents_that_the_model_has_not_are_refused(listener, private):
+def test_latents_that_the_model_has_not_are_refused(audition, private):
     with pytest.raises(ValueError, match=mentions("4 private latents", "finite")):
-        listener.decoded(np.array(private), np.zeros(8))
+        audition.decoded(np.array(private), np.zeros(8))
 
 
 def test_the_difference_of_spectrograms_is_in_decibels():
@@ -198,30 +198,30 @@ def test_the_difference_of_spectrograms_is_in_decibels():
 
 
 def test_sounds_that_fit_are_written_as_loud_as_they_are():
-    quiet, loud = map(heard, wavs([sine(0.05), sine(0.5)]))
+    quiet, loud = map(heard, wav_files([sine(0.05), sine(0.5)]))
     assert np.abs(quiet).max() == pytest.approx(0.05, abs=1e-4)
     assert np.abs(loud).max() == pytest.approx(0.5, abs=1e-4)
 
 
 def test_where_one_would_clip_all_are_made_quieter_by_the_same_factor():
-    quiet, loud = map(heard, wavs([sine(0.5), sine(2.0)]))
+    quiet, loud = map(heard, wav_files([sine(0.5), sine(2.0)]))
     assert np.abs(loud).max() == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(loud, 4 * quiet, atol=2e-4)  # a step of 16 bits, four times
 
 
 def test_no_sounds_are_no_files():
-    assert wavs([]) == []
+    assert wav_files([]) == []
 
 
 def test_silence_is_written_as_silence():
-    assert not heard(wavs([sine(0.0)])[0]).any()
+    assert not heard(wav_files([sine(0.0)])[0]).any()
 
 
-def test_files_are_the_same_bytes_every_time(listener):
-    clip = int(listener.clips["clip"][0])
-    sounds = [listener.original(clip), listener.reconstruction(clip)]
-    assert wavs(sounds) == wavs(sounds)
-    assert soundfile.info(io.BytesIO(wavs(sounds)[0])).subtype == "PCM_16"
+def test_files_are_the_same_bytes_every_time(audition):
+    clip = int(audition.clips["clip"][0])
+    sounds = [audition.original(clip), audition.reconstruction(clip)]
+    assert wav_files(sounds) == wav_files(sounds)
+    assert soundfile.info(io.BytesIO(wav_files(sounds)[0])).subtype == "PCM_16"
 
 
 def test_ranges_are_percentiles_of_each_latent_in_the_order_of_the_model():
@@ -248,7 +248,7 @@ def test_ranges_are_percentiles_of_each_latent_in_the_order_of_the_model():
 )
 def test_only_complete_trials_are_heard(results, trial, facts):
     with pytest.raises(UserError, match=mentions("complete", *facts)):
-        Listener.of(results, trial, 0)
+        Audition.of(results, trial, 0)
 
 
 def test_the_plain_vae_is_heard_beside_the_trials(results):
@@ -257,22 +257,22 @@ def test_the_plain_vae_is_heard_beside_the_trials(results):
     store.append(
         "reports", 1, 3, [{"trial": Baseline.PLAIN_VAE, "seed": 0, "step": STEPS, "metric_version": 1, "loss/x": 0.0}]
     )
-    clip = int(Listener.of(results, Baseline.PLAIN_VAE, 0).clips["clip"][0])
-    assert Listener.of(results, Baseline.PLAIN_VAE, 0).original(clip).sample_rate == 16_000
+    clip = int(Audition.of(results, Baseline.PLAIN_VAE, 0).clips["clip"][0])
+    assert Audition.of(results, Baseline.PLAIN_VAE, 0).original(clip).sample_rate == 16_000
 
 
 def test_a_seed_that_the_study_has_not_is_answered_with_those_it_has(results):
     with pytest.raises(UserError, match=mentions(0, 1, 7)):
-        Listener.of(results, 0, 7)
+        Audition.of(results, 0, 7)
 
 
 def test_pruned_weights_are_told_from_missing_ones(results):
     results.store.delete_checkpoints(0)
     with pytest.raises(UserError, match=mentions("trial 0", "seed 0", "missing", "tiny")):
-        Listener.of(results, 0, 0)
+        Audition.of(results, 0, 0)
     results.store.write_discarded(0)
     with pytest.raises(UserError, match=rf"{mentions('trial 0', 'marl-study clean', 'front')}.*\d{{4}}-\d\d-\d\d"):
-        Listener.of(results, 0, 0)
+        Audition.of(results, 0, 0)
 
 
 def test_a_flipped_byte_of_a_checkpoint_is_found_and_the_other_seed_is_still_heard(results):
@@ -283,8 +283,8 @@ def test_a_flipped_byte_of_a_checkpoint_is_found_and_the_other_seed_is_still_hea
         pytest.warns(UnreadableObject, match=mentions(MODEL.rpartition("/")[0], "model.safetensors")),
         pytest.raises(UserError, match=mentions("trial 0", "seed 0", "damaged")),
     ):
-        Listener.of(results, 0, 0)
-    Listener.of(results, 0, 1)
+        Audition.of(results, 0, 0)
+    Audition.of(results, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -301,4 +301,4 @@ def test_a_checkpoint_that_is_whole_but_no_model_is_one_clear_error(results, dam
     files = {name: content for name, content in (found.files | damage).items() if content is not None}
     results.store.write_checkpoint(0, 0, STEPS, files, found.record)
     with pytest.raises(UserError, match=mentions("trial 0", "seed 0", "damaged", *facts)):
-        Listener.of(results, 0, 0)
+        Audition.of(results, 0, 0)

@@ -14,8 +14,8 @@ import torch
 
 import marl
 from marl.config import Config
-from study.export.embed import about_model, embed, loaded
-from study.export.recordings import Recording, recordings
+from study.export.embed import embed, load_model, model_metadata
+from study.export.recordings import Recording, find_recordings
 from study.storage import ObjectStore
 from tests.marl.cases import save_trained
 from tests.messages import assert_mentions
@@ -112,9 +112,9 @@ def test_the_table_says_which_model_it_is_from(embedded_sounds):
 
 
 def test_vectors_do_not_depend_on_what_else_is_embedded(model, sounds, tmp_path):
-    extractor = loaded(model)
-    every = recordings([str(sounds)])
-    embed(extractor, every, tmp_path / "all.parquet", about_model(model), lambda files, windows: None)
+    extractor = load_model(model)
+    every = find_recordings([str(sounds)])
+    embed(extractor, every, tmp_path / "all.parquet", model_metadata(model), lambda files, windows: None)
     together = pd.read_parquet(tmp_path / "all.parquet").set_index("file")
     for recording in every:
         if Path(recording.name).name in ("broken.flac", "empty.wav"):
@@ -173,7 +173,7 @@ def test_where_nothing_could_be_embedded_it_fails(cli, model, sounds, tmp_path):
 
 def embedded(model: Path, places: list[Path], output: Path):
     """What is said, and the table."""
-    found = embed(loaded(model), recordings(list(map(str, places))), output, {}, lambda files, windows: None)
+    found = embed(load_model(model), find_recordings(list(map(str, places))), output, {}, lambda files, windows: None)
     return found, pd.read_parquet(output)
 
 
@@ -192,9 +192,9 @@ def test_a_sound_that_cannot_be_decoded_to_its_end_has_no_row(model, sounds, tmp
 
 
 def test_memory_does_not_grow_with_the_sounds(model, sounds, tmp_path):
-    extractor = loaded(model)
-    (one,) = recordings([str(sounds / "a.wav")])
-    many = [Recording(f"{number}.wav", one.opened) for number in range(1_000)]
+    extractor = load_model(model)
+    (one,) = find_recordings([str(sounds / "a.wav")])
+    many = [Recording(f"{number}.wav", one.open) for number in range(1_000)]
     tracemalloc.start()
     found = embed(extractor, many, tmp_path / "all.parquet", {}, lambda files, windows: None)
     _, peak = tracemalloc.get_traced_memory()
@@ -227,10 +227,10 @@ def test_one_object_is_embedded_and_one_that_is_gone_meanwhile_is_left_out(model
             monkeypatch.setenv(name, value)
         for name in ("a.wav", "gone.wav", ".hidden.wav"):
             (server.folder / "studies" / name).write_bytes((sounds / "a.wav").read_bytes())
-        (single,) = recordings(["s3://studies/a.wav"])
-        listed = recordings(["s3://studies"])
+        (single,) = find_recordings(["s3://studies/a.wav"])
+        listed = find_recordings(["s3://studies"])
         ObjectStore("s3://studies").delete("gone.wav")
-        found = embed(loaded(model), listed, tmp_path / "all.parquet", {}, lambda files, windows: None)
+        found = embed(load_model(model), listed, tmp_path / "all.parquet", {}, lambda files, windows: None)
     assert single.name == "s3://studies/a.wav"
     assert [one.name for one in listed] == ["s3://studies/a.wav", "s3://studies/gone.wav"]
     assert found.files == 1
@@ -240,7 +240,9 @@ def test_one_object_is_embedded_and_one_that_is_gone_meanwhile_is_left_out(model
 def test_what_was_there_stays_when_nothing_could_be_embedded(model, sounds, tmp_path):
     output = tmp_path / "all.parquet"
     output.write_bytes(b"before")
-    found = embed(loaded(model), recordings([str(sounds / "broken.flac")]), output, {}, lambda files, windows: None)
+    found = embed(
+        load_model(model), find_recordings([str(sounds / "broken.flac")]), output, {}, lambda files, windows: None
+    )
     assert (found.files, found.windows, len(found.rejected)) == (0, 0, 1)
     assert output.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [output]
@@ -252,7 +254,7 @@ def test_an_error_on_the_way_leaves_nothing_behind(model, sounds, tmp_path):
 
     threads = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        embed(loaded(model), recordings([str(sounds)]), tmp_path / "all.parquet", {}, stop)
+        embed(load_model(model), find_recordings([str(sounds)]), tmp_path / "all.parquet", {}, stop)
     assert not list(tmp_path.iterdir())
     assert torch.get_num_threads() == threads
 

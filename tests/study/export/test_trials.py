@@ -10,8 +10,7 @@ import torch
 
 import marl
 from study.errors import RunError, UserError
-from study.export.bundle import verify
-from study.export.trials import export_trials
+from study.export.bundle import export_trials, foreign_files, verify
 from tests.messages import assert_mentions, mentions
 
 pytestmark = pytest.mark.slow
@@ -115,15 +114,43 @@ def test_its_card_names_the_licence_that_its_owner_gives(finished, tmp_path):
     assert "Licence: CC-BY-4.0." in card
 
 
-def test_exporting_again_leaves_a_whole_bundle_alone_and_mends_a_damaged_one(finished, tmp_path):
+def test_exporting_again_keeps_an_intact_bundle_and_restores_deleted_files(finished, tmp_path):
     (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*")}
     export_trials(finished, [0], SEPARATION, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*")} == before
-    (bundle / "model.safetensors").write_bytes(b"damaged")
+    (bundle / "notes.txt").write_text("mine")
+    export_trials(finished, [0], SEPARATION, tmp_path)
+    assert (bundle / "notes.txt").read_text() == "mine"
+    (bundle / "notes.txt").unlink()
+    (bundle / "model.safetensors").unlink()
     export_trials(finished, [0], SEPARATION, tmp_path)
     verify(bundle)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "runs") == [bundle.name]
+
+
+def test_exporting_again_keeps_a_folder_that_the_user_changed_unless_forced(finished, tmp_path, cli):
+    (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path / "out")
+    (bundle / "README.md").write_text("my own card")
+    (bundle / "notes").mkdir()
+    (bundle / "notes" / "mine.txt").write_text("mine")
+    assert foreign_files(bundle) == ["README.md", "notes/mine.txt"]
+    command = ["export", "tiny", "--trial", 0, "--to", tmp_path / "out", "--store", finished.store.objects.uri]
+    outcome = cli(*command)
+    assert outcome.status == 2
+    assert_mentions(outcome.err, bundle, "README.md", "notes/mine.txt", "--force")
+    assert (bundle / "README.md").read_text() == "my own card"
+    assert (bundle / "notes" / "mine.txt").read_text() == "mine"
+    assert cli(*command, "--force").status == 0
+    assert foreign_files(bundle) == []
+    verify(bundle)
+
+
+def test_all_files_of_a_folder_without_a_manifest_are_foreign(tmp_path):
+    assert foreign_files(tmp_path / "none") == []
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "link").symlink_to("thesis.txt")
+    assert foreign_files(tmp_path) == ["link", "thesis.txt"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "scores.json", "clips/003.flac", "README.md"])

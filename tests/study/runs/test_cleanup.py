@@ -8,7 +8,7 @@ import pytest
 
 from study.analysis import StudyResults
 from study.errors import UserError
-from study.export.trials import export_trials
+from study.export.bundle import export_trials
 from study.runs.cleanup import plan_prune, prune
 from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
