@@ -90,7 +90,7 @@ def replay(spec: Spec, reports: pd.DataFrame, lanes: int) -> tuple[set[int], int
         if stage == len(stages) - 1:
             survivors.add(trial)
             busy -= 1
-        elif rungs.goes_on(trial, stages[stage], intermediate.loc[(trial, stages[stage])].to_dict()):
+        elif rungs.continues(trial, stages[stage], intermediate.loc[(trial, stages[stage])].to_dict()):
             heapq.heappush(events, (now + stages[stage + 1] - stages[stage], trial, stage + 1))
         else:
             busy -= 1

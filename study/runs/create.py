@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from study.analysis import StudyResults
 from study.environment import commit, package_versions
 from study.errors import UserError, command_for
-from study.search.history import past_trials
+from study.search.sampler import past_trials
 from study.spec import Spec, parse_spec
 from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec, StackPlan

@@ -20,8 +20,8 @@ from study.runs.post_training import TrainerLostError, examine, score
 from study.runs.progress import LiveView
 from study.runs.ray_cluster import BEGUN, ray_session
 from study.search.halving import HalvingScheduler, rungs_so_far
-from study.search.history import past_trials
-from study.search.tune import LOSSES, StudyCallback, StudySearcher
+from study.search.sampler import past_trials
+from study.search.tune import MAX_ACTOR_RESTARTS, StudyCallback, StudySearcher
 from study.spec import Spec, TrialId
 from study.spec.resolved_spec import StackPlan
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
@@ -74,7 +74,7 @@ def launch(store: StudyStore, target: int, console: Console, address: str | None
     view.say(f"{begun}: {plan.lanes} lanes, {plan.precision}, {plan.why}")
     with view, ray_session(address):
         places = Places(store.objects.uri, spec, plan.lanes, is_shared=address is not None)
-        searcher.allowed = places.allowed
+        searcher.max_running = places.allowed
         driver = _Driver(store, spec, writer, searcher, view, places)
         driver.run(HalvingScheduler(rungs) if rungs else None)
 
@@ -145,7 +145,7 @@ class _Driver:
                     callbacks=[
                         StudyCallback(self._searcher, self._writer, spec.train.steps, self._changed, self._tick)
                     ],
-                    failure_config=tune.FailureConfig(max_failures=LOSSES),
+                    failure_config=tune.FailureConfig(max_failures=MAX_ACTOR_RESTARTS),
                     # Trainers write checkpoints; Tune's own, by default at the end, would go to a folder here.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     verbose=0,

@@ -1,1 +1,1 @@
-"""Which configurations are tried, and which of them are trained to their end."""
+"""The search: which configurations are trained, and which of them up to the full budget."""

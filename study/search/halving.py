@@ -1,12 +1,12 @@
-"""Asynchronous successive halving for several objectives: which trials go on at a rung.
+"""Asynchronous successive halving for several objectives: which trials continue at a rung.
 
-At each rung a trial is compared with those that were there before it, by values that are cheap and known early, and
-goes on if it is among the best part of them. Nobody waits for anybody: Li et al., "A System for Massively Parallel
-Hyperparameter Tuning", MLSys 2020, in the variant that stops a trial when it arrives instead of pausing it to be
-promoted later. With several objectives the order is that of fronts, spread within each: Schmucker et al.,
+A trial at a rung is compared with the trials that reached the rung before it, by proxy metrics, and continues if it is
+among the best fraction of them. No trial waits for another one: Li et al., "A System for Massively Parallel
+Hyperparameter Tuning", MLSys 2020, in the variant that stops a trial at a rung instead of pausing it for a later
+promotion. Several objectives are ordered by non-dominated fronts, and within a front by spread: Schmucker et al.,
 "Multi-objective Asynchronous Successive Halving", arXiv:2106.12639, 2021.
 
-N is trials at a rung, M objectives.
+N trials at a rung, M objectives.
 """
 
 import math
@@ -25,58 +25,59 @@ __all__ = ["HalvingScheduler", "Rungs", "rungs_so_far"]
 
 
 class Rungs:
-    """What is known of the trials at each rung, and which of them went on.
+    """The trials that reached each rung, and which of them continued.
 
     Args:
-        steps: of the rungs.
-        reduction: at each rung one trial in so many goes on.
-        objectives: `min` or `max` by name.
+        steps: Steps of the rungs.
+        reduction_factor: One trial in this many continues at each rung.
+        objectives: `min` or `max`, by the name of the objective.
     """
 
-    def __init__(self, steps: Sequence[int], reduction: int, objectives: Mapping[str, str]) -> None:
+    def __init__(self, steps: Sequence[int], reduction_factor: int, objectives: Mapping[str, str]) -> None:
         self.steps = tuple(steps)
-        self._reduction = reduction
+        self._reduction_factor = reduction_factor
         self._signs = {proxy_metric(name): 1.0 if mode == "min" else -1.0 for name, mode in objectives.items()}
         self._costs: dict[int, list[list[float]]] = {step: [] for step in steps}
-        self._verdicts: dict[tuple[int, int], bool] = {}
+        self._decisions: dict[tuple[int, int], bool] = {}
 
-    def goes_on(self, trial: int, step: int, values: Mapping[str, Any]) -> bool:
-        """Record a trial at a rung and say whether it goes on; one that was there before is told the same again.
+    def continues(self, trial: int, step: int, values: Mapping[str, Any]) -> bool:
+        """Record a trial at a rung and return whether it continues. A second call for it returns the same.
 
-        It goes on if it is among the first ceil(n / reduction) of the n trials that have come so far, itself included.
-        So the first of all goes on, the second only if it is better. What is not finite never does.
+        A trial continues if it is among the best ceil(n / reduction_factor) of the n trials at the rung so far, itself
+        included. The first trial continues, and the second one only if it is better. A trial with a value that is not
+        finite never continues.
 
         Args:
-            trial: its number.
-            step: of the rung.
-            values: columns of a report; one that it lacks is not finite.
+            trial: Number of the trial.
+            step: Step of the rung.
+            values: Columns of a report; missing ones count as not finite.
         """
-        if (trial, step) not in self._verdicts:
+        if (trial, step) not in self._decisions:
             costs_NM = self._costs[step]
             costs_NM.append([sign * _number(values.get(name)) for name, sign in self._signs.items()])
-            count = math.ceil(len(costs_NM) / self._reduction)
+            count = math.ceil(len(costs_NM) / self._reduction_factor)
             is_finite = all(map(math.isfinite, costs_NM[-1]))
-            self._verdicts[trial, step] = is_finite and is_in_top(np.array(costs_NM), len(costs_NM) - 1, count)
-        return self._verdicts[trial, step]
+            self._decisions[trial, step] = is_finite and is_in_top(np.array(costs_NM), len(costs_NM) - 1, count)
+        return self._decisions[trial, step]
 
 
 def rungs_so_far(spec: Spec, reports: pd.DataFrame) -> Rungs | None:
-    """The rungs of a study as its reports, in the order in which they came, have filled them; none without halving."""
+    """Return the rungs of a study with its reports so far, in the order of writing; None without halving."""
     if spec.halving is None:
         return None
     rungs = Rungs(spec.rungs(), spec.halving.reduction_factor, spec.objectives)
     if len(reports):
-        judged = (reports["seed"] == 0) & reports["step"].isin(rungs.steps)
-        for row in reports[judged].to_dict("records"):
-            rungs.goes_on(int(row["trial"]), int(row["step"]), row)
+        is_at_rung = (reports["seed"] == 0) & reports["step"].isin(rungs.steps)
+        for row in reports[is_at_rung].to_dict("records"):
+            rungs.continues(int(row["trial"]), int(row["step"]), row)
     return rungs
 
 
 class HalvingScheduler(FIFOScheduler):
-    """Stops trials at rungs, by the report of seed 0; otherwise first come, first served.
+    """Stops trials at rungs, by the report of seed 0. Trials start in the order of the searcher.
 
     Args:
-        rungs: as they are before the first trial.
+        rungs: Rungs with the reports of earlier runs.
     """
 
     def __init__(self, rungs: Rungs) -> None:
@@ -84,16 +85,16 @@ class HalvingScheduler(FIFOScheduler):
         self._rungs = rungs
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Stop or go on."""
+        """Return whether Tune stops or continues a trial."""
         step = result.get("step")
         if "failed" in result or step not in self._rungs.steps or isinstance(result["trial"], Baseline):
             return str(TrialScheduler.CONTINUE)
         row = next(row for row in result["rows"] if row["seed"] == 0 and row["step"] == step)
-        goes_on = self._rungs.goes_on(result["trial"], step, row)
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        continues = self._rungs.continues(result["trial"], step, row)
+        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, when Tune pickles all that it was given: a study is never restored from that."""
+        """Return nothing to Tune, which pickles all its components; a study never resumes from that."""
         return {}
 
 

@@ -1,15 +1,14 @@
-"""A study as a storage of Optuna: one SQLite file for `optuna.load_study` and for optuna-dashboard.
+"""Export of a study as a storage of Optuna: one SQLite file for `optuna.load_study` and optuna-dashboard.
 
-A trial's number, state, parameters with their distributions, values and times are Optuna's own. Optuna knows no
-interrupted trials: they run there, and the attribute `state` says what they are.
+Trials keep their numbers, states, parameters with distributions, values and times. Optuna has no interrupted trials;
+they are running there, and the attribute `state` holds their true state.
 
-User attributes are what trials can be compared by, since optuna-dashboard makes an axis and a column of each: how far a
-trial is, the spread of its objectives, and the metrics that all complete trials have, unless they are part of another,
-as the error of one timbre is. The system attribute `results`, which it does not show, is the whole row of results, with
-all spreads and intervals. What is not known, or not finite, is in neither. What the search noted for itself comes along
-as system attributes, too.
+User attributes are those by which trials can be compared, because optuna-dashboard shows an axis and a column for each:
+the progress of a trial, the spread of its objectives, and the metrics that all complete trials have, except metrics of
+a single class. The system attribute `results`, which it does not show, is the whole row of results. Values that are
+missing or not finite are left out. Attributes of the sampler are system attributes.
 
-The learning curve becomes intermediate values where there is one objective; Optuna has none of them for several.
+Reports become intermediate values if there is a single objective; Optuna has none for several objectives.
 """
 
 import json
@@ -30,8 +29,7 @@ from sqlalchemy.pool import StaticPool
 
 from study.analysis import StudyResults, metric_columns
 from study.errors import UserError
-from study.search.history import past_trials
-from study.search.sampler import PastTrial, distribution_of, frozen_trial
+from study.search.sampler import PastTrial, distribution_of, frozen_trial, past_trials
 from study.spec import Baseline
 from study.storage import atomic_path
 
@@ -41,17 +39,17 @@ _IN_MEMORY: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_s
 
 
 def write_optuna_storage(results: StudyResults, path: Path) -> None:
-    """Write a study as a new file, whole or not at all.
+    """Write a study to a new file, atomically.
 
     Args:
-        results: the study.
-        path: of the file; folders above it are made.
+        results: Results of the study.
+        path: Path of the file; missing folders are created.
 
     Raises:
-        UserError: when there is something of that name already, or it cannot be written.
+        UserError: If the file exists, or cannot be written.
     """
     if path.exists():
-        raise UserError(f"{path} is there already; a storage of Optuna is written as a new file, so name another one")
+        raise UserError(f"{path} already exists; a storage of Optuna must be a new file, so choose another name")
     content = optuna_database(results)
     try:
         with atomic_path(path) as draft:
@@ -61,9 +59,9 @@ def write_optuna_storage(results: StudyResults, path: Path) -> None:
 
 
 def optuna_database(results: StudyResults) -> bytes:
-    """The content of such a file."""
+    """Return the content of a file for `write_optuna_storage`."""
     spec = results.spec
-    # In memory, where each of some thousand commits costs no access to a disk.
+    # In memory, because Optuna makes thousands of commits.
     storage = RDBStorage("sqlite:///:memory:", engine_kwargs=_IN_MEMORY)
     study = optuna.create_study(
         storage=storage,
@@ -77,23 +75,23 @@ def optuna_database(results: StudyResults) -> bytes:
     study.set_user_attr("seeds", list(spec.seeds))
     for row in results.baselines().to_dict("records"):
         scores = {name: row[name] for name in spec.objectives if name in row}
-        study.set_user_attr(Baseline(row["baseline"]).label, _known(scores))
-    past = past_trials(results)  # read first: of a study that is running, what is read later has all of these
-    rows, shown = _rows(results)
+        study.set_user_attr(Baseline(row["baseline"]).label, _as_json(scores))
+    past = past_trials(results)
+    rows, user_attributes = _rows(results)
     for number, trial in _trials(results, past).items():
         trial.system_attrs = {**trial.system_attrs, "results": rows[number]}
         study.add_trial(trial)
     connection = storage.engine.raw_connection().driver_connection
     if connection is None:
         raise TypeError("a database in memory has a connection")
-    # Optuna looks each attribute up before it adds it, which takes a minute for those of a thousand trials.
+    # Optuna looks up each attribute before it adds it, which takes a minute for a thousand trials.
     identifiers = connection.execute("SELECT trial_id FROM trials ORDER BY number").fetchall()
     connection.executemany(
         "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",
         (
             (identifier, name, json.dumps(rows[trial.number][name]))
             for (identifier,), trial in zip(identifiers, past, strict=True)
-            for name in shown
+            for name in user_attributes
             if name in rows[trial.number]
         ),
     )
@@ -104,24 +102,25 @@ def optuna_database(results: StudyResults) -> bytes:
 
 
 def _trials(results: StudyResults, past: Iterable[PastTrial]) -> dict[int, FrozenTrial]:
-    """Trials as Optuna has them, by number, without what their results say."""
+    """Return the trials as trials of Optuna, by number, without attributes of their results."""
     distributions = {name: distribution_of(parameter) for name, parameter in results.spec.space.items()}
     times = results.store.read("trials")
     times = times.groupby("trial")["time"].agg(["first", "last"]) if len(times) else times
     curves = _curves(results)
     trials = {}
-    for one in past:
-        trial = frozen_trial(one, distributions)
-        trial.datetime_start = _local(times.at[one.number, "first"])
+    for past_trial in past:
+        number = past_trial.number
+        trial = frozen_trial(past_trial, distributions)
+        trial.datetime_start = _local(times.at[number, "first"])
         if trial.state.is_finished():
-            trial.datetime_complete = _local(times.at[one.number, "last"])
-        trial.intermediate_values = curves.get(one.number, {})
-        trials[one.number] = trial
+            trial.datetime_complete = _local(times.at[number, "last"])
+        trial.intermediate_values = curves.get(number, {})
+        trials[number] = trial
     return trials
 
 
 def _curves(results: StudyResults) -> dict[int, dict[int, float]]:
-    """For each trial, where there is a single objective, its mean over the replicates that reported it, by step."""
+    """Return the mean of the single objective over replicates by trial and step; nothing for several objectives."""
     reports, (objective, *others) = results.reports(), list(results.spec.objectives)
     if others or objective not in reports:
         return {}
@@ -135,7 +134,7 @@ def _curves(results: StudyResults) -> dict[int, dict[int, float]]:
 
 
 def _rows(results: StudyResults) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """What results say of each trial, by number, beside its configuration, and the columns that are user attributes."""
+    """Return the results of each trial without its configuration, and the columns that become user attributes."""
     table = results.results().merge(results.front_probability(), on="trial", how="left")
     table["front"] = table["trial"].isin(results.front(table)["trial"])
     columns = [str(column) for column in table if not str(column).startswith("config/")]
@@ -146,13 +145,13 @@ def _rows(results: StudyResults) -> tuple[dict[int, dict[str, Any]], list[str]]:
         if complete[name].notna().all() and not any(name.startswith(f"{other}/") for other in metrics)
     ]
     spreads = [f"{name}/{spread}" for name in results.spec.objectives for spread in ("sd", "ci")]
-    shown = [column for column in columns if column not in metrics and "/" not in column]
-    shown += [*compared, *(name for name in spreads if name in columns)]
-    return {int(row["trial"]): _known(row) for row in table[columns].to_dict("records")}, shown
+    user_attributes = [column for column in columns if column not in metrics and "/" not in column]
+    user_attributes += [*compared, *(name for name in spreads if name in columns)]
+    return {int(row["trial"]): _as_json(row) for row in table[columns].to_dict("records")}, user_attributes
 
 
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """Values that JSON has: numbers, words and truths."""
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that JSON can hold, as plain Python values."""
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
     return {
         name: value
@@ -162,6 +161,6 @@ def _known(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _local(time: pd.Timestamp) -> datetime:
-    """As Optuna has times: of this machine's zone, which it does not name."""
+    """Return a time as Optuna stores it: in the local time zone, without naming it."""
     local: datetime = time.to_pydatetime().astimezone().replace(tzinfo=None)
     return local

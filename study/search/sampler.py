@@ -1,12 +1,13 @@
-"""Which configurations to try: a study's space put to Optuna by ask and tell.
+"""The configurations of trials, proposed by Optuna's samplers.
 
-Grid, random and quasi-random points are functions of the trial's number. The other samplers learn from finished trials;
-for each trial they are made anew with a seed of its own, and all that they learn from comes from the store. So a search
-can be taken up by another process without repeating a proposal.
+Grid, random and quasi-random points are functions of the trial's number. The other samplers learn from finished trials.
+They are created anew for each trial, with a seed that depends on its number, and all that they learn from is in the
+store, so another process can resume a search without repeating a proposal.
 """
 
 import copy
 import hashlib
+import json
 import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,28 +21,29 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, R
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from study.analysis import StudyResults
 from study.analysis.pareto import pareto_front
 from study.spec import Parameter, Scalar, Spec, grid, parameter_order
 
-__all__ = ["PastTrial", "Search", "distribution_of", "frozen_trial"]
+__all__ = ["PastTrial", "Search", "distribution_of", "frozen_trial", "past_trials"]
 
-# A proposal of TPE takes time in proportion to the trials that it learns from: after ten thousand a second and more, in
-# which no other trial is served. So it learns from the front and from as many others as this leaves, the latest.
-_TPE_LEARNS_FROM = 1000
+# Maximum number of trials that TPE learns from: the front, and the latest others. A proposal takes time in proportion:
+# more than a second for ten thousand trials, during which the driver serves no other trial.
+_MAX_TPE_TRIALS = 1000
 
-# Optuna announces each trial, and each parameter that its model does not cover; neither is for the user of a study.
+# Optuna logs each trial, and each parameter that its model does not cover.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class PastTrial(NamedTuple):
-    """A trial as the store knows it.
+    """A trial in the store.
 
     Attributes:
-        number: the trial.
-        state: as in the column `state`; `running` and `interrupted` trials are still expected to report.
-        parameters: its values of the space.
-        values: of the objectives, in order; only a complete trial has them.
-        attributes: what the sampler noted about it.
+        number: Number of the trial.
+        state: State as in the table; trials that are `running` or `interrupted` will report again.
+        parameters: Values of the search space.
+        values: Values of the objectives, in order; None unless the trial is complete.
+        attributes: Attributes that the sampler stored with the trial.
     """
 
     number: int
@@ -51,19 +53,43 @@ class PastTrial(NamedTuple):
     attributes: dict[str, Any]
 
 
+def past_trials(results: StudyResults) -> list[PastTrial]:
+    """Return the trials of a study so far. A complete trial whose last reports are lost counts as interrupted."""
+    spec, table = results.spec, results.results()
+    attributes = results.trials().set_index("trial")["sampler"] if len(table) else {}
+    past = []
+    for row in table.to_dict("records"):
+        values = [row.get(name) for name in spec.objectives]
+        is_whole = (row["step"], row["replicates"]) == (spec.train.steps, spec.replicates)
+        is_complete = row["state"] == "complete" and is_whole and all(pd.notna(value) for value in values)
+        parameters = {name: row.get(f"config/{name}") for name in spec.space}
+        past.append(
+            PastTrial(
+                number=int(row["trial"]),
+                state=str(row["state"]) if is_complete or row["state"] != "complete" else "interrupted",
+                parameters={
+                    name: spec.space[name].typed(value) for name, value in parameters.items() if pd.notna(value)
+                },
+                values=[float(value) for value in values] if is_complete else None,
+                attributes=json.loads(attributes[row["trial"]]),
+            )
+        )
+    return past
+
+
 class Search:
-    """Proposes a configuration for each trial and is told what became of it.
+    """Proposes a configuration for each trial, and receives the results of finished trials.
 
     Args:
-        spec: a resolved spec.
-        past: the trials so far.
+        spec: Resolved spec of the study.
+        past: Trials so far.
     """
 
     def __init__(self, spec: Spec, past: Iterable[PastTrial] = ()) -> None:
         self._spec = spec
         self._distributions = {name: distribution_of(parameter) for name, parameter in spec.space.items()}
         self._fixed = list(spec.include) + (grid(spec.space) if spec.search.sampler == "grid" else [])
-        self._storage = _PartlyShown()
+        self._storage = _FilteredStorage()
         self._study = optuna.create_study(
             storage=self._storage,
             directions=["minimize" if mode == "min" else "maximize" for mode in spec.objectives.values()],
@@ -73,13 +99,13 @@ class Search:
             self._remember(trial)
 
     def ask(self, number: int) -> dict[str, Scalar]:
-        """The configuration of a trial: values of the parameters whose conditions hold."""
+        """Return the configuration of a trial: values of the parameters whose conditions hold."""
         self._study.sampler = self._sampler(number)
         if number < len(self._fixed):
             self._study.enqueue_trial(dict(self._fixed[number]))
         trial = self._study.ask()
         values: dict[str, Scalar] = {}
-        with self._storage.showing(self._to_learn_from()):
+        with self._storage.limited_to(self._trials_to_learn_from()):
             for name in parameter_order(self._spec.space):
                 conditions = self._spec.space[name].when.items()
                 if all(values.get(other) in allowed for other, allowed in conditions):
@@ -88,42 +114,42 @@ class Search:
         return values
 
     def attributes(self, number: int) -> dict[str, Any]:
-        """What the sampler noted about a trial and will need to go on; plain JSON."""
+        """Return the attributes that the sampler stored with a trial and needs to resume, as plain JSON."""
         return dict(self._frozen(self._trials[number].number).system_attrs)
 
     def complete(self, number: int, values: Sequence[float]) -> None:
-        """The trial reached its full budget with these values of the objectives."""
+        """Report that a trial reached the full budget with these values of the objectives."""
         self._study.tell(self._trials[number].number, list(values))
 
     def pruned(self, number: int) -> None:
-        """The trial was stopped early: its values are intermediate and are not compared."""
+        """Report that a trial was stopped early. Its intermediate values are not compared with final ones."""
         self._study.tell(self._trials[number].number, state=TrialState.PRUNED)
 
     def failed(self, number: int) -> None:
-        """The trial came to no value."""
+        """Report that a trial failed."""
         self._study.tell(self._trials[number].number, state=TrialState.FAIL)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials as Optuna knows them."""
+        """Return all trials as trials of Optuna."""
         return self._study.get_trials()
 
-    def _to_learn_from(self) -> set[int] | None:
-        """Optuna's numbers of the trials that TPE shall see when there are too many; none where it may see all."""
-        if self._spec.search.sampler != "tpe" or len(self._trials) <= _TPE_LEARNS_FROM:
+    def _trials_to_learn_from(self) -> set[int] | None:
+        """Return Optuna's numbers of the trials that TPE learns from, or None for all trials."""
+        if self._spec.search.sampler != "tpe" or len(self._trials) <= _MAX_TPE_TRIALS:
             return None
-        over = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
-        complete = [trial for trial in over if trial.values]
+        finished = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        complete = [trial for trial in finished if trial.values]
         values = pd.DataFrame([trial.values for trial in complete], columns=list(self._spec.objectives))
         is_on_front = pareto_front(values, self._spec.objectives)
         front = {trial.number for trial, is_best in zip(complete, is_on_front, strict=True) if is_best}
-        others = [trial.number for trial in over if trial.number not in front]
-        return front.union(others[-max(1, _TPE_LEARNS_FROM - len(front)) :])
+        others = [trial.number for trial in finished if trial.number not in front]
+        return front.union(others[-max(1, _MAX_TPE_TRIALS - len(front)) :])
 
     def _sampler(self, number: int) -> BaseSampler:
         digest = hashlib.sha256(f"{self._spec.search.seed}/{number}".encode()).digest()
         seed = int.from_bytes(digest[:4], "big")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # TPE's groups, which conditions need, and QMC are
+            warnings.simplefilter("ignore", ExperimentalWarning)  # for QMC, and groups of TPE, which conditions need
             match self._spec.search.sampler:
                 case "tpe":
                     return TPESampler(seed=seed, multivariate=True, group=True)
@@ -144,39 +170,39 @@ class Search:
         return self._study.get_trials(deepcopy=False)[optuna_number]
 
 
-class _PartlyShown(InMemoryStorage):
-    """Optuna's storage in memory, of which for a while only some trials are seen."""
+class _FilteredStorage(InMemoryStorage):
+    """Optuna's storage in memory, which can hide trials from a sampler."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._shown: set[int] | None = None
+        self._visible: set[int] | None = None
 
     @contextmanager
-    def showing(self, numbers: set[int] | None) -> Iterator[None]:
-        """Within it, only the trials of these numbers are there, or all of them."""
-        self._shown = numbers
+    def limited_to(self, numbers: set[int] | None) -> Iterator[None]:
+        """Hide other trials from the sampler within the context; None hides no trial."""
+        self._visible = numbers
         try:
             yield
         finally:
-            self._shown = None
+            self._visible = None
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """As Optuna's."""
-        if self._shown is None:
+        """Return the visible trials, as Optuna's own method."""
+        if self._visible is None:
             return super().get_all_trials(study_id, deepcopy, states)
-        everything = super().get_all_trials(study_id, deepcopy=False)
-        shown = [everything[number] for number in sorted(self._shown)]
-        shown = [trial for trial in shown if states is None or trial.state in states]
-        return copy.deepcopy(shown) if deepcopy else shown
+        trials = super().get_all_trials(study_id, deepcopy=False)
+        visible = [trials[number] for number in sorted(self._visible)]
+        visible = [trial for trial in visible if states is None or trial.state in states]
+        return copy.deepcopy(visible) if deepcopy else visible
 
 
 class _NumberedQMCSampler(QMCSampler):
-    """Optuna's scrambled Sobol sequence, asked for the point of a trial's number.
+    """Optuna's scrambled Sobol sequence, indexed by the trial's number.
 
-    Optuna's own counts in the study and learns the space from the first trial, which it draws at random; both would be
-    lost on resuming. Every parameter has a dimension of its own, used only where its condition holds.
+    Optuna's own sampler counts its points in the study and takes the space from the first trial, which is random;
+    neither survives a resume. Each parameter has one dimension, used only if the condition of the parameter holds.
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution], number: int, seed: int) -> None:
@@ -189,7 +215,7 @@ class _NumberedQMCSampler(QMCSampler):
         study: optuna.Study,
         trial: FrozenTrial,
     ) -> dict[str, BaseDistribution]:
-        """The whole space."""
+        """Return the whole space."""
         return {name: value for name, value in self._distributions.items() if not value.single()}
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
@@ -197,11 +223,11 @@ class _NumberedQMCSampler(QMCSampler):
 
 
 def frozen_trial(trial: PastTrial, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    """A trial as Optuna keeps it; one that was interrupted runs still.
+    """Return a trial as a trial of Optuna. An interrupted trial becomes a running one.
 
     Args:
-        trial: the trial.
-        distributions: of all parameters of the space.
+        trial: The trial.
+        distributions: Distributions of all parameters of the space.
     """
     state = {
         "complete": TrialState.COMPLETE,
@@ -218,7 +244,7 @@ def frozen_trial(trial: PastTrial, distributions: Mapping[str, BaseDistribution]
 
 
 def distribution_of(parameter: Parameter) -> BaseDistribution:
-    """The range of a parameter in Optuna's words."""
+    """Return the range of a parameter as a distribution of Optuna."""
     if parameter.choice is not None:
         return CategoricalDistribution(parameter.choice)
     if parameter.int is not None:
@@ -234,4 +260,4 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
         return trial.suggest_int(name, distribution.low, distribution.high)
     if isinstance(distribution, FloatDistribution):
         return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-    raise TypeError(f"{name}: {distribution} is no distribution of ours")
+    raise TypeError(f"{name}: unexpected distribution {distribution}")

@@ -1,18 +1,18 @@
-"""Ray Tune's side of a study: what it is told to try, and what is done with what it hears.
+"""Integration with Ray Tune: a Searcher that proposes trials, and a Callback that records their results.
 
-Tune asks the searcher for configurations and tells it and the callback what became of them. Both run in Tune's own
-loop, in the driver's main thread, so nothing here needs a lock.
+Both are called in Tune's loop, in the main thread of the driver, so they need no lock.
 """
 
 import json
-import re
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ray import tune
+from ray import cloudpickle, tune
+from ray.exceptions import ActorPlacementGroupRemoved, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
@@ -22,25 +22,32 @@ from study.search.sampler import PastTrial, Search
 from study.spec import Baseline, Scalar, Spec, TrialId
 from study.store.writer import StudyWriter
 
-__all__ = ["LOSSES", "StudyCallback", "StudySearcher"]
+__all__ = ["MAX_ACTOR_RESTARTS", "StudyCallback", "StudySearcher"]
 
-LOSSES = 100
-"""So often a trial may lose its place, with its machine or its process, which is no fault of its own. What is its own,
-it counts itself (`study.training.client`)."""
+logger = logging.getLogger(__name__)
+
+MAX_ACTOR_RESTARTS = 100
+"""Maximum number of actor losses per trial. `study.training.client` counts failures that the trial itself causes."""
+
+_ACTOR_LOST = "its process or its machine was lost"
+_UNFINISHED = ("running", "interrupted")
 
 
 class StudySearcher(Searcher):
-    """Hands out trials by number: the baseline, those that were interrupted, then numbers that have no trial yet.
+    """Proposes the plain VAE, interrupted trials, and then new trials.
 
     Args:
-        spec: a resolved spec.
-        past: the trials so far.
-        target: how many trials the study shall have.
-        with_plain_vae: whether the baseline that is trained as trials are is still to be trained.
-        writer: gets a row for each trial that begins.
+        spec: Resolved spec of the study.
+        past: Trials so far.
+        target: Number of trials that the study is to have.
+        with_plain_vae: Whether the plain VAE is still to be trained.
+        writer: Receives a row for each trial that starts.
 
     Attributes:
-        allowed: how many trials may be there now; asked before each is handed out.
+        max_running: Returns the number of trials that may run now.
+        trials: Trials and baselines by Tune's trial ID.
+        parameters: Parameters by trial.
+        final_values: Values of the objectives by complete trial.
     """
 
     def __init__(
@@ -48,111 +55,111 @@ class StudySearcher(Searcher):
     ) -> None:
         super().__init__()
         past = list(past)
-        known = {trial.number for trial in past}
         self._spec = spec
         self._search = Search(spec, past)
         self._writer = writer
-        self._interrupted: dict[TrialId, dict[str, Scalar]] = {Baseline.PLAIN_VAE: {}} if with_plain_vae else {}
-        self._interrupted |= {trial.number: trial.parameters for trial in past if trial.state in _UNFINISHED}
-        self._queue: list[TrialId] = [*self._interrupted, *(number for number in range(target) if number not in known)]
-        self.numbers: dict[str, TrialId] = {}
+        self._resumed: dict[TrialId, dict[str, Scalar]] = {Baseline.PLAIN_VAE: {}} if with_plain_vae else {}
+        self._resumed |= {trial.number: trial.parameters for trial in past if trial.state in _UNFINISHED}
+        new = set(range(target)) - {trial.number for trial in past}
+        self._queue: list[TrialId] = [*self._resumed, *sorted(new)]
+        self._running = 0
+        self.max_running: Callable[[], int] = lambda: 1
+        self.trials: dict[str, TrialId] = {}
         self.parameters: dict[TrialId, dict[str, Scalar]] = {}
         self.final_values: dict[TrialId, list[float]] = {}
-        self.allowed: Callable[[], int] = lambda: 1
-        self._under_way = 0
 
     @property
     def remaining(self) -> int:
-        """Trials that are still to be handed out."""
+        """Number of trials that were not proposed yet."""
         return len(self._queue)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as its docstring has it
-        """The next trial's number and parameters; none while enough are under way."""
-        if not self._queue and not self._under_way:
+        """Return the next trial and its parameters, or None while enough trials run."""
+        if not self._queue and not self._running:
             return str(Searcher.FINISHED)
-        if not self._queue or self._under_way >= self.allowed():  # one that is under way may come back
+        if not self._queue or self._running >= self.max_running():  # a running trial may be queued again
             return None
-        self._under_way += 1
-        number = self._queue.pop(0)
-        if number in self._interrupted:
-            parameters = self._interrupted[number]
+        self._running += 1
+        trial = self._queue.pop(0)
+        if trial in self._resumed:
+            parameters = self._resumed[trial]
         else:
-            assert isinstance(number, int)  # noqa: S101  # baselines are never asked for
-            parameters = self._search.ask(number)
-        self.numbers[trial_id], self.parameters[number] = number, parameters
-        self.record(number, "running")
-        return {"trial": number, "parameters": parameters}
+            assert isinstance(trial, int)  # noqa: S101  # baselines have no point of the space
+            parameters = self._search.ask(trial)
+        self.trials[trial_id], self.parameters[trial] = trial, parameters
+        self.record(trial, "running")
+        return {"trial": trial, "parameters": parameters}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna: a value only if the trial is complete, else pruned or failed."""
-        self._under_way -= 1
-        number = self.numbers[trial_id]
-        if isinstance(number, Baseline) or error:  # of an error the callback hears why, and says what became of it
+        """Report a finished trial to Optuna: with its values if it is complete, else as pruned or failed."""
+        self._running -= 1
+        trial = self.trials[trial_id]
+        if isinstance(trial, Baseline) or error:  # errors are handled by the callback
             return
         if result is None or "failed" in result:
-            self._search.failed(number)
+            self._search.failed(trial)
             return
         values = self.values(result) if result["step"] == self._spec.train.steps else None
         if values is not None:
-            self._search.complete(number, values)
-            self.final_values[number] = values
+            self._search.complete(trial, values)
+            self.final_values[trial] = values
         else:
-            self._search.pruned(number)
+            self._search.pruned(trial)
 
-    def lost(self, number: TrialId) -> None:
-        """A trial has lost its place before it had begun, which Tune does not forgive: it is handed out once more."""
-        self._interrupted[number] = self.parameters[number]
-        self._queue.insert(0, number)
+    def requeue(self, trial: TrialId) -> None:
+        """Propose a trial again. Tune ends a trial whose actor is lost before the trial has started."""
+        self._resumed[trial] = self.parameters[trial]
+        self._queue.insert(0, trial)
 
-    def broke(self, number: TrialId) -> None:
-        """A trial broke as often as it may."""
-        if not isinstance(number, Baseline):
-            self._search.failed(number)
+    def fail(self, trial: TrialId) -> None:
+        """Report to Optuna that a trial failed by an error."""
+        if not isinstance(trial, Baseline):
+            self._search.failed(trial)
 
     def values(self, result: dict[str, Any]) -> list[float] | None:
-        """Values of the objectives in a result; none when it lacks one, or a replicate, as early reports may."""
-        names = [*REPORT_KEY, *self._spec.objectives]  # those of all others take twice as long again
+        """Return the values of the objectives in a result, or None if it lacks an objective or a replicate."""
+        names = [*REPORT_KEY, *self._spec.objectives]  # to aggregate all metrics takes twice as long
         rows = [{name: row[name] for name in names if name in row} for row in result["rows"]]
         means = aggregate_trial(pd.DataFrame(rows), self._spec.replicates)
         if means["replicates"] < self._spec.replicates or any(name not in means for name in self._spec.objectives):
             return None
         return [means[name] for name in self._spec.objectives]
 
-    def record(self, number: TrialId, state: str, error: str | None = None, step: int = 0) -> None:
-        """Add a row for a trial whose state changes."""
-        parameters = self.parameters[number]
+    def record(self, trial: TrialId, state: str, error: str | None = None, step: int = 0) -> None:
+        """Write a row for a trial whose state changes."""
+        parameters = self.parameters[trial]
         self._writer.add(
             "trials",
             {
-                "trial": number,
+                "trial": trial,
                 "state": state,
                 "error": error,
                 "step": step,
-                "sampler": json.dumps({} if isinstance(number, Baseline) else self._search.attributes(number)),
+                "sampler": json.dumps({} if isinstance(trial, Baseline) else self._search.attributes(trial)),
                 **{f"config/{name}": parameters.get(name) for name in self._spec.space},
             },
         )
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the store has all that a search needs to go on."""
+        """Do nothing: a search resumes from the store."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a search goes on from the store."""
+        """Do nothing: a search resumes from the store."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, when Tune pickles all that it was given: a study is never restored from that."""
+        """Return nothing to Tune, which pickles all its components; a study never resumes from that."""
         return {}
 
 
 class StudyCallback(tune.Callback):
-    """Records what Tune hears, and calls `tick` several times a second.
+    """Records reports and states of trials, and calls the driver in each iteration of Tune's loop.
 
     Args:
-        searcher: knows the trials by number.
-        writer: writes rows.
-        steps: the full budget.
-        changed: told of each trial whose state changes: number, state and, where there is one, the reason.
-        tick: called in Tune's loop; what it raises ends the run.
+        searcher: Searcher of the same run.
+        writer: Receives the rows.
+        steps: Full budget.
+        on_state: Called with each trial whose state changes, its state, and the reason of a failure or interruption.
+        on_step: Called several times a second; an error that it raises ends the run.
     """
 
     def __init__(
@@ -160,35 +167,35 @@ class StudyCallback(tune.Callback):
         searcher: StudySearcher,
         writer: StudyWriter,
         steps: int,
-        changed: Callable[[TrialId, str, str | None], None],
-        tick: Callable[[], None],
+        on_state: Callable[[TrialId, str, str | None], None],
+        on_step: Callable[[], None],
     ) -> None:
         self._searcher = searcher
         self._writer = writer
         self._steps = steps
-        self._changed = changed
-        self._tick = tick
-        self._losses: Counter[TrialId] = Counter()
+        self._on_state = on_state
+        self._on_step = on_step
+        self._restarts: Counter[TrialId] = Counter()
         self._refused: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as for the searcher."""
+        """Return nothing, as the searcher does."""
         return {}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Let the driver do what is due.
+        """Call the driver.
 
         Raises:
-            RunError: when a trainer has refused the study.
+            RunError: If a trainer has refused the study.
         """
-        if self._refused is not None:  # raised where it was heard of, Tune would make a traceback of it
+        if self._refused is not None:  # Tune would wrap an error that `on_trial_result` raises
             raise RunError(self._refused)
         self._writer.tick()
-        self._tick()
+        self._on_step()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial takes its place."""
-        self._changed(self._searcher.numbers[trial.trial_id], "running", None)
+        """Announce that a trial has started."""
+        self._on_state(self._searcher.trials[trial.trial_id], "running", None)
 
     def on_trial_result(  # noqa: D102
         self,
@@ -203,44 +210,51 @@ class StudyCallback(tune.Callback):
             self._writer.add("reports", row)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial ended without breaking: at its full budget, stopped early, or failed for a reason it knows."""
-        number = self._searcher.numbers[trial.trial_id]
-        result = trial.last_result or {}
+        """Record a trial that reached the full budget, was stopped early, or returned that it failed."""
+        trial_id, result = self._searcher.trials[trial.trial_id], trial.last_result or {}
         if "failed" in result:
-            self._end(number, "failed", result["failed"])
+            self._end(trial_id, "failed", result["failed"])
         elif result.get("step") == self._steps:
-            self._end(number, "complete", None, self._steps)
+            self._end(trial_id, "complete", None, self._steps)
         else:
-            self._end(number, "pruned", None, result.get("step", 0))
+            self._end(trial_id, "pruned", None, result.get("step", 0))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial lost its place and will have another."""
-        self._changed(self._searcher.numbers[trial.trial_id], "interrupted", _reason(trial))
+        """Announce that a trial was interrupted, and that Tune restarts it."""
+        trial_id, (reason, _) = self._searcher.trials[trial.trial_id], _failure(trial)
+        logger.info("trial %s is restarted: %s", trial_id, reason)
+        self._on_state(trial_id, "interrupted", reason)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial broke as often as it may, or lost its place while Tune had it wait for one."""
-        number, reason = self._searcher.numbers[trial.trial_id], _reason(trial)
-        if reason == _GONE and self._losses[number] < LOSSES:
-            self._losses[number] += 1
-            self._searcher.lost(number)
-            self._changed(number, "interrupted", reason)
+        """Record a trial that raised an error too often, or queue one whose actor was lost before it started."""
+        trial_id, (reason, is_lost) = self._searcher.trials[trial.trial_id], _failure(trial)
+        if is_lost and self._restarts[trial_id] < MAX_ACTOR_RESTARTS:
+            self._restarts[trial_id] += 1
+            logger.info("trial %s is queued again: %s", trial_id, reason)
+            self._searcher.requeue(trial_id)
+            self._on_state(trial_id, "interrupted", reason)
             return
-        self._searcher.broke(number)
-        self._end(number, "failed", reason)
+        self._searcher.fail(trial_id)
+        self._end(trial_id, "failed", reason)
 
-    def _end(self, number: TrialId, state: str, error: str | None, step: int = 0) -> None:
-        self._searcher.record(number, state, error, step)
-        self._changed(number, state, error)
-
-
-def _reason(trial: Trial) -> str:
-    """Why a trial broke, in one line; Tune's get_error reads a copy that is not made yet."""
-    traceback = Path(trial.error_file).read_text() if trial.error_file else "unknown"
-    *_, reason = filter(None, map(str.strip, traceback.splitlines()))
-    # Ray says at length what it knows of a process that it lost.
-    return _GONE if _LOST.search(reason) else reason
+    def _end(self, trial: TrialId, state: str, error: str | None, step: int = 0) -> None:
+        self._searcher.record(trial, state, error, step)
+        self._on_state(trial, state, error)
 
 
-_LOST = re.compile(r"\b[Aa]ctor\b|\bActor\w*Error\b")
-_GONE = "its process or its machine is gone"
-_UNFINISHED = ("running", "interrupted")
+def _failure(trial: Trial) -> tuple[str, bool]:
+    """Return the reason of a trial's last error in one line, and whether the error is the loss of its actor.
+
+    Tune writes the text of every error to a file, and pickles errors of tasks and actors to another one, so the pickled
+    error may be older than the text. Tune's own `get_error` reads copies that are made later.
+    """
+    text = Path(trial.error_file).read_text() if trial.error_file else ""
+    pickled = Path(trial.pickled_error_file).read_bytes() if trial.pickled_error_file else None
+    error = cloudpickle.loads(pickled) if pickled else None
+    if error is not None and text.endswith(f"{error}\n"):
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        is_lost = isinstance(cause, RayActorError) and not cause.actor_init_failed
+    else:
+        is_lost = text.endswith(f"{ActorPlacementGroupRemoved()}\n")
+    *_, reason = ["unknown", *filter(None, map(str.strip, text.splitlines()))]
+    return (_ACTOR_LOST if is_lost else reason), is_lost

@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from study.search.halving import rungs_so_far
-from study.search.history import past_trials
-from study.search.sampler import Search
+from study.search.sampler import Search, past_trials
 from tests.study.commands import TINY, run_on_ray
 from tests.study.processes import interrupt_when
 from tests.study.stores import results_of
@@ -102,7 +101,7 @@ def test_every_verdict_follows_from_the_reports_in_the_order_in_which_they_came(
     climbers = rows[at_rungs].drop_duplicates(["trial", "step"])
     for trial, step in zip(climbers["trial"], climbers["step"], strict=True):
         is_stopped = trials.loc[trial, "state"] == "pruned" and trials.loc[trial, "step"] == step
-        assert rungs.goes_on(trial, step, {}) != is_stopped
+        assert rungs.continues(trial, step, {}) != is_stopped
 
 
 def test_the_sampler_hears_of_pruned_trials_without_values(climb):

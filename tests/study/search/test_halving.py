@@ -24,7 +24,7 @@ def climbed(values, reduction=3, objectives=TWO):
     """Which of the trials go on that come to a rung in this order with these values of the objectives."""
     rungs = Rungs([10], reduction, objectives)
     names = [proxy_metric(name) for name in objectives]
-    return [rungs.goes_on(trial, 10, dict(zip(names, row, strict=True))) for trial, row in enumerate(values)]
+    return [rungs.continues(trial, 10, dict(zip(names, row, strict=True))) for trial, row in enumerate(values)]
 
 
 def dominated_by(values, point):
@@ -54,22 +54,22 @@ def test_what_is_not_finite_loses_even_against_nobody_and_holds_up_nobody(bad):
 
 
 def test_a_report_that_lacks_an_objective_loses():
-    assert not Rungs([10], 2, TWO).goes_on(0, 10, {FIDELITY: 1.0})
+    assert not Rungs([10], 2, TWO).continues(0, 10, {FIDELITY: 1.0})
 
 
 def test_rungs_are_compared_each_for_itself():
     rungs = Rungs([10, 20], 2, ONE)
-    assert rungs.goes_on(0, 10, {FIDELITY: 5.0})
-    assert rungs.goes_on(1, 20, {FIDELITY: 9.0})
-    assert not rungs.goes_on(0, 20, {FIDELITY: 9.5})
+    assert rungs.continues(0, 10, {FIDELITY: 5.0})
+    assert rungs.continues(1, 20, {FIDELITY: 9.0})
+    assert not rungs.continues(0, 20, {FIDELITY: 9.5})
 
 
 def test_who_was_there_before_is_told_the_same_again_and_counts_once():
     rungs = Rungs([10], 2, ONE)
-    assert [rungs.goes_on(trial, 10, {FIDELITY: value}) for trial, value in enumerate([5.0, 6.0])] == [True, False]
-    assert not rungs.goes_on(1, 10, {FIDELITY: 0.0})
-    assert rungs.goes_on(0, 10, {FIDELITY: 99.0})
-    assert rungs.goes_on(2, 10, {FIDELITY: 5.5})  # second of three, of which two go on
+    assert [rungs.continues(trial, 10, {FIDELITY: value}) for trial, value in enumerate([5.0, 6.0])] == [True, False]
+    assert not rungs.continues(1, 10, {FIDELITY: 0.0})
+    assert rungs.continues(0, 10, {FIDELITY: 99.0})
+    assert rungs.continues(2, 10, {FIDELITY: 5.5})  # second of three, of which two go on
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=30)
@@ -134,7 +134,7 @@ def test_without_halving_there_is_nothing_to_rebuild(tiny):
 def test_a_study_that_begins_has_empty_rungs(spec):
     rungs = rungs_so_far(spec, pd.DataFrame())
     assert rungs.steps == spec.rungs() == (5, 10, 20)
-    assert rungs.goes_on(0, 5, {FIDELITY: 9.0, LINEAR: 0.0})
+    assert rungs.continues(0, 5, {FIDELITY: 9.0, LINEAR: 0.0})
 
 
 @settings(deadline=None)
@@ -153,12 +153,12 @@ def test_rungs_rebuilt_from_the_store_are_those_that_were(rows):
     verdicts = {}
     for trial, seed, step, fidelity, separation in rows:
         if seed == 0 and step in before.steps:
-            verdicts[trial, step] = before.goes_on(trial, step, {FIDELITY: fidelity, LINEAR: separation})
+            verdicts[trial, step] = before.continues(trial, step, {FIDELITY: fidelity, LINEAR: separation})
     after = rungs_so_far(spec, reports_of(rows))
-    assert all(after.goes_on(*key, {FIDELITY: math.nan}) == verdict for key, verdict in verdicts.items())
+    assert all(after.continues(*key, {FIDELITY: math.nan}) == verdict for key, verdict in verdicts.items())
     for step in before.steps:  # and whoever comes next is told the same by both
         newcomer = {FIDELITY: 4.5, LINEAR: 0.5}
-        assert after.goes_on(99, step, newcomer) == before.goes_on(99, step, newcomer)
+        assert after.continues(99, step, newcomer) == before.continues(99, step, newcomer)
 
 
 def result(trial, step, fidelity, **more):

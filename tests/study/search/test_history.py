@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from study.analysis import StudyResults
-from study.search.history import past_trials
+from study.search.sampler import past_trials
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore

@@ -59,7 +59,7 @@ def ran(spec, tmp_path_factory, ray_of_process):
     done = PastTrial(0, "complete", dict(spec.include[0]), [13.0, 0.33], {})
     interrupted = PastTrial(1, "interrupted", dict(spec.include[1]), None, {})
     searcher = StudySearcher(spec, [done, interrupted], TRIALS, with_plain_vae=False, writer=writer)
-    searcher.allowed = lambda: 2
+    searcher.max_running = lambda: 2
     ended = {}
 
     def changed(number, state, error):
@@ -116,7 +116,7 @@ def test_what_ends_early_is_pruned_what_breaks_has_failed_and_only_final_values_
 def test_an_interrupted_trial_goes_on_first_and_with_its_own_parameters(ran):
     results, searcher, _ = ran
     assert searcher.parameters[1] == {"loss.private.gamma": 0.2}
-    assert next(iter(searcher.numbers.values())) == 1
+    assert next(iter(searcher.trials.values())) == 1
     assert results.results()["config/loss.private.gamma"].nunique() == TRIALS - 1
 
 
