@@ -16,7 +16,7 @@ import study.training.evaluation as evaluation
 from marl.evaluation import INTERMEDIATE
 from study.analysis import StudyResults
 from study.runs.create import begin
-from study.search.history import past_trials
+from study.search.sampler import past_trials
 from study.search.tune import StudyCallback, StudySearcher
 from study.spec import parse_spec
 from study.spec.resolve import resolve
