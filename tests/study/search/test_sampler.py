@@ -103,7 +103,7 @@ def test_the_samplers_learn(tiny):
 
 
 def test_after_many_trials_tpe_learns_from_the_front_and_the_latest_and_can_be_taken_up(tiny, monkeypatch):
-    monkeypatch.setattr("study.search.sampler._TPE_LEARNS_FROM", 8)
+    monkeypatch.setattr("study.search.sampler._MAX_TPE_TRIALS", 8)
     spec = spec_of(tiny, "tpe")
     search = Search(spec)
     past = run(search, range(20))
