@@ -110,8 +110,8 @@ def test_after_many_trials_tpe_learns_from_the_front_and_the_latest_and_can_be_t
     search.ask(20)
     front = {trial.number for trial in search._study.best_trials}
     latest = [trial.number for trial in past if trial.number not in front][len(front) - 8 :]
-    assert search._to_learn_from() == {*front, *latest}
-    with search._storage.showing({*front, *latest}):
+    assert search._trials_to_learn_from() == {*front, *latest}
+    with search._storage.limited_to({*front, *latest}):
         assert [trial.number for trial in search._study.get_trials()] == sorted({*front, *latest})
     assert len(search.trials()) == 21
     search.complete(20, values_of(20))
