@@ -1,4 +1,4 @@
-"""Tests side by side, in processes of pytest-xdist: each has processors of its own, and so has all that it starts.
+"""Parallel tests: each process of pytest-xdist, with all that it starts, runs on separate processors.
 
 Threads of a training step wait for each other. Two studies that both take every processor train at a fraction of their
 speed, and what a test says of time would depend on its neighbour.
@@ -35,7 +35,7 @@ _take_processors()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """As many as processors, and two where there is one: a test often waits."""
+    """Return the number of processors, but at least two, because tests often wait."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(2, processors), _MOST_PROCESSES)
 

@@ -13,7 +13,7 @@ from study.spec import Spec
 
 __all__ = ["ExportedModel", "model_card"]
 
-# Longer names are those of metrics of single classes, which the card leaves out.
+# Longer names belong to metrics of single classes, which the card leaves out.
 _MAX_NAME_PARTS = 3
 
 

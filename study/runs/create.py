@@ -34,7 +34,7 @@ def begin(store: StudyStore, resolved: ResolvedSpec, address: str | None = None)
         if (known := spec_of(metadata)) != resolved:
             raise UserError(
                 f"study {store.name!r} is already in {store.objects.uri} with another spec "
-                f"({_difference(known.spec, resolved.spec)}); give this one another name, go on with that one by "
+                f"({_difference(known.spec, resolved.spec)}); rename this one, resume the existing one with "
                 f"`{command_for(store.uri, 'resume')}`, or delete it"
             )
         return metadata

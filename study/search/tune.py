@@ -250,6 +250,7 @@ def _failure(trial: Trial) -> tuple[str, bool]:
     """
     text = Path(trial.error_file).read_text() if trial.error_file else ""
     pickled = Path(trial.pickled_error_file).read_bytes() if trial.pickled_error_file else None
+    # Safe to unpickle: Tune wrote the file in this process, in a private temporary folder, never in the store.
     error = cloudpickle.loads(pickled) if pickled else None
     if error is not None and text.endswith(f"{error}\n"):
         cause = error.cause if isinstance(error, RayTaskError) else error

@@ -41,7 +41,7 @@ def local_global(query_NE: Tensor, local_NLE: Tensor, excluded_negatives_NN: Ten
     positive_LN = similarity_LNN.diagonal(dim1=1, dim2=2)
     excluded_NN = excluded_negatives_NN & ~identity(excluded_negatives_NN)
     logits_LNN = torch.where(excluded_NN, EXCLUDED, similarity_LNN)
-    # The softmax is over queries: each part identifies its clip.
+    # The softmax runs over queries: each part identifies its clip.
     return (torch.logsumexp(logits_LNN, dim=1) - positive_LN).mean()
 
 
