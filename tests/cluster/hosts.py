@@ -1,4 +1,4 @@
-"""Several hosts on this one machine, with addresses, disks, processes and SSH of their own: see hosts.sh.
+"""Several hosts on one machine, each with a separate address, disk, process space and SSH server (see hosts.sh).
 
 `python -m tests.cluster.hosts check` says what is missing to make them; `… up N` makes them until Enter is pressed.
 """
@@ -151,9 +151,9 @@ class Hosts:
 
 @contextlib.contextmanager
 def hosts(count: int) -> Iterator[Hosts]:
-    """Hosts for as long as the block lasts, beside those of other processes; then nothing of them is left.
+    """Create hosts and remove them when the block ends. Hosts of other processes stay.
 
-    What an earlier process left that was killed is cleared away first.
+    Hosts of killed processes are removed first.
     """
     _clear_away()
     made = Hosts(count, _take_network())
@@ -167,7 +167,7 @@ def hosts(count: int) -> Iterator[Hosts]:
 
 
 def _take_network() -> int:
-    """The number of a network that nobody else has; the bridge of its name is made, which only one can."""
+    """Return the number of a free network and reserve it: only one process can create the bridge of that name."""
     for number in range(_NETWORKS):
         if not (_FOLDER / str(number)).exists():
             with contextlib.suppress(subprocess.CalledProcessError):
@@ -191,7 +191,7 @@ def _remove(made: Hosts) -> None:
 def _kept_folders() -> list[Path]:
     """What a host needs of this machine's /tmp and $HOME: the project, its environment, and the Python of that."""
     needed = {ROOT, Path(sys.prefix), Path(sys.base_prefix)}
-    # A host's home is that of its user, whatever HOME is here.
+    # SSH on a host uses the home of the user; $HOME of this process may differ.
     private = (Path("/tmp"), Path(pwd.getpwuid(os.geteuid()).pw_dir))
     below = {path for path in needed if any(path.is_relative_to(folder) for folder in private)}
     return sorted(path for path in below if not any(path != other and path.is_relative_to(other) for other in below))

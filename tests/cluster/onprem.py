@@ -66,7 +66,7 @@ class Cluster:
     def down(self) -> None:
         """`ray down`; returns when no process of Ray is left on any host.
 
-        Workers of a cluster whose head is gone end by themselves, about two minutes later.
+        Workers exit about two minutes after they lose the head.
         """
         self.ray("down", "-y", self.file)
         everywhere = range(self.hosts.count)
@@ -96,14 +96,14 @@ class Cluster:
         """Hosts whose node is alive, as the head knows; none when there is no head.
 
         Args:
-            wait_for: so many nodes are waited for, half a minute at most.
+            wait_for: Number of nodes to wait for, for at most 30 s.
         """
         lines = self.python(0, _NODES.format(wait_for=wait_for), check=False).splitlines()
         line = next((line for line in lines if "alive" in line), "")
         return {host for host in range(self.hosts.count) if self.hosts.address(host) in line.split()}
 
     def wait_for_nodes(self, count: int, timeout_s: float = _STARTED_S) -> None:
-        """Return when so many nodes are alive, the head among them."""
+        """Return when `count` nodes are alive, including the head."""
         wait_until(lambda: len(self.nodes(wait_for=count)) == count, timeout_s, f"{count} nodes")
 
 

@@ -112,7 +112,7 @@ class Soak:
             self.driver_mb.append((time.monotonic(), max(drivers) / 1024))
 
     def is_over(self) -> bool:
-        """Whether every trial has ended."""
+        """Return whether every trial is complete or failed."""
         results = self.study.results
         return int(results.trials()["state"].isin(["complete", "failed"]).sum()) >= results.target
 
@@ -124,10 +124,10 @@ class Soak:
 
 
 def verify(results: StudyResults) -> dict[str, object]:
-    """That every trial is there once, every object whole, and none there that belongs to nothing."""
+    """Check that every trial is stored once, every object is intact, and no object is orphaned."""
     store = results.store
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # what is damaged would only be left out
+        warnings.simplefilter("error")  # readers skip damaged objects with a warning
         trials, reports = results.trials(), results.reports()
         results.results()
     complete = list(trials.query("state == 'complete'")["trial"])
@@ -158,7 +158,7 @@ def verify(results: StudyResults) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run it, and print what came of it."""
+    """Run the soak test and print its result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--trials", type=int, default=500)

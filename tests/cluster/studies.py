@@ -70,7 +70,7 @@ class StudyOnCluster:
 
     @property
     def results(self) -> StudyResults:
-        """As the store has it now."""
+        """The current results in the store."""
         return StudyResults(self.store)
 
     def complete(self) -> pd.DataFrame:
@@ -97,7 +97,7 @@ class StudyOnCluster:
         )
 
     def wait_until_complete(self, count: int, timeout_s: float = 600) -> None:
-        """Return when so many trials are complete."""
+        """Return when `count` trials are complete."""
         wait_until(lambda: len(self.complete()) >= count, timeout_s, f"{count} complete trials")
 
     def wait_until_over(self, timeout_s: float = 600) -> None:
@@ -106,10 +106,10 @@ class StudyOnCluster:
         wait_until(lambda: not self.results.is_live, 120, "the driver's end")
 
     def seconds_to_go_on(self, since: float) -> float:
-        """From a moment of this machine's clock until every trial that lost its place afterwards has begun again.
+        """Seconds from a time of this machine's clock until every trial that lost its actor has started again.
 
-        With its driver or its head a study loses all places and nobody is there to say so: then until the first trial
-        has begun again.
+        If the driver or the head node dies, all trials are lost without a record. The first restarted trial then ends
+        the measurement.
         """
         began: float | None = None
         waiting: set[str] = set()

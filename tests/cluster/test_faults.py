@@ -16,7 +16,7 @@ from tests.study.stores import assert_same_values
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
-# Long enough that some trials are complete and others are not, and that what is announced is heard of.
+# Long enough that a fault hits a partly complete study, and that the trainers notice an announced preemption.
 STEPS, GAMMAS = 2000, (0.1, 0.3, 1.0, 3.0, 10.0)
 METADATA_SERVICE = Path(__file__).with_name("metadata_service.py")
 
@@ -37,7 +37,7 @@ def cluster(hosts_can_be_made, tmp_path_factory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def study(cluster: Cluster, tmp_path, monkeypatch, request) -> Iterator[StudyOnCluster]:
-    """Training on both workers, and partly complete; whoever was without power afterwards has it again."""
+    """A partly complete study that trains on both workers. Hosts without power get it back after the test."""
     for name, value in cluster.s3.environment.items():
         monkeypatch.setenv(name, value)
     cluster.wait_for_nodes(3)

@@ -1,4 +1,4 @@
-"""A tiny study, and the command line: in this process, and in one of its own."""
+"""A tiny study, and the command line, in this process or in a separate one."""
 
 import contextlib
 import io
@@ -51,7 +51,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def run_command(*arguments: object, env: Mapping[str, str] | None = None) -> Outcome:
-    """Run a command in a process of its own."""
+    """Run a command in a separate process."""
     done = subprocess.run(
         command(*arguments),
         capture_output=True,
@@ -80,7 +80,7 @@ def run_on_ray(*arguments: object, with_plain_vae: bool = False) -> Outcome:
 
 
 class Running:
-    """The command line in a process group of its own, as a terminal starts it; its lines are read as they come."""
+    """The command line in a separate process group, as a terminal starts it. Its lines are read as they arrive."""
 
     def __init__(self, *arguments: object, env: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(

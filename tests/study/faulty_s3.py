@@ -37,10 +37,10 @@ class FaultyS3:
         status: answer with this error instead of passing a request on; none to pass it on.
         only: methods that `status` and `hangs` are for.
         hangs: take requests and say nothing.
-        delay_s: wait so long before each request.
+        delay_s: Delay before each request, in seconds.
         loses: a part of a path; the next PUT there is acknowledged and dropped.
         loses_answer: a part of a path; the next PUT there is passed on, and the connection is cut instead of answered.
-        knows_conditions: refuse a conditional PUT of what is there, which the server behind does not.
+        knows_conditions: refuse a conditional PUT to an existing path; the server behind ignores conditions.
         clock_ahead: how far the server's clock is ahead; requests of another time are refused.
         asked: method and path of all requests.
     """
@@ -103,7 +103,7 @@ class FaultyS3:
         self._pass_on(request, body)
 
     def _sign_again(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
-        """As the server behind has another clock."""
+        """Sign a request with the clock of the server behind."""
         keys = Credentials(self.environment["AWS_ACCESS_KEY_ID"], self.environment["AWS_SECRET_ACCESS_KEY"])
         signed = ("host", "content-md5", "x-amz-content-sha256")
         kept = {name: value for name, value in request.headers.items() if name.lower() in signed}

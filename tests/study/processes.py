@@ -34,7 +34,7 @@ _IN_EVERY_PROCESS = Path(__file__).with_name("in_every_process")
 # Probes take most of the evaluation of tiny models. Values after 20 steps are as reproducible as those after 400.
 _CONSTANTS: Mapping[str, Mapping[str, Any]] = {"marl.metrics.probes": {"_STEPS": 20}}
 UNCHANGED = {"MARL_TEST_CHANGES": "{}"}
-"""Environment of a command whose processes are as those of users."""
+"""Environment of a command whose processes run without changes by tests."""
 
 _ENDED_WITHIN_S = 30.0
 
@@ -88,7 +88,7 @@ class Switches:
         self._set("poison", trial)
 
     def wait_until_held(self, timeout_s: float = 120.0) -> None:
-        """Return when a trainer is held; whichever was held before the last call does not count."""
+        """Return when a trainer is held that was not held at the last call."""
         held = lambda: [*self.folder.glob("*.held")]  # noqa: E731
         wait_until(lambda: bool(held()), timeout_s)
         for file in held():
@@ -206,7 +206,7 @@ def _alive() -> list[str]:
     """Actors and placement groups of this process's Ray that have not ended."""
     import ray
 
-    gc.collect()  # Tune's actors end when the last reference to them is gone
+    gc.collect()  # Tune's actors exit when their last reference is deleted
     actors = ray._private.state.actors().values()
     groups = ray.util.placement_group_table().values()
     return [f"{actor['ActorClassName']} {actor['Name']}" for actor in actors if actor["State"] != "DEAD"] + [

@@ -1,4 +1,4 @@
-"""Whoever may write to a store can make readers see wrong numbers, but not run anything, hang, or fall over."""
+"""Crafted objects in a store can give readers wrong numbers, but cannot run code, hang or crash them."""
 
 import io
 import json
@@ -126,7 +126,7 @@ PARTS = {
     "its own run": report(run=[7]),
     "names that a terminal obeys": report(**{"x/\x1b[2J\n": [1.0]}),
     "names without end": report(**{"x" * 100_000: [1.0]}),
-    "more columns than anybody writes": report(**{f"x/{number}": [0.0] for number in range(10_001)}),
+    "more columns than a real report": report(**{f"x/{number}": [0.0] for number in range(10_001)}),
     "rows without end": billion_rows(),
 }
 

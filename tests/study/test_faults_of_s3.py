@@ -153,7 +153,7 @@ def test_an_object_is_created_once_and_by_the_one_whose_content_it_has(faults, u
     assert objects.create("a", b"first")
     assert not objects.create("a", b"second")
     assert objects.read("a") == b"first"
-    faults.loses_answer = "/b"  # it was written, and nobody said so
+    faults.loses_answer = "/b"  # written, but not acknowledged
     assert objects.create("b", b"first")
 
 

@@ -27,7 +27,7 @@ from tests.marl.cases import (
 )
 from tests.messages import mentions
 
-# `test_probes` compares probes of one representation with those of several.
+# `test_probes` checks that probes do not depend on the other representations of a batch.
 WITHOUT_PROBES = tuple(group for group in FINAL if group != "probes")
 
 

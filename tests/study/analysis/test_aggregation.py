@@ -1,4 +1,4 @@
-"""Means of trials over their replicates, and how they follow from those of a moment before."""
+"""Means of trials over replicates, and their incremental update."""
 
 import numpy as np
 import pandas as pd

@@ -79,7 +79,7 @@ def test_a_metric_of_no_parameter_gives_importance_by_chance_which_no_parameter_
 
 
 def test_effects_share_the_variance_as_analysis_of_variance_has_it():
-    # Of independent parameters, even over a range of one: the variance of a sum is 1/12 of each squared slope.
+    # Parameters are independent and uniform over a unit range, so each adds its squared slope / 12 to the variance.
     table = results(lambda row: 3 * row["config/width"] / 10 + 2 * math.log10(row["config/rate"]) / 4, trials=300)
     found = shares(table, "fanova")
     assert found["width"] == pytest.approx(9 / 13, abs=0.04)

@@ -77,7 +77,7 @@ def test_an_empty_table_has_an_empty_front():
 
 def test_a_known_order():
     first, second = [[0, 10], [10, 0], [4, 4], [1, 9]], [[5, 5], [11, 1]]
-    # Of each front the extremes, then the farthest from them.
+    # Within a front the extremes come first, then the point farthest from them.
     assert nondominated_order(np.array(second + first)) == [2, 3, 4, 5, 0, 1]
 
 

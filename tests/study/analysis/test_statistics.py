@@ -20,7 +20,7 @@ SHARES = 0.04  # four standard deviations of a share of the draws
 
 
 def reports_of(values_TRM, names="ab"):
-    """Of trials with as many replicates each."""
+    """Return reports of trials with equal numbers of replicates."""
     rows = [
         {"trial": trial, "seed": seed} | dict(zip(names, values_M, strict=False))
         for trial, values_RM in enumerate(values_TRM)
@@ -99,7 +99,7 @@ def test_how_objectives_go_together_over_seeds_counts(correlation, expected):
     first = np.array([-1.0, -1.0, 1.0, 1.0])
     second = {1: first, 0: np.array([-1.0, 1.0, -1.0, 1.0]), -1: -first}[correlation]
     values = np.stack([np.column_stack([first, second])] * 2)
-    # Of two trials with the same means one is behind if both of its objectives are.
+    # Both trials have the same means. A trial is dominated if both of its objectives are worse.
     assert front_probabilities(reports_of(values), lower()).tolist() == pytest.approx([expected] * 2, abs=SHARES)
 
 

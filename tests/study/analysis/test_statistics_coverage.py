@@ -1,4 +1,4 @@
-"""Whether what is said to be so sure is so sure: intervals and probabilities where the truth is known."""
+"""Calibration of intervals and probabilities on data with known truth."""
 
 import itertools
 
@@ -104,7 +104,7 @@ def test_of_trials_that_are_on_the_front_with_some_probability_that_share_is(see
     stated, true = simulated(seeds, 0.3, unlike)
     for low, high in itertools.pairwise([0.0, 0.1, 0.35, 0.65, 0.9, 1.01]):
         chosen = (stated >= low) & (stated < high)
-        # Two standard deviations of a share of so many trials.
+        # Two standard deviations of a proportion, at most.
         assert abs(stated[chosen].mean() - true[chosen].mean()) < 1 / np.sqrt(chosen.sum()), low
 
 

@@ -30,7 +30,7 @@ def assert_says(outcome, status, *parts):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """Nothing may begin to train."""
+    """Fail the test if training starts."""
 
     def train(*arguments):
         pytest.fail("training began")

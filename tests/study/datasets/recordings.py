@@ -1,4 +1,4 @@
-"""Recordings as a user has them: voices that sing vowels, in several formats, and a table of what they are."""
+"""Recordings in the form of user data: sung vowels in several audio formats, and a table of their factors."""
 
 import csv
 from pathlib import Path

@@ -22,7 +22,7 @@ THREE_HOURS_S = 3 * 60 * 60
 
 
 def needs_a_font() -> None:
-    """Debian's font, which `make test` installs where it may; in CI it must be there."""
+    """Skip the test without Debian's sound font, except in CI. `make test` installs it as root."""
     if not TIMGM.exists() and not os.environ.get("CI"):
         pytest.skip(f"no {TIMGM} (Debian's package timgm6mb-soundfont)")
 

@@ -46,7 +46,7 @@ def listening():
 
 @pytest.fixture
 def rays_python(tmp_path):
-    """A program that lies where those of Ray do."""
+    """Path of a Python executable in Ray's program folder."""
     path = tmp_path / "site-packages" / "ray" / "gcs_server"
     path.parent.mkdir(parents=True)
     shutil.copy(os.path.realpath(sys.executable), path)

@@ -19,7 +19,7 @@ from study.spec.resolve import resolve
 from tests.messages import assert_mentions
 from tests.study.commands import ROOT, run_command
 
-# Of a check that another program on this machine can fail, tests say nothing.
+# Other programs on this machine can make these checks fail, so tests ignore them.
 _OF_OTHERS = ("ports", "memory", "disk")
 
 

@@ -1,4 +1,4 @@
-"""A model in the store is heard: the clips themselves, what it makes of them, and what it makes of swapped latents."""
+"""Sounds of a stored model: original clips, reconstructions, and decoded swapped latents."""
 
 import io
 import shutil

@@ -56,7 +56,7 @@ def _kill_command_at_write(module):
 
 
 class _Switch:
-    """A file that holds a process up for as long as it is there, and beside it one that says that it is held."""
+    """A file that blocks a process while it exists, and a file beside it that the blocked process creates."""
 
     def __init__(self, name):
         self._file = Path(_CHANGES["switches"]) / name

@@ -1,4 +1,4 @@
-"""Pruning deletes weights that nobody will look at, and nothing else; on a folder and on S3."""
+"""The command `clean` deletes the weights of trials far from the front only, in a folder and on S3."""
 
 import json
 import os
@@ -22,10 +22,10 @@ STATE = {"state.safetensors": b"s" * 2000}
 # Error and separation of complete trials, and how far their two seeds are from the mean.
 COMPLETE = {
     0: (5.0, 0.50, 0.0),  # on the front
-    1: (5.1, 0.47, 0.1),  # were it better by a standard deviation, it would be there
-    2: (5.1, 0.47, 0.01),  # neither would this one
+    1: (5.1, 0.47, 0.1),  # behind the front by less than a standard deviation
+    2: (5.1, 0.47, 0.01),  # behind the front by more
     3: (9.0, 0.60, 0.0),  # on the front
-    4: (9.0, 0.10, 0.2),  # nor this one
+    4: (9.0, 0.10, 0.2),  # behind the front by more
 }
 PRUNED, FAILED, INTERRUPTED, UNREADABLE = 5, 6, 7, 8
 

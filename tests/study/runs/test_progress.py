@@ -157,7 +157,7 @@ def test_pruned_trials_are_counted_and_do_not_come_back(halving, clock):
         view.progress([(1, 0, 20)], 0)
         view.ended(1, "pruned", None, None)
         clock[0] = 1.0
-        view.progress([(1, 0, 21)], 1)  # its trainer has not heard of it yet
+        view.progress([(1, 0, 21)], 1)  # its trainer still reports it
         clock[0] = 40.0
         view.progress([], 1)
     assert_mentions(out.getvalue(), "trial 1", "pruned", "2 of 4")

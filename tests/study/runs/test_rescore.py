@@ -93,7 +93,7 @@ def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_m
     assert list(baselines.index) == ["untrained", "plain_vae"]
     assert baselines.loc["plain_vae", "disentanglement/dci"] >= 0
     assert results.results()["trial"].tolist() == [0, 1]
-    # Stopped before this was done, a study goes on with it.
+    # A study that was stopped before the evaluation continues with it.
     rows = results.store.read("reports")
     keep = rows.drop(columns=[name for name in rows if name.startswith(("test/", "disentanglement/dci"))])
     keep = keep.groupby(["trial", "seed", "step"], as_index=False).first().drop(columns="run")

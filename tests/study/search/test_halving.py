@@ -33,7 +33,7 @@ def dominated_by(values, point):
 
 
 def test_a_known_climb_with_one_objective():
-    # The first may go on, and from then on whoever is among the best third of those so far, rounded up.
+    # The first trial continues; later ones if they are among the best third so far, rounded up.
     assert climbed([[5], [6], [4], [4.5], [7], [9], [1]], 3, ONE) == [True, False, True, True, False, False, True]
 
 
@@ -101,7 +101,7 @@ def test_the_best_of_each_objective_goes_on_where_there_is_room_for_both(points,
 def test_one_objective_is_a_plain_best_k(values, reduction):
     for index, goes_on in enumerate(climbed([[value] for value in values], reduction, ONE)):
         room = math.ceil((index + 1) / reduction)
-        # Of equals those come first that were there first.
+        # Among equal values, earlier trials rank first.
         before = sum(value <= values[index] for value in values[:index])
         assert goes_on == (before < room)
 
@@ -156,7 +156,7 @@ def test_rungs_rebuilt_from_the_store_are_those_that_were(rows):
             verdicts[trial, step] = before.continues(trial, step, {FIDELITY: fidelity, LINEAR: separation})
     after = rungs_so_far(spec, reports_of(rows))
     assert all(after.continues(*key, {FIDELITY: math.nan}) == verdict for key, verdict in verdicts.items())
-    for step in before.steps:  # and whoever comes next is told the same by both
+    for step in before.steps:  # both decide the same for a new trial
         newcomer = {FIDELITY: 4.5, LINEAR: 0.5}
         assert after.continues(99, step, newcomer) == before.continues(99, step, newcomer)
 

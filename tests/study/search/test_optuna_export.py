@@ -30,7 +30,7 @@ TRIALS = [
 
 @pytest.fixture
 def results(tmp_path, tiny):
-    """A study with a trial of each state, whose run is over."""
+    """A finished study with a trial of each state."""
     return StudyResults(write_study(tmp_path / "runs", tiny, TRIALS))
 
 

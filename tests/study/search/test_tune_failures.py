@@ -1,4 +1,4 @@
-"""How errors that Ray Tune records of a trial are told apart: the loss of its actor, or an error of its own."""
+"""Errors that Ray Tune records for a trial: a lost actor or a failure of the trial."""
 
 from types import SimpleNamespace
 

@@ -244,7 +244,7 @@ def test_stacks_are_as_wide_as_the_widest_trial_and_compute_what_any_trial_uses(
     plan = spec.stack_plan(lanes=4)
     assert (plan.private, plan.shared) == (4, 8)
     terms = spec.terms
-    assert terms.fusions == ("none", "poe", "swap")  # the plain VAE decodes each view on its own
+    assert terms.fusions == ("none", "poe", "swap")  # the plain VAE decodes each view from its latents alone
     assert terms.contrasts == (("infonce", "private"), ("infonce", "shared"))
 
 

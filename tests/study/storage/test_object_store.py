@@ -140,7 +140,7 @@ def test_unfinished_files_of_a_killed_writer_are_not_listed(tmp_path):
 
 
 def test_what_is_deleted_while_a_folder_is_listed_is_listed(tmp_path, monkeypatch):
-    """What it held may be in an object that came later; whoever reads it learns that, and lists again."""
+    """A compaction may have moved the rows of a deleted object. The reader notices a missing object and lists again."""
     objects = ObjectStore(str(tmp_path))
     for name in ("x/part", "x/other"):
         objects.write(name, b"rows")

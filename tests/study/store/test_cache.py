@@ -1,4 +1,4 @@
-"""A study that is read again and again: only what is new is read, and what is read is what is there."""
+"""Repeated reading of a study: the cache fetches new objects only, and returns the stored rows."""
 
 import threading
 import warnings

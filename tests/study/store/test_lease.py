@@ -1,4 +1,4 @@
-"""One run at a time, and everybody knows which."""
+"""Exactly one run of a study at a time, which competing runs can name."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Stacks made in a process of their own, and the command that compiles them."""
+"""Stacks built in a separate process, and the command that compiles them."""
 
 import json
 import os

@@ -213,7 +213,7 @@ def test_a_report_that_waits_for_others_still_comes_before_those_of_later_steps(
     lanes = lanes_on(store)
     known(lanes, 0, PLAIN, SEEDS)
     assert lanes.advance(interrupted=lambda: False) == []  # at step 15, waiting for others
-    # Another trial is still training when the first is at its end, so that nobody is evaluated because nobody comes.
+    # Another trial is still training when the first ends, so the pending evaluations are not flushed.
     known(lanes, 1, PLAIN, SEEDS[:1])
     reports = [one for one in finish(lanes) if isinstance(one, Report)]
     for trial, seeds in ((0, SEEDS), (1, SEEDS[:1])):

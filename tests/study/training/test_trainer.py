@@ -47,7 +47,7 @@ def halving(tiny):
 
 @pytest.fixture
 def ask(tmp_path, monkeypatch):
-    """Has a conversation with a new trainer of a spec, which drains when that is over; what it came to."""
+    """Run a coroutine with a new trainer of a spec, drain the trainer, and return the result."""
     monkeypatch.setattr(module.os, "_exit", lambda status: None)
     monkeypatch.setattr(module, "_POLL_S", 200.0)
     monkeypatch.setattr(evaluation, "FINAL", INTERMEDIATE)  # without probes, which take longer than all that trains
@@ -167,7 +167,7 @@ def test_a_trial_that_is_stopped_at_a_rung_gives_its_lane_back(ask, halving):
 
 def test_who_begins_again_is_given_everything_again(ask, halving):
     async def talk(trainer):
-        await climb(trainer, until=12)  # and is gone without having detached
+        await climb(trainer, until=12)  # the client dies without detaching
         return await climb(trainer)
 
     results = ask(halving, talk)
