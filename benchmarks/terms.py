@@ -59,7 +59,7 @@ TERMS = {
 
 def matrix_flop(stack: Stack) -> float:
     """Floating-point operations of the matrix products of a step's forward and backward pass."""
-    batch = stack._step_function._batch(stack._state.clock.seed, stack._state.clock.step)
+    batch = stack._step_function._batch(stack._state.progress.seed, stack._state.progress.step)
     parameters = {name: value.detach().requires_grad_() for name, value in stack.models.parameters.items()}
     with FlopCounterMode(display=False) as counter:
         total_K, _ = vmap(partial(objective, stack.objective_spec))(parameters, stack._state.hyperparameters, batch)

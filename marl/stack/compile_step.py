@@ -71,7 +71,7 @@ def compile_step(step: StepFunction, state: State, compiled: bool) -> CheckedSte
         step.record(state)
         return CheckedStep(partial(_run, step, step, state), "plain")
     tolerance = _TOLERANCE[step.objective_spec.dtype]
-    is_cuda = state.clock.step.device.type == "cuda"
+    is_cuda = state.progress.step.device.type == "cuda"
     start = check_state(step.objective_spec, state)
     expected = start.copy()
     expected_loss_K = _run(step, step, expected)  # also makes the tables that must exist before the step is recorded
@@ -107,8 +107,8 @@ def check_state(objective_spec: ObjectiveSpec, state: State) -> State:
     so that large terms do not hide the error of a small one. The second moments are one, so that updates are smooth in
     the gradients; from zero, Adam's first update is nearly the sign of the gradient, which rounding can change.
     """
-    check, lanes = state.copy(), len(state.clock.step)
-    device = state.clock.step.device
+    check, lanes = state.copy(), len(state.progress.step)
+    device = state.progress.step.device
     _, _, _, private, shared = objective_spec.network.architecture
     latent = LatentConfig(private=private, shared=shared)
     for lane in range(lanes):
@@ -121,13 +121,13 @@ def check_state(objective_spec: ObjectiveSpec, state: State) -> State:
     hyperparameters = _check_hyperparameters(objective_spec, lanes, check.hyperparameters)
     for field_K, value_K in zip(check.hyperparameters, hyperparameters, strict=True):
         field_K.copy_(value_K)
-    clock, lane_K = check.clock, torch.arange(lanes, device=device)
-    clock.seed.copy_(lane_K)
-    clock.step.copy_(lane_K)
-    clock.active.fill_(1)
-    clock.learning_rate.fill_(1.0)
-    clock.warmup.fill_(1.0)
-    clock.decay_power.fill_(1.0)
+    progress, lane_K = check.progress, torch.arange(lanes, device=device)
+    progress.seed.copy_(lane_K)
+    progress.step.copy_(lane_K)
+    progress.active.fill_(1)
+    progress.learning_rate.fill_(1.0)
+    progress.warmup.fill_(1.0)
+    progress.decay_power.fill_(1.0)
     return check
 
 
@@ -204,7 +204,7 @@ def _captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 @torch.no_grad()
 def _run(step: StepFunction, program: Callable[..., Tensor], state: State) -> Tensor:
-    step.tick(state)
+    step.pre_step(state)
     loss_K = program(*state.tensors())
-    step.tock(state, loss_K)
+    step.post_step(state, loss_K)
     return loss_K

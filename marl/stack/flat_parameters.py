@@ -9,13 +9,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["Rows"]
+__all__ = ["FlatParameters"]
 
 # Parameters begin, and rows end, at whole cache lines: each row is then computed by the same instructions as any other.
 _ALIGNMENT = 64
 
 
-class Rows:
+class FlatParameters:
     """Parameters of many models, or numbers that belong to each of them, all zero at first.
 
     Args:
@@ -43,13 +43,13 @@ class Rows:
         """Columns as parameters, without a copy."""
         return {name: value.unflatten(1, self._shapes[name]) for name, value in flat.items()}
 
-    def copy(self) -> "Rows":
+    def copy(self) -> "FlatParameters":
         """The same numbers in memory of their own."""
         models, _ = self._matrix_KW.shape
-        copy = Rows(self._shapes, models, self._matrix_KW.device)
+        copy = FlatParameters(self._shapes, models, self._matrix_KW.device)
         copy.load(self)
         return copy
 
-    def load(self, other: "Rows") -> None:
+    def load(self, other: "FlatParameters") -> None:
         """Take over the numbers of other rows of the same shapes."""
         self._matrix_KW.copy_(other._matrix_KW)

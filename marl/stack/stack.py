@@ -19,8 +19,8 @@ from marl.objective import ActiveTerms, LaneHyperparameters, ObjectiveSpec, buil
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates
 from marl.stack.batched_models import Models
 from marl.stack.compile_step import CheckedStep, compile_step
-from marl.stack.flat_parameters import Rows
-from marl.stack.step import NEVER, Clock, State, StepFunction
+from marl.stack.flat_parameters import FlatParameters
+from marl.stack.step import NOT_DIVERGED, LaneProgress, State, StepFunction
 
 __all__ = ["Precision", "Snapshot", "Stack"]
 
@@ -95,15 +95,15 @@ class Stack:
         narrowest = LatentConfig.model_validate({"private": 1, "shared": 1, "fusion": active_terms.fusions[0]})
         idle = build_hyperparameters(self.objective_spec, Config(latent=narrowest))
         self._state = State(
-            parameters=Rows(self.network.shapes, lanes, device),
-            first_moments=Rows(self.network.shapes, lanes, device),
-            second_moments=Rows(self.network.shapes, lanes, device),
+            parameters=FlatParameters(self.network.shapes, lanes, device),
+            first_moments=FlatParameters(self.network.shapes, lanes, device),
+            second_moments=FlatParameters(self.network.shapes, lanes, device),
             hyperparameters=LaneHyperparameters(*(torch.stack([field] * lanes).to(device) for field in idle)),
-            clock=Clock(
+            progress=LaneProgress(
                 seed=torch.zeros(lanes, dtype=torch.int64, device=device),
                 step=torch.zeros(lanes, dtype=torch.int64, device=device),
                 active=torch.zeros(lanes, dtype=torch.int64, device=device),
-                diverged=torch.full((lanes,), NEVER, dtype=torch.int64, device=device),
+                diverged=torch.full((lanes,), NOT_DIVERGED, dtype=torch.int64, device=device),
                 learning_rate=torch.zeros(lanes, 1, device=device),
                 warmup=torch.ones(lanes, 1, device=device),
                 decay_power=torch.ones(lanes, 2, dtype=torch.float64, device=device),
@@ -131,7 +131,7 @@ class Stack:
             self._source = HostBatchSource(log_mels, sampler_of("training", dataset.on_cpu()), lanes, batch_pairs)
         self._seed_K = torch.zeros(lanes, dtype=torch.int64)
         self._step_K = torch.zeros(lanes, dtype=torch.int64)
-        """The clock of the lanes, as this side knows it without asking the device."""
+        """The progress of the lanes, as this side knows it without asking the device."""
         self._step_function = StepFunction(self.objective_spec, sampler, self._source, batch_pairs)
         self._compiled = compiled
         self._step: CheckedStep | None = None
@@ -167,26 +167,26 @@ class Stack:
         for views, part in zip(self._parts(), rows, strict=True):
             for name, view in views.items():
                 view[lane] = part[name]
-        clock = self._state.clock
-        clock.step[lane] = self._step_K[lane] = step
-        clock.seed[lane] = self._seed_K[lane] = seed
-        clock.active[lane] = 1
-        clock.diverged[lane] = NEVER
-        clock.learning_rate[lane] = config.optimiser.learning_rate
-        clock.warmup[lane] = max(1, config.optimiser.warmup_steps)
+        progress = self._state.progress
+        progress.step[lane] = self._step_K[lane] = step
+        progress.seed[lane] = self._seed_K[lane] = seed
+        progress.active[lane] = 1
+        progress.diverged[lane] = NOT_DIVERGED
+        progress.learning_rate[lane] = config.optimiser.learning_rate
+        progress.warmup[lane] = max(1, config.optimiser.warmup_steps)
         for column, decay in enumerate((FIRST_DECAY, SECOND_DECAY)):
             power = 1.0
             for _ in range(step):
                 power *= decay
-            clock.decay_power[lane, column] = power
+            progress.decay_power[lane, column] = power
         return lane
 
     def detach(self, lane: int) -> None:
         """Free a lane."""
         self._occupant(lane)
         self._configs[lane] = None
-        self._state.clock.active[lane] = 0
-        self._state.clock.learning_rate[lane] = 0.0
+        self._state.progress.active[lane] = 0
+        self._state.progress.learning_rate[lane] = 0.0
         for views in self._parts():
             for view in views.values():
                 view[lane] = 0.0
@@ -205,7 +205,7 @@ class Stack:
             {name: value for name, value in parameters.items() if (specs[name].head is not None) == is_head}
             for is_head in (False, True)
         )
-        return Snapshot(int(self._state.clock.step[lane]), own, of_heads, first_moment, second_moment)
+        return Snapshot(int(self._state.progress.step[lane]), own, of_heads, first_moment, second_moment)
 
     def step(self) -> None:
         """One step of every occupied lane. Idle lanes are computed too and changed by nothing."""
@@ -226,18 +226,18 @@ class Stack:
 
     def steps(self) -> list[int]:
         """Steps trained by lane; zero where idle."""
-        return (self._state.clock.step * self._state.clock.active).tolist()
+        return (self._state.progress.step * self._state.progress.active).tolist()
 
     def diverged(self) -> dict[int, int]:
         """For each lane whose loss was not finite, the step at which that happened first."""
         return {
             lane: step
-            for lane, step in enumerate(self._state.clock.diverged.tolist())
-            if step != NEVER and self._configs[lane] is not None
+            for lane, step in enumerate(self._state.progress.diverged.tolist())
+            if step != NOT_DIVERGED and self._configs[lane] is not None
         }
 
     def synchronise(self) -> None:
-        """Wait until the device has done all that it was told, so that a clock read next is right."""
+        """Wait until the device has done all that it was told, so that the progress read next is right."""
         if self.dataset.device.type == "cuda":
             torch.cuda.synchronize(self.dataset.device)
 

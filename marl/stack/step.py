@@ -17,16 +17,16 @@ from marl.data import BatchSource, PairSampler
 from marl.objective import Batch, LaneHyperparameters, ObjectiveSpec, objective
 from marl.randomness import Purpose
 from marl.stack.adam import FIRST_DECAY, SECOND_DECAY, Rates, adam_rates, adam_step
-from marl.stack.flat_parameters import Rows
+from marl.stack.flat_parameters import FlatParameters
 
-__all__ = ["NEVER", "Clock", "State", "StepFunction", "draw_batch"]
+__all__ = ["NOT_DIVERGED", "LaneProgress", "State", "StepFunction", "draw_batch"]
 
-NEVER = -1
+NOT_DIVERGED = -1
 # On a processor, what Adam goes over at a time stays in its cache.
 _CACHED_COLUMNS = 32 * 1024
 
 
-class Clock(NamedTuple):
+class LaneProgress(NamedTuple):
     """How far each lane is, [K] but for the rates and the powers of Adam's decays, [K, 1] and [K, 2].
 
     Powers come from repeated multiplication, which rounds alike everywhere; pow() does not.
@@ -44,11 +44,11 @@ class Clock(NamedTuple):
 class State(NamedTuple):
     """All that a step reads and changes, always in the same memory."""
 
-    parameters: Rows
-    first_moments: Rows
-    second_moments: Rows
+    parameters: FlatParameters
+    first_moments: FlatParameters
+    second_moments: FlatParameters
     hyperparameters: LaneHyperparameters
-    clock: Clock
+    progress: LaneProgress
     rates: Rates
 
     def copy(self) -> "State":
@@ -58,7 +58,7 @@ class State(NamedTuple):
             self.first_moments.copy(),
             self.second_moments.copy(),
             LaneHyperparameters(*(field.clone() for field in self.hyperparameters)),
-            Clock(*(field.clone() for field in self.clock)),
+            LaneProgress(*(field.clone() for field in self.progress)),
             Rates(*(field.clone() for field in self.rates)),
         )
 
@@ -67,8 +67,8 @@ class State(NamedTuple):
         self.parameters.load(other.parameters)
         self.first_moments.load(other.first_moments)
         self.second_moments.load(other.second_moments)
-        mine = (*self.hyperparameters, *self.clock, *self.rates)
-        for field, value in zip(mine, (*other.hyperparameters, *other.clock, *other.rates), strict=True):
+        mine = (*self.hyperparameters, *self.progress, *self.rates)
+        for field, value in zip(mine, (*other.hyperparameters, *other.progress, *other.rates), strict=True):
             field.copy_(value)
 
     def tensors(
@@ -80,8 +80,8 @@ class State(NamedTuple):
             self.first_moments.flat,
             self.second_moments.flat,
             self.hyperparameters,
-            self.clock.seed,
-            self.clock.step,
+            self.progress.seed,
+            self.progress.step,
             self.rates,
         )
 
@@ -108,18 +108,18 @@ class StepFunction:
         self._differentiate = self._gradients
         self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=sampler.device)
 
-    def tick(self, state: State) -> None:
+    def pre_step(self, state: State) -> None:
         """What comes before the heavy part: the rates of this step, and its clips where they are on the device.
 
         It is not compiled with the rest. TorchInductor 2.11 reads a number that a step changes once more after it was
         changed, and so would take the rates of the step after.
         """
-        clock = state.clock
-        self._source.gather(clock.seed, clock.step)
-        clock.decay_power.mul_(self._decay_2)
-        warmup_K1 = ((clock.step[:, None] + 1) / clock.warmup).clamp_max(1.0)
+        progress = state.progress
+        self._source.gather(progress.seed, progress.step)
+        progress.decay_power.mul_(self._decay_2)
+        warmup_K1 = ((progress.step[:, None] + 1) / progress.warmup).clamp_max(1.0)
         for rate, value in zip(
-            state.rates, adam_rates(clock.learning_rate * warmup_K1, clock.decay_power), strict=True
+            state.rates, adam_rates(progress.learning_rate * warmup_K1, progress.decay_power), strict=True
         ):
             rate.copy_(value)
 
@@ -145,12 +145,12 @@ class StepFunction:
                 parameters[name].lerp_(parameters[spec.follows], 1 - hyperparameters.target_decay[:, None])
         return loss_K
 
-    def tock(self, state: State, loss_K: Tensor) -> None:
+    def post_step(self, state: State, loss_K: Tensor) -> None:
         """What comes after: who diverged, and how far each lane is."""
-        clock = state.clock
-        is_new_K = ~loss_K.isfinite() & (clock.diverged == NEVER) & (clock.active == 1)
-        clock.diverged.copy_(torch.where(is_new_K, clock.step, clock.diverged))
-        clock.step.add_(clock.active)
+        progress = state.progress
+        is_new_K = ~loss_K.isfinite() & (progress.diverged == NOT_DIVERGED) & (progress.active == 1)
+        progress.diverged.copy_(torch.where(is_new_K, progress.step, progress.diverged))
+        progress.step.add_(progress.active)
 
     def record(self, state: State) -> None:
         """From now on replay the forward and backward pass as plain operations.
@@ -159,7 +159,7 @@ class StepFunction:
         blocks, as is best on a processor that runs operations one by one.
         """
         self._columns = _CACHED_COLUMNS
-        batch = self._batch(state.clock.seed, state.clock.step)
+        batch = self._batch(state.progress.seed, state.progress.step)
         # A partial function: what is bound to an object is not traced.
         self._differentiate = make_fx(partial(self._gradients))(state.parameters.flat, state.hyperparameters, batch)
 

@@ -129,7 +129,7 @@ def test_a_step_is_checked_in_the_same_state_whatever_is_in_the_lanes(small_data
     for part in ("parameters", "first_moments", "second_moments"):
         first, second = (getattr(state, part).flat for state in states)
         assert all(torch.equal(value, second[name]) for name, value in first.items())
-    for part in ("hyperparameters", "clock"):
+    for part in ("hyperparameters", "progress"):
         first, second = (getattr(state, part) for state in states)
         assert all(map(torch.equal, first, second))
 
