@@ -14,15 +14,13 @@ from marl.data.dataset import (
     SPLITS,
     UNKNOWN,
     Clips,
-    ComputedDatasetConfig,
     Dataset,
-    DatasetConfig,
     Factor,
     LogMels,
     split_clips,
 )
 from marl.data.pairs import Pairs, PairSampler
-from marl.data.source import AudioDatasetConfig, Source
+from marl.data.source import AudioDatasetConfig, ComputedDatasetConfig, DatasetConfig, Source
 
 __all__ = [
     "HELD_OUT_SHARE",

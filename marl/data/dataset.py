@@ -5,18 +5,15 @@ N is clips, C factors, F mel bands, T frames, S samples.
 
 import hashlib
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from marl.audio import AudioConfig, LogMel
-from marl.base_config import BaseConfig
+from marl.audio import LogMel
 
 __all__ = [
     "HELD_OUT_SHARE",
@@ -24,9 +21,7 @@ __all__ = [
     "SPLIT_UNITS",
     "UNKNOWN",
     "Clips",
-    "ComputedDatasetConfig",
     "Dataset",
-    "DatasetConfig",
     "Factor",
     "LogMels",
     "split_clips",
@@ -213,48 +208,6 @@ class Dataset(Clips):
         """Return the data set with values and splits on the CPU; the log-mels stay where they are."""
         splits = {name: clips.cpu() for name, clips in self.splits.items()}
         return replace(self, value_NC=self.value_NC.cpu(), splits=splits)
-
-
-class DatasetConfig(BaseConfig):
-    """Configuration of a data set.
-
-    Attributes:
-        description: What the clips are, for the card of a model.
-        reference: BibTeX of the publication.
-        factor_names: Names of the factors.
-        kind: Kind of the data set. A subclass narrows it to one literal.
-    """
-
-    description: ClassVar[str]
-    reference: ClassVar[str] = ""
-
-    kind: str
-
-    @property
-    @abstractmethod
-    def factor_names(self) -> tuple[str, ...]:
-        """Names of the factors."""
-
-
-class ComputedDatasetConfig(DatasetConfig):
-    """Configuration of a data set that is computed on the device instead of prepared."""
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Number of clips."""
-
-    @abstractmethod
-    def build(self, audio: AudioConfig, device: torch.device) -> Dataset:
-        """Compute the data set on a device."""
-
-    @abstractmethod
-    def clips(self, audio: AudioConfig, device: torch.device) -> Clips:
-        """Return the clips, without computing log-mels or waveforms."""
-
-    @abstractmethod
-    def factors(self) -> tuple[Factor, ...]:
-        """Return the factors."""
 
 
 def split_clips(

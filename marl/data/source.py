@@ -1,4 +1,4 @@
-"""Sources of audio clips, and the preparation of their log-mels.
+"""Configurations of data sets, sources of audio clips, and the preparation of their log-mels.
 
 A module such as `marl.data.nsynth` defines a subclass of `AudioDatasetConfig` and its `Source`.
 
@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,12 +19,15 @@ from pydantic import Field
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
-from marl.data.dataset import UNKNOWN, DatasetConfig, Factor
+from marl.base_config import BaseConfig
+from marl.data.dataset import UNKNOWN, Clips, Dataset, Factor
 
 __all__ = [
     "MAX_CLASSES",
     "AudioDatasetConfig",
     "Clip",
+    "ComputedDatasetConfig",
+    "DatasetConfig",
     "Entry",
     "PreparedClips",
     "Source",
@@ -45,6 +48,48 @@ Value = str | float | None
 _MIN_CLIPS_PER_VALUE = 10
 _FULL_SCALE = 32767
 _MIN_POWER = 1e-12
+
+
+class DatasetConfig(BaseConfig):
+    """Configuration of a data set.
+
+    Attributes:
+        description: What the clips are, for the card of a model.
+        reference: BibTeX of the publication.
+        factor_names: Names of the factors.
+        kind: Kind of the data set. A subclass narrows it to one literal.
+    """
+
+    description: ClassVar[str]
+    reference: ClassVar[str] = ""
+
+    kind: str
+
+    @property
+    @abstractmethod
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the factors."""
+
+
+class ComputedDatasetConfig(DatasetConfig):
+    """Configuration of a data set that is computed on the device instead of prepared."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of clips."""
+
+    @abstractmethod
+    def build(self, audio: AudioConfig, device: torch.device) -> Dataset:
+        """Compute the data set on a device."""
+
+    @abstractmethod
+    def clips(self, audio: AudioConfig, device: torch.device) -> Clips:
+        """Return the clips, without computing log-mels or waveforms."""
+
+    @abstractmethod
+    def factors(self) -> tuple[Factor, ...]:
+        """Return the factors."""
 
 
 @dataclass(frozen=True)
