@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from marl.audio import LogMel, Resampler
+from marl.data.audio_dataset import UnusableClipError
 from marl.data.audio_file import windows
-from marl.data.source import UnusableClipError
 from marl.models import Network, Parameters, Posterior
 
 __all__ = ["FeatureExtractor"]

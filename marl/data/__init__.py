@@ -7,6 +7,7 @@ whose log-mels are computed on the device, or of `AudioDatasetConfig`, whose cli
 import pkgutil
 from importlib import import_module
 
+from marl.data.audio_dataset import AudioDatasetConfig, ComputedDatasetConfig, DatasetConfig
 from marl.data.batch_source import BatchSource, DeviceBatchSource, HostBatchSource
 from marl.data.dataset import (
     HELD_OUT_SHARE,
@@ -20,7 +21,6 @@ from marl.data.dataset import (
     split_clips,
 )
 from marl.data.pairs import Pairs, PairSampler
-from marl.data.source import AudioDatasetConfig, ComputedDatasetConfig, DatasetConfig, Source
 
 __all__ = [
     "HELD_OUT_SHARE",
@@ -41,7 +41,6 @@ __all__ = [
     "LogMels",
     "PairSampler",
     "Pairs",
-    "Source",
     "split_clips",
 ]
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from marl.audio import Resampler
-from marl.data.source import UnusableClipError
+from marl.data.audio_dataset import UnusableClipError
 
 __all__ = ["SUFFIXES", "duration_s", "read_mono", "windows"]
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from marl.base_config import Distinct
+from marl.data.audio_dataset import AudioDatasetConfig, Entry, UnusableClipError, Value
 from marl.data.audio_file import duration_s, read_mono
-from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError, Value
 
 __all__ = ["DATASET", "Folder", "digest_of"]
 
@@ -63,34 +63,14 @@ class Folder(AudioDatasetConfig):
         """Names of the factors."""
         return self.factors
 
-    def source(self) -> Source:
-        """Return the source of the clips.
-
-        Raises:
-            ValueError: If the path is not a folder.
-        """
-        return _FolderSource(self)
-
-
-DATASET = Folder
-
-
-class _FolderSource:
-    """Implementation of `marl.data.source.Source`."""
-
-    def __init__(self, config: Folder) -> None:
-        self.factor_names = config.factors
-        self._config = config
-        self._root = Path(config.path)
-        if not self._root.is_dir():
-            raise ValueError(f"path must be a folder; got {config.path}")
-
     def digest(self) -> str:
+        """Return the SHA-256 of the table and of the audio files in it."""
         files = [row.file for row in self._rows()]
-        return digest_of(self._root, [self._config.table, *files])
+        return digest_of(Path(self.path), [self.table, *files])
 
     def entries(self) -> list[Entry]:
-        clips = self._config.clips_per_file
+        """Return the entries of each row of the table."""
+        clips = self.clips_per_file
         return [
             Entry(
                 row.file if clips == 1 else f"{row.file}, clip {number + 1} of {clips}",
@@ -105,6 +85,7 @@ class _FolderSource:
     def waveforms(
         self, entries: Sequence[Entry], sample_rate: int, samples: int
     ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
+        """Yield the waveform of each entry, or the reason why there is none."""
         for entry in entries:
             try:
                 file, number = entry.locator
@@ -113,13 +94,13 @@ class _FolderSource:
                 yield error
 
     def _waveform(self, file: str, number: int, sample_rate: int, samples: int) -> NDArray[np.float32]:
-        path, clip_s, min_s = self._root / file, samples / sample_rate, self._config.shortest_s
+        path, clip_s, min_s = Path(self.path, file), samples / sample_rate, self.shortest_s
         start_s = 0.0
-        if self._config.clips_per_file > 1:
+        if self.clips_per_file > 1:
             length_s = duration_s(path)
-            clips = min(self._config.clips_per_file, max(1, math.floor(length_s / clip_s + _TOLERANCE)))
+            clips = min(self.clips_per_file, max(1, math.floor(length_s / clip_s + _TOLERANCE)))
             if number >= clips:
-                raise UnusableClipError(f"the file is too short for {self._config.clips_per_file} clips")
+                raise UnusableClipError(f"the file is too short for {self.clips_per_file} clips")
             start_s = max(0.0, length_s - clip_s) * number / max(1, clips - 1)
         waveform = read_mono(path, sample_rate, start_s, max(clip_s, min_s - start_s))
         read_s = start_s + (len(waveform) + _TOLERANCE) / sample_rate
@@ -131,25 +112,30 @@ class _FolderSource:
         """Return the rows of the table.
 
         Raises:
-            ValueError: If the table is missing or not valid.
+            ValueError: If the folder or the table is missing or not valid.
         """
-        config, path = self._config, self._root / self._config.table
-        names = list(dict.fromkeys([config.file, *config.factors, *([config.group] if config.group else [])]))
+        if not Path(self.path).is_dir():
+            raise ValueError(f"path must be a folder; got {self.path}")
+        path = Path(self.path, self.table)
+        names = list(dict.fromkeys([self.file, *self.factors, *([self.group] if self.group else [])]))
         columns = _table(path, names)
-        files = _files(self._root, path, columns[config.file])
+        files = _files(Path(self.path), path, columns[self.file])
         if not files:
             raise ValueError(f"{path} must have a row for each audio file; it has none")
-        values = zip(*(_values(columns[name]) for name in config.factors), strict=True)
+        values = zip(*(_values(columns[name]) for name in self.factors), strict=True)
         groups = files
-        if config.group:
-            for file, group in zip(files, columns[config.group], strict=True):
+        if self.group:
+            for file, group in zip(files, columns[self.group], strict=True):
                 if group is None:
                     raise ValueError(
-                        f"{path} must have a group in column {config.group!r} for each file; {file!r} has none; "
+                        f"{path} must have a group in column {self.group!r} for each file; {file!r} has none; "
                         "fill it in, or change data.group"
                     )
-            groups = [str(group) for group in columns[config.group]]
+            groups = [str(group) for group in columns[self.group]]
         return [_Row(*row) for row in zip(files, values, groups, strict=True)]
+
+
+DATASET = Folder
 
 
 class _Row(NamedTuple):

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from marl.data.audio_dataset import AudioDatasetConfig, Entry, UnusableClipError, Value
 from marl.data.audio_file import read_mono
 from marl.data.folder import digest_of
-from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError, Value
 
 __all__ = ["DATASET", "NSynth"]
 
@@ -57,41 +57,27 @@ class NSynth(AudioDatasetConfig):
     path: str
     at_most: int | None = Field(None, ge=1)
 
-    def source(self) -> Source:
-        """Return the source of the notes."""
-        return _NSynthSource(self)
-
-
-DATASET = NSynth
-
-
-class _NSynthSource:
-    """Implementation of `marl.data.source.Source`."""
-
-    factor_names = NSynth.factor_names
-
-    def __init__(self, config: NSynth) -> None:
-        self._root = Path(config.path)
-        self._max_notes = config.at_most
-
     def digest(self) -> str:
-        return digest_of(self._root, [_EXAMPLES, *(f"audio/{note}.wav" for note in self._notes())])
+        """Return the SHA-256 of the notes in use and of `examples.json`."""
+        return digest_of(Path(self.path), [_EXAMPLES, *(f"audio/{note}.wav" for note in self._notes())])
 
     def entries(self) -> list[Entry]:
+        """Return an entry for each note."""
         entries = []
         for note, example in self._notes().items():
             try:
                 values = tuple(_value(example, field) for field in _FIELDS.values())
             except ValueError as error:
-                raise ValueError(f"{self._root / _EXAMPLES}: note {note!r}: {error}") from None
+                raise ValueError(f"{Path(self.path, _EXAMPLES)}: note {note!r}: {error}") from None
             entries.append(Entry(note, values, str(values[0]), (note,)))
         return entries
 
     def waveforms(
         self, entries: Sequence[Entry], sample_rate: int, samples: int
     ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
+        """Yield the waveform of each entry, or the reason why there is none."""
         for entry in entries:
-            path = self._root / "audio" / f"{entry.locator[0]}.wav"
+            path = Path(self.path, "audio", f"{entry.locator[0]}.wav")
             try:
                 waveform = read_mono(path, sample_rate, 0.0, samples / sample_rate)
                 yield np.pad(waveform, (0, samples - len(waveform)))
@@ -104,7 +90,7 @@ class _NSynthSource:
         Raises:
             ValueError: If `examples.json` is missing or not valid.
         """
-        path = self._root / _EXAMPLES
+        path = Path(self.path, _EXAMPLES)
         try:
             examples = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -121,8 +107,11 @@ class _NSynthSource:
                 )
             if not isinstance(example, dict):
                 raise ValueError(f"{path}: note {note!r} must be an object; got {_short(example)}")
-        notes = sorted(examples, key=_score)[: self._max_notes]
+        notes = sorted(examples, key=_score)[: self.at_most]
         return {note: examples[note] for note in sorted(notes)}
+
+
+DATASET = NSynth
 
 
 def _score(note: str) -> bytes:

@@ -4,17 +4,14 @@ The factors are timbre, pitch and rhythm; a study chooses which of them the two 
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
 from marl.base_config import Distinct
-from marl.data.fluidsynth import TIMGM, Note, font_digest, render
-from marl.data.soundfont import Program, named_programs
-from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError
+from marl.data.audio_dataset import Entry
+from marl.data.fluidsynth import Note
+from marl.data.soundfont import FontConfig, Program
 
 __all__ = ["DATASET", "MELODIES", "RHYTHMS", "Phrases", "notes_of"]
 
@@ -56,14 +53,13 @@ _VELOCITY, _ACCENT = 90, 112
 _Tempo = Annotated[float, Field(ge=30, le=300)]
 
 
-class Phrases(AudioDatasetConfig):
+class Phrases(FontConfig):
     """Configuration of phrases. By default 20 instruments x 12 melodies x 8 rhythms x 5 tempos, 9,600 clips.
 
     Each note of the rhythm plays the next note of the melody, which repeats. A phrase fills its clip, so `audio.clip_s`
     should be at least one bar: four seconds are two bars at 120 beats per minute.
 
     Attributes:
-        path: Font, .sf2 or .sf3.
         instruments: General MIDI programs, 0 to 127, whose notes start quickly.
         melodies: Names in `MELODIES`.
         rhythms: Names in `RHYTHMS`.
@@ -75,7 +71,6 @@ class Phrases(AudioDatasetConfig):
     factor_names: ClassVar[tuple[str, ...]] = ("instrument", "melody", "rhythm", "tempo")
 
     kind: Literal["phrases"] = "phrases"
-    path: str = TIMGM
     instruments: Annotated[tuple[Program, ...], Distinct] = Field(
         (0, 4, 6, 11, 12, 16, 21, 24, 25, 32, 40, 45, 46, 56, 60, 66, 68, 71, 73, 80), min_length=2
     )
@@ -92,9 +87,25 @@ class Phrases(AudioDatasetConfig):
             raise ValueError(f"must be of {', '.join(names)}; got {', '.join(unknown)}")
         return value
 
-    def source(self) -> Source:
-        """Return the source of the phrases."""
-        return _PhraseSource(self)
+    def entries(self) -> list[Entry]:
+        """Return an entry for each combination of instrument, melody, rhythm and tempo."""
+        names = self.instrument_names()
+        return [
+            Entry(
+                f"program {program} ({names[program]}), {melody}, {rhythm}, {tempo:g} bpm",
+                (names[program], melody, rhythm, tempo),
+                names[program],
+                (program, melody, rhythm, tempo),
+            )
+            for program, melody, rhythm, tempo in itertools.product(
+                self.instruments, self.melodies, self.rhythms, self.tempos
+            )
+        ]
+
+    def notes(self, locator: tuple[Any, ...], seconds: float) -> list[Note]:
+        """Return the notes of a phrase that start within some seconds."""
+        melody, rhythm, tempo = locator
+        return notes_of(melody, rhythm, tempo, self.key, seconds)
 
 
 DATASET = Phrases
@@ -128,37 +139,3 @@ def notes_of(melody: str, rhythm: str, tempo: float, key: int, seconds: float) -
             )
         )
     return notes
-
-
-class _PhraseSource:
-    """Implementation of `marl.data.source.Source`."""
-
-    factor_names = Phrases.factor_names
-
-    def __init__(self, config: Phrases) -> None:
-        self._config = config
-
-    def digest(self) -> str:
-        return font_digest(self._config.path)
-
-    def entries(self) -> list[Entry]:
-        config = self._config
-        names = named_programs(config.path, config.instruments)
-        phrases = itertools.product(config.instruments, config.melodies, config.rhythms, config.tempos)
-        return [
-            Entry(
-                f"program {program} ({names[program]}), {melody}, {rhythm}, {tempo:g} bpm",
-                (names[program], melody, rhythm, tempo),
-                names[program],
-                (program, melody, rhythm, tempo),
-            )
-            for program, melody, rhythm, tempo in phrases
-        ]
-
-    def waveforms(
-        self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
-        for entry in entries:
-            program, melody, rhythm, tempo = entry.locator
-            notes = notes_of(melody, rhythm, tempo, self._config.key, samples / sample_rate)
-            yield render(self._config.path, program, notes, sample_rate, samples)

@@ -5,18 +5,19 @@ and `timgm6mb-soundfont` suffice; any other font can be used.
 """
 
 import itertools
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from marl.base_config import Distinct
+from marl.data.audio_dataset import AudioDatasetConfig, Entry, UnusableClipError
 from marl.data.fluidsynth import FAMILIES, TIMGM, Note, font_digest, preset_names, render
-from marl.data.source import AudioDatasetConfig, Entry, Source, UnusableClipError
 
-__all__ = ["DATASET", "Program", "SoundFont", "named_programs"]
+__all__ = ["DATASET", "FontConfig", "Program", "SoundFont"]
 
 Program = Annotated[int, Field(ge=0, le=127)]
 _Velocity = Annotated[int, Field(ge=1, le=127)]
@@ -28,12 +29,50 @@ _INSTRUMENTS = (
 )
 
 
-class SoundFont(AudioDatasetConfig):
-    """Configuration of notes. By default 40 instruments x 48 pitches x 5 velocities, 9,600 clips.
+class FontConfig(AudioDatasetConfig):
+    """Configuration of a data set whose clips are rendered from a SoundFont.
 
     Attributes:
         path: Font, .sf2 or .sf3.
         instruments: General MIDI programs, 0 to 127.
+    """
+
+    path: str = TIMGM
+    instruments: Annotated[tuple[Program, ...], Distinct] = Field(min_length=2)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the font."""
+        return font_digest(self.path)
+
+    def instrument_names(self) -> dict[int, str]:
+        """Return the names of the instruments by program.
+
+        Raises:
+            ValueError: If the font does not have all instruments.
+        """
+        names = preset_names(self.path)
+        if missing := [program for program in self.instruments if program not in names]:
+            raise ValueError(f"instruments: {self.path} has no program {', '.join(map(str, missing))}")
+        return {program: names[program] for program in self.instruments}
+
+    @abstractmethod
+    def notes(self, locator: tuple[Any, ...], seconds: float) -> list[Note]:
+        """Return the notes of an entry, given its locator without the program."""
+
+    def waveforms(
+        self, entries: Sequence[Entry], sample_rate: int, samples: int
+    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
+        """Yield the waveform of each entry."""
+        for entry in entries:
+            program, *locator = entry.locator
+            notes = self.notes(tuple(locator), samples / sample_rate)
+            yield render(self.path, program, notes, sample_rate, samples)
+
+
+class SoundFont(FontConfig):
+    """Configuration of notes. By default 40 instruments x 48 pitches x 5 velocities, 9,600 clips.
+
+    Attributes:
         lowest: Lowest key, MIDI number.
         highest: Highest key, MIDI number, inclusive.
         velocities: MIDI velocities, 1 to 127.
@@ -44,7 +83,6 @@ class SoundFont(AudioDatasetConfig):
     factor_names: ClassVar[tuple[str, ...]] = ("instrument", "family", "pitch", "velocity")
 
     kind: Literal["soundfont"] = "soundfont"
-    path: str = TIMGM
     instruments: Annotated[tuple[Program, ...], Distinct] = Field(_INSTRUMENTS, min_length=2)
     lowest: int = Field(36, ge=0, le=127)
     highest: int = Field(83, ge=0, le=127)
@@ -57,41 +95,9 @@ class SoundFont(AudioDatasetConfig):
             raise ValueError(f"lowest must be below highest; got {self.lowest} and {self.highest}")
         return self
 
-    def source(self) -> Source:
-        """Return the source of the notes."""
-        return _SoundFontSource(self)
-
-
-DATASET = SoundFont
-
-
-def named_programs(font: str, instruments: Sequence[int]) -> dict[int, str]:
-    """Return the names of instruments by program.
-
-    Raises:
-        ValueError: If the font does not have all instruments.
-    """
-    names = preset_names(font)
-    if missing := [program for program in instruments if program not in names]:
-        raise ValueError(f"instruments: {font} has no program {', '.join(map(str, missing))}")
-    return {program: names[program] for program in instruments}
-
-
-class _SoundFontSource:
-    """Implementation of `marl.data.source.Source`."""
-
-    factor_names = SoundFont.factor_names
-
-    def __init__(self, config: SoundFont) -> None:
-        self._config = config
-
-    def digest(self) -> str:
-        return font_digest(self._config.path)
-
     def entries(self) -> list[Entry]:
-        config = self._config
-        names = named_programs(config.path, config.instruments)
-        keys = range(config.lowest, config.highest + 1)
+        """Return an entry for each combination of instrument, pitch and velocity."""
+        names, keys = self.instrument_names(), range(self.lowest, self.highest + 1)
         return [
             Entry(
                 f"program {program} ({names[program]}), key {key}, velocity {velocity}",
@@ -99,13 +105,13 @@ class _SoundFontSource:
                 names[program],
                 (program, key, velocity),
             )
-            for program, key, velocity in itertools.product(config.instruments, keys, config.velocities)
+            for program, key, velocity in itertools.product(self.instruments, keys, self.velocities)
         ]
 
-    def waveforms(
-        self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
-        for entry in entries:
-            program, key, velocity = entry.locator
-            note = Note(0.0, self._config.hold_s, key, velocity)
-            yield render(self._config.path, program, [note], sample_rate, samples)
+    def notes(self, locator: tuple[Any, ...], seconds: float) -> list[Note]:
+        """Return the note of an entry."""
+        key, velocity = locator
+        return [Note(0.0, self.hold_s, key, velocity)]
+
+
+DATASET = SoundFont

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from marl import randomness
 from marl.audio import AudioConfig, LogMel
+from marl.data.audio_dataset import ComputedDatasetConfig
 from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor, LogMels
-from marl.data.source import ComputedDatasetConfig
 
 __all__ = ["DATASET", "TIMBRES", "SynTone", "amplitudes", "frequencies_hz", "synthesise"]
 

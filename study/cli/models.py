@@ -84,8 +84,8 @@ def swap(
     import soundfile
     import torch
 
+    from marl.data.audio_dataset import UnusableClipError
     from marl.data.audio_file import read_mono
-    from marl.data.source import UnusableClipError
     from study.export.embed import load_model
     from study.storage import atomic_path
 

@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from marl.audio import AudioConfig
-from marl.data.source import PreparedClips
+from marl.data.audio_dataset import PreparedClips
 from study.store.tables import checked_table
 
 __all__ = ["FACTOR", "clips_read", "flac_of", "log_mels_read", "npy_of", "rows_of", "table_of", "table_read"]

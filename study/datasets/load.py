@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
-from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels, Source
+from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels
 from study.datasets.prepared_set import PreparedSet, key_of
 from study.environment import cache_folder
 from study.errors import UserError
@@ -24,14 +24,13 @@ _Result = TypeVar("_Result")
 _SHARE_OF_MEMORY = 0.5
 
 
-def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> tuple[PreparedSet, Source]:
-    """Return the prepared set for the present content of a dataset's files, and the source of its clips.
+def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
+    """Return the prepared set for the present content of a dataset's files.
 
     Raises:
         UserError: If files are missing or invalid.
     """
-    source = as_user_error(config.source)
-    return PreparedSet(objects, key_of(config, audio, as_user_error(source.digest))), source
+    return PreparedSet(objects, key_of(config, audio, as_user_error(config.digest)))
 
 
 def with_content(
@@ -55,7 +54,7 @@ def with_content(
     elif build is not None:
         prepared = build()
     else:
-        prepared, _ = find(config, resolved.audio, objects)
+        prepared = find(config, resolved.audio, objects)
     if not prepared.is_whole():
         raise UserError(f"data: not prepared in {objects.uri}; prepare it with `marl-study data build SPEC`")
     return resolved.with_content(prepared.key)

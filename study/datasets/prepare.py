@@ -1,9 +1,7 @@
 """Prepare a dataset: Ray tasks turn its entries into clips, chunk by chunk. Finished chunks are not repeated."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any, Self
 
 import ray
@@ -11,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marl.audio import AudioConfig
-from marl.data import KINDS, AudioDatasetConfig
-from marl.data.source import Entry, Source, prepare_clips
+from marl.data import AudioDatasetConfig
+from marl.data.audio_dataset import Entry, prepare_clips
 from study.datasets.load import as_user_error, find
 from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
@@ -33,7 +31,6 @@ _POLL_S = 0.5
 
 def prepare(
     prepared: PreparedSet,
-    source: Source,
     config: AudioDatasetConfig,
     audio: AudioConfig,
     address: str | None,
@@ -45,7 +42,6 @@ def prepare(
 
     Args:
         prepared: The set, from `study.datasets.load.find`.
-        source: Source of its clips, from the same call.
         config: Configuration of the data.
         audio: Configuration of the spectrograms.
         address: Address of a cluster; None for this machine.
@@ -55,7 +51,7 @@ def prepare(
         UserError: If there are no clips, or the store refuses a write.
         RunError: If a task fails, for example because its machine lacks the files.
     """
-    entries = as_user_error(source.entries)
+    entries = as_user_error(config.entries)
     _refuse_duplicates(entries)
     chunks = [entries[first : first + CHUNK] for first in range(0, len(entries), CHUNK)]
     finished = prepared.finished_chunks()
@@ -67,7 +63,7 @@ def prepare(
             for number in _prepare_chunks(prepared, config, audio, [(number, chunks[number]) for number in todo]):
                 done += len(chunks[number])
                 on_progress(done, len(entries))
-    prepared.complete(len(chunks), config, audio, source.factor_names)
+    prepared.complete(len(chunks), config, audio, config.factor_names)
 
 
 def _prepare_chunks(
@@ -75,15 +71,12 @@ def _prepare_chunks(
 ) -> Iterator[int]:
     """Yield the number of each chunk when it is finished."""
     waiting, running = list(reversed(todo)), dict[Any, int]()
-    content = config.model_dump_json()
     while waiting or running:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         at_once = max(1, int(resources.get("CPU", 1))) * _AHEAD
         while waiting and len(running) < at_once:
             number, entries = waiting.pop()
-            call = _prepare_chunk.remote(
-                prepared.objects.uri, prepared.key, content, audio.model_dump_json(), number, entries
-            )
+            call = _prepare_chunk.remote(prepared.objects.uri, prepared.key, config, audio, number, entries)
             running[call] = number
         for call in ray.wait(list(running), timeout=_POLL_S)[0]:
             number = running.pop(call)
@@ -98,23 +91,13 @@ def _prepare_chunks(
 
 @ray.remote(num_cpus=1, max_retries=3)
 def _prepare_chunk(
-    store_uri: str, key: str, config: str, audio_json: str, number: int, entries: Sequence[Entry]
+    store_uri: str, key: str, config: AudioDatasetConfig, audio: AudioConfig, number: int, entries: Sequence[Entry]
 ) -> None:
     import torch
 
     torch.set_num_threads(1)  # one task runs on each processor
-    audio, source = AudioConfig.model_validate_json(audio_json), _source(config)
-    made = prepare_clips(source, entries, audio)
-    PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, made, source.factor_names, audio)
-
-
-@lru_cache(maxsize=1)
-def _source(config: str) -> Source:
-    """Return the source of a configuration, cached for all tasks of a process because it keeps files open."""
-    content = json.loads(config)
-    data = KINDS[content["kind"]].model_validate(content)
-    assert isinstance(data, AudioDatasetConfig)  # noqa: S101  # computed data sets are not prepared
-    return data.source()
+    clips = prepare_clips(config, entries, audio)
+    PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, clips, config.factor_names, audio)
 
 
 def _refuse_duplicates(entries: Sequence[Entry]) -> None:
@@ -147,17 +130,17 @@ def ensure_prepared(resolved: ResolvedSpec, objects: ObjectStore, address: str |
     config, audio = resolved.data, resolved.audio
     if not isinstance(config, AudioDatasetConfig):
         raise UserError(f"data: {config.kind} is synthesised when a study starts and needs no preparation")
-    prepared, source = find(config, audio, objects)
+    prepared = find(config, audio, objects)
     if prepared.is_whole():
         console.print(f"data: {_counts(prepared)}: prepared already", markup=False, soft_wrap=True)
         return prepared
     objects.check_writable()
-    entries = len(as_user_error(source.entries))
+    entries = len(as_user_error(config.entries))
     console.print(f"data: preparing {entries:,} clips of {config.kind}", markup=False, soft_wrap=True)
 
     started = time.monotonic()
     with _Progress(console) as progress:
-        prepare(prepared, source, config, audio, address, progress)
+        prepare(prepared, config, audio, address, progress)
     took = format_duration(time.monotonic() - started)
     console.print(f"data: {_counts(prepared)}, prepared in {took}", markup=False, soft_wrap=True)
     rejected = prepared.table.dropna(subset=["rejected"])

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from marl.audio import AudioConfig
 from marl.data import AudioDatasetConfig, Clips, Factor, split_clips
-from marl.data.source import PreparedClips, factor_from_column, waveforms_of
+from marl.data.audio_dataset import PreparedClips, factor_from_column, waveforms_of
 from study.datasets.chunks import FACTOR, clips_read, flac_of, log_mels_read, npy_of, rows_of, table_of, table_read
 from study.errors import UserError
 from study.formatting import printable
@@ -117,7 +117,7 @@ class PreparedSet:
         """Table with a row for each entry.
 
         `name`, `group`, `factor/<name>`; `rejected`, the reason for a rejection, or null. Clips also have `content`,
-        `loudness_db`, `peak`, `sounds_s`, `sum_db`, `square_db` as in `marl.data.source.Clip`, and their
+        `loudness_db`, `peak`, `sounds_s`, `sum_db`, `square_db` as in `marl.data.audio_dataset.Clip`, and their
         position `chunk` and `row`.
         """
         try:

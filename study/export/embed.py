@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 import marl
 from marl import FeatureExtractor
 from marl.checkpoint import MODEL_FILE
+from marl.data.audio_dataset import UnusableClipError
 from marl.data.audio_file import windows
-from marl.data.source import UnusableClipError
 from study.errors import RunError, UserError
 from study.export.recordings import Recording
 from study.storage import atomic_path

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from marl.data.audio_dataset import UnusableClipError
 from marl.data.audio_file import SUFFIXES
-from marl.data.source import UnusableClipError
 from study.errors import UserError
 from study.storage import ObjectStore, TooLargeError
 

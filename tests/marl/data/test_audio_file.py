@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marl.audio import Resampler
+from marl.data.audio_dataset import UnusableClipError
 from marl.data.audio_file import SUFFIXES, duration_s, read_mono, windows
-from marl.data.source import UnusableClipError
 from tests.messages import assert_mentions, mentions
 
 # One format for each way in which libsndfile decodes and seeks, and its error for a sine at half of full scale.

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from marl.data import KINDS
+from marl.data.audio_dataset import UnusableClipError
 from marl.data.folder import Folder
-from marl.data.source import UnusableClipError
 from tests.messages import assert_mentions, mentions
 
 RATE = 16_000
@@ -37,7 +37,7 @@ def table(path, *rows, header="file,instrument,take"):
 
 def refusal(folder, **fields):
     with pytest.raises(ValueError, match=".") as error:
-        config(folder, **fields).source().entries()
+        config(folder, **fields).entries()
     reason = str(error.value)
     assert reason.isprintable()
     return reason
@@ -46,7 +46,7 @@ def refusal(folder, **fields):
 def test_entries_are_the_rows_of_the_table(tmp_path):
     folder = table(tmp_path, "b.wav,oboe,1", "sub/a.wav,flute,2.5", "c.wav,,")
     (tmp_path / "not in the table.wav").write_bytes(b"nothing")
-    found = config(folder).source()
+    found = config(folder)
     assert found.factor_names == ("instrument", "take") == config(folder).factor_names
     entries = found.entries()
     assert [(entry.name, entry.values, entry.group) for entry in entries] == [
@@ -54,7 +54,7 @@ def test_entries_are_the_rows_of_the_table(tmp_path):
         ("sub/a.wav", ("flute", 2.5), "sub/a.wav"),
         ("c.wav", (None, None), "c.wav"),
     ]
-    assert config(folder).source().entries() == entries
+    assert config(folder).entries() == entries
 
 
 def test_clips_of_a_file_share_a_split_by_default(tmp_path):
@@ -65,7 +65,7 @@ def test_clips_of_a_file_share_a_split_by_default(tmp_path):
 def test_it_is_registered_as_a_kind_of_data(tmp_path):
     folder = table(tmp_path, "a.wav,oboe,1")
     assert KINDS["folder"] is Folder
-    assert len(config(folder).source().entries()) == 1
+    assert len(config(folder).entries()) == 1
 
 
 @pytest.mark.parametrize("name", ["factors.csv", "factors.parquet"])
@@ -83,7 +83,7 @@ def test_columns_of_text_stay_text_and_numeric_columns_become_numbers(tmp_path, 
     frame = pd.DataFrame(columns)
     frame.to_csv(tmp_path / name, index=False) if name.endswith("csv") else frame.to_parquet(tmp_path / name)
     factors = tuple(columns)[1:]
-    rows = [entry.values for entry in config(tmp_path, table=name, factors=factors).source().entries()]
+    rows = [entry.values for entry in config(tmp_path, table=name, factors=factors).entries()]
     assert dict(zip(factors, zip(*rows, strict=True), strict=True)) == {
         "numbers": (1.0, -2500.0, None),
         "words": ("001", "1_2", "NA"),
@@ -109,7 +109,7 @@ def test_typed_parquet_columns_are_converted(tmp_path):
     }
     pd.DataFrame(columns).to_parquet(tmp_path / "factors.parquet")
     factors = tuple(columns)[1:]
-    found = config(tmp_path, table="factors.parquet", factors=factors).source().entries()
+    found = config(tmp_path, table="factors.parquet", factors=factors).entries()
     assert [entry.values for entry in found] == [
         (1.0, 1.0, 1.0, "x", "True", "2020-01-01 00:00:00", "[1]"),
         (2.0, None, None, None, "False", None, "[2 3]"),
@@ -120,7 +120,7 @@ def test_typed_parquet_columns_are_converted(tmp_path):
 def test_tables_exported_by_spreadsheets_are_read(tmp_path):
     text = '\ufefffile,instrument,take\r\n"a, b.wav","a ""small"" flute",1\r\n\r\nä.wav,Flöte,2\r\n'
     (tmp_path / "factors.csv").write_bytes(text.encode())
-    assert [(entry.name, entry.values) for entry in config(tmp_path).source().entries()] == [
+    assert [(entry.name, entry.values) for entry in config(tmp_path).entries()] == [
         ("a, b.wav", ('a "small" flute', 1.0)),
         ("ä.wav", ("Flöte", 2.0)),
     ]
@@ -130,15 +130,15 @@ def test_a_group_column_says_which_files_belong_together(tmp_path):
     folder = table(
         tmp_path, "a.wav,oboe,1,ann", "b.wav,oboe,2,bob", "c.wav,oboe,3,ann", header="file,instrument,take,who"
     )
-    assert [entry.group for entry in config(folder, group="who").source().entries()] == ["ann", "bob", "ann"]
-    assert [entry.group for entry in config(folder, group="instrument").source().entries()] == ["oboe"] * 3
+    assert [entry.group for entry in config(folder, group="who").entries()] == ["ann", "bob", "ann"]
+    assert [entry.group for entry in config(folder, group="instrument").entries()] == ["oboe"] * 3
     table(tmp_path, "a.wav,oboe,1,ann", "b.wav,oboe,2,", header="file,instrument,take,who")
     assert_mentions(refusal(folder, group="who"), "'who'", "'b.wav'")
 
 
 def test_invalid_tables_are_described_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=mentions("path", "folder", tmp_path / "missing")):
-        config(tmp_path / "missing").source()
+        config(tmp_path / "missing").entries()
     assert_mentions(refusal(tmp_path), "factors.csv")
     (tmp_path / "factors.csv").mkdir()
     assert_mentions(refusal(tmp_path), "factors.csv", "Is a directory")
@@ -181,7 +181,7 @@ def test_links_to_outside_the_folder_are_rejected(tmp_path):
     write(folder / "c.wav")
     (folder / "b.wav").symlink_to(folder / "c.wav")
     (tmp_path / "link").symlink_to(folder)
-    assert len(config(tmp_path / "link").source().entries()) == 1
+    assert len(config(tmp_path / "link").entries()) == 1
     (folder / "c.wav").unlink()
     (folder / "c.wav").symlink_to(folder / "b.wav")
     assert isinstance(only(folder), UnusableClipError)
@@ -208,7 +208,7 @@ def test_invalid_settings_are_rejected(tmp_path, fields, facts):
 
 
 def waveforms(folder, samples=RATE, **fields):
-    found = config(folder, **fields).source()
+    found = config(folder, **fields)
     return list(found.waveforms(found.entries(), RATE, samples))
 
 
@@ -249,7 +249,7 @@ def test_the_minimum_length_may_exceed_a_clip(tmp_path):
 def test_clips_of_a_file_are_evenly_spaced(tmp_path):
     folder = table(tmp_path, "a.wav,oboe,1", "b.wav,flute,2")
     long, exact = write(folder / "a.wav", 9.0), write(folder / "b.wav", 5.0, seed=1)
-    found = config(folder, clips_per_file=5).source()
+    found = config(folder, clips_per_file=5)
     entries = found.entries()
     assert [entry.name for entry in entries[3:6]] == ["a.wav, clip 4 of 5", "a.wav, clip 5 of 5", "b.wav, clip 1 of 5"]
     assert Counter((entry.group, entry.values) for entry in entries) == {
@@ -281,11 +281,11 @@ def test_clips_do_not_depend_on_which_entries_are_loaded_together(tmp_path):
     folder = table(tmp_path, "a.wav,oboe,1", "b.wav,oboe,2")
     for seed, name in enumerate(("a.wav", "b.wav")):
         write(folder / name, 4.0, rate=44_100, seed=seed)
-    found = config(folder, clips_per_file=3).source()
+    found = config(folder, clips_per_file=3)
     entries = found.entries()
     together = list(found.waveforms(entries, RATE, RATE))
     for entry, clip in zip(entries, together, strict=True):
-        (alone,) = config(folder, clips_per_file=3).source().waveforms([entry], RATE, RATE)
+        (alone,) = config(folder, clips_per_file=3).waveforms([entry], RATE, RATE)
         assert np.array_equal(alone, clip)
     for one, other in itertools.combinations(together, 2):
         assert not np.allclose(one, other)
@@ -305,34 +305,34 @@ def test_unusable_files_do_not_affect_other_files(tmp_path):
         assert_mentions(found[2], "decoded", "Format not recognised")
     assert_mentions(str(waveforms(folder)[4]), "not finite")
     assert [isinstance(clip, UnusableClipError) for clip in waveforms(folder)] == [True, True, True, False, True, True]
-    assert len(config(folder).source().digest()) == 64
+    assert len(config(folder).digest()) == 64
 
 
 def test_the_digest_covers_the_table_and_its_files(tmp_path):
     folder = table(tmp_path / "one", "a.wav,oboe,1", "b.wav,oboe,2")
-    digests = [config(folder).source().digest()]
-    assert config(folder).source().digest() == digests[0]
+    digests = [config(folder).digest()]
+    assert config(folder).digest() == digests[0]
     for seed, name in enumerate(("a.wav", "b.wav")):
         write(folder / name, seed=seed)
-        digests.append(config(folder).source().digest())
+        digests.append(config(folder).digest())
     write(folder / "b.wav", seed=7)
-    digests.append(config(folder).source().digest())
+    digests.append(config(folder).digest())
     table(folder, "a.wav,oboe,1", "b.wav,oboe,3")
-    digests.append(config(folder).source().digest())
+    digests.append(config(folder).digest())
     (folder / "a.wav").rename(folder / "c.wav")
     (folder / "b.wav").rename(folder / "a.wav")
     (folder / "c.wav").rename(folder / "b.wav")
-    digests.append(config(folder).source().digest())
+    digests.append(config(folder).digest())
     assert len(set(digests)) == len(digests)
     write(folder / "other.wav")
-    assert config(folder).source().digest() == digests[-1]
+    assert config(folder).digest() == digests[-1]
     folder.rename(tmp_path / "two")
-    assert config(tmp_path / "two").source().digest() == digests[-1]
+    assert config(tmp_path / "two").digest() == digests[-1]
 
 
 def survives(folder, **fields):
     try:
-        for entry in config(folder, **fields).source().entries():
+        for entry in config(folder, **fields).entries():
             assert all(value is None or type(value) in (str, float) for value in entry.values)
             assert all(np.isfinite(value) for value in entry.values if isinstance(value, float))
     except ValueError as error:

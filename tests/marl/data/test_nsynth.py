@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from marl.data import KINDS
+from marl.data.audio_dataset import UnusableClipError
 from marl.data.nsynth import NSynth
-from marl.data.source import UnusableClipError
 from tests.messages import assert_mentions, mentions
 
 RATE = 16_000
@@ -64,7 +64,7 @@ def write(folder, examples):
 
 
 def made(folder, **fields):
-    return NSynth(path=str(folder), **fields).source()
+    return NSynth(path=str(folder), **fields)
 
 
 def test_entries_are_the_notes_with_their_factors(folder):
@@ -86,7 +86,7 @@ def test_entries_are_sorted_by_name(folder):
 
 def test_it_is_registered_as_a_kind_of_data(folder):
     assert KINDS["nsynth"] is NSynth
-    assert len(NSynth(path=str(folder)).source().entries()) == len(NOTES)
+    assert len(NSynth(path=str(folder)).entries()) == len(NOTES)
 
 
 def test_clips_sound_like_their_pitch(folder):

@@ -92,7 +92,7 @@ def test_notes_do_not_overlap_and_the_first_of_a_bar_is_accented():
 @pytest.mark.parametrize("tempo", [52.5, 80])  # slow enough for silence between any two notes
 def test_onsets_in_the_audio_match_rhythm_and_tempo(font, rhythm, tempo):
     config = small(font, rhythms=(rhythm, "straight" if rhythm != "straight" else "dotted"), tempos=(tempo, 60))
-    found = config.source()
+    found = config
     (clip,) = found.waveforms(found.entries()[:1], RATE, 4 * RATE)
     assert found.entries()[0].values[2:] == (rhythm, tempo)
     step_s = 60 / tempo / 4
@@ -105,7 +105,7 @@ def test_onsets_in_the_audio_match_rhythm_and_tempo(font, rhythm, tempo):
 
 @needs_fluidsynth
 def test_pitches_in_the_audio_match_the_melody(font):
-    found = small(font, melodies=("scale up", "lament"), key=57).source()
+    found = small(font, melodies=("scale up", "lament"), key=57)
     (clip,) = found.waveforms([found.entries()[1]], RATE, 4 * RATE)
     assert found.entries()[1].values == ("Piano", "scale up", "straight", 120.0)
     for number, semitones in enumerate([0, 2, 4, 5, 7, 9, 11, 12]):
@@ -117,7 +117,7 @@ def test_pitches_in_the_audio_match_the_melody(font):
 @needs_fluidsynth
 @pytest.mark.parametrize(("sample_rate", "samples"), [(8_000, 12_345), (16_000, 64_000), (44_100, 441_000)])
 def test_phrases_fill_clips_of_any_length(font, sample_rate, samples):
-    found = small(font).source()
+    found = small(font)
     for clip in found.waveforms(found.entries()[:4], sample_rate, samples):
         assert clip.shape == (samples,)
         assert clip.dtype == np.float32
@@ -132,7 +132,7 @@ def test_clips_shorter_than_a_note_hold_at_most_one_note():
 
 @needs_timgm
 def test_every_combination_occurs_once_and_is_named_by_its_factors():
-    found = Phrases().source()
+    found = Phrases()
     entries = found.entries()
     assert found.factor_names == Phrases.factor_names == ("instrument", "melody", "rhythm", "tempo")
     assert len(entries) == len({entry.name for entry in entries}) == len({entry.values for entry in entries}) == 9_600
@@ -146,21 +146,21 @@ def test_every_combination_occurs_once_and_is_named_by_its_factors():
 @needs_fluidsynth
 def test_it_is_registered_as_a_kind_of_data(font):
     assert KINDS["phrases"] is Phrases
-    assert len(small(font).source().entries()) == 2**4
+    assert len(small(font).entries()) == 2**4
 
 
 @needs_fluidsynth
 def test_instruments_of_the_same_name_get_distinct_names(font):
-    entries = small(font, instruments=(0, 19, 40)).source().entries()
+    entries = small(font, instruments=(0, 19, 40)).entries()
     assert {entry.group for entry in entries} == {"Piano", "Organ (19)", "Organ (40)"}
 
 
 @needs_timgm
 def test_phrases_are_distinct_and_independent_of_rendering_order():
     config = Phrases(instruments=(0, 40), melodies=("arch", "leaps"), rhythms=("gallop", "off-beat"), tempos=(80, 140))
-    entries = config.source().entries()
-    expected = list(config.source().waveforms(entries, RATE, 4 * RATE))
-    backwards = list(config.source().waveforms(entries[::-1], RATE, 4 * RATE))[::-1]
+    entries = config.entries()
+    expected = list(config.waveforms(entries, RATE, 4 * RATE))
+    backwards = list(config.waveforms(entries[::-1], RATE, 4 * RATE))[::-1]
     assert all(np.array_equal(clip, other) for clip, other in zip(expected, backwards, strict=True))
     assert len({clip.tobytes() for clip in expected}) == len(entries)
 
@@ -178,13 +178,13 @@ def test_the_loudest_phrases_stay_below_full_scale():
 
 @needs_fluidsynth
 def test_the_digest_equals_the_digest_of_the_font(font):
-    assert small(font).source().digest() == small(font, key=50).source().digest() == font_digest(font)
+    assert small(font).digest() == small(font, key=50).digest() == font_digest(font)
 
 
 @needs_fluidsynth
 def test_missing_programs_are_listed(font):
     with pytest.raises(ValueError, match=mentions("instruments", font, "program 7, 41") + r"(?!.*41, \d)"):
-        small(font, instruments=(0, 7, 41)).source().entries()
+        small(font, instruments=(0, 7, 41)).entries()
 
 
 @pytest.mark.parametrize(

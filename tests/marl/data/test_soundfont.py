@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from marl.data import KINDS
 from marl.data.fluidsynth import FAMILIES, TIMGM, font_digest
-from marl.data.soundfont import SoundFont, named_programs
+from marl.data.soundfont import SoundFont
 from tests.marl.data.fonts import SINE_HZ, cents, font_of, needs_fluidsynth, needs_timgm, pitch_hz
 from tests.messages import mentions
 
@@ -39,7 +39,7 @@ def test_the_grid_is_9600_notes_of_instruments_that_play_melodies():
 
 @needs_timgm
 def test_every_combination_occurs_once_and_is_named_by_its_factors():
-    found = SoundFont().source()
+    found = SoundFont()
     entries = found.entries()
     assert found.factor_names == SoundFont.factor_names == ("instrument", "family", "pitch", "velocity")
     assert len(entries) == len({entry.name for entry in entries}) == len({entry.values for entry in entries}) == 9_600
@@ -54,7 +54,7 @@ def test_every_combination_occurs_once_and_is_named_by_its_factors():
 @needs_timgm
 def test_families_are_those_of_general_midi():
     config = SoundFont(instruments=range(128), lowest=60, highest=61, velocities=(50, 100))
-    families = {entry.locator[0]: entry.values[1] for entry in config.source().entries()}
+    families = {entry.locator[0]: entry.values[1] for entry in config.entries()}
     named = {0: "piano", 15: "chromatic percussion", 19: "organ", 24: "guitar", 39: "bass", 40: "strings"}
     named |= {52: "ensemble", 56: "brass", 71: "reed", 73: "pipe", 80: "synth lead", 95: "synth pad"}
     named |= {96: "synth effects", 104: "ethnic", 112: "percussive", 127: "sound effects"}
@@ -64,13 +64,13 @@ def test_families_are_those_of_general_midi():
 @needs_fluidsynth
 def test_it_is_registered_as_a_kind_of_data(font):
     assert KINDS["soundfont"] is SoundFont
-    assert len(small(font).source().entries()) == 3 * 3 * 2
+    assert len(small(font).entries()) == 3 * 3 * 2
 
 
 @needs_fluidsynth
 def test_instruments_of_the_same_name_get_distinct_names(font):
-    assert named_programs(font, [40, 0, 19]) == {40: "Organ (40)", 0: "Piano", 19: "Organ (19)"}
-    entries = small(font).source().entries()
+    assert small(font, instruments=(40, 0, 19)).instrument_names() == {40: "Organ (40)", 0: "Piano", 19: "Organ (19)"}
+    entries = small(font).entries()
     assert {entry.group for entry in entries} == {"Piano", "Organ (19)", "Organ (40)"}
     assert {(entry.values[0], entry.values[1]) for entry in entries} == {
         ("Piano", "piano"),
@@ -81,7 +81,7 @@ def test_instruments_of_the_same_name_get_distinct_names(font):
 
 @needs_fluidsynth
 def test_clips_sound_like_their_pitch_and_velocity(font):
-    found = small(font).source()
+    found = small(font)
     entries = found.entries()
     heard = dict(zip([entry.locator for entry in entries], found.waveforms(entries, RATE, RATE), strict=True))
     for (_, key, _), clip in heard.items():
@@ -98,7 +98,7 @@ def test_clips_sound_like_their_pitch_and_velocity(font):
 @needs_fluidsynth
 def test_keys_are_held_for_the_configured_time(font):
     for hold_s in (0.25, 0.5):
-        found = small(font, hold_s=hold_s).source()
+        found = small(font, hold_s=hold_s)
         (clip,) = found.waveforms(found.entries()[:1], RATE, RATE)
         assert np.flatnonzero(clip)[-1] / RATE == pytest.approx(hold_s, abs=0.02)
 
@@ -106,10 +106,10 @@ def test_keys_are_held_for_the_configured_time(font):
 @needs_timgm
 def test_clips_do_not_depend_on_neighbours():
     config = SoundFont(instruments=(0, 19, 40, 73), lowest=58, highest=60, velocities=(25, 127))
-    entries = config.source().entries()
-    expected = list(config.source().waveforms(entries, RATE, RATE))
-    backwards = list(config.source().waveforms(entries[::-1], RATE, RATE))[::-1]
-    alone = [next(iter(config.source().waveforms([entry], RATE, RATE))) for entry in entries[::5]]
+    entries = config.entries()
+    expected = list(config.waveforms(entries, RATE, RATE))
+    backwards = list(config.waveforms(entries[::-1], RATE, RATE))[::-1]
+    alone = [next(iter(config.waveforms([entry], RATE, RATE))) for entry in entries[::5]]
     assert all(np.array_equal(clip, other) for clip, other in zip(expected, backwards, strict=True))
     assert all(np.array_equal(clip, other) for clip, other in zip(expected[::5], alone, strict=True))
     assert len({clip.tobytes() for clip in expected}) == len(entries)
@@ -118,10 +118,8 @@ def test_clips_do_not_depend_on_neighbours():
 @needs_timgm
 def test_every_note_of_the_default_instruments_is_audible():
     config = SoundFont(lowest=36, highest=83)
-    ends = [
-        entry for entry in config.source().entries() if entry.locator[1] in (36, 83) and entry.locator[2] in (25, 127)
-    ]
-    peaks = [np.abs(clip).max() for clip in config.source().waveforms(ends, RATE, RATE)]
+    ends = [entry for entry in config.entries() if entry.locator[1] in (36, 83) and entry.locator[2] in (25, 127)]
+    peaks = [np.abs(clip).max() for clip in config.waveforms(ends, RATE, RATE)]
     assert len(peaks) == 160
     assert min(peaks) > 10 ** (-50 / 20)
     assert max(peaks) < 1
@@ -129,24 +127,24 @@ def test_every_note_of_the_default_instruments_is_audible():
 
 @needs_fluidsynth
 def test_the_digest_equals_the_digest_of_the_font(font):
-    assert small(font).source().digest() == small(font, lowest=40).source().digest() == font_digest(font)
+    assert small(font).digest() == small(font, lowest=40).digest() == font_digest(font)
 
 
 @needs_fluidsynth
 def test_missing_programs_are_listed(font):
     with pytest.raises(ValueError, match=mentions("instruments", font, "program 7, 41") + r"(?!.*41, \d)"):
-        small(font, instruments=(0, 7, 40, 41)).source().entries()
+        small(font, instruments=(0, 7, 40, 41)).entries()
 
 
 @needs_fluidsynth
 def test_an_unsupported_sample_rate_is_rejected_by_the_name_of_its_field(font):
-    found = small(font).source()
+    found = small(font)
     with pytest.raises(ValueError, match=mentions("audio.sample_rate", 8000, 96_000, 4000)):
         list(found.waveforms(found.entries()[:1], 4_000, 4_000))
 
 
 def test_a_missing_font_is_named():
-    found = SoundFont(path="none.sf2").source()
+    found = SoundFont(path="none.sf2")
     for action in (found.digest, found.entries):
         with pytest.raises(FileNotFoundError, match=mentions("path", ".sf2", ".sf3", "none.sf2")):
             action()

@@ -3,8 +3,8 @@
 import numpy as np
 
 from marl.audio import AudioConfig
+from marl.data.audio_dataset import Entry, prepare_clips
 from marl.data.folder import Folder
-from marl.data.source import Entry, prepare_clips
 from study.datasets.prepared_set import PreparedSet
 from study.storage import ObjectStore
 

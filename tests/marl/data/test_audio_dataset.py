@@ -5,8 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marl.audio import AudioConfig, LogMel
+from marl.data.audio_dataset import (
+    MAX_CLASSES,
+    Entry,
+    UnusableClipError,
+    factor_from_column,
+    prepare_clips,
+    waveforms_of,
+)
 from marl.data.dataset import UNKNOWN
-from marl.data.source import MAX_CLASSES, Entry, UnusableClipError, factor_from_column, prepare_clips, waveforms_of
 from tests.messages import assert_mentions, mentions
 
 AUDIO = AudioConfig()

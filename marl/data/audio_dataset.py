@@ -1,6 +1,4 @@
-"""Configurations of data sets, sources of audio clips, and the preparation of their log-mels.
-
-A module such as `marl.data.nsynth` defines a subclass of `AudioDatasetConfig` and its `Source`.
+"""Base classes of data set configurations, and the preparation of clips and log-mels from audio.
 
 N is clips, F mel bands, T frames, S samples.
 """
@@ -10,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +28,6 @@ __all__ = [
     "DatasetConfig",
     "Entry",
     "PreparedClips",
-    "Source",
     "UnusableClipError",
     "Value",
     "factor_from_column",
@@ -98,9 +95,9 @@ class Entry:
 
     Attributes:
         name: Name in reports, unique in the data set.
-        values: Value of each factor, in the order of `Source.factor_names`.
+        values: Value of each factor, in the order of `factor_names`.
         group: What the clip belongs to, such as a recording or an instrument.
-        locator: Where the source finds its audio.
+        locator: Where the data set finds its audio.
     """
 
     name: str
@@ -113,37 +110,8 @@ class UnusableClipError(Exception):
     """An entry gives no clip. The message is the reason, such as `cannot be decoded: ...`."""
 
 
-class Source(Protocol):
-    """Source of the clips of a data set. It is created from a configuration on any machine that has the files.
-
-    Attributes:
-        factor_names: Names of the factors.
-    """
-
-    factor_names: tuple[str, ...]
-
-    def digest(self) -> str:
-        """Return the SHA-256, in hexadecimal, of the content of all files that the clips are made from."""
-
-    def entries(self) -> Sequence[Entry]:
-        """Return all entries, always in the same order.
-
-        Raises:
-            ValueError: If a file that describes the clips, such as a table of factors, is not valid.
-            OSError: If such a file cannot be read.
-        """
-
-    def waveforms(
-        self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
-        """Yield the mono waveform [S] of each entry, full scale at one, or the reason why there is none.
-
-        A waveform depends on its entry alone, so that any subset of the entries can be prepared on any machine.
-        """
-
-
 class AudioDatasetConfig(DatasetConfig):
-    """Configuration of a data set whose clips must be prepared from audio.
+    """Configuration of a data set whose clips must be prepared from audio. It needs the audio files only when it reads.
 
     Attributes:
         split: What no two splits share: `clip`; `combination`, clips with the same value of every factor; `group`,
@@ -157,8 +125,26 @@ class AudioDatasetConfig(DatasetConfig):
     content: str | None = Field(None, pattern="^[0-9a-f]{32}$")
 
     @abstractmethod
-    def source(self) -> Source:
-        """Return the source of the clips."""
+    def digest(self) -> str:
+        """Return the SHA-256, in hexadecimal, of the content of all files that the clips are made from."""
+
+    @abstractmethod
+    def entries(self) -> Sequence[Entry]:
+        """Return all entries, always in the same order.
+
+        Raises:
+            ValueError: If a file that describes the clips, such as a table of factors, is not valid.
+            OSError: If such a file cannot be read.
+        """
+
+    @abstractmethod
+    def waveforms(
+        self, entries: Sequence[Entry], sample_rate: int, samples: int
+    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
+        """Yield the mono waveform [S] of each entry, full scale at one, or the reason why there is none.
+
+        A waveform depends on its entry alone, so that any subset of the entries can be prepared on any machine.
+        """
 
 
 class Clip(NamedTuple):
@@ -203,7 +189,7 @@ class PreparedClips(NamedTuple):
     rejected: list[tuple[str, str]]
 
 
-def prepare_clips(source: Source, entries: Sequence[Entry], audio: AudioConfig) -> PreparedClips:
+def prepare_clips(config: AudioDatasetConfig, entries: Sequence[Entry], audio: AudioConfig) -> PreparedClips:
     """Prepare the clips of some entries. Each clip depends only on its entry.
 
     An entry is rejected if its audio cannot be read, is not finite, or is silent. Silent audio is everywhere below the
@@ -215,7 +201,7 @@ def prepare_clips(source: Source, entries: Sequence[Entry], audio: AudioConfig) 
     rejected: list[tuple[str, str]] = []
     log_mel = LogMel(audio)
     floor = math.sqrt(0.5) * 10 ** (audio.floor_db / 20)
-    waveforms = source.waveforms(entries, audio.sample_rate, audio.clip_samples)
+    waveforms = config.waveforms(entries, audio.sample_rate, audio.clip_samples)
     for entry, waveform_S in zip(entries, waveforms, strict=True):
         if isinstance(waveform_S, UnusableClipError):
             rejected.append((entry.name, str(waveform_S)))
