@@ -1,4 +1,4 @@
-"""Base classes of data set configurations, and the preparation of clips and log-mels from audio.
+"""Data sets of audio: their configuration, and the preparation of clips and log-mels.
 
 N is clips, F mel bands, T frames, S samples.
 """
