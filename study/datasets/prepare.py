@@ -15,6 +15,7 @@ from study.datasets.load import as_user_error, find
 from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
 from study.formatting import format_duration
+from study.in_flight import in_flight
 from study.runs.ray_cluster import ray_session
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
@@ -25,7 +26,7 @@ CHUNK = 128
 """Number of entries for each Ray task and each object of the store."""
 
 # Submitted tasks for each processor, so that the next task can start at once.
-_AHEAD = 2
+_TASKS_PER_CPU = 2
 _POLL_S = 0.5
 
 
@@ -70,23 +71,25 @@ def _prepare_chunks(
     prepared: PreparedSet, config: AudioDatasetConfig, audio: AudioConfig, todo: Sequence[tuple[int, Sequence[Entry]]]
 ) -> Iterator[int]:
     """Yield the number of each chunk when it is finished."""
-    waiting, running = list(reversed(todo)), dict[Any, int]()
-    while waiting or running:
+    numbers = dict[Any, int]()
+
+    def start_tasks() -> Iterator[Any]:
+        for number, entries in todo:
+            task = _prepare_chunk.remote(prepared.objects.uri, prepared.key, config, audio, number, entries)
+            numbers[task] = number
+            yield task
+
+    def has_room(running: list[Any]) -> bool:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        at_once = max(1, int(resources.get("CPU", 1))) * _AHEAD
-        while waiting and len(running) < at_once:
-            number, entries = waiting.pop()
-            call = _prepare_chunk.remote(prepared.objects.uri, prepared.key, config, audio, number, entries)
-            running[call] = number
-        for call in ray.wait(list(running), timeout=_POLL_S)[0]:
-            number = running.pop(call)
-            try:
-                ray.get(call)
-            except ray.exceptions.RayTaskError as error:
-                raise RunError(f"chunk {number} of the data could not be prepared: {error.cause}") from None
-            except ray.exceptions.RayError as error:
-                raise RunError(f"chunk {number} of the data could not be prepared: {error}") from None
-            yield number
+        return len(running) < max(1, int(resources.get("CPU", 1))) * _TASKS_PER_CPU
+
+    for task in in_flight(start_tasks(), has_room, lambda running: ray.wait(running, timeout=_POLL_S)[0]):
+        try:
+            ray.get(task)
+        except ray.exceptions.RayError as error:
+            reason = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            raise RunError(f"chunk {numbers[task]} of the data could not be prepared: {reason}") from None
+        yield numbers[task]
 
 
 @ray.remote(num_cpus=1, max_retries=3)

@@ -8,13 +8,12 @@ N is windows, S samples of a window, D latents, private before shared.
 import hashlib
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,12 +28,11 @@ from marl.data.audio_dataset import UnusableClipError
 from marl.data.audio_file import windows
 from study.errors import RunError, UserError
 from study.export.recordings import Recording
+from study.in_flight import in_flight
 from study.storage import atomic_path
 
 __all__ = ["EmbeddingResult", "embed", "load_model", "model_metadata"]
 
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 _FileFeatures = tuple[str, NDArray[np.float32]]
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -182,7 +180,9 @@ def _features(
 
     with _executors(recordings) as (decoders, encoders):
         batches = _batches(_blocks(decoders, recordings, config.sample_rate, config.clip_samples), config.clip_samples)
-        for batch, latents_ND in _map_ahead(encoders, encode, batches, _MAX_BATCHES_AHEAD):
+        encoding = (encoders.submit(encode, batch) for batch in batches)
+        for future in in_flight(encoding, lambda running: len(running) <= _MAX_BATCHES_AHEAD):
+            batch, latents_ND = future.result()
             start = 0
             for name, windows_NS, reason in batch:
                 if windows_NS is not None:
@@ -232,8 +232,12 @@ def _blocks(
         first_NS = first_NS if len(first_NS) == windows_per_block else first_NS.copy()
         return _OpenFile(recording.name, first_NS, rest)
 
-    files = _map_ahead(decoders, open_file, recordings, _MAX_FILES_AHEAD, lambda recording: recording.held_bytes)
-    for name, first_NS, rest, reason in files:
+    def has_room(running: list[tuple[Future[_OpenFile], int]]) -> bool:
+        return len(running) <= _MAX_FILES_AHEAD and sum(size for _, size in running) <= _MAX_HELD_BYTES
+
+    opening = ((decoders.submit(open_file, recording), recording.held_bytes) for recording in recordings)
+    for future, _ in in_flight(opening, has_room):
+        name, first_NS, rest, reason = future.result()
         end = _Block(name, None, reason)
         if first_NS is not None:
             yield _Block(name, first_NS)
@@ -279,34 +283,3 @@ def _columns(group: Sequence[_FileFeatures], window_s: float) -> list[pa.Array]:
     start_s = np.concatenate([np.arange(count) * window_s for count in counts])
     latents_DN = np.concatenate([latents_ND for _, latents_ND in group]).T
     return [files, pa.array(start_s), *(pa.array(np.ascontiguousarray(latent_N)) for latent_N in latents_DN)]
-
-
-def _map_ahead(
-    executor: ThreadPoolExecutor,
-    function: Callable[[_Item], _Result],
-    items: Iterable[_Item],
-    max_ahead: int,
-    held_bytes: Callable[[_Item], int] = lambda _: 0,
-) -> Iterator[_Result]:
-    """Yield the results of a function for each item, in order, computed ahead in threads.
-
-    Args:
-        executor: Threads.
-        function: Function of an item.
-        items: Items, which are taken when they are needed.
-        max_ahead: Maximum number of items that are computed ahead.
-        held_bytes: Memory that the result of an item holds, in bytes. Together they hold at most `_MAX_HELD_BYTES` and
-            one more.
-    """
-    pending: deque[tuple[Future[_Result], int]] = deque()
-    held = 0
-    for item in items:
-        size = held_bytes(item)
-        pending.append((executor.submit(function, item), size))
-        held += size
-        while pending and (len(pending) > max_ahead or held > _MAX_HELD_BYTES):
-            future, size = pending.popleft()
-            held -= size
-            yield future.result()
-    while pending:
-        yield pending.popleft()[0].result()
