@@ -36,7 +36,7 @@ from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
-from study.training.resources import trials_on_a_device
+from study.training.resources import trials_per_device
 
 NAME = "control-plane"
 STEPS = 1000
@@ -125,7 +125,7 @@ class Meter:
 def work(chosen: argparse.Namespace) -> dict[str, Any]:
     """One size."""
     resolved, trials = spec_of(chosen, 0), chosen.work
-    at_once = on_a_device = trials_on_a_device(resolved.spec, chosen.lanes)
+    at_once = on_a_device = trials_per_device(resolved.spec, chosen.lanes)
     if chosen.nodes:
         devices = max(1, min(chosen.nodes, chosen.at_once // on_a_device))
         resolved, at_once = spec_of(chosen, devices), devices * on_a_device

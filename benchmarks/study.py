@@ -29,7 +29,7 @@ from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
-from study.training.planning import can_compile, planned
+from study.training.planning import can_compile, plan_stacks
 
 WARM_STEPS = 5
 CHECK_EVERY = 5  # steps between two looks at the clock, so that the queue of a GPU is not emptied at each
@@ -63,7 +63,7 @@ def bare_stack(resolved: ResolvedSpec, seconds: float) -> dict[str, float]:
     """Trial-steps a second of the study's own stack, full, without Ray, reports or checkpoints."""
     import torch
 
-    plan, search = planned(resolved, device_kind(), ObjectStore("runs")), Search(resolved.spec)
+    plan, search = plan_stacks(resolved, device_kind(), ObjectStore("runs")), Search(resolved.spec)
     configs = [resolved.trial_config(search.ask(number)) for number in range(plan.lanes)]
     stack = plan.stack(resolved, configs[0], resolved.data.build(resolved.audio, torch.device(device_kind())))
     for config in configs:

@@ -83,11 +83,11 @@ def compile_stacks(spec_file: SpecArgument, store: StoreOption = DEFAULT_STORE) 
     from study.spec.loader import load_spec
     from study.spec.resolve import resolve
     from study.storage import ObjectStore
-    from study.training.dry_run_worker import Planned, probe
+    from study.training.dry_run_worker import PlanReport, dry_run_stacks
 
     spec = with_content(resolve(load_spec(spec_file)), ObjectStore(store))
-    for report in probe(spec, store, measured_s=None):
-        if isinstance(report, Planned):
+    for report in dry_run_stacks(spec, store, measure_s=None):
+        if isinstance(report, PlanReport):
             plan = report.plan
             line = f"{plan.lanes} lanes on {report.device_name}, {plan.precision}, {plan.why}"
             log(line if plan.compiled else f"{line}; nothing to compile")

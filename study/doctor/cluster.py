@@ -17,7 +17,7 @@ from study.doctor.store import store_error_here
 from study.errors import RunError
 from study.spec import Spec
 from study.spec.resolved_spec import ResolvedSpec
-from study.training.dry_run_worker import Planned, Stepped, probe
+from study.training.dry_run_worker import PlanReport, StepReport, dry_run_stacks
 
 __all__ = ["MachineReport", "StackResult", "ask_machines", "check_stack", "try_stack"]
 
@@ -29,8 +29,8 @@ _TIMEOUT_S = 420.0
 class StackResult(BaseModel, frozen=True):
     """Result of training some steps of a stack on one machine. `error` is empty if they succeeded."""
 
-    planned: Planned | None = None
-    stepped: Stepped | None = None
+    planned: PlanReport | None = None
+    stepped: StepReport | None = None
     error: str = ""
 
 
@@ -38,8 +38,8 @@ def try_stack(resolved: ResolvedSpec, store_uri: str) -> StackResult:
     """Train some steps of a stack of a study on this machine, as a trainer would."""
     planned = stepped = None
     try:
-        for line in probe(resolved, store_uri, _MEASURED_S, _TIMEOUT_S):
-            if isinstance(line, Planned):
+        for line in dry_run_stacks(resolved, store_uri, _MEASURED_S, _TIMEOUT_S):
+            if isinstance(line, PlanReport):
                 planned = line
             else:
                 stepped = line
@@ -60,8 +60,8 @@ def check_stack(result: StackResult, has_gpu: bool) -> Finding:
         return Finding("stack", "fail", result.error or "no step was trained", advice)
     plan, stepped = result.planned.plan, result.stepped
     value = (
-        f"{stepped.rate or 0:.0f} trial-steps/s: {plan.lanes} lanes on {result.planned.device_name}, {plan.precision}, "
-        f"{plan.why}; {stepped.stack}; first step after {stepped.first_step_s:.1f} s"
+        f"{stepped.trial_steps_per_s or 0:.0f} trial-steps/s: {plan.lanes} lanes on {result.planned.device_name}, "
+        f"{plan.precision}, {plan.why}; {stepped.stack}; first step after {stepped.first_step_s:.1f} s"
     )
     if stepped.warning:
         value = f"{value}; {stepped.warning}"

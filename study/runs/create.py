@@ -12,7 +12,7 @@ from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.storage import ObjectStore
 from study.store import StudyMetadata, StudyStore
 from study.store.metadata import incompatible
-from study.training.planning import DeviceType, device_type, planned
+from study.training.planning import DeviceType, device_type, plan_stacks
 
 __all__ = ["begin", "confirmation_of", "spec_of"]
 
@@ -39,7 +39,7 @@ def begin(store: StudyStore, resolved: ResolvedSpec, address: str | None = None)
             )
         return metadata
     device, objects = device_type(), store.objects
-    plan = planned(resolved, device, objects) if address is None else _planned_on(address, resolved, objects)
+    plan = plan_stacks(resolved, device, objects) if address is None else _planned_on(address, resolved, objects)
     metadata = StudyMetadata(
         spec=resolved.spec,
         stack=plan.model_dump(mode="json"),
@@ -68,22 +68,22 @@ def _this_version() -> str:
 
 
 def _planned_on(address: str, resolved: ResolvedSpec, objects: ObjectStore) -> StackPlan:
-    """As `planned`, on a device of a cluster; this waits until there is one."""
+    """As `plan_stacks`, on a device of a cluster; this waits until there is one."""
     import ray
 
     from study.runs.ray_cluster import ray_session
-    from study.training.resources import Places
+    from study.training.resources import ResourcePlan
 
     with ray_session(address):
-        places = Places(objects.uri, resolved.spec, lanes=1, is_shared=True)
-        on_cuda = places.device == "cuda"
+        resource_plan = ResourcePlan(objects.uri, resolved.spec, lanes=1, is_shared=True)
+        on_cuda = resource_plan.device == "cuda"
         plan = ray.remote(num_cpus=0 if on_cuda else 1, num_gpus=1 if on_cuda else 0)(_planned)
-        found: StackPlan = ray.get(plan.remote(resolved, places.device, objects.uri))
+        found: StackPlan = ray.get(plan.remote(resolved, resource_plan.device, objects.uri))
     return found
 
 
 def _planned(resolved: ResolvedSpec, device: DeviceType, store_uri: str) -> StackPlan:
-    return planned(resolved, device, ObjectStore(store_uri))
+    return plan_stacks(resolved, device, ObjectStore(store_uri))
 
 
 def _difference(old: Spec, new: Spec) -> str:

@@ -28,7 +28,7 @@ from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
 from study.training.client import StudyTrial, TrainerGroup, end_trainers
-from study.training.resources import Places
+from study.training.resources import ResourcePlan
 
 __all__ = ["launch"]
 
@@ -73,9 +73,9 @@ def launch(store: StudyStore, target: int, console: Console, address: str | None
     begun = BEGUN.format(run=writer.run, study=spec.name)
     view.say(f"{begun}: {plan.lanes} lanes, {plan.precision}, {plan.why}")
     with view, ray_session(address):
-        places = Places(store.objects.uri, spec, plan.lanes, is_shared=address is not None)
-        searcher.max_running = places.allowed
-        driver = _Driver(store, spec, writer, searcher, view, places)
+        resource_plan = ResourcePlan(store.objects.uri, spec, plan.lanes, is_shared=address is not None)
+        searcher.max_running = resource_plan.max_trials
+        driver = _Driver(store, spec, writer, searcher, view, resource_plan)
         driver.run(HalvingScheduler(rungs) if rungs else None)
 
 
@@ -89,14 +89,14 @@ class _Driver:
         writer: StudyWriter,
         searcher: StudySearcher,
         view: LiveView,
-        places: Places,
+        resource_plan: ResourcePlan,
     ) -> None:
         self._store = store
         self._spec = spec
         self._writer = writer
         self._searcher = searcher
         self._view = view
-        self._places = places
+        self._resource_plan = resource_plan
         self._versions = versions()
         self._trainers = TrainerGroup(store.objects.uri, spec.name, writer.run)
         self._stop_asked = False
@@ -125,7 +125,7 @@ class _Driver:
         spec = self._spec
         with tempfile.TemporaryDirectory(prefix="marl-tune-") as folder:
             tune.Tuner(
-                tune.with_resources(StudyTrial, self._places.share),
+                tune.with_resources(StudyTrial, self._resource_plan.trial_resources),
                 param_space={
                     "store": self._store.objects.uri,
                     "study": spec.name,
@@ -172,7 +172,7 @@ class _Driver:
     def _examine(self, missing: Mapping[str, Sequence[tuple[TrialId, int]]]) -> None:
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
         self._view.say(f"measuring the front and what is near it, {len(trials)} trials: {', '.join(missing)}")
-        trainers = self._trainers.handles() or [self._trainers.start(self._versions, self._places.device)]
+        trainers = self._trainers.handles() or [self._trainers.start(self._versions, self._resource_plan.device)]
 
         def tick() -> None:
             self._writer.tick()

@@ -21,7 +21,7 @@ from study.spec import Scalar, Spec
 from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.storage import ObjectStore
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT, to_parquet
-from study.training.planning import device_type, planned, steps_per_second
+from study.training.planning import device_type, plan_stacks, steps_per_second
 
 __all__ = ["Footprint", "describe", "footprint", "footprint_line"]
 
@@ -176,7 +176,7 @@ def describe(resolved: ResolvedSpec, objects: ObjectStore) -> str:
     quickstart on two cores, less in a longer study.
     """
     spec, device = resolved.spec, device_type()
-    plan = planned(resolved, device, objects)
+    plan = plan_stacks(resolved, device, objects)
     trials = spec.search.trials or 0
     config = resolved.trial_config(Search(spec).ask(0))
     stack = plan.stack(resolved, config, dataset_of(resolved, objects, torch.device(device)))

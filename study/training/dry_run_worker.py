@@ -27,15 +27,15 @@ from study.search.sampler import Search
 from study.spec import Spec
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
-from study.training.planning import DeviceType, device_type, planned, steps_per_second
+from study.training.planning import DeviceType, device_type, plan_stacks, steps_per_second
 
-__all__ = ["Planned", "Stepped", "probe", "stack_configs"]
+__all__ = ["PlanReport", "StepReport", "dry_run_stacks", "stack_configs"]
 
 # Samplers that learn are asked before they have learnt anything; so many of their trials show what there is.
 _ASKED_AT_MOST = 200
 
 
-class Planned(BaseModel, frozen=True):
+class PlanReport(BaseModel, frozen=True):
     """What the process found, and how the study would be computed there."""
 
     device: DeviceType
@@ -43,7 +43,7 @@ class Planned(BaseModel, frozen=True):
     plan: StackPlan
 
 
-class Stepped(BaseModel, frozen=True):
+class StepReport(BaseModel, frozen=True):
     """One stack that made steps.
 
     Attributes:
@@ -51,7 +51,7 @@ class Stepped(BaseModel, frozen=True):
         number: of the stack, from 1.
         stacks: how many there are.
         first_step_s: seconds until the first step was done, compiling it included.
-        rate: steps of lanes a second; none where it was not measured.
+        trial_steps_per_s: steps of lanes a second; none where it was not measured.
         step: which form of the step trains.
         warning: why a compiled form was rejected; empty where none was, see `marl.stack.compile_step`.
     """
@@ -60,7 +60,7 @@ class Stepped(BaseModel, frozen=True):
     number: int
     stacks: int
     first_step_s: float
-    rate: float | None
+    trial_steps_per_s: float | None
     step: StepKind = "plain"
     warning: str = ""
 
@@ -68,23 +68,23 @@ class Stepped(BaseModel, frozen=True):
 class _Task(BaseModel, frozen=True):
     spec: Spec
     store_uri: str
-    measured_s: float | None
+    measure_s: float | None
 
 
-_LINE: TypeAdapter[Planned | Stepped] = TypeAdapter(Planned | Stepped)
+_LINE: TypeAdapter[PlanReport | StepReport] = TypeAdapter(PlanReport | StepReport)
 
 
-def probe(
-    resolved: ResolvedSpec, store_uri: str, measured_s: float | None, within_s: float | None = None
-) -> Iterator[Planned | Stepped]:
+def dry_run_stacks(
+    resolved: ResolvedSpec, store_uri: str, measure_s: float | None, timeout_s: float | None = None
+) -> Iterator[PlanReport | StepReport]:
     """First how the study would be computed on this machine, then its stacks as they are done.
 
     Args:
         resolved: Spec of the study.
         store_uri: the store, which has the data where they were prepared.
-        measured_s: how long to measure the study's first stack, and that one only; none to compile all of them, where
+        measure_s: how long to measure the study's first stack, and that one only; none to compile all of them, where
             the study is compiled at all.
-        within_s: the process is ended after so long.
+        timeout_s: the process is ended after so long.
 
     Raises:
         RunError: when the process ends before its time; it says why.
@@ -97,14 +97,14 @@ def probe(
         with subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         ) as process:
-            watchdog = threading.Timer(within_s, process.kill) if within_s else None
+            watchdog = threading.Timer(timeout_s, process.kill) if timeout_s else None
             try:
                 if watchdog:
                     watchdog.start()
                 assert process.stdin is not None  # noqa: S101  # both are pipes
                 assert process.stdout is not None  # noqa: S101
                 with contextlib.suppress(BrokenPipeError), process.stdin as task:
-                    task.write(_Task(spec=resolved.spec, store_uri=store_uri, measured_s=measured_s).model_dump_json())
+                    task.write(_Task(spec=resolved.spec, store_uri=store_uri, measure_s=measure_s).model_dump_json())
                 for line in process.stdout:
                     yield _LINE.validate_json(line)
                 process.wait()
@@ -136,17 +136,17 @@ def _described(key: StackKey, parameters: int) -> str:
     return f"{', '.join((key.architecture.model.kind, *views, *key.extra_passes))}, {parameters:,} parameters"
 
 
-def _work(task: _Task) -> Iterator[Planned | Stepped]:
+def _work(task: _Task) -> Iterator[PlanReport | StepReport]:
     resolved, device = ResolvedSpec(task.spec), device_type()
     name = torch.cuda.get_device_name() if device == "cuda" else processor()
     objects = ObjectStore(task.store_uri)
-    plan = planned(resolved, device, objects)
-    yield Planned(device=device, device_name=name, plan=plan)
-    if task.measured_s is None and not plan.compiled:
+    plan = plan_stacks(resolved, device, objects)
+    yield PlanReport(device=device, device_name=name, plan=plan)
+    if task.measure_s is None and not plan.compiled:
         return
     dataset = dataset_of(resolved, objects, torch.device(device))
     found = list(stack_configs(resolved, plan).items())
-    if task.measured_s is not None:
+    if task.measure_s is not None:
         found = found[:1]
     for number, (key, config) in enumerate(found, 1):
         started = time.monotonic()
@@ -157,15 +157,15 @@ def _work(task: _Task) -> Iterator[Planned | Stepped]:
         checked = stack.checked_step
         assert checked is not None  # noqa: S101  # it made a step
         rate = None
-        if task.measured_s is not None:
-            rate = steps_per_second(stack, task.measured_s) * plan.lanes
+        if task.measure_s is not None:
+            rate = steps_per_second(stack, task.measure_s) * plan.lanes
         parameters = sum(math.prod(shape) for shape in stack.network.shapes.values())
-        yield Stepped(
+        yield StepReport(
             stack=_described(key, parameters),
             number=number,
             stacks=len(found),
             first_step_s=first_step_s,
-            rate=rate,
+            trial_steps_per_s=rate,
             step=checked.kind,
             warning=checked.warning,
         )

@@ -25,7 +25,7 @@ from study.store import StudyStore
 from study.training.planning import StackPool, is_out_of_memory
 from study.training.replicate_io import Replicate
 
-__all__ = ["Evaluated", "Evaluator", "PendingEvaluation", "StoredModels", "write_baselines_once"]
+__all__ = ["EvaluatedModel", "Evaluator", "PendingEvaluation", "StoredModels", "write_baselines_once"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class PendingEvaluation:
     since: float
 
 
-class Evaluated(NamedTuple):
+class EvaluatedModel(NamedTuple):
     """Metrics of a model, and the posterior means of the held-out clips at the latent widths of the stack."""
 
     pending: PendingEvaluation
@@ -98,7 +98,7 @@ class Evaluator:
         for key, queue in self._queues.items():
             self._queues[key] = [pending for pending in queue if pending.replicate.trial != trial]
 
-    def evaluate(self, flush: bool) -> Iterator[Evaluated]:
+    def evaluate(self, flush: bool) -> Iterator[EvaluatedModel]:
         """Evaluate full groups, and groups whose first model has waited long enough.
 
         Args:
@@ -115,7 +115,7 @@ class Evaluator:
                     yield from self._evaluate_group(key, False)
                 yield from self._evaluate_group(key, is_final)
 
-    def _evaluate_group(self, key: StackKey, is_final: bool) -> Iterator[Evaluated]:
+    def _evaluate_group(self, key: StackKey, is_final: bool) -> Iterator[EvaluatedModel]:
         queue = self._queues[key, is_final]
         group, self._queues[key, is_final] = queue[: self.group_size], queue[self.group_size :]
         try:
@@ -127,13 +127,13 @@ class Evaluator:
             logger.warning("out of memory: evaluation continues in groups of %d models", self.group_size)
             self._queues[key, is_final] = group + self._queues[key, is_final]
 
-    def _evaluated(self, key: StackKey, group: list[PendingEvaluation], is_final: bool) -> list[Evaluated]:
+    def _evaluated(self, key: StackKey, group: list[PendingEvaluation], is_final: bool) -> list[EvaluatedModel]:
         models = self._stacks.get(key, group[0].replicate.config).models
         batch = models.group([pending.model for pending in group], self.group_size)
         evaluation = evaluate(batch, self._shared, FINAL if is_final else INTERMEDIATE)
         clips, means_KND = held_out_clips(batch).cpu(), evaluation.means_KND.cpu()
         return [
-            Evaluated(pending, metrics, mean_ND, clips)
+            EvaluatedModel(pending, metrics, mean_ND, clips)
             for pending, metrics, mean_ND in zip(group, evaluation.metrics, means_KND, strict=False)
         ]
 

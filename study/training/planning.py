@@ -27,10 +27,10 @@ __all__ = [
     "StackPool",
     "can_compile",
     "device_type",
-    "executed",
+    "plan_execution",
     "is_out_of_memory",
-    "measured_lanes",
-    "planned",
+    "choose_lanes",
+    "plan_stacks",
     "steps_per_second",
     "training_flop",
 ]
@@ -55,7 +55,7 @@ def can_compile(device: DeviceType) -> bool:
     return device == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
-def executed(plan: StackPlan, resolved: ResolvedSpec, device: DeviceType) -> StackPlan:
+def plan_execution(plan: StackPlan, resolved: ResolvedSpec, device: DeviceType) -> StackPlan:
     """The plan with what the spec asks for, and where it leaves the choice, with what is fastest on the device."""
     spec, asked = resolved.spec, resolved.spec.resources.compile
     if asked != "auto":
@@ -137,7 +137,7 @@ _WORTHWHILE_GAIN = 1.1
 _WARM_STEPS = 3
 
 
-def planned(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore) -> StackPlan:
+def plan_stacks(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore) -> StackPlan:
     """The stacks of a study on this machine: lanes as asked for, else as many as pay, but not more than are needed.
 
     Args:
@@ -147,7 +147,7 @@ def planned(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore) ->
     """
     os.environ |= process_env()  # what is compiled here is found again by trainers
     spec = resolved.spec
-    plan = executed(resolved.stack_plan(lanes=1), resolved, device)
+    plan = plan_execution(resolved.stack_plan(lanes=1), resolved, device)
     if spec.resources.lanes != "auto":
         return plan.model_copy(update={"lanes": spec.resources.lanes})
     needed = (spec.search.trials or 1) * spec.replicates
@@ -156,11 +156,11 @@ def planned(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore) ->
     candidates = sorted({min(lanes, needed) for lanes in _GPU_LANES})
     # In a process of its own, which gives back all of the device's memory.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        lanes = pool.submit(measured_lanes, resolved, plan, device, candidates, objects.uri).result()
+        lanes = pool.submit(choose_lanes, resolved, plan, device, candidates, objects.uri).result()
     return plan.model_copy(update={"lanes": lanes})
 
 
-def measured_lanes(
+def choose_lanes(
     resolved: ResolvedSpec, plan: StackPlan, device: DeviceType, candidates: Sequence[int], store_uri: str
 ) -> int:
     """The narrowest of the candidates, in ascending order, whose next one is hardly faster or does not fit."""

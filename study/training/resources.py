@@ -13,7 +13,7 @@ from study.spec import Spec
 from study.training.client import NAMESPACE, actor_names, study_id
 from study.training.planning import DeviceType
 
-__all__ = ["Devices", "Places", "cluster_devices", "register_study", "registered_studies", "trials_on_a_device"]
+__all__ = ["Devices", "ResourcePlan", "cluster_devices", "register_study", "registered_studies", "trials_per_device"]
 
 # Of a cluster that grows and shrinks, and of studies that come and go.
 _LOOK_EVERY_S = 5.0
@@ -51,7 +51,7 @@ def cluster_devices(nodes: Iterable[Mapping[str, Any]], cluster_file: Mapping[st
     return Devices("cpu", max(1, len(processors), _could_be(None, cluster_file)), min(processors, default=1))
 
 
-def trials_on_a_device(spec: Spec, lanes: int) -> int:
+def trials_per_device(spec: Spec, lanes: int) -> int:
     """As many trials as fill the lanes, and some that wait in line there, so that a free lane is taken at once.
 
     Under halving most trials are one replicate that climbs.
@@ -60,7 +60,7 @@ def trials_on_a_device(spec: Spec, lanes: int) -> int:
     return training + max(1, training // 8)
 
 
-class Places:
+class ResourcePlan:
     """How many trials of a study may be there at once, on a cluster that grows and is shared.
 
     Enough are kept pending that the cluster grows to its full size at once. Studies that run beside each other get
@@ -74,7 +74,7 @@ class Places:
     """
 
     def __init__(self, store_uri: str, spec: Spec, lanes: int, is_shared: bool) -> None:
-        self._on_a_device = trials_on_a_device(spec, lanes)
+        self._trials_per_device = trials_per_device(spec, lanes)
         self._is_shared = is_shared
         self._most = spec.resources.devices
         self._looked = float("-inf")
@@ -88,18 +88,18 @@ class Places:
         return self._devices.kind
 
     @property
-    def share(self) -> dict[str, float]:
+    def trial_resources(self) -> dict[str, float]:
         """What a trial asks Ray for: so much of a GPU, or of a node's processors, that so many have a place there."""
         if self._devices.kind == "cuda":
-            return {"cpu": 0, "gpu": _rounded_down(1 / self._on_a_device)}
-        return {"cpu": _rounded_down(self._devices.processors / self._on_a_device)}
+            return {"cpu": 0, "gpu": _rounded_down(1 / self._trials_per_device)}
+        return {"cpu": _rounded_down(self._devices.processors / self._trials_per_device)}
 
-    def allowed(self) -> int:
+    def max_trials(self) -> int:
         """Trials that may be there now."""
         if self._is_shared and time.monotonic() - self._looked > _LOOK_EVERY_S:
             self._look()
         devices = self._devices.count if self._most == "auto" else min(self._most, self._devices.count)
-        return max(1, devices * self._on_a_device // self._studies)
+        return max(1, devices * self._trials_per_device // self._studies)
 
     def _look(self) -> None:
         self._looked = time.monotonic()

@@ -36,14 +36,14 @@ RUN = {
 
 def new_store(location: Any, content: Mapping[str, Any], name: str = "tiny") -> StudyStore:
     """Create a study that no launch has begun."""
-    from study.training.planning import planned  # with torch
+    from study.training.planning import plan_stacks  # with torch
 
     resolved = resolve(parse_spec({**content, "name": name}, "spec"))
     store = StudyStore(ObjectStore(str(location)), name)
     store.create(
         StudyMetadata(
             spec=resolved.spec,
-            stack=planned(resolved, "cpu", ObjectStore("runs")).model_dump(mode="json"),
+            stack=plan_stacks(resolved, "cpu", ObjectStore("runs")).model_dump(mode="json"),
             factors=resolved.factors,
             created=datetime.now(UTC),
             writer="1.0",

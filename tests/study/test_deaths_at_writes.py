@@ -25,7 +25,7 @@ from study.store import StudyStore
 from study.store.writer import StudyWriter
 from study.training.lanes import Report
 from tests.study.stores import assert_same_models, assert_same_values, completed_files, results_of
-from tests.study.training.lanes_here import SEEDS, kept_stacks, lanes_on
+from tests.study.training.in_process_lanes import SEEDS, kept_stacks, lanes_on
 from tests.study.writes import WRITES
 
 pytestmark = pytest.mark.slow

@@ -2,11 +2,11 @@
 
 from study.doctor.cluster import StackResult, check_stack
 from study.spec.resolved_spec import StackPlan
-from study.training.dry_run_worker import Planned, Stepped
+from study.training.dry_run_worker import PlanReport, StepReport
 from tests.messages import assert_mentions
 
-PLANNED = Planned(device="cpu", device_name="a processor", plan=StackPlan(lanes=8, private=4, shared=4, why="why"))
-STEPPED = Stepped(stack="patch, 9 parameters", number=1, stacks=1, first_step_s=2.0, rate=123.4)
+PLANNED = PlanReport(device="cpu", device_name="a processor", plan=StackPlan(lanes=8, private=4, shared=4, why="why"))
+STEPPED = StepReport(stack="patch, 9 parameters", number=1, stacks=1, first_step_s=2.0, trial_steps_per_s=123.4)
 
 
 def test_a_stack_that_made_steps_passes_with_its_speed():

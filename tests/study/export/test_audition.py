@@ -24,7 +24,7 @@ from study.store import StudyStore
 from tests.messages import mentions
 from tests.study.commands import TINY
 from tests.study.stores import new_store
-from tests.study.training.lanes_here import CONTRASTIVE, SEEDS, finish, lanes_on
+from tests.study.training.in_process_lanes import CONTRASTIVE, SEEDS, finish, lanes_on
 
 STEPS = 30
 STATES = {0: "complete", 1: "running", 2: "pruned", 3: "failed"}

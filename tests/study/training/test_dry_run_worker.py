@@ -11,7 +11,7 @@ from study.environment import process_env
 from study.errors import RunError
 from study.spec import parse_spec
 from study.spec.resolve import resolve
-from study.training.dry_run_worker import Planned, Stepped, probe, stack_configs
+from study.training.dry_run_worker import PlanReport, StepReport, dry_run_stacks, stack_configs
 from study.training.planning import can_compile
 from tests.messages import assert_mentions, mentions
 from tests.study.processes import environment
@@ -25,11 +25,11 @@ from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.search.sampler import Search
 from study.spec import Spec
-from study.training.planning import planned
+from study.training.planning import plan_stacks
 resolved = ResolvedSpec(Spec.model_validate(json.load(sys.stdin)))
 dataset = resolved.data.build(resolved.audio, torch.device("cpu"))
 config = resolved.trial_config(Search(resolved.spec).ask(0))
-planned(resolved, "cpu", ObjectStore("runs")).stack(resolved, config, dataset).step()
+plan_stacks(resolved, "cpu", ObjectStore("runs")).stack(resolved, config, dataset).step()
 print(json.dumps([counters["inductor"][name] for name in ("fxgraph_cache_hit", "fxgraph_cache_miss")]))
 """
 
@@ -40,12 +40,12 @@ def resolved(content):
 
 @pytest.mark.slow
 def test_a_stack_is_measured_in_a_process_of_its_own(tiny):
-    planned, stepped = probe(resolved(tiny), "runs", measured_s=0.2)
-    assert isinstance(planned, Planned)
+    planned, stepped = dry_run_stacks(resolved(tiny), "runs", measure_s=0.2)
+    assert isinstance(planned, PlanReport)
     assert (planned.device, planned.plan.lanes, planned.plan.compiled) == ("cpu", 4, False)
-    assert isinstance(stepped, Stepped)
+    assert isinstance(stepped, StepReport)
     assert (stepped.number, stepped.stacks) == (1, 1)
-    assert stepped.rate > 0
+    assert stepped.trial_steps_per_s > 0
     assert stepped.stack.startswith("patch, ")
 
 
@@ -54,13 +54,13 @@ def test_why_that_process_ended_is_told(tiny, monkeypatch):
     for name, value in environment({"study.training.planning": {"_ABSENT": 0}}).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RunError, match=mentions(1, "AssertionError", "_ABSENT")):
-        list(probe(resolved(tiny), "runs", measured_s=0.2))
+        list(dry_run_stacks(resolved(tiny), "runs", measure_s=0.2))
 
 
 @pytest.mark.slow
 def test_a_process_that_takes_too_long_is_ended(tiny):
     with pytest.raises(RunError, match=mentions(-9)):
-        list(probe(resolved(tiny), "runs", measured_s=3600, within_s=3.0))
+        list(dry_run_stacks(resolved(tiny), "runs", measure_s=3600, timeout_s=3.0))
 
 
 def test_there_is_a_configuration_for_each_stack_of_the_trials_that_will_run(tiny):

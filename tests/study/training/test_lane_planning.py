@@ -6,7 +6,7 @@ import study.training.planning as module
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
-from study.training.planning import measured_lanes, planned
+from study.training.planning import choose_lanes, plan_stacks
 from tests.messages import mentions
 
 STORE = ObjectStore("nothing is read from here")
@@ -17,10 +17,10 @@ def resolved(tiny, **changes):
 
 
 def test_lanes_are_as_asked_for_and_by_default_never_more_than_are_needed(tiny):
-    assert planned(resolved(tiny), "cpu", STORE).lanes == 4
+    assert plan_stacks(resolved(tiny), "cpu", STORE).lanes == 4
     tiny["resources"] = {"lanes": "auto"}
-    assert planned(resolved(tiny), "cpu", STORE).lanes == 8
-    assert planned(resolved({**tiny, "search": {"trials": 1}}), "cpu", STORE).lanes == 2
+    assert plan_stacks(resolved(tiny), "cpu", STORE).lanes == 8
+    assert plan_stacks(resolved({**tiny, "search": {"trials": 1}}), "cpu", STORE).lanes == 2
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_lanes_are_as_asked_for_and_by_default_never_more_than_are_needed(tiny):
 def test_lanes_are_doubled_for_as_long_as_throughput_grows(tiny, monkeypatch, rates, expected):
     spec = resolved(tiny)
     monkeypatch.setattr(module, "steps_per_second", lambda stack, seconds: rates[stack.lanes])
-    assert measured_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2, 4, 8], STORE.uri) == expected
+    assert choose_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2, 4, 8], STORE.uri) == expected
 
 
 def test_what_does_not_fit_into_memory_is_not_taken(tiny, monkeypatch):
@@ -46,13 +46,13 @@ def test_what_does_not_fit_into_memory_is_not_taken(tiny, monkeypatch):
         return 100.0
 
     monkeypatch.setattr(module, "steps_per_second", measure)
-    assert measured_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2, 4, 8], STORE.uri) == 2
+    assert choose_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2, 4, 8], STORE.uri) == 2
 
 
 @pytest.mark.slow
 def test_a_real_measurement_finds_one_of_the_candidates(tiny):
     spec = resolved(tiny)
-    assert measured_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2], STORE.uri) in (1, 2)
+    assert choose_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2], STORE.uri) in (1, 2)
 
 
 def test_other_errors_of_a_measurement_are_not_hidden(tiny, monkeypatch):
@@ -63,4 +63,4 @@ def test_other_errors_of_a_measurement_are_not_hidden(tiny, monkeypatch):
 
     monkeypatch.setattr(module, "steps_per_second", measure)
     with pytest.raises(RuntimeError, match=mentions("something else")):
-        measured_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1], STORE.uri)
+        choose_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1], STORE.uri)

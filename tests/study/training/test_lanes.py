@@ -17,7 +17,7 @@ from study.spec.resolved_spec import ResolvedSpec
 from study.training.lanes import Failure, Report
 from tests.messages import assert_mentions, mentions
 from tests.study.stores import new_store
-from tests.study.training.lanes_here import (
+from tests.study.training.in_process_lanes import (
     CONTRASTIVE,
     PLAIN,
     SEEDS,

@@ -6,7 +6,7 @@ import torch
 import study.training.planning as module
 from study.spec import parse_spec
 from study.spec.resolve import resolve
-from study.training.planning import can_compile, executed, training_flop
+from study.training.planning import can_compile, plan_execution, training_flop
 from tests.messages import assert_mentions
 from tests.study.commands import ROOT
 
@@ -39,10 +39,10 @@ def test_a_short_study_is_not_compiled_and_a_long_one_is(tiny, compiler, amx):
     compiler(True)
     amx(False)
     short, long = resolved(tiny), resolved(tiny, **LONG)
-    plan = executed(short.stack_plan(lanes=4), short, "cpu")
+    plan = plan_execution(short.stack_plan(lanes=4), short, "cpu")
     assert (plan.compiled, plan.precision) == (False, "float32")
     assert_mentions(plan.why, "not compiled", "short")
-    plan = executed(long.stack_plan(lanes=4), long, "cpu")
+    plan = plan_execution(long.stack_plan(lanes=4), long, "cpu")
     assert (plan.compiled, plan.precision) == (True, "float32")
     assert plan.why.startswith("compiled")
     assert_mentions(plan.why, "first step")
@@ -52,7 +52,7 @@ def test_without_a_compiler_nothing_is_compiled_and_the_line_says_which_are_look
     compiler(False)
     long = resolved(tiny, **LONG)
     assert not can_compile("cpu")
-    plan = executed(long.stack_plan(lanes=4), long, "cpu")
+    plan = plan_execution(long.stack_plan(lanes=4), long, "cpu")
     assert (plan.compiled, plan.precision) == (False, "float32")
     assert_mentions(plan.why, "not compiled", "C++ compiler", "g++", "clang++", "c++")
 
@@ -62,14 +62,14 @@ def test_bfloat16_is_for_compiled_steps_on_processors_that_multiply_it(tiny, com
     compiler(True)
     amx(there)
     long = resolved(tiny, **LONG)
-    assert executed(long.stack_plan(lanes=4), long, "cpu").precision == precision
-    assert executed(resolved(tiny).stack_plan(lanes=4), resolved(tiny), "cpu").precision == "float32"
+    assert plan_execution(long.stack_plan(lanes=4), long, "cpu").precision == precision
+    assert plan_execution(resolved(tiny).stack_plan(lanes=4), resolved(tiny), "cpu").precision == "float32"
 
 
 def test_a_spec_that_says_how_is_taken_at_its_word(tiny, compiler):
     compiler(False)
     spec = resolved(tiny, resources={"lanes": 4, "compile": True}, train={"steps": 30, "precision": "bfloat16"})
-    plan = executed(spec.stack_plan(lanes=4), spec, "cpu")
+    plan = plan_execution(spec.stack_plan(lanes=4), spec, "cpu")
     assert (plan.compiled, plan.precision) == (True, "bfloat16")
     assert plan.why.startswith("compiled")
     assert_mentions(plan.why, "spec")

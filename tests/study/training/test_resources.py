@@ -2,7 +2,7 @@ import pytest
 
 from study.spec import parse_spec
 from study.spec.resolve import resolve
-from study.training.resources import Devices, cluster_devices, trials_on_a_device
+from study.training.resources import Devices, cluster_devices, trials_per_device
 
 HEAD = {"Alive": True, "Resources": {"node:1": 1.0}}
 CLUSTER_FILE = {
@@ -52,5 +52,5 @@ def test_hosts_on_premises_are_devices_before_they_have_joined():
 @pytest.mark.parametrize(("lanes", "halved", "all_at_once"), [(64, 72, 36), (8, 9, 5), (3, 4, 3), (1, 2, 2)])
 def test_trials_fill_the_lanes_and_some_wait_in_line(tiny, lanes, halved, all_at_once):
     halving = {**tiny, "halving": {"reduction_factor": 2, "min_steps": 5}}
-    assert trials_on_a_device(resolve(parse_spec(halving, "test")).spec, lanes) == halved
-    assert trials_on_a_device(resolve(parse_spec(tiny, "test")).spec, lanes) == all_at_once
+    assert trials_per_device(resolve(parse_spec(halving, "test")).spec, lanes) == halved
+    assert trials_per_device(resolve(parse_spec(tiny, "test")).spec, lanes) == all_at_once

@@ -14,7 +14,7 @@ from study.errors import RunError
 from study.training.trainer import Trainer
 from tests.messages import assert_mentions
 from tests.study.stores import new_store
-from tests.study.training.lanes_here import CONTRASTIVE, PLAIN, kept_stacks
+from tests.study.training.in_process_lanes import CONTRASTIVE, PLAIN, kept_stacks
 
 pytestmark = pytest.mark.slow
 
