@@ -41,12 +41,13 @@ SPACE = {
 def columns() -> tuple[list[str], list[str], list[str]]:
     """Names of the metrics of intermediate reports, of those that final reports add, and of post-training metrics."""
     from marl.data.syntone import SynTone
-    from marl.evaluation import is_intermediate, metric_names
+    from marl.evaluation import INTERMEDIATE, metric_names
 
     found = SynTone().factors()
-    names = metric_names([factor.name for factor in found])
-    intermediate = [*LOSSES, f"{FIDELITY}/clips_se", *filter(is_intermediate, names)]
-    final = [name for name in names if not is_intermediate(name)]
+    factors = [factor.name for factor in found]
+    names, intermediate_names = metric_names(factors), metric_names(factors, INTERMEDIATE)
+    intermediate = [*LOSSES, f"{FIDELITY}/clips_se", *intermediate_names]
+    final = [name for name in names if name not in intermediate_names]
     final += [f"{FIDELITY}/{one.name}/{one.class_name(number)}" for one in found for number in range(one.classes)]
     late = [f"test/{name}" for name in (*intermediate, *final) if not name.startswith("loss/")]
     late += [f"sampled_{name}" for name in names if name.startswith(("probe/", "linear_probe/"))]

@@ -3,9 +3,9 @@
     python -m benchmarks.metrics [--models N] [--clips N] [--latents N] [--with-trees]
 
 The right column runs the library's definitions with numpy and scikit-learn (Locatello et al., ICML 2019; commit
-86a644d): histograms of one latent after the other, a LinearSVC for each latent and factor, a logistic regression for
-each factor, boosted trees for each factor. Both sides get the same latents in the same run, and the largest difference
-of a score is printed beside the times. Boosted trees take minutes on the right, so they are left out unless asked for.
+86a644d): histograms of one latent after the other, boosted trees for each factor. Both sides get the same latents in
+the same run, and the largest difference of a score is printed beside the times. Boosted trees take minutes on the
+right, so they are excluded by default.
 """
 
 import argparse
@@ -15,18 +15,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import mutual_info_score, roc_auc_score
-from sklearn.preprocessing import label_binarize
-from sklearn.svm import LinearSVC
+from sklearn.metrics import mutual_info_score
 
 from benchmarks.machine import add_json_option, device_kind, print_table, write_record
 from marl.metrics.dci import dci
-from marl.metrics.explicitness import explicitness
-from marl.metrics.mig import mutual_information_gap
+from marl.metrics.information_gaps import mutual_information_gap
 from marl.metrics.modularity import modularity
 from marl.metrics.mutual_information import BINS, information
-from marl.metrics.sap import sap_accuracies, sap_gap
 
 CLASSES = (4, 20, 10)
 
@@ -60,32 +55,6 @@ def plain_modularity(fit_ND: np.ndarray, fit_NC: np.ndarray, held_out_ND: np.nda
     return float(np.mean(1 - (squared_DC.sum(axis=1) - most_D) / (most_D * (squared_DC.shape[1] - 1))))
 
 
-def plain_sap(fit_ND: np.ndarray, fit_NC: np.ndarray, held_out_ND: np.ndarray, held_out_NC: np.ndarray) -> float:
-    accuracy_DC = [
-        [
-            LinearSVC(C=0.01, class_weight="balanced")
-            .fit(fit_ND[:, [latent]], fit_NC[:, factor])
-            .score(held_out_ND[:, [latent]], held_out_NC[:, factor])
-            for factor in range(fit_NC.shape[1])
-        ]
-        for latent in range(fit_ND.shape[1])
-    ]
-    ordered_DC = np.sort(np.array(accuracy_DC), axis=0)[::-1]
-    return float(np.mean(ordered_DC[0] - ordered_DC[1]))
-
-
-def plain_explicitness(
-    fit_ND: np.ndarray, fit_NC: np.ndarray, held_out_ND: np.ndarray, held_out_NC: np.ndarray
-) -> float:
-    mean, deviation = fit_ND.mean(axis=0), fit_ND.std(axis=0)
-    scores = []
-    for fit, held_out, classes in zip(fit_NC.T, held_out_NC.T, CLASSES, strict=True):
-        model = LogisticRegression().fit((fit_ND - mean) / deviation, fit)
-        told = model.predict_proba((held_out_ND - mean) / deviation)
-        scores.append(roc_auc_score(label_binarize(held_out, classes=range(classes)), told, average="macro"))
-    return float(np.mean(scores))
-
-
 def plain_dci(fit_ND: np.ndarray, fit_NC: np.ndarray, held_out_ND: np.ndarray, held_out_NC: np.ndarray) -> float:
     """Informativeness; `benchmarks.dci` compares the rest."""
     accuracies = [
@@ -114,17 +83,6 @@ def batched_modularity(
     return modularity(information(held, _everything(held), held_NC).mutual_KDC, _everything(held))
 
 
-def batched_sap(fit: torch.Tensor, fit_NC: torch.Tensor, held: torch.Tensor, held_NC: torch.Tensor) -> torch.Tensor:
-    chance_C = torch.tensor([1 / count for count in CLASSES], device=held.device)
-    return sap_gap(sap_accuracies(fit, fit_NC, held, held_NC, CLASSES), _everything(held), chance_C)
-
-
-def batched_explicitness(
-    fit: torch.Tensor, fit_NC: torch.Tensor, held: torch.Tensor, held_NC: torch.Tensor
-) -> torch.Tensor:
-    return explicitness(fit, fit_NC, held, held_NC, CLASSES)[1]
-
-
 def our_dci(fit: torch.Tensor, fit_NC: torch.Tensor, held: torch.Tensor, held_NC: torch.Tensor) -> torch.Tensor:
     """One model after the other here, too."""
     scores = [dci(one, fit_NC, other, held_NC).informativeness for one, other in zip(fit, held, strict=True)]
@@ -134,8 +92,6 @@ def our_dci(fit: torch.Tensor, fit_NC: torch.Tensor, held: torch.Tensor, held_NC
 METRICS: dict[str, tuple[Batched, Plain]] = {
     "MIG": (batched_mig, plain_mig),
     "modularity": (batched_modularity, plain_modularity),
-    "SAP": (batched_sap, plain_sap),
-    "explicitness": (batched_explicitness, plain_explicitness),
     "DCI (informativeness)": (our_dci, plain_dci),
 }
 

@@ -31,9 +31,8 @@ from marl.data.syntone import TIMBRES, synthesise
 from marl.evaluation import METRIC_GROUPS
 from marl.evaluation.context import EvaluationContext
 from marl.evaluation.post_training import POST_TRAINING
+from marl.metrics.fidelity import spectral_distance, waveform_fidelity
 from marl.metrics.separation import chance_corrected
-from marl.metrics.spectral_distance import spectral_distance
-from marl.metrics.waveform_fidelity import waveform_fidelity
 from study.charts.style import COLOURS, save_chart, styled
 
 FACTORS = {"timbre": 4, "frequency": 20, "amplitude": 10}
@@ -112,7 +111,7 @@ class Known(EvaluationContext):
     def __init__(self, panel: Panel, clips: int, draws: int) -> None:
         amount_K11 = torch.tensor(panel.points).repeat_interleave(draws)[:, None, None]
         self.models: Any = _Models(torch.ones(len(amount_K11), LATENTS))
-        self.shared, self.factors = frozenset({"timbre"}), FACTORS
+        self.shared, self.factors, self.num_eval_classes = frozenset({"timbre"}), FACTORS, FACTORS
         generator = torch.Generator().manual_seed(0)
         for part in ("fit", "held_out"):
             classes_NC = torch.stack([torch.randint(n, (clips,), generator=generator) for n in FACTORS.values()], dim=1)
@@ -146,7 +145,7 @@ def made_up(panel: Panel, classes_NC: Tensor, amount_K11: Tensor, noise_KND: Ten
 @cache
 def measured(metric_group: str, panel: Panel) -> Columns:
     """Compute a group of metrics of `marl.evaluation` on the models of a panel."""
-    return METRIC_GROUPS[metric_group](Known(panel, CLIPS, DRAWS))
+    return METRIC_GROUPS[metric_group].compute(Known(panel, CLIPS, DRAWS))
 
 
 def by_trees(panel: Panel) -> Columns:
@@ -173,8 +172,8 @@ def leaked(panel: Panel) -> Columns:
 
 def of_more_clips(panel: Panel) -> Columns:
     """What single latents tell, with as much noise as they vary, of more and more clips."""
-    metric_group = METRIC_GROUPS["single_latents"]
-    parts = [metric_group(Known(NOISY._replace(points=(1.0,)), int(clips), 20)) for clips in panel.points]
+    group = METRIC_GROUPS["single_latents"]
+    parts = [group.compute(Known(NOISY._replace(points=(1.0,)), int(clips), 20)) for clips in panel.points]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

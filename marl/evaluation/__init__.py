@@ -1,4 +1,8 @@
-"""The metrics of models side by side, computed in one batch on the device."""
+"""Evaluation: which metrics are computed, from what, and when.
+
+During training a stack computes the metrics of many models in one batch on the device, for intermediate and for final
+reports. `marl.evaluation.post_training` has the metrics that are computed after training, for single models.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,29 +17,32 @@ from marl.evaluation.metric_groups import (
     METRIC_GROUPS,
     RESCORABLE,
     information_metrics,
-    is_intermediate,
     metric_names,
 )
 from marl.stack.batched_models import Models
 
 __all__ = [
-    "HELD_OUT_CLIPS",
     "FINAL",
+    "HELD_OUT_CLIPS",
+    "INTERMEDIATE",
     "METRIC_GROUPS",
     "RESCORABLE",
     "SUBSPACES",
-    "INTERMEDIATE",
     "Evaluation",
     "evaluate",
     "held_out_clips",
     "information_metrics",
-    "is_intermediate",
     "metric_names",
 ]
 
 
 class Evaluation(NamedTuple):
-    """Metrics of each model by the names of the columns that they are stored under, and what they are computed on."""
+    """Result of `evaluate`.
+
+    Attributes:
+        metrics: Metrics of each model, by name of the column.
+        means_KND: Posterior means of the held-out clips by each model.
+    """
 
     metrics: list[dict[str, float]]
     means_KND: Tensor
@@ -45,18 +52,18 @@ class Evaluation(NamedTuple):
 def evaluate(
     models: Models, shared: Sequence[str], metric_groups: Sequence[str], split: str = "validation"
 ) -> Evaluation:
-    """Metrics of all models on the clips of `held_out_clips`.
+    """Return metrics of all models on the clips of `held_out_clips`.
 
     Args:
-        models: of one architecture.
-        shared: names of the factors that the views share.
-        metric_groups: names of what is measured, of `METRIC_GROUPS`.
-        split: whose clips are held out; `validation` or `test`.
+        models: Models of one architecture.
+        shared: Names of the factors that the views share.
+        metric_groups: Keys of `METRIC_GROUPS`.
+        split: Split of the held-out clips, `validation` or `test`.
     """
     context = EvaluationContext(models, shared, split)
     rows: list[dict[str, float]] = [{} for _ in range(len(models))]
-    for metric_group in metric_groups:
-        for name, values_K in METRIC_GROUPS[metric_group](context).items():
+    for group in metric_groups:
+        for name, values_K in METRIC_GROUPS[group].compute(context).items():
             for row, value in zip(rows, values_K.tolist(), strict=True):
                 row[name] = value
     return Evaluation(rows, context.held_out.means_KND)

@@ -1,55 +1,75 @@
-"""What is measured of models side by side: each group is a function of a context and returns columns."""
+"""Groups of metrics that are computed together, their columns, and in which reports they are."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from marl.evaluation.context import SUBSPACES, EvaluationContext
 from marl.metrics.beta_vae import beta_vae_score
-from marl.metrics.dcimig import dcimig
 from marl.metrics.explicitness import explicitness
 from marl.metrics.factor_vae import factor_vae_score
-from marl.metrics.jemmig import jemmig
+from marl.metrics.fidelity import class_means, root_mean_square
+from marl.metrics.information_gaps import dcimig, jemmig, mutual_information_gap
 from marl.metrics.linear_probes import linear_probe_accuracy
-from marl.metrics.mig import mutual_information_gap
 from marl.metrics.modularity import modularity
 from marl.metrics.mutual_information import information
 from marl.metrics.probes import probe_accuracy
 from marl.metrics.sap import sap_accuracies, sap_gap
 from marl.metrics.separation import separation
-from marl.metrics.spectral_distance import by_class, root_mean_square
 from marl.objective import term_names
 
 __all__ = [
     "FINAL",
+    "INTERMEDIATE",
     "METRIC_GROUPS",
     "RESCORABLE",
-    "INTERMEDIATE",
     "Columns",
+    "MetricGroup",
     "information_metrics",
-    "is_intermediate",
     "metric_names",
 ]
 
 Columns = dict[str, Tensor]
-"""A number of each model, [K], by the name of the column that it is stored under."""
+"""A value of each model, [K], by name of the column."""
 
 _Probe = Callable[[Tensor, Tensor, Tensor, Tensor, Sequence[int]], Tensor]
 
+_BLOCKS = ("private", "shared")
+_GAPS = ("mig", "jemmig", "dcimig")
+
+
+class MetricGroup(NamedTuple):
+    """Metrics that are computed together.
+
+    Attributes:
+        compute: Returns the columns.
+        names: Names of the columns that a study may choose as objectives. `{factor}` stands for each factor.
+        is_intermediate: Whether intermediate reports have the metrics. Their cost is negligible beside training.
+        is_final: Whether final reports have the metrics.
+        is_rescorable: Whether encoder and decoder are enough to compute the metrics, without heads.
+    """
+
+    compute: Callable[[EvaluationContext], Columns]
+    names: tuple[str, ...] = ()
+    is_intermediate: bool = False
+    is_final: bool = True
+    is_rescorable: bool = True
+
 
 def losses(context: EvaluationContext) -> Columns:
-    """Terms of the objective on fixed held-out pairs."""
+    """Compute terms of the objective on fixed held-out pairs."""
     names = [f"loss/{name}" for name in term_names(context.models.objective_spec)]
     return dict(zip(names, context.models.held_out_terms().unbind(dim=1), strict=True))
 
 
 def fidelity(context: EvaluationContext) -> Columns:
-    """Distances of reconstructions in dB, and how sure the first is of these clips."""
+    """Compute distances of reconstructions in dB, and the standard error over clips of the first."""
     distance = context.distances
     error_KN = distance.squared_error_KN.to(torch.float64)
     rmse_K = root_mean_square(error_KN)
-    # By the delta method: the error of a mean of squares, over twice its root.
+    # By the delta method: the standard error of a mean of squares, over twice its root.
     clips_se_K = error_KN.std(dim=1) / error_KN.shape[1] ** 0.5 / (2 * rmse_K).clamp_min(1e-12)
     return {
         "fidelity/log_mel_rmse_db": rmse_K,
@@ -59,61 +79,59 @@ def fidelity(context: EvaluationContext) -> Columns:
 
 
 def fidelity_by_class(context: EvaluationContext) -> Columns:
-    """The log-mel error of the clips of each class of each factor; none where no clip is of that class."""
+    """Compute the log-mel error of each class of each factor; a class without clips has no column."""
     columns = {}
-    for column, factor in enumerate(context.models.dataset.factors):
-        class_N = context.held_out.classes_NC[:, column]
-        found = by_class(context.distances.squared_error_KN, class_N, factor.classes)
-        for number, (mean_K, clips) in enumerate(zip(found.mean_KC.unbind(dim=1), found.clips_C.tolist(), strict=True)):
+    for index, factor in enumerate(context.models.dataset.factors):
+        class_N = context.held_out.classes_NC[:, index]
+        means = class_means(context.distances.squared_error_KN, class_N, factor.classes)
+        for number, (mean_K, clips) in enumerate(zip(means.mean_KY.unbind(dim=1), means.clips_Y.tolist(), strict=True)):
             if clips:
                 columns[f"fidelity/log_mel_rmse_db/{factor.name}/{factor.class_name(number)}"] = mean_K.sqrt()
     return columns
 
 
 def single_latents(context: EvaluationContext) -> Columns:
-    """What single latents tell of the factors."""
+    """Compute the information of single latents about the factors, and metrics that follow from it."""
     held_out, mask_KD = context.held_out, context.models.mask_KD
     factors = list(context.factors)
     return _information(held_out.means_KND, mask_KD, context.private, held_out.classes_NC, factors, context.shared)
 
 
 def linear_probes(context: EvaluationContext) -> Columns:
-    """What linear classifiers read from each subspace."""
-    return _probes(context, linear_probe_accuracy, "linear_probe", "disentanglement/linear_separation")
+    """Compute accuracies of linear probes on each subspace, and the separation."""
+    columns = _probe_accuracies(context, linear_probe_accuracy, "linear_probe")
+    return columns | {"disentanglement/linear_separation": _separation(context, columns, "linear_probe")}
 
 
 def probes(context: EvaluationContext) -> Columns:
-    """What small networks read from each subspace."""
-    return _probes(context, probe_accuracy, "probe", "disentanglement/separation")
+    """Compute accuracies of probes on each subspace, and the separation."""
+    columns = _probe_accuracies(context, probe_accuracy, "probe")
+    return columns | {"disentanglement/separation": _separation(context, columns, "probe")}
 
 
 def sampled_probes(context: EvaluationContext) -> Columns:
-    """What both kinds of probes read from samples of the posteriors, which hold less than their means."""
-    return _probes(context, linear_probe_accuracy, "sampled_linear_probe", None, sampled=True) | _probes(
-        context, probe_accuracy, "sampled_probe", None, sampled=True
-    )
+    """Compute accuracies of both kinds of probes on samples of the posteriors, which hold less than the means."""
+    linear = _probe_accuracies(context, linear_probe_accuracy, "sampled_linear_probe", sampled=True)
+    return linear | _probe_accuracies(context, probe_accuracy, "sampled_probe", sampled=True)
 
 
 def sap(context: EvaluationContext) -> Columns:
-    """The gap between the two latents that a linear classifier reads a factor from best."""
+    """Compute separated attribute predictability."""
     fit, held_out = context.fit, context.held_out
-    classes = list(context.factors.values())
-    accuracy_KDC = sap_accuracies(fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC, classes)
+    accuracy_KDC = sap_accuracies(fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC)
     most_C = torch.stack([class_N.bincount().amax() for class_N in held_out.classes_NC.unbind(dim=1)])
     return {"disentanglement/sap": sap_gap(accuracy_KDC, context.models.mask_KD, most_C / len(held_out.classes_NC))}
 
 
-def explicit(context: EvaluationContext) -> Columns:
-    """How well logistic regression ranks the clips by each factor."""
+def mean_explicitness(context: EvaluationContext) -> Columns:
+    """Compute explicitness, averaged over factors."""
     fit, held_out = context.fit, context.held_out
-    _, mean_K = explicitness(
-        fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC, list(context.factors.values())
-    )
+    _, mean_K = explicitness(fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC)
     return {"disentanglement/explicitness": mean_K}
 
 
 def fixed_factors(context: EvaluationContext) -> Columns:
-    """Whether it can be told which factor a batch of clips has in common."""
+    """Compute the accuracies of predicting which factor a group of clips has in common."""
     held_out, mask_KD = context.held_out, context.models.mask_KD
     return {
         "disentanglement/factor_vae": factor_vae_score(held_out.means_KND, mask_KD, held_out.classes_NC),
@@ -121,50 +139,55 @@ def fixed_factors(context: EvaluationContext) -> Columns:
     }
 
 
-METRIC_GROUPS: dict[str, Callable[[EvaluationContext], Columns]] = {
-    "losses": losses,
-    "fidelity": fidelity,
-    "fidelity_by_class": fidelity_by_class,
-    "single_latents": single_latents,
-    "linear_probes": linear_probes,
-    "probes": probes,
-    "sampled_probes": sampled_probes,
-    "sap": sap,
-    "explicitness": explicit,
-    "fixed_factors": fixed_factors,
+METRIC_GROUPS: dict[str, MetricGroup] = {
+    "losses": MetricGroup(losses, is_intermediate=True, is_rescorable=False),
+    "fidelity": MetricGroup(
+        fidelity, ("fidelity/log_mel_rmse_db", "fidelity/log_spectral_distance_db"), is_intermediate=True
+    ),
+    "fidelity_by_class": MetricGroup(fidelity_by_class),
+    "single_latents": MetricGroup(
+        single_latents,
+        (
+            *(f"disentanglement/{gap}{block}" for gap in _GAPS for block in ("", "/private", "/shared")),
+            "disentanglement/modularity",
+            *(f"{kind}/{{factor}}/{block}" for kind in ("nmi", "corrected_nmi") for block in _BLOCKS),
+        ),
+        is_intermediate=True,
+    ),
+    "linear_probes": MetricGroup(
+        linear_probes,
+        ("disentanglement/linear_separation", *(f"linear_probe/{{factor}}/{subspace}" for subspace in SUBSPACES)),
+        is_intermediate=True,
+    ),
+    "probes": MetricGroup(
+        probes, ("disentanglement/separation", *(f"probe/{{factor}}/{subspace}" for subspace in SUBSPACES))
+    ),
+    # As costly as all others together, so they are computed for the front only, after training.
+    "sampled_probes": MetricGroup(sampled_probes, is_final=False),
+    "sap": MetricGroup(sap, ("disentanglement/sap",)),
+    "explicitness": MetricGroup(mean_explicitness, ("disentanglement/explicitness",)),
+    "fixed_factors": MetricGroup(fixed_factors, ("disentanglement/factor_vae", "disentanglement/beta_vae")),
 }
 
-INTERMEDIATE = ("losses", "fidelity", "single_latents", "linear_probes")
-"""Measures of every report: they cost little beside the training up to it."""
-FINAL = tuple(name for name in METRIC_GROUPS if name != "sampled_probes")
-"""Measures of the last report: all but what costs as much as the rest together, which is for the models that matter."""
-RESCORABLE = tuple(name for name in METRIC_GROUPS if name != "losses")
-"""Measures that need no more of a model than its encoder and decoder; losses need what only training knows."""
+INTERMEDIATE = tuple(name for name, group in METRIC_GROUPS.items() if group.is_intermediate)
+"""Groups of intermediate reports."""
+
+FINAL = tuple(name for name, group in METRIC_GROUPS.items() if group.is_final)
+"""Groups of final reports."""
+
+RESCORABLE = tuple(name for name, group in METRIC_GROUPS.items() if group.is_rescorable)
+"""Groups that can be computed for stored models, which have no heads."""
 
 
-def metric_names(factors: Sequence[str]) -> list[str]:
-    """Names of the metrics of a mature model that a study may ask for; losses and details are stored beside them."""
-    kinds = ("probe", "linear_probe")
-    return [
-        "fidelity/log_mel_rmse_db",
-        "fidelity/log_spectral_distance_db",
-        *(f"disentanglement/{name}" for name in ("separation", "linear_separation", *_DISENTANGLEMENT)),
-        *(f"disentanglement/{name}/{block}" for name in _BLOCKS for block in ("private", "shared")),
-        *(f"{kind}/{factor}/{subspace}" for kind in kinds for factor in factors for subspace in SUBSPACES),
-        *(f"{kind}/{factor}/{block}" for kind in _NMI for factor in factors for block in ("private", "shared")),
-    ]
+def metric_names(factors: Sequence[str], groups: Sequence[str] = FINAL) -> list[str]:
+    """Return the names of the metrics that a study may choose as objectives.
 
-
-def is_intermediate(metric: str) -> bool:
-    """Whether every report has a metric, not the last alone."""
-    slow = ("probe/", *(f"disentanglement/{name}" for name in ("separation", *_SLOW)))
-    return not metric.startswith(slow)
-
-
-_SLOW = ("sap", "explicitness", "factor_vae", "beta_vae")
-_BLOCKS = ("mig", "jemmig", "dcimig")
-_DISENTANGLEMENT = (*_BLOCKS, "modularity", *_SLOW)
-_NMI = ("nmi", "corrected_nmi")
+    Args:
+        factors: Names of the factors of the data.
+        groups: Keys of `METRIC_GROUPS`.
+    """
+    names = [name for group in groups for name in METRIC_GROUPS[group].names]
+    return [name.format(factor=factor) for name in names for factor in (factors if "{factor}" in name else [""])]
 
 
 def information_metrics(
@@ -175,15 +198,15 @@ def information_metrics(
     factors: Sequence[str],
     shared: Sequence[str],
 ) -> list[dict[str, float]]:
-    """What single latents tell of the factors, a row a model.
+    """Return the metrics of single latents of each model.
 
     Args:
-        latents_KND: latents of the same clips by each model, finite.
-        mask_KD: one for each latent that a model has, zero for padding.
-        private: how many latents, from the first, are private.
-        classes_NC: class of each clip by factor.
-        factors: names of the factors.
-        shared: names of those that the views share.
+        latents_KND: Latents of the same clips by each model, finite.
+        mask_KD: One for each latent of a model, zero for padding.
+        private: Number of private latents, which precede the shared ones.
+        classes_NC: Class of each clip by factor.
+        factors: Names of the factors.
+        shared: Names of the factors that the views share.
     """
     columns = _information(latents_KND, mask_KD, private, classes_NC, factors, frozenset(shared))
     return [{name: float(values[model]) for name, values in columns.items()} for model in range(len(latents_KND))]
@@ -197,66 +220,61 @@ def _information(
     factors: Sequence[str],
     shared: frozenset[str],
 ) -> Columns:
-    found = information(latents_KND, mask_KD, classes_NC)
-    everything = list(range(len(factors)))
-    # The latents of a subspace, and the factors that belong there.
+    tables = information(latents_KND, mask_KD, classes_NC)
+    # The latents of each block, and the factors that they should represent.
     blocks = {
-        "": (slice(None), everything),
-        "/private": (slice(0, private), [column for column in everything if factors[column] not in shared]),
-        "/shared": (slice(private, None), [column for column in everything if factors[column] in shared]),
+        "": (slice(None), list(range(len(factors)))),
+        "/private": (slice(0, private), [index for index, factor in enumerate(factors) if factor not in shared]),
+        "/shared": (slice(private, None), [index for index, factor in enumerate(factors) if factor in shared]),
     }
     columns: Columns = {}
-    for block, (latents, own) in blocks.items():
-        mutual_KDC, joint_KDC = found.mutual_KDC[:, latents][..., own], found.joint_entropy_KDC[:, latents][..., own]
-        entropy_C, block_mask_KD = found.factor_entropy_C[own], mask_KD[:, latents]
+    for block, (latents, indices) in blocks.items():
+        mutual_KDC, joint_KDC = (
+            table_KDC[:, latents][..., indices] for table_KDC in (tables.mutual_KDC, tables.joint_entropy_KDC)
+        )
+        entropy_C, block_mask_KD = tables.factor_entropy_C[indices], mask_KD[:, latents]
         columns |= {
             f"disentanglement/mig{block}": mutual_information_gap(mutual_KDC, entropy_C),
             f"disentanglement/jemmig{block}": jemmig(mutual_KDC, joint_KDC, block_mask_KD, entropy_C),
             f"disentanglement/dcimig{block}": dcimig(mutual_KDC, entropy_C),
         }
-    # Of a block with a single factor every latent that tells anything tells only that, so there it says nothing.
-    columns["disentanglement/modularity"] = modularity(found.mutual_KDC, mask_KD)
-    for column, factor in enumerate(factors):
-        entropy = found.factor_entropy_C[column]
-        for block in ("private", "shared"):
+    # Modularity of a block with a single factor is one for every informative latent, so there is none by block.
+    columns["disentanglement/modularity"] = modularity(tables.mutual_KDC, mask_KD)
+    for index, factor in enumerate(factors):
+        entropy = tables.factor_entropy_C[index]
+        for block in _BLOCKS:
             latents, _ = blocks[f"/{block}"]
-            for kind, table_KDC in (("nmi", found.mutual_KDC), ("corrected_nmi", found.corrected_KDC)):
-                largest_K = table_KDC[:, latents, column].amax(dim=1)
-                # The corrected estimate, over an entropy that is not, may come out a little above one.
+            for kind, table_KDC in (("nmi", tables.mutual_KDC), ("corrected_nmi", tables.corrected_KDC)):
+                largest_K = table_KDC[:, latents, index].amax(dim=1)
+                # The corrected estimate over an uncorrected entropy can be slightly above one.
                 columns[f"{kind}/{factor}/{block}"] = torch.where(entropy > 0, largest_K / entropy, 0.0).clamp_max(1.0)
     return columns
 
 
-def _probes(
-    context: EvaluationContext, probe: _Probe, kind: str, separation_name: str | None, sampled: bool = False
-) -> Columns:
-    """Accuracies of one kind of probes, and the separation that follows from them."""
+def _probe_accuracies(context: EvaluationContext, probe: _Probe, kind: str, sampled: bool = False) -> Columns:
     fit_KND, held_out_KND = (
         part.sampled_KND if sampled else part.means_KND for part in (context.fit, context.held_out)
     )
     with torch.enable_grad():
         accuracy_RC = probe(
-            context.by_subspace(fit_KND),
+            context.per_subspace(fit_KND),
             context.fit.classes_NC,
-            context.by_subspace(held_out_KND),
+            context.per_subspace(held_out_KND),
             context.held_out.classes_NC,
             list(context.factors.values()),
         )
     accuracy_KSC = accuracy_RC.unflatten(0, (len(context.models), -1))
-    columns = {
+    return {
         f"{kind}/{factor}/{subspace}": accuracy_KSC[:, row, column]
         for row, subspace in enumerate(SUBSPACES)
         for column, factor in enumerate(context.factors)
     }
-    if separation_name:
-        columns[separation_name] = _separation(columns, kind, context.at_stake, context.shared)
-    return columns
 
 
-def _separation(columns: Columns, kind: str, classes: Mapping[str, int], shared: frozenset[str]) -> Tensor:
+def _separation(context: EvaluationContext, columns: Columns, kind: str) -> Tensor:
     accuracy = {
         (factor, subspace): columns[f"{kind}/{factor}/{subspace}"].to(torch.float64)
-        for factor in classes
+        for factor in context.num_eval_classes
         for subspace in SUBSPACES
     }
-    return separation(accuracy, classes, shared)
+    return separation(accuracy, context.num_eval_classes, context.shared)

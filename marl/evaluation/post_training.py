@@ -1,6 +1,6 @@
-"""What takes seconds a model and no accelerator: measured of the models that matter, each by itself on a processor.
+"""Post-training evaluation: metrics that take seconds for a model, computed for the front on any processor.
 
-Arrays go in and numbers come out, so that it can be done anywhere; N is clips, C factors, D latents, S samples.
+Their inputs are arrays, so that any process can compute them, without the model or the data.
 """
 
 from collections.abc import Callable
@@ -13,27 +13,27 @@ import torch
 from marl.audio import AudioConfig, LogMel
 from marl.evaluation.context import EvaluationContext
 from marl.metrics.dci import dci
-from marl.metrics.waveform_fidelity import StftErrors, inversion_floor, waveform_fidelity
+from marl.metrics.fidelity import StftErrors, inversion_floor, waveform_fidelity
 from marl.stack.batched_models import Models
 
 __all__ = ["POST_TRAINING", "PostTrainingInputs", "post_training_inputs"]
 
-_HEARD_CLIPS = 32
+_WAVEFORM_CLIPS = 32
 
 
 class PostTrainingInputs(NamedTuple):
-    """What is needed of one model.
+    """Arrays of one model that post-training metrics are computed from.
 
     Attributes:
-        fit_ND: means of the clips that are fitted on, of latents that the model has.
-        fit_class_NC: the factors' classes of these clips.
-        held_out_ND: means of clips that were held out.
-        held_out_class_NC: their classes.
-        waveform_NS: some of the held-out clips.
-        log_mel_NFT: their reconstructions, standardised.
-        audio: the shape of the spectrograms.
-        mean_db: what was subtracted to standardise.
-        std_db: what was divided by.
+        fit_ND: Posterior means of the clips to fit on, without padding.
+        fit_class_NC: Classes of the factors of these clips.
+        held_out_ND: Posterior means of held-out clips.
+        held_out_class_NC: Classes of the factors of the held-out clips.
+        waveform_NS: Waveforms of some of the held-out clips.
+        log_mel_NFT: Reconstructions of the same clips, standardised.
+        audio: Configuration of the spectrograms.
+        mean_db: Mean that standardisation subtracts, dB.
+        std_db: Standard deviation that it divides by, dB.
     """
 
     fit_ND: np.ndarray
@@ -49,17 +49,17 @@ class PostTrainingInputs(NamedTuple):
 
 @torch.no_grad()
 def post_training_inputs(models: Models) -> PostTrainingInputs:
-    """The inputs of the first of some models, on validation clips."""
+    """Return the inputs of the first of several models, on validation clips."""
     context = EvaluationContext(models, (), "validation")
     dataset, has_D = models.dataset, models.mask_KD[0] > 0
-    heard = context.held_out.clips[:_HEARD_CLIPS]
-    reconstruction_KNFT = models.decode(context.held_out.means_KND[:, : len(heard)])
+    clips = context.held_out.clips[:_WAVEFORM_CLIPS]
+    reconstruction_KNFT = models.decode(context.held_out.means_KND[:, : len(clips)])
     return PostTrainingInputs(
         fit_ND=context.fit.means_KND[0][:, has_D].cpu().numpy(),
         fit_class_NC=context.fit.classes_NC.cpu().numpy(),
         held_out_ND=context.held_out.means_KND[0][:, has_D].cpu().numpy(),
         held_out_class_NC=context.held_out.classes_NC.cpu().numpy(),
-        waveform_NS=dataset.waveforms(heard.tolist()).numpy(),
+        waveform_NS=dataset.waveforms(clips.tolist()).numpy(),
         log_mel_NFT=reconstruction_KNFT[0].cpu().numpy(),
         audio=dataset.audio.config,
         mean_db=dataset.audio.mean_db,
@@ -67,19 +67,19 @@ def post_training_inputs(models: Models) -> PostTrainingInputs:
     )
 
 
-def trees(inputs: PostTrainingInputs) -> dict[str, float]:
-    """DCI: which latents boosted trees need to tell each factor."""
-    fitted = inputs.fit_ND, inputs.fit_class_NC, inputs.held_out_ND, inputs.held_out_class_NC
-    found = dci(*map(torch.from_numpy, fitted))
+def dci_scores(inputs: PostTrainingInputs) -> dict[str, float]:
+    """Compute disentanglement, completeness and informativeness."""
+    arrays = inputs.fit_ND, inputs.fit_class_NC, inputs.held_out_ND, inputs.held_out_class_NC
+    scores = dci(*map(torch.from_numpy, arrays))
     return {
-        "disentanglement/dci": found.disentanglement,
-        "disentanglement/dci_completeness": found.completeness,
-        "disentanglement/dci_informativeness": found.informativeness,
+        "disentanglement/dci": scores.disentanglement,
+        "disentanglement/dci_completeness": scores.completeness,
+        "disentanglement/dci_informativeness": scores.informativeness,
     }
 
 
 def sound(inputs: PostTrainingInputs) -> dict[str, float]:
-    """How far sounds made from reconstructions are from the originals, and how far the originals' own log-mels get."""
+    """Compute errors of the waveforms of reconstructions, and those of the originals' own log-mels for comparison."""
     audio = LogMel(inputs.audio, inputs.mean_db, inputs.std_db)
     original_NS = torch.from_numpy(inputs.waveform_NS)
     floor = _floor(inputs.waveform_NS.tobytes(), inputs.audio)
@@ -95,9 +95,10 @@ def sound(inputs: PostTrainingInputs) -> dict[str, float]:
 
 @lru_cache(maxsize=1)
 def _floor(waveforms: bytes, config: AudioConfig) -> StftErrors:
-    """The same for all models of a study, and as slow as the rest."""
+    """Return the inversion floor, cached because it is the same for all models of a study and takes as long as one."""
     original_NS = torch.frombuffer(bytearray(waveforms), dtype=torch.float32).view(-1, config.clip_samples)
     return inversion_floor(LogMel(config), original_NS)
 
 
-POST_TRAINING: dict[str, Callable[[PostTrainingInputs], dict[str, float]]] = {"dci": trees, "sound": sound}
+POST_TRAINING: dict[str, Callable[[PostTrainingInputs], dict[str, float]]] = {"dci": dci_scores, "sound": sound}
+"""Post-training metrics by their name in `post_training` of a spec."""

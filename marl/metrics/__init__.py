@@ -1,4 +1,4 @@
-"""Metrics of many models at once: tables of [model, factor, latent] from latents [model, clip, latent]."""
+"""Metrics, each computed for many models at once from latents [model, clip, latent]."""
 
-METRIC_VERSION = 2
-"""Part of every report: rises when any number here would come out differently."""
+METRIC_VERSION = 3
+"""Version of all metrics, stored with every report. It rises when any value of a metric changes."""

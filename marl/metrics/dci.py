@@ -1,9 +1,7 @@
-"""Disentanglement, completeness and informativeness (Eastwood & Williams, ICLR 2018) as disentanglement_lib has them.
+"""Disentanglement, completeness and informativeness (Eastwood & Williams, ICLR 2018) as in disentanglement_lib.
 
-They follow from how important each latent is for telling each factor: disentanglement is high where each latent serves
-a single factor, completeness where each factor is told by a single latent. Importances are those of boosted trees.
-
-K is models, N clips, C factors, D latents.
+They follow from the importance of each latent for each factor, by boosted trees: disentanglement is high if each latent
+is important for a single factor, completeness if each factor has a single important latent.
 """
 
 import math
@@ -18,29 +16,34 @@ from marl.metrics.boosted_trees import boosted_tree_importances
 __all__ = ["DCI", "completeness", "completeness_of_factors", "dci", "disentanglement", "disentanglement_of_latents"]
 
 # Added to every importance, as in disentanglement_lib.
-_SMALL = 1e-11
+_EPSILON = 1e-11
 
 
 class DCI(NamedTuple):
-    """Scores of one model, each from 0 to 1."""
+    """Scores of one model, from 0 to 1.
+
+    Attributes:
+        disentanglement: Disentanglement.
+        completeness: Completeness.
+        informativeness: Fraction of held-out clips whose class is predicted, averaged over factors.
+    """
 
     disentanglement: float
     completeness: float
     informativeness: float
-    """Mean over factors of the share of held-out clips whose class is told."""
 
 
 def dci(fit_ND: Tensor, fit_class_NC: Tensor, held_out_ND: Tensor, held_out_class_NC: Tensor) -> DCI:
-    """The scores of one model by boosted trees, factors side by side in threads.
+    """Return the scores of one model by boosted trees, computing factors in parallel threads.
 
-    Where disentanglement_lib raises we differ: a factor with a single value among the clips to fit on needs no telling
-    and is left out, and without any factor left all scores are zero.
+    A departure where disentanglement_lib raises: factors with a single value among the fitting clips are ignored, and
+    without other factors all scores are zero.
 
     Args:
-        fit_ND: latents of the clips to fit on, finite, none of them padding.
-        fit_class_NC: the factors' classes, any integers.
-        held_out_ND: the same latents of other clips.
-        held_out_class_NC: their classes.
+        fit_ND: Latents of the clips to fit on, finite and without padding.
+        fit_class_NC: Classes of these clips by factor, any integers.
+        held_out_ND: The same latents of other clips.
+        held_out_class_NC: Classes of the other clips.
     """
     varied_C = (fit_class_NC != fit_class_NC[0]).any(dim=0)
     if not varied_C.any():
@@ -48,7 +51,7 @@ def dci(fit_ND: Tensor, fit_class_NC: Tensor, held_out_ND: Tensor, held_out_clas
     fit, held_out = fit_ND.cpu().numpy(), held_out_ND.cpu().numpy()
     fit_class_CN, held_out_class_CN = (part[:, varied_C].mT.cpu().numpy() for part in (fit_class_NC, held_out_class_NC))
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        importance_C, told_C = zip(
+        importance_C, accuracy_C = zip(
             *threads.map(
                 lambda fit_class_N, held_out_class_N: boosted_tree_importances(
                     fit, fit_class_N, held_out, held_out_class_N
@@ -63,60 +66,62 @@ def dci(fit_ND: Tensor, fit_class_NC: Tensor, held_out_ND: Tensor, held_out_clas
     return DCI(
         disentanglement(importance_KDC, mask_KD).item(),
         completeness(importance_KDC, mask_KD).item(),
-        sum(told_C) / len(told_C),
+        sum(accuracy_C) / len(accuracy_C),
     )
 
 
 def disentanglement(importance_KDC: Tensor, mask_KD: Tensor) -> Tensor:
-    """Mean over latents of how far each serves a single factor, weighted by their importance, float64 [K].
+    """Return the disentanglement of latents, averaged with their importance as weights, float64 [K].
 
-    Zero where nothing is important.
+    Zero if all importances are zero.
 
     Args:
-        importance_KDC: of latents for telling factors, not negative.
-        mask_KD: 1 for each latent that a model has.
+        importance_KDC: Importances of latents for factors, at least zero.
+        mask_KD: One for each latent of a model, zero for padding.
     """
-    return _mean(disentanglement_of_latents(importance_KDC, mask_KD), importance_KDC, mask_KD, dim=-1)
+    return _weighted_mean(disentanglement_of_latents(importance_KDC, mask_KD), importance_KDC, mask_KD, dim=-1)
 
 
 def completeness(importance_KDC: Tensor, mask_KD: Tensor) -> Tensor:
-    """Mean over factors of how far each is told by a single latent, weighted by all importance for it, float64 [K].
+    """Return the completeness of factors, averaged with the sum of importances for them as weights, float64 [K].
 
-    Zero where nothing is important.
+    Zero if all importances are zero.
 
     Args:
-        importance_KDC: of latents for telling factors, not negative.
-        mask_KD: 1 for each latent that a model has.
+        importance_KDC: Importances of latents for factors, at least zero.
+        mask_KD: One for each latent of a model, zero for padding.
     """
-    return _mean(completeness_of_factors(importance_KDC, mask_KD), importance_KDC, mask_KD, dim=-2)
+    return _weighted_mean(completeness_of_factors(importance_KDC, mask_KD), importance_KDC, mask_KD, dim=-2)
 
 
 def disentanglement_of_latents(importance_KDC: Tensor, mask_KD: Tensor) -> Tensor:
-    """Of each latent, from 0, where it serves all factors alike or none, to 1, where a single one; float64 [K, D].
+    """Return the disentanglement of each latent, float64 [K, D].
 
-    Where disentanglement_lib gives NaN we differ: a latent that serves the only factor there is has one.
+    Zero means equal importance for all factors or for none, one means importance for a single factor. A departure where
+    disentanglement_lib returns NaN: a latent that is important for the only factor scores one.
     """
     return _concentration(importance_KDC, mask_KD, dim=-1)
 
 
 def completeness_of_factors(importance_KDC: Tensor, mask_KD: Tensor) -> Tensor:
-    """Of each factor, from 0, where all latents tell it alike or none, to 1, where a single one does; float64 [K, C].
+    """Return the completeness of each factor, float64 [K, C].
 
-    Where disentanglement_lib gives NaN we differ: a factor that is told by the only latent there is has one.
+    Zero means that all latents are equally important or none is, one means that a single latent is important. A
+    departure where disentanglement_lib returns NaN: a factor for which the only latent is important scores one.
     """
     return _concentration(importance_KDC, mask_KD, dim=-2)
 
 
 def _concentration(importance_KDC: Tensor, mask_KD: Tensor, dim: int) -> Tensor:
-    """One minus the entropy of shares along a dimension, over that of equal shares; zero where all are zero."""
+    """Return one minus the normalised entropy of importances along a dimension; zero where all of them are zero."""
     exists = mask_KD.to(torch.float64)[..., None].expand_as(importance_KDC)
-    weight = (importance_KDC + _SMALL) * exists
-    share = weight / weight.sum(dim=dim, keepdim=True).clamp_min(_SMALL)
-    entropy = -torch.special.xlogy(share, share).sum(dim=dim)
-    largest = exists.sum(dim=dim).log().clamp_min(math.log(2))  # of a single share entropy is zero already
+    weight = (importance_KDC + _EPSILON) * exists
+    probability = weight / weight.sum(dim=dim, keepdim=True).clamp_min(_EPSILON)
+    entropy = -torch.special.xlogy(probability, probability).sum(dim=dim)
+    largest = exists.sum(dim=dim).log().clamp_min(math.log(2))  # The entropy of a single importance is zero already.
     return torch.where((importance_KDC * exists).sum(dim=dim) > 0, 1 - entropy / largest, 0.0)
 
 
-def _mean(score: Tensor, importance_KDC: Tensor, mask_KD: Tensor, dim: int) -> Tensor:
+def _weighted_mean(score: Tensor, importance_KDC: Tensor, mask_KD: Tensor, dim: int) -> Tensor:
     weight = (importance_KDC.to(torch.float64) * mask_KD[..., None]).sum(dim=dim)
     return (score * weight).sum(dim=-1) / weight.sum(dim=-1).clamp_min(torch.finfo(torch.float64).tiny)

@@ -1,70 +1,83 @@
-"""Explicitness (Ridgeway and Mozer, NeurIPS 2018) as disentanglement_lib computes it.
+"""Explicitness (Ridgeway and Mozer, NeurIPS 2018) as in disentanglement_lib.
 
-How well a multinomial logistic regression on all latents tells a factor: the area under the receiver operating
-characteristic of each class against the rest, 0.5 by chance and 1 if perfect (not rescaled), mean over classes.
-
-K is models, N clips, C factors, D latents, J classes of one factor.
+The score of a factor is the area under the receiver operating characteristic of each class against the rest, averaged
+over classes, of a multinomial logistic regression on all latents: 0.5 is chance, one is perfect (not rescaled). Unlike
+disentanglement_lib, the regression is solved to convergence.
 """
 
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import one_hot
-
-from marl.metrics.logistic import multinomial_logistic
 
 __all__ = ["explicitness"]
 
+_CHANCE = 0.5
+_TOLERANCE = 1e-6
+
 
 def explicitness(
-    fit_KND: Tensor, fit_class_NC: Tensor, held_out_KND: Tensor, held_out_class_NC: Tensor, classes_C: Sequence[int]
+    fit_KND: Tensor, fit_class_NC: Tensor, held_out_KND: Tensor, held_out_class_NC: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Of each factor, float64 [K, C], and its mean over the factors that vary, [K].
+    """Return the explicitness of each factor, float64 [K, C], and its mean over the factors that vary, [K].
 
-    Where disentanglement_lib raises we differ: a constant latent is not used, a class that no held-out clip has is left
-    out of its factor's mean, one that no clip to fit on has cannot be told (0.5), and a factor with a single value is
-    0.5 and left out of the mean over factors, which is 0.5 without any factor left.
+    Departures where disentanglement_lib raises: constant latents are ignored; a class without held-out clips is
+    ignored; a class without fitting clips scores chance; factors with a single value score chance and are ignored in
+    the mean, which is chance without other factors.
 
     Args:
-        fit_KND: latents of the clips to fit on, finite; one that a model has not is constant.
-        fit_class_NC: their class by factor, from zero.
-        held_out_KND: the same latents of other clips.
-        held_out_class_NC: their classes.
-        classes_C: how many classes each factor has.
+        fit_KND: Latents of the clips to fit on, finite; padded latents are constant.
+        fit_class_NC: Classes of these clips, any integers.
+        held_out_KND: The same latents of other clips.
+        held_out_class_NC: Classes of the other clips.
     """
     fit, held_out = fit_KND.to(torch.float64), held_out_KND.to(torch.float64)
     mean = fit.mean(dim=1, keepdim=True)
     deviation = (fit - mean).square().mean(dim=1, keepdim=True).sqrt()
-    # Relative to the mean, because rounding of a constant is no deviation.
+    # Relative to the mean, because the rounding of a constant is no deviation.
     scale = torch.where(deviation > 1e-6 * mean.abs(), deviation, torch.inf)
-    fit, held_out = (fit - mean) / scale, (held_out - mean) / scale
-    columns, varied = [], []
-    for class_N, answer_N, classes in zip(
-        fit_class_NC.unbind(dim=1), held_out_class_NC.unbind(dim=1), classes_C, strict=True
-    ):
-        weight_KJD, intercept_KJ1 = multinomial_logistic(fit, class_N, classes)
-        # In less precision than computed, so that rounding breaks no tie of equal clips.
-        share_KJN = (weight_KJD @ held_out.mT + intercept_KJ1).softmax(dim=1).to(torch.float32)
-        belongs_JN = one_hot(answer_N, classes).mT
-        there_J = belongs_JN.any(dim=-1)
-        columns.append(_area(share_KJN, belongs_JN).sum(dim=-1) / there_J.sum())
-        varied.append(there_J.sum() > 1)
-    # Above chance, so that nothing to take the mean of is chance.
-    area_KC, varied_C = torch.stack(columns, dim=-1), torch.stack(varied)
-    above_KC = torch.where(varied_C, area_KC - 0.5, 0.0)
-    return above_KC + 0.5, above_KC.sum(dim=-1) / varied_C.sum().clamp_min(1) + 0.5
+    fit, held_out = (((part - mean) / scale).cpu() for part in (fit, held_out))
+    fit_class_CN, held_out_class_CN = (part.mT.cpu().numpy() for part in (fit_class_NC, held_out_class_NC))
+
+    def areas(model: int) -> list[float]:
+        fit_ND, held_out_ND = fit[model].numpy(), held_out[model].numpy()
+        return [
+            _area(fit_ND, fit_class_N, held_out_ND, held_out_class_N)
+            for fit_class_N, held_out_class_N in zip(fit_class_CN, held_out_class_CN, strict=True)
+        ]
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        area_KC = torch.tensor(list(threads.map(areas, range(len(fit)))), dtype=torch.float64, device=fit_KND.device)
+    varied_C = (held_out_class_NC != held_out_class_NC[:1]).any(dim=0)
+    above_K = torch.where(varied_C, area_KC - _CHANCE, 0.0).sum(dim=-1)
+    return area_KC, above_K / varied_C.sum().clamp_min(1) + _CHANCE
 
 
-def _area(score_KJN: Tensor, belongs_JN: Tensor) -> Tensor:
-    """Share of pairs of a clip of the class and one of another that scores put in order; a tie is half, [K, J].
+def _area(
+    fit_ND: NDArray[np.float64],
+    fit_class_N: NDArray[np.integer],
+    held_out_ND: NDArray[np.float64],
+    held_out_class_N: NDArray[np.integer],
+) -> float:
+    """Return the area under the curve of each class of the held-out clips against the rest, averaged over classes."""
+    # Both take a second to import, see `marl.metrics.sap`.
+    from scipy.stats import rankdata
+    from sklearn.linear_model import LogisticRegression
 
-    Zero for a class that no clip has, or all.
-    """
-    sorted_KJN = score_KJN.sort(dim=-1).values
-    below_KJN = torch.searchsorted(sorted_KJN, score_KJN) + torch.searchsorted(sorted_KJN, score_KJN, right=True)
-    members_J = belongs_JN.sum(dim=-1)
-    pairs_J = members_J * (belongs_JN.shape[-1] - members_J)
-    # Pairs of two clips of the class are half in order.
-    in_order_KJ = ((below_KJN * belongs_JN).sum(dim=-1) - members_J.square()).to(torch.float64) / 2
-    return in_order_KJ / pairs_J.clamp_min(1)
+    class_Y, count_Y = np.unique(held_out_class_N, return_counts=True)
+    fitted_Y, clips = np.unique(fit_class_N), len(held_out_class_N)
+    if len(class_Y) < 2:
+        return _CHANCE
+    # In float32, so that rounding does not order equal clips.
+    score_NY = np.zeros((clips, len(class_Y)), dtype=np.float32)
+    if fit_ND.shape[1] and len(fitted_Y) > 1:
+        regression = LogisticRegression(tol=_TOLERANCE, max_iter=1000).fit(fit_ND, fit_class_N)
+        is_fitted_Y = np.isin(class_Y, fitted_Y)
+        columns = np.searchsorted(fitted_Y, class_Y[is_fitted_Y])
+        score_NY[:, is_fitted_Y] = regression.predict_proba(held_out_ND)[:, columns]
+    # The area is the Mann-Whitney statistic: the fraction of pairs of a member and another clip that are in order.
+    rank_NY, is_member_NY = rankdata(score_NY, axis=0), held_out_class_N[:, None] == class_Y
+    in_order_Y = (rank_NY * is_member_NY).sum(axis=0) - count_Y * (count_Y + 1) / 2
+    return float(np.mean(in_order_Y / (count_Y * (clips - count_Y))))

@@ -1,7 +1,4 @@
-"""Modularity (Ridgeway and Mozer, NeurIPS 2018) as disentanglement_lib computes it.
-
-K is models, C factors, D latents.
-"""
+"""Modularity (Ridgeway and Mozer, NeurIPS 2018) as in disentanglement_lib."""
 
 from torch import Tensor
 from torch.nn.functional import pad
@@ -10,21 +7,21 @@ __all__ = ["modularity"]
 
 
 def modularity(information_KDC: Tensor, mask_KD: Tensor) -> Tensor:
-    """Mean over latents of how far each tells of a single factor only. [K].
+    """Return the mean over latents of how far each has information about a single factor, [K].
 
-    For each latent one minus the mean, over all factors but the one that it tells most of, of its squared information
-    about them over that about the first. From 0, all factors alike, to 1, a single one; it says nothing of how much a
-    latent tells, so that the bias of the plug-in estimate alone can make it large. A latent that tells nothing counts
-    as zero.
+    For each latent it is one minus the ratio of two numbers: the mean of the squared information about all factors but
+    the best one, and the squared information about the best one. Zero means that all factors are equal, one that a
+    single factor counts. The amount of information has no effect, so the bias of the plug-in estimate alone can make it
+    large. A latent without information counts as zero.
 
-    Where disentanglement_lib gives NaN we differ: of a single factor every latent that tells anything tells only that,
-    so it counts as one, and a model without latents has zero.
+    Departures where disentanglement_lib returns NaN: with a single factor, an informative latent counts as one; a model
+    without latents scores zero.
 
     Args:
-        information_KDC: mutual information of latents and factors; rows of zeros for latents that a model has not.
-        mask_KD: one for each latent that a model has, zero for padding.
+        information_KDC: Mutual information of latents and factors; rows of zeros for padded latents.
+        mask_KD: One for each latent of a model, zero for padding.
     """
-    squared_KDC = pad(information_KDC.square(), (0, 1))  # a factor of which nothing is told, for where there is none
+    squared_KDC = pad(information_KDC.square(), (0, 1))  # A factor without information, in case there is none.
     most_KD = squared_KDC.amax(dim=-1)
     others = max(information_KDC.shape[-1] - 1, 1)
     mixed_KD = (squared_KDC.sum(dim=-1) - most_KD) / most_KD / others

@@ -1,4 +1,4 @@
-"""How well the subspaces keep apart what they should: one number from the probes."""
+"""Separation of the subspaces: one number from the accuracies of probes."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -11,7 +11,7 @@ _Accuracy = TypeVar("_Accuracy", float, Tensor)
 
 
 def chance_corrected(accuracy: _Accuracy, classes: int) -> _Accuracy:
-    """An accuracy on a scale where guessing among equal classes is 0 and perfect is 1; below zero is worse."""
+    """Return an accuracy rescaled so that guessing among equally frequent classes is zero and perfect is one."""
     chance = 1 / classes
     return (accuracy - chance) / (1 - chance)
 
@@ -19,14 +19,14 @@ def chance_corrected(accuracy: _Accuracy, classes: int) -> _Accuracy:
 def separation(
     accuracy: Mapping[tuple[str, str], _Accuracy], classes: Mapping[str, int], shared: frozenset[str]
 ) -> _Accuracy:
-    """Mean over factors of what is read from the right subspace minus what is read from the wrong one.
+    """Return the mean over factors of the accuracy in the right subspace minus that in the wrong one, without chance.
 
-    One is perfect, zero says that the subspaces cannot be told apart, minus one that they are exchanged.
+    One is perfect. Zero means that the subspaces do not differ, minus one that they are exchanged.
 
     Args:
-        accuracy: of the probe for each (factor, `private` or `shared`).
-        classes: of each factor.
-        shared: names of the factors that belong into the shared subspace; the others belong into the private one.
+        accuracy: Accuracy of the probe for each (factor, `private` or `shared`).
+        classes: Number of classes of each factor.
+        shared: Factors whose right subspace is the shared one.
     """
     differences = []
     for factor, count in classes.items():

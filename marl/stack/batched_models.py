@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from marl.data import Dataset, PairSampler
-from marl.metrics.spectral_distance import SpectralDistance, spectral_distance
+from marl.metrics.fidelity import SpectralDistance, spectral_distance
 from marl.models import Parameters, Posterior
 from marl.objective import LaneHyperparameters, ObjectiveSpec, objective, term_names
 from marl.stack.step import draw_batch

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from marl.config import Config
 from marl.data import SPLIT_UNITS, AudioDatasetConfig
-from marl.evaluation import is_intermediate
+from marl.evaluation import INTERMEDIATE, metric_names
 from marl.models import build_network
 from marl.objective import check_compatible
 from study.errors import UserError
@@ -51,10 +51,11 @@ def _check_data(resolved: ResolvedSpec) -> None:
 
 
 def _check_objectives(resolved: ResolvedSpec) -> None:
+    intermediate = metric_names(resolved.factors, INTERMEDIATE)
     for name in resolved.spec.objectives:
         if name not in resolved.metrics:
             raise UserError(f"objectives: {name!r} is not a metric; there are {', '.join(resolved.metrics)}")
-        if resolved.spec.halving and not is_intermediate(resolved.proxies[name]):
+        if resolved.spec.halving and resolved.proxies[name] not in intermediate:
             raise UserError(
                 f"objectives: with halving, must be metrics of intermediate reports; got {name!r}, which only final "
                 "reports have; choose another metric or leave out halving"

@@ -34,9 +34,9 @@ def test_points_and_accuracies_agree_with_disentanglement_lib(reference, case):
 
     training, fixed = int(arrays["betavae_num_train"]), torch.from_numpy(arrays["betavae_fixed_factor"]).long()
     fit = points[:, :training], fixed[:training]
-    again = fixed_factor_accuracy(*fit, *fit, factors=3)
+    again = fixed_factor_accuracy(*fit, *fit)
     assert again.item() == pytest.approx(arrays["betavae_train_accuracy"], abs=0.01)
-    others = fixed_factor_accuracy(*fit, points[:, training:], fixed[training:], factors=3)
+    others = fixed_factor_accuracy(*fit, points[:, training:], fixed[training:])
     assert others.item() == pytest.approx(arrays["betavae_eval_accuracy"], abs=0.02)
 
 
@@ -51,7 +51,7 @@ def test_accuracy_uses_held_out_points():
     points = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64).repeat(2, 50, 1)
     fixed = torch.tensor([0, 1]).repeat(50)
     others = fixed.where(torch.arange(100) < 30, 1 - fixed)
-    assert fixed_factor_accuracy(points, fixed, points, others, factors=2).tolist() == [0.3, 0.3]
+    assert fixed_factor_accuracy(points, fixed, points, others).tolist() == [0.3, 0.3]
 
 
 def test_a_latent_per_factor_scores_one_and_noise_scores_chance():

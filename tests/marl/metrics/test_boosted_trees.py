@@ -7,9 +7,8 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.tree import DecisionTreeRegressor
 
 from marl.metrics import boosted_trees
-from marl.metrics.boosted_trees import boosted_tree_importances
+from marl.metrics.boosted_trees import DEPTH, add_tree, boosted_tree_importances, sort_latents
 from marl.metrics.dci import completeness, disentanglement
-from marl.metrics.regression_tree import DEPTH, add_tree, sort_latents
 from tests.marl.metrics.cases import TRAINABLE, halves
 
 SLOW = ("entangled_n5000", "partial_n5000")

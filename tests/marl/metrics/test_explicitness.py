@@ -15,9 +15,9 @@ DEFINED = tuple(case for case in TRAINABLE if case != "constant_latent_n500")
 def of_part(arrays, part):
     """Return the explicitness of one model on the fitting clips or on held-out clips."""
     latents, fitted = torch.from_numpy(arrays["mus"])[None], int(arrays["n_train"])
-    classes, counts = from_zero(arrays["ys"])
+    classes, _ = from_zero(arrays["ys"])
     asked = slice(fitted) if part == "train" else slice(fitted, None)
-    return explicitness(latents[:, :fitted], classes[:fitted], latents[:, asked], classes[asked], counts)
+    return explicitness(latents[:, :fitted], classes[:fitted], latents[:, asked], classes[asked])
 
 
 def noisy_clips(seed, models=1):
@@ -26,8 +26,7 @@ def noisy_clips(seed, models=1):
 
 def explicit(latents, classes, fitted=120):
     """Return the explicitness of latents [model, clip, latent] by factor, and the mean."""
-    counts = [int(column.max()) + 1 for column in classes.unbind(dim=1)]
-    return explicitness(latents[:, :fitted], classes[:fitted], latents[:, fitted:], classes[fitted:], counts)
+    return explicitness(latents[:, :fitted], classes[:fitted], latents[:, fitted:], classes[fitted:])
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
