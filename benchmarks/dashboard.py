@@ -22,9 +22,8 @@ from benchmarks.large_study import NAME, REPLICATES, REPORTS, STEPS, columns, ru
 from benchmarks.machine import add_json_option, part, print_table, say, write_record
 from study.analysis import StudyResults
 from study.storage import ObjectStore
-from study.store import StudyStore, Table
-from study.store.cache import StudyCache
-from study.store.tables import MIN_SEGMENTS_TO_COMPACT
+from study.store import StudyCache, StudyStore
+from study.store.tables import MIN_SEGMENTS_TO_COMPACT, Table
 
 REFRESHES = 3
 

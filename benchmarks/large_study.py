@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.storage import ObjectStore
-from study.store import StudyStore, Table
-from study.store.tables import MIN_SEGMENTS_TO_COMPACT, Segment
+from study.store import StudyStore
+from study.store.tables import MIN_SEGMENTS_TO_COMPACT, Segment, Table
 
 NAME = "large"
 REPLICATES, REPORTS, STEPS = 3, 6, 6000

@@ -14,8 +14,7 @@ import streamlit as st
 from study.analysis import StudyResults
 from study.errors import UnreadableObject, UserError
 from study.storage import ObjectStore
-from study.store import StudyStore, list_studies
-from study.store.cache import StudyCache
+from study.store import StudyCache, StudyStore, list_studies
 from study.store.notes import Marks, Notes
 
 __all__ = ["LIVE_S", "QUIET_S", "Reading", "Shelf", "shelf"]

@@ -277,10 +277,10 @@ class StudyResults:
     @cached_property
     def _means(self) -> pd.DataFrame:
         cache = self.store.cache
-        previous = cache.means if cache else None
+        previous = cache.derived if cache else None
         aggregates = update_aggregates(self._report_rows, self.spec.replicates, previous)
         if cache:
-            cache.means = aggregates
+            cache.derived = aggregates
         return aggregates.table
 
     @cached_property

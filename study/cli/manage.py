@@ -141,7 +141,7 @@ def stop(study: StudyArgument, store: StoreOption = DEFAULT_STORE) -> None:
     if run is None:
         study_store.metadata()  # raises if the study does not exist
         raise UserError(f"study {study!r} is not running: {_last_activity(study_store)}")
-    study_store.ask_to_stop(run)
+    study_store.request_stop(run)
     log(f"asked run {run} of study {study} to write checkpoints and stop")
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     while _live_run(study_store) == run:
@@ -160,8 +160,7 @@ def _log_lines(store: str, study: str, follow: bool) -> Iterator[str]:
 
     from study.formatting import printable
     from study.storage import ObjectStore
-    from study.store import StudyStore
-    from study.store.cache import StudyCache
+    from study.store import StudyCache, StudyStore
 
     study_store = StudyStore(ObjectStore(store), study, StudyCache())
     study_store.metadata()  # raises if the study does not exist

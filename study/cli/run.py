@@ -143,10 +143,10 @@ def rescore(
 def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
     """Bring a study to a number of trials."""
     from study.analysis import StudyResults
-    from study.store.lease import refuse_if_live
+    from study.store.lease import check_no_live_run
 
     before = StudyResults(store)
-    refuse_if_live(store, before.runs)
+    check_no_live_run(store, before.runs)
     finished = int(before.trials()["state"].isin(["complete", "pruned", "failed"]).sum())
     remaining = max(0, target - finished) + (0 if before.has_plain_vae else 1)
     if not remaining and not before.missing_post_training():

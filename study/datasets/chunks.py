@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from marl.audio import AudioConfig
 from marl.data.audio_dataset import PreparedClips
-from study.store.tables import checked_table
+from study.store.tables import read_parquet
 
 __all__ = ["FACTOR", "clips_read", "flac_of", "log_mels_read", "npy_of", "rows_of", "table_of", "table_read"]
 
@@ -63,7 +63,7 @@ def table_read(content: bytes, factors: Sequence[str]) -> pd.DataFrame:
     """
     names = [*_TEXT, *_WHOLE, *_REAL, *(f"{FACTOR}{name}" for name in factors)]
     try:
-        table = checked_table(content)
+        table = read_parquet(content)
         if missing := [name for name in names if name not in table.column_names]:
             raise ValueError(f"has no column {missing[0]}")
         return table.select(names).to_pandas()

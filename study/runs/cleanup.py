@@ -10,7 +10,7 @@ from marl.checkpoint import STATE_FILE
 from study.analysis import StudyResults
 from study.analysis.pareto import FrontCandidates, front_candidates
 from study.formatting import format_bytes
-from study.store.lease import refuse_if_live
+from study.store.lease import check_no_live_run
 
 __all__ = ["Deletion", "Plan", "kept_line", "plan_prune", "prune", "prune_table"]
 
@@ -63,7 +63,7 @@ def plan_prune(results: StudyResults) -> Plan:
     Raises:
         UserError: when the study is being run.
     """
-    refuse_if_live(results.store, results.runs)
+    check_no_live_run(results.store, results.runs)
     table = results.results()
     states = dict(zip(table["trial"].astype(int), table["state"], strict=True))
     found = front_candidates(table, results.spec)

@@ -11,7 +11,7 @@ from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.storage import ObjectStore
 from study.store import StudyMetadata, StudyStore
-from study.store.metadata import incompatible
+from study.store.layout import incompatible
 from study.training.planning import DeviceType, device_type, plan_stacks
 
 __all__ = ["begin", "confirmation_of", "spec_of"]

@@ -55,7 +55,7 @@ def launch(store: StudyStore, target: int, console: Console, address: str | None
     """
     store = StudyStore(ObjectStore(store.objects.uri, RUN_RETRY_TIMEOUT_S), store.name)
     results = StudyResults(store)
-    writer = StudyWriter(store, target, tell=lambda line: view.say(line))
+    writer = StudyWriter(store, target, on_outage=lambda line: view.say(line))
     past = past_trials(results)
     spec = results.spec
     over = [trial for trial in past if trial.state not in ("running", "interrupted")]
@@ -65,7 +65,7 @@ def launch(store: StudyStore, target: int, console: Console, address: str | None
         Counter(trial.state for trial in over),
         {trial.number: trial.values for trial in over if trial.values is not None},
         console,
-        writer.say,
+        writer.log,
     )
     searcher = StudySearcher(spec, past, target, with_plain_vae=not results.has_plain_vae, writer=writer)
     rungs = rungs_so_far(spec, store.read("reports"))
@@ -175,7 +175,7 @@ class _Driver:
         trainers = self._trainers.handles() or [self._trainers.start(self._versions, self._resource_plan.device)]
 
         def tick() -> None:
-            self._writer.tick()
+            self._writer.check()
             self._tick()
 
         for name, replicates in missing.items():
@@ -208,7 +208,7 @@ class _Driver:
                 trainer.discard.remote(number)
 
     def _tick(self) -> None:
-        if self._writer.stop_asked and not self._stop_asked:
+        if self._writer.stop_requested and not self._stop_asked:
             self._stop_asked = True
             self._view.say("asked to stop: writing checkpoints")
         if self._stop_asked:
@@ -225,7 +225,7 @@ class _Driver:
                 [tuple(one) for report in reports for one in report["replicates"]],
                 sum(report["trained_steps"] for report in (*reports, *gone)),
             )
-            self._writer.note_trainers(reports, gone)
+            self._writer.record_trainers(reports, gone)
             for notice in {notice for report in reports for notice in report["notices"]} - self._said:
                 self._said.add(notice)
                 self._view.say(notice)

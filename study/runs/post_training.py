@@ -177,7 +177,7 @@ def rescore(
         stop_asked = True
 
     def tick() -> None:
-        writer.tick()
+        writer.check()
         if stop_asked:
             raise Interrupted
 
@@ -198,7 +198,7 @@ def rescore(
             for name in names:
                 if name in POST_TRAINING:
                     examine(trainers, replicates, name, record, tick)
-            writer.note_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
+            writer.record_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
             end_trainers(results.store.objects.uri, results.store.name)
     finally:
         signal.signal(signal.SIGINT, previous)

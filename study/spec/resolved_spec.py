@@ -242,7 +242,7 @@ def _validated(model: type[_Model], prefix: str, content: Mapping[str, Any]) -> 
 def _decisive_values(name: str, parameter: Parameter, conditions: set[Scalar]) -> list[Scalar]:
     """Return the values of a parameter that decide which terms and passes are needed.
 
-    Of a weight that is its largest value, and zero where that leaves out a pass.
+    The decisive values of a weight are its largest value, and zero where that leaves out a pass.
     """
     values = list(parameter.extremes())
     if any(isinstance(value, bool | str) for value in values) or name.startswith("model."):

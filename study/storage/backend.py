@@ -75,7 +75,7 @@ class Backend(Protocol):
         """Write an object unless one of this name exists. Some servers ignore the condition.
 
         Returns:
-            Whether the object was written.
+            True if the object was written.
         """
 
     def entries(self, prefix: str) -> dict[str, Entry]:

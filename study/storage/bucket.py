@@ -89,7 +89,7 @@ class Bucket:
             return self._client
 
     def refresh_credentials(self) -> None:
-        """Look up the credentials again: those of a role or a file are replaced while a study runs."""
+        """Look up the credentials again: roles and files get new ones while a study runs."""
         with self._lock:
             self._client = None
 

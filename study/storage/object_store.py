@@ -163,7 +163,7 @@ class ObjectStore:
         """Write an object unless one of this name exists.
 
         Returns:
-            Whether the object has this content now. Of several processes that create one object at once, one gets
+            True if the object has this content now. Of several processes that create one object at once, one gets
             True in a folder and on servers that support conditional writes, such as AWS. On other servers two may get
             True, and the last content stays.
 

@@ -1,4 +1,4 @@
-"""Models of a study in the store: checkpoints of replicates, samples of their latents, and which were deleted."""
+"""Models of a study in the store: checkpoints of replicates, and samples of their latents."""
 
 import hashlib
 import io
@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 
 from study.spec import Baseline, TrialId
 from study.store.study_objects import StudyObjects
-from study.store.tables import checked_table
+from study.store.tables import read_parquet
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
 _RECORD = "replicate.json"
 _TRIAL = rf"(?:\d+|{'|'.join(Baseline)})"
-_STEP = re.compile(rf"checkpoints/{_TRIAL}/\d+/(\d{{1,12}})/{re.escape(_RECORD)}")
-_OBJECT = re.compile(rf"checkpoints/{_TRIAL}/\d+/(\d{{1,12}})/[^/]+")
+_RECORD_NAME = re.compile(rf"checkpoints/{_TRIAL}/\d+/(\d{{1,12}})/{re.escape(_RECORD)}")
+_OBJECT_NAME = re.compile(rf"checkpoints/{_TRIAL}/\d+/(\d{{1,12}})/[^/]+")
 _MODEL_LIMIT = 1 << 30
-_MOST_FILES = 16
+_MAX_FILES = 16
 _LATENTS_LIMIT = 256 << 20
 
 
@@ -33,9 +33,9 @@ class Checkpoint:
     """A replicate at one step.
 
     Attributes:
-        step: steps trained.
-        files: content by name, verified against their SHA-256.
-        record: what else the store knows of it: the trial's parameters and the replicate's reports so far.
+        step: Steps trained.
+        files: Contents by file name, verified by their SHA-256.
+        record: Parameters of the trial, and reports of the replicate so far.
     """
 
     step: int
@@ -44,12 +44,12 @@ class Checkpoint:
 
 
 class Checkpoints(StudyObjects):
-    """Checkpoints, latents and what is known of those that are not there any more."""
+    """Checkpoints, samples of latents, and records of deleted weights."""
 
     def write_checkpoint(
         self, trial: TrialId, seed: int, step: int, files: Mapping[str, bytes], record: Mapping[str, Any]
     ) -> None:
-        """Write a checkpoint, the record last, without which it is none; then delete the replicate's earlier ones."""
+        """Write a checkpoint, and delete earlier ones of the replicate. The record is written last and completes it."""
         folder = f"checkpoints/{trial}/{seed}/{step}"
         for name, content in files.items():
             self._write(f"{folder}/{name}", content)
@@ -58,9 +58,9 @@ class Checkpoints(StudyObjects):
         self.delete_earlier_checkpoints(trial, seed, step)
 
     def delete_earlier_checkpoints(self, trial: TrialId, seed: int, step: int) -> None:
-        """Delete a replicate's checkpoints before a step. Later ones are a newer run's."""
+        """Delete the checkpoints of a replicate before a step; a later run may have written later ones."""
         for name in self._names(f"checkpoints/{trial}/{seed}/"):
-            match = _OBJECT.fullmatch(name)
+            match = _OBJECT_NAME.fullmatch(name)
             if match and int(match[1]) < step:
                 self.objects.delete(f"{self.name}/{name}")
 
@@ -69,9 +69,9 @@ class Checkpoints(StudyObjects):
         self.objects.delete(f"{self.name}/checkpoints/{trial}")
 
     def latest_checkpoint(self, trial: TrialId, seed: int) -> Checkpoint | None:
-        """The newest whole checkpoint of a replicate; damaged ones are named in a warning and passed over."""
+        """Return the latest whole checkpoint of a replicate, and name damaged ones in a warning."""
         folder = f"checkpoints/{trial}/{seed}"
-        steps = {int(match[1]) for name in self._names(f"{folder}/") if (match := _STEP.fullmatch(name))}
+        steps = {int(match[1]) for name in self._names(f"{folder}/") if (match := _RECORD_NAME.fullmatch(name))}
         for step in sorted(steps, reverse=True):
             try:
                 return self._checkpoint(f"{folder}/{step}", step)
@@ -80,23 +80,22 @@ class Checkpoints(StudyObjects):
         return None
 
     def checkpoint_files(self, trial: TrialId, seed: int, step: int) -> set[str] | None:
-        """Names of the files of a whole checkpoint; none when there is no record of it."""
+        """Return the file names of a checkpoint, or None if it has no readable record."""
         try:
             return set(self._read_json(f"checkpoints/{trial}/{seed}/{step}/{_RECORD}")["sha256"])
         except (ValueError, KeyError, TypeError, FileNotFoundError):
             return None
 
     def checkpoint_sizes(self) -> dict[str, int]:
-        """Bytes of each object of all checkpoints, whole or not, by its name in the study."""
-        sizes = self.objects.sizes(f"{self.name}/checkpoints")
-        return {name.removeprefix(f"{self.name}/"): size for name, size in sizes.items()}
+        """Return the sizes in bytes of the objects of all checkpoints, whole or not, by name."""
+        return {name: entry.size for name, entry in self._entries("checkpoints").items()}
 
     def write_discarded(self, trial: TrialId) -> None:
-        """Note that the weights of a complete trial are deleted on purpose."""
+        """Record that the weights of a complete trial are deleted on purpose."""
         self._write(f"discarded/{trial}.json", json.dumps({"time": datetime.now(UTC).isoformat()}).encode())
 
     def discarded(self, trial: TrialId) -> str | None:
-        """When the weights of a trial were deleted on purpose, ISO 8601; none when they were not."""
+        """Return when the weights of a trial were deleted on purpose (ISO 8601), or None if they were not."""
         try:
             return str(self._read_json(f"discarded/{trial}.json")["time"])
         except (ValueError, KeyError, FileNotFoundError):
@@ -106,13 +105,13 @@ class Checkpoints(StudyObjects):
         """Write a sample of a replicate's latents, with the factors of the clips."""
         buffer = io.BytesIO()
         pq.write_table(pa.table(dict(columns)), buffer)
-        self._write(_latents(trial, seed), buffer.getvalue())
+        self._write(_latents_name(trial, seed), buffer.getvalue())
 
     def read_latents(self, trial: TrialId, seed: int) -> pd.DataFrame | None:
-        """The same as it was written; none when there is none, or it is damaged."""
-        name = _latents(trial, seed)
+        """Return the sample of `write_latents`, or None if there is none or it is damaged."""
+        name = _latents_name(trial, seed)
         try:
-            return _sample(self._read(name, _LATENTS_LIMIT))
+            return _decode_latents(self._read(name, _LATENTS_LIMIT))
         except FileNotFoundError:
             return None
         except (pa.ArrowException, ValueError, OSError) as error:
@@ -122,25 +121,25 @@ class Checkpoints(StudyObjects):
     def _checkpoint(self, folder: str, step: int) -> Checkpoint:
         record = self._read_json(f"{folder}/{_RECORD}")
         files = {}
-        if len(record["sha256"]) > _MOST_FILES:
-            raise ValueError(f"names {len(record['sha256'])} files")
-        for name, expected in record["sha256"].items():
+        if len(record["sha256"]) > _MAX_FILES:
+            raise ValueError(f"must list at most {_MAX_FILES} files; got {len(record['sha256'])}")
+        for name, sha256 in record["sha256"].items():
             if "/" in name:
-                raise ValueError(f"{name!r} is no name of a file")
+                raise ValueError(f"{name!r} is not a file name")
             files[name] = self._read(f"{folder}/{name}", _MODEL_LIMIT)
-            if hashlib.sha256(files[name]).hexdigest() != expected:
-                raise ValueError(f"{name} is not what was written: its SHA-256 differs")
+            if hashlib.sha256(files[name]).hexdigest() != sha256:
+                raise ValueError(f"{name} was changed: its SHA-256 differs from the record")
         return Checkpoint(step, files, record)
 
 
-def _latents(trial: TrialId, seed: int) -> str:
+def _latents_name(trial: TrialId, seed: int) -> str:
     return f"latents/{trial}-{seed}.parquet"
 
 
-def _sample(content: bytes) -> pd.DataFrame:
-    """A sample of latents; raises ValueError or ArrowException where it is none."""
-    table = checked_table(content)
-    for name, kind in zip(table.column_names, table.schema.types, strict=True):
-        if name.startswith(("private/", "shared/")) and not pa.types.is_floating(kind):
-            raise ValueError(f"column {name!r} holds {kind} instead of numbers")
+def _decode_latents(content: bytes) -> pd.DataFrame:
+    """Decode a sample of latents; raises ValueError or ArrowException if it is damaged."""
+    table = read_parquet(content)
+    for name, column_type in zip(table.column_names, table.schema.types, strict=True):
+        if name.startswith(("private/", "shared/")) and not pa.types.is_floating(column_type):
+            raise ValueError(f"column {name!r} must hold numbers; got {column_type}")
     return table.to_pandas()

@@ -1,28 +1,30 @@
-"""The layout of a study in the store: what is written where, and how it is read back.
+"""The layout of a study in the store.
 
-Objects are written whole and never changed, except a run's own heartbeat. A row of `trials/` is the commit: what it
-names was written before it. Whatever cannot be read is named in a warning and left out; nothing that is read is
-executed.
+Objects are written whole and never changed, except the record of a run, which has a heartbeat. A row of `trials/` is
+the commit of a trial: the objects that it refers to were written before. Damaged objects are named in a warning and
+left out. Nothing that is read is executed.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
 from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import ValidationError
+from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from study.errors import UserError
 from study.formatting import printable
-from study.spec import STUDY_NAME, explain
+from study.spec import STUDY_NAME, Spec, explain
 from study.storage import ObjectStore, TooLargeError
-from study.store.checkpoints import Checkpoint, Checkpoints
-from study.store.metadata import StudyMetadata
-from study.store.run_records import RunRecords
+from study.store.checkpoints import Checkpoints
+from study.store.lease import RunRecords
 from study.store.tables import (
     MIN_SEGMENTS_TO_COMPACT,
     Segment,
+    Table,
     TableRows,
     merge_segments,
     read_segment,
@@ -32,9 +34,7 @@ from study.store.tables import (
     without_compacted,
 )
 
-__all__ = ["Checkpoint", "StudyMetadata", "StudyStore", "Table", "list_studies"]
-
-Table = Literal["trials", "reports", "log"]
+__all__ = ["StudyMetadata", "StudyStore", "incompatible", "list_studies"]
 
 _METADATA = "study.json"
 _BASELINES = "baselines.json"
@@ -43,111 +43,167 @@ _SEGMENT_LIMIT = 256 << 20
 _READ_ATTEMPTS = 3
 
 
+class StudyMetadata(BaseModel, frozen=True):
+    """Content of `study.json`, written once when the study is created.
+
+    Attributes:
+        format: Version of the store's layout.
+        spec: The resolved spec. A field that a later version added is absent and means what code without the field did.
+        stack: Stack plan, as `study.spec.resolved_spec.StackPlan`.
+        factors: Names of the data's factors.
+        created: Time of creation.
+        writer: Version of marl-study that created the study, with its commit where that is known.
+    """
+
+    format: Literal[2] = 2
+    spec: Spec
+    stack: dict[str, Any]
+    factors: tuple[str, ...]
+    created: datetime
+    writer: str
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_compatible(cls, content: Any, handler: ModelWrapValidatorHandler["StudyMetadata"]) -> "StudyMetadata":
+        """Raise a UserError for metadata of another version; damaged metadata stays a ValidationError."""
+        try:
+            return handler(content)
+        except ValidationError as error:
+            writer = content.get("writer") if isinstance(content, Mapping) else None
+            if not isinstance(writer, str):
+                raise
+            raise incompatible(content.get("spec"), writer, explain(error, cls)) from None
+
+
+def incompatible(spec: Any, writer: str, reason: str) -> UserError:
+    """Return the error for a study whose metadata this version cannot read.
+
+    Args:
+        spec: The study's spec, as far as it can be read; it holds the name.
+        writer: Version that created the study.
+        reason: The field and the rule that it breaks.
+    """
+    name = spec.get("name") if isinstance(spec, Mapping) else getattr(spec, "name", None)
+    return UserError(
+        f"study {name!r} was created by marl-study {writer}, and this is marl-study {version('marl-study')}: {reason}; "
+        "use the version that created the study, or a later one"
+    )
+
+
 class StudyStore(RunRecords, Checkpoints):
     """One study in the store.
 
     Args:
-        objects: the store.
-        name: of the study.
-        cache: for a process that reads the study again and again. Looking at runs and tables then takes a request
-            for each of these three folders (or for each thousand objects in one; a table has one more for every 64
-            segments, which is what comes in five minutes at most), and one for each object that is new, replaced or
-            damaged, however many trials there are.
+        objects: The object store.
+        name: Name of the study.
+        cache: Cache for a process that reads the study again and again. Reading runs and tables then takes a request
+            for each of these three folders (S3: for each thousand objects in one, and a table has one object more for
+            every 64 segments, which a run writes in five minutes at most), and one for each object that is new,
+            replaced or damaged. The number of requests does not depend on the number of trials.
 
     Attributes:
-        objects, name, cache: the same.
+        objects, name, cache: The arguments.
     """
 
     def exists(self) -> bool:
-        """Whether there is a study of this name."""
+        """Return whether the study was created."""
         return bool(self.objects.names(f"{self.name}/{_METADATA}"))
 
     def create(self, metadata: StudyMetadata) -> None:
-        """Begin the study."""
+        """Write the metadata of a new study."""
         self._write(_METADATA, metadata.model_dump_json(indent=1, exclude_none=True).encode())
 
     def metadata(self) -> StudyMetadata:
-        """How the study began.
+        """Return the metadata of the study.
 
         Raises:
-            UserError: when there is no such study, or its document is damaged.
+            UserError: If there is no such study, its metadata is damaged, or another version wrote it.
         """
         try:
             content = self._read(_METADATA, _METADATA_LIMIT)
         except FileNotFoundError:
-            known = ", ".join(list_studies(self.objects)) or "none"
-            raise UserError(f"no study {self.name!r} in {self.objects.uri}; there are: {known}") from None
+            names = ", ".join(list_studies(self.objects)) or "none"
+            raise UserError(f"no study {self.name!r} in {self.objects.uri}; there are: {names}") from None
         except TooLargeError as error:
-            raise UserError(f"{self.uri}/{_METADATA} is damaged: it {error}") from None
+            raise UserError(f"{self.uri}/{_METADATA} is damaged: {error}") from None
         try:
             return StudyMetadata.model_validate_json(content)
         except ValidationError as error:
             raise UserError(f"{self.uri}/{_METADATA} is damaged: {printable(explain(error, StudyMetadata))}") from None
 
     def delete(self) -> None:
-        """Delete everything of the study."""
+        """Delete all objects of the study."""
         self.objects.delete(self.name)
 
     def write_baselines(self, content: Mapping[str, Any]) -> None:
-        """Write what models score that a study compares its trials with; `study.training.evaluation` says what."""
+        """Write the metrics of the untrained network, as `study.training.evaluation.write_baselines_once`."""
         self._write(_BASELINES, json.dumps(content, indent=1, allow_nan=False).encode())
 
     def baselines(self) -> dict[str, Any] | None:
-        """What was written of baselines; none when nothing was, or it is damaged."""
+        """Return the content of `write_baselines`, or None if there is none or it is damaged."""
         try:
-            found = self._read_json(_BASELINES)
-            values = [found["replicates"], *found["untrained"].values()]
+            content = self._read_json(_BASELINES)
+            values = [content["replicates"], *content["untrained"].values()]
             if not all(type(value) in (int, float) for value in values):
-                raise ValueError("holds values that are no numbers")
+                raise ValueError("must hold numbers only")
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, AttributeError) as error:
             self._warn(_BASELINES, error)
             return None
-        return found
+        return content
 
     def append(self, table: Table, run: int, sequence: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows as one segment of a table."""
-        self._write(
-            Segment(table, run, sequence).name, to_parquet(rows if table == "log" else list(map(with_kind, rows)))
-        )
+        """Write rows as one segment of a table.
+
+        Args:
+            table: Name of the table.
+            run: Number of the run that writes.
+            sequence: Number of the segment in the run.
+            rows: Values by column. Rows of trials and reports have the key `trial`.
+        """
+        content = to_parquet(rows if table == "log" else [with_kind(row) for row in rows])
+        self._write(Segment(table, run, sequence).name, content)
 
     def compact(self, table: Table, run: int) -> None:
         """Merge the segments of one run into one, once there are `MIN_SEGMENTS_TO_COMPACT`.
 
         The merged segment names its range, so a reader that also lists its parts counts no row twice.
         """
-        known = without_compacted(segment for segment in map(Segment.of, self._names(f"{table}/")) if segment)
-        segments = [segment for segment in known if segment.run == run and segment.last is None]
+        listed = filter(None, map(Segment.parse, self._names(f"{table}/")))
+        segments = [segment for segment in without_compacted(listed) if segment.run == run and segment.last is None]
         if len(segments) < MIN_SEGMENTS_TO_COMPACT:
             return
         contents = self._read_all([segment.name for segment in segments])
         try:
             content = merge_segments([contents[segment.name] for segment in segments])
         except (pa.ArrowException, ValueError, OSError, KeyError):
-            return  # a damaged segment stays as it is, to be named by whoever reads
+            return  # a damaged segment is not merged, so that readers name it
         self._write(Segment(table, run, segments[0].first, segments[-1].first).name, content)
         for segment in segments:
             self.objects.delete(f"{self.name}/{segment.name}")
 
     def read(self, table: Table) -> pd.DataFrame:
-        """Return the rows of trials, or of the log, in the order in which they were written by each `run`."""
+        """Return the rows of trials, or of the log, in the order of writing; the column `run` says which run wrote."""
         return self.rows(table).of_trials().frame()
 
     def rows(self, table: Table) -> TableRows:
-        """Return all rows of a table, also those of baselines."""
+        """Return the rows of trials and of baselines.
+
+        Raises:
+            UserError: If the table is compacted again and again while it is read.
+        """
         for _ in range(_READ_ATTEMPTS):
             entries = self._entries(table)
-            segments = without_compacted(segment for segment in map(Segment.of, entries) if segment)
-            found = self._kept(
-                table, {segment.name: entries[segment.name] for segment in segments}, _SEGMENT_LIMIT, read_segment
-            )
-            if any(isinstance(rows, FileNotFoundError) for rows in found.values()):
+            segments = without_compacted(filter(None, map(Segment.parse, entries)))
+            names = {segment.name: entries[segment.name] for segment in segments}
+            contents = self._decoded(table, names, _SEGMENT_LIMIT, read_segment)
+            if any(isinstance(rows, FileNotFoundError) for rows in contents.values()):
                 continue  # compacted between listing and reading: list again
             for name in entries:
-                if Segment.of(name) is None:
-                    self._warn(name, ValueError("is no segment of a table"))
-            readable = dict(self._readable(found))
+                if Segment.parse(name) is None:
+                    self._warn(name, ValueError("is not a segment of a table"))
+            readable = dict(self._readable(contents))
             for name, error in schema_conflicts(readable).items():
                 self._warn(name, error)
                 del readable[name]
@@ -156,6 +212,6 @@ class StudyStore(RunRecords, Checkpoints):
 
 
 def list_studies(objects: ObjectStore) -> list[str]:
-    """Names of the studies in a store."""
+    """Return the names of the studies in a store."""
     names = [name for name in objects.folders() if STUDY_NAME.fullmatch(name)]
     return [name for name in names if objects.names(f"{name}/{_METADATA}")]

@@ -1,35 +1,122 @@
-"""Who runs a study: one run at a time. Which of several begins, and whether one that began is still at work."""
+"""Runs of a study: their records, and the lease by which one run at a time writes the study."""
 
+import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import psutil
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError
 
 from study.errors import RunError, UserError
-from study.store import StudyStore
+from study.spec import explain
+from study.store.study_objects import StudyObjects, json_object
 
-__all__ = ["acquire_lease", "check_lease", "is_live", "process_identity", "refuse_if_live"]
+__all__ = [
+    "RunRecords",
+    "acquire_lease",
+    "check_lease",
+    "check_no_live_run",
+    "is_live",
+    "process_identity",
+]
 
-# A run on another host whose heartbeat is older than this is taken for dead.
-_STALE_AFTER_S = 60.0
-_LOOK_EVERY_S = 0.2
+_RUN = re.compile(r"runs/(?P<number>\d{4})\.json")
+_STOP = re.compile(r"runs/(?P<number>\d{4})\.stop\.json")
+_LEASE = re.compile(r"leases/(?P<number>\d{4})-(?P<token>[0-9a-f]{16})\.json")
+_RECORD_LIMIT = 1 << 20
+# A run on another host is dead when its last heartbeat is older.
+_HEARTBEAT_TIMEOUT_S = 60.0
+_POLL_S = 0.2
+_Text = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
+
+class _RunRecord(BaseModel, strict=True):
+    """Fields of a run's record that readers rely on; a record has more."""
+
+    trials: int = Field(ge=0, le=10**9)
+    started: AwareDatetime
+    heartbeat: AwareDatetime
+    finished: AwareDatetime | None = None
+    host: _Text = ""
+    process: int = -1
+    process_started: float | None = None
+    trainers: float = Field(0, ge=0, le=1e6, allow_inf_nan=False)
+    token: _Text = ""
+
+
+class RunRecords(StudyObjects):
+    """Records of a study's runs, and requests for the lease. A record is written by its own run only."""
+
+    def write_run(self, number: int, record: Mapping[str, Any]) -> None:
+        """Write the record of a run."""
+        self._write(_run_name(number), _encoded(record))
+
+    def create_run(self, number: int, record: Mapping[str, Any]) -> bool:
+        """Write the record of a run unless there is one of this number; return whether it has this content."""
+        return self.objects.create(f"{self.name}/{_run_name(number)}", _encoded(record))
+
+    def runs(self) -> dict[int, dict[str, Any]]:
+        """Return the records of all runs, by number."""
+        return {int(Path(name).stem): record for name, record in self._records("runs", _RUN).items()}
+
+    def run(self, number: int) -> dict[str, Any] | None:
+        """Return the record of a run, or None if there is none or it is damaged."""
+        try:
+            return _decoded_record("", self._read(_run_name(number), _RECORD_LIMIT))
+        except (ValueError, FileNotFoundError):
+            return None
+
+    def run_numbers(self) -> tuple[set[int], set[int]]:
+        """Return the numbers of all runs, and of those that were requested to stop, with one request."""
+        names = self._names("runs/")
+        matches = ([pattern.fullmatch(name) for name in names] for pattern in (_RUN, _STOP))
+        runs, stops = ({int(match["number"]) for match in found if match} for found in matches)
+        return runs, stops
+
+    def request_stop(self, run: int) -> None:
+        """Request a run to write checkpoints and end. It looks every few seconds."""
+        self._write(f"runs/{run:04d}.stop.json", _encoded({"asked": self.objects.now().isoformat()}))
+
+    def write_lease(self, number: int, token: str, record: Mapping[str, Any]) -> None:
+        """Write a request for the lease as run `number`."""
+        self._write(_lease_name(number, token), _encoded(record))
+
+    def leases(self, number: int) -> dict[str, dict[str, Any]]:
+        """Return the requests for the lease as run `number`, by token."""
+        matches = {_LEASE.fullmatch(name): record for name, record in self._records("leases", _LEASE).items()}
+        return {match["token"]: record for match, record in matches.items() if match and int(match["number"]) == number}
+
+    def delete_lease(self, number: int, token: str) -> None:
+        """Delete a request for the lease."""
+        self.objects.delete(f"{self.name}/{_lease_name(number, token)}")
+
+    def delete_leases(self) -> None:
+        """Delete all requests for the lease."""
+        for name in self._names("leases/"):
+            self.objects.delete(f"{self.name}/{name}")
+
+    def _records(self, folder: str, pattern: re.Pattern[str]) -> dict[str, dict[str, Any]]:
+        entries = {name: entry for name, entry in self._entries(folder).items() if pattern.fullmatch(name)}
+        return dict(self._readable(self._decoded(folder, entries, _RECORD_LIMIT, _decoded_record)))
 
 
 def process_identity() -> dict[str, Any]:
-    """How a run says which process it is: `host`, `process` and `process_started`."""
+    """Return the fields of a run's record that identify this process: `host`, `process` and `process_started`."""
     return {"host": _host(), "process": os.getpid(), "process_started": _process_started(os.getpid())}
 
 
 def is_live(run: Mapping[str, Any], now: Callable[[], datetime]) -> bool:
-    """Whether a run still runs: on this host its process is looked for, elsewhere its heartbeat counts.
+    """Return whether a run is still running: on this host by its process, on other hosts by its heartbeat.
 
     Args:
-        run: what it says of itself.
-        now: the store's clock, by which heartbeats are written; it is asked only where one counts.
+        run: Record of the run.
+        now: Returns the time by the clock of the store, which heartbeats have; called only for other hosts.
     """
     if run.get("finished"):
         return False
@@ -37,79 +124,86 @@ def is_live(run: Mapping[str, Any], now: Callable[[], datetime]) -> bool:
         return _process_started(int(run.get("process", -1))) == run.get("process_started")
     try:
         heartbeat = datetime.fromisoformat(str(run.get("heartbeat")))
-        return (now() - heartbeat).total_seconds() < _STALE_AFTER_S
+        return (now() - heartbeat).total_seconds() < _HEARTBEAT_TIMEOUT_S
     except (ValueError, TypeError):
         return False
 
 
-def refuse_if_live(store: StudyStore, runs: Mapping[int, Mapping[str, Any]]) -> None:
-    """Raise a UserError that names the run, when one of a study's is live."""
-    for number, run in runs.items():
-        if is_live(run, store.objects.now):
-            raise _refusal(store, number, run)
-
-
-def acquire_lease(store: StudyStore, content: Mapping[str, Any]) -> int:
-    """Begin the next run of a study. Of several who try at once exactly one does.
-
-    A store that writes an object only if there is none would be enough, but not all do. So whoever wants to begin says
-    so first, in an object of its own, and then looks who else does: who sees a lower token gives way, and who sees
-    higher ones waits until they have, as one of them may have looked before and begun.
+def check_no_live_run(store: RunRecords, runs: Mapping[int, Mapping[str, Any]]) -> None:
+    """Raise a UserError if one of a study's runs is live.
 
     Args:
-        store: the study.
-        content: what the run says of itself, with its `token`.
+        store: The study.
+        runs: Records of its runs, by number.
+    """
+    for number, run in runs.items():
+        if is_live(run, store.objects.now):
+            raise _is_running(store, number, run)
+
+
+def acquire_lease(store: RunRecords, record: Mapping[str, Any]) -> int:
+    """Start the next run of a study. Of several processes that try at once, exactly one succeeds.
+
+    A conditional write alone would be enough, but some servers ignore the condition. So a process first writes a
+    request for the lease, and then lists the competing requests: the lowest token wins. A process that sees higher
+    tokens only waits until they are withdrawn, because one of them may have listed the requests earlier and have won.
+
+    Args:
+        store: The study.
+        record: Record of the run, with its `token`.
 
     Returns:
-        The number of the run.
+        Number of the run.
 
     Raises:
-        UserError: when another run of the study is live, or begins just now.
+        UserError: If another run of the study is live, or has just started.
     """
     runs = store.runs()
-    refuse_if_live(store, runs)
-    number, token = max(runs, default=0) + 1, content["token"]
-    store.write_lease(number, token, content)
+    check_no_live_run(store, runs)
+    number, token = max(runs, default=0) + 1, record["token"]
+    store.write_lease(number, token, record)
     try:
         while competing := _competing_leases(store, number, token):
             if min(competing) < token:
-                raise _refusal(store, number, competing[min(competing)])
-            time.sleep(_LOOK_EVERY_S)
-        # Rivals are looked for first: of those that are gone, one may have begun.
-        if (begun := store.run(number)) is not None or not store.create_run(number, content):
-            raise _refusal(store, number, begun or store.run(number) or {})
+                raise _is_running(store, number, competing[min(competing)])
+            time.sleep(_POLL_S)
+        # After the competing leases are gone: the process of one of them may have started the run.
+        if (winner := store.run(number)) is not None or not store.create_run(number, record):
+            raise _is_running(store, number, winner or store.run(number) or {})
     except BaseException:
         store.delete_lease(number, token)
         raise
-    store.delete_leases()  # also of those who were killed; others who still look find this run instead
+    store.delete_leases()  # also of killed processes; processes that still wait now find the run
     return number
 
 
-def check_lease(store: StudyStore, run: int, token: str) -> bool:
-    """See that a run still has the study.
+def check_lease(store: RunRecords, run: int, token: str) -> bool:
+    """Check that a run still holds the lease of its study.
 
     Returns:
-        Whether somebody asked it to stop.
+        True if the run was requested to stop.
 
     Raises:
-        RunError: when a later run has taken the study over, or this one is not there any more.
+        RunError: If a later run has taken over the study, or the record of this run was replaced or deleted.
     """
-    begun, asked = store.run_numbers()
-    latest = max(begun, default=run)
+    runs, stops = store.run_numbers()
+    latest = max(runs, default=run)
     if latest > run:
-        raise RunError(f"study {store.name!r} was taken over by run {latest}; this one writes no more")
+        raise RunError(f"study {store.name!r} was taken over by run {latest}; this run has stopped writing")
     if (store.run(run) or {}).get("token") != token:
-        raise RunError(f"run {run} of study {store.name!r} is another's by now, or deleted; it writes no more")
-    return run in asked
+        raise RunError(
+            f"the record of run {run} of study {store.name!r} was replaced or deleted; this run has stopped writing"
+        )
+    return run in stops
 
 
-def _competing_leases(store: StudyStore, number: int, token: str) -> dict[str, dict[str, Any]]:
-    """Others who want to begin a run and are alive, by token."""
+def _competing_leases(store: RunRecords, number: int, token: str) -> dict[str, dict[str, Any]]:
+    """Return the requests for the lease by other live processes, by token."""
     leases = store.leases(number)
-    return {other: one for other, one in leases.items() if other != token and is_live(one, store.objects.now)}
+    return {other: record for other, record in leases.items() if other != token and is_live(record, store.objects.now)}
 
 
-def _refusal(store: StudyStore, number: int, run: Mapping[str, Any]) -> UserError:
+def _is_running(store: RunRecords, number: int, run: Mapping[str, Any]) -> UserError:
     return UserError(
         f"study {store.name!r} is already running as run {number} on {run.get('host')} (process "
         f"{run.get('process')}, last heartbeat {run.get('heartbeat')}); wait for it, or stop it "
@@ -118,7 +212,7 @@ def _refusal(store: StudyStore, number: int, run: Mapping[str, Any]) -> UserErro
 
 
 def _host() -> str:
-    """This machine since it was started: a process of the same number after a restart is another one."""
+    """Return a name of this machine since its last boot, because process numbers start again after one."""
     return f"{socket.gethostname()}/{int(psutil.boot_time())}"
 
 
@@ -127,3 +221,24 @@ def _process_started(process: int) -> float | None:
         return psutil.Process(process).create_time()
     except (psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
         return None
+
+
+def _decoded_record(_: str, content: bytes) -> dict[str, Any]:
+    record = json_object(content)
+    try:
+        _RunRecord.model_validate_json(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, _RunRecord)) from None
+    return record
+
+
+def _run_name(number: int) -> str:
+    return f"runs/{number:04d}.json"
+
+
+def _lease_name(number: int, token: str) -> str:
+    return f"leases/{number:04d}-{token}.json"
+
+
+def _encoded(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=1).encode()

@@ -1,32 +1,91 @@
-"""The objects of one study, by their names in it. What cannot be read is named in a warning and left out."""
+"""Objects of one study, by their names in the study, and a cache for processes that read them again and again."""
 
 import json
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeVar
+
+import pyarrow as pa
 
 from study.errors import UnreadableObject
 from study.formatting import printable
 from study.storage import Entry, ObjectStore, TooLargeError
-from study.store.cache import StudyCache
 
-__all__ = ["StudyObjects", "json_object"]
+__all__ = ["StudyCache", "StudyObjects", "json_object"]
 
 _Value = TypeVar("_Value")
 
 _JSON_LIMIT = 64 << 20
+# Maximum number of undecoded objects in memory; an S3 client has fewer connections.
+_BATCH_SIZE = 32
+
+
+class StudyCache:
+    """Decoded objects of one study, and what a reader derived from them. Threads may share it.
+
+    An object is decoded again when its etag changes. Damaged objects are not cached, so every reading tries them again.
+
+    Attributes:
+        derived: A value that a reader computed from the objects and updates when they change.
+    """
+
+    def __init__(self) -> None:
+        self.derived: Any = None
+        self._decoded: dict[str, dict[str, tuple[str, Any]]] = {}
+        # One thread reads new objects, the others wait and find them decoded.
+        self._lock = threading.Lock()
+
+    def read(
+        self,
+        folder: str,
+        etags: Mapping[str, str],
+        read_all: Callable[[Sequence[str]], Mapping[str, bytes]],
+        decode: Callable[[str, bytes], _Value],
+    ) -> dict[str, _Value | Exception]:
+        """Return the decoded objects of a folder, and forget cached ones that are not asked for.
+
+        Args:
+            folder: Folder of the objects.
+            etags: Etags of the objects to read, by name.
+            read_all: Reads objects by name; objects that do not exist are absent from its result.
+            decode: Converts a name and a content into a value.
+
+        Returns:
+            Values by name, in the order of `etags`. The value of an object that does not exist is FileNotFoundError;
+            of a damaged one, the ArrowException, OSError or ValueError that `decode` raised.
+        """
+        with self._lock:
+            cached = self._decoded.get(folder, {})
+            values: dict[str, Any] = {
+                name: cached[name][1] for name, etag in etags.items() if name in cached and cached[name][0] == etag
+            }
+            errors: dict[str, Exception] = {}
+            missing = (name for name in etags if name not in values)
+            while batch := list(islice(missing, _BATCH_SIZE)):
+                contents = read_all(batch)
+                for name in batch:
+                    try:
+                        if name not in contents:
+                            raise FileNotFoundError(f"{name} no longer exists")
+                        values[name] = decode(name, contents[name])
+                    except (pa.ArrowException, ValueError, OSError) as error:
+                        errors[name] = error
+            self._decoded[folder] = {name: (etags[name], value) for name, value in values.items()}
+        return {name: values[name] if name in values else errors[name] for name in etags}
 
 
 class StudyObjects:
-    """One study's objects.
+    """Objects of one study. A damaged object is named in a warning and left out.
 
     Args:
-        objects: the store.
-        name: of the study.
-        cache: for a process that reads the study again and again.
+        objects: The object store.
+        name: Name of the study.
+        cache: Cache for a process that reads the study again and again.
 
     Attributes:
-        objects, name, cache: the same.
+        objects, name, cache: The arguments.
     """
 
     def __init__(self, objects: ObjectStore, name: str, cache: StudyCache | None = None) -> None:
@@ -36,20 +95,20 @@ class StudyObjects:
 
     @property
     def uri(self) -> str:
-        """Where the study is."""
+        """Address of the study."""
         return f"{self.objects.uri}/{self.name}"
 
-    def _kept(
+    def _decoded(
         self, folder: str, entries: Mapping[str, Entry], limit: int, decode: Callable[[str, bytes], _Value]
     ) -> dict[str, _Value | Exception]:
-        """What objects of a folder hold, by name, or why that cannot be said; read where no cache has them."""
+        """Return decoded objects of a folder by name, or why they cannot be read; cached ones are not read again."""
         etags = {name: entry.etag for name, entry in entries.items() if entry.size <= limit}
-        found = (self.cache or StudyCache()).read(folder, etags, self._read_all, decode)
-        return {name: found[name] if name in found else TooLargeError(entries[name].size, limit) for name in entries}
+        values = (self.cache or StudyCache()).read(folder, etags, self._read_all, decode)
+        return {name: values[name] if name in values else TooLargeError(entries[name].size, limit) for name in entries}
 
-    def _readable(self, found: Mapping[str, _Value | Exception]) -> Iterator[tuple[str, _Value]]:
-        """What could be read; the rest is named in a warning each."""
-        for name, value in found.items():
+    def _readable(self, values: Mapping[str, _Value | Exception]) -> Iterator[tuple[str, _Value]]:
+        """Yield the values that are not errors, and name each error in a warning."""
+        for name, value in values.items():
             if isinstance(value, Exception):
                 self._warn(name, value)
             else:
@@ -70,7 +129,7 @@ class StudyObjects:
         return self.objects.read(f"{self.name}/{name}", limit)
 
     def _read_json(self, name: str) -> dict[str, Any]:
-        """A JSON object; raises ValueError where it is none, and FileNotFoundError."""
+        """Return the content of a JSON object; raises FileNotFoundError, or ValueError if it is damaged."""
         return json_object(self._read(name, _JSON_LIMIT))
 
     def _write(self, name: str, content: bytes) -> None:
@@ -78,20 +137,21 @@ class StudyObjects:
 
     def _warn(self, name: str, error: Exception) -> None:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        where = printable(f"{self.uri}/{name}")
-        warnings.warn(f"{where} was left out: {printable(reason)}", UnreadableObject, stacklevel=3)
+        warnings.warn(
+            f"{printable(f'{self.uri}/{name}')} was left out: {printable(reason)}", UnreadableObject, stacklevel=3
+        )
 
 
 def json_object(content: bytes) -> dict[str, Any]:
-    """What a JSON object holds.
+    """Decode a JSON object.
 
     Raises:
-        ValueError: when it is none.
+        ValueError: If the content is anything else.
     """
     try:
         value = json.loads(content)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     if not isinstance(value, dict):
-        raise ValueError("is no JSON object")
+        raise ValueError("is not a JSON object")
     return value

@@ -1,10 +1,10 @@
-"""The segments of a table in the store: how they are named, which of them count, and rows as the content of one."""
+"""Tables of a study in the store: names and contents of their segments, and rows of a whole table."""
 
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,10 @@ __all__ = [
     "MIN_SEGMENTS_TO_COMPACT",
     "Segment",
     "SegmentId",
+    "Table",
     "TableRows",
-    "checked_table",
     "merge_segments",
+    "read_parquet",
     "read_segment",
     "schema_conflicts",
     "to_parquet",
@@ -28,21 +29,27 @@ __all__ = [
     "without_compacted",
 ]
 
-MIN_SEGMENTS_TO_COMPACT = 64
-"""So many segments of one run become one."""
+Table = Literal["trials", "reports", "log"]
 
-_REQUIRED = {"trials": ("trial",), "reports": ("trial", "seed", "step"), "log": ("line",)}
-# Not known where they are missing.
+MIN_SEGMENTS_TO_COMPACT = 64
+"""Number of segments of one run that are merged into one."""
+
+_REQUIRED_COLUMNS = {"trials": ("trial",), "reports": ("trial", "seed", "step"), "log": ("line",)}
 _TIME = pa.timestamp("us", "UTC")
-_EXPECTED = {"trials": {"state": pa.string(), "time": _TIME}, "reports": {"time": _TIME}, "log": {"time": _TIME}}
-_WHOLE = ("trial", "seed", "step", "metric_version")
-_TEXT = ("kind", "baseline", "state", "error", "sampler", "line")
-_KNOWN = (*_WHOLE, *_TEXT, "time")
-_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-_LAST_TIME_US = 253_000_000_000_000_000  # in the year 9987
-_MOST_CELLS = 100_000_000
-_MOST_COLUMNS = 10_000
-_LONGEST_NAME = 300
+# Columns that are null where a segment lacks them.
+_OPTIONAL_COLUMNS = {
+    "trials": {"state": pa.string(), "time": _TIME},
+    "reports": {"time": _TIME},
+    "log": {"time": _TIME},
+}
+_INTEGER_COLUMNS = ("trial", "seed", "step", "metric_version")
+_TEXT_COLUMNS = ("kind", "baseline", "state", "error", "sampler", "line")
+_TYPED_COLUMNS = (*_INTEGER_COLUMNS, *_TEXT_COLUMNS, "time")
+_IS_NUMBER = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+_MAX_TIME_US = 253_000_000_000_000_000  # in the year 9987
+_MAX_CELLS = 100_000_000
+_MAX_COLUMNS = 10_000
+_MAX_NAME_LENGTH = 300
 _NAME = re.compile(r"(?P<table>[a-z]+)/(?P<run>\d{4})-(?P<first>\d{6})(?:-(?P<last>\d{6}))?\.parquet")
 
 
@@ -51,10 +58,10 @@ class Segment:
     """One object of a table.
 
     Attributes:
-        table: `trials`, `reports` or `log`.
-        run: who wrote it.
-        first: its place in what that run wrote.
-        last: of a whole that was compacted from segments, the place of the last of them.
+        table: Name of the table.
+        run: Number of the run that wrote it.
+        first: Number of the segment in the run.
+        last: Number of the last segment that was merged into this one; None for a segment that was not merged.
     """
 
     table: str
@@ -63,23 +70,22 @@ class Segment:
     last: int | None = None
 
     @classmethod
-    def of(cls, name: str) -> "Segment | None":
-        """The segment of a name; none when it is the name of no segment."""
+    def parse(cls, name: str) -> "Segment | None":
+        """Return the segment of this name in the study, or None for other names."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
-        return cls(
-            match["table"], int(match["run"]), int(match["first"]), int(match["last"]) if match["last"] else None
-        )
+        last = int(match["last"]) if match["last"] else None
+        return cls(match["table"], int(match["run"]), int(match["first"]), last)
 
     @property
     def name(self) -> str:
-        """In the study."""
+        """Name in the study."""
         last = "" if self.last is None else f"-{self.last:06d}"
         return f"{self.table}/{self.run:04d}-{self.first:06d}{last}.parquet"
 
     def covers(self, other: "Segment") -> bool:
-        """Whether all rows of another segment are in this one."""
+        """Return whether another segment was merged into this one."""
         return (
             self.last is not None
             and other is not self
@@ -90,11 +96,11 @@ class Segment:
 
 
 def without_compacted(segments: Iterable[Segment]) -> list[Segment]:
-    """Segments of one table, in the order of their rows, without those that lie in the range of a compacted one."""
+    """Return the segments of one table that were not merged into another one, in the order of their rows."""
     segments = list(segments)
-    wholes = [segment for segment in segments if segment.last is not None]
+    merged = [segment for segment in segments if segment.last is not None]
     return sorted(
-        (segment for segment in segments if not any(whole.covers(segment) for whole in wholes)),
+        (segment for segment in segments if not any(other.covers(segment) for other in merged)),
         key=lambda segment: (segment.run, segment.first),
     )
 
@@ -107,7 +113,7 @@ def with_kind(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows as Parquet. Numbers of parameters and metrics keep one type in every segment, so that segments merge."""
+    """Encode rows as Parquet. A column that mixes whole and other numbers becomes float, so that segments merge."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     buffer = io.BytesIO()
@@ -116,102 +122,105 @@ def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def merge_segments(contents: Sequence[bytes]) -> bytes:
-    """The contents of several segments as one.
+    """Encode the rows of several segments as one.
 
     Raises:
-        ArrowException, ValueError or OSError: when one of them is damaged.
+        ArrowException, ValueError or OSError: If a segment is damaged.
     """
     buffer = io.BytesIO()
-    pq.write_table(pa.concat_tables(map(checked_table, contents), promote_options="permissive"), buffer)
+    pq.write_table(pa.concat_tables(map(read_parquet, contents), promote_options="permissive"), buffer)
     return buffer.getvalue()
 
 
 def read_segment(name: str, content: bytes) -> pa.Table:
-    """What was written as the segment of a name, with the `run` that wrote it.
+    """Decode a segment, with a column `run` for the run that wrote it.
 
     Raises:
-        ArrowException, ValueError or OSError: when it is damaged, or holds what nobody writes there.
+        ArrowException, ValueError or OSError: If the segment is damaged, or has other columns than its table.
     """
-    segment = Segment.of(name)
-    rows = checked_table(content)
-    if segment is None or segment.table not in _REQUIRED or "run" in rows.column_names:
-        raise ValueError("is no segment of a table")
-    if missing := [column for column in _REQUIRED[segment.table] if column not in rows.column_names]:
-        raise ValueError(f"is no segment of a table: it lacks {', '.join(missing)}")
-    if "trial" in _REQUIRED[segment.table]:
+    segment = Segment.parse(name)
+    rows = read_parquet(content)
+    if segment is None or segment.table not in _REQUIRED_COLUMNS or "run" in rows.column_names:
+        raise ValueError("is not a segment of a table")
+    required = _REQUIRED_COLUMNS[segment.table]
+    if missing := [column for column in required if column not in rows.column_names]:
+        raise ValueError(f"is not a segment of a table: it has no column {', '.join(missing)}")
+    if "trial" in required:
         is_gap = pc.and_(pc.is_null(rows.column("trial")), pc.invert(_is_baseline(rows)))
         if pc.any(is_gap).as_py():
-            raise ValueError("column 'trial' has gaps")
-    for place, field in enumerate(rows.schema):
-        is_required = field.name in _REQUIRED[segment.table] and field.name != "trial"
-        values = _checked(field.name, rows.column(place), is_required)
-        rows = rows.set_column(place, field.name, values)
-    for column, kind in _EXPECTED[segment.table].items():
+            raise ValueError("column 'trial' must have no gaps")
+    for index, field in enumerate(rows.schema):
+        is_required = field.name in required and field.name != "trial"
+        rows = rows.set_column(index, field.name, _checked_column(field.name, rows.column(index), is_required))
+    for column, column_type in _OPTIONAL_COLUMNS[segment.table].items():
         if column not in rows.column_names:
-            rows = rows.append_column(column, pa.nulls(len(rows), kind))
+            rows = rows.append_column(column, pa.nulls(len(rows), column_type))
     return rows.append_column("run", pa.array([segment.run] * len(rows), pa.int64()))
 
 
-def checked_table(content: bytes) -> pa.Table:
-    """What Parquet holds, with nothing but its rows: no metadata that has a say in how they are understood.
+def read_parquet(content: bytes) -> pa.Table:
+    """Decode a Parquet file, without its metadata, which could change the types of columns.
+
+    The numbers of rows and columns are checked before they are decoded: a few hundred bytes may hold billions of rows.
 
     Raises:
-        ArrowException, ValueError or OSError: when it is damaged, or more than memory should have to hold. That is
-            looked up before it is read: some hundred bytes of Parquet may stand for billions of rows.
+        ArrowException, ValueError or OSError: If the file is damaged, too large, or has unusual column names.
     """
     file = pq.ParquetFile(io.BytesIO(content))
     footer = file.metadata
     rows = max(footer.num_rows, sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups)))
-    if rows * max(1, footer.num_columns) > _MOST_CELLS or footer.num_columns > _MOST_COLUMNS:
-        raise ValueError(f"says that it has {rows:,} rows of {footer.num_columns:,} columns")
+    if rows * max(1, footer.num_columns) > _MAX_CELLS or footer.num_columns > _MAX_COLUMNS:
+        raise ValueError(f"is too large: {rows:,} rows of {footer.num_columns:,} columns")
     table = file.read().replace_schema_metadata(None)
     names = table.column_names
-    if len(set(names)) < len(names) or not all(name.isprintable() and len(name) <= _LONGEST_NAME for name in names):
-        raise ValueError("has columns of the same name, or of names that nobody gives")
+    if len(set(names)) < len(names):
+        raise ValueError("must have columns of different names")
+    if not all(name.isprintable() and len(name) <= _MAX_NAME_LENGTH for name in names):
+        raise ValueError(f"must have column names of at most {_MAX_NAME_LENGTH} printable characters")
     return table
 
 
 def schema_conflicts(segments: Mapping[str, pa.Table]) -> dict[str, Exception]:
-    """Segments whose columns cannot be merged with those of the segments before them, with the reason."""
+    """Return the segments whose schema is incompatible with that of the segments before them, with the reason."""
     schema: pa.Schema | None = None
-    known: set[pa.Schema] = set()
-    misfits: dict[str, Exception] = {}
+    compatible: set[pa.Schema] = set()
+    conflicts: dict[str, Exception] = {}
     for name, rows in segments.items():
-        if rows.schema in known:
+        if rows.schema in compatible:
             continue
         try:
             schema = (
                 rows.schema if schema is None else pa.unify_schemas([schema, rows.schema], promote_options="permissive")
             )
         except pa.ArrowException as error:
-            misfits[name] = ValueError(f"does not fit the segments before it: {error}")
+            conflicts[name] = ValueError(f"is incompatible with the segments before it: {error}")
         else:
-            known.add(rows.schema)
-    return misfits
+            compatible.add(rows.schema)
+    return conflicts
 
 
-def _checked(name: str, values: pa.ChunkedArray, is_required: bool) -> pa.ChunkedArray:
-    """A column as readers may rely on it."""
-    kind = values.type
+def _checked_column(name: str, values: pa.ChunkedArray, is_required: bool) -> pa.ChunkedArray:
+    """Return a column with the type that readers rely on."""
+    column_type = values.type
     if is_required and values.null_count:
-        raise ValueError(f"column {name!r} has gaps")
-    if pa.types.is_null(kind):
+        raise ValueError(f"column {name!r} must have no gaps")
+    if pa.types.is_null(column_type):
         return values.cast(pa.int64()) if name == "trial" else values
-    if name in _WHOLE and pa.types.is_integer(kind):
+    if name in _INTEGER_COLUMNS and pa.types.is_integer(column_type):
         return values.cast(pa.int64())
-    if name == "time" and pa.types.is_timestamp(kind) and kind.tz is not None:
+    if name == "time" and pa.types.is_timestamp(column_type) and column_type.tz is not None:
         values = values.cast(_TIME)
         first, last = pc.min_max(values.cast(pa.int64())).as_py().values()
-        if first is not None and not (first >= 0 and last < _LAST_TIME_US):
-            raise ValueError("column 'time' holds times of other centuries")
+        if first is not None and not (first >= 0 and last < _MAX_TIME_US):
+            raise ValueError("column 'time' must hold times from 1970 to 9987")
         return values
-    # Metrics are numbers. What a later version writes beside what is known here may be text as well.
-    may_be_text = name not in _KNOWN and ("/" not in name or name.startswith("config/"))
-    if (name in _TEXT or may_be_text) and pa.types.is_string(kind):
+    # Metrics are numbers. Other columns, which a later version may have added, can be text.
+    can_be_text = name not in _TYPED_COLUMNS and ("/" not in name or name.startswith("config/"))
+    if (name in _TEXT_COLUMNS or can_be_text) and pa.types.is_string(column_type):
         return values
-    if name not in _KNOWN and any(is_kind(kind) for is_kind in _NUMBERS):
+    if name not in _TYPED_COLUMNS and any(is_type(column_type) for is_type in _IS_NUMBER):
         return values
-    raise ValueError(f"column {name!r} holds {kind}")
+    raise ValueError(f"column {name!r} must not hold {column_type}")
 
 
 def _is_baseline(rows: pa.Table) -> pa.ChunkedArray:
@@ -221,22 +230,19 @@ def _is_baseline(rows: pa.Table) -> pa.ChunkedArray:
 
 
 def _column_type(values: list[Any]) -> pa.DataType | None:
-    """Whole numbers and text as they are; a column that holds nothing yet takes its type from other segments."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
-        return pa.float64()
-    return None
+    """Return float for a column that mixes whole and other numbers; pyarrow infers all other types."""
+    return pa.float64() if {type(value) for value in values if value is not None} == {int, float} else None
 
 
 SegmentId = tuple[str, str]
-"""Name of a segment, and what the store said of it, which is another one when an object of that name is replaced."""
+"""Name and etag of a segment."""
 
 
 class TableRows:
-    """All rows of a table, in the order in which they were written. It never changes.
+    """Rows of a table, in the order of writing. It is immutable.
 
     Args:
-        segments: their rows by what they are known by, in order.
+        segments: Rows of each segment, in order.
     """
 
     def __init__(self, segments: Mapping[SegmentId, pa.Table]) -> None:
@@ -260,37 +266,37 @@ class TableRows:
 
         return self._selected(is_wanted, ["kind", "baseline", "trial"])
 
+    def frame(self, columns: Sequence[str] | None = None, is_wanted: np.ndarray | None = None) -> pd.DataFrame:
+        """Return rows as a data frame.
+
+        Types do not depend on which rows are wanted, except that whole numbers with gaps become floats.
+
+        Args:
+            columns: Names of the columns; names that no segment has are ignored. All columns by default.
+            is_wanted: Mask of the rows. All rows by default.
+        """
+        if not self.segments:
+            return pd.DataFrame()
+        chosen, schemas, first = [], set(), 0
+        for segment in self.segments.values():
+            rows = segment
+            if columns is not None:
+                rows = segment.select([name for name in columns if name in segment.column_names])
+            if is_wanted is not None:
+                mask = is_wanted[first : first + len(segment)]
+                rows = rows if mask.all() else rows.filter(pa.array(mask)) if mask.any() else rows.slice(0, 0)
+            first += len(segment)
+            if len(rows) or rows.schema not in schemas:  # a segment without rows still affects the types
+                chosen.append(rows)
+                schemas.add(rows.schema)
+        # Merged before the conversion to pandas: a column that is null in one segment has the type of the others.
+        return pa.concat_tables(chosen, promote_options="permissive").to_pandas()
+
     def _selected(self, is_wanted: Callable[[pa.Table], pa.ChunkedArray], dropped: Sequence[str]) -> "TableRows":
-        """Return the rows of which a function is true, without some columns."""
+        """Return the rows for which a function returns true, without some columns."""
         segments = {}
         for segment, rows in self.segments.items():
             mask = is_wanted(rows)
             chosen = rows if pc.all(mask).as_py() else rows.filter(mask)
             segments[segment] = chosen.drop_columns([name for name in dropped if name in chosen.column_names])
         return TableRows(segments)
-
-    def frame(self, columns: Sequence[str] | None = None, is_wanted: np.ndarray | None = None) -> pd.DataFrame:
-        """Rows as a data frame. Types are the same whichever rows are wanted, but whole numbers with gaps are floats.
-
-        Args:
-            columns: which; those that no segment has are left out. All by default.
-            is_wanted: for each row whether it is; all by default.
-        """
-        if not self.segments:
-            return pd.DataFrame()
-        chosen, schemas, begin = [], set(), 0
-        for segment in self.segments.values():
-            found = (
-                segment
-                if columns is None
-                else segment.select([name for name in columns if name in segment.column_names])
-            )
-            if is_wanted is not None:
-                wanted = is_wanted[begin : begin + len(segment)]
-                found = found if wanted.all() else found.filter(pa.array(wanted)) if wanted.any() else found.slice(0, 0)
-            begin += len(segment)
-            if len(found) or found.schema not in schemas:  # without rows it has a say in the types
-                chosen.append(found)
-                schemas.add(found.schema)
-        # Merged before pandas sees them: a column that is empty in one segment has its type from the others.
-        return pa.concat_tables(chosen, promote_options="permissive").to_pandas()

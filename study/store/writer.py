@@ -1,5 +1,6 @@
-"""The one writer of a study's tables: the driver, every few seconds, for as long as it holds the lease."""
+"""The single writer of a study's tables and of its run's record."""
 
+import logging
 import os
 import platform
 import secrets
@@ -7,47 +8,55 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from study.environment import commit, package_versions
 from study.errors import RunError, UserError
-from study.store import StudyStore, Table
+from study.store.layout import StudyStore
 from study.store.lease import acquire_lease, check_lease, process_identity
+from study.store.tables import Table
 
 __all__ = ["StudyWriter"]
 
+logger = logging.getLogger(__name__)
+
 _FLUSH_EVERY_S = 5.0
 _HEARTBEAT_EVERY_S = 10.0
-# A driver that has not called for so long hangs: its run shall look dead.
+# Longest time between two calls of a driver that works. After it, the heartbeat stops.
 _HANGS_AFTER_S = 60.0
-_LOOK_EVERY_S = 0.25
-# A report is there before the trial that it completes.
+_POLL_S = 0.25
+# In the order of writing: the reports of a trial exist before the row that completes the trial.
 _TABLES: tuple[Table, ...] = ("log", "reports", "trials")
 
 
 class StudyWriter:
-    """A run of a study: its lease, its heartbeat and its rows.
+    """A run of a study: its lease, its heartbeat, and its rows of tables.
 
-    A thread of its own writes, so that a store that is slow, or fails for a while, holds nobody up: what could not be
-    written is kept and written later.
+    A thread writes, so that a slow or failing store does not block the caller. Rows that could not be written are kept
+    and written later. As a context manager it finishes at the end of the block; after an error in the block, an error
+    of finishing is logged instead of raised.
 
     Args:
-        store: the study.
-        trials: how many trials this run will bring the study to.
-        tell: is told, in the caller's thread, when the store fails and when it works again.
+        store: The study.
+        trials: Number of trials that the study will have after this run.
+        on_outage: Called in the caller's thread with a message, when the store fails and when it works again.
+
+    Attributes:
+        run: Number of the run.
 
     Raises:
-        UserError: when another run of the study is live.
+        UserError: If another run of the study is live.
     """
 
-    def __init__(self, store: StudyStore, trials: int, tell: Callable[[str], object] = lambda line: None) -> None:
+    def __init__(self, store: StudyStore, trials: int, on_outage: Callable[[str], object] = lambda line: None) -> None:
         self._store = store
-        self._tell = tell
-        self._told: str | None = None
+        self._on_outage = on_outage
+        self._reported_outage: str | None = None
         self._clock_offset = timedelta()
         self._read_clock()
         started = self._now().isoformat()
-        self._content: dict[str, Any] = {
+        self._record: dict[str, Any] = {
             "trials": trials,
             "started": started,
             "heartbeat": started,
@@ -59,133 +68,149 @@ class StudyWriter:
             "versions": package_versions(),
             "token": secrets.token_hex(8),
         }
-        self.run = acquire_lease(store, self._content)
-        self._content = {"run": self.run, **self._content}
+        self.run = acquire_lease(store, self._record)
+        self._record = {"run": self.run, **self._record}
+        logger.info("run %d of study %s acquired the lease", self.run, store.name)
         self._sequence = 0
-        self._flushed = self._beaten = self._called = time.monotonic()
-        # All below is shared with the thread, under this lock.
+        self._flushed = self._heartbeat_written = self._called = time.monotonic()
+        # Shared with the thread, under this lock:
         self._changed = threading.Condition()
         self._rows: dict[Table, list[dict[str, Any]]] = {table: [] for table in _TABLES}
         self._added = self._written = self._wanted = 0
-        self._is_finishing = self._is_over = False
-        self._stop_asked = False
+        self._is_finishing = self._is_finished = False
+        self._stop_requested = False
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, name="study-writer", daemon=True).start()
+        threading.Thread(target=self._write_until_finished, name="study-writer", daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.finish()
+        except (RunError, UserError) as own_error:
+            if error is None:
+                raise
+            logger.warning("run %d could not write its last rows: %s", self.run, own_error)
 
     @property
-    def stop_asked(self) -> bool:
-        """Whether somebody asked this run to stop, as `marl-study stop` does; known some seconds later."""
-        return self._stop_asked
+    def stop_requested(self) -> bool:
+        """Whether `marl-study stop` requested this run to stop; known after some seconds."""
+        return self._stop_requested
 
     def add(self, table: Table, row: Mapping[str, Any]) -> None:
-        """Keep a row for the next part. Reports are written before the trials that they complete."""
+        """Add a row to a table, with the current time. Reports are written before the trials that they complete."""
         with self._changed:
             self._rows[table].append({**row, "time": self._now()})
             self._added += 1
 
-    def say(self, line: str) -> None:
-        """Keep a line for the log."""
+    def log(self, line: str) -> None:
+        """Add a line to the log."""
         self.add("log", {"line": line})
 
-    def note_trainers(self, there: Sequence[Mapping[str, Any]], gone: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Keep with the run what its trainers say of their work, as `study.training.trainer.Trainer.progress`.
+    def record_trainers(self, active: Sequence[Mapping[str, Any]], ended: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Add the progress of trainers to the record of the run.
 
         Args:
-            there: those that train now, at least one.
-            gone: the last words of those that have died or ended.
+            active: Progress of the current trainers, as `study.training.trainer.Trainer.progress`; at least one.
+            ended: Last progress of trainers that have ended.
         """
-        everyone = [*there, *gone]
-        seconds = [answer["seconds"] for answer in everyone]
+        trainers = [*active, *ended]
+        seconds = [progress["seconds"] for progress in trainers]
         with self._changed:
-            self._content |= {
-                "trainers": max(len(there), self._content.get("trainers", 0)),
-                "devices": [answer["device"] for answer in there],
-                "lanes": [answer["lanes"] for answer in there],
-                "trained_steps": sum(answer["trained_steps"] for answer in everyone),
-                "lane_steps": sum(answer["lane_steps"] for answer in everyone),
-                "seconds": {name: round(sum(one[name] for one in seconds), 3) for name in seconds[0]},
+            self._record |= {
+                "trainers": max(len(active), self._record.get("trainers", 0)),
+                "devices": [progress["device"] for progress in active],
+                "lanes": [progress["lanes"] for progress in active],
+                "trained_steps": sum(progress["trained_steps"] for progress in trainers),
+                "lane_steps": sum(progress["lane_steps"] for progress in trainers),
+                "seconds": {name: round(sum(each[name] for each in seconds), 3) for name in seconds[0]},
             }
 
-    def tick(self) -> None:
-        """Called often, and returns at once: while it is called, the run lives.
+    def check(self) -> None:
+        """Report the state of the store, and return at once. The heartbeat stops when this is no longer called.
 
         Raises:
-            RunError: when another run has taken the study over, or the store has failed for too long.
+            RunError: If another run has taken over the study, or the store has failed for too long.
         """
         self._called = time.monotonic()
-        self._tell_of_trouble()
+        self._report_outage()
         self._raise_error()
 
     def flush(self) -> None:
         """Wait until all rows so far are written.
 
         Raises:
-            RunError: as `tick`.
+            RunError: As `check`.
         """
         with self._changed:
             self._wanted = wanted = self._added
         self._wait(lambda: self._written >= wanted)
 
     def finish(self) -> None:
-        """Wait until all is written, and release the lease.
+        """Wait until all rows are written, and release the lease.
 
         Raises:
-            RunError: as `tick`.
+            RunError: As `check`.
         """
         with self._changed:
             self._is_finishing = True
-        self._wait(lambda: self._is_over)
+        self._wait(lambda: self._is_finished)
 
     def _wait(self, is_done: Callable[[], bool]) -> None:
         while True:
-            self.tick()
+            self.check()
             with self._changed:
                 if is_done():
                     return
                 self._changed.notify_all()
-                self._changed.wait(_LOOK_EVERY_S)
+                self._changed.wait(_POLL_S)
 
-    def _tell_of_trouble(self) -> None:
+    def _report_outage(self) -> None:
         outage = self._store.objects.outage
-        if (outage is None) == (self._told is None):
+        if (outage is None) == (self._reported_outage is None):
             return
-        self._told = outage
-        self._tell(f"store {self._store.objects.uri} works again" if outage is None else f"{outage}; trying again")
+        self._reported_outage = outage
+        self._on_outage(f"store {self._store.objects.uri} works again" if outage is None else f"{outage}; retrying")
 
     def _raise_error(self) -> None:
         error = self._error
         if isinstance(error, UserError):
-            raise RunError(f"{error}; what was written before is whole, go on with it when the store works") from error
+            raise RunError(
+                f"{error}; rows written earlier are in the store; resume the study when the store works"
+            ) from error
         if isinstance(error, RunError):
             raise RunError(str(error)) from error
         if error is not None:
             raise error
 
-    def _run(self) -> None:
-        """What the thread does."""
+    def _write_until_finished(self) -> None:
+        """Write rows and heartbeats, in the thread."""
         try:
-            while not self._is_over:
+            while not self._is_finished:
                 with self._changed:
                     if self._wanted <= self._written and not self._is_finishing:
-                        self._changed.wait(_LOOK_EVERY_S)
-                self._do_what_is_due()
-        except BaseException as error:  # the driver hears of it
+                        self._changed.wait(_POLL_S)
+                self._write_due()
+        except BaseException as error:  # `check` raises it in the caller's thread
             self._error = error
         finally:
             with self._changed:
                 self._changed.notify_all()
 
-    def _do_what_is_due(self) -> None:
+    def _write_due(self) -> None:
         now = time.monotonic()
         is_finishing = self._is_finishing
         if is_finishing or self._wanted > self._written or now - self._flushed >= _FLUSH_EVERY_S:
             self._write_rows()
         if is_finishing:
-            self._content["finished"] = self._now().isoformat()
-            self._beat()
-            self._is_over = True
-        elif now - self._beaten >= _HEARTBEAT_EVERY_S and now - self._called < _HANGS_AFTER_S:
-            self._beat()
+            self._record["finished"] = self._now().isoformat()
+            self._write_heartbeat()
+            self._is_finished = True
+        elif now - self._heartbeat_written >= _HEARTBEAT_EVERY_S and now - self._called < _HANGS_AFTER_S:
+            self._write_heartbeat()
 
     def _write_rows(self) -> None:
         self._flushed = time.monotonic()
@@ -206,21 +231,21 @@ class StudyWriter:
             if rows[table]:
                 self._store.compact(table, self.run)
 
-    def _beat(self) -> None:
-        self._beaten = time.monotonic()
+    def _write_heartbeat(self) -> None:
+        self._heartbeat_written = time.monotonic()
         self._check_lease()
         self._read_clock()
         with self._changed:
-            self._content["heartbeat"] = self._now().isoformat()
-            content = dict(self._content)
-        self._store.write_run(self.run, content)
+            self._record["heartbeat"] = self._now().isoformat()
+            record = dict(self._record)
+        self._store.write_run(self.run, record)
 
     def _check_lease(self) -> None:
-        self._stop_asked |= check_lease(self._store, self.run, self._content["token"])
+        self._stop_requested |= check_lease(self._store, self.run, self._record["token"])
 
     def _read_clock(self) -> None:
         self._clock_offset = self._store.objects.now() - datetime.now(UTC)
 
     def _now(self) -> datetime:
-        """The store's clock, without asking it."""
+        """Return the time of the store's clock, without a request."""
         return datetime.now(UTC) + self._clock_offset

@@ -148,7 +148,7 @@ def verify(results: StudyResults) -> dict[str, object]:
             known.add(f"latents/{trial}-{seed}.parquet")
     names = {name.removeprefix(f"{store.name}/") for name in store.objects.names(store.name)}
     others = names - known
-    assert all(Segment.of(name) or re.fullmatch(r"runs/\d{4}\.json", name) for name in others), sorted(others)
+    assert all(Segment.parse(name) or re.fullmatch(r"runs/\d{4}\.json", name) for name in others), sorted(others)
     return {
         "states": dict(Counter(trials["state"])),
         "runs": len(results.runs),

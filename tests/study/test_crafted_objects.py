@@ -147,7 +147,7 @@ def test_columns_that_do_not_fit_those_before_are_left_out_with_their_part(store
     store.objects.write(
         "tiny/trials/0009-000001.parquet", report(**{"config/latent.private": ["wide"], "state": ["x"]})
     )
-    with pytest.warns(UnreadableObject, match=mentions("trials/0009-000001.parquet", "does not fit")):
+    with pytest.warns(UnreadableObject, match=mentions("trials/0009-000001.parquet", "incompatible")):
         store.read("trials")
     as_before()
 

@@ -194,13 +194,13 @@ def test_a_recorder_outlives_errors_loses_no_row_and_holds_nobody_up(faults, uri
     monkeypatch.setattr(module, "_OUTAGE_AFTER_S", 1.0)
     store = StudyStore(ObjectStore(uri, RUN_RETRY_TIMEOUT_S), "tiny")
     said = []
-    writer = StudyWriter(store, trials=40, tell=said.append)
+    writer = StudyWriter(store, trials=40, on_outage=said.append)
     faults.fails_for(6.0, 500)
     for trial in range(40):
         began = time.monotonic()
         writer.add("trials", {"trial": trial, "state": "running"})
-        writer.say(f"trial {trial} started")
-        writer.tick()
+        writer.log(f"trial {trial} started")
+        writer.check()
         assert time.monotonic() - began < 0.1
         time.sleep(0.2)
     writer.finish()
@@ -217,7 +217,7 @@ def test_a_recorder_gives_up_after_its_patience_and_says_so(faults, uri):
     with pytest.raises(RunError, match=mentions("InternalError", "written")):
         writer.flush()
     with pytest.raises(RunError, match="InternalError"):
-        writer.tick()
+        writer.check()
 
 
 def test_a_run_of_a_machine_whose_clock_is_off_is_neither_taken_over_nor_kept_alive(faults, uri):

@@ -28,19 +28,19 @@ def driver(writer, until_stopped):
     """Says something until it is asked to stop, or a while has passed."""
     deadline = time.monotonic() + (60.0 if until_stopped else 2.0)
     number = 0
-    while time.monotonic() < deadline and not writer.stop_asked:
-        writer.say(f"line {number}")
-        writer.tick()
+    while time.monotonic() < deadline and not writer.stop_requested:
+        writer.log(f"line {number}")
+        writer.check()
         number += 1
         time.sleep(0.1)
-    writer.say("the last line")
+    writer.log("the last line")
     writer.finish()
 
 
 def test_logs_are_the_lines_of_all_runs_with_their_time(cli, store):
     for word in ("one", "two"):
         writer = StudyWriter(store, trials=1)
-        writer.say(f"run {word}\x1b[2J <b>")
+        writer.log(f"run {word}\x1b[2J <b>")
         writer.finish()
     outcome = cli("logs", "tiny", "--store", store.objects.uri)
     assert outcome.status == 0

@@ -72,6 +72,6 @@ def test_what_is_damaged_is_named_and_nothing_of_it_is_executed(tones, tmp_path,
 
 
 def test_a_table_of_more_rows_than_memory_should_hold_is_not_read(tones, monkeypatch):
-    monkeypatch.setattr("study.store.tables._MOST_CELLS", 100)
+    monkeypatch.setattr("study.store.tables._MAX_CELLS", 100)
     with pytest.raises(UserError, match=mentions("clips.parquet", "damaged", "rows")):
         dataclasses.replace(tones).table  # noqa: B018  # read from the store

@@ -9,8 +9,7 @@ import pytest
 from study.analysis import StudyResults
 from study.errors import UnreadableObject
 from study.storage import ObjectStore
-from study.store import StudyStore
-from study.store.cache import StudyCache
+from study.store import StudyCache, StudyStore
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT
 from tests.messages import mentions
 from tests.study.report.studies import trial_of, write_study

@@ -80,8 +80,8 @@ def test_rows_are_kept_until_they_are_due_and_reports_are_written_before_trials(
     before = len(objects.written)
     writer.add("trials", trial(0))
     writer.add("reports", report(0))
-    writer.tick()
-    time.sleep(2 * module._LOOK_EVERY_S)
+    writer.check()
+    time.sleep(2 * module._POLL_S)
     assert objects.written[before:] == []
     monkeypatch.setattr(module, "_FLUSH_EVERY_S", 0.0)
     wait_until(lambda: len(objects.written) == before + 2)
@@ -97,8 +97,8 @@ def test_a_store_that_takes_nothing_holds_nobody_up_and_gets_every_row_in_order_
     began = time.monotonic()
     for number in range(100):
         writer.add("trials", trial(number))
-        writer.say(f"trial {number}")
-        writer.tick()
+        writer.log(f"trial {number}")
+        writer.check()
         time.sleep(0.01)
     assert time.monotonic() - began < 5.0
     assert store.read("trials").empty
@@ -121,10 +121,10 @@ def test_a_wait_that_is_interrupted_loses_no_row(tmp_path):
     store = StudyStore(objects, "tiny")
     said = []
 
-    def tell(line):
+    def log(line):
         said.append(line)
 
-    writer = StudyWriter(store, trials=3, tell=tell)
+    writer = StudyWriter(store, trials=3, on_outage=log)
     writer.add("trials", trial(0))
     objects.takes.clear()
 
@@ -157,23 +157,23 @@ def test_the_heartbeat_is_renewed_while_the_driver_calls_and_stops_when_it_hangs
     monkeypatch.setattr(module, "_HEARTBEAT_EVERY_S", 0.0)
     wait_until(lambda: heartbeat() > before)
     monkeypatch.setattr(module, "_HANGS_AFTER_S", 0.0)
-    time.sleep(3 * module._LOOK_EVERY_S)
+    time.sleep(3 * module._POLL_S)
     last = heartbeat()
-    time.sleep(3 * module._LOOK_EVERY_S)
+    time.sleep(3 * module._POLL_S)
     assert heartbeat() == last
     monkeypatch.setattr(module, "_HANGS_AFTER_S", 5.0)
-    writer.tick()
+    writer.check()
     wait_until(lambda: heartbeat() > last)
 
 
 def test_who_is_asked_to_stop_knows_it(store, monkeypatch):
     writer = StudyWriter(store, trials=3)
-    assert not writer.stop_asked
-    store.ask_to_stop(writer.run)
+    assert not writer.stop_requested
+    store.request_stop(writer.run)
     monkeypatch.setattr(module, "_HEARTBEAT_EVERY_S", 0.1)
-    wait_until(lambda: writer.stop_asked)
+    wait_until(lambda: writer.stop_requested)
     writer.finish()
-    assert not StudyWriter(store, trials=3).stop_asked
+    assert not StudyWriter(store, trials=3).stop_requested
 
 
 def test_a_run_says_which_versions_it_ran_and_no_secret(store, monkeypatch):
@@ -190,8 +190,8 @@ def test_the_run_counts_what_trainers_did_that_are_gone_and_names_those_that_are
         return {"device": f"d{steps}", "lanes": 4, "trained_steps": steps, "lane_steps": 2 * steps, "seconds": seconds}
 
     writer = StudyWriter(store, trials=3)
-    writer.note_trainers([said(10), said(20)])
-    writer.note_trainers([said(30)], gone=[said(10)])
+    writer.record_trainers([said(10), said(20)])
+    writer.record_trainers([said(30)], ended=[said(10)])
     writer.finish()
     run = store.runs()[writer.run]
     assert run["trainers"] == 2
