@@ -1,9 +1,7 @@
-"""The KL term of a variational autoencoder taken apart, as in beta-TCVAE.
+"""The three parts of the KL term of a variational autoencoder, as in beta-TCVAE.
 
 Chen, Li, Grosse and Duvenaud, "Isolating Sources of Disentanglement in Variational Autoencoders", NeurIPS 2018,
-equation 2, estimated by minibatch weighted sampling (their equation S4).
-
-V is views, B clips of the batch, D latent dimensions, G groups of dimensions (the subspaces).
+equation 2, estimated by minibatch weighted sampling (their equation S4). G is groups of latents (the subspaces).
 """
 
 import math
@@ -19,7 +17,7 @@ _NEGLIGIBLE = -40.0
 
 
 class KLTerms(NamedTuple):
-    """By group, means over views and batch, in nats, [G]; they add up to the mean of log q(z|x) - log p(z)."""
+    """Terms of each group, [G], averaged over clips, in nats. Their sum is the mean of log q(z|x) - log p(z)."""
 
     index_code_mi: Tensor
     total_correlation: Tensor
@@ -27,20 +25,20 @@ class KLTerms(NamedTuple):
 
 
 def decompose(z_VBD: Tensor, mean_VBD: Tensor, logvar_VBD: Tensor, group_DG: Tensor, dataset_size: int) -> KLTerms:
-    """Index-code mutual information, total correlation and dimension-wise KL of each group of latents.
+    """Return index-code mutual information, total correlation and dimension-wise KL of each group of latents.
 
     Args:
-        z_VBD: one sample of each clip's posterior; each view is a batch of its own.
-        mean_VBD: means of the posteriors.
-        logvar_VBD: logarithms of their variances.
-        group_DG: one where a dimension belongs to a group, else zero. Padded dimensions belong to none. They leave
+        z_VBD: One sample of the posterior of each clip. Each view is a separate batch.
+        mean_VBD: Means of the posteriors.
+        logvar_VBD: Log variances of the posteriors.
+        group_DG: One where a latent belongs to a group, else zero. Padded latents belong to none. They are removed
             after the logsumexp over the batch; before it, each would add log(dataset_size) to the total correlation.
-        dataset_size: clips that the batch was drawn from.
+        dataset_size: Number of clips that the batch was drawn from.
     """
-    # Entry i, j: log density of sample i under the posterior of clip j, by dimension.
+    # Entry i, j: log density of each latent of sample i under the posterior of clip j.
     log_q_VBBD = _log_normal(z_VBD[:, :, None], mean_VBD[:, None], logvar_VBD[:, None])
     log_qz_G = _mean_log_sum_exp(log_q_VBBD @ group_DG)
-    by_dimension_3D = torch.stack(
+    terms_3D = torch.stack(
         [
             _mean_log_sum_exp(log_q_VBBD),
             _log_normal(z_VBD, mean_VBD, logvar_VBD).mean(dim=(0, 1)),
@@ -49,7 +47,7 @@ def decompose(z_VBD: Tensor, mean_VBD: Tensor, logvar_VBD: Tensor, group_DG: Ten
     )
     log_normaliser = math.log(z_VBD.shape[1] * dataset_size)
     log_qz_G = log_qz_G - log_normaliser
-    log_qz_product_G, log_qz_given_x_G, log_pz_G = by_dimension_3D @ group_DG
+    log_qz_product_G, log_qz_given_x_G, log_pz_G = terms_3D @ group_DG
     log_qz_product_G = log_qz_product_G - log_normaliser * group_DG.sum(dim=0)
     return KLTerms(
         index_code_mi=log_qz_given_x_G - log_qz_G,
@@ -59,17 +57,17 @@ def decompose(z_VBD: Tensor, mean_VBD: Tensor, logvar_VBD: Tensor, group_DG: Ten
 
 
 def _log_normal(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
-    # Scaled before they are subtracted: two operations fewer on the largest tensor of a step.
+    # The factors are combined first: two operations fewer on the largest tensor of a step.
     scale = torch.exp(-0.5 * logvar) * math.sqrt(0.5)
     deviation = (z - mean) * scale
     return -(0.5 * (_LOG_2_PI + logvar)) - deviation * deviation
 
 
 def _mean_log_sum_exp(values_VBBD: Tensor) -> Tensor:
-    """Logsumexp over the second B, then the mean over V and B.
+    """Return the mean over V and the first B of the logsumexp over the second B.
 
-    What is below e^-40 of the largest counts as that much. It is lost in the sum even in float64, and denormal numbers,
-    to which it would lead here or in the gradient, are 200 times slower.
+    Summands below e^-40 of the largest are raised to it. The sum does not change, even in float64. Smaller ones would
+    lead to denormal numbers here or in the gradient, which are 200 times slower.
     """
     peak = values_VBBD.detach().amax(dim=2, keepdim=True)
     log_sum = (values_VBBD - peak).clamp_min(_NEGLIGIBLE).exp().sum(dim=2).log() + peak.squeeze(2)

@@ -1,4 +1,4 @@
-"""How far a decoded spectrogram is from the original."""
+"""Errors of decoded spectrograms. [P, Q] is the layout of a clip in a network."""
 
 from typing import Any
 
@@ -9,34 +9,29 @@ from torch.nn.functional import avg_pool2d
 __all__ = ["multiscale_errors", "squared_error"]
 
 
-def squared_error(decoded_VPQ: Tensor, target_VPQ: Tensor) -> Tensor:
-    """Squared error summed over a spectrogram, averaged over clips: a scalar."""
-    total: Tensor = _SumOfSquares.apply(decoded_VPQ - target_VPQ)  # type: ignore[no-untyped-call]
-    return total / len(decoded_VPQ)
+def squared_error(decoded_NPQ: Tensor, target_NPQ: Tensor) -> Tensor:
+    """Return the squared error, summed over a spectrogram and averaged over clips."""
+    total: Tensor = _SumOfSquares.apply(decoded_NPQ - target_NPQ)  # type: ignore[no-untyped-call]
+    return total / len(decoded_NPQ)
 
 
-def multiscale_errors(difference_VFT: Tensor) -> Tensor:
-    """Squared errors at the resolutions of `MultiscaleWeights`, summed over a spectrogram and averaged over clips.
+def multiscale_errors(difference_NFT: Tensor) -> Tensor:
+    """Return squared errors at the resolutions of `MultiscaleWeights`, [5], averaged over clips.
 
-    Averages of differences are differences of averages. Each is in the units of `squared_error`: the same where decoded
-    and original differ by as much everywhere. What is left over at the edges of a spectrogram is averaged alone.
-
-    Args:
-        difference_VFT: decoded less original.
-
-    Returns:
-        [N]: averaged over squares of 2, 4 and 8, over all frames, and over all bands.
+    The difference (decoded minus original) is averaged over squares of 2, 4 and 8, over all frames, or over all bands.
+    Its squares are summed and scaled to the units of `squared_error`: both agree for a constant difference. Squares at
+    the edges may be incomplete.
     """
-    frames, bands = difference_VFT.shape[-1], difference_VFT.shape[-2]
-    averages = [(size * size, avg_pool2d(difference_VFT, size, ceil_mode=True)) for size in (2, 4, 8)]
-    averages += [(frames, difference_VFT.mean(dim=-1)), (bands, difference_VFT.mean(dim=-2))]
-    return torch.stack([area * average.square().sum() for area, average in averages]) / len(difference_VFT)
+    frames, bands = difference_NFT.shape[-1], difference_NFT.shape[-2]
+    averages = [(size * size, avg_pool2d(difference_NFT, size, ceil_mode=True)) for size in (2, 4, 8)]
+    averages += [(frames, difference_NFT.mean(dim=-1)), (bands, difference_NFT.mean(dim=-2))]
+    return torch.stack([area * average.square().sum() for area, average in averages]) / len(difference_NFT)
 
 
 class _SumOfSquares(torch.autograd.Function):
-    """Writes no tensor of its input's size before the gradient, which is one product.
+    """Sum of squares that writes no tensor of the size of its input; the gradient is one product.
 
-    On a processor a step is as fast as the largest tensors go through memory; a plain square writes two more of them.
+    On a processor, memory traffic of the largest tensors limits the speed of a step; a plain square writes two more.
     """
 
     generate_vmap_rule = True

@@ -12,14 +12,7 @@ def repulsion(first_BD: Tensor, second_BD: Tensor) -> Tensor:
     """Return the squared positive part of the cosine similarity of the two views, averaged over pairs.
 
     Orthogonal and opposite views contribute zero, so the loss is bounded below, unlike a contrastive loss with its sign
-    reversed.
-
-    Args:
-        first_BD: Latents of the first views.
-        second_BD: Latents of the second views.
-
-    Returns:
-        A scalar between 0 and 1.
+    reversed. The value is between 0 and 1.
     """
     cosine_B = (normalize(first_BD, dim=-1) * normalize(second_BD, dim=-1)).sum(dim=-1)
     return cosine_B.clamp_min(0).square().mean()

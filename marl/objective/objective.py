@@ -8,11 +8,11 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy, pad
 
 from marl.config import MultiscaleWeights
 from marl.losses import kl
-from marl.losses.independence import INDEPENDENCE, probe_loss, reverse_gradient
+from marl.losses.independence import INDEPENDENCE, reverse_gradient
 from marl.losses.reconstruction import multiscale_errors, squared_error
 from marl.losses.ssl import Pairing, Strategy
 from marl.losses.ssl.strategy import EXCLUDED, identity, tile_views
@@ -124,7 +124,7 @@ class _Objective:
         latents_ND = reverse_gradient(self.posterior.mean, strength) * self.subspace_mask("private")
         logits_NG = apply_head(self.parameters, Head(PROBE, "private"), latents_ND)
         is_group_G = torch.arange(logits_NG.shape[1], device=logits_NG.device) < self.spec.groups
-        return probe_loss(torch.where(is_group_G, logits_NG, EXCLUDED), self.batch.group_B.tile(2))
+        return cross_entropy(torch.where(is_group_G, logits_NG, EXCLUDED), self.batch.group_B.tile(2))
 
     def _swap_cycle(self) -> Tensor:
         """Return the squared error, per clip, of latents that are decoded and encoded again.

@@ -1,21 +1,20 @@
-"""Independence of the private and the shared latents: one file for each way to ask for it.
+"""Measures of dependence between private and shared latents, one a file, and the gradient reversal of an adversary.
 
-A measure takes the private latents of a batch, the shared latents of the same clips, and a mask for each, one for a
-dimension that the model has and zero for padding, where latents are zero; it returns a scalar between 0, independent
-as far as it can tell, and 1. The parts of an adversary are no measure: it has parameters of its own.
+A `Measure` takes the private latents [N, D] and the shared latents [N, E] of a batch, zero where padded, and their
+masks [D] and [E], one for each latent of the model. It returns a scalar between 0 (no dependence found) and 1.
 """
 
 from collections.abc import Callable
 
 from torch import Tensor
 
-from marl.losses.independence.adversarial import probe_loss, reverse_gradient
+from marl.losses.independence.adversarial import reverse_gradient
 from marl.losses.independence.cross_covariance import cross_covariance
 from marl.losses.independence.hsic import hsic
 
-__all__ = ["INDEPENDENCE", "Measure", "cross_covariance", "hsic", "probe_loss", "reverse_gradient"]
+__all__ = ["INDEPENDENCE", "Measure", "cross_covariance", "hsic", "reverse_gradient"]
 
 Measure = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 INDEPENDENCE: dict[str, Measure] = {"hsic": hsic, "cross_covariance": cross_covariance}
-"""Every measure that can be a term of the objective as it is."""
+"""Measures by their field of `IndependenceConfig`."""

@@ -1,39 +1,18 @@
-"""The parts of an adversary that have no parameters: a probe's loss and the reversal of its gradient.
-
-B is clips, G groups.
-"""
+"""Gradient reversal between latents and a probe that an encoder trains against."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-__all__ = ["probe_loss", "reverse_gradient"]
-
-
-def probe_loss(logits_BG: Tensor, group_B: Tensor) -> Tensor:
-    """Cross-entropy of a probe that reads from latents to which group a clip belongs.
-
-    Args:
-        logits_BG: what the probe says.
-        group_B: the true groups, int64 from 0 to G - 1.
-
-    Returns:
-        A scalar, nats; log G for a probe that knows nothing.
-    """
-    return cross_entropy(logits_BG, group_B)
+__all__ = ["reverse_gradient"]
 
 
 def reverse_gradient(x: Tensor, strength: Tensor) -> Tensor:
-    """The very same values, whose gradient comes back reversed.
+    """Return the same values; in the backward pass, multiply their gradient by minus a scalar.
 
-    Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015, section 3: between latents and
-    a probe it lets the probe descend on its loss, while the encoder ascends on it.
-
-    Args:
-        x: of any shape.
-        strength: a scalar; the gradient is multiplied by its negative. It gets no gradient itself.
+    Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015, section 3. A probe behind it
+    descends on its loss, and the encoder before it ascends. The strength gets no gradient.
     """
     reversed_x: Tensor = _Reversal.apply(x, strength)  # type: ignore[no-untyped-call]
     return reversed_x

@@ -1,35 +1,30 @@
-"""Correlations between private and shared dimensions: linear dependence."""
+"""Correlations between private and shared latents: linear dependence."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["cross_covariance"]
+__all__ = ["correlations", "cross_covariance"]
 
 # Added to a variance, so that a constant dimension correlates with nothing.
 _EPSILON = 1e-5
 
 
-def cross_covariance(private_BD: Tensor, shared_BE: Tensor, mask_D: Tensor, mask_E: Tensor) -> Tensor:
-    """Mean squared correlation of a private with a shared dimension.
+def cross_covariance(private_ND: Tensor, shared_NE: Tensor, mask_D: Tensor, mask_E: Tensor) -> Tensor:
+    """Return the mean squared correlation of a private with a shared latent.
 
     The penalty XCov of Cheung, Livezey, Bansal and Olshausen, "Discovering Hidden Factors of Variation in Deep
-    Networks", ICLR workshop 2015, which sums squared covariances between two parts of a code, with two changes:
-    dimensions are standardised first, or latents would shrink to please it, and it is a mean over pairs of dimensions,
-    so that its weight means the same for any number of them.
-
-    Args:
-        private_BD: private latents, zero where padded.
-        shared_BE: shared latents of the same clips, likewise.
-        mask_D: one for each private dimension that the model has, zero for padding.
-        mask_E: the same for the shared dimensions.
-
-    Returns:
-        A scalar between 0 and 1. Of independent latents it is 1 / (B - 1) on average.
+    Networks", ICLR workshop 2015, which sums squared covariances between two parts of a code, with two changes. Latents
+    are standardised, because smaller latents would reduce covariances. The mean over pairs of latents, instead of their
+    sum, gives the weight the same meaning for any number of latents. For independent latents the mean is 1 / (N - 1).
     """
-    correlation_DE = _standardised(private_BD).mT @ _standardised(shared_BE) / len(private_BD)
-    return correlation_DE.square().sum() / (mask_D.sum() * mask_E.sum()).clamp_min(1)
+    return correlations(private_ND, shared_NE).square().sum() / (mask_D.sum() * mask_E.sum()).clamp_min(1)
 
 
-def _standardised(z_BD: Tensor) -> Tensor:
-    centred_BD = z_BD - z_BD.mean(dim=0)
-    return centred_BD * torch.rsqrt(centred_BD.square().mean(dim=0) + _EPSILON)
+def correlations(first_ND: Tensor, second_NE: Tensor) -> Tensor:
+    """Return the correlation of each dimension of the one with each dimension of the other, [D, E]."""
+    return _standardised(first_ND).mT @ _standardised(second_NE) / len(first_ND)
+
+
+def _standardised(z_ND: Tensor) -> Tensor:
+    centred_ND = z_ND - z_ND.mean(dim=0)
+    return centred_ND * torch.rsqrt(centred_ND.square().mean(dim=0) + _EPSILON)

@@ -14,14 +14,8 @@ _PREDICTOR = HeadKind("predictor", lambda sizes: sizes.width, reads_projection=T
 def byol(predicted_NW: Tensor, target_NW: Tensor) -> Tensor:
     """Return the mean squared distance, on the unit sphere, of predictions to the targets of the other views.
 
-    Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020, equation 2, in both directions. It has no negatives.
-
-    Args:
-        predicted_NW: Predictions from both views: all first views, then all second views.
-        target_NW: Target projections of the same clips; no gradient passes through them.
-
-    Returns:
-        A scalar from 0 to 4.
+    Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020, equation 2, in both directions; from 0 to 4. There are no
+    negatives. No gradient passes through the targets, which are projections of the same clips.
     """
     other_NW = target_NW.detach().roll(len(target_NW) // 2, dims=0)
     cosine_N = (normalize(predicted_NW, dim=-1) * normalize(other_NW, dim=-1)).sum(dim=-1)

@@ -11,16 +11,8 @@ __all__ = ["DCL", "dcl"]
 def dcl(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
     """Return NT-Xent without the positive in the denominator, so that easy positives do not shrink the gradient.
 
-    Yeh, Hong, Hsu, Liu, Chen and LeCun, "Decoupled Contrastive Learning", ECCV 2022, loss L_DC without weights. It may
-    be negative. A clip without negatives contributes zero, as in NT-Xent.
-
-    Args:
-        first_BD: Latents of the first views.
-        second_BD: Latents of the second views.
-        pairing: Pairing of the batch.
-
-    Returns:
-        A scalar, nats.
+    Yeh, Hong, Hsu, Liu, Chen and LeCun, "Decoupled Contrastive Learning", ECCV 2022, loss L_DC without weights. In
+    nats; may be negative. A clip without negatives contributes zero.
     """
     positive_N, log_negatives_N = positive_and_negatives(first_BD, second_BD, pairing)
     has_negatives_N = log_negatives_N > 0.5 * EXCLUDED

@@ -13,15 +13,7 @@ def infonce(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
     """Return the cross-entropy of identifying the other view of a clip in the batch, averaged over both directions.
 
     van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, equation 4, with
-    cosine similarity over temperature, made symmetric as in CLIP (Radford et al., 2021, figure 3).
-
-    Args:
-        first_BD: Latents of the first views.
-        second_BD: Latents of the second views.
-        pairing: Pairing of the batch.
-
-    Returns:
-        A scalar, nats.
+    cosine similarity over temperature, made symmetric as in CLIP (Radford et al., 2021, figure 3). In nats.
     """
     similarity_BB = (normalize(first_BD, dim=-1) / pairing.temperature) @ normalize(second_BD, dim=-1).mT
     logits_BB = torch.where(pairing.excluded_negatives_BB, EXCLUDED, similarity_BB)

@@ -1,6 +1,6 @@
 """Deep InfoMax and contrastive predictive coding: a clip is identified by its parts.
 
-L is parts of a clip, E their features.
+L is the time steps of a clip's local features, E the features of each step.
 """
 
 import torch
@@ -17,21 +17,12 @@ _PREDICTION = HeadKind("predictive", lambda sizes: sizes.local_steps // 2 * size
 
 
 def local_global(query_NE: Tensor, local_NLE: Tensor, excluded_negatives_NN: Tensor, temperature: Tensor) -> Tensor:
-    """Return the cross-entropy of identifying the clip in the batch that a part comes from, averaged over parts.
+    """Return the cross-entropy in nats of identifying the clip of a local feature in the batch, averaged over features.
 
     Hjelm et al., "Learning Deep Representations by Mutual Information Estimation and Maximization", ICLR 2019, section
     3.2 with the InfoNCE estimator of equation 5; scores are cosine similarities over a temperature. With predictions of
-    later parts from earlier ones as queries, it is contrastive predictive coding (van den Oord, Li and Vinyals, 2018,
-    equation 4).
-
-    Args:
-        query_NE: Query of each clip for its parts, [N, E], or [N, L, E] if each part has its own.
-        local_NLE: Features of the parts.
-        excluded_negatives_NN: Different clips that do not count as negatives of each other.
-        temperature: Temperature of similarities, a positive scalar.
-
-    Returns:
-        A scalar, nats.
+    later features from earlier ones as queries, it is contrastive predictive coding (van den Oord, Li and Vinyals,
+    2018, equation 4). Queries are [N, E], or [N, L, E] with a query for each step.
     """
     if query_NE.ndim == 2:
         query_NE = query_NE[:, None].expand_as(local_NLE)
@@ -41,7 +32,7 @@ def local_global(query_NE: Tensor, local_NLE: Tensor, excluded_negatives_NN: Ten
     positive_LN = similarity_LNN.diagonal(dim1=1, dim2=2)
     excluded_NN = excluded_negatives_NN & ~identity(excluded_negatives_NN)
     logits_LNN = torch.where(excluded_NN, EXCLUDED, similarity_LNN)
-    # The softmax runs over queries: each part identifies its clip.
+    # The softmax runs over queries: each local feature identifies its clip.
     return (torch.logsumexp(logits_LNN, dim=1) - positive_LN).mean()
 
 

@@ -12,16 +12,8 @@ def nt_xent(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
     """Return the cross-entropy of identifying the other view of a clip among all other clips, averaged over clips.
 
     Chen, Kornblith, Norouzi and Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", ICML
-    2020, equation 1. The softmax probability of the other view is a logistic function of its logit minus the logsumexp
-    of the logits of the negatives. A clip without negatives contributes zero.
-
-    Args:
-        first_BD: Latents of the first views.
-        second_BD: Latents of the second views.
-        pairing: Pairing of the batch.
-
-    Returns:
-        A scalar, nats.
+    2020, equation 1. In nats. A clip without negatives contributes zero. The softmax probability of the other view is a
+    logistic function of its logit minus the logsumexp of the logits of the negatives.
     """
     positive_N, log_negatives_N = positive_and_negatives(first_BD, second_BD, pairing)
     return -logsigmoid(positive_N - log_negatives_N).mean()

@@ -1,6 +1,8 @@
 """Self-supervised strategies: the record that describes one, the inputs of its loss, and functions that losses share.
 
-N = 2 B clips: the first views of all pairs, then the second views.
+A loss of two views takes the latents of the first and of the second views, [B, D] each, and their `Pairing`. It returns
+a scalar. Padded dimensions are zero and must not contribute. The loss runs under `vmap`, so it has no data-dependent
+control flow. N = 2 B clips: the first views of all pairs, then the second views.
 """
 
 from collections.abc import Callable
@@ -101,13 +103,7 @@ class Strategy:
 
 
 def pairwise(name: str, loss: Callable[[Tensor, Tensor, Pairing], Tensor]) -> Strategy:
-    """Return the strategy of a loss that only compares the two views.
-
-    Args:
-        name: Value of `contrast.strategy`.
-        loss: Takes first views, second views and their pairing; returns a scalar. It runs under `vmap`, so it has no
-            data-dependent control flow. Padded dimensions are zero and must not contribute.
-    """
+    """Return the strategy of a loss of two views; `name` is the value of `contrast.strategy`."""
     return Strategy(name, lambda inputs: loss(*inputs.views()), projection="optional")
 
 
@@ -117,7 +113,7 @@ def identity(like_BB: Tensor) -> Tensor:
 
 
 def tile_views(matrix_BB: Tensor) -> Tensor:
-    """Return [N, N]: the entry of two pairs, for each view of the one and each view of the other."""
+    """Return a matrix of pairs as a matrix of clips [N, N]: each view of a pair has the entries of the pair."""
     return matrix_BB.tile(2, 2)
 
 
@@ -127,18 +123,10 @@ def unit_clips(first_BD: Tensor, second_BD: Tensor) -> Tensor:
 
 
 def positive_and_negatives(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> tuple[Tensor, Tensor]:
-    """Return the logit of the other view of each clip, and the logsumexp of the logits of its negatives.
+    """Return the logit of the other view of each clip, and the logsumexp of the logits of its negatives, both [N].
 
     Logits are cosine similarities over the temperature. Negatives of a clip are both views of every other pair that is
-    not excluded.
-
-    Args:
-        first_BD: Latents of the first views.
-        second_BD: Latents of the second views.
-        pairing: Pairing of the batch.
-
-    Returns:
-        Logits of positives [N], and logsumexp over negatives [N], which is about `EXCLUDED` without any negative.
+    not excluded. Without any negative the logsumexp is about `EXCLUDED`.
     """
     unit_ND = unit_clips(first_BD, second_BD)
     scaled_ND = unit_ND / pairing.temperature

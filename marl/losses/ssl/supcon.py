@@ -13,15 +13,7 @@ def supcon(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
 
     Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2: the mean over positives is outside the
     logarithm. Positives are all other clips of both views whose pairs agree in the shared factors. They stay in the
-    denominator, even if they are excluded as negatives.
-
-    Args:
-        first_BD: Latents of the first views.
-        second_BD: Latents of the second views.
-        pairing: Pairing of the batch.
-
-    Returns:
-        A scalar, nats.
+    denominator, even if they are excluded as negatives. In nats.
     """
     unit_ND = unit_clips(first_BD, second_BD)
     similarity_NN = (unit_ND / pairing.temperature) @ unit_ND.mT

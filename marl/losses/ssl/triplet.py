@@ -18,15 +18,8 @@ def triplet(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
     and the mean over triplets with a positive excess (Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for
     Person Re-Identification", 2017, equation 6 and their "batch all, non-zero"), as in pytorch-metric-learning. Every
     clip of either view is an anchor; its negatives are both views of every other pair that is not excluded. The loss is
-    discontinuous where the excess of a triplet becomes zero. The temperature has no effect.
-
-    Args:
-        first_BD: Latents of the first views; they are normalised here.
-        second_BD: Latents of the second views; they are normalised here.
-        pairing: Pairing of the batch.
-
-    Returns:
-        A scalar between 0 and 2.05, a distance; zero if no triplet has a positive excess.
+    discontinuous where the excess of a triplet becomes zero. It is a distance between 0, if no triplet has a positive
+    excess, and 2.05. Latents are normalised here; the temperature has no effect.
     """
     unit_ND = unit_clips(first_BD, second_BD)
     first_BD, second_BD = unit_ND.chunk(2)

@@ -17,16 +17,8 @@ def vicreg(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
 
     Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning", ICLR
     2022, equations 1 to 6, with two choices of the authors' code: the squared distance is a mean over dimensions, not a
-    sum, and the variance term is the mean over views, not their sum. It has no negatives, so excluded negatives and
-    temperature have no effect.
-
-    Args:
-        first_BD: Latents of the first views.
-        second_BD: Latents of the second views.
-        pairing: Pairing of the batch; padded dimensions contribute nothing and are not counted.
-
-    Returns:
-        A scalar without a unit. It depends on the scale of the latents.
+    sum, and the variance term is the mean over views, not their sum. There are no negatives: excluded negatives and
+    temperature have no effect. The loss depends on the scale of the latents.
     """
     pairs = len(first_BD)
     dimensions = pairing.mask_D.sum().clamp_min(1)
