@@ -1,8 +1,7 @@
 """Aggregation of reports over a trial's replicates: means, standard deviations and intervals.
 
 A trial's means are taken at the last budget that all of its replicates reached; if no budget was reached by all, at the
-last one that most of them reached. They depend on the rows of this trial alone, so that only trials with new rows are
-aggregated again.
+last one that most of them reached. They depend on the reports of this trial alone.
 
 T is trials, R rows of reports, C metrics.
 """
@@ -18,10 +17,7 @@ from study.analysis.statistics import ci_half_width
 from study.store.tables import SegmentId, TableRows
 
 __all__ = [
-    "AUXILIARY_SUFFIXES",
     "Aggregates",
-    "REPORT_KEY",
-    "UNCERTAINTY_SUFFIXES",
     "aggregate_trial",
     "aggregate_trials",
     "mean_and_spread",
@@ -32,16 +28,11 @@ __all__ = [
 REPORT_KEY = ["trial", "seed", "step", "metric_version"]
 """Columns that identify a report."""
 
-AUXILIARY_SUFFIXES = ("/clips_se", "/floor")
-"""Suffixes of columns that give another metric's standard error over clips, or its best possible value.
+# Standard error of another metric over clips, or its best possible value: averaged over replicates, without a spread.
+_AUXILIARY_SUFFIXES = ("/clips_se", "/floor")
 
-They are averaged over replicates, and have no spread.
-"""
-
-UNCERTAINTY_SUFFIXES = ("/sd", "/ci", *AUXILIARY_SUFFIXES)
-"""Suffixes of all columns that describe another metric."""
-
-_NOT_METRICS = {*REPORT_KEY, "time", "run"}
+UNCERTAINTY_SUFFIXES = ("/sd", "/ci", *_AUXILIARY_SUFFIXES)
+"""Suffixes of columns that describe another metric."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,7 @@ class Aggregates:
     """Means of all trials of a study at one moment.
 
     Attributes:
-        table: As returned by `aggregate_trials`, with metrics sorted by name.
+        table: Result of `aggregate_trials`, with metrics sorted by name.
         trials: Numbers of the trials that have rows in each segment of the reports.
     """
 
@@ -60,9 +51,7 @@ class Aggregates:
 def mean_and_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
     """Return `mean` of a metric, and `low` and `high`: one standard deviation over replicates below and above it.
 
-    Args:
-        rows: Rows of results. `low` and `high` are NaN for rows without a standard deviation.
-        metric: Column of these rows.
+    `low` and `high` are NaN for rows of results without a standard deviation.
     """
     mean = rows[metric].astype(float)
     sd = rows[f"{metric}/sd"].astype(float) if f"{metric}/sd" in rows else np.nan
@@ -70,13 +59,7 @@ def mean_and_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
 
 
 def update_aggregates(reports: TableRows, replicates: int, previous: Aggregates | None) -> Aggregates:
-    """Aggregate all trials; only those with rows in new or deleted segments are computed again.
-
-    Args:
-        reports: All rows of reports of trials.
-        replicates: Number of replicates of a trial.
-        previous: Earlier aggregates of the same study, if there are any.
-    """
+    """Aggregate all trials; only those with rows in new or deleted segments are computed again."""
     before = previous.trials if previous else {}
     trials = {
         segment: before[segment] if segment in before else np.unique(rows["trial"].to_numpy())
@@ -100,16 +83,7 @@ def update_aggregates(reports: TableRows, replicates: int, previous: Aggregates 
 
 
 def aggregate_trial(reports: pd.DataFrame, replicates: int) -> dict[str, Any]:
-    """Aggregate the reports of one trial; return an empty dictionary without reports.
-
-    Args:
-        reports: Reports of the trial.
-        replicates: Number of replicates of a trial.
-
-    Returns:
-        `step`; `replicates`, the number of replicates that the means are over; each metric, its standard deviation over
-        these replicates in `<metric>/sd`, and half the width of its 90 % interval in `<metric>/ci`.
-    """
+    """Return the row of `aggregate_trials` for the reports of one trial; an empty dictionary without reports."""
     if reports.empty:
         return {}
     means = aggregate_trials(reports.assign(trial=0), replicates)
@@ -118,12 +92,21 @@ def aggregate_trial(reports: pd.DataFrame, replicates: int) -> dict[str, Any]:
 
 
 def aggregate_trials(reports: pd.DataFrame, replicates: int) -> pd.DataFrame:
-    """Aggregate many trials as `aggregate_trial` does, one row each; missing metrics are NaN."""
+    """Aggregate the reports of many trials, one row each.
+
+    Args:
+        reports: Reports of all trials.
+        replicates: Number of replicates of a complete trial.
+
+    Returns:
+        `trial`; `step`; `replicates`, the number that the means are over; each metric, its standard deviation over
+        these replicates in `<metric>/sd`, and half the width of its 90 % interval in `<metric>/ci`.
+    """
     reports = merge_duplicates(reports, ["trial", "seed", "step"])
     step = _aggregation_steps(reports, replicates)
     rows = reports[reports["step"] == reports["trial"].map(step)]
-    metrics = [column for column in rows if column not in _NOT_METRICS and rows[column].notna().any()]
-    with_spread = [metric for metric in metrics if not metric.endswith(AUXILIARY_SUFFIXES)]
+    metrics = [name for name in rows if name not in {*REPORT_KEY, "time", "run"} and rows[name].notna().any()]
+    with_spread = [metric for metric in metrics if not metric.endswith(_AUXILIARY_SUFFIXES)]
     mean_TC, count_TC = _means(rows, metrics)
     sd_TC = rows.groupby("trial")[with_spread].std(ddof=1).to_numpy(dtype=float)
     ci_TC = ci_half_width(sd_TC, count_TC[:, [metric in set(with_spread) for metric in metrics]])
@@ -158,12 +141,8 @@ def merge_duplicates(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 def _means(rows: pd.DataFrame, metrics: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the means of each trial, and the numbers of values that they are over, [T, C].
 
-    Sums are compensated (Kahan) and follow the order of the rows. pandas does so only if a value is missing, so that
-    the last bit of a mean would depend on which other trials are aggregated in the same call.
-
-    Args:
-        rows: Reports, sorted by trial.
-        metrics: Columns to average.
+    Sums are compensated (Kahan) and follow the order of the rows, which are sorted by trial. pandas does so only if a
+    value is missing, so that the last bit of a mean would depend on the other trials of the same call.
     """
     value_RC = rows[metrics].to_numpy(dtype=float)
     trial_R, trials = pd.factorize(rows["trial"])
@@ -173,14 +152,16 @@ def _means(rows: pd.DataFrame, metrics: list[str]) -> tuple[np.ndarray, np.ndarr
     for position in range(position_R.max(initial=-1) + 1):
         is_current_R = position_R == position
         trial_P, value_PC = trial_R[is_current_R], value_RC[is_current_R]  # P is the trials that have such a row
-        is_finite_PC = ~np.isnan(value_PC)
+        has_value_PC = ~np.isnan(value_PC)
         before_PC = sum_TC[trial_P]
         added_PC = value_PC - compensation_TC[trial_P]
         after_PC = before_PC + added_PC
-        sum_TC[trial_P] = np.where(is_finite_PC, after_PC, before_PC)
-        rest_PC = np.nan_to_num(after_PC - before_PC - added_PC)
-        compensation_TC[trial_P] = np.where(is_finite_PC, rest_PC, compensation_TC[trial_P])
-        count_TC[trial_P] += is_finite_PC
+        sum_TC[trial_P] = np.where(has_value_PC, after_PC, before_PC)
+        # An infinite sum has no rounding error; the difference of infinities is undefined.
+        after_PC, before_PC, added_PC = np.where(np.isfinite(after_PC), [after_PC, before_PC, added_PC], 0.0)
+        rest_PC = after_PC - before_PC - added_PC
+        compensation_TC[trial_P] = np.where(has_value_PC, rest_PC, compensation_TC[trial_P])
+        count_TC[trial_P] += has_value_PC
     with np.errstate(invalid="ignore"):
         return sum_TC / count_TC, count_TC
 
@@ -198,7 +179,7 @@ def _concatenated(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         return second
     table = first if second.empty else pd.concat([first, second])
     names = set(table)
-    metrics = [name for name in sorted(names) if f"{name}/sd" in names or name.endswith(AUXILIARY_SUFFIXES)]
+    metrics = [name for name in sorted(names) if f"{name}/sd" in names or name.endswith(_AUXILIARY_SUFFIXES)]
     columns = _columns([name for name in metrics if table[name].notna().any()])
     return table[["trial", "step", "replicates", *columns]].sort_values("trial", ignore_index=True)
 
@@ -208,5 +189,5 @@ def _columns(metrics: Iterable[str]) -> list[str]:
     return [
         name
         for metric in metrics
-        for name in ([metric] if metric.endswith(AUXILIARY_SUFFIXES) else [metric, f"{metric}/sd", f"{metric}/ci"])
+        for name in ([metric] if metric.endswith(_AUXILIARY_SUFFIXES) else [metric, f"{metric}/sd", f"{metric}/ci"])
     ]

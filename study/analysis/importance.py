@@ -43,10 +43,9 @@ def importances(
 ) -> pd.DataFrame:
     """Return the importance of each parameter for a metric, among the complete trials.
 
-    The value of a trial is its mean over replicates. The spread over seeds is not taken into account.
-    Importances are shares that sum to 1, also for a metric that depends on no parameter.
-
-    Parameters on a logarithmic scale are replaced by their logarithm, because Optuna's forests ignore the scale.
+    The value of a trial is its mean over replicates; the spread over seeds is ignored. Importances sum to 1, also for a
+    metric that depends on no parameter. Parameters on a logarithmic scale are replaced by their logarithm, because
+    Optuna's forests ignore the scale.
 
     Conditional parameters are treated as in Optuna. `ped_anova` measures each parameter among the trials that have it
     and weights it by the share of these trials (Conditional PED-ANOVA, arXiv:2601.20800). The evaluators based on
@@ -63,14 +62,12 @@ def importances(
         seed: Seed of the forests, and of the random sample of `MAX_FANOVA_TRIALS` trials for `fanova`.
 
     Returns:
-        A row for each parameter, most important first: `parameter`; `importance`, which sums to 1 and is NaN for
-        parameters that the evaluator cannot measure; `trials`, the number of evaluated trials that have the parameter;
-        `complete`, the number of all complete trials that have it.
+        A row for each parameter, most important first: `parameter`; `importance`, NaN for parameters that the evaluator
+        cannot measure; `trials` and `complete`, the numbers of evaluated and of complete trials that have it.
 
     Raises:
         UndeterminedError: If fewer than `MIN_TRIALS` complete trials have the metric, if it is the same in all of
             them, or if fewer than two of the measured parameters vary.
-        UserError: If the evaluator is unknown.
     """
     if evaluator not in EVALUATORS:
         raise UserError(f"evaluator must be one of {', '.join(EVALUATORS)}; got {evaluator!r}")
@@ -78,25 +75,20 @@ def importances(
     trials = complete
     if evaluator == "fanova" and len(complete) > MAX_FANOVA_TRIALS:
         trials = complete.sample(MAX_FANOVA_TRIALS, random_state=seed).sort_index()
-    columns = {name: f"config/{name}" for name in spec.space if f"config/{name}" in table}
-    counts = trials[list(columns.values())].notna().sum()
+    names = [name for name in spec.space if f"config/{name}" in table]
+    columns = [f"config/{name}" for name in names]
+    counts = trials[columns].notna().sum().to_numpy()
     min_count = 1 if evaluator == "ped_anova" else len(trials)
-    measured = [name for name, column in columns.items() if counts[column] >= min_count]
-    varying = [name for name in measured if trials[columns[name]].nunique() > 1]
+    measured = [name for name, count in zip(names, counts, strict=True) if count >= min_count]
+    varying = [name for name in measured if trials[f"config/{name}"].nunique() > 1]
     if len(varying) < 2:
         raise UndeterminedError(
             "importance compares at least two parameters that vary among the complete trials; "
             f"{evaluator} can compare: {', '.join(varying) or 'none'}"
         )
     scores = _scores(trials, spec, metric, measured, evaluator, seed)
-    importance = pd.DataFrame(
-        {
-            "parameter": list(columns),
-            "importance": [scores.get(name, math.nan) for name in columns],
-            "trials": [int(counts[column]) for column in columns.values()],
-            "complete": [int(complete[column].notna().sum()) for column in columns.values()],
-        }
-    )
+    importance = pd.DataFrame({"parameter": names, "importance": [scores.get(name, math.nan) for name in names]})
+    importance = importance.assign(trials=counts, complete=complete[columns].notna().sum().to_numpy())
     return importance.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
 
 

@@ -1,6 +1,7 @@
 """Information that each subspace of a trial holds about each factor, by every kind of probe."""
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ def leakage(results: StudyResults, trial: int, classes: Mapping[str, int], clips
 
     Args:
         results: Results of the study.
-        trial: Number of the trial.
+        trial: Number of the trial; a `UserError` is raised unless it is complete.
         classes: Number of classes of each factor among the held-out clips. Factors with one class are skipped.
         clips: Number of held-out clips that accuracies were measured on.
 
@@ -34,9 +35,6 @@ def leakage(results: StudyResults, trial: int, classes: Mapping[str, int], clips
         hold the factor), `probe` (`network` or `linear`), `of` (`means` or `samples` of the posteriors), `accuracy`,
         `leakage` (the accuracy on a scale where chance is 0 and perfect is 1), `ci` (half the width of the 90 %
         interval of the leakage over seeds) and `clips_se` (its standard error over the held-out clips).
-
-    Raises:
-        UserError: If the trial is not complete.
     """
     table = results.results()
     complete = table[table["state"] == "complete"].set_index("trial")
@@ -45,29 +43,24 @@ def leakage(results: StudyResults, trial: int, classes: Mapping[str, int], clips
         raise UserError(f"--trial: must be a complete trial ({numbers}); got {trial}")
     row = complete.loc[trial]
     rows = []
-    for factor, count in classes.items():
-        if count < 2:
+    for (factor, count), subspace, group in product(classes.items(), ("private", "shared", "both"), PROBES):
+        name = f"{group}/{factor}/{subspace}"
+        accuracy = row.get(name, np.nan)
+        if count < 2 or pd.isna(accuracy):
             continue
         chance = 1 / count
         scale = 1 / (1 - chance)
-        for subspace in ("private", "shared", "both"):
-            belongs = subspace == "both" or (factor in results.spec.shared_factors) == (subspace == "shared")
-            for group, (probe, representation) in PROBES.items():
-                name = f"{group}/{factor}/{subspace}"
-                accuracy = row.get(name, np.nan)
-                if pd.isna(accuracy):
-                    continue
-                rows.append(
-                    {
-                        "factor": factor,
-                        "subspace": subspace,
-                        "belongs": belongs,
-                        "probe": probe,
-                        "of": representation,
-                        "accuracy": accuracy,
-                        "leakage": (accuracy - chance) / (1 - chance),
-                        "ci": scale * row[f"{name}/ci"],
-                        "clips_se": scale * accuracy_standard_error(accuracy, clips),
-                    }
-                )
+        rows.append(
+            {
+                "factor": factor,
+                "subspace": subspace,
+                "belongs": subspace == "both" or (factor in results.spec.shared_factors) == (subspace == "shared"),
+                "probe": PROBES[group][0],
+                "of": PROBES[group][1],
+                "accuracy": accuracy,
+                "leakage": (accuracy - chance) / (1 - chance),
+                "ci": scale * row[f"{name}/ci"],
+                "clips_se": scale * accuracy_standard_error(accuracy, clips),
+            }
+        )
     return pd.DataFrame(rows)

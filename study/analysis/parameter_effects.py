@@ -1,14 +1,12 @@
 """Effect of parameters on a metric: sweeps of one parameter at a time, slices over one and surfaces over two.
 
-Slices and surfaces are projections of the search space: neighbouring trials may differ in any other parameter, which
-shows as scatter.
-
-N is trials, A cells along x, B cells along y.
+Slices and surfaces are projections of the search space: the other parameters differ between trials, which shows as
+scatter. N is trials, A cells along x, B cells along y.
 """
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,60 +52,42 @@ def find_sweep(table: pd.DataFrame, spec: Spec) -> Sweep:
     at least half of the trials, only its configurations are compared. Parameters that only one of two configurations
     has do not count as a difference. In a sweep, a parameter is drawn with the reference and the trials that differ in
     this parameter alone; otherwise with all trials.
-
-    Args:
-        table: Results of all trials.
-        spec: Spec of the study.
     """
-    configurations = _configurations(table, spec)
+    names = [name for name in spec.space if f"config/{name}" in table]
+    rows = table[[f"config/{name}" for name in names]].to_numpy(dtype=object)
+    configurations = [{name: value for name, value in zip(names, row, strict=True) if pd.notna(value)} for row in rows]
     is_ablation = len(spec.include) >= max(_MIN_INCLUDED, len(table) / 2)
-    compared = list(spec.include) if is_ablation else list(configurations.values())
+    compared: list[_Configuration] = list(spec.include if is_ablation else configurations)
     reference = _reference(compared)
-    complete = table[table["state"] == "complete"]
-    if reference is None:
-        return Sweep(None, {name: complete[_has(complete, name)] for name in spec.space})
+    is_complete = (table["state"] == "complete").to_numpy()
     trials = {}
     for name in spec.space:
-        rows = complete.loc[
-            [
-                index
-                for index in complete.index
-                if configurations[index] in compared and _differences(configurations[index], reference) <= {name}
-            ]
+        is_drawn = [
+            name in configuration
+            and (reference is None or (configuration in compared and _differences(configuration, reference) <= {name}))
+            for configuration in configurations
         ]
-        trials[name] = rows[_has(rows, name)]
+        trials[name] = table[is_complete & np.array(is_drawn, dtype=bool)]
     return Sweep(reference, trials)
 
 
 def slice_data(table: pd.DataFrame, spec: Spec, parameter: str, metric: str) -> pd.DataFrame:
     """Return a metric against one parameter.
 
-    Args:
-        table: Results of trials.
-        spec: Spec of the study.
-        parameter: Name of a parameter of the space.
-        metric: Column of `table`.
-
     Returns:
         A row for each trial that has both: `trial`; `value` of the parameter; `mean` of the metric over replicates;
         `low` and `high`, the ends of its 90 % interval, NaN without one; `state`, as only complete trials have final
         values.
-
-    Raises:
-        UserError: If the space has no such parameter.
     """
     rows = _rows(table, spec, [parameter], metric)
     mean, half_width = rows[metric].astype(float), rows[f"{metric}/ci"].astype(float)
-    return pd.DataFrame(
-        {
-            "trial": rows["trial"],
-            "value": _values(rows, spec, parameter),
-            "mean": mean,
-            "low": mean - half_width,
-            "high": mean + half_width,
-            "state": rows["state"],
-        }
-    )
+    columns = {
+        "value": _values(rows, spec, parameter),
+        "mean": mean,
+        "low": mean - half_width,
+        "high": mean + half_width,
+    }
+    return pd.DataFrame({"trial": rows["trial"], **columns, "state": rows["state"]})
 
 
 def surface_data(
@@ -133,10 +113,7 @@ def surface_data(
 
     Returns:
         A row for each cell: `x`, its middle or the choice; `x_low` and `x_high`, its edges, NaN for a choice; the same
-        of `y`; `mean` of the metric.
-
-    Raises:
-        UserError: If the space has no such parameter, or both are the same.
+        three columns for `y`; `mean` of the metric.
     """
     if first == second:
         raise UserError(f"a surface needs two different parameters; got {first!r} twice")
@@ -154,10 +131,9 @@ def _reference(configurations: Iterable[_Configuration]) -> dict[str, Scalar] | 
     distinct = list({frozenset(configuration.items()): configuration for configuration in configurations}.values())
     if len(distinct) < 2:
         return None
-    values: dict[str, Counter[Scalar]] = {}
-    for configuration in distinct:
-        for name, value in configuration.items():
-            values.setdefault(name, Counter())[value] += 1
+    values: defaultdict[str, Counter[Scalar]] = defaultdict(Counter)
+    for name, value in (item for configuration in distinct for item in configuration.items()):
+        values[name][value] += 1
     most_common = {name: counts.most_common(1)[0][0] for name, counts in values.items()}
     for candidate in (*distinct, most_common):
         differences = [_differences(configuration, candidate) for configuration in distinct]
@@ -169,21 +145,6 @@ def _reference(configurations: Iterable[_Configuration]) -> dict[str, Scalar] | 
 
 def _differences(first: _Configuration, second: _Configuration) -> set[str]:
     return {name for name in first.keys() & second.keys() if first[name] != second[name]}
-
-
-def _configurations(table: pd.DataFrame, spec: Spec) -> dict[Hashable, dict[str, Scalar]]:
-    """Return the parameters that each trial has, by the index of its row."""
-    columns = {f"config/{name}": name for name in spec.space if f"config/{name}" in table}
-    rows = table[list(columns)].rename(columns=columns).to_dict("records")
-    return {
-        index: {name: value for name, value in row.items() if pd.notna(value)}
-        for index, row in zip(table.index, rows, strict=True)
-    }
-
-
-def _has(table: pd.DataFrame, name: str) -> pd.Series:
-    column = f"config/{name}"
-    return table[column].notna() if column in table else pd.Series(False, index=table.index)
 
 
 @dataclass(frozen=True)
@@ -216,11 +177,10 @@ class _Axis:
 
     @property
     def middles(self) -> np.ndarray:
-        """Positions of the middles of cells."""
+        """Positions of the middles of cells, [A] or [B]."""
         return np.arange(self.count) if self.choices is not None else (np.arange(self.count) + 0.5) / self.count
 
     def positions(self, values: list[Scalar]) -> np.ndarray:
-        """Return the positions of values."""
         if self.choices is not None:
             texts = [repr(choice) for choice in self.choices]  # 1 and true are two choices
             return np.array([texts.index(repr(value)) for value in values], dtype=int)

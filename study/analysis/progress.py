@@ -1,8 +1,4 @@
-"""Growth of a study's front over time, and its cost.
-
-Functions take data frames and work on whole columns, because a study may have ten thousand trials. M is objectives, N
-completed trials, F trials of a front.
-"""
+"""Growth of a study's front over time, and its cost. M is objectives, N complete trials, F trials of a front."""
 
 from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,9 +10,6 @@ import pandas as pd
 from study.analysis.pareto import hypervolume, is_dominated, to_costs
 
 __all__ = ["front_progress", "reference_point", "trial_steps"]
-
-_COLUMNS = ["time", "trial", "complete", "trial_steps", "device_hours", "hypervolume"]
-_S_PER_HOUR = 3600.0
 
 
 def reference_point(baselines: Mapping[str, Any] | None, objectives: Mapping[str, str]) -> np.ndarray | None:
@@ -42,7 +35,7 @@ def front_progress(
         runs: Runs by number.
         live: Numbers of the runs that are running.
         objectives: Direction of each objective.
-        reference_M: Costs of the untrained network. Without it the hypervolume is NaN.
+        reference_M: Costs of the untrained network. Without them the hypervolume is NaN.
 
     Returns:
         A row for each trial, by time: `time`; `trial`; `complete`, the number of complete trials; `trial_steps`, the
@@ -51,7 +44,7 @@ def front_progress(
         objectives' units.
     """
     if completed.empty:
-        return pd.DataFrame(columns=_COLUMNS)
+        return pd.DataFrame(columns=["time", "trial", "complete", "trial_steps", "device_hours", "hypervolume"])
     completed = completed.sort_values("time", kind="stable", ignore_index=True)
     return pd.DataFrame(
         {
@@ -91,7 +84,7 @@ def _device_hours(runs: Mapping[int, Mapping[str, Any]], live: Container[int], c
         last = completed["time"].max() if number in live else completed["time"][completed["run"] == number].max()
         until = ended if pd.isna(last) else max(ended, last)
         worked = (completed["time"].clip(upper=until) - started).dt.total_seconds().clip(lower=0.0)
-        hours_N += worked.to_numpy() / _S_PER_HOUR * trainers
+        hours_N += worked.to_numpy() / 3600.0 * trainers
     return hours_N
 
 

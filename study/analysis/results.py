@@ -1,13 +1,13 @@
 """Results of a study as data frames, read from the store alone.
 
 A result is a mean over a trial's replicates, with its standard deviation in `<column>/sd` and half the width of its
-90 % interval in `<column>/ci`. It is taken at the last budget that all replicates reached; if no budget was reached by
-all, at the last one that most of them reached.
+90 % interval in `<column>/ci`. `study.analysis.aggregation` describes at which budget it is taken.
 """
 
 import math
 from collections.abc import Collection, Sequence
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -44,12 +44,6 @@ class StudyResults:
 
     Every method returns a data frame that the caller may change. To see later changes, create a new `StudyResults`; if
     its store has a cache, only new objects are read and only changed means are computed.
-
-    Args:
-        store: Study in the store.
-
-    Raises:
-        UserError: If there is no such study.
     """
 
     def __init__(self, store: StudyStore) -> None:
@@ -83,11 +77,7 @@ class StudyResults:
         return self._trials.copy(deep=False)
 
     def reports(self, trials: Collection[int] | None = None) -> pd.DataFrame:
-        """Return a row for each replicate and budget.
-
-        Args:
-            trials: Numbers of the trials. All by default, which takes long in a large study.
-        """
+        """Return a row for each replicate and budget; by default of all trials, which takes long in a large study."""
         return self._reports(trials=trials)
 
     def steps(self) -> pd.DataFrame:
@@ -110,16 +100,19 @@ class StudyResults:
         The plain VAE is the spec's network with the width of the widest trial, all KL weights at 1 and no contrastive
         term, trained like a trial. The untrained network has its initial weights.
         """
-        rows: list[dict[str, Any]] = []
+        baselines: dict[Baseline, dict[str, Any]] = {}
         if (untrained := self._baselines) is not None:
             seeds, scores = untrained["replicates"], untrained["untrained"]
             sds = {name: value for name, value in scores.items() if name.endswith("/sd")}
             intervals = {f"{name.removesuffix('/sd')}/ci": ci_half_width(sd, seeds) for name, sd in sds.items()}
-            rows.append({**_baseline(Baseline.UNTRAINED), "step": 0, "replicates": seeds} | scores | intervals)
+            baselines[Baseline.UNTRAINED] = {"step": 0, "replicates": seeds} | scores | intervals
         reports = self._plain_vae_reports
         if len(reports) and (reports["step"].max() == self.spec.train.steps):
-            rows.append(_baseline(Baseline.PLAIN_VAE) | aggregate_trial(reports, self.spec.replicates))
-        return pd.DataFrame(rows)
+            baselines[Baseline.PLAIN_VAE] = aggregate_trial(reports, self.spec.replicates)
+        return pd.DataFrame(
+            {"kind": "baseline", "baseline": baseline.value, "state": "complete", **row}
+            for baseline, row in baselines.items()
+        )
 
     def front(self, results: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return the complete trials that no other dominates, best first in the first objective."""
@@ -144,25 +137,18 @@ class StudyResults:
         return front_probabilities(merge_duplicates(final, ["trial", "seed"]), self.spec.objectives)
 
     def best_trial(self, metric: str) -> int:
-        """Return the number of the complete trial that is best in a metric.
-
-        Raises:
-            UserError: If the study has no such metric, or no complete trial.
-        """
+        """Return the number of the complete trial that is best in a metric."""
         table = self.results()
         if metric not in table or metric.startswith("config/") or not pd.api.types.is_float_dtype(table[metric]):
-            known = ", ".join(metric_columns(table)) or "none yet"
-            raise UserError(f"--best: must be a metric of the study ({known}); got {metric!r}")
+            metrics = ", ".join(metric_columns(table)) or "none yet"
+            raise UserError(f"--best: must be a metric of the study ({metrics}); got {metric!r}")
         values = table[table["state"] == "complete"].set_index("trial")[metric].dropna()
         if values.empty:
             raise UserError(f"study {self.spec.name!r} has no complete trial yet")
         return int(values.idxmin() if self.spec.direction(metric) == "min" else values.idxmax())
 
     def missing_post_training(self) -> dict[str, list[tuple[TrialId, int]]]:
-        """Return trial and seed of the replicates that lack post-training metrics, by the group of metrics.
-
-        Post-training metrics are computed for front candidates and the plain VAE. The spec lists their groups.
-        """
+        """Return trial and seed of the front candidates and the plain VAE that lack metrics, by post-training group."""
         candidates = front_candidates(self._results, self.spec)
         trials: list[TrialId] = [*sorted(candidates.front + candidates.near)]
         # A replicate that has this metric has its whole group.
@@ -178,17 +164,16 @@ class StudyResults:
         baseline = baseline[baseline["step"] == steps].assign(trial=Baseline.PLAIN_VAE)
         if trials and len(baseline):
             trials.append(Baseline.PLAIN_VAE)
-        replicates = [(trial, seed) for trial in trials for seed in self.spec.seeds]
         missing = {}
         for group in self.spec.post_training:
             marker = markers[group]
-            parts = [rows.dropna(subset=[marker]) for rows in (reports, baseline) if marker in rows]
-            measured = {key for rows in parts for key in zip(rows["trial"], rows["seed"], strict=True)}
-            missing[group] = [replicate for replicate in replicates if replicate not in measured]
+            tables = [rows.dropna(subset=[marker]) for rows in (reports, baseline) if marker in rows]
+            measured = {replicate for rows in tables for replicate in zip(rows["trial"], rows["seed"], strict=True)}
+            missing[group] = [replicate for replicate in product(trials, self.spec.seeds) if replicate not in measured]
         return {group: replicates for group, replicates in missing.items() if replicates}
 
     def reference(self) -> np.ndarray | None:
-        """Return the costs of the untrained network, the reference point of hypervolumes; None if it was not scored."""
+        """Return the costs of the untrained network, [M], the reference of hypervolumes; None if it was not scored."""
         return reference_point(self._baselines, self.spec.objectives)
 
     def hypervolume(self, front: pd.DataFrame | None = None) -> float:
@@ -201,18 +186,15 @@ class StudyResults:
     def trial_steps(self) -> int:
         """Return the number of steps that all replicates together have reported."""
         reports = self._report_rows.frame(["trial", "seed", "step"])
-        if reports.empty:
-            return 0
-        return int(reports.groupby(["trial", "seed"])["step"].max().sum())
+        return 0 if reports.empty else int(reports.groupby(["trial", "seed"])["step"].max().sum())
 
     def progress(self) -> pd.DataFrame:
         """Return a row for each complete trial, by time, with the columns of `front_progress`."""
-        reports, trials = self.steps(), self._trials
-        complete = trials[trials["state"] == "complete"]
+        complete = self._trials[self._trials["state"] == "complete"]
         if not complete.empty:
             means = self._means[["trial", *(name for name in self.spec.objectives if name in self._means)]]
             complete = complete[["trial", "time", "run"]].merge(means, on="trial", how="left")
-        return front_progress(complete, reports, self.runs, self.live, self.spec.objectives, self.reference())
+        return front_progress(complete, self.steps(), self.runs, self.live, self.spec.objectives, self.reference())
 
     def status(self) -> dict[str, Any]:
         """Return the state of the study, the number of trials by state, and its last run, as plain JSON."""
@@ -222,14 +204,13 @@ class StudyResults:
         run = self.runs[max(self.runs)] if self.runs else {}
         front = self.front()
         hypervolume = self.hypervolume(front)
-        state = "running" if self.is_live else "complete" if finished >= self.target else "interrupted"
         return {
             "study": self.store.name,
-            "state": state,
+            "state": "running" if self.is_live else "complete" if finished >= self.target else "interrupted",
             "target": self.target,
             "trials": trials,
             "over": finished,
-            "front": [int(trial) for trial in front["trial"]],
+            "front": front["trial"].astype(int).tolist(),
             "hypervolume": None if math.isnan(hypervolume) else hypervolume,
             "trial_steps": self.trial_steps(),
             "created": self.metadata.created.isoformat(),
@@ -297,21 +278,12 @@ class StudyResults:
         return _ordered(merge_duplicates(rows.frame(columns, is_selected), REPORT_KEY), REPORT_KEY)
 
 
-def _baseline(baseline: Baseline) -> dict[str, Any]:
-    return {"kind": "baseline", "baseline": baseline.value, "state": "complete"}
-
-
 def metric_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns of results that are metrics, without those that describe another metric's uncertainty."""
-    names = (str(name) for name in table)
-    return [
-        name
-        for name in names
-        if "/" in name and not name.startswith("config/") and not name.endswith(UNCERTAINTY_SUFFIXES)
-    ]
+    names = [str(name) for name in table if "/" in str(name)]
+    return [name for name in names if not name.startswith("config/") and not name.endswith(UNCERTAINTY_SUFFIXES)]
 
 
 def _ordered(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:
     """Return some columns first and the others by name, because the order of columns in the store has no meaning."""
-    present = [column for column in first if column in rows]
-    return rows[[*present, *sorted(set(rows.columns) - set(present))]]
+    return rows[[*(name for name in first if name in rows), *sorted(set(rows) - set(first))]]

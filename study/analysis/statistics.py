@@ -24,15 +24,14 @@ from study.analysis.pareto import is_dominated, to_costs
 
 __all__ = [
     "accuracy_standard_error",
-    "front_probabilities",
     "ci_half_width",
+    "front_probabilities",
     "mean_standard_error",
     "rmse_standard_error",
 ]
 
 _DRAWS = 2000
-# Number of trials, or of draws, that are computed together.
-_CHUNK = 200
+_CHUNK = 200  # trials, or draws, that are computed together
 # Degrees of freedom of the pooled covariance of the other trials. In simulated studies of two to five seeds, with equal
 # spreads or spreads that differ by factors of 1.5 or 2.2, four had as good a Brier and log score as a number estimated
 # from the spreads (Smyth 2004, limma). It had a better Brier score than each trial's covariance alone at two seeds
@@ -42,15 +41,10 @@ _PRIOR_DEGREES = 4
 
 
 def ci_half_width(sd: Any, n: Any, level: float = 0.9) -> Any:
-    """Return half the width of the t interval of a mean over seeds.
+    """Return half the width of the t interval of a mean over `n` seeds, whose standard deviation is `sd`.
 
-    Args:
-        sd: Standard deviation over seeds, of any shape. A series gives a series.
-        n: Number of seeds.
-        level: Probability that the interval contains the mean over infinitely many seeds.
-
-    Returns:
-        Half the width, in the unit of `sd`. NaN for a single seed.
+    `level` is the probability that the interval contains the mean over infinitely many seeds. The result has the unit
+    and the shape of `sd`, and is NaN for a single seed.
     """
     return stdtrit(np.asarray(n) - 1.0, (1 + level) / 2) * sd / np.sqrt(n)
 
@@ -95,7 +89,7 @@ def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) ->
         objectives: Direction of each objective, `min` or `max`.
 
     Returns:
-        Probability by trial. NaN if no trial has two seeds, because their spread is unknown.
+        Probability by trial; NaN if no trial has two seeds, because their spread is unknown.
     """
     is_finite_R = np.isfinite(to_costs(reports, objectives)).all(axis=1)
     rows = reports[is_finite_R].sort_values(["trial", "seed"])

@@ -111,3 +111,9 @@ def test_rows_of_few_parts_have_the_types_that_all_rows_have():
         pd.testing.assert_frame_equal(some, everything[wanted].reset_index(drop=True))
     assert list(table.frame(["x", "nowhere"])) == ["x"]
     assert table.frame(["y"])["y"].tolist() == pytest.approx([np.nan, np.nan, 2.5], nan_ok=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mean_with_an_infinite_value_is_infinite_without_a_warning():
+    rows = pd.DataFrame([report(0, seed, 10, **{"a/x": value}) for seed, value in enumerate([1.0, np.inf, 2.0])])
+    assert aggregate_trials(rows, 3)["a/x"].tolist() == [np.inf]
