@@ -1,4 +1,4 @@
-"""Many models trained as one program."""
+"""Many models trained as one program: a lane for each model, and one training step for all lanes."""
 
 from marl.stack.compile_step import CheckedStep, StepKind
 from marl.stack.stack import Precision, Snapshot, Stack

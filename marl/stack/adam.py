@@ -1,7 +1,4 @@
-"""A step of Adam for many models at once, each with a learning rate of its own.
-
-K is models, n numbers of one parameter.
-"""
+"""A step of Adam for many models at once, each with a separate learning rate. n is the size of one parameter."""
 
 from typing import NamedTuple
 
@@ -16,21 +13,18 @@ _EPSILON = 1e-8
 
 
 class Rates(NamedTuple):
-    """Learning rate and epsilon of each model, [K, 1], with the corrections of the moments in them."""
+    """Learning rate and epsilon of each model, [K, 1], with the bias corrections of the moments included."""
 
     learning_rate: Tensor
     epsilon: Tensor
 
 
 def adam_rates(learning_rate_K1: Tensor, decay_power_K2: Tensor) -> Rates:
-    """The rates of one step.
+    """Return the rates of one step. A model with learning rate zero does not change.
 
-    Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1, with its corrections of the
-    moments moved to the rate and to epsilon, which are one number for each model.
-
-    Args:
-        learning_rate_K1: zero leaves a model as it is.
-        decay_power_K2: both decays to the power of the step, which begins at one.
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1. The bias corrections of the
+    moments are moved to learning rate and epsilon, which are one number for each model. `decay_power_K2` is both decays
+    to the power of the step, counted from one.
     """
     first_K1, second_K1 = (1 - decay_power_K2).to(torch.float32).split(1, dim=1)
     return Rates(learning_rate_K1 * second_K1.sqrt() / first_K1, _EPSILON * second_K1.sqrt())
@@ -44,15 +38,10 @@ def adam_step(
     rates: Rates,
     columns: int | None = None,
 ) -> None:
-    """Change one parameter and its moments, of all models, in place.
+    """Update one parameter of all models and its moments in place. The gradient is overwritten.
 
-    Args:
-        parameter_Kn: a row a model.
-        gradient_Kn: of the loss; may be used up.
-        first_moment_Kn: running means of the gradients.
-        second_moment_Kn: running means of their squares.
-        rates: of this step.
-        columns: go over so many columns at a time, so that they stay in a processor's cache; none for all at once.
+    `columns` is the number of columns that are updated at a time, so that they stay in the cache of a processor; None
+    for all.
     """
     tensors = (parameter_Kn, gradient_Kn, first_moment_Kn, second_moment_Kn)
     for parameter, gradient, first_moment, second_moment in zip(

@@ -1,10 +1,11 @@
-"""Compiles the step of a stack, and compares the compiled step with the plain one before anything trains with it.
+"""Compilation of the step of a stack, and the comparison of the compiled step with the plain one before it is used.
 
-K is lanes, T weighted terms of the objective, n numbers of one parameter.
+M is weighted terms of the objective, n the size of one parameter.
 """
 
 import logging
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -23,13 +24,10 @@ logger = logging.getLogger(__name__)
 StepKind = Literal["plain", "compiled", "compiled without vector instructions"]
 _Options = dict[str, str | int | bool | Callable[..., Any]]
 
-_WARM_RUNS = 3
+_WARM_UP_RUNS = 3
+_CUDA_FORMS: dict[StepKind, _Options | None] = {"compiled": None}
 # Inductor options to try in turn. Scalar code is slower, but avoids errors in vectorised code.
-_CPU_OPTIONS: dict[StepKind, _Options | None] = {
-    "compiled": None,
-    "compiled without vector instructions": {"cpp.simdlen": 0},
-}
-_CUDA_OPTIONS: dict[StepKind, _Options | None] = {"compiled": None}
+_CPU_FORMS = _CUDA_FORMS | {"compiled without vector instructions": {"cpp.simdlen": 0}}
 # Maximum difference from the plain step, relative to the norm of its values. Rounding gave at most 8e-6 in float32 and
 # 9e-3 in bfloat16 over all terms of the objective; wrong random numbers or rates change a gradient by 0.1 or more.
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -68,19 +66,19 @@ def compile_step(step: StepFunction, state: State, compiled: bool) -> CheckedSte
             on a processor.
     """
     if not compiled:
-        step.record(state)
-        return CheckedStep(partial(_run, step, step, state), "plain")
+        return _plain_step(step, state)
     tolerance = _TOLERANCE[step.objective_spec.dtype]
     is_cuda = state.progress.step.device.type == "cuda"
     start = check_state(step.objective_spec, state)
-    expected = start.copy()
-    expected_loss_K = _run(step, step, expected)  # also makes the tables that must exist before the step is recorded
-    saved, warning = state.copy(), ""
+    expected = deepcopy(start)
+    expected_loss_K = _run(step, step, expected)  # also fills the caches that recording reads
+    saved, warning = deepcopy(state), ""
     try:
-        for kind, options in (_CUDA_OPTIONS if is_cuda else _CPU_OPTIONS).items():
+        for kind, options in (_CUDA_FORMS if is_cuda else _CPU_FORMS).items():
             state.load(start)
-            program = torch.compile(make_fx(step)(*state.tensors()), dynamic=False, fullgraph=True, options=options)
-            run: Callable[[], Tensor] = partial(_run, step, program, state)
+            graph = make_fx(step)(*state.step_inputs())
+            compiled_step = torch.compile(graph, dynamic=False, fullgraph=True, options=options)
+            run: Callable[[], Tensor] = partial(_run, step, compiled_step, state)
             if is_cuda:
                 run = _captured(run)
             state.load(start)
@@ -96,6 +94,10 @@ def compile_step(step: StepFunction, state: State, compiled: bool) -> CheckedSte
         state.load(saved)
     warning += "training with the plain step"
     logger.warning(warning)
+    return _plain_step(step, state, warning)
+
+
+def _plain_step(step: StepFunction, state: State, warning: str = "") -> CheckedStep:
     step.record(state)
     return CheckedStep(partial(_run, step, step, state), "plain", warning)
 
@@ -103,41 +105,41 @@ def compile_step(step: StepFunction, state: State, compiled: bool) -> CheckedSte
 def check_state(objective_spec: ObjectiveSpec, state: State) -> State:
     """Return a state of the same shapes for the comparison, in which every term of the objective acts.
 
-    It does not depend on the replicates in the lanes. Every lane has its own model and batch, and a loss of few terms,
-    so that large terms do not hide the error of a small one. The second moments are one, so that updates are smooth in
-    the gradients; from zero, Adam's first update is nearly the sign of the gradient, which rounding can change.
+    It does not depend on the replicates in the lanes. Every lane has a different model and batch, and a loss of few
+    terms, so that large terms do not hide the error of a small one. The second moments are one, so that updates are
+    smooth in the gradients. From zero, Adam's first update would be nearly the sign of the gradient, which rounding can
+    change.
     """
-    check, lanes = state.copy(), len(state.progress.step)
-    device = state.progress.step.device
+    check, lanes, device = deepcopy(state), len(state.progress.step), state.progress.step.device
     _, _, _, private, shared = objective_spec.network.architecture
     latent = LatentConfig(private=private, shared=shared)
     for lane in range(lanes):
         initial = objective_spec.network.initial_parameters(latent, lane, device, objective_spec.active_terms.heads)
         for name, value in initial.items():
             check.parameters.shaped[name][lane] = value
-    for moments, constant in ((check.first_moments, 0.0), (check.second_moments, 1.0)):
-        for moment_Kn in moments.flat.values():
-            moment_Kn.fill_(constant)
+    check.first_moments.matrix.fill_(0.0)
+    check.second_moments.matrix.fill_(1.0)
     hyperparameters = _check_hyperparameters(objective_spec, lanes, check.hyperparameters)
     for field_K, value_K in zip(check.hyperparameters, hyperparameters, strict=True):
         field_K.copy_(value_K)
-    progress, lane_K = check.progress, torch.arange(lanes, device=device)
-    progress.seed.copy_(lane_K)
-    progress.step.copy_(lane_K)
-    progress.active.fill_(1)
-    progress.learning_rate.fill_(1.0)
-    progress.warmup.fill_(1.0)
-    progress.decay_power.fill_(1.0)
+    progress = check.progress
+    for lane_K in (progress.seed, progress.step):
+        lane_K.copy_(torch.arange(lanes))
+    for constant in (progress.active, progress.learning_rate, progress.warmup, progress.decay_power):
+        constant.fill_(1)
     return check
 
 
 def _check_hyperparameters(objective_spec: ObjectiveSpec, lanes: int, like: LaneHyperparameters) -> LaneHyperparameters:
-    """Return hyperparameters that weigh term t of the objective only in lane t modulo K; fusions and switches vary."""
+    """Return hyperparameters in which term m of the objective has weight one in lane m modulo K, else zero.
+
+    Fusions and switches differ between lanes.
+    """
     lane_K = torch.arange(lanes)
     weighted = (like.reconstruction[:, None], like.kl_3S.flatten(1), like.multiscale_M, like.contrast_M)
     sizes = [field.shape[1] for field in (*weighted, like.independence_M)]
-    weight_KT = (torch.arange(sum(sizes)) % lanes == lane_K[:, None]).to(torch.float32)
-    reconstruction_K1, kl_K6, multiscale_KM, contrast_KM, independence_KM = weight_KT.split(sizes, dim=1)
+    weight_KM = (torch.arange(sum(sizes)) % lanes == lane_K[:, None]).to(torch.float32)
+    reconstruction_K1, kl_K6, multiscale_KM, contrast_KM, independence_KM = weight_KM.split(sizes, dim=1)
     is_private_D = torch.arange(objective_spec.network.latents) < objective_spec.network.architecture.private
     fusions = len(objective_spec.active_terms.fusions)
     return LaneHyperparameters(
@@ -171,15 +173,15 @@ def _difference(
 def _errors(
     start: State, expected: State, actual: State, expected_loss_K: Tensor, loss_K: Tensor
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield the name of each compared quantity, and per lane the norm of its error and its scale, both [K]."""
+    """Yield the name of each compared quantity, the norm of its error [K], and the scale of the error [K]."""
     yield "losses", (loss_K - expected_loss_K).abs(), expected_loss_K.abs() + 1  # small terms are differences of nats
     for part in ("first_moments", "second_moments", "parameters"):
-        begins, ends, finds = (getattr(state, part).flat for state in (start, expected, actual))
-        changes = {name: (ends[name] - begin_Kn).norm(dim=1) for name, begin_Kn in begins.items()}
+        before, plain, compiled = (getattr(state, part).flat for state in (start, expected, actual))
+        changes = {name: (plain[name] - before_Kn).norm(dim=1) for name, before_Kn in before.items()}
         all_K = torch.stack(list(changes.values())).norm(dim=0)
         for name, change_K in changes.items():
-            error_K = (finds[name] - ends[name]).norm(dim=1)
-            rounding_K = torch.finfo(torch.float32).eps * begins[name].norm(dim=1)
+            error_K = (compiled[name] - plain[name]).norm(dim=1)
+            rounding_K = torch.finfo(torch.float32).eps * before[name].norm(dim=1)
             yield f"{part.replace('_', ' ')} of {name}", error_K - rounding_K, change_K + _MIN_SHARE * all_K + 1e-20
 
 
@@ -188,7 +190,7 @@ def _captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(_WARM_RUNS):
+        for _ in range(_WARM_UP_RUNS):
             run()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
@@ -203,8 +205,8 @@ def _captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 @torch.no_grad()
-def _run(step: StepFunction, program: Callable[..., Tensor], state: State) -> Tensor:
+def _run(step: StepFunction, update: Callable[..., Tensor], state: State) -> Tensor:
     step.pre_step(state)
-    loss_K = program(*state.tensors())
+    loss_K = update(*state.step_inputs())
     step.post_step(state, loss_K)
     return loss_K

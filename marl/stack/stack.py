@@ -1,12 +1,11 @@
-"""Many models as one: a stack of lanes that train together as a single program.
+"""A stack: lanes that train together as one program.
 
-The parameters of all models are the rows of one matrix, every layer is one batched matmul, and one call makes one step
-of every lane. A replicate (a configuration under a seed) takes a lane, trains there and gives it back; what it becomes
-is a function of its configuration and seed alone.
-
-K is lanes.
+The parameters of all models are the rows of one matrix, each layer is one batched matmul, and one call makes one step
+of all lanes. A replicate (a configuration and a seed) occupies a lane while it trains. Its result depends on
+configuration and seed alone.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +24,6 @@ from marl.stack.step import NOT_DIVERGED, LaneProgress, State, StepFunction
 __all__ = ["Precision", "Snapshot", "Stack"]
 
 Precision = Literal["float32", "bfloat16"]
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -52,17 +49,17 @@ class Stack:
     """Lanes that train together.
 
     Args:
-        architecture: what all models of the stack have in common.
-        lanes: how many; fixed, because sums are taken in another order at another width.
-        dataset: the clips; training takes place on their device.
-        views: how the views of a pair are made, for all replicates.
-        batch_pairs: pairs of a batch, a multiple of 16.
-        active_terms: what any replicate asks the objective for.
-        precision: in which the large layers are trained; evaluation is float32 always.
-        compiled: whether the step is compiled, see `marl.stack.compile_step`.
+        architecture: Sizes that all models of the stack have in common.
+        lanes: Number of lanes; fixed, because the order of sums depends on it.
+        dataset: Clips; the stack trains on their device.
+        views: How the views of a pair are made, for all replicates.
+        batch_pairs: Pairs of a batch, a multiple of 16.
+        active_terms: Terms of the objective that any replicate uses.
+        precision: Precision of the large layers in training. Evaluation is always float32.
+        compiled: Whether the step is compiled, see `marl.stack.compile_step`.
 
     Raises:
-        ValueError: when the batch is not a multiple of 16 or the network does not fit the spectrograms.
+        ValueError: If the batch is not a multiple of 16 or the network does not fit the spectrograms.
     """
 
     def __init__(
@@ -84,12 +81,9 @@ class Stack:
 
         sampler = sampler_of("training", dataset)
         self.network = build_network(architecture, active_terms.heads, sampler.groups)
-        self.lanes = lanes
-        self.dataset = dataset
-        self.batch_pairs = batch_pairs
-        training_clips = len(dataset.splits["training"])
+        self.lanes, self.dataset, self.batch_pairs = lanes, dataset, batch_pairs
         self.objective_spec = ObjectiveSpec(
-            self.network, active_terms, training_clips, sampler.groups, _DTYPES[precision]
+            self.network, active_terms, len(dataset.splits["training"]), sampler.groups, getattr(torch, precision)
         )
         device = dataset.device
         narrowest = LatentConfig.model_validate({"private": 1, "shared": 1, "fusion": active_terms.fusions[0]})
@@ -118,11 +112,11 @@ class Stack:
             self._state.parameters.shaped,
             self._state.hyperparameters,
         )
-        """The models in all lanes, as they are at any time."""
+        """Current models of all lanes."""
         self._configs: list[Config | None] = [None] * lanes
         log_mels = dataset.log_mels
         if not log_mels.is_prepared and precision == "bfloat16":
-            # Standardised log-mels have a range of some deviations: float16 keeps more of them than bfloat16.
+            # Standardised log-mels are small numbers, for which float16 is more precise than bfloat16.
             log_mels = log_mels.to(torch.float16)
         self._source: BatchSource
         if log_mels.is_resident:
@@ -131,10 +125,11 @@ class Stack:
             self._source = HostBatchSource(log_mels, sampler_of("training", dataset.on_cpu()), lanes, batch_pairs)
         self._seed_K = torch.zeros(lanes, dtype=torch.int64)
         self._step_K = torch.zeros(lanes, dtype=torch.int64)
-        """The progress of the lanes, as this side knows it without asking the device."""
+        """Copy of the progress of the lanes on the CPU, so that it is known without waiting for the device."""
         self._step_function = StepFunction(self.objective_spec, sampler, self._source, batch_pairs)
         self._compiled = compiled
-        self._step: CheckedStep | None = None
+        self.checked_step: CheckedStep | None = None
+        """Step in use, with its form; None before the first step."""
 
     @property
     def free_lanes(self) -> list[int]:
@@ -142,19 +137,18 @@ class Stack:
         return [lane for lane, config in enumerate(self._configs) if config is None]
 
     def attach(self, config: Config, seed: int, snapshot: Snapshot | None = None) -> int:
-        """Give a replicate a lane, from its beginning or from a snapshot; returns the lane.
+        """Give a replicate a lane, from its initial parameters or from a snapshot, and return the lane.
 
         Raises:
-            ValueError: when no lane is free, or the model does not fit the stack, or asks for what it does not compute.
+            ValueError: If no lane is free, or the stack is too small for the model or does not compute its terms.
         """
         if not self.free_lanes:
             raise ValueError(f"all {self.lanes} lanes are taken")
         lane = self.free_lanes[0]
         hyperparameters = build_hyperparameters(self.objective_spec, config)
         if snapshot is None:
-            initial = self.network.initial_parameters(
-                config.latent, seed, self.dataset.device, ActiveTerms.of(config).heads
-            )
+            heads = ActiveTerms.of(config).heads
+            initial = self.network.initial_parameters(config.latent, seed, self.dataset.device, heads)
             zeros = {name: torch.zeros_like(value) for name, value in initial.items()}
             rows, step = [initial, zeros, zeros], 0
         else:
@@ -164,9 +158,9 @@ class Stack:
         self._configs[lane] = config
         for field_K, value in zip(self._state.hyperparameters, hyperparameters, strict=True):
             field_K[lane] = value
-        for views, part in zip(self._parts(), rows, strict=True):
-            for name, view in views.items():
-                view[lane] = part[name]
+        for part, row in zip(self._state.parts, rows, strict=True):
+            for name, value_K in part.shaped.items():
+                value_K[lane] = row[name]
         progress = self._state.progress
         progress.step[lane] = self._step_K[lane] = step
         progress.seed[lane] = self._seed_K[lane] = seed
@@ -175,10 +169,7 @@ class Stack:
         progress.learning_rate[lane] = config.optimiser.learning_rate
         progress.warmup[lane] = max(1, config.optimiser.warmup_steps)
         for column, decay in enumerate((FIRST_DECAY, SECOND_DECAY)):
-            power = 1.0
-            for _ in range(step):
-                power *= decay
-            progress.decay_power[lane, column] = power
+            progress.decay_power[lane, column] = math.prod([decay] * step)
         return lane
 
     def detach(self, lane: int) -> None:
@@ -187,49 +178,40 @@ class Stack:
         self._configs[lane] = None
         self._state.progress.active[lane] = 0
         self._state.progress.learning_rate[lane] = 0.0
-        for views in self._parts():
-            for view in views.values():
-                view[lane] = 0.0
+        for part in self._state.parts:
+            part.matrix[lane] = 0.0
 
     def snapshot(self, lane: int) -> Snapshot:
-        """What the replicate in a lane is now."""
+        """Return the current state of the replicate in a lane."""
         config = self._occupant(lane)
         mask, heads = self.network.mask(config.latent), ActiveTerms.of(config).heads
-        parts = []
-        for views in self._parts():
-            cropped = self.network.crop({name: view[lane] for name, view in views.items()}, mask, heads)
-            parts.append({name: value.to("cpu", copy=True).contiguous() for name, value in cropped.items()})
-        parameters, first_moment, second_moment = parts
+        rows = []
+        for part in self._state.parts:
+            cropped = self.network.crop({name: value_K[lane] for name, value_K in part.shaped.items()}, mask, heads)
+            rows.append({name: value.to("cpu", copy=True).contiguous() for name, value in cropped.items()})
+        parameters, first_moment, second_moment = rows
         specs = self.network.parameter_specs
-        own, of_heads = (
-            {name: value for name, value in parameters.items() if (specs[name].head is not None) == is_head}
-            for is_head in (False, True)
-        )
-        return Snapshot(int(self._state.progress.step[lane]), own, of_heads, first_moment, second_moment)
+        of_heads = {name: parameters.pop(name) for name in list(parameters) if specs[name].head is not None}
+        return Snapshot(int(self._state.progress.step[lane]), parameters, of_heads, first_moment, second_moment)
 
     def step(self) -> None:
-        """One step of every occupied lane. Idle lanes are computed too and changed by nothing."""
+        """Train all occupied lanes for one step."""
         after_K = self._step_K + torch.tensor([int(config is not None) for config in self._configs])
-        if self._step is None:
+        if self.checked_step is None:
             if self._compiled:  # the compiled step is checked on the same clips in every stack
                 lane_K = torch.arange(self.lanes)
                 self._source.prefetch(lane_K, lane_K, lane_K)
-            self._step = compile_step(self._step_function, self._state, self._compiled)
+            self.checked_step = compile_step(self._step_function, self._state, self._compiled)
         self._source.prefetch(self._seed_K, self._step_K, after_K)
-        self._step.run()
+        self.checked_step.run()
         self._step_K = after_K
 
-    @property
-    def checked_step(self) -> CheckedStep | None:
-        """The form of the step that trains; None before the first step."""
-        return self._step
-
     def steps(self) -> list[int]:
-        """Steps trained by lane; zero where idle."""
+        """Return the number of trained steps of each lane; zero for idle lanes."""
         return (self._state.progress.step * self._state.progress.active).tolist()
 
     def diverged(self) -> dict[int, int]:
-        """For each lane whose loss was not finite, the step at which that happened first."""
+        """Return the lanes with a non-finite loss, each with the first step at which it occurred."""
         return {
             lane: step
             for lane, step in enumerate(self._state.progress.diverged.tolist())
@@ -237,14 +219,9 @@ class Stack:
         }
 
     def synchronise(self) -> None:
-        """Wait until the device has done all that it was told, so that the progress read next is right."""
+        """Wait until the device has completed all steps."""
         if self.dataset.device.type == "cuda":
             torch.cuda.synchronize(self.dataset.device)
-
-    def _parts(self) -> tuple[Parameters, Parameters, Parameters]:
-        """Parameters and moments of all lanes."""
-        state = self._state
-        return state.parameters.shaped, state.first_moments.shaped, state.second_moments.shaped
 
     def _occupant(self, lane: int) -> Config:
         config = self._configs[lane]

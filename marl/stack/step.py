@@ -1,7 +1,4 @@
-"""One step of every lane of a stack, as one recorded program: replayed, compiled, or captured as a CUDA graph.
-
-K is lanes, B pairs, V = 2B views, D latents.
-"""
+"""One training step of all lanes of a stack: the state that it updates, and the step as plain code."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,14 +19,18 @@ from marl.stack.flat_parameters import FlatParameters
 __all__ = ["NOT_DIVERGED", "LaneProgress", "State", "StepFunction", "draw_batch"]
 
 NOT_DIVERGED = -1
-# On a processor, what Adam goes over at a time stays in its cache.
+# Columns that Adam updates at a time, so that they stay in the cache of a processor.
 _CACHED_COLUMNS = 32 * 1024
+
+_Flat = dict[str, Tensor]
 
 
 class LaneProgress(NamedTuple):
-    """How far each lane is, [K] but for the rates and the powers of Adam's decays, [K, 1] and [K, 2].
+    """Seed, step and learning rate of each lane.
 
-    Powers come from repeated multiplication, which rounds alike everywhere; pow() does not.
+    `active` is one for occupied lanes, else zero. `diverged` is the first step with a non-finite loss. All are [K], but
+    `learning_rate` and `warmup` (in steps) [K, 1], and `decay_power` [K, 2]: both decays of Adam to the power of the
+    step. Powers are computed by repeated multiplication, because pow() rounds differently on each device.
     """
 
     seed: Tensor
@@ -42,7 +43,7 @@ class LaneProgress(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a step reads and changes, always in the same memory."""
+    """All tensors that a step reads and updates. A step never replaces their memory."""
 
     parameters: FlatParameters
     first_moments: FlatParameters
@@ -51,91 +52,66 @@ class State(NamedTuple):
     progress: LaneProgress
     rates: Rates
 
-    def copy(self) -> "State":
-        """The same numbers in memory of their own."""
-        return State(
-            self.parameters.copy(),
-            self.first_moments.copy(),
-            self.second_moments.copy(),
-            LaneHyperparameters(*(field.clone() for field in self.hyperparameters)),
-            LaneProgress(*(field.clone() for field in self.progress)),
-            Rates(*(field.clone() for field in self.rates)),
-        )
+    @property
+    def parts(self) -> tuple[FlatParameters, FlatParameters, FlatParameters]:
+        """Parameters and both moments."""
+        return self.parameters, self.first_moments, self.second_moments
 
     def load(self, other: "State") -> None:
-        """Take over the numbers of another state of the same shapes."""
-        self.parameters.load(other.parameters)
-        self.first_moments.load(other.first_moments)
-        self.second_moments.load(other.second_moments)
-        mine = (*self.hyperparameters, *self.progress, *self.rates)
-        for field, value in zip(mine, (*other.hyperparameters, *other.progress, *other.rates), strict=True):
+        """Copy the values of another state of the same shapes."""
+        for field, value in zip(self._values(), other._values(), strict=True):
             field.copy_(value)
 
-    def tensors(
-        self,
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], LaneHyperparameters, Tensor, Tensor, Rates]:
-        """What the heavy part of a step takes."""
-        return (
-            self.parameters.flat,
-            self.first_moments.flat,
-            self.second_moments.flat,
-            self.hyperparameters,
-            self.progress.seed,
-            self.progress.step,
-            self.rates,
-        )
+    def _values(self) -> list[Tensor]:
+        return [*(part.matrix for part in self.parts), *self.hyperparameters, *self.progress, *self.rates]
+
+    def step_inputs(self) -> tuple[_Flat, _Flat, _Flat, LaneHyperparameters, Tensor, Tensor, Rates]:
+        """Return the arguments of a `StepFunction`."""
+        parameters, first_moments, second_moments = (part.flat for part in self.parts)
+        seed_K, step_K = self.progress.seed, self.progress.step
+        return parameters, first_moments, second_moments, self.hyperparameters, seed_K, step_K, self.rates
 
 
 class StepFunction:
-    """The step as plain code.
-
-    Args:
-        objective_spec: what is computed for each lane.
-        sampler: draws the pairs.
-        source: gives the log-mels of a step.
-        batch_pairs: pairs of a batch.
-    """
+    """The step as plain code: `pre_step`, the call, which is compiled, and `post_step`."""
 
     def __init__(
         self, objective_spec: ObjectiveSpec, sampler: PairSampler, source: BatchSource, batch_pairs: int
     ) -> None:
         self.objective_spec = objective_spec
-        self._sampler = sampler
-        self._source = source
-        self._batch_pairs = batch_pairs
+        self._sampler, self._source, self._batch_pairs = sampler, source, batch_pairs
         self._columns: int | None = None
         self._objective = vmap(partial(objective, objective_spec))
         self._differentiate = self._gradients
         self._decay_2 = torch.tensor([FIRST_DECAY, SECOND_DECAY], dtype=torch.float64, device=sampler.device)
 
     def pre_step(self, state: State) -> None:
-        """What comes before the heavy part: the rates of this step, and its clips where they are on the device.
+        """Compute the rates of this step, and gather its clips if they are on the device.
 
-        It is not compiled with the rest. TorchInductor 2.11 reads a number that a step changes once more after it was
-        changed, and so would take the rates of the step after.
+        This part is not compiled: TorchInductor 2.11 re-reads the decay powers after their in-place update and would
+        use the rates of the next step.
         """
         progress = state.progress
         self._source.gather(progress.seed, progress.step)
         progress.decay_power.mul_(self._decay_2)
         warmup_K1 = ((progress.step[:, None] + 1) / progress.warmup).clamp_max(1.0)
-        for rate, value in zip(
-            state.rates, adam_rates(progress.learning_rate * warmup_K1, progress.decay_power), strict=True
-        ):
-            rate.copy_(value)
+        rates = adam_rates(progress.learning_rate * warmup_K1, progress.decay_power)
+        for rate_K1, value_K1 in zip(state.rates, rates, strict=True):
+            rate_K1.copy_(value_K1)
 
     def __call__(
         self,
-        parameters: dict[str, Tensor],
-        first_moments: dict[str, Tensor],
-        second_moments: dict[str, Tensor],
+        parameters: _Flat,
+        first_moments: _Flat,
+        second_moments: _Flat,
         hyperparameters: LaneHyperparameters,
         seed_K: Tensor,
         step_K: Tensor,
         rates: Rates,
     ) -> Tensor:
-        """The heavy part: changes parameters and moments of all lanes in place; returns the losses [K].
+        """Update parameters and moments of all lanes in place, and return the losses [K].
 
-        Idle lanes are computed too and changed by nothing.
+        Idle lanes are computed, too; their learning rate is zero.
         """
         gradients, loss_K = self._differentiate(parameters, hyperparameters, self._batch(seed_K, step_K))
         for name, gradient_Kn in gradients.items():
@@ -146,39 +122,37 @@ class StepFunction:
         return loss_K
 
     def post_step(self, state: State, loss_K: Tensor) -> None:
-        """What comes after: who diverged, and how far each lane is."""
+        """Record which lanes diverged, and count the step."""
         progress = state.progress
         is_new_K = ~loss_K.isfinite() & (progress.diverged == NOT_DIVERGED) & (progress.active == 1)
         progress.diverged.copy_(torch.where(is_new_K, progress.step, progress.diverged))
         progress.step.add_(progress.active)
 
     def record(self, state: State) -> None:
-        """From now on replay the forward and backward pass as plain operations.
+        """Record the operations of the forward and backward pass, which the following steps replay.
 
-        To find them anew in each step, by vmap and autograd, would take a tenth of it. Adam goes over the parameters in
-        blocks, as is best on a processor that runs operations one by one.
+        vmap and autograd take a tenth of a step that is not recorded. Adam updates blocks of columns, which is fastest
+        on a processor that runs operations one by one.
         """
         self._columns = _CACHED_COLUMNS
         batch = self._batch(state.progress.seed, state.progress.step)
-        # A partial function: what is bound to an object is not traced.
+        # make_fx does not trace bound methods.
         self._differentiate = make_fx(partial(self._gradients))(state.parameters.flat, state.hyperparameters, batch)
 
     def _batch(self, seed_K: Tensor, step_K: Tensor) -> Batch:
         return draw_batch(self.objective_spec, self._sampler, self._source.take, self._batch_pairs, seed_K, step_K)
 
-    def _gradients(
-        self, parameters: dict[str, Tensor], hyperparameters: LaneHyperparameters, batch: Batch
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def _gradients(self, parameters: _Flat, hyperparameters: LaneHyperparameters, batch: Batch) -> tuple[_Flat, Tensor]:
         specs = self.objective_spec.network.parameter_specs
         values = {name: flat.unflatten(1, specs[name].shape).detach() for name, flat in parameters.items()}
         leaves = {name: value.requires_grad_() for name, value in values.items() if specs[name].follows is None}
         with torch.enable_grad():
-            total_K, terms_KT = self._objective(values, hyperparameters, batch)
-            # No lane's loss depends on another lane's parameters, so the gradient of the sum is each lane's own
-            # gradient, even beside one that is not finite.
+            total_K, terms_KM = self._objective(values, hyperparameters, batch)
+            # The loss of a lane depends on its parameters alone, so the gradient of the sum contains the gradient of
+            # each lane, even if the loss of another lane is not finite.
             gradients = torch.autograd.grad(total_K.sum(), list(leaves.values()))
         flat = {name: gradient.flatten(1) for name, gradient in zip(leaves, gradients, strict=True)}
-        return flat, terms_KT[:, 0]
+        return flat, terms_KM[:, 0]
 
 
 def draw_batch(
@@ -189,7 +163,7 @@ def draw_batch(
     seed_K: Tensor,
     step_K: Tensor,
 ) -> Batch:
-    """The pairs and the noise of each lane at its step."""
+    """Return clips and noise of each lane at its step. R is the clips of all lanes."""
     drawn = sampler.draw(seed_K, step_K, pairs)
     views_RFT = sampler.views(take(drawn.clips_KVB.flatten()), seed_K, step_K)
     device = sampler.device

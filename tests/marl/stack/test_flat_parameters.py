@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import torch
 
 from marl.stack.flat_parameters import FlatParameters
@@ -22,7 +24,7 @@ def test_parameters_start_at_cache_lines():
 def test_a_copy_has_equal_values_in_separate_memory():
     parameters = FlatParameters(SHAPES, 2, torch.device("cpu"))
     parameters.flat["bias"].fill_(7)
-    copy = parameters.copy()
+    copy = deepcopy(parameters)
     parameters.flat["bias"].zero_()
     assert copy.shaped["bias"].eq(7).all()
     assert copy.flat["bias"].stride() == parameters.flat["bias"].stride()
