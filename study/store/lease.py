@@ -1,14 +1,17 @@
 """Runs of a study: their records, and the lease by which one run at a time writes the study."""
 
 import json
+import logging
 import os
 import re
+import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from types import TracebackType
+from typing import Annotated, Any, Self
 
 import psutil
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError
@@ -17,14 +20,9 @@ from study.errors import RunError, UserError
 from study.spec import explain
 from study.store.study_objects import StudyObjects, json_object
 
-__all__ = [
-    "RunRecords",
-    "acquire_lease",
-    "check_lease",
-    "check_no_live_run",
-    "is_live",
-    "process_identity",
-]
+__all__ = ["Lease", "RunRecords", "check_no_live_run", "finish_after", "is_live", "process_identity"]
+
+logger = logging.getLogger(__name__)
 
 _RUN = re.compile(r"runs/(?P<number>\d{4})\.json")
 _STOP = re.compile(r"runs/(?P<number>\d{4})\.stop\.json")
@@ -141,60 +139,113 @@ def check_no_live_run(store: RunRecords, runs: Mapping[int, Mapping[str, Any]]) 
             raise _is_running(store, number, run)
 
 
-def acquire_lease(store: RunRecords, record: Mapping[str, Any]) -> int:
-    """Start the next run of a study. Of several processes that try at once, exactly one succeeds.
+class Lease:
+    """The right of one run to write a study, acquired at once and released at the end of a `with` block.
 
-    A conditional write alone would be enough, but some servers ignore the condition. So a process first writes a
-    request for the lease, and then lists the competing requests: the lowest token wins. A process that sees higher
-    tokens only waits until they are withdrawn, because one of them may have listed the requests earlier and have won.
+    The record of the run shows that it is held. Of several processes that try at once, exactly one succeeds.
 
     Args:
         store: The study.
-        record: Record of the run, with its `token`.
+        fields: Fields of the run's record besides times, process and token.
 
-    Returns:
-        Number of the run.
+    Attributes:
+        run: Number of the run.
+        details: More fields of the record, written with the next heartbeat. Threads replace the mapping as a whole.
+        stop_requested: Whether the run was requested to stop, at the last check.
 
     Raises:
         UserError: If another run of the study is live, or has just started.
     """
-    runs = store.runs()
-    check_no_live_run(store, runs)
-    number, token = max(runs, default=0) + 1, record["token"]
-    store.write_lease(number, token, record)
+
+    def __init__(self, store: RunRecords, fields: Mapping[str, Any]) -> None:
+        self._store = store
+        self._token = secrets.token_hex(8)
+        self._read_clock()
+        started = self.now().isoformat()
+        times = {"started": started, "heartbeat": started, "finished": None}
+        self._record: dict[str, Any] = {**fields, **times, **process_identity(), "token": self._token}
+        self.details: Mapping[str, Any] = {}
+        self.stop_requested = False
+        self.run = self._acquire()
+        logger.info("run %d of study %s acquired the lease", self.run, store.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        finish_after(error, self.release)
+
+    def now(self) -> datetime:
+        """Return the time of the store's clock, as of the last heartbeat, without a request."""
+        return datetime.now(UTC) + self._clock_offset
+
+    def check(self) -> None:
+        """Check that the run still holds the lease, and whether it was requested to stop.
+
+        Raises:
+            RunError: If a later run has taken over the study, or the record of this run was replaced or deleted.
+        """
+        runs, stops = self._store.run_numbers()
+        study, latest = self._store.name, max(runs, default=self.run)
+        if latest > self.run:
+            raise RunError(f"study {study!r} was taken over by run {latest}; this run has stopped writing")
+        if (self._store.run(self.run) or {}).get("token") != self._token:
+            raise RunError(
+                f"the record of run {self.run} of study {study!r} was replaced or deleted; this run has stopped writing"
+            )
+        self.stop_requested = self.run in stops
+
+    def renew(self) -> None:
+        """Check the lease, and write the record with the current time as its heartbeat."""
+        self.check()
+        self._read_clock()
+        self._record |= {"run": self.run, **self.details, "heartbeat": self.now().isoformat()}
+        self._store.write_run(self.run, self._record)
+
+    def release(self) -> None:
+        """Write the record with the time at which the run finished, so that another run can start."""
+        self._record["finished"] = self.now().isoformat()
+        self.renew()
+
+    def _acquire(self) -> int:
+        """Start the next run of the study, and return its number.
+
+        A conditional write alone would be enough, but some servers ignore the condition. So a process first writes a
+        request for the lease, and then lists the competing requests: the lowest token wins. A process that sees higher
+        tokens only waits until they are withdrawn, because one of them may have listed the requests earlier and won.
+        """
+        store, token = self._store, self._token
+        runs = store.runs()
+        check_no_live_run(store, runs)
+        number = max(runs, default=0) + 1
+        store.write_lease(number, token, self._record)
+        try:
+            while competing := _competing_leases(store, number, token):
+                if min(competing) < token:
+                    raise _is_running(store, number, competing[min(competing)])
+                time.sleep(_POLL_S)
+            # After the competing leases are gone: the process of one of them may have started the run.
+            if (winner := store.run(number)) is not None or not store.create_run(number, self._record):
+                raise _is_running(store, number, winner or store.run(number) or {})
+        except BaseException:
+            store.delete_lease(number, token)
+            raise
+        store.delete_leases()  # also of killed processes; processes that still wait now find the run
+        return number
+
+    def _read_clock(self) -> None:
+        self._clock_offset = self._store.objects.now() - datetime.now(UTC)
+
+
+def finish_after(error: BaseException | None, finish: Callable[[], None]) -> None:
+    """Call the last action of a `with` block; after an error in the block, log its error instead of raising it."""
     try:
-        while competing := _competing_leases(store, number, token):
-            if min(competing) < token:
-                raise _is_running(store, number, competing[min(competing)])
-            time.sleep(_POLL_S)
-        # After the competing leases are gone: the process of one of them may have started the run.
-        if (winner := store.run(number)) is not None or not store.create_run(number, record):
-            raise _is_running(store, number, winner or store.run(number) or {})
-    except BaseException:
-        store.delete_lease(number, token)
-        raise
-    store.delete_leases()  # also of killed processes; processes that still wait now find the run
-    return number
-
-
-def check_lease(store: RunRecords, run: int, token: str) -> bool:
-    """Check that a run still holds the lease of its study.
-
-    Returns:
-        True if the run was requested to stop.
-
-    Raises:
-        RunError: If a later run has taken over the study, or the record of this run was replaced or deleted.
-    """
-    runs, stops = store.run_numbers()
-    latest = max(runs, default=run)
-    if latest > run:
-        raise RunError(f"study {store.name!r} was taken over by run {latest}; this run has stopped writing")
-    if (store.run(run) or {}).get("token") != token:
-        raise RunError(
-            f"the record of run {run} of study {store.name!r} was replaced or deleted; this run has stopped writing"
-        )
-    return run in stops
+        finish()
+    except Exception as own_error:
+        if error is None:
+            raise
+        if str(own_error) != str(error):
+            logger.error("%s", own_error)  # the traceback is that of the block's error
 
 
 def _competing_leases(store: RunRecords, number: int, token: str) -> dict[str, dict[str, Any]]:

@@ -1,30 +1,27 @@
 """The single writer of a study's tables and of its run's record."""
 
-import logging
 import os
 import platform
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from study.environment import commit, package_versions
 from study.errors import RunError, UserError
 from study.store.layout import StudyStore
-from study.store.lease import acquire_lease, check_lease, process_identity
+from study.store.lease import Lease, finish_after
 from study.store.tables import Table
 
 __all__ = ["StudyWriter"]
-
-logger = logging.getLogger(__name__)
 
 _FLUSH_EVERY_S = 5.0
 _HEARTBEAT_EVERY_S = 10.0
 # Longest time between two calls of a driver that works. After it, the heartbeat stops.
 _HANGS_AFTER_S = 60.0
+# How long `finish` waits for the release of the lease after an error.
+_RELEASE_WITHIN_S = 5.0
 _POLL_S = 0.25
 # In the order of writing: the reports of a trial exist before the row that completes the trial.
 _TABLES: tuple[Table, ...] = ("log", "reports", "trials")
@@ -53,24 +50,10 @@ class StudyWriter:
         self._store = store
         self._on_outage = on_outage
         self._reported_outage: str | None = None
-        self._clock_offset = timedelta()
-        self._read_clock()
-        started = self._now().isoformat()
-        self._record: dict[str, Any] = {
-            "trials": trials,
-            "started": started,
-            "heartbeat": started,
-            "finished": None,
-            **process_identity(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-            "python": platform.python_version(),
-            "commit": commit(),
-            "versions": package_versions(),
-            "token": secrets.token_hex(8),
-        }
-        self.run = acquire_lease(store, self._record)
-        self._record = {"run": self.run, **self._record}
-        logger.info("run %d of study %s acquired the lease", self.run, store.name)
+        machine = f"{platform.machine()}, {os.cpu_count()} CPUs"
+        fields = {"python": platform.python_version(), "commit": commit(), "versions": package_versions()}
+        self._lease = Lease(store, {"trials": trials, "machine": machine, **fields})
+        self.run = self._lease.run
         self._sequence = 0
         self._flushed = self._heartbeat_written = self._called = time.monotonic()
         # Shared with the thread, under this lock:
@@ -78,32 +61,24 @@ class StudyWriter:
         self._rows: dict[Table, list[dict[str, Any]]] = {table: [] for table in _TABLES}
         self._added = self._written = self._wanted = 0
         self._is_finishing = self._is_finished = False
-        self._stop_requested = False
         self._error: BaseException | None = None
-        threading.Thread(target=self._write_until_finished, name="study-writer", daemon=True).start()
+        threading.Thread(target=self._run, name="study-writer", daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.finish()
-        except (RunError, UserError) as own_error:
-            if error is None:
-                raise
-            logger.warning("run %d could not write its last rows: %s", self.run, own_error)
+    def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        finish_after(error, self.finish)
 
     @property
     def stop_requested(self) -> bool:
         """Whether `marl-study stop` requested this run to stop; known after some seconds."""
-        return self._stop_requested
+        return self._lease.stop_requested
 
     def add(self, table: Table, row: Mapping[str, Any]) -> None:
         """Add a row to a table, with the current time. Reports are written before the trials that they complete."""
         with self._changed:
-            self._rows[table].append({**row, "time": self._now()})
+            self._rows[table].append({**row, "time": self._lease.now()})
             self._added += 1
 
     def log(self, line: str) -> None:
@@ -119,15 +94,14 @@ class StudyWriter:
         """
         trainers = [*active, *ended]
         seconds = [progress["seconds"] for progress in trainers]
-        with self._changed:
-            self._record |= {
-                "trainers": max(len(active), self._record.get("trainers", 0)),
-                "devices": [progress["device"] for progress in active],
-                "lanes": [progress["lanes"] for progress in active],
-                "trained_steps": sum(progress["trained_steps"] for progress in trainers),
-                "lane_steps": sum(progress["lane_steps"] for progress in trainers),
-                "seconds": {name: round(sum(each[name] for each in seconds), 3) for name in seconds[0]},
-            }
+        self._lease.details = {
+            "trainers": max(len(active), self._lease.details.get("trainers", 0)),
+            "devices": [progress["device"] for progress in active],
+            "lanes": [progress["lanes"] for progress in active],
+            "trained_steps": sum(progress["trained_steps"] for progress in trainers),
+            "lane_steps": sum(progress["lane_steps"] for progress in trainers),
+            "seconds": {name: round(sum(each[name] for each in seconds), 3) for name in seconds[0]},
+        }
 
     def check(self) -> None:
         """Report the state of the store, and return at once. The heartbeat stops when this is no longer called.
@@ -150,14 +124,21 @@ class StudyWriter:
         self._wait(lambda: self._written >= wanted)
 
     def finish(self) -> None:
-        """Wait until all rows are written, and release the lease.
+        """Wait until all rows are written and the lease is released.
 
         Raises:
-            RunError: As `check`.
+            RunError: As `check`. The lease is released nevertheless, as soon as the store works.
         """
         with self._changed:
             self._is_finishing = True
-        self._wait(lambda: self._is_finished)
+            self._changed.notify_all()
+        try:
+            self._wait(lambda: self._is_finished)
+        except Exception:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_finished, _RELEASE_WITHIN_S)
+            raise
+        self._raise_error()
 
     def _wait(self, is_done: Callable[[], bool]) -> None:
         while True:
@@ -186,31 +167,35 @@ class StudyWriter:
         if error is not None:
             raise error
 
-    def _write_until_finished(self) -> None:
-        """Write rows and heartbeats, in the thread."""
+    def _run(self) -> None:
+        """Write rows and heartbeats until the run finishes, then release the lease, in the thread."""
         try:
-            while not self._is_finished:
-                with self._changed:
-                    if self._wanted <= self._written and not self._is_finishing:
-                        self._changed.wait(_POLL_S)
-                self._write_due()
-        except BaseException as error:  # `check` raises it in the caller's thread
+            with self._lease:
+                try:
+                    self._write_until_finishing()
+                except BaseException as error:  # `check` raises it in the caller's thread
+                    self._error = error
+                    with self._changed:  # until then the caller has trainers
+                        self._changed.wait_for(lambda: self._is_finishing)
+                    raise
+        except BaseException as error:
             self._error = error
-        finally:
-            with self._changed:
-                self._changed.notify_all()
-
-    def _write_due(self) -> None:
-        now = time.monotonic()
-        is_finishing = self._is_finishing
-        if is_finishing or self._wanted > self._written or now - self._flushed >= _FLUSH_EVERY_S:
-            self._write_rows()
-        if is_finishing:
-            self._record["finished"] = self._now().isoformat()
-            self._write_heartbeat()
+        with self._changed:
             self._is_finished = True
-        elif now - self._heartbeat_written >= _HEARTBEAT_EVERY_S and now - self._called < _HANGS_AFTER_S:
-            self._write_heartbeat()
+            self._changed.notify_all()
+
+    def _write_until_finishing(self) -> None:
+        while not self._is_finishing:
+            with self._changed:
+                if self._wanted <= self._written and not self._is_finishing:
+                    self._changed.wait(_POLL_S)
+            now = time.monotonic()
+            if self._wanted > self._written or now - self._flushed >= _FLUSH_EVERY_S:
+                self._write_rows()
+            if now - self._heartbeat_written >= _HEARTBEAT_EVERY_S and now - self._called < _HANGS_AFTER_S:
+                self._heartbeat_written = now
+                self._lease.renew()
+        self._write_rows()
 
     def _write_rows(self) -> None:
         self._flushed = time.monotonic()
@@ -219,7 +204,7 @@ class StudyWriter:
             added = self._added
         if not any(rows.values()):
             return
-        self._check_lease()
+        self._lease.check()
         self._sequence += 1
         for table in _TABLES:
             if rows[table]:
@@ -230,22 +215,3 @@ class StudyWriter:
         for table in _TABLES:
             if rows[table]:
                 self._store.compact(table, self.run)
-
-    def _write_heartbeat(self) -> None:
-        self._heartbeat_written = time.monotonic()
-        self._check_lease()
-        self._read_clock()
-        with self._changed:
-            self._record["heartbeat"] = self._now().isoformat()
-            record = dict(self._record)
-        self._store.write_run(self.run, record)
-
-    def _check_lease(self) -> None:
-        self._stop_requested |= check_lease(self._store, self.run, self._record["token"])
-
-    def _read_clock(self) -> None:
-        self._clock_offset = self._store.objects.now() - datetime.now(UTC)
-
-    def _now(self) -> datetime:
-        """Return the time of the store's clock, without a request."""
-        return datetime.now(UTC) + self._clock_offset

@@ -11,7 +11,7 @@ import soundfile
 from playwright.sync_api import Error, expect
 
 from study.export.audition import COMPARISON, Audition, wav_files
-from study.store.lease import acquire_lease, process_identity
+from study.store.lease import Lease
 from study.store.notes import Notes
 from study.store.writer import StudyWriter
 from tests.dashboard.browser import WAIT_S, click_point, decoded_audio, marks, open_view
@@ -108,10 +108,7 @@ def test_a_running_study_is_redrawn_and_the_selection_stays(page, served, known)
 @pytest.mark.nightly
 def test_an_outage_is_reported_and_the_page_recovers(page, served, known, tmp_path):
     # This process counts as the run, so the page polls often. It writes no further rows.
-    now = known.objects.now().isoformat()
-    acquire_lease(
-        known, {**process_identity(), "token": "0123456789abcdef", "trials": 5, "started": now, "heartbeat": now}
-    )
+    Lease(known, {"trials": 5})
     open_view(page, f"{served(known.objects.uri)}/trade-off?study=tiny")
     (tmp_path / "runs").rename(tmp_path / "away")
     expect(page.get_by_text("The store cannot be read now")).to_be_visible()

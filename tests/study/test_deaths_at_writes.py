@@ -100,7 +100,7 @@ def _each_run_is_a_process_of_its_own(monkeypatch):
         processes.append(len(processes) + 1)
         return {"host": lease._host(), "process": processes[-1], "process_started": 1.0}
 
-    monkeypatch.setattr(writer_module, "process_identity", new_process)
+    monkeypatch.setattr(lease, "process_identity", new_process)
     monkeypatch.setattr(lease, "_process_started", lambda process: 1.0 if process == processes[-1] else None)
     monkeypatch.setattr(writer_module, "_HEARTBEAT_EVERY_S", 0.0)
     monkeypatch.setattr(evaluation, "_INTERMEDIATE_WAIT_S", 0.0)

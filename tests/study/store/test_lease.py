@@ -1,5 +1,6 @@
 """Exactly one run of a study at a time, which competing runs can name."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,10 +9,10 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 
-from study.errors import UserError
+from study.errors import RunError, UserError
 from study.storage import ObjectStore
 from study.store import StudyStore
-from study.store.lease import is_live
+from study.store.lease import Lease, is_live
 from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
 from tests.study.faulty_s3 import faulty_s3
@@ -67,6 +68,31 @@ def test_a_run_whose_process_is_gone_or_is_another_by_now_is_dead_at_once(store)
     run = store.runs()[1]
     assert not is_live({**run, "process": 2**22 + 5}, now)
     assert not is_live({**run, "process_started": psutil.Process(os.getpid()).create_time() - 100}, now)
+
+
+def end_block(lease, error):
+    with lease:
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("error", [None, RunError("Ray did not start")])
+def test_a_lease_is_released_at_the_end_of_its_block(store, error):
+    lease = Lease(store, {"trials": 3})
+    assert is_live(store.runs()[1], now)
+    with contextlib.suppress(RunError):
+        end_block(lease, error)
+    assert not is_live(store.runs()[1], now)
+    assert Lease(store, {"trials": 3}).run == 2
+
+
+@pytest.mark.parametrize(("error", "reason"), [(None, "run 2"), (RunError("Ray did not start"), "Ray did not start")])
+def test_an_error_of_the_release_is_raised_unless_it_masks_that_of_the_block(store, caplog, error, reason):
+    lease = Lease(store, {"trials": 3})
+    store.write_run(2, run_elsewhere(1))
+    with pytest.raises(RunError, match=reason):
+        end_block(lease, error)
+    assert ("taken over by run 2" in caplog.text) is bool(error)
 
 
 @pytest.mark.parametrize(("age_s", "live"), [(1, True), (3600, False)])

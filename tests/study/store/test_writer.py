@@ -1,14 +1,16 @@
 import threading
 import time
 
+import pyarrow as pa
 import pytest
 
 import study.store.writer as module
-from study.errors import RunError
+from study.errors import RunError, UserError
 from study.storage import ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
 from tests.messages import mentions
+from tests.study.stores import run_elsewhere
 
 
 @pytest.fixture
@@ -140,6 +142,50 @@ def test_a_wait_that_is_interrupted_loses_no_row(tmp_path):
     objects.takes.set()
     writer.finish()
     assert store.read("trials")["trial"].tolist() == [0, 1]
+
+
+def write_in_a_block(store, row, error=None):
+    with StudyWriter(store, trials=3) as writer:
+        writer.add("trials", row)
+        if error:
+            raise error
+
+
+def test_the_lease_is_released_after_an_error_in_the_block(store):
+    with pytest.raises(RunError, match="Ray did not start"):
+        write_in_a_block(store, trial(0), RunError("Ray did not start"))
+    assert store.read("trials")["trial"].tolist() == [0]
+    assert StudyWriter(store, trials=3).run == 2
+
+
+def test_rows_that_cannot_be_written_neither_mask_the_first_error_nor_keep_the_lease(store, caplog):
+    with pytest.raises(RunError, match="a trainer was lost"):
+        write_in_a_block(store, trial(object()), RunError("a trainer was lost"))
+    assert "object" in caplog.text
+    with pytest.raises(pa.ArrowInvalid):
+        write_in_a_block(store, trial(object()))
+    assert StudyWriter(store, trials=3).run == 3
+
+
+def test_after_an_error_of_writing_the_lease_is_held_until_the_writer_finishes(store):
+    writer = StudyWriter(store, trials=3)
+    writer.add("trials", trial(object()))
+    with pytest.raises(pa.ArrowInvalid):
+        writer.flush()
+    with pytest.raises(UserError, match=mentions("run 1")):
+        StudyWriter(store, trials=3)
+    with pytest.raises(pa.ArrowInvalid):
+        writer.finish()
+    assert StudyWriter(store, trials=3).run == 2
+
+
+def test_an_error_of_the_block_that_finishing_repeats_is_not_logged(store, caplog):
+    writer = StudyWriter(store, trials=3)
+    store.write_run(2, run_elsewhere(1))
+    writer.add("trials", trial(0))
+    with pytest.raises(RunError, match=mentions("run 2")), writer:
+        writer.flush()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_nothing_is_written_when_nothing_happened(store):
