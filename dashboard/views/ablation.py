@@ -10,7 +10,7 @@ from dashboard.text import plain
 from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.parameter_effects import find_sweep, is_numeric
-from study.charts.small_multiples import default_parameters, small_multiple_chart, small_multiples_data
+from study.charts.parameter_panels import default_parameters, small_multiple_chart, small_multiples_data
 from study.charts.style import MissingDataError, downsample_note, parameter_description, parameter_label
 from study.charts.trade_off import trade_off_metrics
 from study.formatting import objective_label

@@ -11,7 +11,18 @@ from altair.typing import ChartType
 from study.analysis import StudyResults
 from study.analysis.aggregation import mean_and_spread
 from study.analysis.parameter_effects import is_numeric
-from study.charts.style import BLUE, INK, ORANGE, PALE, RED, downsample, parameter_label, spans_decades, value_label
+from study.charts.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    PALE,
+    RED,
+    downsample,
+    error_bars,
+    parameter_label,
+    spans_decades,
+    value_label,
+)
 from study.formatting import format_number, objective_label
 from study.spec import Spec
 
@@ -31,13 +42,7 @@ MAX_LINES = 500
 
 
 def history_data(table: pd.DataFrame, progress: pd.DataFrame, spec: Spec, metric: str) -> pd.DataFrame:
-    """Return a metric of the complete trials in the order of completion.
-
-    Args:
-        table: Results of trials.
-        progress: As returned by `StudyResults.progress`.
-        spec: Spec of the study.
-        metric: Column of `table`.
+    """Return a metric of the complete trials in the order of completion, from the results and `StudyResults.progress`.
 
     Returns:
         A row for each complete trial that has the metric: `order` from 1; `trial`; `time`; `mean`, `low` and `high`
@@ -53,51 +58,41 @@ def history_data(table: pd.DataFrame, progress: pd.DataFrame, spec: Spec, metric
 def history_chart(data: pd.DataFrame, metric: str) -> ChartType:
     """Draw `history_data`: a point for each trial, and a line for the best so far."""
     base = alt.Chart(downsample(data)).encode(x=alt.X("order:Q", title="complete trials, in order of completion"))
-    y = alt.Y("mean:Q", title=objective_label(metric), scale=alt.Scale(zero=False))
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(color=INK, opacity=0.3)
+    bars = error_bars(base, color=INK, opacity=0.3)
     points = base.mark_point(filled=True, size=40, color=INK, opacity=0.8).encode(
-        y=y, tooltip=["trial", alt.Tooltip("mean:Q", format=".4g"), alt.Tooltip("best:Q", format=".4g")]
+        y=alt.Y("mean:Q", title=objective_label(metric), scale=alt.Scale(zero=False)),
+        tooltip=["trial", alt.Tooltip("mean:Q", format=".4g"), alt.Tooltip("best:Q", format=".4g")],
     )
     best = base.mark_line(interpolate="step-after", color=RED, strokeWidth=2).encode(y="best:Q")
-    return alt.layer(bars.encode(y=alt.Y("low:Q"), y2="high:Q"), points, best).properties(height=280)
+    return alt.layer(bars, points, best).properties(height=280)
 
 
 def rungs_data(results: StudyResults) -> pd.DataFrame:
-    """Return the number of trials that reached each rung, and of those that stopped there.
+    """Return the number of trials at each rung.
 
     Returns:
-        A row for each rung: `step`; `reached`, trials with a report at this step; `stopped`, trials that halving
-        stopped there; `continued`, the others.
+        `step`; `reached`, trials with a report at this step; `stopped`, trials that halving stopped there; `continued`,
+        the others.
     """
-    trials, reports = results.trials(), results.steps()
-    stopped = trials[trials["state"] == "pruned"]["step"].value_counts()
-    rows = []
-    for step in results.spec.rungs():
-        reached = int(reports[reports["step"] == step]["trial"].nunique()) if len(reports) else 0
-        count = int(stopped.get(step, 0))
-        rows.append({"step": step, "reached": reached, "stopped": count, "continued": reached - count})
-    return pd.DataFrame(rows)
+    trials = results.trials()
+    rungs = pd.Index(results.spec.rungs(), name="step")
+    reports = results.steps().reindex(columns=["trial", "step"])
+    reached = reports.groupby("step")["trial"].nunique().reindex(rungs, fill_value=0).astype(int)
+    stopped = trials[trials["state"] == "pruned"]["step"].value_counts().reindex(rungs, fill_value=0).astype(int)
+    return pd.DataFrame({"reached": reached, "stopped": stopped, "continued": reached - stopped}).reset_index()
 
 
 def rungs_chart(data: pd.DataFrame) -> ChartType:
     """Draw `rungs_data`: a bar for each rung, divided into continued and stopped trials."""
     long = data.melt(["step", "reached"], ["continued", "stopped"], "decision", "trials")
-    chart: ChartType = (
-        alt.Chart(long)
-        .mark_bar()
-        .encode(
-            y=alt.Y("step:O", title="rung, steps"),
-            x=alt.X("trials:Q", title="trials"),
-            color=alt.Color(
-                "decision:N",
-                title=None,
-                scale=alt.Scale(domain=["continued", "stopped"], range=[BLUE, PALE]),
-                legend=alt.Legend(orient="top"),
-            ),
-            order=alt.Order("decision:N", sort="ascending"),
-            tooltip=["step", "reached", "decision", "trials"],
-        )
-        .properties(height=50 * max(2, len(data)))
+    scale = alt.Scale(domain=["continued", "stopped"], range=[BLUE, PALE])
+    base = alt.Chart(long).mark_bar().properties(height=50 * max(2, len(data)))
+    chart: ChartType = base.encode(
+        y=alt.Y("step:O", title="rung, steps"),
+        x=alt.X("trials:Q", title="trials"),
+        color=alt.Color("decision:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
+        order=alt.Order("decision:N", sort="ascending"),
+        tooltip=["step", "reached", "decision", "trials"],
     )
     return chart
 
@@ -105,13 +100,7 @@ def rungs_chart(data: pd.DataFrame) -> ChartType:
 def parallel_data(
     complete: pd.DataFrame, spec: Spec, parameters: Sequence[str], metrics: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the positions of trials on parallel axes.
-
-    Args:
-        complete: Results of complete trials.
-        spec: Spec of the study.
-        parameters: Parameters of the space. A trial has a gap where it lacks one.
-        metrics: Columns of `complete`.
+    """Return the positions of complete trials on parallel axes. A trial has a gap where it lacks a parameter.
 
     Returns:
         A row for each trial and axis: `trial`, `axis` (a parameter or metric), its `label` and `order`, `position` from
@@ -120,20 +109,20 @@ def parallel_data(
     trials = complete.sample(MAX_LINES, random_state=0).sort_index() if len(complete) > MAX_LINES else complete
     axes = []
     for order, name in enumerate([*parameters, *metrics]):
-        column = f"config/{name}" if name in spec.space else name
+        parameter = spec.space.get(name)
+        column = name if parameter is None else f"config/{name}"
         if column not in trials or trials[column].isna().all():
             continue
         rows = trials.dropna(subset=[column])
-        if name in spec.space and not is_numeric(spec.space[name]):
-            values = [value_label(spec.space[name], value) for value in rows[column]]
-            ranks = {value: rank for rank, value in enumerate(sorted(set(values)))}
-            position = np.array([ranks[value] for value in values]) / max(1, len(ranks) - 1)
+        if parameter is not None and not is_numeric(parameter):
+            values = [value_label(parameter, value) for value in rows[column]]
+            position, distinct = pd.factorize(np.array(values), sort=True)
+            position = position / max(1, len(distinct) - 1)
         else:
             numbers = rows[column].to_numpy(dtype=float)
             values = [format_number(value) for value in numbers]
-            is_log = name in spec.space and spans_decades(rows[column])
-            position = _scaled(np.log(numbers) if is_log else numbers)
-        label = parameter_label(name) if name in spec.space else objective_label(name)
+            position = _scaled(np.log(numbers) if parameter is not None and spans_decades(rows[column]) else numbers)
+        label = objective_label(name) if parameter is None else parameter_label(name)
         axis = {"trial": rows["trial"], "axis": name, "label": label, "order": order}
         axes.append(pd.DataFrame(axis | {"position": position, "value": values}))
     return pd.concat(axes, ignore_index=True)
@@ -143,28 +132,14 @@ def parallel_chart(data: pd.DataFrame, metric: str) -> ChartType:
     """Draw `parallel_data`: lines are coloured by a metric, and each axis is labelled with its range."""
     colours = data[data["axis"] == metric][["trial", "position"]].rename(columns={"position": "colour"})
     labels = data.sort_values("order")["label"].unique().tolist()
-    x = alt.X(
-        "label:N",
-        sort=labels,
-        title=None,
-        scale=alt.Scale(domain=labels),
-        axis=alt.Axis(labelAngle=-30, orient="top", labelOverlap=False),
-    )
+    x_axis = alt.Axis(labelAngle=-30, orient="top", labelOverlap=False)
+    x = alt.X("label:N", sort=labels, title=None, scale=alt.Scale(domain=labels), axis=x_axis)
     y = alt.Y("position:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.06], nice=False))
     positions = data.groupby("axis")["position"]
     ends = data.loc[pd.concat([positions.idxmin(), positions.idxmax()]).unique()]
-    lines = (
-        alt.Chart(data.merge(colours, on="trial", how="left"))
-        .mark_line(opacity=0.5, strokeWidth=1.3)
-        .encode(
-            x=x,
-            y=y,
-            detail="trial:N",
-            color=alt.Color("colour:Q", scale=alt.Scale(range=[BLUE, ORANGE, RED]), legend=None),
-            order="order:Q",
-            tooltip=["trial:N"],
-        )
-    )
+    base = alt.Chart(data.merge(colours, on="trial", how="left")).mark_line(opacity=0.5, strokeWidth=1.3)
+    colour = alt.Color("colour:Q", scale=alt.Scale(range=[BLUE, ORANGE, RED]), legend=None)
+    lines = base.encode(x=x, y=y, detail="trial:N", color=colour, order="order:Q", tooltip=["trial:N"])
     axes = alt.Chart(ends).mark_rule(color=PALE, opacity=0.6).encode(x=x)
     low = alt.Chart(ends).transform_filter("datum.position < 0.5").mark_text(dy=10, color=PALE)
     high = alt.Chart(ends).transform_filter("datum.position >= 0.5").mark_text(dy=-9, color=PALE)
@@ -175,41 +150,19 @@ def parallel_chart(data: pd.DataFrame, metric: str) -> ChartType:
 def contour_chart(
     surface: pd.DataFrame, table: pd.DataFrame, spec: Spec, first: str, second: str, metric: str
 ) -> ChartType:
-    """Draw a metric over two parameters, with the complete trials that it is interpolated from.
-
-    Args:
-        surface: As returned by `study.analysis.parameter_effects.surface_data`.
-        table: Results of trials.
-        spec: Spec of the study.
-        first: Parameter along x.
-        second: Parameter along y.
-        metric: Column of `table`.
-    """
-    trials = table[table["state"] == "complete"].dropna(subset=[metric, f"config/{first}", f"config/{second}"])
-    trials = downsample(trials)
-    points = pd.DataFrame(
-        {
-            "trial": trials["trial"],
-            "x": _axis_values(trials[f"config/{first}"], spec, first),
-            "y": _axis_values(trials[f"config/{second}"], spec, second),
-            "mean": trials[metric],
-        }
+    """Draw `surface_data` of a metric over two parameters, with the complete trials that it is interpolated from."""
+    columns = {f"config/{first}": "x", f"config/{second}": "y", metric: "mean"}
+    trials = downsample(table[table["state"] == "complete"].dropna(subset=list(columns)))
+    points, cells = (
+        rows.assign(x=_axis_values(rows["x"], spec, first), y=_axis_values(rows["y"], spec, second))
+        for rows in (trials[["trial", *columns]].rename(columns=columns), surface.dropna(subset=["mean"]))
     )
-    colour = alt.Color(
-        "mean:Q",
-        title=objective_label(metric),
-        scale=alt.Scale(scheme="viridis", zero=False),
-        legend=alt.Legend(orient="top"),
-    )
-    cells = surface.dropna(subset=["mean"])
-    cells = cells.assign(x=_axis_values(cells["x"], spec, first), y=_axis_values(cells["y"], spec, second))
-    x, y = _channel(spec, first, "x"), _channel(spec, second, "y")
+    scale = alt.Scale(scheme="viridis", zero=False)
+    colour = alt.Color("mean:Q", title=objective_label(metric), scale=scale, legend=alt.Legend(orient="top"))
     rect = alt.Chart(cells).mark_rect().encode(color=colour, **_extent(spec, first, "x"), **_extent(spec, second, "y"))
-    marks = (
-        alt.Chart(points)
-        .mark_point(filled=True, size=45, stroke="white", strokeWidth=1, opacity=1)
-        .encode(x=x, y=y, color=colour, tooltip=["trial", "x", "y", alt.Tooltip("mean:Q", format=".4g")])
-    )
+    marks = alt.Chart(points).mark_point(filled=True, size=45, stroke="white", strokeWidth=1, opacity=1)
+    tooltip = ["trial", "x", "y", alt.Tooltip("mean:Q", format=".4g")]
+    marks = marks.encode(x=_channel(spec, first, "x"), y=_channel(spec, second, "y"), color=colour, tooltip=tooltip)
     return alt.layer(rect, marks).properties(height=320)
 
 

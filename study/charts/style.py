@@ -1,9 +1,10 @@
-"""Colours, labels, downsampling and output files that all charts share."""
+"""Colours, labels, error bars, downsampling and output files that all charts share."""
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
@@ -27,11 +28,12 @@ __all__ = [
     "WIDTH",
     "downsample",
     "downsample_note",
+    "error_bars",
     "factor_label",
     "factor_value_label",
     "latent_columns",
-    "log_ticks",
     "metric_lines",
+    "number_axis",
     "parameter_description",
     "parameter_label",
     "save_chart",
@@ -56,9 +58,7 @@ INK = "#30638e"
 BLUE, ORANGE, RED, PALE, GREY = "#3d7ea6", "#e09f3e", "#d1495b", "#8d99ae", "#808080"
 COLOURS = {"private": INK, "shared": ORANGE, "both": PALE}
 _TEXT, _LINES = "#333333", "#dddddd"
-_LOG_RATIO = 20
-# Maximum number of characters of all tick labels of an axis.
-_MAX_DIGITS = 18
+_MAX_TICK_CHARACTERS = 18  # in all labels of an axis
 _FORMATS = (".html", ".png", ".svg")
 
 _KL_WEIGHTS = {
@@ -104,11 +104,7 @@ def styled(chart: ChartType) -> ChartType:
 
 
 def save_chart(chart: ChartType, path: Path) -> None:
-    """Write a chart as self-contained HTML, as PNG at twice the screen's resolution, or as SVG.
-
-    Raises:
-        UserError: If the file has another suffix, or cannot be written.
-    """
+    """Write a chart as self-contained HTML, as PNG at twice the screen's resolution, or as SVG."""
     suffix = path.suffix.lower()
     if suffix not in _FORMATS:
         raise UserError(f"a plot must be a file ending in {', '.join(_FORMATS)}; got {path.name!r}")
@@ -120,14 +116,28 @@ def save_chart(chart: ChartType, path: Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
+def error_bars(points: alt.Chart, axis: Literal["x", "y"] = "y", **style: Any) -> alt.Chart:
+    """Draw a line from `low` to `high` of each point that has them."""
+    rules: alt.Chart = points.transform_filter("isValid(datum.low)").mark_rule(**style)
+    ends: dict[str, Any] = {axis: "low:Q", f"{axis}2": "high:Q"}
+    return rules.encode(**ends)
+
+
+def number_axis(values: pd.Series, is_log: bool, ticks: int, **style: Any) -> alt.Axis:
+    """Return an axis of numbers. `ticks` is the approximate number of ticks; a logarithmic axis has round numbers."""
+    round_numbers = _log_ticks(values) if is_log else []
+    chosen: dict[str, Any] = {"values": round_numbers} if len(round_numbers) > 1 else {"tickCount": ticks}
+    return alt.Axis(format=".4~g", **style, **chosen)
+
+
 def parameter_label(name: str) -> str:
     """Return a short label of a parameter of the space."""
     return _PARAMETERS[name][0] if name in _PARAMETERS else name.replace(".", " ").replace("_", " ")
 
 
 def parameter_description(name: str) -> str:
-    """Return what the label of a parameter leaves out; a space if nothing, so that all headings have two lines."""
-    return (_PARAMETERS[name][1] if name in _PARAMETERS else "") or " "
+    """Return the meaning of a parameter beyond its label; a space if there is none, so that headings have two lines."""
+    return _PARAMETERS.get(name, ("", ""))[1] or " "
 
 
 def metric_lines(spec: Spec, name: str) -> list[str]:
@@ -160,20 +170,7 @@ def value_label(parameter: Parameter, value: Scalar) -> str:
 def spans_decades(values: pd.Series) -> bool:
     """Return whether numbers need a logarithmic axis: all are positive, and they differ by a large factor."""
     present = values.dropna()
-    return bool(len(present) and present.min() > 0 and present.max() / present.min() > _LOG_RATIO)
-
-
-def log_ticks(values: pd.Series) -> list[float]:
-    """Return round numbers within the range of the values; as many in each decade as their labels have room."""
-    low, high = float(values.min()), float(values.max())
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks: list[float] = []
-    for digits in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if sum(len(f"{tick:g}") for tick in ticks) <= _MAX_DIGITS:
-            break
-    return ticks
+    return bool(len(present) and present.min() > 0 and present.max() / present.min() > 20)
 
 
 def latent_columns(latents: pd.DataFrame, subspace: str) -> list[str]:
@@ -194,3 +191,15 @@ def downsample(rows: pd.DataFrame, keep: pd.Series | None = None) -> pd.DataFram
 def downsample_note(count: int) -> str:
     """Return a sentence on downsampling for a caption; empty if all rows are drawn."""
     return "" if count <= MAX_POINTS else f" The chart shows a random sample of {MAX_POINTS:,} of {count:,}."
+
+
+def _log_ticks(values: pd.Series) -> list[float]:
+    """Return round numbers within the range of the values, as many in each decade as their labels have room."""
+    low, high = float(values.min()), float(values.max())
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [tick for decade in decades for digit in digits if low <= (tick := digit * 10.0**decade) <= high]
+        if sum(len(f"{tick:g}") for tick in ticks) <= _MAX_TICK_CHARACTERS:
+            break
+    return ticks

@@ -15,35 +15,20 @@ from study.charts.style import BLUE, GREY, ORANGE, PALE, RED, downsample, parame
 from study.formatting import format_number, objective_label
 from study.spec import Baseline, Spec
 
-__all__ = [
-    "Axes",
-    "default_axes",
-    "filter_by_limits",
-    "trade_off_chart",
-    "trade_off_data",
-    "trade_off_metrics",
-]
+__all__ = ["Axes", "default_axes", "trade_off_chart", "trade_off_data", "trade_off_metrics"]
 
 _KINDS = {"on the front": RED, "complete": BLUE, "not complete": PALE, "baseline": ORANGE}
 _FRONT, _COMPLETE, _INCOMPLETE, _BASELINE = _KINDS
 _SELECTED_COLOUR = "#e8871e"
-# Size of a trial's number, as fractions of the chart.
-_NUMBER_WIDTH, _NUMBER_HEIGHT = 0.035, 0.05
-# Error bars of more trials are faint.
-_MAX_BARS = 250
-# A baseline is drawn at the edge if its distance from the trials exceeds this fraction of their range.
-_MAX_DISTANCE = 0.5
-_MARGIN = 0.05
+_NUMBER_WIDTH, _NUMBER_HEIGHT = 0.035, 0.05  # size of a trial's number, as fractions of the chart
+_MAX_BARS = 250  # error bars of more trials are faint
+_MAX_DISTANCE = 0.5  # from a baseline to the trials, as a fraction of their range; others are drawn at the edge
 
 
 class Axes(NamedTuple):
-    """Metrics and parameters that a trade-off chart shows.
+    """Metrics along x and y, and parameters that set the colour and the size of points.
 
-    Attributes:
-        x: Metric along x.
-        y: Metric along y.
-        colour: Parameter of the space. Without it, the colour shows whether a trial is on the front.
-        size: Numeric parameter of the space.
+    Without a parameter, the colour shows whether a trial is on the front. The parameter of the size is numeric.
     """
 
     x: str
@@ -84,8 +69,10 @@ def trade_off_data(
         metrics), `kind`, `selected`, and of the results: the trial or the baseline, its state, its configuration and
         both metrics.
     """
-    axes = axes or default_axes(results.spec)
-    trials = filter_by_limits(results.results(), results.spec, limits or {})
+    axes, trials = axes or default_axes(results.spec), results.results()
+    for name, limit in (limits or {}).items():
+        measured = trials.get(name, pd.Series(np.nan, index=trials.index))
+        trials = trials[measured <= limit if results.spec.direction(name) == "min" else measured >= limit]
     metrics = [column for name in (axes.x, axes.y) for column in (name, f"{name}/sd")]
     columns = ["trial", "baseline", "state", *metrics, *(f"config/{name}" for name in results.spec.space)]
     tables = [rows.reindex(columns=dict.fromkeys(columns)) for rows in (trials, results.baselines())]
@@ -107,14 +94,6 @@ def trade_off_data(
     return pd.concat([table, pd.DataFrame(values | marks, index=table.index)], axis=1)
 
 
-def filter_by_limits(trials: pd.DataFrame, spec: Spec, limits: Mapping[str, float]) -> pd.DataFrame:
-    """Return the trials that meet the limit of each metric."""
-    for name, limit in limits.items():
-        values = trials[name] if name in trials else pd.Series(np.nan, index=trials.index)
-        trials = trials[values <= limit if spec.direction(name) == "min" else values >= limit]
-    return trials
-
-
 def trade_off_chart(
     results: StudyResults, axes: Axes | None = None, data: pd.DataFrame | None = None, is_selectable: bool = False
 ) -> ChartType:
@@ -133,53 +112,40 @@ def trade_off_chart(
     keep = data["front"] | data["selected"] | data["is_baseline"]
     points, parameters = _chart_columns(downsample(data, keep), spec, axes)
     points = _with_labels(points, x_range, y_range)
-    points["number"] = _numbers(points, x_range, y_range)
-    base = alt.Chart(points)
-    x = alt.X("x:Q", title=_title(spec, axes.x), scale=alt.Scale(domain=x_range, nice=False))
-    y = alt.Y("y:Q", title=_title(spec, axes.y), scale=alt.Scale(domain=y_range, nice=False))
-    colour = _colour(points, axes)
+    base = alt.Chart(points).encode(
+        x=alt.X("x:Q", title=_title(spec, axes.x), scale=alt.Scale(domain=x_range, nice=False)),
+        y=alt.Y("y:Q", title=_title(spec, axes.y), scale=alt.Scale(domain=y_range, nice=False)),
+    )
     tooltip = [
         alt.Tooltip("name:N", title="trial"),
         alt.Tooltip("state:N"),
         alt.Tooltip("x_text:N", title=objective_label(axes.x)),
         alt.Tooltip("y_text:N", title=objective_label(axes.y)),
-        *(
-            alt.Tooltip(f"{name}:{'Q' if pd.api.types.is_numeric_dtype(points[name]) else 'N'}")
-            for name in parameters.values()
-        ),
     ]
-    size: dict[str, Any] = {}
-    legend = alt.Legend(orient="top", symbolFillColor=GREY, symbolStrokeColor=GREY)
+    colour = {"color": _colour(points, axes)}
+    configuration = [alt.Tooltip(f"{name}:{kind}") for name, kind in parameters.items()]
+    trial: dict[str, Any] = {**colour, "tooltip": tooltip + configuration}
     if axes.size is not None:
+        legend = alt.Legend(orient="top", symbolFillColor=GREY, symbolStrokeColor=GREY)
         scale = alt.Scale(range=[30, 300], zero=False)
-        size = {"size": alt.Size("size:Q", title=parameter_label(axes.size), scale=scale, legend=legend)}
+        trial["size"] = alt.Size("size:Q", title=parameter_label(axes.size), scale=scale, legend=legend)
     # Between two points of the front, the value of the one that is better in x is known to be reachable.
     steps: Literal["step-before", "step-after"] = "step-before" if spec.direction(axes.x) == "max" else "step-after"
-    front = (
-        base.transform_filter("datum.front")
-        .mark_line(color=_KINDS[_FRONT], strokeDash=[4, 3], opacity=0.7, interpolate=steps)
-        .encode(x=x, y=y, order=alt.Order("x:Q"))
-    )
-    opacity = 0.45 if len(points) <= _MAX_BARS else 0.15
-    bars = base.transform_filter("!datum.is_baseline")
-    bars_x = bars.mark_rule(opacity=opacity).encode(x=alt.X("x_low:Q"), x2="x_high:Q", y=y, color=colour)
-    bars_y = bars.mark_rule(opacity=opacity).encode(y=alt.Y("y_low:Q"), y2="y_high:Q", x=x, color=colour)
-    ring = (
-        base.transform_filter("datum.selected")
-        .mark_point(size=260, strokeWidth=2.5, color=_SELECTED_COLOUR, opacity=1)
-        .encode(x=x, y=y)
-    )
-    hollow = (
-        base.transform_filter("!datum.final && !datum.is_baseline")
-        .mark_point(size=70, strokeWidth=1.5, opacity=1)
-        .encode(x=x, y=y, color=colour, tooltip=tooltip, **size)
-    )
-    filled = (
-        base.transform_filter("datum.final")
-        .mark_point(size=70, filled=True, opacity=1)
-        .encode(x=x, y=y, color=colour, tooltip=tooltip, **size)
-    )
-    baselines = base.transform_filter("datum.is_baseline").encode(x=x, y=y)
+    front = base.transform_filter("datum.front").encode(order=alt.Order("x:Q"))
+    front = front.mark_line(color=_KINDS[_FRONT], strokeDash=[4, 3], opacity=0.7, interpolate=steps)
+    bars = base.transform_filter("!datum.is_baseline").mark_rule(opacity=0.45 if len(points) <= _MAX_BARS else 0.15)
+    bars_x = bars.encode(x="x_low:Q", x2="x_high:Q", **colour)
+    bars_y = bars.encode(y="y_low:Q", y2="y_high:Q", **colour)
+    ring = base.transform_filter("datum.selected")
+    ring = ring.mark_point(size=260, strokeWidth=2.5, color=_SELECTED_COLOUR, opacity=1)
+    hollow = base.transform_filter("!datum.final && !datum.is_baseline").encode(**trial)
+    hollow = hollow.mark_point(size=70, strokeWidth=1.5, opacity=1)
+    filled = base.transform_filter("datum.final").mark_point(size=70, filled=True, opacity=1).encode(**trial)
+    if is_selectable:
+        picked = alt.selection_point(name="picked", fields=["trial"], on="click", empty=False)
+        brush = alt.selection_interval(name="brush", encodings=["x", "y"], empty=False)
+        filled = filled.add_params(picked, brush)
+    baselines = base.transform_filter("datum.is_baseline")
     diamonds = baselines.mark_point(shape="diamond", size=110, filled=True, opacity=1, color=_KINDS[_BASELINE])
     middle = sum(x_range) / 2  # names are written towards it, to stay inside of the chart
     sides: tuple[tuple[str, int, Literal["left", "right"]], ...] = (("<=", -6, "left"), (">", 6, "right"))
@@ -189,30 +155,27 @@ def trade_off_chart(
         .encode(text="label:N")
         for side, dx, align in sides
     ]
-    if is_selectable:
-        picked = alt.selection_point(name="picked", fields=["trial"], on="click", empty=False)
-        brush = alt.selection_interval(name="brush", encodings=["x", "y"], empty=False)
-        filled = filled.add_params(picked, brush)
-    layers = [front, bars_x, bars_y, ring, hollow, filled, diamonds.encode(tooltip=tooltip[:4]), *names]
-    numbers = base.transform_filter("datum.number != ''").mark_text(
-        dx=-7, dy=-9, align="right", color=_KINDS[_FRONT], fontWeight="bold"
-    )
-    layers.append(numbers.encode(x=x, y=y, text="number:N"))
+    numbers = base.transform_filter("datum.number != ''").encode(text="number:N")
+    numbers = numbers.mark_text(dx=-7, dy=-9, align="right", color=_KINDS[_FRONT], fontWeight="bold")
+    layers = [front, bars_x, bars_y, ring, hollow, filled, diamonds.encode(tooltip=tooltip), *names, numbers]
     title = alt.Title(f"Study {spec.name}", subtitle=_subtitle(data, len(points), spec), subtitleColor=GREY)
     return alt.layer(*layers).properties(title=title, width=640, height=420)
 
 
 def _chart_columns(data: pd.DataFrame, spec: Spec, axes: Axes) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the columns of the chart, and names of parameters without dots and slashes, which Vega reads as paths."""
+    """Return the columns of the chart, and the parameters among them with the type of their values for Vega.
+
+    Names of parameters are without dots and slashes, which Vega reads as paths.
+    """
     parameters = {f"config/{name}": name.replace(".", " ") for name in spec.space if f"config/{name}" in data}
     columns = ["trial", "baseline", "is_baseline", "state", "x", "y", "x_low", "x_high", "y_low", "y_high"]
     columns += ["final", "front", "kind", "selected"]
     points = data[[*columns, *parameters]].rename(columns=parameters)
-    if axes.colour is not None:
-        points["colour"] = data.get(f"config/{axes.colour}")
-    if axes.size is not None:
-        points["size"] = data.get(f"config/{axes.size}")
-    return points, parameters
+    for column, name in (("colour", axes.colour), ("size", axes.size)):
+        if name is not None:
+            points[column] = data.get(f"config/{name}")
+    numeric = pd.api.types.is_numeric_dtype
+    return points, {name: "Q" if numeric(points[name]) else "N" for name in parameters.values()}
 
 
 def _colour(points: pd.DataFrame, axes: Axes) -> alt.Color:
@@ -230,14 +193,9 @@ def _colour(points: pd.DataFrame, axes: Axes) -> alt.Color:
 
 def _subtitle(data: pd.DataFrame, drawn: int, spec: Spec) -> list[str]:
     complete = int(data["final"].sum())
-    lines = [
-        f"{complete:,} complete trial{'s' * (complete != 1)}, "
-        + (
-            f"mean ± standard deviation over {spec.replicates} replicates"
-            if spec.replicates > 1
-            else "one replicate each"
-        )
-    ]
+    spread = f"mean ± standard deviation over {spec.replicates} replicates"
+    spread = spread if spec.replicates > 1 else "one replicate each"
+    lines = [f"{complete:,} complete trial{'s' * (complete != 1)}, {spread}"]
     if drawn < len(data):
         lines.append(f"{drawn:,} of {len(data):,} are shown: the front, selected trials and a random sample")
     return lines
@@ -252,7 +210,7 @@ def _range(data: pd.DataFrame, axis: str) -> list[float]:
     distance = _MAX_DISTANCE * extent
     near = data[~is_trial & data[axis].between(low - distance, high + distance)]
     low, high = min([low, *near[axis]]), max([high, *near[axis]])
-    margin = _MARGIN * ((high - low) or extent)
+    margin = 0.05 * ((high - low) or extent)
     return [low - margin, high + margin]
 
 
@@ -260,17 +218,15 @@ def _with_labels(points: pd.DataFrame, x_range: list[float], y_range: list[float
     """Add texts, and move baselines that lie outside of the ranges to the edge; their labels give the true values."""
     is_outside = ~points["x"].between(*x_range) | ~points["y"].between(*y_range)
     names = [Baseline(row.baseline).label if row.is_baseline else str(row.trial) for row in points.itertuples()]
-    labels = [
-        f"{name} (at {format_number(row.x)}, {format_number(row.y)})" if outside else name
-        for name, outside, row in zip(names, is_outside, points.itertuples(), strict=True)
-    ]
-    texts = {"x_text": _with_spread(points, "x"), "y_text": _with_spread(points, "y")}
-    moved = points.assign(name=names, label=labels, **texts)
+    values = " (at " + points["x"].map(format_number) + ", " + points["y"].map(format_number) + ")"
+    moved = points.assign(name=names, label=names + values.where(is_outside, ""))
     for axis, limits in (("x", x_range), ("y", y_range)):
+        half = (points[f"{axis}_high"] - points[f"{axis}_low"]) / 2
+        moved[f"{axis}_text"] = points[axis].map(format_number) + " ± " + half.map(format_number)
         inset = 0.02 * (limits[1] - limits[0])
         columns = [axis, f"{axis}_low", f"{axis}_high"]
         moved.loc[is_outside, columns] = moved.loc[is_outside, columns].clip(limits[0] + inset, limits[1] - inset)
-    return moved
+    return moved.assign(number=_numbers(moved, x_range, y_range))
 
 
 def _numbers(points: pd.DataFrame, x_range: list[float], y_range: list[float]) -> list[str]:
@@ -288,8 +244,3 @@ def _numbers(points: pd.DataFrame, x_range: list[float], y_range: list[float]) -
 
 def _title(spec: Spec, name: str) -> str:
     return f"{objective_label(name)} ({'lower' if spec.direction(name) == 'min' else 'higher'} is better)"
-
-
-def _with_spread(data: pd.DataFrame, axis: str) -> list[str]:
-    half = (data[f"{axis}_high"] - data[f"{axis}_low"]) / 2
-    return [f"{format_number(mean)} ± {format_number(spread)}" for mean, spread in zip(data[axis], half, strict=True)]

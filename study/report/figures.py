@@ -10,11 +10,11 @@ from altair.typing import ChartType
 
 from study.analysis import StudyResults
 from study.analysis.parameter_effects import Sweep, find_sweep
+from study.charts.parameter_panels import categorical_chart, numeric_chart, sweep_panels
 from study.charts.style import SUBSPACES, MissingDataError, parameter_label, value_label
-from study.charts.sweep_panels import categorical_chart, categorical_panels, numeric_chart, numeric_panels
 from study.charts.trade_off import trade_off_chart, trade_off_data
 from study.charts.trial import accuracy_chart, accuracy_data
-from study.spec import Spec
+from study.spec import Scalar, Spec
 from study.spec.resolved_spec import ResolvedSpec
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = [
     "categorical_figure",
     "mutual_information_figure",
     "numeric_figure",
+    "parameters_text",
     "trade_off_figure",
     "umap_figure",
 ]
@@ -34,14 +35,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its text.
+    """A chart with its text, and the numbers that it shows if they are one table.
 
-    Attributes:
-        title: Heading.
-        caption: Sentences on what the chart shows and what its error bars are.
-        chart: The chart.
-        note: Further text below the caption.
-        data: The numbers that the chart shows, if they are one table.
+    The caption says what the chart shows and what its error bars are.
     """
 
     title: str
@@ -52,12 +48,9 @@ class Figure:
 
 
 class ReportContext:
-    """Results of a study, and the latents of one example trial. Latents and factors are read when they are needed.
+    """Results of a study, and the latents of one replicate of an example trial, which are read when they are needed.
 
-    Args:
-        results: Results of the study.
-        trial: Number of the example trial. By default the trial of the front that is best in disentanglement.
-        seed: Replicate whose latents are shown. By default the first.
+    The default is the first replicate of the trial of the front that is best in disentanglement.
     """
 
     def __init__(self, results: StudyResults, trial: int | None = None, seed: int | None = None) -> None:
@@ -77,11 +70,7 @@ class ReportContext:
 
     @cached_property
     def example(self) -> pd.Series:
-        """Results of the example trial.
-
-        Raises:
-            MissingDataError: If no trial is complete.
-        """
+        """Results of the example trial."""
         if self._trial is not None:
             return self.table.set_index("trial", drop=False).loc[self._trial]
         front = self.results.front(self.table)
@@ -91,17 +80,17 @@ class ReportContext:
         is_min = self.spec.objectives.get(self.example_metric) == "min"
         return front.loc[values.idxmin() if is_min else values.idxmax()]
 
+    @property
+    def trial(self) -> int:
+        """Number of the example trial."""
+        return int(self.example["trial"])
+
     @cached_property
     def latents(self) -> pd.DataFrame:
-        """Latent means of held-out clips by one replicate of the example trial, with the clips' factors.
-
-        Raises:
-            MissingDataError: If the store does not have them.
-        """
-        trial = int(self.example["trial"])
-        latents = self.results.store.read_latents(trial, self.seed)
+        """Latent means of held-out clips by one replicate of the example trial, with the clips' factors."""
+        latents = self.results.store.read_latents(self.trial, self.seed)
         if latents is None or latents.empty:
-            raise MissingDataError(f"the store has no readable latents of trial {trial}, seed {self.seed}")
+            raise MissingDataError(f"the store has no readable latents of trial {self.trial}, seed {self.seed}")
         return latents
 
     @cached_property
@@ -141,7 +130,7 @@ def trade_off_figure(context: ReportContext) -> Figure:
 def numeric_figure(context: ReportContext) -> Figure:
     """Return each numeric parameter against each objective."""
     sweep = find_sweep(context.table, context.spec)
-    panels = numeric_panels(sweep, context.spec)
+    panels = sweep_panels(sweep, context.spec, numeric=True)
     trials = len({trial for metrics in panels.values() for data in metrics.values() for trial in data["trial"]})
     if sweep.reference is None:
         caption = (
@@ -167,7 +156,7 @@ def numeric_figure(context: ReportContext) -> Figure:
 def categorical_figure(context: ReportContext) -> Figure:
     """Return each categorical parameter against each objective."""
     sweep = find_sweep(context.table, context.spec)
-    panels = categorical_panels(sweep, context.spec)
+    panels = sweep_panels(sweep, context.spec, numeric=False)
     others = "also differ between trials" if sweep.reference is None else "have their reference values"
     return Figure(
         title="Effect of categorical parameters",
@@ -182,18 +171,18 @@ def categorical_figure(context: ReportContext) -> Figure:
 
 def accuracy_figure(context: ReportContext) -> Figure:
     """Return the accuracy of probes for each factor and subspace of the example trial."""
-    trial = int(context.example["trial"])
+    row = context.example  # before the factors, which exist without complete trials
     classes = {factor.name: factor.classes for factor in context.factors}
     baselines = (context.results.store.baselines() or {}).get("untrained", {})
-    data = accuracy_data(context.example, classes, baselines)
+    data = accuracy_data(row, classes, baselines)
     untrained = ", a red tick the accuracy of the untrained network" if data["untrained"].notna().any() else ""
     return Figure(
         title="Accuracy of probes on each subspace",
         caption=(
-            f"A small network predicts the class of a factor from the private or shared latents of trial {trial}, or "
-            f"from both. Bars are its accuracy on held-out clips; {context.error_bars}. The dashed line is chance"
-            f"{untrained}. If the model separates the factors, the subspace that a factor belongs in is far above "
-            "chance, and the other subspace is near it."
+            f"A small network predicts the class of a factor from the private or shared latents of trial "
+            f"{context.trial}, or from both. Bars are its accuracy on held-out clips; {context.error_bars}. The dashed "
+            f"line is chance{untrained}. If the model separates the factors, the subspace that a factor belongs in is "
+            "far above chance, and the other subspace is near it."
         ),
         chart=accuracy_chart(data, context.home),
         data=data,
@@ -202,17 +191,16 @@ def accuracy_figure(context: ReportContext) -> Figure:
 
 def mutual_information_figure(context: ReportContext) -> Figure:
     """Return the mutual information between the latents of the example trial and the factors."""
-    from study.charts.mutual_information import mutual_information_chart, mutual_information_data  # import torch
+    from study.charts.latents import mutual_information_chart, mutual_information_data  # imports torch
 
-    trial = int(context.example["trial"])
     data = mutual_information_data(context.latents, context.factors)
     return Figure(
         title="Mutual information of latents and factors",
         caption=(
-            f"A cell is the mutual information between one latent of trial {trial}, seed {context.seed}, and one "
-            "factor, divided by the factor's entropy: 1 means that this latent alone determines the factor's class, 0 "
-            "that it is independent of it. If the model separates the factors, each has dark cells only in the "
-            "subspace in parentheses. There are no error bars, because the figure shows one replicate."
+            f"A cell is the mutual information between one latent of trial {context.trial}, seed {context.seed}, and "
+            "one factor, divided by the factor's entropy: 1 means that this latent alone determines the factor's "
+            "class, 0 that it is independent of it. If the model separates the factors, each has dark cells only in "
+            "the subspace in parentheses. There are no error bars, because the figure shows one replicate."
         ),
         chart=mutual_information_chart(data, context.home),
         data=data,
@@ -221,15 +209,14 @@ def mutual_information_figure(context: ReportContext) -> Figure:
 
 def umap_figure(context: ReportContext) -> Figure:
     """Return the UMAP of each subspace of the example trial."""
-    from study.charts.umap import umap_chart, umap_data
+    from study.charts.latents import umap_chart, umap_data
 
-    trial = int(context.example["trial"])
     data = umap_data(context.latents)
     return Figure(
         title="UMAP of the subspaces",
         caption=(
-            f"Each point is one of {data['clip'].nunique():,} held-out clips in one subspace of trial {trial}, seed "
-            f"{context.seed}. UMAP places clips with similar latents near one another; its axes have no unit. A "
+            f"Each point is one of {data['clip'].nunique():,} held-out clips in one subspace of trial {context.trial}, "
+            f"seed {context.seed}. UMAP places clips with similar latents near one another; its axes have no unit. A "
             "subspace that holds the factor of a column shows clusters or a gradient of its colours; otherwise colours "
             "are mixed. There are no error bars, because the figure shows one replicate."
         ),
@@ -240,9 +227,9 @@ def umap_figure(context: ReportContext) -> Figure:
 
 def _reference_note(sweep: Sweep, spec: Spec) -> str:
     """Return the reference of a sweep as a sentence; empty without one."""
-    if not sweep.reference:
-        return ""
-    values = [
-        f"{parameter_label(name)} {value_label(spec.space[name], value)}" for name, value in sweep.reference.items()
-    ]
-    return f"Reference: {', '.join(values)}."
+    return f"Reference: {parameters_text(spec, sweep.reference)}." if sweep.reference else ""
+
+
+def parameters_text(spec: Spec, values: Mapping[str, Scalar]) -> str:
+    """Return labels and values of parameters in one line."""
+    return ", ".join(f"{parameter_label(name)} {value_label(spec.space[name], values[name])}" for name in values)

@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from study.analysis import STATES, StudyResults
-from study.charts.style import PIXEL_RATIO, MissingDataError, parameter_label, save_chart, styled, value_label
+from study.charts.style import PIXEL_RATIO, MissingDataError, save_chart, styled
 from study.errors import UserError
 from study.formatting import objective_label
 from study.report.figures import (
@@ -20,6 +20,7 @@ from study.report.figures import (
     categorical_figure,
     mutual_information_figure,
     numeric_figure,
+    parameters_text,
     trade_off_figure,
     umap_figure,
 )
@@ -41,24 +42,14 @@ _FIRST_OF_EXAMPLE = "probe-accuracy"  # this figure and those after it show the 
 
 
 class DrawnFigure(NamedTuple):
-    """A figure that was written to a PNG file.
-
-    Attributes:
-        figure: The figure.
-        width: Width of the file in pixels.
-    """
+    """A figure that was written to a PNG file, with the width of the file in pixels."""
 
     figure: Figure
     width: int
 
 
 class Report(NamedTuple):
-    """A report that was written.
-
-    Attributes:
-        path: The HTML file.
-        missing: Reason for each figure that could not be drawn, by its label.
-    """
+    """The HTML file of a report, and the reason for each figure that could not be drawn, by its label."""
 
     path: Path
     missing: dict[str, str]
@@ -68,9 +59,6 @@ def write_report(results: StudyResults, folder: Path) -> Report:
     """Draw all figures that the study has data for, and write the page.
 
     Files of an earlier report in the folder are replaced, or deleted if their figure cannot be drawn any more.
-
-    Raises:
-        UserError: If the folder cannot be created or written.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"a report is written to a folder; {folder} is a file")
@@ -85,7 +73,7 @@ def write_report(results: StudyResults, folder: Path) -> Report:
                 try:
                     figure = draw(context)
                     save_chart(styled(figure.chart), path)
-                    drawn[name] = DrawnFigure(figure, _png_width(path))
+                    drawn[name] = DrawnFigure(figure, int.from_bytes(path.read_bytes()[16:20], "big"))  # PNG header
                 except MissingDataError as reason:
                     missing[name] = str(reason)
                     path.unlink(missing_ok=True)
@@ -98,12 +86,9 @@ def write_report(results: StudyResults, folder: Path) -> Report:
 
 
 def render(context: ReportContext, drawn: Mapping[str, DrawnFigure], missing: Mapping[str, str]) -> str:
-    """Return the page as HTML. The template escapes all values.
+    """Return the page as HTML, from the figures and the reasons for missing ones, by the name of their file.
 
-    Args:
-        context: The study.
-        drawn: Figures by the name of their file.
-        missing: Reasons for the other figures.
+    The template escapes all values.
     """
     names = list(FIGURES)
     has_example = any(name in drawn for name in names[names.index(_FIRST_OF_EXAMPLE) :])
@@ -118,12 +103,9 @@ def render(context: ReportContext, drawn: Mapping[str, DrawnFigure], missing: Ma
         }
         for name, (label, _) in FIGURES.items()
     ]
+    loader = PackageLoader("study", "report")
     environment = Environment(
-        loader=PackageLoader("study", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("page.html.j2").render(
         name=context.spec.name,
@@ -164,26 +146,19 @@ def _sections(context: ReportContext) -> dict[str, str]:
 def _failures(table: pd.DataFrame) -> dict[int, str]:
     """Return the first line of each failed trial's error."""
     failed = table[table["state"] == "failed"]
-    reasons = {}
-    for trial, error in zip(failed["trial"], failed["error"], strict=True):
-        lines = error.strip().splitlines() if isinstance(error, str) else []
-        reasons[int(trial)] = lines[0] if lines else "unknown reason"
-    return reasons
+    errors = [error.strip() if isinstance(error, str) else "" for error in failed["error"]]
+    return {
+        int(trial): (error or "unknown reason").splitlines()[0]
+        for trial, error in zip(failed["trial"], errors, strict=True)
+    }
 
 
 def _example(context: ReportContext) -> dict[str, Any]:
     row = context.example
-    configuration = [
-        f"{parameter_label(name)} {value_label(parameter, row[f'config/{name}'])}"
-        for name, parameter in context.spec.space.items()
-        if pd.notna(row.get(f"config/{name}"))
-    ]
-    return {
-        "trial": int(row["trial"]),
-        "metric": objective_label(context.example_metric),
-        "seed": context.seed,
-        "configuration": ", ".join(configuration),
-    }
+    values = {name: row.get(f"config/{name}") for name in context.spec.space}
+    configuration = parameters_text(context.spec, {name: value for name, value in values.items() if pd.notna(value)})
+    metric = objective_label(context.example_metric)
+    return {"trial": context.trial, "metric": metric, "seed": context.seed, "configuration": configuration}
 
 
 def _runs(runs: Mapping[int, Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -203,8 +178,3 @@ def _runs(runs: Mapping[int, Mapping[str, Any]]) -> list[dict[str, str]]:
             }
         )
     return rows
-
-
-def _png_width(path: Path) -> int:
-    """Return the width of a PNG file, which is in its header."""
-    return int.from_bytes(path.read_bytes()[16:20], "big")

@@ -56,4 +56,4 @@ def no_baselines(monkeypatch):
 @pytest.fixture
 def flat_maps(monkeypatch):
     """Maps without UMAP, which compiles itself for half a minute: the first latent, twice."""
-    monkeypatch.setattr("study.charts.umap._embed", lambda latents_ND: latents_ND[:, [0, 0]])
+    monkeypatch.setattr("study.charts.latents._embed", lambda latents_ND: latents_ND[:, [0, 0]])

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.charts.sweep_panels import common_domain, panel_chart, panel_data
+from study.charts.parameter_panels import common_domain, panel_chart, panel_data
 from study.spec import Parameter
 
 CHOICE = Parameter(choice=(8, 2, 4))

@@ -6,8 +6,8 @@ import pytest
 
 from study.analysis import StudyResults
 from study.analysis.parameter_effects import surface_data
+from study.charts.parameter_panels import default_parameters, small_multiple_chart, small_multiples_data
 from study.charts.search import MAX_LINES, contour_chart, parallel_data, rungs_data
-from study.charts.small_multiples import default_parameters, small_multiple_chart, small_multiples_data
 from study.charts.style import MissingDataError
 from study.charts.trial import learning_chart, learning_data
 from tests.messages import mentions

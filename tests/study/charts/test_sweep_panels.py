@@ -3,8 +3,8 @@ import json
 import pytest
 
 from study.analysis.parameter_effects import find_sweep
+from study.charts.parameter_panels import sweep_panels
 from study.charts.style import MissingDataError
-from study.charts.sweep_panels import categorical_panels, numeric_panels
 from study.report.figures import categorical_figure, numeric_figure
 from tests.messages import assert_mentions, mentions
 from tests.study.report.studies import FIDELITY, PLAIN, SEPARATION, context_of, trial_of, write_study
@@ -35,7 +35,7 @@ def ablation(tmp_path, tiny):
 
 
 def test_error_bars_of_a_curve_are_the_column_of_standard_deviations(ablation):
-    panels = numeric_panels(find_sweep(ablation.table, ablation.spec), ablation.spec)
+    panels = sweep_panels(find_sweep(ablation.table, ablation.spec), ablation.spec, numeric=True)
     assert list(panels) == [GAMMA, PRIVATE]
     table = ablation.table.set_index("trial")
     for metric in (FIDELITY, SEPARATION):
@@ -62,7 +62,7 @@ def test_an_ablation_has_a_line_for_each_parameter_and_a_ring_at_the_reference(a
 
 def test_choices_of_an_ablation_are_compared_at_the_reference(ablation):
     picture = categorical_figure(ablation)
-    panels = categorical_panels(find_sweep(ablation.table, ablation.spec), ablation.spec)
+    panels = sweep_panels(find_sweep(ablation.table, ablation.spec), ablation.spec, numeric=False)
     assert {name: parts[FIDELITY]["trial"].tolist() for name, parts in panels.items()} == {STRATEGY: [4, 0]}
     assert_mentions(picture.caption, "other parameters", "reference")
 
@@ -75,7 +75,7 @@ def test_a_search_has_points_of_all_complete_trials(tmp_path, tiny):
     assert marks(columns[0]["vconcat"][0]) == ["rule", "point"]
     assert_mentions(picture.caption, "3 complete trials")
     assert picture.note == ""
-    panels = numeric_panels(find_sweep(context.table, context.spec), context.spec)
+    panels = sweep_panels(find_sweep(context.table, context.spec), context.spec, numeric=True)
     assert panels["contrast.temperature"][SEPARATION]["trial"].tolist() == [1, 2]
 
 
