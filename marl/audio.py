@@ -1,7 +1,4 @@
-"""Log-mel spectrograms of waveforms, their inversion, and resampling, on any device.
-
-F is mel bands, T frames, S samples, N Fourier bins.
-"""
+"""Log-mel spectrograms of waveforms, their inversion, and resampling, on any device. N is Fourier bins."""
 
 import math
 from fractions import Fraction
@@ -25,13 +22,9 @@ class AudioConfig(BaseConfig):
     """Configuration of clips and their log-mels.
 
     Attributes:
-        sample_rate: Sample rate, Hz.
-        clip_s: Length of a clip, seconds.
         fft_size: Length of the Hann window and of the Fourier transform, samples.
         frames: Frames of a clip. The hop length is the number of samples of a clip divided by it.
-        mel_bands: Bands, evenly spaced on the mel scale.
-        min_hz: Lower end of the bands, Hz.
-        max_hz: Upper end of the bands, Hz.
+        mel_bands: Bands, evenly spaced on the mel scale from `min_hz` to `max_hz`.
         floor_db: Lower limit of a log-mel, dB relative to a full-scale sine.
     """
 
@@ -49,10 +42,8 @@ class AudioConfig(BaseConfig):
         if self.clip_samples % self.frames:
             raise ValueError(f"frames must divide the {self.clip_samples} samples of a clip; got {self.frames}")
         if not self.min_hz < self.max_hz <= self.sample_rate / 2:
-            raise ValueError(
-                f"min_hz must be less than max_hz, and max_hz at most sample_rate / 2 ({self.sample_rate / 2}); got "
-                f"{self.min_hz} and {self.max_hz}"
-            )
+            limit = f"max_hz at most sample_rate / 2 ({self.sample_rate / 2})"
+            raise ValueError(f"min_hz must be less than max_hz, and {limit}; got {self.min_hz} and {self.max_hz}")
         if self.clip_samples <= self.fft_size // 2:
             raise ValueError(f"clip_s must be more than fft_size / 2 samples; got {self.clip_samples} samples")
         return self
@@ -86,10 +77,6 @@ _MAX_RATIO_TERM = 640
 
 class Resampler:
     """Changes the sample rate of waveforms by windowed sinc interpolation.
-
-    Args:
-        from_hz: Sample rate of the input, Hz.
-        to_hz: Sample rate of the output, Hz.
 
     Attributes:
         period: Smallest number of input samples that has the duration of a whole number of output samples.
@@ -128,26 +115,18 @@ class LogMel:
 
     Args:
         config: Configuration of clips and log-mels.
-        mean_db: Mean over the training clips, which is subtracted.
-        std_db: Standard deviation over the training clips, the divisor.
+        mean_db: Mean over the training clips.
+        std_db: Standard deviation over the training clips.
         device: Where to compute.
     """
 
     def __init__(
         self, config: AudioConfig, mean_db: float = 0.0, std_db: float = 1.0, device: torch.device | str = "cpu"
     ) -> None:
-        self.config = config
-        self.mean_db = mean_db
-        self.std_db = std_db
-        self.device = torch.device(device)
+        self.config, self.mean_db, self.std_db, self.device = config, mean_db, std_db, torch.device(device)
+        bands = {"f_min": config.min_hz, "f_max": config.max_hz, "n_mels": config.mel_bands}
         self._mel = MelSpectrogram(
-            config.sample_rate,
-            n_fft=config.fft_size,
-            hop_length=config.hop_samples,
-            f_min=config.min_hz,
-            f_max=config.max_hz,
-            n_mels=config.mel_bands,
-            power=2.0,
+            config.sample_rate, config.fft_size, hop_length=config.hop_samples, power=2.0, **bands
         ).to(self.device)
         # The spectrum of a sine of amplitude one peaks at half of the sum of the window.
         self._full_scale_power = (config.fft_size / 4) ** 2
@@ -178,10 +157,7 @@ class LogMel:
         return self.from_power(self.power(waveform_S))
 
     def to_power(self, log_mel_FT: Tensor) -> Tensor:
-        """Return the mel power [..., F, T] of standardised log-mels, float32.
-
-        This inverts `from_power`, except that the floor becomes zero: lower power was clipped there.
-        """
+        """Return the mel power [..., F, T], float32; the floor becomes zero, because lower power was clipped there."""
         power = torch.exp(self.decibels(log_mel_FT.to(torch.float32)) * (math.log(10.0) / 10))
         return threshold(power, 10.0 ** ((self.config.floor_db + _FLOOR_MARGIN_DB) / 10), 0.0)
 
@@ -211,15 +187,10 @@ class LogMel:
         inverse_mel = InverseMelScale(
             config.fft_size // 2 + 1, config.mel_bands, config.sample_rate, config.min_hz, config.max_hz
         ).to(self.device)
-        griffin_lim = GriffinLim(
-            config.fft_size,
-            n_iter=64,
-            hop_length=config.hop_samples,
-            power=2.0,
-            length=log_mel_FT.shape[-1] * config.hop_samples,
-            rand_init=False,
-        ).to(self.device)
         linear = inverse_mel(power)
-        linear = torch.cat([linear, linear[..., -1:]], dim=-1)
-        waveform: Tensor = griffin_lim(linear)
+        samples = log_mel_FT.shape[-1] * config.hop_samples
+        griffin_lim = GriffinLim(
+            config.fft_size, n_iter=64, hop_length=config.hop_samples, power=2.0, length=samples, rand_init=False
+        ).to(self.device)
+        waveform: Tensor = griffin_lim(torch.cat([linear, linear[..., -1:]], dim=-1))
         return waveform

@@ -15,18 +15,8 @@ from marl.models import Architecture, Network, Parameters, build_network
 from marl.objective import ActiveTerms
 from marl.stack import Snapshot
 
-__all__ = [
-    "METADATA_FILE",
-    "MODEL_FILE",
-    "STATE_FILE",
-    "ModelMetadata",
-    "build_extractor",
-    "load",
-    "load_parameters",
-    "load_snapshot",
-    "model_bytes",
-    "state_bytes",
-]
+__all__ = ["METADATA_FILE", "MODEL_FILE", "STATE_FILE", "ModelMetadata", "build_extractor", "load"]
+__all__ += ["load_parameters", "load_snapshot", "model_bytes", "state_bytes"]
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
@@ -39,13 +29,10 @@ class ModelMetadata(BaseConfig):
     """Everything but the weights that is needed to use a model.
 
     Attributes:
-        format: Format of the checkpoint.
-        config: Configuration of the model and its training.
         audio: Log-mels that the model encodes.
-        mean_db: Mean of the log-mels of the training clips, dB.
-        std_db: Standard deviation of the log-mels of the training clips, dB.
+        mean_db: Mean of the log-mels of the training clips.
+        std_db: Standard deviation of the log-mels of the training clips.
         shared_factors: Factors that the two views of a training pair had in common.
-        seed: Seed of the replicate.
         step: Number of training steps.
     """
 
@@ -96,12 +83,7 @@ def load_snapshot(metadata: ModelMetadata, model: bytes, state: bytes) -> Snapsh
 
 
 def load_parameters(metadata: ModelMetadata, model: bytes, name: str = MODEL_FILE) -> Parameters:
-    """Return the weights from the result of `model_bytes`.
-
-    Args:
-        metadata: Metadata of the model.
-        model: Result of `model_bytes`.
-        name: Name of the file, for errors.
+    """Return the weights from the result of `model_bytes`; errors contain the name of the file.
 
     Raises:
         ValueError: If the bytes are not the weights of the model in the metadata.
@@ -123,7 +105,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtract
         metadata = ModelMetadata.model_validate_json((folder / METADATA_FILE).read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(map(str, first["loc"]))
         raise ValueError(f"{folder / METADATA_FILE}: {field or 'JSON'}: {first['msg']}") from None
     return build_extractor(metadata, (folder / MODEL_FILE).read_bytes(), device, str(folder / MODEL_FILE))
 
@@ -131,13 +113,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtract
 def build_extractor(
     metadata: ModelMetadata, model: bytes, device: torch.device | str = "cpu", name: str = MODEL_FILE
 ) -> FeatureExtractor:
-    """Return a feature extractor from the result of `model_bytes`.
-
-    Args:
-        metadata: Metadata of the model.
-        model: Result of `model_bytes`.
-        device: Where to compute.
-        name: Name of the file, for errors.
+    """Return a feature extractor from the result of `model_bytes`; errors contain the name of the file.
 
     Raises:
         ValueError: If the bytes are not the weights of the model in the metadata.
@@ -164,8 +140,7 @@ def _tensors(data: bytes, name: str) -> Parameters:
 def _check_shapes(network: Network, parameters: Parameters) -> None:
     shapes = {name: tuple(value.shape) for name, value in parameters.items()}
     for name in sorted(network.shapes.keys() | shapes.keys()):
-        expected, shape = network.shapes.get(name), shapes.get(name)
-        if shape != expected:
+        if (shape := shapes.get(name)) != (expected := network.shapes.get(name)):
             raise ValueError(f"weights do not fit the model: {name} must have shape {expected}; got {shape}")
         if parameters[name].dtype != torch.float32:
             raise ValueError(f"weights do not fit the model: {name} must be float32; got {parameters[name].dtype}")

@@ -10,16 +10,8 @@ from marl.data.views import AugmentConfig, ViewScheme
 from marl.losses.ssl import STRATEGIES
 from marl.models import NETWORKS, LatentConfig, ModelConfig
 
-__all__ = [
-    "Config",
-    "ContrastConfig",
-    "IndependenceConfig",
-    "LossConfig",
-    "MultiscaleWeights",
-    "OptimiserConfig",
-    "SubspaceWeights",
-    "ViewsConfig",
-]
+__all__ = ["Config", "ContrastConfig", "IndependenceConfig", "LossConfig", "MultiscaleWeights", "OptimiserConfig"]
+__all__ += ["SubspaceWeights", "ViewsConfig"]
 
 
 class ViewsConfig(BaseConfig):
@@ -55,12 +47,8 @@ class SubspaceWeights(BaseConfig):
 class MultiscaleWeights(BaseConfig):
     """Weights of reconstruction errors at coarser resolutions, each in the units of the plain error.
 
-    Attributes:
-        scale_2: Weight of the error of averages over 2 bands x 2 frames.
-        scale_4: Weight of the error of averages over 4 x 4.
-        scale_8: Weight of the error of averages over 8 x 8.
-        spectrum: Weight of the error of averages over all frames.
-        envelope: Weight of the error of averages over all bands.
+    The errors are those of averages over n bands x n frames for `scale_n`, over all frames for `spectrum`, and over all
+    bands for `envelope`.
     """
 
     scale_2: float = Field(0.0, ge=0)
@@ -75,7 +63,6 @@ class LossConfig(BaseConfig):
 
     Attributes:
         reconstruction: Weight of the squared error, summed over a spectrogram.
-        multiscale: Weights of errors at coarser resolutions.
         private: Weights of the KL terms of the private latents, nats per view.
         shared: Weights of the KL terms of the shared latents, nats per view.
     """
@@ -86,14 +73,10 @@ class LossConfig(BaseConfig):
     shared: SubspaceWeights = SubspaceWeights()
 
 
-def _check_known(name: str, names: Iterable[str]) -> None:
+def _check_known(name: str, names: Iterable[str]) -> str:
     if name not in names:
         raise ValueError(f"must be one of {', '.join(map(repr, names))}; got {name!r}")
-
-
-def _check_strategy(strategy: str) -> str:
-    _check_known(strategy, ("none", *STRATEGIES))
-    return strategy
+    return name
 
 
 def _check_kind(model: ModelConfig) -> ModelConfig:
@@ -118,7 +101,7 @@ class ContrastConfig(BaseConfig):
             negatives. With few factor values a batch has many such false negatives, and short runs merge two values.
     """
 
-    strategy: Annotated[str, AfterValidator(_check_strategy)] = "none"
+    strategy: Annotated[str, AfterValidator(lambda name: _check_known(name, ("none", *STRATEGIES)))] = "none"
     shared: float = Field(50.0, ge=0)
     private: float = Field(0.0, ge=0)
     repulsion: float = Field(0.0, ge=0)
@@ -147,12 +130,7 @@ class IndependenceConfig(BaseConfig):
 
 
 class OptimiserConfig(BaseConfig):
-    """Adam (Kingma and Ba, 2015) with a learning rate that rises linearly during warm-up and then is constant.
-
-    Attributes:
-        learning_rate: Learning rate after warm-up.
-        warmup_steps: Number of warm-up steps.
-    """
+    """Adam (Kingma and Ba, 2015) with a learning rate that rises linearly during warm-up and then is constant."""
 
     learning_rate: float = Field(3e-3, gt=0)
     warmup_steps: int = Field(50, ge=0)

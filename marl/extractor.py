@@ -32,19 +32,15 @@ class FeatureExtractor:
         log_mel: Computes the log-mels that the model encodes.
         private: Number of private dimensions.
         shared: Number of shared dimensions.
-        shared_factors: Factors that the two views of a training pair had in common, such as the timbre. The shared
-            features were trained to represent them.
+        shared_factors: Factors, such as the timbre, that the shared features were trained to represent.
     """
 
     def __init__(
         self, network: Network, parameters: Parameters, log_mel: LogMel, shared_factors: tuple[str, ...] = ()
     ) -> None:
-        self.log_mel = log_mel
-        self.shared_factors = shared_factors
-        self.private = network.architecture.private
-        self.shared = network.architecture.shared
-        self._network = network
-        self._parameters = parameters
+        self.log_mel, self.shared_factors = log_mel, shared_factors
+        self.private, self.shared = network.architecture.private, network.architecture.shared
+        self._network, self._parameters = network, parameters
         self._mask = torch.ones(network.latents, device=log_mel.device)
 
     def encode(self, waveform: Tensor, sample_rate: int, channels_first: bool | None = None) -> tuple[Tensor, Tensor]:
@@ -70,14 +66,12 @@ class FeatureExtractor:
 
         The file is decoded block by block, so that a recording of any length can be encoded.
 
-        Args:
-            path: File of any format that libsndfile decodes.
-
         Returns:
             Private features [windows, P] and shared features [windows, Q].
 
         Raises:
-            ValueError: If the file is missing, empty, cannot be decoded, or holds values that are not finite.
+            ValueError: If the file is missing or empty, libsndfile cannot decode it, or it has values that are not
+                finite.
         """
         config = self.log_mel.config
         try:
@@ -109,14 +103,8 @@ class FeatureExtractor:
     def reconstruct(self, waveform: Tensor, sample_rate: int, channels_first: bool | None = None) -> Tensor:
         """Return the reconstruction of audio: encoded, decoded, and inverted to a waveform.
 
-        Args:
-            waveform: As in `encode`.
-            sample_rate: As in `encode`.
-            channels_first: As in `encode`.
-
-        Returns:
-            Mono audio [samples] or [batch, samples] of the same duration, at the sample rate of the model,
-            `log_mel.config.sample_rate`.
+        The arguments are those of `encode`. The result is mono audio [samples] or [batch, samples] of the same
+        duration, at the sample rate of the model, `log_mel.config.sample_rate`.
         """
         mono = _mono(waveform, channels_first)
         private, shared = self.encode(mono, sample_rate)
@@ -132,7 +120,7 @@ class FeatureExtractor:
         Args:
             content: Mono audio [samples], full scale at one.
             content_rate: Sample rate of `content`, Hz.
-            style: Mono audio [samples], of any length.
+            style: Mono audio [samples].
             style_rate: Sample rate of `style`, Hz.
 
         Returns:
@@ -144,17 +132,15 @@ class FeatureExtractor:
         """
         for name, waveform in (("content", content), ("style", style)):
             if waveform.ndim != 1:
-                raise ValueError(
-                    f"{name} must be mono audio [samples]; got shape {tuple(waveform.shape)}; average the channels"
-                )
+                shape = tuple(waveform.shape)
+                raise ValueError(f"{name} must be mono audio [samples]; got shape {shape}; average the channels")
         private, _ = self.encode(content, content_rate)
         _, shared = self.encode(style, style_rate)
         starts = torch.arange(len(shared), device=shared.device) * self.log_mel.config.clip_samples
         weight = (self._length(style, style_rate) - starts).clamp(1, self.log_mel.config.clip_samples)
         mean = (shared * weight[:, None]).sum(dim=0) / weight.sum()
-        return self._synthesise(
-            self.decode(private, mean.expand(len(private), -1)), self._length(content, content_rate)
-        )
+        swapped = self.decode(private, mean.expand(len(private), -1))
+        return self._synthesise(swapped, self._length(content, content_rate))
 
     def _means(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """Return private and shared latents of windows [..., S]."""

@@ -59,16 +59,9 @@ def _hash(state: Tensor, part: Tensor | int) -> Tensor:
 
 
 def stream(seed_K: Tensor, step_K: Tensor, purpose: Purpose, part: int = 0) -> Tensor:
-    """Return the state from which all numbers of one purpose at one step are derived.
+    """Return the states, int64, from which all numbers of one purpose are derived at seeds and steps of any shape.
 
-    Args:
-        seed_K: Seeds, int64 of any shape.
-        step_K: Steps, int64 of the same shape.
-        purpose: Purpose of the numbers.
-        part: Distinguishes uses within one purpose, for example the parameters of a model.
-
-    Returns:
-        States, int64 of the same shape, for `bits`, `uniform`, `normal` or `integers`.
+    `part` distinguishes uses within one purpose, for example the parameters of a model.
     """
     state = _hash(torch.zeros_like(seed_K), int(purpose))
     return _hash(_hash(_hash(state, part), seed_K), step_K)
@@ -124,6 +117,5 @@ def integers(state_K: Tensor, row_R: Tensor, dimension_D: Tensor, below: Tensor 
 @lru_cache(maxsize=16)
 def _normal_quantiles(device: torch.device) -> Tensor:
     count = 1 << _NORMAL_TABLE_BITS
-    middles = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    quantiles: Tensor = torch.special.ndtri(middles)
+    quantiles: Tensor = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
     return quantiles.to(torch.float32).to(device)

@@ -7,40 +7,26 @@ whose log-mels are computed on the device, or of `AudioDatasetConfig`, whose cli
 import pkgutil
 from importlib import import_module
 
-from marl.data.audio_dataset import AudioDatasetConfig, ComputedDatasetConfig, DatasetConfig
+from marl.data.audio_dataset import AudioDatasetConfig, ComputedDatasetConfig
 from marl.data.batch_source import BatchSource, DeviceBatchSource, HostBatchSource
-from marl.data.dataset import (
-    HELD_OUT_SHARE,
-    SPLIT_UNITS,
-    SPLITS,
-    UNKNOWN,
-    Clips,
-    Dataset,
-    Factor,
-    LogMels,
-    split_clips,
-)
-from marl.data.pairs import Pairs, PairSampler
+from marl.data.dataset import HELD_OUT_SHARE, SPLIT_UNITS, Clips, Dataset, Factor, LogMels, split_clips
+from marl.data.pairs import PairSampler
 
 __all__ = [
     "HELD_OUT_SHARE",
     "KINDS",
-    "SPLITS",
     "SPLIT_UNITS",
-    "UNKNOWN",
     "AnyDatasetConfig",
     "AudioDatasetConfig",
     "BatchSource",
     "Clips",
     "ComputedDatasetConfig",
     "Dataset",
-    "DatasetConfig",
     "DeviceBatchSource",
     "Factor",
     "HostBatchSource",
     "LogMels",
     "PairSampler",
-    "Pairs",
     "split_clips",
 ]
 

@@ -1,7 +1,4 @@
-"""Data sets of audio: their configuration, and the preparation of clips and log-mels.
-
-N is clips, F mel bands, T frames, S samples.
-"""
+"""Data sets of audio: their configuration, and the preparation of N clips and their log-mels."""
 
 import hashlib
 import math
@@ -20,20 +17,8 @@ from marl.audio import AudioConfig, LogMel
 from marl.base_config import BaseConfig
 from marl.data.dataset import UNKNOWN, Clips, Dataset, Factor
 
-__all__ = [
-    "MAX_CLASSES",
-    "AudioDatasetConfig",
-    "Clip",
-    "ComputedDatasetConfig",
-    "DatasetConfig",
-    "Entry",
-    "PreparedClips",
-    "UnusableClipError",
-    "Value",
-    "factor_from_column",
-    "prepare_clips",
-    "waveforms_of",
-]
+__all__ = ["MAX_CLASSES", "AudioDatasetConfig", "Clip", "ComputedDatasetConfig", "DatasetConfig", "Entry"]
+__all__ += ["PreparedClips", "UnusableClipError", "Value", "factor_from_column", "prepare_clips", "waveforms_of"]
 
 MAX_CLASSES = 20
 """Maximum number of classes of a factor whose values are numbers."""
@@ -53,7 +38,6 @@ class DatasetConfig(BaseConfig):
     Attributes:
         description: What the clips are, for the card of a model.
         reference: BibTeX of the publication.
-        factor_names: Names of the factors.
         kind: Kind of the data set. A subclass narrows it to one literal.
     """
 
@@ -148,12 +132,9 @@ class AudioDatasetConfig(DatasetConfig):
 
 
 class Clip(NamedTuple):
-    """Description of a prepared clip.
+    """Description of a prepared clip, with name, group and values of its entry.
 
     Attributes:
-        name: Name of the entry.
-        group: Group of the entry.
-        values: Values of the entry, by factor.
         content: Hash of the samples, 32 hexadecimal digits. Clips with the same samples have the same hash.
         loudness_db: Root mean square, dB relative to a full-scale sine.
         peak: Largest absolute sample, 1 at full scale. A clip with a larger peak is scaled to full scale.
@@ -177,7 +158,6 @@ class PreparedClips(NamedTuple):
     """Clips prepared from some entries.
 
     Attributes:
-        clips: Descriptions of the N clips.
         samples_NS: Waveforms, int16.
         decibels_NFT: Log-mels of `samples_NS`, float16, dB relative to a full-scale sine.
         rejected: Name of each entry that gives no clip, and the reason.
@@ -195,9 +175,7 @@ def prepare_clips(config: AudioDatasetConfig, entries: Sequence[Entry], audio: A
     An entry is rejected if its audio cannot be read, is not finite, or is silent. Silent audio is everywhere below the
     floor of the log-mels, which would be constant.
     """
-    clips: list[Clip] = []
-    samples: list[NDArray[np.int16]] = []
-    decibels: list[NDArray[np.float16]] = []
+    prepared: list[tuple[Clip, NDArray[np.int16], NDArray[np.float16]]] = []
     rejected: list[tuple[str, str]] = []
     log_mel = LogMel(audio)
     floor = math.sqrt(0.5) * 10 ** (audio.floor_db / 20)
@@ -215,13 +193,12 @@ def prepare_clips(config: AudioDatasetConfig, entries: Sequence[Entry], audio: A
             samples_S = np.round(waveform_S * (_FULL_SCALE / max(1.0, peak))).astype(np.int16)
             # One by one, because the size of a batch would change the last bits.
             decibels_FT = log_mel(waveforms_of(samples_S[None]))[0].to(torch.float16).numpy()
-            samples.append(samples_S)
-            decibels.append(decibels_FT)
-            clips.append(_clip(entry, samples_S, decibels_FT, peak, floor, audio.sample_rate))
+            clip = _clip(entry, samples_S, decibels_FT, peak, floor, audio.sample_rate)
+            prepared.append((clip, samples_S, decibels_FT))
     return PreparedClips(
-        clips,
-        np.stack(samples) if samples else np.empty((0, audio.clip_samples), np.int16),
-        np.stack(decibels) if decibels else np.empty((0, audio.mel_bands, audio.frames), np.float16),
+        [clip for clip, _, _ in prepared],
+        np.array([samples_S for _, samples_S, _ in prepared], np.int16).reshape(-1, audio.clip_samples),
+        np.array([decibels_FT for *_, decibels_FT in prepared], np.float16).reshape(-1, audio.mel_bands, audio.frames),
         rejected,
     )
 
@@ -260,12 +237,7 @@ def factor_from_column(name: str, column_N: Sequence[Value]) -> tuple[Factor, Te
 
 
 def _clip(
-    entry: Entry,
-    samples_S: NDArray[np.int16],
-    decibels_FT: NDArray[np.float16],
-    peak: float,
-    floor: float,
-    sample_rate: int,
+    entry: Entry, samples_S: NDArray[np.int16], decibels_FT: NDArray[np.float16], peak: float, floor: float, rate: int
 ) -> Clip:
     above_floor = np.flatnonzero(np.abs(samples_S.astype(np.int32)) >= floor * _FULL_SCALE)
     power = 2 * float(np.square(samples_S / _FULL_SCALE).mean())
@@ -277,7 +249,7 @@ def _clip(
         content=hashlib.sha256(samples_S.tobytes()).hexdigest()[:32],
         loudness_db=10 * math.log10(max(power, _MIN_POWER)),
         peak=peak,
-        sounds_s=(int(above_floor[-1]) + 1) / sample_rate if len(above_floor) else 0.0,
+        sounds_s=(int(above_floor[-1]) + 1) / rate if len(above_floor) else 0.0,
         sum_db=float(decibels_FT.sum()),
         square_db=float(np.square(decibels_FT).sum()),
     )

@@ -66,13 +66,15 @@ def read_mono(
         periods, skipped = divmod(first, resampler.output_period)
         lead = min(resampler.margin, periods * resampler.period)
         if periods:
-            _seek(sound, periods * resampler.period - lead)
+            try:
+                sound.seek(periods * resampler.period - lead)
+            except (soundfile.LibsndfileError, RuntimeError, OverflowError):
+                raise UnusableClipError(f"ends before {start_s:.1f} s") from None
         needed = (skipped + count) * resampler.period / resampler.output_period
         blocks = list(_blocks(sound, lead + needed + resampler.margin))
     skipped += lead // resampler.period * resampler.output_period
-    waveform: NDArray[np.float32] = np.empty(0, np.float32)
-    if blocks:
-        waveform = resampler(torch.from_numpy(np.concatenate(blocks))).numpy()[skipped:]
+    whole = resampler(torch.from_numpy(np.concatenate(blocks))).numpy() if blocks else np.empty(0, np.float32)
+    waveform: NDArray[np.float32] = whole[skipped:]
     if not len(waveform):
         raise UnusableClipError("holds no samples" if not first else f"ends before {start_s:.1f} s")
     return waveform if math.isinf(count) else waveform[: round(count)]
@@ -94,11 +96,10 @@ def windows(
     with _open(file) as sound:
         for part in _resampled(_blocks(sound, math.inf), Resampler(sound.samplerate, sample_rate)):
             is_empty = False
-            rest = part
-            while len(rest):
-                taken = rest[: rows.size - filled]
+            while len(part):
+                taken, part = np.split(part, [rows.size - filled])
                 rows.reshape(-1)[filled : filled + len(taken)] = taken
-                filled, rest = filled + len(taken), rest[len(taken) :]
+                filled += len(taken)
                 if filled == rows.size:
                     yield rows
                     rows, filled = np.zeros((max_windows, samples), np.float32), 0
@@ -217,13 +218,6 @@ class _LenientFile:
         with contextlib.suppress(OSError, ValueError):
             self._file.seek(offset, whence)
         return self.tell()
-
-
-def _seek(sound: soundfile.SoundFile, frame: int) -> None:
-    try:
-        sound.seek(frame)
-    except (soundfile.LibsndfileError, RuntimeError, OverflowError):
-        raise UnusableClipError(f"ends before {frame / sound.samplerate:.1f} s") from None
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,4 @@
-"""The log-mels of each training step of a stack.
-
-K is lanes, B pairs, R = 2 K B clips of a step, F mel bands, T frames.
-"""
+"""The log-mels of each training step of a stack: R = 2 K B clips."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -23,9 +20,9 @@ class BatchSource:
 
     Args:
         log_mels: Log-mels of all clips.
-        sampler: Draws the pairs, where the log-mels are.
-        lanes: Number of lanes of the stack.
-        pairs: Pairs of a batch.
+        sampler: Draws the pairs, on the device of the log-mels.
+        lanes: Number of lanes.
+        pairs: Number of pairs of a batch.
     """
 
     def __init__(self, log_mels: LogMels, sampler: PairSampler, lanes: int, pairs: int) -> None:
@@ -33,16 +30,10 @@ class BatchSource:
         self._block_RFT = log_mels.new_block(2 * lanes * pairs if log_mels.is_prepared else 0)
 
     def prefetch(self, seed_K: Tensor, step_K: Tensor, next_step_K: Tensor) -> None:
-        """Load the clips of a step from the host, and start to load the clips of the next step.
-
-        Args:
-            seed_K: Seeds of the lanes, int64 on the CPU.
-            step_K: Steps of the lanes, int64 on the CPU.
-            next_step_K: Steps of the lanes after this one.
-        """
+        """Load the clips of a step from the host, and start to load the next ones; seeds and steps are on the CPU."""
 
     def gather(self, seed_K: Tensor, step_K: Tensor) -> None:
-        """Load the clips of a step from the device; seeds and steps are there, too."""
+        """Load the clips of a step from the device; seeds and steps are on the device, too."""
 
     def take(self, clips_R: Tensor) -> Tensor:
         """Return the standardised log-mels [R, F, T] of the clips of the current step."""
@@ -84,12 +75,10 @@ class HostBatchSource(BatchSource):
 
     def prefetch(self, seed_K: Tensor, step_K: Tensor, next_step_K: Tensor) -> None:
         """Copy the clips of a step into the block, and start to load the clips of the next step."""
-        pending = self._pending
-        if pending is None or not (torch.equal(pending[0], seed_K) and torch.equal(pending[1], step_K)):
-            if pending is not None:
-                pending[2].result()  # it still writes to the memory that the new one needs
-            pending = self._start(seed_K, step_K)
+        pending = self._pending or self._start(seed_K, step_K)
         pending[2].result()
+        if not (torch.equal(pending[0], seed_K) and torch.equal(pending[1], step_K)):
+            self._start(seed_K, step_K)[2].result()
         if self._copies is not None:
             torch.cuda.current_stream(self._log_mels.device).wait_stream(self._copies)
         self._block_RFT.copy_(self._next_RFT)

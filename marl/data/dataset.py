@@ -1,7 +1,4 @@
-"""What every data set provides: clips with known factors, their log-mels, and splits that share nothing.
-
-N is clips, C factors, F mel bands, T frames, S samples.
-"""
+"""What every data set provides: clips with known factors, their log-mels, and splits that share nothing."""
 
 import hashlib
 import warnings
@@ -15,17 +12,8 @@ from torch import Tensor
 
 from marl.audio import LogMel
 
-__all__ = [
-    "HELD_OUT_SHARE",
-    "SPLITS",
-    "SPLIT_UNITS",
-    "UNKNOWN",
-    "Clips",
-    "Dataset",
-    "Factor",
-    "LogMels",
-    "split_clips",
-]
+__all__ = ["HELD_OUT_SHARE", "SPLITS", "SPLIT_UNITS", "UNKNOWN", "Clips", "Dataset", "Factor", "LogMels"]
+__all__ += ["random_order", "split_clips"]
 
 SPLITS = ("training", "validation", "test")
 SPLIT_UNITS = ("clip", "combination", "group")
@@ -45,7 +33,6 @@ class Factor:
     """An attribute in which clips differ.
 
     Attributes:
-        name: Name in `views.shared` and in the columns of results.
         values: Values of the factor, which `Clips.value_NC` indexes.
         class_of_value: Class of each value. Probes and mutual information use classes, because many values (400
             frequencies) then form few classes (20).
@@ -132,12 +119,10 @@ class LogMels:
     Args:
         values_NFT: Log-mels on the device; or an array in host memory, which may be a memory-mapped file.
         device: Where models compute; by default the device of the values.
-        mean_db: Mean over the training clips, which is subtracted; only for a prepared data set.
-        std_db: Standard deviation over the training clips, the divisor; only for a prepared data set.
+        mean_db: Mean over the training clips; only for a prepared data set.
+        std_db: Standard deviation over the training clips; only for a prepared data set.
 
     Attributes:
-        values_NFT: Stored values.
-        device: Where models compute.
         is_prepared: Whether the values are decibels.
         is_resident: Whether the values are on the device.
     """
@@ -149,10 +134,9 @@ class LogMels:
         mean_db: float | None = None,
         std_db: float = 1.0,
     ) -> None:
-        self.is_resident = isinstance(values_NFT, Tensor)
+        self.is_prepared, self.is_resident = mean_db is not None, isinstance(values_NFT, Tensor)
         self.values_NFT = values_NFT if isinstance(values_NFT, Tensor) else _as_tensor(values_NFT)
         self._mean_db, self._std_db = mean_db, std_db
-        self.is_prepared = mean_db is not None
         self.device = device or self.values_NFT.device
 
     @property
@@ -160,13 +144,11 @@ class LogMels:
         """[N, F, T]."""
         return self.values_NFT.shape
 
-    def __getitem__(self, clips_n: Tensor) -> Tensor:
-        """The same as `take`."""
-        return self.take(clips_n)
-
     def take(self, clips_n: Tensor) -> Tensor:
         """Return the standardised log-mels [n, F, T] of some clips, on the device."""
         return self.standardise(self.read(clips_n.to(self.values_NFT.device)).to(self.device))
+
+    __getitem__ = take
 
     def read(self, clips_n: Tensor, out: Tensor | None = None) -> Tensor:
         """Return the stored values [n, F, T] of some clips, on the device of the values."""
@@ -215,19 +197,9 @@ def split_clips(
 ) -> dict[str, Tensor]:
     """Split clips into training, validation and test (80, 10 and 10 %) so that no unit is in two splits.
 
-    A hash of its name assigns a unit to a split, so units keep their order when clips are added. All factors of
-    held-out clips are known. A clip with an unknown factor is in the training split; or in none, if its unit is unknown
-    or held out.
-
-    Args:
-        unit: One of `SPLIT_UNITS`, or the name of a factor.
-        value_NC: Index into the values of each factor.
-        factors: The C factors.
-        groups_N: Group of each clip.
-        names_N: Name of each clip, unique.
-
-    Returns:
-        Splits as in `Clips.splits`.
+    The unit is one of `SPLIT_UNITS`, or the name of a factor. A hash of its name assigns a unit to a split, so units
+    keep their order when clips are added. All factors of held-out clips are known. A clip with an unknown factor is in
+    the training split; or in none, if its unit is unknown or held out. The result is that of `Clips.splits`.
 
     Raises:
         ValueError: If the unit is unknown, or there are too few units for three splits.
@@ -235,16 +207,14 @@ def split_clips(
     names_C = [factor.name for factor in factors]
     is_known_N = (value_NC != UNKNOWN).all(dim=1).tolist()
     units_N: Sequence[str | None]
-    if unit == "clip":
-        units_N = names_N
-    elif unit == "group":
-        units_N = groups_N
+    if unit in ("clip", "group"):
+        units_N = names_N if unit == "clip" else groups_N
     elif unit == "combination":
         units_N = [str(row) if known else None for row, known in zip(value_NC.tolist(), is_known_N, strict=True)]
     elif unit in names_C:
         column = names_C.index(unit)
-        values = factors[column].values
-        units_N = [None if index == UNKNOWN else str(values[index]) for index in value_NC[:, column].tolist()]
+        words = [*map(str, factors[column].values), None]  # UNKNOWN is the index of the last item
+        units_N = [words[index] for index in value_NC[:, column].tolist()]
     else:
         raise ValueError(f"split must be one of {', '.join((*SPLIT_UNITS, *names_C))}; got {unit!r}")
     units = {name for name, known in zip(units_N, is_known_N, strict=True) if known and name is not None}
@@ -255,11 +225,11 @@ def split_clips(
             f"split: {unit}: {len(units)} {what} with all factors known are too few for training, validation and test; "
             f"at least {min_units} are needed"
         )
-    order = sorted(units, key=_score)
+    order = sorted(units, key=random_order)
     held_out = max(1, round(len(units) * HELD_OUT_SHARE))
     split_of = dict.fromkeys(order[:held_out], "validation") | dict.fromkeys(order[held_out : 2 * held_out], "test")
     members: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for clip in sorted(range(len(names_N)), key=lambda clip: _score(names_N[clip])):
+    for clip in sorted(range(len(names_N)), key=lambda clip: random_order(names_N[clip])):
         name = units_N[clip]
         split = None if name is None else split_of.get(name, "training")
         # A clip with an unknown factor cannot be evaluated, and would leak from its held-out unit into training.
@@ -268,8 +238,7 @@ def split_clips(
     splits = {split: torch.tensor(clips) for split, clips in members.items()}
     if unit in names_C:
         for split in ("validation", "test"):
-            clips = splits[split]
-            splits[split], splits[_probe_train(split)] = clips[::2], clips[1::2]
+            splits[split], splits[_probe_train(split)] = splits[split][::2], splits[split][1::2]
     return splits
 
 
@@ -283,6 +252,6 @@ def _probe_train(split: str) -> str:
     return f"{split}_probe_train"
 
 
-def _score(name: str) -> bytes:
-    """Return a number by which names are sorted at random, and always in the same order."""
+def random_order(name: str) -> bytes:
+    """Return a hash by which names are sorted in a random order that is always the same."""
     return hashlib.sha256(name.encode()).digest()

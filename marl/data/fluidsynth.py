@@ -54,8 +54,7 @@ class Note(NamedTuple):
     """A note.
 
     Attributes:
-        start_s: Time of the key press, seconds.
-        length_s: Time until the key is released, seconds.
+        length_s: Time from the press to the release of the key, seconds.
         key: MIDI number; 69 is 440 Hz.
         velocity: MIDI velocity, 1 to 127.
     """
@@ -87,9 +86,8 @@ def presets(font: str) -> list[Preset]:
         FileNotFoundError: If the font is missing.
         ValueError: If the file is not a SoundFont, or is truncated.
     """
-    _check_exists(font)
     try:
-        with Path(font).open("rb") as file:
+        with _path(font).open("rb") as file:
             records = _preset_records(file)
     except ValueError as error:
         raise ValueError(f"path must be a SoundFont, .sf2 or .sf3; {font} is not valid: {error}") from None
@@ -133,16 +131,19 @@ def render(font: str, program: int, notes: Sequence[Note], sample_rate: int, sam
         raise ValueError(
             f"audio.sample_rate must be from {_MIN_RATE_HZ:,} to {_MAX_RATE_HZ:,} Hz for a SoundFont; got {sample_rate}"
         )
-    events = [(_on_grid(note.start_s * sample_rate), True, note) for note in notes]
-    events += [(_on_grid((note.start_s + note.length_s) * sample_rate), False, note) for note in notes]
     whole = -(-samples // _GRID) * _GRID
+    events = []
+    for note in notes:
+        times = (note.start_s * sample_rate, (note.start_s + note.length_s) * sample_rate)
+        start, end = (min(round(time / _GRID) * _GRID, whole) for time in times)
+        events += [(start, True, note), (end, False, note)]
     sound = np.zeros((whole, 2), np.float32)
     with _lock, _open_font(font).synthesiser(program, sample_rate) as synthesiser:
         done = 0
         # At one time, notes end before others start, which can have the same key.
         for frame, is_start, note in sorted(events):
-            _write(synthesiser, sound, done, min(frame, whole))
-            done = min(frame, whole)
+            _write(synthesiser, sound, done, frame)
+            done = frame
             if is_start:
                 synthesiser.noteon(0, note.key, note.velocity)
             else:
@@ -158,8 +159,7 @@ def font_digest(font: str) -> str:
     Raises:
         FileNotFoundError: If the font is missing.
     """
-    _check_exists(font)
-    with Path(font).open("rb") as file:
+    with _path(font).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -170,12 +170,11 @@ class _Font:
     """
 
     def __init__(self, font: str) -> None:
-        self._path = font
-        self._holder = _new_synthesiser(_MIN_RATE_HZ)
+        self._path, self._holder = font, _new_synthesiser(_MIN_RATE_HZ)
         # Selecting the default instruments here keeps their samples loaded for the other synthesisers.
         self._number = self._holder.sfload(font, 1)
         if self._number < 0:
-            self.close()
+            self._holder.delete()
             raise ValueError(f"path must be a SoundFont, .sf2 or .sf3; FluidSynth cannot read {font}")
         self._font = _library().fluid_synth_get_sfont_by_id(self._holder.synth, self._number)
 
@@ -200,21 +199,21 @@ class _Font:
 
 def _open_font(font: str) -> _Font:
     """Return the open font. One font stays open; it is opened again if its file has changed."""
-    _check_exists(font)
-    status = Path(font).stat()
+    status = _path(font).stat()
     key = (font, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     if key not in _open_fonts:
         presets(font)  # has more informative errors than FluidSynth
-        for other in list(_open_fonts):
-            _open_fonts.pop(other).close()
+        while _open_fonts:
+            _open_fonts.popitem()[1].close()
         _open_fonts[key] = _Font(font)
     return _open_fonts[key]
 
 
-def _check_exists(font: str) -> None:
+def _path(font: str) -> Path:
     if not Path(font).is_file():
         hint = "; apt-get install timgm6mb-soundfont" if font == TIMGM else ""
         raise FileNotFoundError(f"path must be a SoundFont, .sf2 or .sf3; {font} does not exist{hint}")
+    return Path(font)
 
 
 def _preset_records(file: BinaryIO) -> bytes:
@@ -244,27 +243,15 @@ def _inner(file: BinaryIO, first: int, end: int, wanted: bytes, kind: bytes = b"
         if first >= end:
             break
         file.seek(first)
-        name, inner, inner_end = _chunk(file, end)
-        if name == wanted and file.read(len(kind)) == kind and inner + len(kind) <= inner_end:
-            return inner + len(kind), inner_end
-        first = inner_end + inner_end % 2  # chunks start at even positions
+        header = file.read(_CHUNK.size)
+        name, length = _CHUNK.unpack(header) if len(header) == _CHUNK.size else (b"", end)
+        inner = first + _CHUNK.size
+        if inner + length > end:
+            raise ValueError("it is truncated")
+        if name == wanted and file.read(len(kind)) == kind and len(kind) <= length:
+            return inner + len(kind), inner + length
+        first = inner + length + length % 2  # chunks start at even positions
     raise ValueError(f"it has no chunk {(kind or wanted).decode()!r}")
-
-
-def _chunk(file: BinaryIO, end: int) -> tuple[bytes, int, int]:
-    """Return the name of the chunk at the current position, and start and end of its content."""
-    header = file.read(_CHUNK.size)
-    if len(header) < _CHUNK.size:
-        raise ValueError("it is truncated")
-    name, length = _CHUNK.unpack(header)
-    first = file.tell()
-    if first + length > end:
-        raise ValueError("it is truncated")
-    return name, first, first + length
-
-
-def _on_grid(frame: float) -> int:
-    return round(frame / _GRID) * _GRID
 
 
 def _write(synthesiser: Any, sound_S2: NDArray[np.float32], first: int, end: int) -> None:

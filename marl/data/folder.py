@@ -1,5 +1,6 @@
 """Custom recordings: a folder of audio files, and a table of their factors."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ from marl.data.audio_file import duration_s, read_mono
 __all__ = ["DATASET", "Folder", "digest_of"]
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|nan", re.IGNORECASE)
-_HASH_BLOCK_BYTES = 1 << 20
 _THREADS = 8
 _MAX_REASON_CHARS = 200
 # Tolerance of durations for rounding, as a share of a sample or of a clip.
@@ -65,21 +65,16 @@ class Folder(AudioDatasetConfig):
 
     def digest(self) -> str:
         """Return the SHA-256 of the table and of the audio files in it."""
-        files = [row.file for row in self._rows()]
-        return digest_of(Path(self.path), [self.table, *files])
+        return digest_of(Path(self.path), [self.table, *(file for file, _, _ in self._rows())])
 
     def entries(self) -> list[Entry]:
         """Return the entries of each row of the table."""
         clips = self.clips_per_file
+        suffixes = [""] if clips == 1 else [f", clip {number + 1} of {clips}" for number in range(clips)]
         return [
-            Entry(
-                row.file if clips == 1 else f"{row.file}, clip {number + 1} of {clips}",
-                row.values,
-                row.group,
-                (row.file, number),
-            )
-            for row in self._rows()
-            for number in range(clips)
+            Entry(f"{file}{suffix}", values, group, (file, number))
+            for file, values, group in self._rows()
+            for number, suffix in enumerate(suffixes)
         ]
 
     def waveforms(
@@ -108,8 +103,8 @@ class Folder(AudioDatasetConfig):
             raise UnusableClipError(f"too short: must have at least {min_s:g} s; got {read_s:.3f} s")
         return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
 
-    def _rows(self) -> "list[_Row]":
-        """Return the rows of the table.
+    def _rows(self) -> list[tuple[str, tuple[Value, ...], str]]:
+        """Return file, values and group of each row of the table.
 
         Raises:
             ValueError: If the folder or the table is missing or not valid.
@@ -117,33 +112,21 @@ class Folder(AudioDatasetConfig):
         if not Path(self.path).is_dir():
             raise ValueError(f"path must be a folder; got {self.path}")
         path = Path(self.path, self.table)
-        names = list(dict.fromkeys([self.file, *self.factors, *([self.group] if self.group else [])]))
-        columns = _table(path, names)
+        columns = _table(path, [self.file, *self.factors, *([self.group] if self.group else [])])
         files = _files(Path(self.path), path, columns[self.file])
         if not files:
             raise ValueError(f"{path} must have a row for each audio file; it has none")
         values = zip(*(_values(columns[name]) for name in self.factors), strict=True)
-        groups = files
-        if self.group:
-            for file, group in zip(files, columns[self.group], strict=True):
-                if group is None:
-                    raise ValueError(
-                        f"{path} must have a group in column {self.group!r} for each file; {file!r} has none; "
-                        "fill it in, or change data.group"
-                    )
-            groups = [str(group) for group in columns[self.group]]
-        return [_Row(*row) for row in zip(files, values, groups, strict=True)]
+        groups: Sequence[object] = columns[self.group] if self.group else files
+        if None in groups:
+            raise ValueError(
+                f"{path} must have a group in column {self.group!r} for each file; {files[groups.index(None)]!r} has "
+                "none; fill it in, or change data.group"
+            )
+        return list(zip(files, values, map(str, groups), strict=True))
 
 
 DATASET = Folder
-
-
-class _Row(NamedTuple):
-    """A row of the table."""
-
-    file: str
-    values: tuple[Value, ...]
-    group: str
 
 
 def digest_of(root: Path, names: Sequence[str]) -> str:
@@ -156,16 +139,11 @@ def digest_of(root: Path, names: Sequence[str]) -> str:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        if not path.is_file():  # reading a pipe would block
-            return "not there"
-        with path.open("rb") as file:
-            while block := file.read(_HASH_BLOCK_BYTES):
-                digest.update(block)
-    except OSError:
-        return "not there"
-    return digest.hexdigest()
+    with contextlib.suppress(OSError):
+        if path.is_file():  # reading a pipe would block
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    return "not there"
 
 
 def _table(path: Path, names: Sequence[str]) -> dict[str, list[object]]:

@@ -4,7 +4,6 @@ Engel et al., "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders
 published, with `examples.json` and `audio/<note>.wav`.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from marl.data.audio_dataset import AudioDatasetConfig, Entry, UnusableClipError, Value
 from marl.data.audio_file import read_mono
+from marl.data.dataset import random_order
 from marl.data.folder import digest_of
 
 __all__ = ["DATASET", "NSynth"]
@@ -100,23 +100,16 @@ class NSynth(AudioDatasetConfig):
         if not isinstance(examples, dict) or not examples:
             raise ValueError(f"{path} must have an object for each note; got {_short(examples)}")
         for note, example in examples.items():
-            if not _NOTE.fullmatch(note):
+            if not _NOTE.fullmatch(note):  # it is also the name of a file
                 raise ValueError(
-                    f"{path}: the name of a note, which is also a file name, must consist of letters, digits, '_', '.' "
-                    f"and '-'; got {_short(note)}"
+                    f"{path}: the name of a note must have only letters, digits, '_', '.' and '-'; got {_short(note)}"
                 )
             if not isinstance(example, dict):
                 raise ValueError(f"{path}: note {note!r} must be an object; got {_short(example)}")
-        notes = sorted(examples, key=_score)[: self.at_most]
-        return {note: examples[note] for note in sorted(notes)}
+        return {note: examples[note] for note in sorted(sorted(examples, key=random_order)[: self.at_most])}
 
 
 DATASET = NSynth
-
-
-def _score(note: str) -> bytes:
-    """Return a number by which notes are sorted at random, and always in the same order."""
-    return hashlib.sha256(note.encode()).digest()
 
 
 def _value(example: dict[str, Any], field: str) -> Value:

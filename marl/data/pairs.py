@@ -1,7 +1,4 @@
-"""Sampling of pairs of clips, as a function of seed and step.
-
-K is lanes, V views, B pairs, A draws of the second view, N clips, C factors.
-"""
+"""Sampling of pairs of clips, as a function of seed and step. A is draws of the second view."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +46,6 @@ class PairSampler:
 
     Attributes:
         groups: Number of combinations of the shared factors.
-        device: Where pairs are drawn.
 
     Raises:
         ValueError: If `shared` is empty, names an unknown factor or contains all factors; or if no clip of the split
@@ -78,14 +74,12 @@ class PairSampler:
         if scheme == "factor":
             clips = clips[(value_NC[clips][:, columns] != UNKNOWN).all(dim=1)]
             if not len(clips):
-                raise ValueError(
-                    f"views.shared: pairs need {split} clips with known {' and '.join(shared)}; there are none"
-                )
-        group = group_N[clips]
-        order = group.argsort(stable=True)
+                known = " and ".join(shared)
+                raise ValueError(f"views.shared: pairs need {split} clips with known {known}; there are none")
+        order = group_N[clips].argsort(stable=True)
         self._clips = clips[order]
-        self._group = group[order]
-        self._group_size = group.bincount(minlength=self.groups)
+        self._group = group_N[self._clips]
+        self._group_size = self._group.bincount(minlength=self.groups)
         self._group_start = self._group_size.cumsum(0) - self._group_size
         self._others = value_NC[self._clips][:, others]
         self._scheme: ViewScheme = scheme
@@ -94,7 +88,7 @@ class PairSampler:
 
     def draw(self, seed_K: Tensor, step_K: Tensor, pairs: int) -> Pairs:
         """Return the pairs of one step of each lane."""
-        row_B = randomness.indices(pairs, self.device)
+        row_B, attempt_A = randomness.indices(pairs, self.device), randomness.indices(_MAX_DRAWS, self.device)
         one = torch.zeros(1, dtype=torch.int64, device=self.device)
         first_KB = randomness.integers(
             randomness.stream(seed_K, step_K, Purpose.FIRST_VIEW), row_B, one, below=len(self._clips)
@@ -106,13 +100,12 @@ class PairSampler:
         offset_KBA = randomness.integers(
             randomness.stream(seed_K, step_K, Purpose.SECOND_VIEW),
             row_B,
-            randomness.indices(_MAX_DRAWS, self.device),
+            attempt_A,
             below=self._group_size[group_KB][..., None],
         )
         candidate_KBA = self._group_start[group_KB][..., None] + offset_KBA
         first_KB1C, candidate_KBAC = self._others[first_KB][:, :, None], self._others[candidate_KBA]
         differs_KBA = ((candidate_KBAC != first_KB1C) | (first_KB1C == UNKNOWN)).all(dim=-1)
-        attempt_A = randomness.indices(_MAX_DRAWS, self.device)
         chosen_KB = torch.where(differs_KBA, attempt_A, _MAX_DRAWS - 1).amin(dim=-1)
         second_KB = candidate_KBA.gather(-1, chosen_KB[..., None]).squeeze(-1)
         return Pairs(self._clips[torch.stack([first_KB, second_KB], dim=1)], group_KB)
@@ -124,8 +117,7 @@ class PairSampler:
 
 def _values_or_classes(clips: Clips) -> Tensor:
     """Return the value of each factor, int64 [N, C], or its class if the factor is continuous."""
-    columns = []
-    for column, factor in enumerate(clips.factors):
-        value_N = clips.value_NC[:, column]
-        columns.append(factor.class_of(value_N) if factor.is_continuous else value_N)
-    return torch.stack(columns, dim=1)
+    columns = zip(clips.factors, clips.value_NC.unbind(dim=1), strict=True)
+    return torch.stack(
+        [factor.class_of(value_N) if factor.is_continuous else value_N for factor, value_N in columns], dim=1
+    )

@@ -3,7 +3,7 @@
 The factors are timbre, pitch and rhythm; a study chooses which of them the two views of a pair share.
 """
 
-import itertools
+from itertools import pairwise, product
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -63,7 +63,7 @@ class Phrases(FontConfig):
         instruments: General MIDI programs, 0 to 127, whose notes start quickly.
         melodies: Names in `MELODIES`.
         rhythms: Names in `RHYTHMS`.
-        tempos: Tempos, beats per minute.
+        tempos: Beats per minute.
         key: Lowest note of the scale, MIDI number.
     """
 
@@ -97,9 +97,7 @@ class Phrases(FontConfig):
                 names[program],
                 (program, melody, rhythm, tempo),
             )
-            for program, melody, rhythm, tempo in itertools.product(
-                self.instruments, self.melodies, self.rhythms, self.tempos
-            )
+            for program, melody, rhythm, tempo in product(self.instruments, self.melodies, self.rhythms, self.tempos)
         ]
 
     def notes(self, locator: tuple[Any, ...], seconds: float) -> list[Note]:
@@ -112,30 +110,17 @@ DATASET = Phrases
 
 
 def notes_of(melody: str, rhythm: str, tempo: float, key: int, seconds: float) -> list[Note]:
-    """Return the notes of a phrase.
-
-    Args:
-        melody: Name in `MELODIES`.
-        rhythm: Name in `RHYTHMS`.
-        tempo: Beats per minute.
-        key: Lowest note of the scale, MIDI number.
-        seconds: Duration; the last note starts before it.
-    """
+    """Return the notes of a phrase that start within some seconds; the other arguments are those of `Phrases`."""
     sixteenth_s = 60 / tempo / _SIXTEENTHS_PER_BEAT
     pattern, degrees = RHYTHMS[rhythm], MELODIES[melody]
     max_steps = int(seconds / sixteenth_s) + 2 * len(pattern)
     steps = [step for step in range(max_steps) if pattern[step % len(pattern)] == "x"]
     notes = []
-    for number, (step, next_step) in enumerate(itertools.pairwise(steps)):
+    for number, (step, next_step) in enumerate(pairwise(steps)):
         if step * sixteenth_s >= seconds:
             break
         octave, degree = divmod(degrees[number % len(degrees)], len(_MAJOR))
-        notes.append(
-            Note(
-                step * sixteenth_s,
-                (next_step - step) * sixteenth_s * _HELD,
-                key + 12 * octave + _MAJOR[degree],
-                _ACCENT if step % len(pattern) == 0 else _VELOCITY,
-            )
-        )
+        length_s = (next_step - step) * sixteenth_s * _HELD
+        velocity = _ACCENT if step % len(pattern) == 0 else _VELOCITY
+        notes.append(Note(step * sixteenth_s, length_s, key + 12 * octave + _MAJOR[degree], velocity))
     return notes

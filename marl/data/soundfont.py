@@ -34,7 +34,7 @@ class FontConfig(AudioDatasetConfig):
 
     Attributes:
         path: Font, .sf2 or .sf3.
-        instruments: General MIDI programs, 0 to 127.
+        instruments: General MIDI programs.
     """
 
     path: str = TIMGM
@@ -63,8 +63,7 @@ class FontConfig(AudioDatasetConfig):
         self, entries: Sequence[Entry], sample_rate: int, samples: int
     ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
         """Yield the waveform of each entry."""
-        for entry in entries:
-            program, *locator = entry.locator
+        for program, *locator in (entry.locator for entry in entries):
             notes = self.notes(tuple(locator), samples / sample_rate)
             yield render(self.path, program, notes, sample_rate, samples)
 
@@ -75,7 +74,7 @@ class SoundFont(FontConfig):
     Attributes:
         lowest: Lowest key, MIDI number.
         highest: Highest key, MIDI number, inclusive.
-        velocities: MIDI velocities, 1 to 127.
+        velocities: MIDI velocities.
         hold_s: Time until a key is released, seconds.
     """
 

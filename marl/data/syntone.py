@@ -70,20 +70,18 @@ class SynTone(ComputedDatasetConfig):
         hz, level = frequencies_hz(self), amplitudes(self)
 
         def waveforms(indices: Sequence[int]) -> Tensor:
-            values = value_NC[torch.as_tensor(indices, device=device)].cpu().tolist()
             rows = [
                 level[amplitude] * synthesise(TIMBRES[timbre], hz[frequency], audio.clip_samples, audio.sample_rate)
-                for timbre, frequency, amplitude in values
+                for timbre, frequency, amplitude in value_NC[torch.as_tensor(indices, device=device)].tolist()
             ]
             return torch.stack(rows).to(torch.float32)
 
         return Clips(value_NC, self.factors(), _splits(self.size, device), waveforms)
 
     def build(self, audio: AudioConfig, device: torch.device) -> Dataset:
-        """Compute all log-mels on a device.
+        """Compute all log-mels on a device, from one spectrogram per timbre and frequency.
 
-        The power of a clip scales with the square of its amplitude, so one spectrogram per timbre and frequency is
-        scaled to all amplitudes.
+        The power of a clip scales with the square of its amplitude.
         """
         log_mel = LogMel(audio, device=device)
         gain = amplitudes(self).to(device).square().to(torch.float32)
@@ -97,14 +95,7 @@ class SynTone(ComputedDatasetConfig):
                 first += len(scaled)
         clips = self.clips(audio, device)
         mean_db, std_db = _standardise(log_mel_NFT, clips.splits["training"])
-        return Dataset(
-            value_NC=clips.value_NC,
-            factors=clips.factors,
-            splits=clips.splits,
-            waveforms=clips.waveforms,
-            log_mels=LogMels(log_mel_NFT),
-            audio=LogMel(audio, mean_db, std_db, device),
-        )
+        return Dataset(**vars(clips), log_mels=LogMels(log_mel_NFT), audio=LogMel(audio, mean_db, std_db, device))
 
 
 DATASET = SynTone
@@ -150,7 +141,7 @@ def _splits(count: int, device: torch.device) -> dict[str, Tensor]:
     held_out = int(count * HELD_OUT_SHARE)
     zero = torch.zeros((), dtype=torch.int64, device=device)
     state = randomness.stream(zero, zero, randomness.Purpose.SPLIT)
-    scores = randomness.bits(state, torch.arange(count, device=device), torch.zeros_like(zero)[None])
+    scores = randomness.bits(state, torch.arange(count, device=device), zero[None])
     order = scores.flatten().argsort(stable=True)
     training, validation, test = order.split([count - 2 * held_out, held_out, held_out])
     return {"training": training, "validation": validation, "test": test}

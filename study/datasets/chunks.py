@@ -25,31 +25,25 @@ _WHOLE = ("chunk", "row")
 _REAL = ("loudness_db", "peak", "sounds_s", "sum_db", "square_db")
 
 
-def rows_of(number: int, made: PreparedClips, factors: Sequence[str]) -> pd.DataFrame:
+def rows_of(number: int, prepared: PreparedClips, factors: Sequence[str]) -> pd.DataFrame:
     """Return a row for each entry of a chunk, with the columns of `study.datasets.prepared_set.PreparedSet.table`."""
-    columns: dict[str, list[object]] = {name: [] for name in (*_TEXT, *_WHOLE, *_REAL)}
-    columns |= {f"{FACTOR}{name}": [] for name in factors}
-    for row, clip in enumerate(made.clips):
-        values = clip._asdict() | {"chunk": number, "row": row, "rejected": None}
-        values |= {f"{FACTOR}{name}": value for name, value in zip(factors, clip.values, strict=True)}
-        for name, column in columns.items():
-            column.append(values[name])
-    for name, reason in made.rejected:
-        values = {"name": name, "rejected": reason, "chunk": number, "row": -1}
-        for column_name, column in columns.items():
-            column.append(values.get(column_name))
-    return pd.DataFrame(columns)
+    columns = [f"{FACTOR}{name}" for name in factors]
+    rows = [
+        clip._asdict() | {"chunk": number, "row": row} | dict(zip(columns, clip.values, strict=True))
+        for row, clip in enumerate(prepared.clips)
+    ]
+    rows += [{"name": name, "rejected": reason, "chunk": number, "row": -1} for name, reason in prepared.rejected]
+    return pd.DataFrame(rows, columns=[*_TEXT, *_WHOLE, *_REAL, *columns], dtype=object)
 
 
 def table_of(rows: pd.DataFrame) -> bytes:
     """Encode rows as Parquet. A factor that is unknown in all rows gets the null type, which merges with any other."""
-    factors = [name for name in rows if str(name).startswith(FACTOR)]
     fields = [(name, pa.string()) for name in _TEXT] + [(name, pa.int64()) for name in _WHOLE]
     fields += [(name, pa.float64()) for name in _REAL]
-    for name in factors:
+    for name in rows.columns[len(fields) :]:
         known = rows[name].dropna()
         is_text = known.map(lambda value: isinstance(value, str)).any()
-        fields.append((str(name), pa.string() if is_text else pa.float64() if len(known) else pa.null()))
+        fields.append((name, pa.string() if is_text else pa.float64() if len(known) else pa.null()))
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pandas(rows, pa.schema(fields), preserve_index=False), buffer, compression="zstd")
     return buffer.getvalue()
@@ -97,10 +91,10 @@ def log_mels_read(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
     # NumPy allocates memory for the shape of the header before it reads the values.
     if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
         raise ValueError(f"states {shape[0]:,} clips, and holds {len(content) - file.tell():,} bytes of values")
-    found: NDArray[np.float16] = np.frombuffer(content, np.float16, offset=file.tell()).reshape(shape)
-    if not np.isfinite(found).all():
+    decibels_nFT: NDArray[np.float16] = np.frombuffer(content, np.float16, offset=file.tell()).reshape(shape)
+    if not np.isfinite(decibels_nFT).all():
         raise ValueError("holds values that are not finite")
-    return found
+    return decibels_nFT
 
 
 def flac_of(samples_NS: NDArray[np.int16], sample_rate: int) -> bytes:
@@ -116,12 +110,12 @@ def clips_read(content: bytes, rows: Sequence[int], samples: int) -> NDArray[np.
     Raises:
         ValueError: If the content is not such a file or holds too few clips.
     """
-    found = np.empty((len(rows), samples), np.int16)
+    samples_nS = np.empty((len(rows), samples), np.int16)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as sounds:
             for index, row in enumerate(rows):
                 sounds.seek(int(row) * samples)
-                found[index] = sounds.read(samples, dtype="int16")
+                samples_nS[index] = sounds.read(samples, dtype="int16")
     except soundfile.LibsndfileError as error:
         raise ValueError(str(error)) from None
-    return found
+    return samples_nS

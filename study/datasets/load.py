@@ -1,5 +1,6 @@
 """Find the dataset of a spec and load it: spectrograms on the device if they fit, else memory-mapped from a file."""
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -36,12 +37,7 @@ def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -
 def with_content(
     resolved: ResolvedSpec, objects: ObjectStore, build: Callable[[], PreparedSet] | None = None
 ) -> ResolvedSpec:
-    """Return the spec with the key of its prepared set. Datasets that are synthesised have none.
-
-    Args:
-        resolved: Resolved spec.
-        objects: The store.
-        build: Prepares the set if it is missing.
+    """Return the spec with the key of its prepared set, which `build` prepares. Computed datasets have none.
 
     Raises:
         UserError: If the set is missing and `build` is None.
@@ -72,35 +68,35 @@ def as_user_error(action: Callable[[], _Result]) -> _Result:
 
 
 def load_dataset(prepared: PreparedSet, split: str, device: torch.device, memory_gib: float | None = None) -> Dataset:
-    """Load the clips of a prepared set with their spectrograms.
+    """Load the clips of a prepared set with their spectrograms, split as `marl.data.split_clips` describes.
 
-    Args:
-        prepared: The prepared set.
-        split: Unit that is never divided between splits, see `marl.data.dataset.split_clips`.
-        device: Device of the trainer.
-        memory_gib: Device memory for spectrograms in GiB; by default half of the free memory.
+    Spectrograms that need more than `memory_gib` of device memory, by default half of the free memory, are read from a
+    file instead.
 
     Raises:
         UserError: If the set is damaged, cannot be split, or all its training clips are equal.
     """
-    known, audio = prepared.clips(split), prepared.document.audio
-    training = known.splits["training"].numpy()
+    clips, audio = prepared.clips(split), prepared.document.audio
+    training = clips.splits["training"].numpy()
     sums = prepared.rows[["sum_db", "square_db"]].to_numpy()[training].sum(axis=0)
     mean, square = (float(value) for value in sums / (len(training) * audio.mel_bands * audio.frames))
     std = max(0.0, square - mean**2) ** 0.5
     if not std > 0:
         raise UserError("data: all training clips are equal, so their log-mels cannot be standardised")
-    allowed = _free_bytes(device) * _SHARE_OF_MEMORY if memory_gib is None else memory_gib * 2**30
+    if memory_gib is None:
+        on_cuda = device.type == "cuda"
+        free = torch.cuda.mem_get_info(device)[0] if on_cuda else psutil.virtual_memory().available
+        memory_gib = free * _SHARE_OF_MEMORY / 2**30
     shape = (len(prepared.rows), audio.mel_bands, audio.frames)
-    fits = 2 * int(np.prod(shape)) <= allowed
+    fits = 2 * math.prod(shape) <= memory_gib * 2**30
     decibels = _on_device(prepared, shape, device) if fits else _in_file(prepared, shape)
     return Dataset(
-        value_NC=known.value_NC.to(device),
-        factors=known.factors,
-        splits={name: clips.to(device) for name, clips in known.splits.items()},
-        waveforms=known.waveforms,
-        log_mels=LogMels(decibels, device, mean, std),
-        audio=LogMel(audio, mean, std, device),
+        clips.value_NC.to(device),
+        clips.factors,
+        {name: index_n.to(device) for name, index_n in clips.splits.items()},
+        clips.waveforms,
+        LogMels(decibels, device, mean, std),
+        LogMel(audio, mean, std, device),
     )
 
 
@@ -120,16 +116,10 @@ def _in_file(prepared: PreparedSet, shape: tuple[int, int, int]) -> NDArray[np.f
             for clips, part in prepared.log_mels():
                 array[clips] = part
             array.flush()
-    found: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    if found.shape != shape or found.dtype != np.float16:
+    decibels_NFT: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if decibels_NFT.shape != shape or decibels_NFT.dtype != np.float16:
         raise UserError(f"{path} is not a copy of {prepared.uri}; delete it and it will be created again")
-    return found
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return decibels_NFT
 
 
 def dataset_of(resolved: ResolvedSpec, objects: ObjectStore, device: torch.device) -> Dataset:
@@ -141,8 +131,9 @@ def dataset_of(resolved: ResolvedSpec, objects: ObjectStore, device: torch.devic
     data, audio = resolved.data, resolved.audio
     if isinstance(data, ComputedDatasetConfig):
         return data.build(audio, device)
-    memory = resolved.spec.resources.data_gib
-    return load_dataset(_prepared(data, audio, objects), data.split, device, None if memory == "auto" else memory)
+    memory_gib = resolved.spec.resources.data_gib
+    prepared = _prepared(data, audio, objects)
+    return load_dataset(prepared, data.split, device, None if memory_gib == "auto" else memory_gib)
 
 
 def clips_of(resolved: ResolvedSpec, objects: ObjectStore) -> Clips:
@@ -164,11 +155,10 @@ def factors_of(resolved: ResolvedSpec, objects: ObjectStore) -> tuple[Factor, ..
 def _prepared(data: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
     if data.content is None:
         raise UserError("data: not prepared; prepare it with `marl-study data build SPEC`")
-    found = PreparedSet(objects, data.content)
-    document = found.document
-    if document.audio != audio or document.factors != tuple(data.factor_names):
+    prepared = PreparedSet(objects, data.content)
+    if prepared.document.audio != audio or prepared.document.factors != tuple(data.factor_names):
         raise UserError(
             f"data.content: must name a set with the audio settings and factors of the spec; got {data.content}. "
             "Leave it out to find or prepare the matching set"
         )
-    return found
+    return prepared

@@ -1,6 +1,7 @@
 """Prepare a dataset: Ray tasks turn its entries into clips, chunk by chunk. Finished chunks are not repeated."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -53,7 +54,11 @@ def prepare(
         RunError: If a task fails, for example because its machine lacks the files.
     """
     entries = as_user_error(config.entries)
-    _refuse_duplicates(entries)
+    if not entries:
+        raise UserError("data: no clips prepared")
+    name, count = Counter(entry.name for entry in entries).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"data: names of clips must be unique; got {name} twice")
     chunks = [entries[first : first + CHUNK] for first in range(0, len(entries), CHUNK)]
     finished = prepared.finished_chunks()
     todo = [number for number in range(len(chunks)) if number not in finished]
@@ -103,28 +108,12 @@ def _prepare_chunk(
     PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, clips, config.factor_names, audio)
 
 
-def _refuse_duplicates(entries: Sequence[Entry]) -> None:
-    if not entries:
-        raise UserError("data: no clips prepared")
-    names = set[str]()
-    for entry in entries:
-        if entry.name in names:
-            raise UserError(f"data: names of clips must be unique; got {entry.name} twice")
-        names.add(entry.name)
-
-
 _SHOWN_REASONS = 5
 _LINE_EVERY_S = 30.0
 
 
 def ensure_prepared(resolved: ResolvedSpec, objects: ObjectStore, address: str | None, console: Console) -> PreparedSet:
     """Return the prepared set of a resolved spec. If it is missing, prepare it and show the progress.
-
-    Args:
-        resolved: Resolved spec.
-        objects: The store.
-        address: Address of the cluster that prepares it; None for this machine.
-        console: Console for the progress.
 
     Raises:
         UserError: If the sounds or their table are invalid.
@@ -159,17 +148,13 @@ class _Progress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        columns = (
-            TextColumn("preparing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+        columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        self._bar = Progress(
+            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
         )
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task("preparing", total=None, rate="")
-        self._began: tuple[float, int] | None = None
-        self._lined = time.monotonic()
+        self._start: tuple[float, int] | None = None
+        self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -181,18 +166,15 @@ class _Progress:
     def __call__(self, done: int, entries: int) -> None:
         """Show the number of finished entries."""
         now = time.monotonic()
-        began, before = self._began = self._began or (
-            now,
-            done,
-        )  # entries finished by earlier runs do not count for the rate
-        rate = (done - before) / (now - began) if now > began else 0.0
+        # Entries that earlier runs finished do not count for the rate.
+        started, before = self._start = self._start or (now, done)
+        rate = (done - before) / (now - started) if now > started else 0.0
         self._bar.update(self._task, completed=done, total=entries, rate=f"{rate:.0f} clips/s")
-        if not self._console.is_terminal and now - self._lined > _LINE_EVERY_S:
-            self._lined = now
+        if not self._console.is_terminal and now - self._printed > _LINE_EVERY_S:
+            self._printed = now
             left = f", {format_duration((entries - done) / rate)} left" if rate else ""
-            self._console.print(
-                f"data: {done:,} of {entries:,}, {rate:.0f} clips/s{left}", markup=False, soft_wrap=True
-            )
+            line = f"data: {done:,} of {entries:,}, {rate:.0f} clips/s{left}"
+            self._console.print(line, markup=False, soft_wrap=True)
 
 
 def _counts(prepared: PreparedSet) -> str:

@@ -4,7 +4,7 @@
                 clips.parquet          a row for each entry: factors, loudness and position, or why it was rejected
                 log_mels/<chunk>.npy   spectrograms in dB, float16
                 sounds/<chunk>.flac    clips of a chunk one after another, 16 bit
-                made/<chunk>.parquet   rows of a finished chunk
+                chunks/<chunk>.parquet rows of a finished chunk
 
 The key is a hash of the sounds and of all settings that the set depends on.
 """
@@ -12,6 +12,7 @@ The key is a hash of the sounds and of all settings that the set depends on.
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from torch import Tensor
 
 from marl.audio import AudioConfig
@@ -32,7 +33,7 @@ from marl.data.audio_dataset import PreparedClips, factor_from_column, waveforms
 from study.datasets.chunks import FACTOR, clips_read, flac_of, log_mels_read, npy_of, rows_of, table_of, table_read
 from study.errors import UserError
 from study.formatting import printable
-from study.storage import ObjectStore, TooLargeError
+from study.storage import ObjectStore
 
 __all__ = ["FOLDER", "PreparedSet", "SetDocument", "key_of"]
 
@@ -40,6 +41,7 @@ FOLDER = "_data"
 """Folder of prepared sets in a store. Names of studies cannot begin with an underscore."""
 
 _DOCUMENT, _TABLE = "set.json", "clips.parquet"
+_LOG_MELS, _SOUNDS, _ROWS = "log_mels/{:05d}.npy", "sounds/{:05d}.flac", "chunks/{:05d}.parquet"
 _DOCUMENT_LIMIT = 16 << 20
 _CONCURRENT_READS = 16
 
@@ -49,12 +51,7 @@ class SetDocument(BaseModel, frozen=True):
 
     Attributes:
         format: Version of the layout.
-        data: Configuration of the data.
-        audio: Configuration of the spectrograms.
-        factors: Names of the factors.
-        entries: Number of entries of the source.
-        clips: Number of clips.
-        created: When the set was completed.
+        entries: Number of clips and of rejected entries.
         writer: Version of marl-study.
     """
 
@@ -77,12 +74,7 @@ def key_of(config: AudioDatasetConfig, audio: AudioConfig, digest: str) -> str:
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """A prepared set in a store.
-
-    Attributes:
-        objects: The store.
-        key: Key of the set.
-    """
+    """A prepared set in a store."""
 
     objects: ObjectStore
     key: str
@@ -103,14 +95,13 @@ class PreparedSet:
         Raises:
             UserError: If the set is missing or incomplete, or its metadata are damaged.
         """
-        try:
-            return SetDocument.model_validate_json(self.objects.read(self._name(_DOCUMENT), _DOCUMENT_LIMIT))
-        except FileNotFoundError:
-            raise UserError(
-                f"{self.uri} is missing or incomplete; prepare the data with `marl-study data build SPEC`"
-            ) from None
-        except (ValidationError, TooLargeError) as error:
-            raise self._damaged(_DOCUMENT, error) from None
+        with self._reading(_DOCUMENT):
+            try:
+                content = self.objects.read(self._name(_DOCUMENT), _DOCUMENT_LIMIT)
+            except FileNotFoundError:
+                how = "prepare the data with `marl-study data build SPEC`"
+                raise UserError(f"{self.uri} is missing or incomplete; {how}") from None
+            return SetDocument.model_validate_json(content)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -120,10 +111,8 @@ class PreparedSet:
         `loudness_db`, `peak`, `sounds_s`, `sum_db`, `square_db` as in `marl.data.audio_dataset.Clip`, and their
         position `chunk` and `row`.
         """
-        try:
+        with self._reading(_TABLE):
             return table_read(self.objects.read(self._name(_TABLE)), self.document.factors)
-        except (ValueError, FileNotFoundError) as error:
-            raise self._damaged(_TABLE, error) from None
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -137,17 +126,15 @@ class PreparedSet:
         Raises:
             UserError: If a factor has fewer than two values.
         """
+        table = self.rows.astype(object).where(self.rows.notna(), None)
         try:
-            found = [factor_from_column(name, _values(self.rows[f"{FACTOR}{name}"])) for name in self.document.factors]
+            columns = [factor_from_column(name, table[f"{FACTOR}{name}"].tolist()) for name in self.document.factors]
         except ValueError as error:
             raise UserError(f"data: {error}") from None
-        return tuple(factor for factor, _ in found), torch.stack([index_N for _, index_N in found], dim=1)
+        return tuple(factor for factor, _ in columns), torch.stack([index_N for _, index_N in columns], dim=1)
 
     def clips(self, split: str) -> Clips:
-        """Return all clips on the CPU, without spectrograms.
-
-        Args:
-            split: Unit that is never divided between splits, see `marl.data.dataset.split_clips`.
+        """Return all clips on the CPU, without spectrograms, split as `marl.data.split_clips` describes.
 
         Raises:
             UserError: If the clips cannot be split.
@@ -163,58 +150,50 @@ class PreparedSet:
         """Return the waveforms of clips, float32 [n, S]."""
         samples = self.document.audio.clip_samples
         chunk_n, row_n = self.rows.loc[list(clips), ["chunk", "row"]].to_numpy(dtype=np.int64).T
-        found_nS = np.empty((len(chunk_n), samples), np.int16)
+        samples_nS = np.empty((len(chunk_n), samples), np.int16)
         for chunk in np.unique(chunk_n):
-            name, here = _sounds(chunk), chunk_n == chunk
-            try:
-                found_nS[here] = clips_read(self.objects.read(self._name(name)), row_n[here].tolist(), samples)
-            except (ValueError, FileNotFoundError) as error:
-                raise self._damaged(name, error) from None
-        return waveforms_of(found_nS)
+            name, here = _SOUNDS.format(chunk), chunk_n == chunk
+            with self._reading(name):
+                samples_nS[here] = clips_read(self.objects.read(self._name(name)), row_n[here].tolist(), samples)
+        return waveforms_of(samples_nS)
 
     def log_mels(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
         """Yield indices into `rows` and their spectrograms in dB, float16 [n, F, T], chunk by chunk."""
         chunks = [int(chunk) for chunk in sorted(self.rows["chunk"].unique())]
         chunk_N, row_N = self.rows[["chunk", "row"]].to_numpy(dtype=np.int64).T
         for first in range(0, len(chunks), _CONCURRENT_READS):
-            names = {chunk: _log_mels(chunk) for chunk in chunks[first : first + _CONCURRENT_READS]}
-            try:
+            names = {chunk: _LOG_MELS.format(chunk) for chunk in chunks[first : first + _CONCURRENT_READS]}
+            with self._reading("log_mels"):
                 contents = self.objects.read_all([self._name(name) for name in names.values()])
-            except TooLargeError as error:
-                raise self._damaged("log_mels", error) from None
             for chunk, name in names.items():
                 clips = np.flatnonzero(chunk_N == chunk)
-                try:
-                    found = log_mels_read(contents[self._name(name)], self.document.audio)
-                    yield clips, found[row_N[clips]]
-                except (ValueError, KeyError, IndexError) as error:
-                    raise self._damaged(name, error) from None
+                with self._reading(name):
+                    decibels_nFT = log_mels_read(contents[self._name(name)], self.document.audio)[row_N[clips]]
+                yield clips, decibels_nFT
 
     def finished_chunks(self) -> set[int]:
         """Return the numbers of the finished chunks."""
-        stems = (Path(name).stem for name in self.objects.names(self._name("made")))
+        stems = (Path(name).stem for name in self.objects.names(self._name("chunks")))
         return {int(stem) for stem in stems if stem.isdecimal()}
 
-    def write_chunk(self, number: int, made: PreparedClips, factors: Sequence[str], audio: AudioConfig) -> None:
+    def write_chunk(self, number: int, prepared: PreparedClips, factors: Sequence[str], audio: AudioConfig) -> None:
         """Write a chunk. Its rows are written last and mark it as finished."""
-        if made.clips:
-            self.objects.write(self._name(_log_mels(number)), npy_of(made.decibels_NFT))
-            self.objects.write(self._name(_sounds(number)), flac_of(made.samples_NS, audio.sample_rate))
-        self.objects.write(self._name(f"made/{number:05d}.parquet"), table_of(rows_of(number, made, factors)))
+        if prepared.clips:
+            self.objects.write(self._name(_LOG_MELS.format(number)), npy_of(prepared.decibels_NFT))
+            self.objects.write(self._name(_SOUNDS.format(number)), flac_of(prepared.samples_NS, audio.sample_rate))
+        self.objects.write(self._name(_ROWS.format(number)), table_of(rows_of(number, prepared, factors)))
 
     def complete(self, chunks: int, config: AudioDatasetConfig, audio: AudioConfig, factors: Sequence[str]) -> None:
         """Merge the rows of all chunks, reject duplicates with equal samples, and commit the set."""
-        names = [self._name(f"made/{number:05d}.parquet") for number in range(chunks)]
-        try:
+        names = [self._name(_ROWS.format(number)) for number in range(chunks)]
+        with self._reading("chunks"):
             contents = self.objects.read_all(names)
-            parts = [table_read(contents[name], factors) for name in names]
-        except KeyError as error:
-            raise UserError(
-                f"{self.uri}: {error.args[0]} disappeared during preparation; run `marl-study data build SPEC` again"
-            ) from None
-        except ValueError as error:
-            raise self._damaged("made", error) from None
-        table = pd.concat([part.astype(object) for part in parts], ignore_index=True)
+            if missing := [name for name in names if name not in contents]:
+                raise UserError(
+                    f"{self.uri}: {missing[0]} disappeared during preparation; run `marl-study data build SPEC` again"
+                )
+            parts = [table_read(contents[name], factors).astype(object) for name in names]
+        table = pd.concat(parts, ignore_index=True)
         table["rejected"] = _with_duplicates(table)
         self.objects.write(self._name(_TABLE), table_of(table))
         document = SetDocument(
@@ -228,32 +207,25 @@ class PreparedSet:
         )
         self.objects.write(self._name(_DOCUMENT), document.model_dump_json(indent=1).encode())
 
-    def _damaged(self, name: str, error: Exception) -> UserError:
-        reason = "missing" if isinstance(error, FileNotFoundError | KeyError) else str(error).splitlines()[0]
-        return UserError(
-            f"{printable(f'{self.uri}/{name}')} is damaged: {printable(reason)}; delete {printable(self.uri)} and "
-            "prepare the data again with `marl-study data build SPEC`"
-        )
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Turn the errors of a missing or damaged object into a UserError."""
+        try:
+            yield
+        except (ValueError, LookupError, FileNotFoundError) as error:
+            reason = "missing" if isinstance(error, FileNotFoundError | KeyError) else str(error).splitlines()[0]
+            raise UserError(
+                f"{printable(f'{self.uri}/{name}')} is damaged: {printable(reason)}; delete {printable(self.uri)} and "
+                "prepare the data again with `marl-study data build SPEC`"
+            ) from None
 
     def _name(self, name: str) -> str:
         return f"{FOLDER}/{self.key}/{name}"
 
 
-def _log_mels(chunk: int) -> str:
-    return f"log_mels/{chunk:05d}.npy"
-
-
-def _sounds(chunk: int) -> str:
-    return f"sounds/{chunk:05d}.flac"
-
-
-def _values(column: pd.Series) -> list[str | float | None]:
-    return [None if pd.isna(value) else value for value in column]
-
-
 def _with_duplicates(table: pd.DataFrame) -> pd.Series:
     """Return the reason of each rejection; all but the first row with the same content are rejected."""
     first = table.dropna(subset=["content"]).drop_duplicates("content").set_index("content")["name"]
-    of = table["content"].map(first)
-    is_duplicate = table["rejected"].isna() & (of != table["name"])
-    return table["rejected"].where(~is_duplicate, "same samples as " + of.astype(str))
+    original = table["content"].map(first)
+    is_duplicate = table["rejected"].isna() & (original != table["name"])
+    return table["rejected"].where(~is_duplicate, "same samples as " + original.astype(str))

@@ -46,12 +46,7 @@ _INFORMATION_TOLERANCE = 0.05
 
 
 def export_trials(
-    results: StudyResults,
-    trials: list[int],
-    metric: str,
-    folder: Path,
-    licence: str | None = None,
-    force: bool = False,
+    results: StudyResults, trials: list[int], metric: str, folder: Path, licence: str | None = None, force: bool = False
 ) -> list[Path]:
     """Write a bundle for each trial, of its best replicate in a metric.
 

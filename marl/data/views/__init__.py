@@ -1,7 +1,7 @@
 """Schemes that make the two views of a pair from the clips that were drawn for it.
 
 With `factor` the views are two clips that share factors. With `augment` and `segment` both views start from one clip.
-K is lanes, R = K n rows (n per lane), F mel bands, T frames.
+R = K n is rows, n per lane.
 """
 
 from typing import Literal, get_args
@@ -14,12 +14,9 @@ from marl.audio import LogMel
 from marl.data.views.augment import AugmentConfig, augment
 from marl.randomness import Purpose
 
-__all__ = ["VIEW_SCHEMES", "AugmentConfig", "ViewScheme", "augment", "make_views", "segment"]
+__all__ = ["AugmentConfig", "ViewScheme", "augment", "make_views", "segment"]
 
 ViewScheme = Literal["factor", "augment", "segment"]
-VIEW_SCHEMES: tuple[str, ...] = get_args(ViewScheme)
-
-_PUBLISHED = AugmentConfig()
 
 
 def make_views(
@@ -28,7 +25,7 @@ def make_views(
     seed_K: Tensor,
     step_K: Tensor,
     log_mel: LogMel,
-    config: AugmentConfig = _PUBLISHED,
+    config: AugmentConfig,
 ) -> Tensor:
     """Return the views, in the shape and type of the clips that they are made from.
 
@@ -36,15 +33,12 @@ def make_views(
     on single elements, gathers and a sum of integers, so the other rows do not change the bits of a row.
 
     Args:
-        scheme: One of `VIEW_SCHEMES`.
+        scheme: How views are made.
         log_mel_RFT: Standardised log-mels of the clips, lane after lane; the first views of a lane come first.
         seed_K: Seeds of the lanes, int64.
         step_K: Steps of the lanes, int64.
         log_mel: Statistics by which the clips were standardised, on the same device.
         config: Configuration of `augment`.
-
-    Raises:
-        ValueError: If the scheme is not one of `VIEW_SCHEMES`.
     """
     match scheme:
         case "factor":
@@ -53,7 +47,7 @@ def make_views(
             return augment(log_mel_RFT, seed_K, step_K, log_mel, config)
         case "segment":
             return segment(log_mel_RFT, seed_K, step_K)
-    raise ValueError(f"views.scheme must be one of {', '.join(VIEW_SCHEMES)}; got {scheme!r}")
+    raise ValueError(f"views.scheme must be one of {', '.join(get_args(ViewScheme))}; got {scheme!r}")
 
 
 def segment(log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor) -> Tensor:
@@ -64,13 +58,7 @@ def segment(log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor) -> Tensor:
     are half of a clip, so two segments share two thirds of their frames on average. Repetition keeps the input size of
     the network. Neighbouring frames overlap, since the Fourier window is longer than the hop.
 
-    Args:
-        log_mel_RFT: Log-mels of the clips, lane after lane.
-        seed_K: Seeds of the lanes, int64.
-        step_K: Steps of the lanes, int64.
-
-    Returns:
-        [R, F, T]. Each row depends on its clip, the seed and step of its lane, and its position in the lane.
+    Each row depends on its clip, the seed and step of its lane, and its position in the lane.
     """
     device, frames = log_mel_RFT.device, log_mel_RFT.shape[-1]
     window = max(frames // 2, 1)

@@ -2,7 +2,7 @@
 
 Augmentations of a waveform are applied to its mel power spectrogram in closed form. Amounts are looked up in tables, so
 that they are the same numbers in every lane; computed in the step, they could be rounded differently at the end of a
-vector. K is lanes, R = K n rows (n per lane), F mel bands, T frames, D random numbers of a row, Q amounts, M filters.
+vector. R = K n is rows, n per lane; D random numbers of a row, Q amounts, M filters, N Fourier bins.
 """
 
 import math
@@ -16,12 +16,11 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from marl import randomness
-from marl.audio import LogMel
+from marl.audio import MEL_CORNER_HZ, LogMel, hz_to_mel, mel_to_hz
 from marl.base_config import BaseConfig
-from marl.data.views.bands import filtered_bands, high_pass, low_pass, pitch_shifted_bands
 from marl.randomness import Purpose
 
-__all__ = ["AugmentConfig", "augment"]
+__all__ = ["AugmentConfig", "augment", "high_pass", "low_pass"]
 
 # Index of the last amount of a table, which changes nothing; the amounts before it divide the range evenly.
 _NO_CHANGE = 1024
@@ -120,18 +119,11 @@ class _Drawn(NamedTuple):
 
 
 class _Tables(NamedTuple):
-    """Effect of each amount.
+    """Effect of each amount: factors of the power, and the two source bands of a pitch-shifted band with their weights.
 
     Attributes:
         noise_Q: Mean square of the noise divided by that of the clip.
         noise_F: Mel power of noise with a mean square of one.
-        gain_Q: Factor of the power.
-        low_pass_QF: Factor of the power in each band.
-        high_pass_QF: Factor of the power in each band.
-        lower_QF: Lower one of the two source bands of a pitch-shifted band.
-        lower_weight_QF: Weight of the lower band.
-        upper_QF: Upper one of the two source bands.
-        upper_weight_QF: Weight of the upper band.
     """
 
     noise_Q: Tensor
@@ -149,32 +141,67 @@ class _Tables(NamedTuple):
 def _tables(log_mel: LogMel, config: AugmentConfig) -> _Tables:
     """Return the tables on the device of `log_mel`, computed in float64 on the CPU for any device."""
     band_F = torch.arange(log_mel.config.mel_bands)
-    one, one_F = torch.ones(()), torch.ones(len(band_F))
+    one_F, zero_F = torch.ones(len(band_F)), torch.zeros(len(band_F))
 
     def amounts(limits: tuple[float, float]) -> Tensor:
         return torch.linspace(*limits, _NO_CHANGE, dtype=torch.float64)
-
-    def filtered(response: Callable[[Tensor, Tensor, int], Tensor], cutoff_hz: tuple[float, float]) -> Tensor:
-        return table(filtered_bands(log_mel, response, amounts(cutoff_hz), config.filter_order), one_F)
 
     def table(values: Tensor, no_change: Tensor) -> Tensor:
         joined = torch.cat([values, no_change[None].to(values.dtype)])
         return joined.to(log_mel.device, torch.float32 if joined.is_floating_point() else joined.dtype)
 
-    lower_QF, distance_QF, kept_QF = pitch_shifted_bands(log_mel, 2 ** (amounts(config.pitch_semitones) / 12))
+    weights_NF = log_mel.band_weights_NF.to("cpu", torch.float64)
+    weights_NF = weights_NF / weights_NF.sum(dim=0).clamp_min(1e-9)  # a band narrower than a bin can have none
+    hz_N = torch.linspace(0, log_mel.config.sample_rate / 2, len(weights_NF), dtype=torch.float64)
+    low_QN = low_pass(hz_N, amounts(config.low_pass_hz)[:, None], config.filter_order)
+    high_QN = high_pass(hz_N, amounts(config.high_pass_hz)[:, None], config.filter_order)
+    lower_QF, distance_QF, kept_QF = _pitch_shifted(log_mel, 2 ** (amounts(config.pitch_semitones) / 12))
     return _Tables(
-        noise_Q=table(10 ** (-amounts(config.noise_snr_db) / 10), torch.zeros(())),
+        noise_Q=table(10 ** (-amounts(config.noise_snr_db) / 10), zero_F[0]),
         noise_F=log_mel.white_noise_F(),
-        gain_Q=table(10 ** (amounts(config.gain_db) / 10), one),
-        low_pass_QF=filtered(low_pass, config.low_pass_hz),
-        high_pass_QF=table(
-            filtered_bands(log_mel, high_pass, amounts(config.high_pass_hz), config.filter_order), one_F
-        ),
+        gain_Q=table(10 ** (amounts(config.gain_db) / 10), one_F[0]),
+        low_pass_QF=table(low_QN @ weights_NF, one_F),  # of white noise
+        high_pass_QF=table(high_QN @ weights_NF, one_F),
         lower_QF=table(lower_QF, band_F),
         lower_weight_QF=table(kept_QF * (1 - distance_QF), one_F),
         upper_QF=table((lower_QF + 1).clamp_max(len(band_F) - 1), band_F),
-        upper_weight_QF=table(kept_QF * distance_QF, torch.zeros(len(band_F))),
+        upper_weight_QF=table(kept_QF * distance_QF, zero_F),
     )
+
+
+def low_pass(hz: Tensor, cutoff_hz: Tensor | float, order: int) -> Tensor:
+    """Return the power response of a Butterworth low-pass filter at a frequency."""
+    return 1 / (1 + (hz / cutoff_hz) ** (2 * order))
+
+
+def high_pass(hz: Tensor, cutoff_hz: Tensor | float, order: int) -> Tensor:
+    """Return the power response of a Butterworth high-pass filter at a frequency."""
+    return 1 - low_pass(hz, cutoff_hz, order)
+
+
+def _pitch_shifted(log_mel: LogMel, ratio_Q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the source of each band when all frequencies are multiplied by a ratio.
+
+    The results [Q, F] are the band below the source, the distance of the source from it in bands, and the factor of the
+    power. When pitch rises, a source covers more bands, because bands widen less than in proportion to their frequency,
+    and the power of each is smaller. Outside of the spectrogram there is no power; below 0 Hz the spectrum is mirrored.
+    """
+    config, ratio_Q1 = log_mel.config, ratio_Q[:, None]
+    low, high = hz_to_mel(torch.tensor([config.min_hz, config.max_hz], dtype=torch.float64))
+    spacing = (high - low) / (config.mel_bands + 1)
+    hz_F = mel_to_hz(low + spacing * torch.arange(1, config.mel_bands + 1))
+    source_QF = (hz_to_mel(hz_F / ratio_Q1) - low) / spacing - 1
+    kept_QF = (MEL_CORNER_HZ + hz_F) / (MEL_CORNER_HZ * ratio_Q1 + hz_F) * _inside(config.mel_bands - source_QF)
+    if config.min_hz > 0:
+        kept_QF = kept_QF * _inside(source_QF + 1)
+    lower_QF = source_QF.floor().clamp(0, config.mel_bands - 1).to(torch.int64)
+    return lower_QF, (source_QF - lower_QF).clamp(0, 1), kept_QF
+
+
+def _inside(distance: Tensor) -> Tensor:
+    """Return the share of a triangular band inside of an edge, given the signed distance of its middle, in bands."""
+    distance = distance.clamp(-1, 1)
+    return torch.where(distance > 0, 1 - (1 - distance) ** 2 / 2, (1 + distance) ** 2 / 2)
 
 
 def augment(log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor, log_mel: LogMel, config: AugmentConfig) -> Tensor:
@@ -185,16 +212,8 @@ def augment(log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor, log_mel: LogMel
     waveform: noise is replaced by its expectation, a filter acts on each band as on white noise, a pitch shift keeps
     the duration, and shifts in time are whole frames. Power at or below the floor becomes silence.
 
-    Args:
-        log_mel_RFT: Standardised log-mels, lane after lane.
-        seed_K: Seeds of the lanes, int64.
-        step_K: Steps of the lanes, int64.
-        log_mel: Statistics by which the clips were standardised, on the same device.
-        config: Probabilities and ranges.
-
-    Returns:
-        [R, F, T] in the type of the clips. Each row depends on its clip, the seed and step of its lane, and its
-        position in the lane. Rows that are only shifted in time keep their bits.
+    The arguments are those of `marl.data.views.make_views`. Each row depends on its clip, the seed and step of its
+    lane, and its position in the lane. Rows that are only shifted in time keep their bits.
     """
     device, rows = log_mel_RFT.device, len(log_mel_RFT)
     tables = _tables(log_mel, config)

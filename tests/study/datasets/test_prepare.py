@@ -147,12 +147,12 @@ def test_killed_and_called_again_it_goes_on_with_what_is_missing(cli_on_ray, tmp
     )
     with Running("data", "build", spec, "--store", store) as building:
         building.wait_for_line("preparing 768 clips of soundfont")
-        made = store / "_data"
-        while len(list(made.glob("*/made/*.parquet"))) < 2:
+        sets = store / "_data"
+        while len(list(sets.glob("*/chunks/*.parquet"))) < 2:
             os.sched_yield()
         building.kill()
-    before = {path: path.stat().st_mtime_ns for path in made.glob("*/made/*.parquet")}
-    assert not list(made.glob("*/set.json"))
+    before = {path: path.stat().st_mtime_ns for path in sets.glob("*/chunks/*.parquet")}
+    assert not list(sets.glob("*/set.json"))
     outcome = cli_on_ray("data", "build", spec, "--store", store)
     assert outcome.status == 0, outcome.err
     assert_mentions(outcome.err, "768 clips", "soundfont", "prepared")

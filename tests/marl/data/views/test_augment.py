@@ -15,7 +15,7 @@ from marl import randomness
 from marl.audio import AudioConfig, LogMel, hz_to_mel, mel_to_hz
 from marl.data.syntone import synthesise
 from marl.data.views import AugmentConfig, make_views
-from marl.data.views.bands import high_pass, low_pass
+from marl.data.views.augment import high_pass, low_pass
 from marl.randomness import Purpose
 from tests.messages import mentions
 
@@ -316,9 +316,9 @@ def test_gpu_and_cpu_views_agree_within_a_thousandth_of_a_db():
 
 def test_an_unknown_scheme_is_rejected_with_the_known_ones():
     clips = mixed_clips(2)
-    assert make_views("factor", clips, torch.tensor([0]), torch.tensor([0]), LOG_MEL) is clips
+    assert make_views("factor", clips, torch.tensor([0]), torch.tensor([0]), LOG_MEL, EVERYTHING) is clips
     with pytest.raises(ValueError, match=mentions("factor", "augment", "segment", "'crop'")):
-        make_views("crop", clips, torch.tensor([0]), torch.tensor([0]), LOG_MEL)
+        make_views("crop", clips, torch.tensor([0]), torch.tensor([0]), LOG_MEL, EVERYTHING)
 
 
 @pytest.mark.parametrize(
