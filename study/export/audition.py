@@ -54,7 +54,6 @@ class Sound:
 
     Attributes:
         waveform_S: Waveform, float32, full scale at one. An inverted spectrogram may exceed full scale.
-        sample_rate: Sample rate, Hz.
         decibels_FT: Log-mel, dB relative to a full-scale sine, float32. For decoded sounds it is the output of the
             model, from which the waveform was computed, and may lie below the floor.
     """
@@ -86,14 +85,9 @@ def log_mel_rmse_db(first: Sound, second: Sound) -> float:
 
 
 def latent_ranges(latents: pd.DataFrame) -> pd.DataFrame:
-    """Return the range of each latent.
+    """Return the percentiles `p5`, `p50` and `p95` of each latent of a sample from `StudyStore.read_latents`.
 
-    Args:
-        latents: Sample of latents, as returned by `StudyStore.read_latents`.
-
-    Returns:
-        Columns `p5`, `p50` and `p95`, percentiles; a row for each latent by its name, such as `private/0`, in the order
-        of the model.
+    The index is the name of the latent, such as `private/0`, in the order of the model.
     """
     names = [name for name in latents if str(name).startswith(("private/", "shared/"))]
     quantiles = latents[names].quantile([0.05, 0.5, 0.95]).T
@@ -115,9 +109,7 @@ class Audition:
     """
 
     def __init__(self, extractor: FeatureExtractor, clips: Clips) -> None:
-        self._extractor = extractor
-        self._log_mel = extractor.log_mel
-        self._source = clips
+        self._extractor, self._log_mel, self._source = extractor, extractor.log_mel, clips
         validation = clips.splits["validation"]
         columns = {"clip": validation.numpy()}
         for factor, index_N in zip(clips.factors, clips.value_NC[validation].T.tolist(), strict=True):
@@ -164,13 +156,8 @@ class Audition:
         Each spectrogram is inverted separately, because the phase that Griffin-Lim finds depends on the number of
         spectrograms in a batch. A batch would be hardly faster.
         """
-        sounds = (
-            self.original(clip),
-            self.reconstruction(clip),
-            self.swapped(clip, private_from=other),
-            self.swapped(clip, shared_from=other),
-        )
-        return dict(zip(COMPARISON, sounds, strict=True))
+        swapped = (self.swapped(clip, private_from=other), self.swapped(clip, shared_from=other))
+        return dict(zip(COMPARISON, (self.original(clip), self.reconstruction(clip), *swapped), strict=True))
 
     @_single_threaded()
     def latents(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
@@ -186,14 +173,11 @@ class Audition:
             ValueError: If the number of latents is wrong, or one is not finite.
         """
         latents = []
-        for name, values, size in (
-            ("private", private_P, self._extractor.private),
-            ("shared", shared_Q, self._extractor.shared),
-        ):
-            array = np.asarray(values, dtype=np.float32)
+        for name, values in (("private", private_P), ("shared", shared_Q)):
+            size, array = getattr(self._extractor, name), np.array(values, np.float32)
             if array.shape != (size,) or not np.isfinite(array).all():
                 raise ValueError(f"the model takes {size} {name} latents, all finite; got {array.tolist()}")
-            latents.append(torch.from_numpy(array.copy()))
+            latents.append(torch.from_numpy(array))
         log_mel_FT = self._extractor.decode(*latents)
         return self._sound(self._log_mel.invert(log_mel_FT), log_mel_FT)
 

@@ -2,8 +2,6 @@
 
 `verify` loads a model as a user would, scores it again on the clips of its folder and compares. So it detects changed
 weights even if the checksums were recomputed.
-
-N is clips.
 """
 
 import hashlib
@@ -48,7 +46,7 @@ _INFORMATION_TOLERANCE = 0.05
 def export_trials(
     results: StudyResults, trials: list[int], metric: str, folder: Path, licence: str | None = None, force: bool = False
 ) -> list[Path]:
-    """Write a bundle for each trial, of its best replicate in a metric.
+    """Write a bundle for each trial, of its best replicate in a metric, and return their paths.
 
     A bundle that exists and is intact is not written again.
 
@@ -60,9 +58,6 @@ def export_trials(
         licence: Licence of the models, for their cards.
         force: Replace folders even if they hold files that were changed or that the export did not write.
 
-    Returns:
-        Paths of the bundles.
-
     Raises:
         UserError: If a trial is not complete, its weights were deleted, or a folder holds foreign files or cannot be
             written.
@@ -73,11 +68,9 @@ def export_trials(
         if trial not in table.index or table.loc[trial, "state"] != "complete":
             state = table.loc[trial, "state"] if trial in table.index else "not there"
             raise UserError(f"only complete trials can be exported; trial {trial} is {state}")
-    bundles = {}
-    for trial in trials:
-        seed = _best_replicate(results, trial, metric)
-        bundle = folder / f"{results.spec.name}-trial-{trial}-seed-{seed}"
-        bundles[trial, seed] = bundle
+    seeds = {trial: _best_replicate(results, trial, metric) for trial in trials}
+    bundles = {trial: folder / f"{results.spec.name}-trial-{trial}-seed-{seed}" for trial, seed in seeds.items()}
+    for bundle in bundles.values():
         foreign = foreign_files(bundle)
         if foreign and not force and not _is_intact(bundle):
             names = ", ".join(foreign[:_MAX_NAMED_FILES])
@@ -87,10 +80,10 @@ def export_trials(
                 "or replace the folder with --force"
             )
     dataset: Dataset | None = None
-    for (trial, seed), bundle in bundles.items():
+    for trial, bundle in bundles.items():
         if not _is_intact(bundle):
             dataset = dataset or dataset_of(ResolvedSpec(results.spec), results.store.objects, torch.device("cpu"))
-            _export_replicate(results, dataset, trial, seed, metric, bundle, licence)
+            _export_replicate(results, dataset, trial, seeds[trial], metric, bundle, licence)
     return list(bundles.values())
 
 
@@ -119,8 +112,7 @@ def foreign_files(bundle: Path) -> list[str]:
 def verify(bundle: Path) -> dict[str, tuple[float, float]]:
     """Check the SHA-256 of every file of a bundle, score its model on its clips, and compare with the stated scores.
 
-    Returns:
-        Stated and computed value of each metric.
+    The result has the stated and the computed value of each metric.
 
     Raises:
         UserError: If the folder is not a bundle.
@@ -181,15 +173,32 @@ def _export_replicate(
         raise RunError(f"the checkpoint of trial {trial}, seed {seed} is missing or damaged in {results.store.uri}")
     means = results.results().set_index("trial").loc[trial].to_dict()
     scores = _metrics(_final_reports(results, trial).loc[seed].to_dict())
-    model = ExportedModel(trial, seed, metric, scores, means)
-    _write_bundle(
-        bundle,
-        {name: checkpoint.files[name] for name in (MODEL_FILE, METADATA_FILE)},
-        dataset,
-        {"study": results.spec.name, "trial": trial, "seed": seed},
-        {"in the study, this replicate": scores, "in the study, mean over replicates": _metrics(means)},
-        model_card(results.spec, dataset, model, licence),
-    )
+    card = model_card(results.spec, dataset, ExportedModel(trial, seed, metric, scores, means), licence)
+    try:
+        with atomic_path(bundle) as draft:
+            draft.mkdir()
+            for name in (MODEL_FILE, METADATA_FILE):
+                (draft / name).write_bytes(checkpoint.files[name])
+            _write_clips(dataset, draft / _CLIPS_FOLDER)
+            all_scores = {
+                "metric_version": METRIC_VERSION,
+                "on these clips": _score(draft),
+                "in the study, this replicate": scores,
+                "in the study, mean over replicates": _metrics(means),
+            }
+            (draft / _SCORES_FILE).write_text(json.dumps(all_scores, indent=1), encoding="utf-8")
+            (draft / _CARD_FILE).write_text(card, encoding="utf-8")
+            files = sorted(path for path in draft.rglob("*") if path.is_file())
+            manifest = {
+                "study": results.spec.name,
+                "trial": trial,
+                "seed": seed,
+                "marl-study": version("marl-study"),
+                "sha256": {path.relative_to(draft).as_posix(): _sha256(path) for path in files},
+            }
+            (draft / _MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {bundle}: {error.strerror or error}") from None
 
 
 def _best_replicate(results: StudyResults, trial: int, metric: str) -> int:
@@ -208,64 +217,22 @@ def _final_reports(results: StudyResults, trial: int) -> pd.DataFrame:
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
     groups = ("fidelity/", "disentanglement/", "probe/", "nmi/")
-    return {
-        name: float(value)
-        for name, value in row.items()
-        if isinstance(value, float) and name.startswith(groups) and pd.notna(value)
-    }
-
-
-def _write_bundle(
-    bundle: Path,
-    model: Mapping[str, bytes],
-    dataset: Dataset,
-    identity: Mapping[str, Any],
-    scores: Mapping[str, Any],
-    card: str,
-) -> None:
-    """Write a bundle completely or not at all, and replace the one that exists.
-
-    Args:
-        bundle: Folder of the bundle.
-        model: Weights and metadata, by file name.
-        dataset: Dataset whose held-out clips are included.
-        identity: Study, trial and seed, for the manifest.
-        scores: Scores of the study, written beside those on the clips.
-        card: Model card.
-    """
-    try:
-        with atomic_path(bundle) as draft:
-            draft.mkdir()
-            for file, content in model.items():
-                (draft / file).write_bytes(content)
-            _write_clips(dataset, draft / _CLIPS_FOLDER)
-            all_scores = {"metric_version": METRIC_VERSION, "on these clips": _score(draft), **scores}
-            (draft / _SCORES_FILE).write_text(json.dumps(all_scores, indent=1), encoding="utf-8")
-            (draft / _CARD_FILE).write_text(card, encoding="utf-8")
-            files = sorted(path for path in draft.rglob("*") if path.is_file())
-            manifest = {
-                **identity,
-                "marl-study": version("marl-study"),
-                "sha256": {path.relative_to(draft).as_posix(): _sha256(path) for path in files},
-            }
-            (draft / _MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {bundle}: {error.strerror or error}") from None
+    values = {name: value for name, value in row.items() if name.startswith(groups)}
+    return {name: float(value) for name, value in values.items() if isinstance(value, float) and pd.notna(value)}
 
 
 def _write_clips(dataset: Dataset, folder: Path) -> None:
     folder.mkdir()
     clips = dataset.splits["validation"][:_CLIPS]
     classes = dataset.classes(clips)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index, waveform in enumerate(dataset.waveforms(clips.tolist())):
         name = f"{index:03d}.flac"
         soundfile.write(folder / name, waveform.numpy(), dataset.audio.config.sample_rate, subtype="PCM_24")
-        row: dict[str, Any] = {"file": name}
+        rows.append({"file": name})
         for column, factor in enumerate(dataset.factors):
-            row[factor.name] = factor.values[int(dataset.value_NC[clips[index], column])]
-            row[f"{factor.name} class"] = int(classes[index, column])
-        rows.append(row)
+            rows[-1][factor.name] = factor.values[int(dataset.value_NC[clips[index], column])]
+            rows[-1][f"{factor.name} class"] = int(classes[index, column])
     pd.DataFrame(rows).to_csv(folder / _FACTORS_FILE, index=False)
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,7 @@ from study.storage import atomic_path
 
 __all__ = ["EmbeddingResult", "embed", "load_model", "model_metadata"]
 
+_Item = TypeVar("_Item")
 _FileFeatures = tuple[str, NDArray[np.float32]]
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -47,13 +49,7 @@ _ROWS_PER_GROUP = 8192
 
 @dataclass
 class EmbeddingResult:
-    """Counts of an embedding, complete or in progress.
-
-    Attributes:
-        files: Number of files that were embedded.
-        windows: Number of rows of the table.
-        rejected: Name of each file that could not be decoded, and the reason.
-    """
+    """Number of embedded files and windows, and the name of each file that could not be decoded, with the reason."""
 
     files: int = 0
     windows: int = 0
@@ -92,8 +88,8 @@ def embed(
     file, and at most 256 MiB and one object of a bucket.
 
     Args:
-        model: Result of `load_model`.
-        recordings: Result of `study.export.recordings.find_recordings`.
+        model: Model.
+        recordings: Recordings.
         output: Path ending in `.parquet`. It is not written if no recording could be embedded.
         metadata: Metadata of the file.
         on_progress: Called with the number of files that were processed, and of windows that were embedded.
@@ -103,12 +99,10 @@ def embed(
         UserError: If the output cannot be created, or a bucket cannot be read.
         RunError: If writing the output fails later.
     """
-    names = [f"private/{index}" for index in range(model.private)]
-    names += [f"shared/{index}" for index in range(model.shared)]
-    schema = pa.schema(
-        [("file", pa.string()), ("start_s", pa.float64()), *((name, pa.float32()) for name in names)],
-        metadata=dict(metadata),
-    )
+    fields = [("file", pa.string()), ("start_s", pa.float64())]
+    fields += [(f"private/{index}", pa.float32()) for index in range(model.private)]
+    fields += [(f"shared/{index}", pa.float32()) for index in range(model.shared)]
+    schema = pa.schema(fields, metadata=dict(metadata))
     window_s = model.log_mel.config.clip_samples / model.log_mel.config.sample_rate
     result = EmbeddingResult()
     try:
@@ -118,7 +112,8 @@ def embed(
             except OSError as error:
                 raise UserError(f"cannot write {output}: {error.strerror or error}") from None
             with file:
-                groups = _groups(_features(model, recordings, result, on_progress, on_rejected))
+                features = _features(model, recordings, result, on_progress, on_rejected)
+                groups = _grouped(features, lambda file: len(file[1]), _ROWS_PER_GROUP)
                 with closing(groups), pq.ParquetWriter(file, schema, compression="zstd") as writer:
                     for group in groups:
                         writer.write_table(pa.table(_columns(group, window_s), schema), _ROWS_PER_GROUP)
@@ -147,16 +142,7 @@ class _Block(NamedTuple):
     """
 
     name: str
-    windows_NS: NDArray[np.float32] | None
-    reason: str | None = None
-
-
-class _OpenFile(NamedTuple):
-    """A file whose first block is decoded, or the reason why it cannot be decoded."""
-
-    name: str
-    first_NS: NDArray[np.float32] | None
-    rest: Iterator[NDArray[np.float32]]
+    windows_NS: NDArray[np.float32]
     reason: str | None = None
 
 
@@ -169,34 +155,36 @@ def _features(
 ) -> Iterator[_FileFeatures]:
     """Yield name and latents [N, D] of each file that can be decoded completely, in order, and update the result."""
     config = model.log_mel.config
+    windows_per_batch = max(1, _BATCH_SAMPLES // config.clip_samples)
     latents: list[NDArray[np.float32]] = []  # of the current file
 
     def encode(batch: list[_Block]) -> tuple[list[_Block], NDArray[np.float32]]:
-        windows_NS = [block.windows_NS for block in batch if block.windows_NS is not None]
-        if not windows_NS:
+        windows_NS = np.concatenate([block.windows_NS for block in batch])
+        if not len(windows_NS):
             return batch, np.empty((0, model.private + model.shared), np.float32)
-        private, shared = model.encode(torch.from_numpy(np.concatenate(windows_NS)), config.sample_rate)
+        private, shared = model.encode(torch.from_numpy(windows_NS), config.sample_rate)
         return batch, torch.cat([private, shared], dim=-1).squeeze(1).cpu().numpy()
 
     with _executors(recordings) as (decoders, encoders):
-        batches = _batches(_blocks(decoders, recordings, config.sample_rate, config.clip_samples), config.clip_samples)
+        blocks = _blocks(decoders, recordings, config.sample_rate, config.clip_samples)
+        batches = _grouped(blocks, lambda block: len(block.windows_NS), windows_per_batch)
         encoding = (encoders.submit(encode, batch) for batch in batches)
         for future in in_flight(encoding, lambda running: len(running) <= _MAX_BATCHES_AHEAD):
             batch, latents_ND = future.result()
             start = 0
             for name, windows_NS, reason in batch:
-                if windows_NS is not None:
+                if len(windows_NS):
                     latents.append(latents_ND[start : start + len(windows_NS)])
                     start += len(windows_NS)
-                elif reason is None:
+                    continue
+                if reason is None:
                     result.files += 1
                     result.windows += sum(map(len, latents))
                     yield name, np.concatenate(latents)
-                    latents = []
                 else:
                     result.rejected.append((name, reason))
                     on_rejected(name, reason)
-                    latents = []
+                latents = []
             on_progress(result.files + len(result.rejected), result.windows)
 
 
@@ -221,58 +209,39 @@ def _blocks(
 ) -> Iterator[_Block]:
     """Yield all windows of all files in order. The first block of a file is decoded ahead of its turn."""
     windows_per_block = max(1, _BLOCK_SAMPLES // clip_samples)
+    end_0S = np.empty((0, clip_samples), np.float32)
 
-    def open_file(recording: Recording) -> _OpenFile:
+    def decode(recording: Recording) -> Iterator[_Block]:
         try:
-            rest = windows(recording.open(), sample_rate, clip_samples, windows_per_block)
-            first_NS = next(rest)
+            for windows_NS in windows(recording.open(), sample_rate, clip_samples, windows_per_block):
+                # A view of a partial block would keep the memory of the whole block.
+                yield _Block(recording.name, windows_NS if len(windows_NS) == windows_per_block else windows_NS.copy())
+            yield _Block(recording.name, end_0S)
         except UnusableClipError as reason:
-            return _OpenFile(recording.name, None, iter(()), str(reason))
-        # A view of a partial block would keep the memory of the whole block.
-        first_NS = first_NS if len(first_NS) == windows_per_block else first_NS.copy()
-        return _OpenFile(recording.name, first_NS, rest)
+            yield _Block(recording.name, end_0S, str(reason))
 
-    def has_room(running: list[tuple[Future[_OpenFile], int]]) -> bool:
+    def decode_first(recording: Recording) -> Iterator[_Block]:
+        blocks = decode(recording)
+        return chain([next(blocks)], blocks)
+
+    def has_room(running: list[tuple[Future[Iterator[_Block]], int]]) -> bool:
         return len(running) <= _MAX_FILES_AHEAD and sum(size for _, size in running) <= _MAX_HELD_BYTES
 
-    opening = ((decoders.submit(open_file, recording), recording.held_bytes) for recording in recordings)
-    for future, _ in in_flight(opening, has_room):
-        name, first_NS, rest, reason = future.result()
-        end = _Block(name, None, reason)
-        if first_NS is not None:
-            yield _Block(name, first_NS)
-            try:
-                yield from (_Block(name, next_NS) for next_NS in rest)
-            except UnusableClipError as error:
-                end = _Block(name, None, str(error))
-        yield end
+    decoding = ((decoders.submit(decode_first, recording), recording.held_bytes) for recording in recordings)
+    for future, _ in in_flight(decoding, has_room):
+        yield from future.result()
 
 
-def _batches(blocks: Iterable[_Block], clip_samples: int) -> Iterator[list[_Block]]:
-    """Yield blocks that are encoded together, possibly of several files."""
-    windows_per_batch = max(1, _BATCH_SAMPLES // clip_samples)
-    batch: list[_Block] = []
-    count = 0
-    for block in blocks:
-        batch.append(block)
-        count += 0 if block.windows_NS is None else len(block.windows_NS)
-        if count >= windows_per_batch or len(batch) >= 4 * windows_per_batch:
-            yield batch
-            batch, count = [], 0
-    if batch:
-        yield batch
-
-
-def _groups(features: Iterable[_FileFeatures]) -> Generator[list[_FileFeatures], None, None]:
-    """Yield files whose rows form one group of the Parquet file."""
-    group: list[_FileFeatures] = []
-    rows = 0
-    for file in features:
-        group.append(file)
-        rows += len(file[1])
-        if rows >= _ROWS_PER_GROUP:
+def _grouped(items: Iterable[_Item], size: Callable[[_Item], int], min_size: int) -> Generator[list[_Item], None, None]:
+    """Yield consecutive items whose sizes add up to a minimum, at most four times as many items as the minimum."""
+    group: list[_Item] = []
+    total = 0
+    for item in items:
+        group.append(item)
+        total += size(item)
+        if total >= min_size or len(group) >= 4 * min_size:
             yield group
-            group, rows = [], 0
+            group, total = [], 0
     if group:
         yield group
 

@@ -21,11 +21,9 @@ class ExportedModel(NamedTuple):
     """A replicate of a trial to export.
 
     Attributes:
-        trial: Number of the trial.
-        seed: Seed of the replicate.
         metric: Metric that selected it among the trial's replicates.
-        scores: Its metrics.
-        means: The trial's row of results.
+        scores: Metrics of the replicate.
+        means: Row of the trial in the results.
     """
 
     trial: int
@@ -36,14 +34,7 @@ class ExportedModel(NamedTuple):
 
 
 def model_card(spec: Spec, dataset: Dataset, model: ExportedModel, licence: str | None) -> str:
-    """Return the model card as Markdown, with the YAML header that model hubs read. The template escapes HTML.
-
-    Args:
-        spec: Spec of the study.
-        dataset: Dataset of the study.
-        model: Model to describe.
-        licence: Licence of the model; None if it is not known.
-    """
+    """Return the model card as Markdown, with the YAML header that model hubs read. The template escapes HTML."""
     environment = Environment(
         loader=PackageLoader("study", "export"),
         autoescape=True,
@@ -85,15 +76,9 @@ def _metrics(model: ExportedModel) -> list[dict[str, str]]:
         if name.count("/") >= _MAX_NAME_PARTS:
             continue
         mean, half_width = (float(model.means.get(column, float("nan"))) for column in (name, f"{name}/ci"))
-        interval = "–" if pd.isna(half_width) else f"{mean - half_width:.4f} to {mean + half_width:.4f}"
-        rows.append(
-            {
-                "name": name,
-                "score": f"{model.scores[name]:.4f}",
-                "mean": "–" if pd.isna(mean) else f"{mean:.4f}",
-                "interval": interval,
-            }
-        )
+        rows.append({"name": name, "score": f"{model.scores[name]:.4f}"})
+        rows[-1]["mean"] = "–" if pd.isna(mean) else f"{mean:.4f}"
+        rows[-1]["interval"] = "–" if pd.isna(half_width) else f"{mean - half_width:.4f} to {mean + half_width:.4f}"
     return rows
 
 

@@ -20,7 +20,6 @@ class Recording(NamedTuple):
     """A recording to embed.
 
     Attributes:
-        name: Name in the table.
         open: Returns the path or the content, as `marl.data.audio_file.windows` takes it.
         held_bytes: Memory that the content takes, in bytes; 0 for a path.
     """
@@ -33,10 +32,8 @@ class Recording(NamedTuple):
 def find_recordings(sources: Sequence[str]) -> list[Recording]:
     """Return the recordings of files, folders and buckets: in the order of the sources, within each by name, each once.
 
-    Folders and buckets are searched for files with a suffix in `marl.data.audio_file.SUFFIXES` that are not hidden.
-
-    Args:
-        sources: Paths of files or folders, and addresses `s3://bucket/prefix`. A file may have any name.
+    A source is a file of any name, a folder, or an address `s3://bucket/prefix`. Folders and buckets are searched for
+    files with a suffix in `marl.data.audio_file.SUFFIXES` that are not hidden.
 
     Raises:
         UserError: If a source has no recording.
@@ -66,12 +63,10 @@ def _in_bucket(source: str) -> list[Recording]:
     root, prefix = (parent, last) if _is_sound(PurePath(last)) and parent.count("/") > 1 else (source, "")
     entries = ObjectStore(root).entries(prefix)
     objects = ObjectStore(root, _RETRY_TIMEOUT_S)
-    recordings = [
-        _from_object(objects, name, entry.size) for name, entry in entries.items() if _is_sound(PurePath(name))
-    ]
-    if not recordings:
+    sizes = {name: entry.size for name, entry in entries.items() if _is_sound(PurePath(name))}
+    if not sizes:
         raise UserError(f"{source}: has no sound file; their names end in {', '.join(sorted(SUFFIXES))}")
-    return recordings
+    return [_from_object(objects, name, size) for name, size in sizes.items()]
 
 
 def _is_sound(name: PurePath) -> bool:
