@@ -73,12 +73,10 @@ class FeatureExtractor:
             ValueError: If the file is missing or empty, libsndfile cannot decode it, or it has values that are not
                 finite.
         """
-        config = self.log_mel.config
+        config, device = self.log_mel.config, self.log_mel.device
+        blocks = windows(path, config.sample_rate, config.clip_samples, _MAX_ENCODED_WINDOWS)
         try:
-            parts = [
-                self._means(torch.from_numpy(windows_NS).to(self.log_mel.device))
-                for windows_NS in windows(path, config.sample_rate, config.clip_samples, _MAX_ENCODED_WINDOWS)
-            ]
+            parts = [self._means(torch.from_numpy(windows_NS).to(device)) for windows_NS in blocks]
         except UnusableClipError as error:
             raise ValueError(f"{path}: {error}") from None
         private, shared = (torch.cat(features) for features in zip(*parts, strict=True))
@@ -196,14 +194,12 @@ def _mono(waveform: Tensor, channels_first: bool | None) -> Tensor:
     shape = tuple(waveform.shape)
     if waveform.ndim not in (1, 2) or waveform.numel() == 0:
         raise ValueError(f"waveform must have one or two dimensions and be not empty; got shape {shape}")
-    if waveform.ndim == 1:
-        return waveform
-    if channels_first is None:
-        if shape[1] <= _MAX_CHANNELS < shape[0]:
-            raise ValueError(
-                f"waveform must be [samples] or [batch, samples]; got shape {shape}, which looks like [samples, "
-                "channels]; pass channels_first=False, or read the file by encode_file"
-            )
+    if waveform.ndim == 2 and channels_first is None and shape[1] <= _MAX_CHANNELS < shape[0]:
+        raise ValueError(
+            f"waveform must be [samples] or [batch, samples]; got shape {shape}, which looks like [samples, "
+            "channels]; pass channels_first=False, or read the file by encode_file"
+        )
+    if waveform.ndim == 1 or channels_first is None:
         return waveform
     channels = shape[0] if channels_first else shape[1]
     if channels > _MAX_CHANNELS:

@@ -178,29 +178,49 @@ def prepare_clips(config: AudioDatasetConfig, entries: Sequence[Entry], audio: A
     prepared: list[tuple[Clip, NDArray[np.int16], NDArray[np.float16]]] = []
     rejected: list[tuple[str, str]] = []
     log_mel = LogMel(audio)
-    floor = math.sqrt(0.5) * 10 ** (audio.floor_db / 20)
     waveforms = config.waveforms(entries, audio.sample_rate, audio.clip_samples)
     for entry, waveform_S in zip(entries, waveforms, strict=True):
-        if isinstance(waveform_S, UnusableClipError):
-            rejected.append((entry.name, str(waveform_S)))
-            continue
-        peak = float(np.abs(waveform_S).max(initial=0.0))
-        if not math.isfinite(peak):
-            rejected.append((entry.name, "holds values that are not finite"))
-        elif peak < floor:
-            rejected.append((entry.name, f"silent: nowhere above {audio.floor_db:g} dB"))
-        else:
-            samples_S = np.round(waveform_S * (_FULL_SCALE / max(1.0, peak))).astype(np.int16)
-            # One by one, because the size of a batch would change the last bits.
-            decibels_FT = log_mel(waveforms_of(samples_S[None]))[0].to(torch.float16).numpy()
-            clip = _clip(entry, samples_S, decibels_FT, peak, floor, audio.sample_rate)
-            prepared.append((clip, samples_S, decibels_FT))
+        try:
+            prepared.append(_prepare_clip(entry, waveform_S, log_mel))
+        except UnusableClipError as error:
+            rejected.append((entry.name, str(error)))
     return PreparedClips(
         [clip for clip, _, _ in prepared],
         np.array([samples_S for _, samples_S, _ in prepared], np.int16).reshape(-1, audio.clip_samples),
         np.array([decibels_FT for *_, decibels_FT in prepared], np.float16).reshape(-1, audio.mel_bands, audio.frames),
         rejected,
     )
+
+
+def _prepare_clip(
+    entry: Entry, waveform_S: NDArray[np.float32] | UnusableClipError, log_mel: LogMel
+) -> tuple[Clip, NDArray[np.int16], NDArray[np.float16]]:
+    if isinstance(waveform_S, UnusableClipError):
+        raise waveform_S
+    audio = log_mel.config
+    floor = math.sqrt(0.5) * 10 ** (audio.floor_db / 20)
+    peak = float(np.abs(waveform_S).max(initial=0.0))
+    if not math.isfinite(peak):
+        raise UnusableClipError("holds values that are not finite")
+    if peak < floor:
+        raise UnusableClipError(f"silent: nowhere above {audio.floor_db:g} dB")
+    samples_S = np.round(waveform_S * (_FULL_SCALE / max(1.0, peak))).astype(np.int16)
+    # One by one, because the size of a batch would change the last bits.
+    decibels_FT = log_mel(waveforms_of(samples_S[None]))[0].to(torch.float16).numpy()
+    above_floor = np.flatnonzero(np.abs(samples_S.astype(np.int32)) >= floor * _FULL_SCALE)
+    power = 2 * float(np.square(samples_S / _FULL_SCALE).mean())
+    clip = Clip(
+        name=entry.name,
+        group=entry.group,
+        values=entry.values,
+        content=hashlib.sha256(samples_S.tobytes()).hexdigest()[:32],
+        loudness_db=10 * math.log10(max(power, _MIN_POWER)),
+        peak=peak,
+        sounds_s=(int(above_floor[-1]) + 1) / audio.sample_rate if len(above_floor) else 0.0,
+        sum_db=float(decibels_FT.astype(np.float64).sum()),
+        square_db=float(np.square(decibels_FT.astype(np.float64)).sum()),
+    )
+    return clip, samples_S, decibels_FT
 
 
 def waveforms_of(samples_NS: NDArray[np.int16]) -> Tensor:
@@ -234,22 +254,3 @@ def factor_from_column(name: str, column_N: Sequence[Value]) -> tuple[Factor, Te
     # A value with many clips can leave a class empty, so the others are renumbered.
     class_of_value = ((smaller * MAX_CLASSES) // len(known)).unique(return_inverse=True)[1]
     return Factor(name, values, tuple(class_of_value.tolist()), is_continuous), index_N
-
-
-def _clip(
-    entry: Entry, samples_S: NDArray[np.int16], decibels_FT: NDArray[np.float16], peak: float, floor: float, rate: int
-) -> Clip:
-    above_floor = np.flatnonzero(np.abs(samples_S.astype(np.int32)) >= floor * _FULL_SCALE)
-    power = 2 * float(np.square(samples_S / _FULL_SCALE).mean())
-    decibels_FT = decibels_FT.astype(np.float64)
-    return Clip(
-        name=entry.name,
-        group=entry.group,
-        values=entry.values,
-        content=hashlib.sha256(samples_S.tobytes()).hexdigest()[:32],
-        loudness_db=10 * math.log10(max(power, _MIN_POWER)),
-        peak=peak,
-        sounds_s=(int(above_floor[-1]) + 1) / rate if len(above_floor) else 0.0,
-        sum_db=float(decibels_FT.sum()),
-        square_db=float(np.square(decibels_FT).sum()),
-    )

@@ -26,8 +26,7 @@ SUFFIXES = frozenset(
 )
 """Suffixes of audio files."""
 
-_BLOCK_VALUES = 1 << 19
-_BLOCK_FRAMES = 1 << 16
+_BLOCK_VALUES, _BLOCK_FRAMES = 1 << 19, 1 << 16
 _MAX_REASON_CHARS = 120
 # The power of a larger value would overflow float32.
 _MAX_VALUE = 1e12
@@ -139,8 +138,7 @@ def _blocks(sound: soundfile.SoundFile, frames: float) -> Iterator[NDArray[np.fl
         except (soundfile.LibsndfileError, RuntimeError) as error:
             # The file is truncated. Frames that were decoded before the error have replaced the NaN.
             reason = _reason(error)
-            is_empty = np.isnan(block).any(axis=1)
-            block = block[: int(is_empty.argmax()) if is_empty.any() else len(block)]
+            block = block[: int(np.append(np.isnan(block).any(axis=1), True).argmax())]
         if not len(block):
             if reason is not None and not done:
                 raise UnusableClipError(f"cannot be decoded: {reason}")

@@ -69,7 +69,7 @@ class Preset(NamedTuple):
     """An instrument of a font.
 
     Attributes:
-        bank: Number of the bank: 0 for the instruments of General MIDI, 128 for drums.
+        bank: 0 for the instruments of General MIDI, 128 for drums.
         program: Number in the bank.
         name: Name in the font; can be empty.
     """
@@ -91,11 +91,10 @@ def presets(font: str) -> list[Preset]:
             records = _preset_records(file)
     except ValueError as error:
         raise ValueError(f"path must be a SoundFont, .sf2 or .sf3; {font} is not valid: {error}") from None
-    presets = []
-    for name, program, bank, *_ in _PRESET.iter_unpack(records[: -_PRESET.size]):  # the last record ends the list
-        text = name.split(b"\0")[0].decode("latin-1")
-        presets.append(Preset(bank, program, "".join(filter(str.isprintable, text)).strip()))
-    return presets
+    return [
+        Preset(bank, program, "".join(filter(str.isprintable, name.split(b"\0")[0].decode("latin-1"))).strip())
+        for name, program, bank, *_ in _PRESET.iter_unpack(records[: -_PRESET.size])  # the last record ends the list
+    ]
 
 
 def preset_names(font: str) -> dict[int, str]:
@@ -108,11 +107,10 @@ def preset_names(font: str) -> dict[int, str]:
     with _lock:
         _open_font(font)  # fails early if FluidSynth cannot read the font
     names = dict[int, str]()
-    for preset in presets(font):
-        if preset.bank == 0 and preset.program < _PROGRAMS:
-            names.setdefault(preset.program, preset.name or f"program {preset.program}")
-    while len(set(names.values())) < len(names):
-        taken = list(names.values())
+    for bank, program, name in presets(font):
+        if bank == 0 and program < _PROGRAMS:
+            names.setdefault(program, name or f"program {program}")
+    while len(set(taken := list(names.values()))) < len(names):
         names = {program: name if taken.count(name) == 1 else f"{name} ({program})" for program, name in names.items()}
     return dict(sorted(names.items()))
 
@@ -170,18 +168,18 @@ class _Font:
     """
 
     def __init__(self, font: str) -> None:
-        self._path, self._holder = font, _new_synthesiser(_MIN_RATE_HZ)
+        self._path, self.holder = font, _new_synthesiser(_MIN_RATE_HZ)
         # Selecting the default instruments here keeps their samples loaded for the other synthesisers.
-        self._number = self._holder.sfload(font, 1)
+        self._number = self.holder.sfload(font, 1)
         if self._number < 0:
-            self._holder.delete()
+            self.holder.delete()
             raise ValueError(f"path must be a SoundFont, .sf2 or .sf3; FluidSynth cannot read {font}")
-        self._font = _library().fluid_synth_get_sfont_by_id(self._holder.synth, self._number)
+        self._font = _library().fluid_synth_get_sfont_by_id(self.holder.synth, self._number)
 
     @contextlib.contextmanager
     def synthesiser(self, program: int, sample_rate: int) -> Iterator[Any]:
         """Create a synthesiser with an instrument on its first channel."""
-        if self._holder.program_select(0, self._number, 0, program):
+        if self.holder.program_select(0, self._number, 0, program):
             raise ValueError(f"instruments: {self._path} has no program {program}")
         synthesiser = _new_synthesiser(sample_rate)
         try:
@@ -192,10 +190,6 @@ class _Font:
             _library().fluid_synth_remove_sfont(synthesiser.synth, self._font)  # delete() would close the font
             synthesiser.delete()
 
-    def close(self) -> None:
-        """Free the memory of the font."""
-        self._holder.delete()
-
 
 def _open_font(font: str) -> _Font:
     """Return the open font. One font stays open; it is opened again if its file has changed."""
@@ -204,7 +198,7 @@ def _open_font(font: str) -> _Font:
     if key not in _open_fonts:
         presets(font)  # has more informative errors than FluidSynth
         while _open_fonts:
-            _open_fonts.popitem()[1].close()
+            _open_fonts.popitem()[1].holder.delete()
         _open_fonts[key] = _Font(font)
     return _open_fonts[key]
 

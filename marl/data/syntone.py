@@ -1,12 +1,12 @@
 """SynTone: four waveforms at 400 frequencies and 20 amplitudes, one second each.
 
 Brima et al., "Learning Disentangled Audio Representations through Controlled Synthesis", 2024. The waveforms are
-computed naively and alias, as the published ones do. With band-limited waveforms every timbre above
-4 kHz would be a sine.
+computed naively and alias, as the published ones do. Band-limited, every timbre above 4 kHz would be a sine.
 """
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import ClassVar, Literal
 
 import torch
@@ -22,8 +22,7 @@ __all__ = ["DATASET", "TIMBRES", "SynTone", "amplitudes", "frequencies_hz", "syn
 
 TIMBRES = ("sine", "triangle", "sawtooth", "square")
 _MAX_CLASSES = 20
-_CHUNK = 200
-_STANDARDISED_CLIPS = 1024
+_CHUNK, _STANDARDISED_CLIPS = 200, 1024
 _REFERENCE = """@misc{brima2024syntone,
   title = {Learning Disentangled Audio Representations through Controlled Synthesis},
   author = {Brima, Yusuf and Krumnack, Ulf and Pika, Simone and Heidemann, Gunther},
@@ -87,12 +86,11 @@ class SynTone(ComputedDatasetConfig):
         gain = amplitudes(self).to(device).square().to(torch.float32)
         log_mel_NFT = torch.empty(self.size, audio.mel_bands, audio.frames, device=device)
         first = 0
-        for timbre in TIMBRES:
-            for hz in frequencies_hz(self).to(device).split(_CHUNK):
-                power = log_mel.power(synthesise(timbre, hz, audio.clip_samples, audio.sample_rate))
-                scaled = (power[:, None] * gain[:, None, None]).flatten(0, 1)
-                log_mel_NFT[first : first + len(scaled)] = log_mel.from_power(scaled)
-                first += len(scaled)
+        for timbre, hz in product(TIMBRES, frequencies_hz(self).to(device).split(_CHUNK)):
+            power = log_mel.power(synthesise(timbre, hz, audio.clip_samples, audio.sample_rate))
+            scaled = (power[:, None] * gain[:, None, None]).flatten(0, 1)
+            log_mel_NFT[first : first + len(scaled)] = log_mel.from_power(scaled)
+            first += len(scaled)
         clips = self.clips(audio, device)
         mean_db, std_db = _standardise(log_mel_NFT, clips.splits["training"])
         return Dataset(**vars(clips), log_mels=LogMels(log_mel_NFT), audio=LogMel(audio, mean_db, std_db, device))

@@ -85,9 +85,9 @@ def log_mels_read(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
         shape, is_fortran, dtype = read_header(file)
     except (OSError, EOFError) as error:
         raise ValueError(str(error)) from None
-    clip_shape = (audio.mel_bands, audio.frames)
-    if dtype != np.float16 or is_fortran or len(shape) != 3 or shape[1:] != clip_shape:
-        raise ValueError(f"must be float16 of [clips, {clip_shape[0]}, {clip_shape[1]}]; got {dtype} of {list(shape)}")
+    if dtype != np.float16 or is_fortran or len(shape) != 3 or shape[1:] != (audio.mel_bands, audio.frames):
+        expected = f"[clips, {audio.mel_bands}, {audio.frames}]"
+        raise ValueError(f"must be float16 of {expected}; got {dtype} of {list(shape)}")
     # NumPy allocates memory for the shape of the header before it reads the values.
     if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
         raise ValueError(f"states {shape[0]:,} clips, and holds {len(content) - file.tell():,} bytes of values")

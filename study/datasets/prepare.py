@@ -89,12 +89,13 @@ def _prepare_chunks(
         return len(running) < max(1, int(resources.get("CPU", 1))) * _TASKS_PER_CPU
 
     for task in in_flight(start_tasks(), has_room, lambda running: ray.wait(running, timeout=_POLL_S)[0]):
+        number = numbers.pop(task)
         try:
             ray.get(task)
         except ray.exceptions.RayError as error:
             reason = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-            raise RunError(f"chunk {numbers[task]} of the data could not be prepared: {reason}") from None
-        yield numbers[task]
+            raise RunError(f"chunk {number} of the data could not be prepared: {reason}") from None
+        yield number
 
 
 @ray.remote(num_cpus=1, max_retries=3)
