@@ -3,7 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from contextlib import contextmanager
+from typing import Any
 
 import ray
 from rich.console import Console
@@ -21,52 +22,37 @@ from study.runs.ray_cluster import ray_session
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 
-__all__ = ["prepare", "ensure_prepared"]
+__all__ = ["ensure_prepared"]
 
-CHUNK = 128
-"""Number of entries for each Ray task and each object of the store."""
-
-# Submitted tasks for each processor, so that the next task can start at once.
-_TASKS_PER_CPU = 2
+_CHUNK = 128  # entries for each Ray task and each object of the store
+_TASKS_PER_CPU = 2  # so that the next task can start at once
 _POLL_S = 0.5
+_SHOWN_REASONS = 5
+_LINE_EVERY_S = 30.0
 
 
-def prepare(
+def _prepare(
     prepared: PreparedSet,
     config: AudioDatasetConfig,
     audio: AudioConfig,
     address: str | None,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Prepare the missing chunks of a set on all processors of a machine or a cluster, then commit the set.
-
-    An interrupted call loses the chunks that were in progress; the next call continues with the missing ones.
-
-    Args:
-        prepared: The set, from `study.datasets.load.find`.
-        config: Configuration of the data.
-        audio: Configuration of the spectrograms.
-        address: Address of a cluster; None for this machine.
-        on_progress: Called with the number of finished entries and of all entries.
-
-    Raises:
-        UserError: If there are no clips, or the store refuses a write.
-        RunError: If a task fails, for example because its machine lacks the files.
-    """
+    """Prepare the missing chunks of a set on all processors of a machine or a cluster, then commit the set."""
     entries = as_user_error(config.entries)
     if not entries:
         raise UserError("data: no clips prepared")
     name, count = Counter(entry.name for entry in entries).most_common(1)[0]
     if count > 1:
         raise UserError(f"data: names of clips must be unique; got {name} twice")
-    chunks = [entries[first : first + CHUNK] for first in range(0, len(entries), CHUNK)]
+    chunks = [entries[first : first + _CHUNK] for first in range(0, len(entries), _CHUNK)]
     finished = prepared.finished_chunks()
-    todo = [number for number in range(len(chunks)) if number not in finished]
-    done = sum(len(chunks[number]) for number in finished if number < len(chunks))
+    todo = [(number, chunk) for number, chunk in enumerate(chunks) if number not in finished]
+    done = len(entries) - sum(len(chunk) for _, chunk in todo)
     on_progress(done, len(entries))
     if todo:
         with ray_session(address):
-            for number in _prepare_chunks(prepared, config, audio, [(number, chunks[number]) for number in todo]):
+            for number in _prepare_chunks(prepared, config, audio, todo):
                 done += len(chunks[number])
                 on_progress(done, len(entries))
     prepared.complete(len(chunks), config, audio, config.factor_names)
@@ -109,16 +95,15 @@ def _prepare_chunk(
     PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, clips, config.factor_names, audio)
 
 
-_SHOWN_REASONS = 5
-_LINE_EVERY_S = 30.0
-
-
 def ensure_prepared(resolved: ResolvedSpec, objects: ObjectStore, address: str | None, console: Console) -> PreparedSet:
     """Return the prepared set of a resolved spec. If it is missing, prepare it and show the progress.
 
+    An interrupted call loses the chunks that were in progress; the next call continues with the missing ones. An
+    address of None stands for this machine.
+
     Raises:
-        UserError: If the sounds or their table are invalid.
-        RunError: If a task fails.
+        UserError: If there are no clips, the sounds or their table are invalid, or the store refuses a write.
+        RunError: If a task fails, for example because its machine lacks the files.
     """
     config, audio = resolved.data, resolved.audio
     if not isinstance(config, AudioDatasetConfig):
@@ -132,8 +117,8 @@ def ensure_prepared(resolved: ResolvedSpec, objects: ObjectStore, address: str |
     console.print(f"data: preparing {entries:,} clips of {config.kind}", markup=False, soft_wrap=True)
 
     started = time.monotonic()
-    with _Progress(console) as progress:
-        prepare(prepared, config, audio, address, progress)
+    with _progress(console) as on_progress:
+        _prepare(prepared, config, audio, address, on_progress)
     took = format_duration(time.monotonic() - started)
     console.print(f"data: {_counts(prepared)}, prepared in {took}", markup=False, soft_wrap=True)
     rejected = prepared.table.dropna(subset=["rejected"])
@@ -144,38 +129,29 @@ def ensure_prepared(resolved: ResolvedSpec, objects: ObjectStore, address: str |
     return prepared
 
 
-class _Progress:
-    """Progress of the preparation: a bar on a terminal, otherwise a line every half minute."""
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Show the number of finished entries as a bar on a terminal, otherwise as a line every half minute."""
+    columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    is_terminal = console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not is_terminal) as bar:
+        task = bar.add_task("preparing", total=None, rate="")
+        start: tuple[float, int] | None = None
+        printed = time.monotonic()
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-        self._bar = Progress(
-            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-        )
-        self._task = self._bar.add_task("preparing", total=None, rate="")
-        self._start: tuple[float, int] | None = None
-        self._printed = time.monotonic()
+        def show(done: int, entries: int) -> None:
+            nonlocal start, printed
+            now = time.monotonic()
+            start = start or (now, done)  # entries that earlier runs finished do not count for the rate
+            rate = (done - start[1]) / (now - start[0]) if now > start[0] else 0.0
+            bar.update(task, completed=done, total=entries, rate=f"{rate:.0f} clips/s")
+            if not is_terminal and now - printed > _LINE_EVERY_S:
+                printed = now
+                left = f", {format_duration((entries - done) / rate)} left" if rate else ""
+                line = f"data: {done:,} of {entries:,}, {rate:.0f} clips/s{left}"
+                console.print(line, markup=False, soft_wrap=True)
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, done: int, entries: int) -> None:
-        """Show the number of finished entries."""
-        now = time.monotonic()
-        # Entries that earlier runs finished do not count for the rate.
-        started, before = self._start = self._start or (now, done)
-        rate = (done - before) / (now - started) if now > started else 0.0
-        self._bar.update(self._task, completed=done, total=entries, rate=f"{rate:.0f} clips/s")
-        if not self._console.is_terminal and now - self._printed > _LINE_EVERY_S:
-            self._printed = now
-            left = f", {format_duration((entries - done) / rate)} left" if rate else ""
-            line = f"data: {done:,} of {entries:,}, {rate:.0f} clips/s{left}"
-            self._console.print(line, markup=False, soft_wrap=True)
+        yield show
 
 
 def _counts(prepared: PreparedSet) -> str:
