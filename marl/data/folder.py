@@ -89,18 +89,17 @@ class Folder(AudioDatasetConfig):
                 yield error
 
     def _waveform(self, file: str, number: int, sample_rate: int, samples: int) -> NDArray[np.float32]:
-        path, clip_s, min_s = Path(self.path, file), samples / sample_rate, self.shortest_s
-        start_s = 0.0
+        path, clip_s, start_s = Path(self.path, file), samples / sample_rate, 0.0
         if self.clips_per_file > 1:
             length_s = duration_s(path)
             clips = min(self.clips_per_file, max(1, math.floor(length_s / clip_s + _TOLERANCE)))
             if number >= clips:
                 raise UnusableClipError(f"the file is too short for {self.clips_per_file} clips")
             start_s = max(0.0, length_s - clip_s) * number / max(1, clips - 1)
-        waveform = read_mono(path, sample_rate, start_s, max(clip_s, min_s - start_s))
+        waveform = read_mono(path, sample_rate, start_s, max(clip_s, self.shortest_s - start_s))
         read_s = start_s + (len(waveform) + _TOLERANCE) / sample_rate
-        if read_s < min_s:
-            raise UnusableClipError(f"too short: must have at least {min_s:g} s; got {read_s:.3f} s")
+        if read_s < self.shortest_s:
+            raise UnusableClipError(f"too short: must have at least {self.shortest_s:g} s; got {read_s:.3f} s")
         return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
 
     def _rows(self) -> list[tuple[str, tuple[Value, ...], str]]:
@@ -212,8 +211,8 @@ def _files(root: Path, table: Path, cells: Sequence[object]) -> list[str]:
 def _values(cells: Sequence[object]) -> list[Value]:
     """Return numbers if all known cells are numbers, words otherwise."""
     if all(_is_number(cell) for cell in cells if cell is not None):
-        numbers = [None if cell is None else float(cell) for cell in cells]  # type: ignore[arg-type]
-        return [number if number is not None and math.isfinite(number) else None for number in numbers]
+        numbers = [math.nan if cell is None else float(cell) for cell in cells]  # type: ignore[arg-type]
+        return [number if math.isfinite(number) else None for number in numbers]
     return [None if cell is None else str(cell) for cell in cells]
 
 

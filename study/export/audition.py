@@ -65,8 +65,7 @@ class Sound:
 
 def wav_files(sounds: Sequence[Sound]) -> list[bytes]:
     """Return sounds as WAV files (PCM, 16 bit). If one of them would clip, all are attenuated by the same factor."""
-    peak = max((float(np.abs(sound.waveform_S).max()) for sound in sounds), default=0.0)
-    gain = 1.0 / max(1.0, peak)
+    gain = 1.0 / max([1.0, *(float(np.abs(sound.waveform_S).max()) for sound in sounds)])
     files = []
     for sound in sounds:
         buffer = io.BytesIO()
@@ -101,7 +100,7 @@ class Audition:
 
     Args:
         extractor: Model on the CPU.
-        clips: Clips of the study's data, of the length that the model takes.
+        clips: Clips of the study's data.
 
     Attributes:
         clips: Validation clips in a fixed random order, so that the first ones are a random sample: `clip`, their
@@ -187,10 +186,8 @@ class Audition:
 
     def _waveform(self, clip: int) -> Tensor:
         if clip not in self._validation:
-            examples = ", ".join(map(str, self.clips["clip"][:3]))
-            raise UserError(
-                f"clip must be one of the {len(self._validation)} validation clips ({examples}, ...); got {clip}"
-            )
+            known = f"{len(self._validation)} validation clips ({', '.join(map(str, self.clips['clip'][:3]))}, ...)"
+            raise UserError(f"clip must be one of the {known}; got {clip}")
         return self._source.waveforms([clip])[0]
 
 

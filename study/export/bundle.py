@@ -30,11 +30,8 @@ from study.storage import atomic_path
 
 __all__ = ["checksums", "export_trials", "foreign_files", "verify"]
 
-_MANIFEST_FILE = "manifest.json"
-_SCORES_FILE = "scores.json"
-_CARD_FILE = "README.md"
-_CLIPS_FOLDER = "clips"
-_FACTORS_FILE = "factors.csv"
+_MANIFEST_FILE, _SCORES_FILE, _CARD_FILE = "manifest.json", "scores.json", "README.md"
+_CLIPS_FOLDER, _FACTORS_FILE = "clips", "factors.csv"
 _CLIPS = 64
 _MAX_NAMED_FILES = 5
 # Another processor sums in another order, which changes an error by about 0.0001 dB and may move a latent across the
@@ -63,10 +60,9 @@ def export_trials(
             written.
         RunError: If a checkpoint is missing or damaged.
     """
-    table = results.results().set_index("trial")
+    states = results.results().set_index("trial")["state"]
     for trial in trials:
-        if trial not in table.index or table.loc[trial, "state"] != "complete":
-            state = table.loc[trial, "state"] if trial in table.index else "not there"
+        if (state := states.get(trial, "not there")) != "complete":
             raise UserError(f"only complete trials can be exported; trial {trial} is {state}")
     seeds = {trial: _best_replicate(results, trial, metric) for trial in trials}
     bundles = {trial: folder / f"{results.spec.name}-trial-{trial}-seed-{seed}" for trial, seed in seeds.items()}
@@ -88,23 +84,24 @@ def export_trials(
 
 
 def checksums(bundle: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a bundle, as its manifest states them."""
-    return dict(json.loads((bundle / _MANIFEST_FILE).read_text(encoding="utf-8"))["sha256"])
+    """Return the SHA-256 of each file of a bundle, as its manifest states them; none if it cannot be read."""
+    try:
+        return dict(json.loads((bundle / _MANIFEST_FILE).read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def foreign_files(bundle: Path) -> list[str]:
     """Return the files in a bundle's folder that were changed after the export, or that the export did not write."""
     if not bundle.is_dir():
         return [bundle.name] if bundle.exists() else []
-    try:
-        hashes = {_MANIFEST_FILE: None, **checksums(bundle)}
-    except (OSError, ValueError, KeyError, TypeError):
-        hashes = {}
+    hashes = checksums(bundle)
     foreign = []
     for path in sorted(path for path in bundle.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = path.relative_to(bundle).as_posix()
-        is_exported = name in hashes and path.is_file() and not path.is_symlink()
-        if not is_exported or hashes[name] not in (None, _sha256(path)):
+        is_regular = path.is_file() and not path.is_symlink()
+        is_manifest = name == _MANIFEST_FILE and bool(hashes)
+        if not is_regular or not (is_manifest or hashes.get(name) == _sha256(path)):
             foreign.append(name)
     return foreign
 
@@ -118,10 +115,9 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
         UserError: If the folder is not a bundle.
         RunError: If a file differs from the manifest, or a score by more than its tolerance.
     """
-    try:
-        hashes = checksums(bundle)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{bundle} is not an exported model: it has no readable {_MANIFEST_FILE}") from None
+    hashes = checksums(bundle)
+    if not hashes:
+        raise UserError(f"{bundle} is not an exported model: it has no readable {_MANIFEST_FILE}")
     for name, expected in sorted(hashes.items()):
         path = bundle / name
         if bundle.resolve() not in path.resolve().parents:
@@ -153,10 +149,10 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
 
 def _is_intact(bundle: Path) -> bool:
     """Return whether all files of a bundle exist and are unchanged; other files are ignored."""
-    try:
-        return all(_sha256(bundle / name) == expected for name, expected in checksums(bundle).items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+    hashes = checksums(bundle)
+    return bool(hashes) and all(
+        (bundle / name).is_file() and _sha256(bundle / name) == expected for name, expected in hashes.items()
+    )
 
 
 def _export_replicate(
@@ -252,19 +248,18 @@ def _score(bundle: Path) -> dict[str, float]:
         waveforms.append(samples)
     batch = torch.from_numpy(np.stack(waveforms))
     private, shared = (latents.squeeze(1) for latents in model.encode(batch, rate))
-    log_mel = model.log_mel(batch)
-    error_N = (model.decode(private, shared) - log_mel).square().mean(dim=(-2, -1)) * model.log_mel.std_db**2
+    error_N = (model.decode(private, shared) - model.log_mel(batch)).square().mean(dim=(-2, -1))
+    error_N = error_N * model.log_mel.std_db**2
     names = [column.removesuffix(" class") for column in factors if column.endswith(" class")]
     classes = torch.tensor(factors[[f"{name} class" for name in names]].to_numpy(dtype=np.int64))
     latents = torch.cat([private, shared], dim=-1)[None]
     mask = torch.ones(1, latents.shape[-1])
-    scores = {
+    clip_names = [f"fidelity/log_mel_rmse_db of {name}" for name in factors["file"]]
+    return {
         "fidelity/log_mel_rmse_db": float(error_N.mean().sqrt()),
         **information_metrics(latents, mask, model.private, classes, names, metadata.shared_factors)[0],
+        **dict(zip(clip_names, error_N.sqrt().tolist(), strict=True)),
     }
-    for name, error in zip(factors["file"], error_N.sqrt().tolist(), strict=True):
-        scores[f"fidelity/log_mel_rmse_db of {name}"] = error
-    return scores
 
 
 def _sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -57,11 +57,7 @@ class EmbeddingResult:
 
 
 def load_model(folder: Path) -> FeatureExtractor:
-    """Return an exported model.
-
-    Raises:
-        UserError: If the folder does not hold one.
-    """
+    """Return an exported model; raise UserError if the folder does not hold one."""
     try:
         return marl.load(folder)
     except FileNotFoundError as error:
@@ -127,11 +123,9 @@ def embed(
 def model_metadata(folder: Path) -> dict[str, str]:
     """Return metadata that identifies an exported model: the SHA-256 of its weights, and its study, trial and seed."""
     metadata = {"marl.weights_sha256": hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()}
-    try:
+    with suppress(OSError, ValueError, TypeError):  # models that were not exported by `marl-study` have no manifest
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         metadata |= {f"marl.{name}": str(manifest[name]) for name in ("study", "trial", "seed") if name in manifest}
-    except (OSError, ValueError, TypeError):  # models that were not exported by `marl-study` have no manifest
-        pass
     return metadata
 
 
