@@ -1,4 +1,7 @@
-"""Checkpoints of models as bytes: weights in safetensors, metadata in JSON. Reading them executes nothing."""
+"""Checkpoints of models as bytes: weights in safetensors, metadata in JSON. Reading them executes nothing.
+
+Bytes that are not the weights of the model in the metadata raise ValueError.
+"""
 
 from pathlib import Path
 
@@ -61,11 +64,7 @@ def state_bytes(snapshot: Snapshot) -> bytes:
 
 
 def load_snapshot(metadata: ModelMetadata, model: bytes, state: bytes) -> Snapshot:
-    """Return the snapshot from the results of `model_bytes` and `state_bytes`.
-
-    Raises:
-        ValueError: If the bytes are not the weights of the model in the metadata.
-    """
+    """Return the snapshot from the results of `model_bytes` and `state_bytes`."""
     state_tensors = _tensors(state, STATE_FILE)
 
     def part(name: str) -> Parameters:
@@ -83,11 +82,7 @@ def load_snapshot(metadata: ModelMetadata, model: bytes, state: bytes) -> Snapsh
 
 
 def load_parameters(metadata: ModelMetadata, model: bytes, name: str = MODEL_FILE) -> Parameters:
-    """Return the weights from the result of `model_bytes`; errors contain the name of the file.
-
-    Raises:
-        ValueError: If the bytes are not the weights of the model in the metadata.
-    """
+    """Return the weights from the result of `model_bytes`; errors contain the name of the file."""
     parameters = _tensors(model, name)
     _check_shapes(build_network(_architecture(metadata)), parameters)
     return parameters
@@ -113,11 +108,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtract
 def build_extractor(
     metadata: ModelMetadata, model: bytes, device: torch.device | str = "cpu", name: str = MODEL_FILE
 ) -> FeatureExtractor:
-    """Return a feature extractor from the result of `model_bytes`; errors contain the name of the file.
-
-    Raises:
-        ValueError: If the bytes are not the weights of the model in the metadata.
-    """
+    """Return a feature extractor from the result of `model_bytes`; errors contain the name of the file."""
     parameters = load_parameters(metadata, model, name)
     log_mel = LogMel(metadata.audio, metadata.mean_db, metadata.std_db, device)
     on_device = {name: value.to(device) for name, value in parameters.items()}

@@ -152,11 +152,7 @@ def render(font: str, program: int, notes: Sequence[Note], sample_rate: int, sam
 
 
 def font_digest(font: str) -> str:
-    """Return the SHA-256 of a font.
-
-    Raises:
-        FileNotFoundError: If the font is missing.
-    """
+    """Return the SHA-256 of a font."""
     with _path(font).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -211,11 +207,7 @@ def _path(font: str) -> Path:
 
 
 def _preset_records(file: BinaryIO) -> bytes:
-    """Return the chunk `phdr`, which is the same in .sf2 and .sf3.
-
-    Raises:
-        ValueError: If the chunk is missing or not valid.
-    """
+    """Return the chunk `phdr`, which is the same in .sf2 and .sf3."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     header = file.read(12)

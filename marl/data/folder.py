@@ -103,11 +103,7 @@ class Folder(AudioDatasetConfig):
         return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
 
     def _rows(self) -> list[tuple[str, tuple[Value, ...], str]]:
-        """Return file, values and group of each row of the table.
-
-        Raises:
-            ValueError: If the folder or the table is missing or not valid.
-        """
+        """Return file, values and group of each row of the table."""
         if not Path(self.path).is_dir():
             raise ValueError(f"path must be a folder; got {self.path}")
         path = Path(self.path, self.table)
@@ -188,11 +184,7 @@ def _parquet(path: Path) -> tuple[list[str], list[list[object]]]:
 
 
 def _files(root: Path, table: Path, cells: Sequence[object]) -> list[str]:
-    """Return the paths of the audio files in normal form.
-
-    Raises:
-        ValueError: If a path is not in the folder, or occurs twice.
-    """
+    """Return the paths of the audio files in normal form."""
     folder = os.path.realpath(root)
     files = dict[str, None]()
     for cell in cells:

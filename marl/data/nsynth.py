@@ -85,11 +85,7 @@ class NSynth(AudioDatasetConfig):
                 yield error
 
     def _notes(self) -> dict[str, dict[str, Any]]:
-        """Return the notes in use, sorted by name.
-
-        Raises:
-            ValueError: If `examples.json` is missing or not valid.
-        """
+        """Return the notes in use, sorted by name."""
         path = Path(self.path, _EXAMPLES)
         try:
             examples = json.loads(path.read_text(encoding="utf-8"))

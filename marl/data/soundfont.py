@@ -45,11 +45,7 @@ class FontConfig(AudioDatasetConfig):
         return font_digest(self.path)
 
     def instrument_names(self) -> dict[int, str]:
-        """Return the names of the instruments by program.
-
-        Raises:
-            ValueError: If the font does not have all instruments.
-        """
+        """Return the names of the instruments by program."""
         names = preset_names(self.path)
         if missing := [program for program in self.instruments if program not in names]:
             raise ValueError(f"instruments: {self.path} has no program {', '.join(map(str, missing))}")

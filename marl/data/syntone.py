@@ -110,11 +110,7 @@ def amplitudes(config: SynTone) -> Tensor:
 
 
 def synthesise(timbre: str, frequency_hz: Tensor, samples: int, sample_rate: int) -> Tensor:
-    """Return waveforms [..., samples] of amplitude one and phase zero, float64 on the device of the frequencies [...].
-
-    Raises:
-        ValueError: If the timbre is not one of `TIMBRES`.
-    """
+    """Return waveforms [..., samples] of amplitude one and phase zero, float64, for frequencies [...]."""
     time_s = torch.arange(samples, dtype=torch.float64, device=frequency_hz.device) / sample_rate
     cycles = (frequency_hz[..., None] * time_s).remainder(1.0)
     match timbre:

@@ -26,11 +26,7 @@ _SHARE_OF_MEMORY = 0.5
 
 
 def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
-    """Return the prepared set for the present content of a dataset's files.
-
-    Raises:
-        UserError: If files are missing or invalid.
-    """
+    """Return the prepared set for the present content of a dataset's files."""
     return PreparedSet(objects, key_of(config, audio, as_user_error(config.digest)))
 
 
@@ -123,11 +119,7 @@ def _in_file(prepared: PreparedSet, shape: tuple[int, int, int]) -> NDArray[np.f
 
 
 def dataset_of(resolved: ResolvedSpec, objects: ObjectStore, device: torch.device) -> Dataset:
-    """Return the dataset of a resolved spec on a device.
-
-    Raises:
-        UserError: If its prepared set is missing, does not match the spec, or is damaged.
-    """
+    """Return the dataset of a resolved spec on a device."""
     data, audio = resolved.data, resolved.audio
     if isinstance(data, ComputedDatasetConfig):
         return data.build(audio, device)

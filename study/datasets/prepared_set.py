@@ -30,7 +30,7 @@ from torch import Tensor
 from marl.audio import AudioConfig
 from marl.data import AudioDatasetConfig, Clips, Factor, split_clips
 from marl.data.audio_dataset import PreparedClips, factor_from_column, waveforms_of
-from study.datasets.chunks import FACTOR, clips_read, flac_of, log_mels_read, npy_of, rows_of, table_of, table_read
+from study.datasets import codec
 from study.errors import UserError
 from study.formatting import printable
 from study.storage import ObjectStore
@@ -90,11 +90,7 @@ class PreparedSet:
 
     @cached_property
     def document(self) -> SetDocument:
-        """Metadata of the set.
-
-        Raises:
-            UserError: If the set is missing or incomplete, or its metadata are damaged.
-        """
+        """Metadata of the set."""
         with self._reading(_DOCUMENT):
             try:
                 content = self.objects.read(self._name(_DOCUMENT), _DOCUMENT_LIMIT)
@@ -112,7 +108,7 @@ class PreparedSet:
         position `chunk` and `row`.
         """
         with self._reading(_TABLE):
-            return table_read(self.objects.read(self._name(_TABLE)), self.document.factors)
+            return codec.decode_table(self._read(_TABLE), self.document.factors)
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -121,24 +117,16 @@ class PreparedSet:
 
     @cached_property
     def factors_and_values(self) -> tuple[tuple[Factor, ...], Tensor]:
-        """Factors, and the index of each clip's value, int64 [N, C].
-
-        Raises:
-            UserError: If a factor has fewer than two values.
-        """
+        """Factors, and the index of each clip's value, int64 [N, C]."""
         table = self.rows.astype(object).where(self.rows.notna(), None)
         try:
-            columns = [factor_from_column(name, table[f"{FACTOR}{name}"].tolist()) for name in self.document.factors]
+            columns = [factor_from_column(name, table[f"factor/{name}"].tolist()) for name in self.document.factors]
         except ValueError as error:
             raise UserError(f"data: {error}") from None
         return tuple(factor for factor, _ in columns), torch.stack([index_N for _, index_N in columns], dim=1)
 
     def clips(self, split: str) -> Clips:
-        """Return all clips on the CPU, without spectrograms, split as `marl.data.split_clips` describes.
-
-        Raises:
-            UserError: If the clips cannot be split.
-        """
+        """Return all clips on the CPU, without spectrograms, split as `marl.data.split_clips` describes."""
         factors, value_NC = self.factors_and_values
         try:
             splits = split_clips(split, value_NC, factors, list(self.rows["group"]), list(self.rows["name"]))
@@ -154,7 +142,7 @@ class PreparedSet:
         for chunk in np.unique(chunk_n):
             name, here = _SOUNDS.format(chunk), chunk_n == chunk
             with self._reading(name):
-                samples_nS[here] = clips_read(self.objects.read(self._name(name)), row_n[here].tolist(), samples)
+                samples_nS[here] = codec.decode_sounds(self._read(name), row_n[here].tolist(), samples)
         return waveforms_of(samples_nS)
 
     def log_mels(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
@@ -168,7 +156,7 @@ class PreparedSet:
             for chunk, name in names.items():
                 clips = np.flatnonzero(chunk_N == chunk)
                 with self._reading(name):
-                    decibels_nFT = log_mels_read(contents[self._name(name)], self.document.audio)[row_N[clips]]
+                    decibels_nFT = codec.decode_log_mels(contents[self._name(name)], self.document.audio)[row_N[clips]]
                 yield clips, decibels_nFT
 
     def finished_chunks(self) -> set[int]:
@@ -179,9 +167,9 @@ class PreparedSet:
     def write_chunk(self, number: int, prepared: PreparedClips, factors: Sequence[str], audio: AudioConfig) -> None:
         """Write a chunk. Its rows are written last and mark it as finished."""
         if prepared.clips:
-            self.objects.write(self._name(_LOG_MELS.format(number)), npy_of(prepared.decibels_NFT))
-            self.objects.write(self._name(_SOUNDS.format(number)), flac_of(prepared.samples_NS, audio.sample_rate))
-        self.objects.write(self._name(_ROWS.format(number)), table_of(rows_of(number, prepared, factors)))
+            self._write(_LOG_MELS.format(number), codec.encode_log_mels(prepared.decibels_NFT))
+            self._write(_SOUNDS.format(number), codec.encode_sounds(prepared.samples_NS, audio.sample_rate))
+        self._write(_ROWS.format(number), codec.encode_table(codec.chunk_rows(number, prepared, factors)))
 
     def complete(self, chunks: int, config: AudioDatasetConfig, audio: AudioConfig, factors: Sequence[str]) -> None:
         """Merge the rows of all chunks, reject duplicates with equal samples, and commit the set."""
@@ -192,10 +180,10 @@ class PreparedSet:
                 raise UserError(
                     f"{self.uri}: {missing[0]} disappeared during preparation; run `marl-study data build SPEC` again"
                 )
-            parts = [table_read(contents[name], factors).astype(object) for name in names]
+            parts = [codec.decode_table(contents[name], factors).astype(object) for name in names]
         table = pd.concat(parts, ignore_index=True)
         table["rejected"] = _with_duplicates(table)
-        self.objects.write(self._name(_TABLE), table_of(table))
+        self._write(_TABLE, codec.encode_table(table))
         document = SetDocument(
             data=config.model_dump(mode="json", exclude={"content"}),
             audio=audio,
@@ -205,7 +193,7 @@ class PreparedSet:
             created=datetime.now(UTC),
             writer=version("marl-study"),
         )
-        self.objects.write(self._name(_DOCUMENT), document.model_dump_json(indent=1).encode())
+        self._write(_DOCUMENT, document.model_dump_json(indent=1).encode())
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
@@ -218,6 +206,12 @@ class PreparedSet:
                 f"{printable(f'{self.uri}/{name}')} is damaged: {printable(reason)}; delete {printable(self.uri)} and "
                 "prepare the data again with `marl-study data build SPEC`"
             ) from None
+
+    def _read(self, name: str) -> bytes:
+        return self.objects.read(self._name(name))
+
+    def _write(self, name: str, content: bytes) -> None:
+        self.objects.write(self._name(name), content)
 
     def _name(self, name: str) -> str:
         return f"{FOLDER}/{self.key}/{name}"

@@ -97,11 +97,7 @@ def summary_tables(summary: DatasetSummary) -> list[Table]:
 
 
 def write_examples(resolved: ResolvedSpec, objects: ObjectStore, folder: Path) -> list[Path]:
-    """Write some validation clips as WAV files named by their factors.
-
-    Raises:
-        UserError: If the folder cannot be written.
-    """
+    """Write some validation clips as WAV files named by their factors."""
     clips = clips_of(resolved, objects)
     chosen = clips.splits["validation"][:_EXAMPLES]
     examples = zip(clips.value_NC[chosen].tolist(), clips.waveforms(chosen.tolist()), strict=True)

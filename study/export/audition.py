@@ -166,11 +166,7 @@ class Audition:
 
     @_single_threaded()
     def decoded(self, private_P: np.ndarray, shared_Q: np.ndarray) -> Sound:
-        """Return the sound that latents decode to.
-
-        Raises:
-            ValueError: If the number of latents is wrong, or one is not finite.
-        """
+        """Return the sound that latents decode to."""
         latents = []
         for name, values in (("private", private_P), ("shared", shared_Q)):
             size, array = getattr(self._extractor, name), np.array(values, np.float32)

@@ -34,9 +34,6 @@ def find_recordings(sources: Sequence[str]) -> list[Recording]:
 
     A source is a file of any name, a folder, or an address `s3://bucket/prefix`. Folders and buckets are searched for
     files with a suffix in `marl.data.audio_file.SUFFIXES` that are not hidden.
-
-    Raises:
-        UserError: If a source has no recording.
     """
     recordings = (
         recording for source in sources for recording in (_in_bucket(source) if "://" in source else _in_path(source))

@@ -1,4 +1,7 @@
-"""Encoding of a chunk of clips as objects of the store: spectrograms, sounds and a table. Nothing is unpickled."""
+"""Encoding of a chunk of clips as objects of the store: spectrograms, sounds and a table.
+
+Reading unpickles nothing. Content that was not written by this module raises ValueError.
+"""
 
 import io
 import math
@@ -15,19 +18,17 @@ from marl.audio import AudioConfig
 from marl.data.audio_dataset import PreparedClips
 from study.store.tables import read_parquet
 
-__all__ = ["FACTOR", "clips_read", "flac_of", "log_mels_read", "npy_of", "rows_of", "table_of", "table_read"]
-
-FACTOR = "factor/"
-"""Prefix of the columns that hold factors."""
+__all__ = ["chunk_rows", "decode_log_mels", "decode_sounds", "decode_table"]
+__all__ += ["encode_log_mels", "encode_sounds", "encode_table"]
 
 _TEXT = ("name", "group", "content", "rejected")
 _WHOLE = ("chunk", "row")
 _REAL = ("loudness_db", "peak", "sounds_s", "sum_db", "square_db")
 
 
-def rows_of(number: int, prepared: PreparedClips, factors: Sequence[str]) -> pd.DataFrame:
+def chunk_rows(number: int, prepared: PreparedClips, factors: Sequence[str]) -> pd.DataFrame:
     """Return a row for each entry of a chunk, with the columns of `study.datasets.prepared_set.PreparedSet.table`."""
-    columns = [f"{FACTOR}{name}" for name in factors]
+    columns = [f"factor/{name}" for name in factors]
     rows = [
         clip._asdict() | {"chunk": number, "row": row} | dict(zip(columns, clip.values, strict=True))
         for row, clip in enumerate(prepared.clips)
@@ -36,7 +37,7 @@ def rows_of(number: int, prepared: PreparedClips, factors: Sequence[str]) -> pd.
     return pd.DataFrame(rows, columns=[*_TEXT, *_WHOLE, *_REAL, *columns], dtype=object)
 
 
-def table_of(rows: pd.DataFrame) -> bytes:
+def encode_table(rows: pd.DataFrame) -> bytes:
     """Encode rows as Parquet. A factor that is unknown in all rows gets the null type, which merges with any other."""
     fields = [(name, pa.string()) for name in _TEXT] + [(name, pa.int64()) for name in _WHOLE]
     fields += [(name, pa.float64()) for name in _REAL]
@@ -49,13 +50,9 @@ def table_of(rows: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def table_read(content: bytes, factors: Sequence[str]) -> pd.DataFrame:
-    """Decode `table_of`.
-
-    Raises:
-        ValueError: If the content is not such a table.
-    """
-    names = [*_TEXT, *_WHOLE, *_REAL, *(f"{FACTOR}{name}" for name in factors)]
+def decode_table(content: bytes, factors: Sequence[str]) -> pd.DataFrame:
+    """Decode `encode_table`."""
+    names = [*_TEXT, *_WHOLE, *_REAL, *(f"factor/{name}" for name in factors)]
     try:
         table = read_parquet(content)
         if missing := [name for name in names if name not in table.column_names]:
@@ -65,19 +62,15 @@ def table_read(content: bytes, factors: Sequence[str]) -> pd.DataFrame:
         raise ValueError(str(error).splitlines()[0]) from None
 
 
-def npy_of(decibels_NFT: NDArray[np.float16]) -> bytes:
+def encode_log_mels(decibels_NFT: NDArray[np.float16]) -> bytes:
     """Encode spectrograms as an npy file."""
     buffer = io.BytesIO()
     np.save(buffer, decibels_NFT, allow_pickle=False)
     return buffer.getvalue()
 
 
-def log_mels_read(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
-    """Decode `npy_of`: [n, F, T].
-
-    Raises:
-        ValueError: If the content is not such a file.
-    """
+def decode_log_mels(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
+    """Decode `encode_log_mels`: [n, F, T]."""
     file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)
@@ -97,19 +90,15 @@ def log_mels_read(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
     return decibels_nFT
 
 
-def flac_of(samples_NS: NDArray[np.int16], sample_rate: int) -> bytes:
+def encode_sounds(samples_NS: NDArray[np.int16], sample_rate: int) -> bytes:
     """Encode clips one after another as FLAC, which is lossless."""
     buffer = io.BytesIO()
     soundfile.write(buffer, samples_NS.reshape(-1), sample_rate, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
 
-def clips_read(content: bytes, rows: Sequence[int], samples: int) -> NDArray[np.int16]:
-    """Decode some clips of `flac_of`: int16 [n, samples].
-
-    Raises:
-        ValueError: If the content is not such a file or holds too few clips.
-    """
+def decode_sounds(content: bytes, rows: Sequence[int], samples: int) -> NDArray[np.int16]:
+    """Decode some clips of `encode_sounds`: int16 [n, samples]."""
     samples_nS = np.empty((len(rows), samples), np.int16)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as sounds:
