@@ -47,8 +47,7 @@ class SubspaceWeights(BaseConfig):
 class MultiscaleWeights(BaseConfig):
     """Weights of reconstruction errors at coarser resolutions, each in the units of the plain error.
 
-    The errors are those of averages over n bands x n frames for `scale_n`, over all frames for `spectrum`, and over all
-    bands for `envelope`.
+    They compare averages over n bands x n frames (`scale_n`), all frames (`spectrum`), or all bands (`envelope`).
     """
 
     scale_2: float = Field(0.0, ge=0)

@@ -101,8 +101,8 @@ class FeatureExtractor:
     def reconstruct(self, waveform: Tensor, sample_rate: int, channels_first: bool | None = None) -> Tensor:
         """Return the reconstruction of audio: encoded, decoded, and inverted to a waveform.
 
-        The arguments are those of `encode`. The result is mono audio [samples] or [batch, samples] of the same
-        duration, at the sample rate of the model, `log_mel.config.sample_rate`.
+        `encode` describes the arguments. The result is mono audio [samples] or [batch, samples] of the same duration,
+        at the sample rate of the model, `log_mel.config.sample_rate`.
         """
         mono = _mono(waveform, channels_first)
         private, shared = self.encode(mono, sample_rate)

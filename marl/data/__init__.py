@@ -12,23 +12,9 @@ from marl.data.batch_source import BatchSource, DeviceBatchSource, HostBatchSour
 from marl.data.dataset import HELD_OUT_SHARE, SPLIT_UNITS, Clips, Dataset, Factor, LogMels, split_clips
 from marl.data.pairs import PairSampler
 
-__all__ = [
-    "HELD_OUT_SHARE",
-    "KINDS",
-    "SPLIT_UNITS",
-    "AnyDatasetConfig",
-    "AudioDatasetConfig",
-    "BatchSource",
-    "Clips",
-    "ComputedDatasetConfig",
-    "Dataset",
-    "DeviceBatchSource",
-    "Factor",
-    "HostBatchSource",
-    "LogMels",
-    "PairSampler",
-    "split_clips",
-]
+__all__ = ["HELD_OUT_SHARE", "KINDS", "SPLIT_UNITS", "AnyDatasetConfig", "AudioDatasetConfig", "BatchSource", "Clips"]
+__all__ += ["ComputedDatasetConfig", "Dataset", "DeviceBatchSource", "Factor", "HostBatchSource", "LogMels"]
+__all__ += ["PairSampler", "split_clips"]
 
 _MODULES = [import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -122,12 +122,13 @@ class AudioDatasetConfig(DatasetConfig):
         """
 
     @abstractmethod
-    def waveforms(
-        self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
-        """Yield the mono waveform [S] of each entry, full scale at one, or the reason why there is none.
+    def waveform(self, entry: Entry, sample_rate: int, samples: int) -> NDArray[np.float32]:
+        """Return the mono waveform [samples] of an entry, full scale at one.
 
-        A waveform depends on its entry alone, so that any subset of the entries can be prepared on any machine.
+        It depends on the entry alone, so that any subset of the entries can be prepared on any machine.
+
+        Raises:
+            UnusableClipError: If there is none.
         """
 
 
@@ -178,9 +179,9 @@ def prepare_clips(config: AudioDatasetConfig, entries: Sequence[Entry], audio: A
     prepared: list[tuple[Clip, NDArray[np.int16], NDArray[np.float16]]] = []
     rejected: list[tuple[str, str]] = []
     log_mel = LogMel(audio)
-    waveforms = config.waveforms(entries, audio.sample_rate, audio.clip_samples)
-    for entry, waveform_S in zip(entries, waveforms, strict=True):
+    for entry in entries:
         try:
+            waveform_S = config.waveform(entry, audio.sample_rate, audio.clip_samples)
             prepared.append(_prepare_clip(entry, waveform_S, log_mel))
         except UnusableClipError as error:
             rejected.append((entry.name, str(error)))
@@ -193,10 +194,8 @@ def prepare_clips(config: AudioDatasetConfig, entries: Sequence[Entry], audio: A
 
 
 def _prepare_clip(
-    entry: Entry, waveform_S: NDArray[np.float32] | UnusableClipError, log_mel: LogMel
+    entry: Entry, waveform_S: NDArray[np.float32], log_mel: LogMel
 ) -> tuple[Clip, NDArray[np.int16], NDArray[np.float16]]:
-    if isinstance(waveform_S, UnusableClipError):
-        raise waveform_S
     audio = log_mel.config
     floor = math.sqrt(0.5) * 10 ** (audio.floor_db / 20)
     peak = float(np.abs(waveform_S).max(initial=0.0))

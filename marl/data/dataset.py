@@ -135,7 +135,9 @@ class LogMels:
         std_db: float = 1.0,
     ) -> None:
         self.is_prepared, self.is_resident = mean_db is not None, isinstance(values_NFT, Tensor)
-        self.values_NFT = values_NFT if isinstance(values_NFT, Tensor) else _as_tensor(values_NFT)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of a read-only file, which is never written to
+            self.values_NFT = torch.as_tensor(values_NFT)
         self._mean_db, self._std_db = mean_db, std_db
         self.device = device or self.values_NFT.device
 
@@ -240,12 +242,6 @@ def split_clips(
         for split in ("validation", "test"):
             splits[split], splits[_probe_train(split)] = splits[split][::2], splits[split][1::2]
     return splits
-
-
-def _as_tensor(array: NDArray[np.float16]) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch warns of a read-only file, which is never written to here
-        return torch.from_numpy(array)
 
 
 def _probe_train(split: str) -> str:

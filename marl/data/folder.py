@@ -7,7 +7,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -77,18 +77,9 @@ class Folder(AudioDatasetConfig):
             for number, suffix in enumerate(suffixes)
         ]
 
-    def waveforms(
-        self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
-        """Yield the waveform of each entry, or the reason why there is none."""
-        for entry in entries:
-            try:
-                file, number = entry.locator
-                yield self._waveform(file, number, sample_rate, samples)
-            except UnusableClipError as error:
-                yield error
-
-    def _waveform(self, file: str, number: int, sample_rate: int, samples: int) -> NDArray[np.float32]:
+    def waveform(self, entry: Entry, sample_rate: int, samples: int) -> NDArray[np.float32]:
+        """Return the waveform of a clip of a file."""
+        file, number = entry.locator
         path, clip_s, start_s = Path(self.path, file), samples / sample_rate, 0.0
         if self.clips_per_file > 1:
             length_s = duration_s(path)

@@ -6,7 +6,6 @@ published, with `examples.json` and `audio/<note>.wav`.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from marl.data.audio_dataset import AudioDatasetConfig, Entry, UnusableClipError, Value
+from marl.data.audio_dataset import AudioDatasetConfig, Entry, Value
 from marl.data.audio_file import read_mono
 from marl.data.dataset import random_order
 from marl.data.folder import digest_of
@@ -72,17 +71,11 @@ class NSynth(AudioDatasetConfig):
             entries.append(Entry(note, values, str(values[0]), (note,)))
         return entries
 
-    def waveforms(
-        self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
-        """Yield the waveform of each entry, or the reason why there is none."""
-        for entry in entries:
-            path = Path(self.path, "audio", f"{entry.locator[0]}.wav")
-            try:
-                waveform = read_mono(path, sample_rate, 0.0, samples / sample_rate)
-                yield np.pad(waveform, (0, samples - len(waveform)))
-            except UnusableClipError as error:
-                yield error
+    def waveform(self, entry: Entry, sample_rate: int, samples: int) -> NDArray[np.float32]:
+        """Return the waveform of a note."""
+        path = Path(self.path, "audio", f"{entry.locator[0]}.wav")
+        waveform = read_mono(path, sample_rate, 0.0, samples / sample_rate)
+        return np.pad(waveform, (0, samples - len(waveform)))
 
     def _notes(self) -> dict[str, dict[str, Any]]:
         """Return the notes in use, sorted by name."""

@@ -83,8 +83,7 @@ class PairSampler:
         self._group_start = self._group_size.cumsum(0) - self._group_size
         self._others = value_NC[self._clips][:, others]
         self._scheme: ViewScheme = scheme
-        self._augment = augment or AugmentConfig()
-        self._log_mel = dataset.audio
+        self._augment, self._log_mel = augment or AugmentConfig(), dataset.audio
 
     def draw(self, seed_K: Tensor, step_K: Tensor, pairs: int) -> Pairs:
         """Return the pairs of one step of each lane."""

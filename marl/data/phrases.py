@@ -110,7 +110,7 @@ DATASET = Phrases
 
 
 def notes_of(melody: str, rhythm: str, tempo: float, key: int, seconds: float) -> list[Note]:
-    """Return the notes of a phrase that start within some seconds; the other arguments are those of `Phrases`."""
+    """Return the notes of a phrase that start within some seconds; `Phrases` describes the other arguments."""
     sixteenth_s = 60 / tempo / _SIXTEENTHS_PER_BEAT
     pattern, degrees = RHYTHMS[rhythm], MELODIES[melody]
     max_steps = int(seconds / sixteenth_s) + 2 * len(pattern)

@@ -6,7 +6,6 @@ and `timgm6mb-soundfont` suffice; any other font can be used.
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from marl.base_config import Distinct
-from marl.data.audio_dataset import AudioDatasetConfig, Entry, UnusableClipError
+from marl.data.audio_dataset import AudioDatasetConfig, Entry
 from marl.data.fluidsynth import FAMILIES, TIMGM, Note, font_digest, preset_names, render
 
 __all__ = ["DATASET", "FontConfig", "Program", "SoundFont"]
@@ -55,13 +54,10 @@ class FontConfig(AudioDatasetConfig):
     def notes(self, locator: tuple[Any, ...], seconds: float) -> list[Note]:
         """Return the notes of an entry, given its locator without the program."""
 
-    def waveforms(
-        self, entries: Sequence[Entry], sample_rate: int, samples: int
-    ) -> Iterable[NDArray[np.float32] | UnusableClipError]:
-        """Yield the waveform of each entry."""
-        for program, *locator in (entry.locator for entry in entries):
-            notes = self.notes(tuple(locator), samples / sample_rate)
-            yield render(self.path, program, notes, sample_rate, samples)
+    def waveform(self, entry: Entry, sample_rate: int, samples: int) -> NDArray[np.float32]:
+        """Return the rendered notes of an entry."""
+        program, *locator = entry.locator
+        return render(self.path, program, self.notes(tuple(locator), samples / sample_rate), sample_rate, samples)
 
 
 class SoundFont(FontConfig):

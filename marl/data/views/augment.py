@@ -212,7 +212,7 @@ def augment(log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor, log_mel: LogMel
     waveform: noise is replaced by its expectation, a filter acts on each band as on white noise, a pitch shift keeps
     the duration, and shifts in time are whole frames. Power at or below the floor becomes silence.
 
-    The arguments are those of `marl.data.views.make_views`. Each row depends on its clip, the seed and step of its
+    `marl.data.views.make_views` describes the arguments. Each row depends on its clip, the seed and step of its
     lane, and its position in the lane. Rows that are only shifted in time keep their bits.
     """
     device, rows = log_mel_RFT.device, len(log_mel_RFT)

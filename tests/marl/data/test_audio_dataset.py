@@ -35,9 +35,11 @@ class Given:
     def entries(self):
         return [Entry(name, ("a",), "singer", (name,)) for name in self._sounds]
 
-    def waveforms(self, entries, sample_rate, samples):
+    def waveform(self, entry, sample_rate, samples):
         assert (sample_rate, samples) == (AUDIO.sample_rate, AUDIO.clip_samples)
-        return [self._sounds[entry.locator[0]] for entry in entries]
+        if isinstance(sound := self._sounds[entry.locator[0]], UnusableClipError):
+            raise sound
+        return sound
 
 
 def made(**sounds):

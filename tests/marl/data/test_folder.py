@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from marl.data import KINDS
 from marl.data.audio_dataset import UnusableClipError
 from marl.data.folder import Folder
+from tests.marl.data.entries import waveforms_of
 from tests.messages import assert_mentions, mentions
 
 RATE = 16_000
@@ -209,7 +210,7 @@ def test_invalid_settings_are_rejected(tmp_path, fields, facts):
 
 def waveforms(folder, samples=RATE, **fields):
     found = config(folder, **fields)
-    return list(found.waveforms(found.entries(), RATE, samples))
+    return waveforms_of(found, found.entries(), RATE, samples)
 
 
 def only(folder, **fields):
@@ -256,7 +257,7 @@ def test_clips_of_a_file_are_evenly_spaced(tmp_path):
         ("a.wav", ("oboe", 1.0)): 5,
         ("b.wav", ("flute", 2.0)): 5,
     }
-    clips = list(found.waveforms(entries, RATE, RATE))
+    clips = waveforms_of(found, entries, RATE, RATE)
     for number in range(5):
         np.testing.assert_allclose(clips[number], long[2 * number * RATE :][:RATE], atol=1e-6)
         np.testing.assert_allclose(clips[5 + number], exact[number * RATE :][:RATE], atol=1e-6)
@@ -283,9 +284,9 @@ def test_clips_do_not_depend_on_which_entries_are_loaded_together(tmp_path):
         write(folder / name, 4.0, rate=44_100, seed=seed)
     found = config(folder, clips_per_file=3)
     entries = found.entries()
-    together = list(found.waveforms(entries, RATE, RATE))
+    together = waveforms_of(found, entries, RATE, RATE)
     for entry, clip in zip(entries, together, strict=True):
-        (alone,) = config(folder, clips_per_file=3).waveforms([entry], RATE, RATE)
+        (alone,) = waveforms_of(config(folder, clips_per_file=3), [entry], RATE, RATE)
         assert np.array_equal(alone, clip)
     for one, other in itertools.combinations(together, 2):
         assert not np.allclose(one, other)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from marl.data import KINDS
 from marl.data.audio_dataset import UnusableClipError
 from marl.data.nsynth import NSynth
+from tests.marl.data.entries import waveforms_of
 from tests.messages import assert_mentions, mentions
 
 RATE = 16_000
@@ -91,14 +92,14 @@ def test_it_is_registered_as_a_kind_of_data(folder):
 
 def test_clips_sound_like_their_pitch(folder):
     found = made(folder)
-    for entry, clip in zip(found.entries(), found.waveforms(found.entries(), RATE, RATE), strict=True):
+    for entry, clip in zip(found.entries(), waveforms_of(found, found.entries(), RATE, RATE), strict=True):
         assert clip.dtype == np.float32
         np.testing.assert_allclose(clip, tone(entry.values[2], entry.values[3], 1.0), atol=1e-4)
 
 
 def test_clips_may_have_another_rate_and_be_longer_than_the_notes(folder):
     found = made(folder)
-    (clip,) = found.waveforms(found.entries()[:1], 8_000, 40_000)
+    (clip,) = waveforms_of(found, found.entries()[:1], 8_000, 40_000)
     assert clip.shape == (40_000,)
     assert clip[:32_000].any()
     assert not clip[32_000:].any()
@@ -122,7 +123,7 @@ def test_notes_without_a_sound_are_unusable(folder):
     entries = made(folder).entries()
     (folder / "audio" / f"{entries[0].name}.wav").unlink()
     (folder / "audio" / f"{entries[1].name}.wav").write_bytes(b"")
-    first, second, third, *_ = made(folder).waveforms(entries, RATE, RATE)
+    first, second, third, *_ = waveforms_of(made(folder), entries, RATE, RATE)
     assert isinstance(first, UnusableClipError)
     assert_mentions(str(second), "empty")
     assert third.shape == (RATE,)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from marl.data import KINDS
 from marl.data.fluidsynth import font_digest, render
 from marl.data.phrases import MELODIES, RHYTHMS, Phrases, notes_of
+from tests.marl.data.entries import waveforms_of
 from tests.marl.data.fonts import SINE_HZ, font_of, needs_fluidsynth, needs_timgm, pitch_hz
 from tests.messages import mentions
 
@@ -93,7 +94,7 @@ def test_notes_do_not_overlap_and_the_first_of_a_bar_is_accented():
 def test_onsets_in_the_audio_match_rhythm_and_tempo(font, rhythm, tempo):
     config = small(font, rhythms=(rhythm, "straight" if rhythm != "straight" else "dotted"), tempos=(tempo, 60))
     found = config
-    (clip,) = found.waveforms(found.entries()[:1], RATE, 4 * RATE)
+    (clip,) = waveforms_of(found, found.entries()[:1], RATE, 4 * RATE)
     assert found.entries()[0].values[2:] == (rhythm, tempo)
     step_s = 60 / tempo / 4
     steps = [step for step in range(200) if RHYTHMS[rhythm][step % 16] == "x" and step * step_s < 4]
@@ -106,7 +107,7 @@ def test_onsets_in_the_audio_match_rhythm_and_tempo(font, rhythm, tempo):
 @needs_fluidsynth
 def test_pitches_in_the_audio_match_the_melody(font):
     found = small(font, melodies=("scale up", "lament"), key=57)
-    (clip,) = found.waveforms([found.entries()[1]], RATE, 4 * RATE)
+    (clip,) = waveforms_of(found, [found.entries()[1]], RATE, 4 * RATE)
     assert found.entries()[1].values == ("Piano", "scale up", "straight", 120.0)
     for number, semitones in enumerate([0, 2, 4, 5, 7, 9, 11, 12]):
         expected_hz = SINE_HZ / 2 * 2 ** (semitones / 12)
@@ -118,7 +119,7 @@ def test_pitches_in_the_audio_match_the_melody(font):
 @pytest.mark.parametrize(("sample_rate", "samples"), [(8_000, 12_345), (16_000, 64_000), (44_100, 441_000)])
 def test_phrases_fill_clips_of_any_length(font, sample_rate, samples):
     found = small(font)
-    for clip in found.waveforms(found.entries()[:4], sample_rate, samples):
+    for clip in waveforms_of(found, found.entries()[:4], sample_rate, samples):
         assert clip.shape == (samples,)
         assert clip.dtype == np.float32
         beat = round(sample_rate * 60 / 90)
@@ -159,8 +160,8 @@ def test_instruments_of_the_same_name_get_distinct_names(font):
 def test_phrases_are_distinct_and_independent_of_rendering_order():
     config = Phrases(instruments=(0, 40), melodies=("arch", "leaps"), rhythms=("gallop", "off-beat"), tempos=(80, 140))
     entries = config.entries()
-    expected = list(config.waveforms(entries, RATE, 4 * RATE))
-    backwards = list(config.waveforms(entries[::-1], RATE, 4 * RATE))[::-1]
+    expected = waveforms_of(config, entries, RATE, 4 * RATE)
+    backwards = waveforms_of(config, entries[::-1], RATE, 4 * RATE)[::-1]
     assert all(np.array_equal(clip, other) for clip, other in zip(expected, backwards, strict=True))
     assert len({clip.tobytes() for clip in expected}) == len(entries)
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from marl.data import KINDS
 from marl.data.fluidsynth import FAMILIES, TIMGM, font_digest
 from marl.data.soundfont import SoundFont
+from tests.marl.data.entries import waveforms_of
 from tests.marl.data.fonts import SINE_HZ, cents, font_of, needs_fluidsynth, needs_timgm, pitch_hz
 from tests.messages import mentions
 
@@ -83,7 +84,7 @@ def test_instruments_of_the_same_name_get_distinct_names(font):
 def test_clips_sound_like_their_pitch_and_velocity(font):
     found = small(font)
     entries = found.entries()
-    heard = dict(zip([entry.locator for entry in entries], found.waveforms(entries, RATE, RATE), strict=True))
+    heard = dict(zip([entry.locator for entry in entries], waveforms_of(found, entries, RATE, RATE), strict=True))
     for (_, key, _), clip in heard.items():
         assert clip.shape == (RATE,)
         assert clip.dtype == np.float32
@@ -99,7 +100,7 @@ def test_clips_sound_like_their_pitch_and_velocity(font):
 def test_keys_are_held_for_the_configured_time(font):
     for hold_s in (0.25, 0.5):
         found = small(font, hold_s=hold_s)
-        (clip,) = found.waveforms(found.entries()[:1], RATE, RATE)
+        (clip,) = waveforms_of(found, found.entries()[:1], RATE, RATE)
         assert np.flatnonzero(clip)[-1] / RATE == pytest.approx(hold_s, abs=0.02)
 
 
@@ -107,9 +108,9 @@ def test_keys_are_held_for_the_configured_time(font):
 def test_clips_do_not_depend_on_neighbours():
     config = SoundFont(instruments=(0, 19, 40, 73), lowest=58, highest=60, velocities=(25, 127))
     entries = config.entries()
-    expected = list(config.waveforms(entries, RATE, RATE))
-    backwards = list(config.waveforms(entries[::-1], RATE, RATE))[::-1]
-    alone = [next(iter(config.waveforms([entry], RATE, RATE))) for entry in entries[::5]]
+    expected = waveforms_of(config, entries, RATE, RATE)
+    backwards = waveforms_of(config, entries[::-1], RATE, RATE)[::-1]
+    alone = [waveforms_of(config, [entry], RATE, RATE)[0] for entry in entries[::5]]
     assert all(np.array_equal(clip, other) for clip, other in zip(expected, backwards, strict=True))
     assert all(np.array_equal(clip, other) for clip, other in zip(expected[::5], alone, strict=True))
     assert len({clip.tobytes() for clip in expected}) == len(entries)
@@ -119,7 +120,7 @@ def test_clips_do_not_depend_on_neighbours():
 def test_every_note_of_the_default_instruments_is_audible():
     config = SoundFont(lowest=36, highest=83)
     ends = [entry for entry in config.entries() if entry.locator[1] in (36, 83) and entry.locator[2] in (25, 127)]
-    peaks = [np.abs(clip).max() for clip in config.waveforms(ends, RATE, RATE)]
+    peaks = [np.abs(clip).max() for clip in waveforms_of(config, ends, RATE, RATE)]
     assert len(peaks) == 160
     assert min(peaks) > 10 ** (-50 / 20)
     assert max(peaks) < 1
@@ -140,7 +141,7 @@ def test_missing_programs_are_listed(font):
 def test_an_unsupported_sample_rate_is_rejected_by_the_name_of_its_field(font):
     found = small(font)
     with pytest.raises(ValueError, match=mentions("audio.sample_rate", 8000, 96_000, 4000)):
-        list(found.waveforms(found.entries()[:1], 4_000, 4_000))
+        waveforms_of(found, found.entries()[:1], 4_000, 4_000)
 
 
 def test_a_missing_font_is_named():

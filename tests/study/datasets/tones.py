@@ -27,12 +27,11 @@ class Tones:
             for n in range(self.count)
         ]
 
-    def waveforms(self, entries, sample_rate, samples):
-        for entry in entries:
-            (number,) = entry.locator
-            # The last two sound alike.
-            hz = 100.0 + 10 * min(number, self.count - 2)
-            yield (0.5 * np.sin(2 * np.pi * hz * TIME_S)).astype(np.float32)
+    def waveform(self, entry, sample_rate, samples):
+        (number,) = entry.locator
+        # The last two sound alike.
+        hz = 100.0 + 10 * min(number, self.count - 2)
+        return (0.5 * np.sin(2 * np.pi * hz * TIME_S)).astype(np.float32)
 
 
 def prepared(folder, count=60, chunk=16) -> PreparedSet:
