@@ -3,7 +3,6 @@
 P is private dimensions, Q shared dimensions, F mel bands, T frames of a window, S samples.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -160,7 +159,9 @@ class FeatureExtractor:
         window = self.log_mel.config.clip_samples
         fade = torch.linspace(0.0, 1.0, window, device=self.log_mel.device)
         pieces: list[Tensor] = []
-        for part in self._inverted(log_mel_FT):
+        for first in range(0, max(1, log_mel_FT.shape[-3] - 1), _MAX_INVERTED_WINDOWS - 1):
+            part_FT = log_mel_FT[..., first : first + _MAX_INVERTED_WINDOWS, :, :].movedim(-3, -2).flatten(-2)
+            part = self.log_mel.invert(part_FT)
             body, end = part.split([part.shape[-1] - window, window], dim=-1)
             if pieces:
                 # Both parts start from zero phase in the same frames, so they nearly agree here.
@@ -168,13 +169,6 @@ class FeatureExtractor:
                 body = body[..., window:]
             pieces += [body, end]
         return torch.cat(pieces, dim=-1)[..., :samples]
-
-    def _inverted(self, log_mel_FT: Tensor) -> Iterator[Tensor]:
-        """Yield the audio of consecutive parts; each part starts with the last window of the previous one."""
-        count, step = log_mel_FT.shape[-3], _MAX_INVERTED_WINDOWS - 1
-        for first in range(0, max(1, count - 1), step):
-            part = log_mel_FT[..., first : first + _MAX_INVERTED_WINDOWS, :, :]
-            yield self.log_mel.invert(part.movedim(-3, -2).flatten(-2))
 
     def _windows(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Return the windows [..., windows, S] of a mono waveform, at the sample rate of the model."""

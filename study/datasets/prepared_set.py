@@ -182,7 +182,11 @@ class PreparedSet:
                 )
             parts = [codec.decode_table(contents[name], factors).astype(object) for name in names]
         table = pd.concat(parts, ignore_index=True)
-        table["rejected"] = _with_duplicates(table)
+        # All but the first row with the same content are rejected.
+        first = table.dropna(subset=["content"]).drop_duplicates("content").set_index("content")["name"]
+        original = table["content"].map(first)
+        is_duplicate = table["rejected"].isna() & (original != table["name"])
+        table["rejected"] = table["rejected"].where(~is_duplicate, "same samples as " + original.astype(str))
         self._write(_TABLE, codec.encode_table(table))
         document = SetDocument(
             data=config.model_dump(mode="json", exclude={"content"}),
@@ -215,11 +219,3 @@ class PreparedSet:
 
     def _name(self, name: str) -> str:
         return f"{FOLDER}/{self.key}/{name}"
-
-
-def _with_duplicates(table: pd.DataFrame) -> pd.Series:
-    """Return the reason of each rejection; all but the first row with the same content are rejected."""
-    first = table.dropna(subset=["content"]).drop_duplicates("content").set_index("content")["name"]
-    original = table["content"].map(first)
-    is_duplicate = table["rejected"].isna() & (original != table["name"])
-    return table["rejected"].where(~is_duplicate, "same samples as " + original.astype(str))

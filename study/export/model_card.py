@@ -45,6 +45,8 @@ def model_card(spec: Spec, dataset: Dataset, model: ExportedModel, licence: str 
     )
     environment.filters["cell"] = _cell
     kind = KINDS[spec.data["kind"]]
+    split, rules = spec.data.get("split", "clip"), {"clip": "Clips were assigned to splits one by one."}
+    rules |= {unit: f"No {unit} is in two splits." for unit in ("group", "combination")}
     private = [factor.name for factor in dataset.factors if factor.name not in spec.shared_factors]
     return environment.get_template("model_card.md.j2").render(
         spec=spec,
@@ -56,17 +58,11 @@ def model_card(spec: Spec, dataset: Dataset, model: ExportedModel, licence: str 
         reference=Markup(kind.reference or ""),  # noqa: S704  # BibTeX of this package
         clips=len(dataset.value_NC),
         splits=", ".join(f"{len(clips):,} for {name}" for name, clips in dataset.splits.items()),
-        split_rule=_split_rule(spec.data.get("split", "clip")),
+        split_rule=rules.get(split, f"No two splits share a {split}."),
         factors=dataset.factors,
         settings={name: value for name, value in spec.data.items() if name != "path"},
         metrics=_metrics(model),
     )
-
-
-def _split_rule(unit: str) -> str:
-    if unit == "clip":
-        return "Clips were assigned to splits one by one."
-    return f"No {unit} is in two splits." if unit in ("group", "combination") else f"No two splits share a {unit}."
 
 
 def _metrics(model: ExportedModel) -> list[dict[str, str]]:

@@ -58,13 +58,11 @@ class AugmentConfig(BaseConfig):
 
     Attributes:
         noise_snr_db: Signal-to-noise ratio of added white noise, dB. CLMR draws an amplitude uniformly instead.
-        gain_db: Gain, dB.
         filter_kinds: Filters, of which one is drawn. A band-pass is a low-pass and a high-pass in a row, a band-stop
             its complement in power; CLMR has neither.
         filter_order: Order of the filters; the slope is 6 dB an octave for each.
         low_pass_hz: Cutoff of the low-pass, where it halves the power, Hz.
         high_pass_hz: Cutoff of the high-pass, Hz.
-        pitch_semitones: Pitch shift, semitones.
         shift: Maximum circular shift in time, either way, as a share of the clip.
     """
 
