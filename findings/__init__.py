@@ -1,1 +1,1 @@
-"""Which published findings hold here: from stores to CSVs to the tables of docs/findings.md."""
+"""The published findings, checked: from stores to CSVs to the tables of docs/findings.md."""

@@ -2,17 +2,16 @@
 
     python -m findings.sounds STUDY [--store URI] [--trial N]
 
-They are written to `docs/sounds/STUDY-<what>.flac`, all by one factor louder or quieter. The clips are
-the first validation clip and the first one after it that differs from it in every factor.
+The files `docs/sounds/STUDY-<what>.flac` share one gain. The clips are the first validation clip and the first one
+after it that differs from it in every factor.
 """
 
-import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from findings.collect import new_parser
 from study.analysis import StudyResults
 from study.export.audition import Audition, Sound
 from study.storage import ObjectStore
@@ -23,17 +22,16 @@ FOLDER = Path(__file__).parents[1] / "docs" / "sounds"
 
 
 def _centre_hz(sound: Sound) -> float:
-    """The mean frequency of a sound, weighted by power."""
+    """Return the mean frequency of a sound, weighted by power."""
     power_F = np.abs(np.fft.rfft(sound.waveform_S)) ** 2
     return float(np.average(np.fft.rfftfreq(len(sound.waveform_S), 1 / sound.sample_rate), weights=power_F))
 
 
 def main() -> None:
     """Write the sounds and print a description of each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("study", metavar="STUDY")
-    parser.add_argument("--store", default=os.environ.get("MARL_STORE", "runs"))
-    parser.add_argument("--trial", type=int, help="the best in the last objective by default")
+    parser.add_argument("--trial", type=int, help="by default the best in the last objective")
     arguments = parser.parse_args()
     results = StudyResults(StudyStore(ObjectStore(arguments.store), arguments.study))
     trial = arguments.trial

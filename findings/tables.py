@@ -2,228 +2,165 @@
 
     python -m findings.tables [--check]
 
-Each table stands between `<!-- F3 -->` and `<!-- end -->` and is replaced by what the CSVs say; everything else in the
-page is left as it is. A number is a mean over seeds with its standard deviation, a difference is taken seed by seed.
+Each table stands between `<!-- F3 -->` and `<!-- end -->` and is replaced; the rest of the page stays. A number is a
+mean over seeds with its standard deviation; differences are taken seed by seed.
 """
 
 import argparse
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from findings.collect import DATA
+from findings.collect import provenance, read
 
 PAGE = Path(__file__).parents[1] / "docs" / "findings.md"
 
 FIDELITY, SEPARATION, MIG = "fidelity/log_mel_rmse_db", "disentanglement/separation", "disentanglement/mig"
 SAP, STFT = "disentanglement/sap", "fidelity/stft_error"
-# An open prize: what a configuration would have to reach, beside at most 1.2 times the error of reconstruction alone.
+# Goals of the prize: bounds of probe accuracies, and at most 1.2 times the error of reconstruction alone.
 PRIZE = {
-    "probe/timbre/shared": (">=", 0.99),
-    "probe/frequency/private": (">=", 0.95),
-    "probe/frequency/shared": ("<=", 0.15),
-    "probe/timbre/private": ("<=", 0.5),
+    "probe/timbre/shared": ("at least", 0.99),
+    "probe/frequency/private": ("at least", 0.95),
+    "probe/frequency/shared": ("at most", 0.15),
+    "probe/timbre/private": ("at most", 0.5),
 }
 _PRIZE_ERROR = 1.2
-_WORDS = {">=": "at least", "<=": "at most"}
+# Factors of a phrase that its two views may share.
+_CHOICES = ("rhythm", "melody", "instrument")
+_SHARED_STUDIES = tuple(f"shared-{factor}" for factor in _CHOICES)
+_SWAPS = {"swap/reconstruction": "reconstruction", "swap/none": "no swap", "swap/shared": "swap"}
 
 
-@dataclass(frozen=True)
-class Sounds:
-    """What the studies ran on that a table is of.
-
-    Attributes:
-        suffix: of the studies' names.
-        shared: the factor that the views shared.
-        private: the factor that was to be private.
-        others: further factors.
-    """
+class Data(NamedTuple):
+    """Data on which the same studies ran, with the factor that the views share and the one that should be private."""
 
     suffix: str
     shared: str
     private: str
     others: tuple[str, ...]
 
-    def read(self, study: str) -> pd.DataFrame:
-        """The replicates of a study."""
-        return read(study + self.suffix)
 
-    def provenance(self, *studies: str) -> str:
-        """Where a table comes from."""
-        return "  \n".join(provenance(study + self.suffix) for study in studies)
-
-
-SYNTONE = Sounds("", "timbre", "frequency", ("amplitude",))
-INSTRUMENTS = Sounds("-instruments", "instrument", "pitch", ("family", "velocity"))
-PHRASES = Sounds("-phrases", "rhythm", "melody", ("instrument", "tempo"))
-# What the two views of a phrase may share.
-_CHOICES = ("rhythm", "melody", "instrument")
-
-
-def read(study: str) -> pd.DataFrame:
-    """The replicates of a study."""
-    return pd.read_csv(DATA / f"{study}.csv")
+SYNTONE = Data("", "timbre", "frequency", ("amplitude",))
+INSTRUMENTS = Data("-instruments", "instrument", "pitch", ("family", "velocity"))
+PHRASES = Data("-phrases", "rhythm", "melody", ("instrument", "tempo"))
 
 
 def where(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """The rows of some values, `_` for `.` in names of parameters."""
+    """Return the rows with these values of parameters; `_` stands for `.` in their names."""
     for name, value in values.items():
         rows = rows[rows[f"config/{name.replace('_', '.')}"] == value]
     return rows
 
 
 def spread(values: pd.Series, digits: int = 3) -> str:
-    """Mean and standard deviation over seeds."""
+    """Format mean and standard deviation over seeds."""
     mean = f"{values.mean():.{digits}f}"
     return f"{mean} ± {values.std():.{digits}f}" if len(values) > 1 else mean
 
 
 def change(rows: pd.DataFrame, reference: pd.DataFrame, metric: str) -> pd.Series:
-    """Differences to a reference, by seed."""
+    """Return the differences to a reference by seed."""
     return rows.set_index("seed")[metric] - reference.set_index("seed")[metric]
 
 
-def markdown(headings: list[str], lines: list[list[str]]) -> str:
-    """A table."""
-    return "\n".join(
-        f"| {' | '.join(cells)} |" for cells in (headings, ["---", *["---:"] * (len(headings) - 1)], *lines)
-    )
+def page(
+    headings: Sequence[str], lines: Sequence[Sequence[str]], *studies: str, data: Data = SYNTONE, note: str = ""
+) -> str:
+    """Return a Markdown table with a note and the provenance of its studies."""
+    rows = (headings, ["---", *["---:"] * (len(headings) - 1)], *lines)
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n\n".join(filter(None, (table, note, "  \n".join(provenance(name + data.suffix) for name in studies))))
 
 
-def provenance(study: str) -> str:
-    """Where a table comes from."""
-    rows = read(study)
-    commits, devices = (", ".join(sorted(rows[name].astype(str).unique())) for name in ("commit", "device"))
-    return (
-        f"*`{study}`: {rows['trial'].nunique()} trials, seeds {rows['seed'].min()} to {rows['seed'].max()}, "
-        f"{rows['step'].max():,} steps of {rows['batch_pairs'].max()} pairs, commit {commits}, {devices}*"
-    )
+def by_model(models: Mapping[str, pd.DataFrame], columns: Iterable[str], digits: int = 3) -> list[list[str]]:
+    """Return a line for each model with the spread of each column."""
+    return [[name, *(spread(rows[column], digits) for column in columns)] for name, rows in models.items()]
 
 
-def _on_shared(strategies: pd.DataFrame) -> pd.DataFrame:
-    """Trials that contrast the shared latents alone."""
-    return where(strategies, contrast_shared=50, contrast_private=0)
+def _columns(metric: str, word: str, data: Data) -> dict[str, str]:
+    """Return columns of both factors in both subspaces, with headings."""
+    parts = [(factor, part) for factor in (data.shared, data.private) for part in ("private", "shared")]
+    return {f"{metric}/{factor}/{part}": f"{factor} {word} {part}" for factor, part in parts}
 
 
-def _reconstruction_alone(sounds: Sounds) -> pd.DataFrame:
-    return where(sounds.read("strategies"), contrast_strategy="none", loss_reconstruction=1)
+def _on_shared(data: Data, **values: object) -> pd.DataFrame:
+    """Return the trials that contrast only the shared latents."""
+    return where(read("strategies" + data.suffix), contrast_shared=50, contrast_private=0, **values)
 
 
-def _models(sounds: Sounds) -> dict[str, pd.DataFrame]:
-    """Models that several findings look at, by what they are called."""
-    strategies, search = sounds.read("strategies"), sounds.read("tradeoff")
+def _reconstruction_alone(data: Data) -> pd.DataFrame:
+    return where(read("strategies" + data.suffix), contrast_strategy="none", loss_reconstruction=1)
+
+
+def metric_of_models(metric: str, word: str, data: Data) -> str:
+    """Findings 1 and 2: each factor in each subspace, by the best single latent (nmi) or a probe."""
+    search = read("tradeoff" + data.suffix)
     best = search.groupby("trial")[SEPARATION].mean().idxmax()
-    with_contrast = where(_on_shared(strategies), contrast_strategy="infonce", loss_reconstruction=1)
-    return {
-        "reconstruction alone": _reconstruction_alone(sounds),
-        "reconstruction, infonce on shared": with_contrast,
+    models = {
+        "reconstruction alone": _reconstruction_alone(data),
+        "reconstruction, infonce on shared": _on_shared(data, contrast_strategy="infonce", loss_reconstruction=1),
         f"best separation of the search (trial {best})": search[search["trial"] == best],
     }
+    columns = _columns(metric, word, data)
+    return page(["model", *columns.values()], by_model(models, columns), "strategies", "tradeoff", data=data)
 
 
-def _by_model(sounds: Sounds, columns: dict[str, str]) -> str:
-    lines = [[name, *(spread(rows[column]) for column in columns)] for name, rows in _models(sounds).items()]
-    table = markdown(["model", *columns.values()], lines)
-    return f"{table}\n\n{sounds.provenance('strategies', 'tradeoff')}"
-
-
-def finding_1(sounds: Sounds) -> str:
-    """Normalised mutual information of the factor with the one latent that tells most of it."""
-    return _by_model(
-        sounds,
-        {
-            f"nmi/{factor}/{subspace}": f"{factor} in {subspace}"
-            for factor in (sounds.shared, sounds.private)
-            for subspace in ("private", "shared")
-        },
-    )
-
-
-def finding_2(sounds: Sounds) -> str:
-    """Accuracy of probes."""
-    return _by_model(
-        sounds,
-        {
-            f"probe/{factor}/{subspace}": f"{factor} from {subspace}"
-            for factor in (sounds.shared, sounds.private)
-            for subspace in ("private", "shared")
-        },
-    )
-
-
-def finding_3(sounds: Sounds) -> str:
+def finding_3(data: Data) -> str:
     """Change of the separation with each weight alone."""
-    rows = sounds.read("ablation")
+    rows = read("ablation" + data.suffix)
     weights = [column for column in rows if column.startswith("config/")]
     none = rows[(rows[weights] == 0).all(axis=1)]
     values = sorted(set(rows[weights].to_numpy().ravel()) - {0})
     lines = []
     for weight in weights:
-        others = [column for column in weights if column != weight]
-        cells = []
-        for value in values:
-            found = rows[(rows[weight] == value) & (rows[others] == 0).all(axis=1)]
-            cells.append(spread(change(found, none, SEPARATION), 2) if len(found) else "–")
+        alone = rows[(rows[weights].drop(columns=weight) == 0).all(axis=1)]
+        found = [alone[alone[weight] == value] for value in values]
+        cells = [spread(change(one, none, SEPARATION), 2) if len(one) else "–" for one in found]
         lines.append([f"`{weight.removeprefix('config/')}`", *cells])
-    table = markdown(["weight", *(f"at {value:g}" for value in values)], lines)
-    return (
-        f"{table}\n\nSeparation with all weights at 0: {spread(none[SEPARATION])}.\n\n{sounds.provenance('ablation')}"
-    )
+    note = f"Separation with all weights at 0: {spread(none[SEPARATION])}."
+    return page(["weight", *(f"at {value:g}" for value in values)], lines, "ablation", data=data, note=note)
 
 
-def finding_4(sounds: Sounds) -> str:
-    """What is read from reconstruction alone."""
+def finding_4(data: Data) -> str:
+    """Accuracy of probes on models of reconstruction alone."""
     models = {
-        "each view with the other's shared latents": _reconstruction_alone(sounds),
-        "each view decoded separately": sounds.read("tradeoff").query("trial == 0"),
+        "each view with the other's shared latents": _reconstruction_alone(data),
+        "each view decoded separately": read("tradeoff" + data.suffix).query("trial == 0"),
     }
-    factors = (sounds.shared, sounds.private)
-    names = [f"probe/{factor}/{subspace}" for factor in factors for subspace in ("private", "shared")]
-    lines = [[name, *(spread(rows[column]) for column in (SEPARATION, *names))] for name, rows in models.items()]
-    headings = ["reconstruction alone", "separation"]
-    headings += [name.removeprefix("probe/").replace("/", " from ") for name in names]
-    return f"{markdown(headings, lines)}\n\n{sounds.provenance('strategies', 'tradeoff')}"
+    columns = {SEPARATION: "separation", **_columns("probe", "from", data)}
+    headings = ["reconstruction alone", *columns.values()]
+    return page(headings, by_model(models, columns), "strategies", "tradeoff", data=data)
 
 
-def _against_reconstruction(sounds: Sounds, reconstruction: int) -> str:
-    rows, alone = _on_shared(sounds.read("strategies")), _reconstruction_alone(sounds)
+def contrast_on_shared(reconstruction: int, data: Data) -> str:
+    """Findings 5 and 6: each strategy on the shared latents, without and with reconstruction."""
+    rows, alone = _on_shared(data), _reconstruction_alone(data)
     lines = [["none, reconstruction alone", spread(alone[FIDELITY], 2), spread(alone[SEPARATION]), "", ""]]
     for strategy in rows["config/contrast.strategy"].unique():
         found = where(rows, contrast_strategy=strategy, loss_reconstruction=reconstruction)
         changes = [spread(change(found, alone, name), 2) for name in (FIDELITY, SEPARATION)]
         lines.append([strategy, spread(found[FIDELITY], 2), spread(found[SEPARATION]), *changes])
     headings = ["strategy", "log-mel RMSE (dB)", "separation", "change of the error", "change of the separation"]
-    return markdown(headings, lines) + "\n\n" + sounds.provenance("strategies")
+    return page(headings, lines, "strategies", data=data)
 
 
-def finding_5(sounds: Sounds) -> str:
-    """Contrast alone, on the shared latents."""
-    return _against_reconstruction(sounds, 0)
+def finding_7(data: Data) -> str:
+    """Accuracy of probes for each factor on the shared latents."""
+    factors = (data.shared, data.private, *data.others)
+    groups = read("schemes" + data.suffix).groupby(["config/views.scheme", "config/contrast.strategy"], sort=False)
+    models = {f"{scheme}, {strategy}": rows for (scheme, strategy), rows in groups}
+    lines = by_model(models, (*(f"probe/{factor}/shared" for factor in factors), FIDELITY), digits=2)
+    return page(["views, strategy", *factors, "log-mel RMSE (dB)"], lines, "schemes", data=data)
 
 
-def finding_6(sounds: Sounds) -> str:
-    """Contrast on the shared latents and reconstruction."""
-    return _against_reconstruction(sounds, 1)
-
-
-def finding_7(sounds: Sounds) -> str:
-    """What the shared latents hold of each factor."""
-    names = [f"probe/{factor}/shared" for factor in (sounds.shared, sounds.private, *sounds.others)]
-    rows, lines = sounds.read("schemes"), []
-    for (scheme, strategy), found in rows.groupby(["config/views.scheme", "config/contrast.strategy"], sort=False):
-        lines.append([f"{scheme}, {strategy}", *(spread(found[name], 2) for name in names), spread(found[FIDELITY], 2)])
-    headings = ["views, strategy", *(name.split("/")[1] for name in names), "log-mel RMSE (dB)"]
-    return markdown(headings, lines) + "\n\n" + sounds.provenance("schemes")
-
-
-def finding_8(sounds: Sounds) -> str:
-    """The best combinations beside reconstruction alone, in per cent."""
-    search = sounds.read("tradeoff")
+def finding_8(data: Data) -> str:
+    """The best combinations compared with reconstruction alone, in per cent."""
+    search = read("tradeoff" + data.suffix)
     metrics = {MIG: "MIG", SAP: "SAP", STFT: "STFT error", FIDELITY: "log-mel RMSE (dB)"}
     means = search.groupby("trial")[list(metrics)].mean()
     as_faithful = means[means[STFT] <= means.loc[0, STFT]]
@@ -233,136 +170,128 @@ def finding_8(sounds: Sounds) -> str:
         "largest MIG without loss of fidelity": as_faithful[MIG].idxmax(),
         "smallest STFT error": means[STFT].idxmin(),
     }
+    # Relative changes of means: if the MIG of a seed is near zero, its relative change is meaningless.
+    per_cent = 100 * (means / means.loc[0] - 1)
     lines = []
     for name, trial in chosen.items():
         found = search[search["trial"] == trial]
-        cells = [f"{name} (trial {trial})"]
-        for metric in metrics:
-            # Computed from means: if the MIG of a seed is near zero, its relative change is meaningless.
-            per_cent = 100 * (means.loc[trial, metric] / means.loc[0, metric] - 1)
-            cells.append(spread(found[metric]) + (f" ({per_cent:+.0f} %)" if trial else ""))
-        lines.append(cells)
-    headings = ["model", *metrics.values()]
-    return markdown(headings, lines) + "\n\n" + sounds.provenance("tradeoff")
+        changes = [f" ({value:+.0f} %)" if trial else "" for value in per_cent.loc[trial]]
+        cells = [spread(found[metric]) + change for metric, change in zip(metrics, changes, strict=True)]
+        lines.append([f"{name} (trial {trial})", *cells])
+    return page(["model", *metrics.values()], lines, "tradeoff", data=data)
+
+
+def _by_shared_factor() -> Iterable[tuple[tuple[str, str], pd.DataFrame]]:
+    """Group replicates on phrases by the factor that the views share and the strategy."""
+    studies = pd.concat(read(f"shared-{factor}").assign(shared=factor) for factor in _CHOICES)
+    return studies.groupby(["shared", "config/contrast.strategy"], sort=False)
 
 
 def what_is_shared() -> str:
-    """What each subspace holds of each factor of a phrase, when the views share one of them."""
+    """Accuracy of probes for each factor of a phrase on both subspaces, by the factor that the views share."""
     lines = []
-    for shared in _CHOICES:
-        for strategy, found in read(f"shared-{shared}").groupby("config/contrast.strategy", sort=False):
-            accuracies = [
-                " / ".join(f"{found[f'probe/{factor}/{subspace}'].mean():.2f}" for subspace in ("shared", "private"))
-                for factor in (*_CHOICES, "tempo")
-            ]
-            lines.append([f"{shared}, {strategy}", *accuracies, spread(found[SEPARATION]), spread(found[FIDELITY], 2)])
+    for (shared, strategy), found in _by_shared_factor():
+        accuracies = [
+            " / ".join(f"{found[f'probe/{factor}/{subspace}'].mean():.2f}" for subspace in ("shared", "private"))
+            for factor in (*_CHOICES, "tempo")
+        ]
+        lines.append([f"{shared}, {strategy}", *accuracies, spread(found[SEPARATION]), spread(found[FIDELITY], 2)])
     headings = ["views share, strategy", *_CHOICES, "tempo", "separation", "log-mel RMSE (dB)"]
-    return markdown(headings, lines) + "\n\n" + "  \n".join(provenance(f"shared-{shared}") for shared in _CHOICES)
-
-
-def way(rows: pd.DataFrame) -> pd.Series:
-    """How far swaps go: 0 changes nothing, 1 is as near to what a clip should become as a reconstruction is to it."""
-    return (rows["swap/none"] - rows["swap/shared"]) / (rows["swap/none"] - rows["swap/reconstruction"])
+    return page(headings, lines, *_SHARED_STUDIES)
 
 
 def swaps() -> str:
-    """What a clip becomes with the shared latents of another."""
-    search, longer = INSTRUMENTS.read("tradeoff"), read("instruments-check")
-    means = search.assign(way=way(search)).groupby("trial")[["way", SEPARATION]].mean()
+    """Distance of clips that are decoded with the shared latents of another clip to their target."""
+
+    def with_progress(rows: pd.DataFrame) -> pd.DataFrame:
+        none, swapped, reconstruction = rows["swap/none"], rows["swap/shared"], rows["swap/reconstruction"]
+        return rows.assign(way=(none - swapped) / (none - reconstruction))
+
+    search = read("tradeoff" + INSTRUMENTS.suffix)
+    means = with_progress(search).groupby("trial")[["way", SEPARATION]].mean()
     farthest = means["way"].idxmax()
-    alone = _on_shared(INSTRUMENTS.read("strategies"))
     models = {
         "instrument: each view decoded separately": search[search["trial"] == 0],
         "instrument: reconstruction alone": _reconstruction_alone(INSTRUMENTS),
-        **{
-            f"instrument: {strategy}": where(alone, contrast_strategy=strategy, loss_reconstruction=1)
-            for strategy in ("infonce", "vicreg")
-        },
-        "instrument: dcl, a longer study": longer,
+        "instrument: infonce": _on_shared(INSTRUMENTS, contrast_strategy="infonce", loss_reconstruction=1),
+        "instrument: vicreg": _on_shared(INSTRUMENTS, contrast_strategy="vicreg", loss_reconstruction=1),
+        "instrument: dcl, a longer study": read("instruments-check"),
         f"instrument: farthest of the search (trial {farthest})": search[search["trial"] == farthest],
-    } | {
-        f"{shared} of a phrase: {strategy}": found
-        for shared in _CHOICES
-        for strategy, found in read(f"shared-{shared}").groupby("config/contrast.strategy", sort=False)
     }
-    names = ("swap/reconstruction", "swap/none", "swap/shared")
-    lines = [
-        [name, *(spread(rows[column], 2) for column in names), spread(way(rows), 2)] for name, rows in models.items()
-    ]
-    table = markdown(["views share", "reconstruction", "no swap", "swap", "share of the way"], lines)
-    studies = ["strategies-instruments", "tradeoff-instruments", "instruments-check"]
-    studies += [f"shared-{shared}" for shared in _CHOICES]
+    models |= {f"{shared} of a phrase: {strategy}": rows for (shared, strategy), rows in _by_shared_factor()}
     correlation = means.corr(method="spearman").loc["way", SEPARATION]
-    return (
-        f"{table}\n\nRank correlation of that share with the separation, over the {len(means)} trials of the search: "
-        f"{correlation:.2f}.\n\n" + "  \n".join(map(provenance, studies))
+    return page(
+        ["views share", *_SWAPS.values(), "share of the way"],
+        by_model({name: with_progress(rows) for name, rows in models.items()}, (*_SWAPS, "way"), digits=2),
+        *("strategies-instruments", "tradeoff-instruments", "instruments-check", *_SHARED_STUDIES),
+        note=f"Rank correlation of that share with the separation, over the {len(means)} trials of the search: "
+        f"{correlation:.2f}.",
     )
 
 
 def prize() -> str:
-    """The trial that comes closest to the prize, and by how much it misses each condition."""
+    """The trial that comes closest to the prize, and by how much it misses each goal."""
     search = read("tradeoff")
     means = search.groupby("trial")[[*PRIZE, FIDELITY]].mean()
-    most = _PRIZE_ERROR * means.loc[0, FIDELITY]
-    missing = pd.DataFrame(
-        {
-            name: (bound - means[name] if sign == ">=" else means[name] - bound).clip(lower=0)
-            for name, (sign, bound) in PRIZE.items()
-        }
-    )
-    faithful = missing[means[FIDELITY] <= most]
-    closest = faithful.sum(axis=1).idxmin()
+    max_error = _PRIZE_ERROR * means.loc[0, FIDELITY]
+    below = {name: (bound - means[name]) * (1 if side == "at least" else -1) for name, (side, bound) in PRIZE.items()}
+    missing = pd.DataFrame(below).clip(lower=0).sum(axis=1)
+    closest = missing[means[FIDELITY] <= max_error].idxmin()
     found = search[search["trial"] == closest]
     lines = [
-        [name.removeprefix("probe/").replace("/", " from "), f"{_WORDS[sign]} {bound}", spread(found[name])]
-        for name, (sign, bound) in PRIZE.items()
+        [name.removeprefix("probe/").replace("/", " from "), f"{side} {bound}", spread(found[name])]
+        for name, (side, bound) in PRIZE.items()
     ]
-    lines.append(["log-mel RMSE (dB)", f"at most {most:.2f}", spread(found[FIDELITY], 2)])
-    parameters = {
-        column.removeprefix("config/"): found[column].iloc[0]
-        for column in found
-        if column.startswith("config/") and found[column].notna().all()
-    }
+    lines.append(["log-mel RMSE (dB)", f"at most {max_error:.2f}", spread(found[FIDELITY], 2)])
+    parameters = found.filter(like="config/").dropna(axis="columns").iloc[0]
     values = [
-        f"`{name}={value:.3g}`" if isinstance(value, float) else f"`{name}={value}`"
+        f"`{name.removeprefix('config/')}={f'{value:.3g}' if isinstance(value, float) else value}`"
         for name, value in parameters.items()
     ]
-    table = markdown(["", "asked for", f"trial {closest}"], lines)
-    return f"{table}\n\nTrial {closest}: {', '.join(values)}.\n\n{provenance('tradeoff')}"
+    return page(["", "asked for", f"trial {closest}"], lines, "tradeoff", note=f"Trial {closest}: {', '.join(values)}.")
 
 
-_FINDINGS = (finding_1, finding_2, finding_3, finding_4, finding_5, finding_6, finding_7, finding_8)
+_FINDINGS: Mapping[int, Callable[[Data], str]] = {
+    1: partial(metric_of_models, "nmi", "in"),
+    2: partial(metric_of_models, "probe", "from"),
+    3: finding_3,
+    4: finding_4,
+    5: partial(contrast_on_shared, 0),
+    6: partial(contrast_on_shared, 1),
+    7: finding_7,
+    8: finding_8,
+}
 TABLES: dict[str, Callable[[], str]] = {
-    f"F{number}{name}": partial(finding, sounds)
-    for number, finding in enumerate(_FINDINGS, 1)
-    for name, sounds in (("", SYNTONE), (" instruments", INSTRUMENTS), (" phrases", PHRASES))
+    f"F{number}{name}": partial(finding, data)
+    for number, finding in _FINDINGS.items()
+    for name, data in (("", SYNTONE), (" instruments", INSTRUMENTS), (" phrases", PHRASES))
 } | {"what is shared": what_is_shared, "swaps": swaps, "prize": prize}
 
 
-def filled(page: str) -> str:
-    """The page with every table as the CSVs have it."""
+def filled(text: str) -> str:
+    """Return the page with every table made from the CSVs."""
     for name, table in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        found = pattern.search(page)
+        found = re.search(rf"(<!-- {name} -->\n).*?(<!-- end -->)", text, re.DOTALL)
         if not found:
             raise ValueError(f"the page has no place for {name}: <!-- {name} --> and <!-- end -->")
         try:
-            text = table()
+            content = table()
         except FileNotFoundError as error:
-            text = f"*`{Path(error.filename).stem}` has not been run yet.*"
-        page = f"{page[: found.end(1)]}{text}\n{page[found.start(2) :]}"
-    return page
+            content = f"*`{Path(error.filename).stem}` has not been run yet.*"
+        text = f"{text[: found.end(1)]}{content}\n{text[found.start(2) :]}"
+    return text
 
 
 def main() -> None:
-    """Write the page, or see whether it says what the CSVs say."""
+    """Write the page, or check it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is not what it should be")
-    page = PAGE.read_text(encoding="utf-8")
-    new = filled(page)
-    if parser.parse_args().check:
-        sys.exit(0 if new == page else f"{PAGE} is not what findings/data says: run python -m findings.tables")
-    PAGE.write_text(new, encoding="utf-8")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table differs from its CSVs")
+    is_check, text = parser.parse_args().check, PAGE.read_text(encoding="utf-8")
+    new = filled(text)
+    if not is_check:
+        PAGE.write_text(new, encoding="utf-8")
+    elif new != text:
+        sys.exit(f"{PAGE} differs from findings/data: run python -m findings.tables")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from findings import tables
+from findings import collect, tables
 from tests.messages import assert_mentions, mentions
 
 
@@ -10,9 +10,9 @@ def test_the_page_agrees_with_the_data():
     assert tables.filled(page) == page
 
 
-@pytest.mark.parametrize("study", sorted(path.stem for path in tables.DATA.glob("*.csv")))
+@pytest.mark.parametrize("study", sorted(path.stem for path in collect.DATA.glob("*.csv")))
 def test_every_row_states_its_provenance(study):
-    rows = tables.read(study)
+    rows = collect.read(study)
     assert not rows[["trial", "seed", "commit", "device", "step", "batch_pairs"]].isna().any().any()
     assert not rows["commit"].str.endswith("-dirty").any()
     assert not rows.duplicated(["trial", "seed"]).any()
@@ -26,7 +26,7 @@ def test_a_table_without_a_placeholder_raises(monkeypatch):
 
 
 def test_a_missing_study_is_named_in_the_page(monkeypatch, tmp_path):
-    monkeypatch.setattr(tables, "DATA", tmp_path)
+    monkeypatch.setattr(collect, "DATA", tmp_path)
     monkeypatch.setattr(tables, "TABLES", {"F3": lambda: tables.finding_3(tables.SYNTONE)})
     assert_mentions(tables.filled("<!-- F3 -->\n<!-- end -->"), "`ablation`", "not")
 
