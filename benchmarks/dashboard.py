@@ -2,15 +2,13 @@
 
     python -m benchmarks.dashboard [--trials 10000] [--rows 50] [--no-s3]
 
-A separate process reads results, the front and how it grew from a study that `benchmarks.large_study` wrote to a
-folder, and to a real S3 server (rclone) on this machine: when nothing was read before, when nothing is new, when new
-reports have come, and when their parts were compacted. In another process nothing is kept from one reading to the next,
-as on the command line.
+A separate process reads the results, the front and its growth from a study that `benchmarks.large_study` wrote to a
+folder, and to a real S3 server (rclone) on this machine: first with an empty cache, then without new objects, with new
+reports, and after a compaction. Another process reads without a cache, as the command line does.
 """
 
 import argparse
 import itertools
-import json
 import shutil
 import tempfile
 import time
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.large_study import NAME, REPLICATES, REPORTS, STEPS, columns, running_of, write_study
-from benchmarks.machine import add_json_option, part, print_table, say, write_record
+from benchmarks.machine import in_child, log, new_parser, print_table, timed, write_record
 from study.analysis import StudyResults
 from study.storage import ObjectStore
 from study.store import StudyCache, StudyStore
@@ -29,34 +27,28 @@ REFRESHES = 3
 
 
 class Reader:
-    """Reads a study as the first page of a dashboard needs it, and notes what that cost.
-
-    Args:
-        store: the study.
-    """
+    """Reads the data of the first page of a dashboard and records the cost."""
 
     def __init__(self, store: StudyStore) -> None:
         self.store = store
         self.readings: list[dict[str, Any]] = []
         self._requests = 0
         if store.objects.uri.startswith("s3://"):
-            store.objects._storage.client.meta.events.register("before-send.s3", self._count)
+            store.objects._backend.client.meta.events.register("before-send.s3", self._count)
 
     def read(self, what: str) -> StudyResults:
         self._requests, cpu, began = 0, time.process_time(), time.perf_counter()
         results = StudyResults(self.store)
-        table = results.results()
-        tables = time.perf_counter()
-        front = results.front(table)
-        fronts = time.perf_counter()
-        results.progress()
+        table, results_s = timed(results.results)
+        front, front_s = timed(results.front, table)
+        _, progress_s = timed(results.progress)
         self.readings.append(
             {
                 "what": what,
                 "seconds": time.perf_counter() - began,
-                "results_seconds": tables - began,
-                "front_seconds": fronts - tables,
-                "progress_seconds": time.perf_counter() - fronts,
+                "results_seconds": results_s,
+                "front_seconds": front_s,
+                "progress_seconds": progress_s,
                 "cpu_seconds": time.process_time() - cpu,
                 "requests": self._requests,
                 "peak_rss_mb": peak_rss_mb(),
@@ -76,86 +68,78 @@ def peak_rss_mb() -> float:
     return int(line.split()[1]) / 1e3
 
 
-def work(chosen: argparse.Namespace) -> list[dict[str, Any]]:
-    """One store, read in this process."""
-    store = StudyStore(ObjectStore(chosen.work), NAME, None if chosen.keep_nothing else StudyCache())
+def read_study(uri: str, options: argparse.Namespace, has_cache: bool) -> list[dict[str, Any]]:
+    """Read a study in this process while it grows."""
+    store = StudyStore(ObjectStore(uri), NAME, StudyCache() if has_cache else None)
     reader = Reader(store)
     results = reader.read("everything")
     reader.read("nothing new")
-    if chosen.keep_nothing:
+    if not has_cache:
         return reader.readings
     sequence = itertools.count(1_000_000 - 10 * MIN_SEGMENTS_TO_COMPACT)
-    running = range(chosen.trials - running_of(chosen.trials), chosen.trials)
+    running = range(options.trials - running_of(options.trials), options.trials)
     due = itertools.product(running, range(REPLICATES))
     (like, *_) = results.reports([0]).query(f"step == {STEPS}").drop(columns="run").to_dict("records")
     for _ in range(REFRESHES):
-        pairs = list(itertools.islice(due, chosen.rows))
-        write(store, "reports", next(sequence), [{**like, "trial": trial, "seed": seed} for trial, seed in pairs])
+        pairs = list(itertools.islice(due, options.rows))
+        append(store, "reports", next(sequence), [{**like, "trial": trial, "seed": seed} for trial, seed in pairs])
         states = results.trials().drop(columns="run").set_index("trial", drop=False)
         over = [trial for trial, seed in pairs if seed == REPLICATES - 1]
-        write(store, "trials", next(sequence), [{**states.loc[one].to_dict(), "state": "complete"} for one in over])
-        results = reader.read(f"{chosen.rows} new reports")
+        append(store, "trials", next(sequence), [{**states.loc[one].to_dict(), "state": "complete"} for one in over])
+        results = reader.read(f"{options.rows} new reports")
     for _ in range(MIN_SEGMENTS_TO_COMPACT):  # enough segments of one run for a compaction
-        write(store, "reports", next(sequence), [{**like, "trial": running[-1], "step": STEPS // REPORTS}])
+        append(store, "reports", next(sequence), [{**like, "trial": running[-1], "step": STEPS // REPORTS}])
         store.compact("reports", 2)
-    reader.read("parts compacted")
+    reader.read("segments compacted")
     return reader.readings
 
 
-def write(store: StudyStore, table: Table, sequence: int, rows: list[dict[str, Any]]) -> None:
+def append(store: StudyStore, table: Table, sequence: int, rows: list[dict[str, Any]]) -> None:
     if rows:
         store.append(table, 2, sequence, rows)
 
 
-def show(where: str, readings: list[dict[str, Any]]) -> None:
+def show(title: str, readings: list[dict[str, Any]]) -> None:
     head = ("", "seconds", "results", "front", "progress", "CPU s", "requests", "peak RSS MB")
     names = ("seconds", "results_seconds", "front_seconds", "progress_seconds", "cpu_seconds")
     rows = [
         (one["what"], *(f"{one[name]:.2f}" for name in names), one["requests"] or None, f"{one['peak_rss_mb']:.0f}")
         for one in readings
     ]
-    print_table(where, head, rows)
+    print_table(title, head, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         "--trials", type=int, default=10_000, help=f"of {REPLICATES} replicates, {REPORTS} reports each"
     )
-    parser.add_argument("--rows", type=int, default=50, help="new reports at a refresh (50)")
-    parser.add_argument("--no-s3", action="store_true", help="from a folder alone")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    parser.add_argument("--keep-nothing", action="store_true", help=argparse.SUPPRESS)
-    add_json_option(parser)
-    chosen = parser.parse_args()
-    if chosen.work:
-        chosen.json.write_text(json.dumps(work(chosen)))
-        return
+    parser.add_argument("--rows", type=int, default=50, help="new reports at a refresh")
+    parser.add_argument("--no-s3", action="store_true", help="read from a folder only")
+    options = parser.parse_args()
     results = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-store-")))
-        say(f"writing a study of {chosen.trials:,} trials")
-        write_study(folder / "written", chosen.trials)
+        log(f"writing a study of {options.trials:,} trials")
+        write_study(folder / "written", options.trials)
         places: dict[str, tuple[Path, str, dict[str, str]]] = {"folder": (folder, str(folder), {})}
-        if not chosen.no_s3:
+        if not options.no_s3:
             from tests.study.s3_server import s3_server
 
             server = stack.enter_context(s3_server(folder / "buckets"))
             places["S3"] = (server.folder / "studies", "s3://studies", server.environment)
-        # Readers write, too, so each has a copy; a server may not see what comes to its folder later.
-        for path, _, _ in places.values():
-            for copy in ("kept", "nothing-kept"):
-                shutil.copytree(folder / "written", path / copy)
-        for place, (_, uri, environment) in places.items():
-            for copy, words in {"kept": [], "nothing-kept": ["--keep-nothing"]}.items():
-                title = f"from {place}, {copy.replace('-', ' ')}"
-                say(f"reading {title}")
-                words = [*words, "--work", f"{uri}/{copy}", "--trials", chosen.trials, "--rows", chosen.rows]
-                results[title] = part("benchmarks.dashboard", *words, environment=environment)
-                show(f"{chosen.trials:,} trials {title}", results[title])
-    config = {name: value for name, value in vars(chosen).items() if name not in ("json", "work", "keep_nothing")}
-    config |= {"replicates": REPLICATES, "reports": REPORTS, "columns": [len(names) for names in columns()]}
-    write_record("dashboard", chosen.json, config, {"readings": results})
+        cases = list(itertools.product(places.items(), {"kept": True, "nothing kept": False}.items()))
+        # Each reader also writes, so it has a copy. A server may not see files that are added to its folder later.
+        for (_, (path, _, _)), (cache, _) in cases:
+            shutil.copytree(folder / "written", path / cache.replace(" ", "-"))
+        for (place, (_, uri, environment)), (cache, has_cache) in cases:
+            title = f"from {place}, {cache}"
+            log(f"reading {title}")
+            study = f"{uri}/{cache.replace(' ', '-')}"
+            results[title] = in_child(read_study, study, options, has_cache, environment=environment)
+            show(f"{options.trials:,} trials {title}", results[title])
+    shape = {"replicates": REPLICATES, "reports": REPORTS, "columns": [len(names) for names in columns()]}
+    write_record("dashboard", options, {"readings": results}, **shape)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """Lower bound for the time of a training step, from its operations and memory traffic and the rates of this device.
 
-Counted are the matrix products forward and backward; and of memory traffic the spectrograms that are gathered, each
-layer's output (written, read by the next layer and again by the backward pass, and its gradient written and read) and
-Adam (parameters and two moments read and written, the gradient written and read). What is left out, losses above all,
-would raise the floor; that caches hold something would lower it.
+It counts matrix products forward and backward, and this memory traffic: the gathered spectrograms, each layer's output
+(written, read by the next layer and by the backward pass, and its gradient written and read) and Adam (parameters and
+two moments read and written, the gradient written and read). Operations it leaves out, above all the losses, would
+raise the floor; caches would lower it.
 """
 
-import time
 from typing import NamedTuple
 
 import torch
 
+from benchmarks.machine import calls_per_second
+from benchmarks.models import synchronise
 from marl.models import Architecture
 from marl.models.patch import PatchNetwork
 
@@ -18,7 +19,7 @@ __all__ = ["Floor", "Rates", "floor", "measured_rates"]
 
 
 class Rates(NamedTuple):
-    """What a device reaches: matrix products in each precision, operations a second; copies, bytes a second."""
+    """Measured speed of a device: operations of matrix products per second by precision, and bytes per second."""
 
     flop: dict[str, float]
     bytes: float
@@ -31,12 +32,11 @@ class Floor(NamedTuple):
     bytes: float
 
     def seconds(self, rates: Rates, precision: str) -> float:
-        """The larger of computing and moving, which may go on at once."""
+        """Return the larger of the times of computing and moving, which may overlap."""
         return max(self.flop / rates.flop[precision], self.bytes / rates.bytes)
 
 
 def floor(architecture: Architecture, pairs: int, precision: str) -> Floor:
-    """What one step of one model needs."""
     network, views = PatchNetwork(architecture), 2 * pairs
     size = {"float32": 4, "bfloat16": 2}[precision]
     values = architecture.bands * architecture.frames
@@ -45,9 +45,8 @@ def floor(architecture: Architecture, pairs: int, precision: str) -> Floor:
         parameters += torch.Size(shape).numel()
         if len(shape) == 2:
             # Layers over single patches are applied to each.
-            rows = views * (network.patches if name.split(".")[1] in ("patch", "width") or shape[0] <= 64 else 1)
-            if name == "decoder.hidden.weight":
-                rows = views
+            by_patch = name.split(".")[1] in ("patch", "width") or shape[0] <= 64
+            rows = views * (network.patches if by_patch and name != "decoder.hidden.weight" else 1)
             flop += 3 * 2 * rows * shape[0] * shape[1]
             outputs += rows * shape[1]
     moved = views * values * size + 5 * outputs * size + 8 * parameters * 4
@@ -55,31 +54,17 @@ def floor(architecture: Architecture, pairs: int, precision: str) -> Floor:
 
 
 def measured_rates(device: torch.device, seconds: float = 0.3) -> Rates:
-    """The best of a few large products and copies."""
+    """Time large matrix products and copies."""
     side, numbers = (8192, 1 << 28) if device.type == "cuda" else (1024, 1 << 25)
+
+    def rate(call) -> float:
+        return calls_per_second(call, lambda: synchronise(device), seconds)
+
     flop = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         factor = torch.randn(side, side, device=device).to(dtype)
         product = torch.empty_like(factor)
-        flop[name] = 2 * side**3 * _runs_per_second(lambda a=factor, b=product: torch.mm(a, a, out=b), device, seconds)
+        flop[name] = 2 * side**3 * rate(lambda a=factor, b=product: torch.mm(a, a, out=b))
     source = torch.randn(numbers, device=device)
     target = torch.empty_like(source)
-    copied = 2 * 4 * numbers * _runs_per_second(lambda: target.copy_(source), device, seconds)
-    return Rates(flop, copied)
-
-
-def _runs_per_second(run, device: torch.device, seconds: float) -> float:
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    for _ in range(3):
-        run()
-    wait()
-    started, runs = time.monotonic(), 0
-    while time.monotonic() - started < seconds:
-        for _ in range(5):
-            run()
-        wait()
-        runs += 5
-    return runs / (time.monotonic() - started)
+    return Rates(flop, 2 * 4 * numbers * rate(lambda: target.copy_(source)))

@@ -3,10 +3,10 @@
     python -m benchmarks.halving
 
 All trials of a random search are trained to their full budget once, reporting at the rungs as well. A trial's numbers
-do not depend on what else is trained, so what halving would have done follows from them: trials take lanes in turn,
-arrive at rungs and are stopped there by `study.search.halving.Rungs`, as in a run. Given are the steps that it takes,
-the hypervolume of its front as a share of the hypervolume of all trials, and the share of the true front it kept. The
-reference point of the hypervolume is the untrained network.
+do not depend on other trials, so a run with halving can be replayed from them: trials take lanes in turn, arrive at
+rungs and are stopped there by `study.search.halving.Rungs`. The results are the number of steps, the hypervolume of the
+front as a share of the hypervolume of all trials, and the share of the true front that halving kept. The reference
+point of the hypervolume is the untrained network.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 import yaml
 
-from benchmarks.machine import ROOT, add_json_option, device_kind, print_table, say, write_record
+from benchmarks.machine import ROOT, device_kind, log, new_parser, print_table, write_record
 from study.analysis.pareto import hypervolume, pareto_front
 from study.runs.create import begin
 from study.search.halving import Rungs
@@ -48,7 +48,7 @@ def spec_of(options: argparse.Namespace, seed: int) -> Spec:
 
 
 def train_all(spec: Spec, folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
-    """All reports of all trials, none stopped; and what the untrained network scores."""
+    """Train all trials to the end; return their reports and the scores of the untrained network."""
     store = StudyStore(ObjectStore(str(folder)), spec.name)
     begin(store, ResolvedSpec(spec))
     lanes, search = Lanes(store, torch.device(device_kind())), Search(spec)
@@ -65,35 +65,36 @@ def train_all(spec: Spec, folder: Path) -> tuple[pd.DataFrame, dict[str, float]]
             rows.append(result.row)
         done = sum(row["step"] == spec.train.steps for row in rows)
         if rows and done and done % 20 == 0:
-            say(f"search {spec.search.seed}: {done} of {(spec.search.trials or 0) * spec.replicates} models")
+            log(f"search {spec.search.seed}: {done} of {(spec.search.trials or 0) * spec.replicates} models")
     baselines = store.baselines()
     assert baselines is not None
     return pd.DataFrame(rows), baselines["untrained"]
 
 
 def replay(spec: Spec, reports: pd.DataFrame, lanes: int) -> tuple[set[int], int]:
-    """Which trials come to their full budget under halving, and the steps that all took."""
+    """Return the trials that reach their full budget under halving, and the steps of all trials."""
     assert spec.halving is not None
     rungs = Rungs(spec.rungs(), spec.halving.reduction_factor, spec.objectives)
     intermediate = reports[reports["seed"] == 0].set_index(["trial", "step"])
     stages = [*spec.rungs(), spec.train.steps]
     waiting, survivors, steps = list(range(spec.search.trials or 0)), set(), 0
-    # Lanes are as fast as each other, so steps are time. An event is a trial that ends a stage.
+    # All lanes have the same speed, so steps are time. An event is a trial at the end of a stage.
     events: list[tuple[int, int, int]] = []
-    busy, now = 0, 0
+    busy = now = 0
     while waiting or events:
         while waiting and busy < lanes:
             heapq.heappush(events, (now + stages[0], waiting.pop(0), 0))
             busy += 1
         now, trial, stage = heapq.heappop(events)
-        steps += stages[stage] - (stages[stage - 1] if stage else 0)
-        if stage == len(stages) - 1:
+        step = stages[stage]
+        steps += step - (stages[stage - 1] if stage else 0)
+        is_last = stage == len(stages) - 1
+        if not is_last and rungs.continues(trial, step, intermediate.loc[(trial, step)].to_dict()):
+            heapq.heappush(events, (now + stages[stage + 1] - step, trial, stage + 1))
+            continue
+        busy -= 1
+        if is_last:
             survivors.add(trial)
-            busy -= 1
-        elif rungs.continues(trial, stages[stage], intermediate.loc[(trial, stages[stage])].to_dict()):
-            heapq.heappush(events, (now + stages[stage + 1] - stages[stage], trial, stage + 1))
-        else:
-            busy -= 1
     return survivors, steps + len(survivors) * (spec.replicates - 1) * spec.train.steps
 
 
@@ -109,7 +110,7 @@ def compare(spec: Spec, reports: pd.DataFrame, untrained: dict[str, float], lane
     front = set(final.index[pareto_front(final, spec.objectives)])
     kept = final[final.index.isin(survivors)]
     every_step = len(final) * spec.replicates * spec.train.steps
-    # The same number of steps spent on the first trials of the search alone: what halving must beat.
+    # Without halving, the same number of steps trains only the first trials of the search.
     first = final.iloc[: max(1, steps // (spec.replicates * spec.train.steps))]
     return {
         "search": spec.search.seed,
@@ -123,8 +124,23 @@ def compare(spec: Spec, reports: pd.DataFrame, untrained: dict[str, float], lane
     }
 
 
+def reports_of(spec: Spec, folder: Path | None) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Train all trials, or read their reports from the folder if it has them."""
+    kept = folder / f"{spec.name}.parquet" if folder else None
+    if kept and kept.exists():
+        reports = pd.read_parquet(kept)
+        return reports, {name: float(value) for name, value in reports.attrs["untrained"].items()}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as store:
+        reports, untrained = train_all(spec, Path(store))
+    reports.attrs["untrained"] = untrained
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        reports.to_parquet(kept)
+    return reports, untrained
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--searches", type=int, default=3, help="seeds of the search")
     parser.add_argument("--replicates", type=int, default=1)
@@ -133,27 +149,18 @@ def main() -> None:
     parser.add_argument("--reduction", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--lanes", type=int, default=8)
-    parser.add_argument("--reports", type=Path, metavar="FOLDER", help="keep reports here, and take them from here")
-    add_json_option(parser)
+    parser.add_argument(
+        "--reports", type=Path, metavar="FOLDER", help="read reports from here if they exist, else write"
+    )
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
     for seed in range(options.searches):
         spec = spec_of(options, seed)
-        kept = options.reports / f"{spec.name}.parquet" if options.reports else None
-        if kept and kept.exists():
-            reports = pd.read_parquet(kept)
-            untrained = {name: float(value) for name, value in reports.attrs["untrained"].items()}
-        else:
-            with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-                reports, untrained = train_all(spec, Path(folder))
-            reports.attrs["untrained"] = untrained
-            if kept:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                reports.to_parquet(kept)
+        reports, untrained = reports_of(spec, options.reports)
         results += [compare(spec, reports, untrained, lanes) for lanes in (1, 8, 64)]
     head = ["search", "lanes", "steps", "hypervolume", "same steps, no halving", "final", "front kept", "volume"]
     print_table("halving against none: shares", head, [list(row.values()) for row in results])
-    write_record("halving", options.json, vars(options) | {"reports": None, "json": None}, {"searches": results})
+    write_record("halving", options, {"searches": results})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Write a synthetic study of any size with the layout that real runs leave: segments of rows, mostly compacted.
 
-The numbers are made up, under the real columns: few in intermediate reports, all in final ones, and post-training
-metrics for every hundredth trial.
+Random numbers fill the real columns: few in intermediate reports, all in final ones, and post-training metrics for
+every hundredth trial.
 """
 
 import itertools
@@ -20,8 +20,8 @@ from study.store.tables import MIN_SEGMENTS_TO_COMPACT, Segment, Table
 
 NAME = "large"
 REPLICATES, REPORTS, STEPS = 3, 6, 6000
-ROWS_OF_A_PART = 25  # what comes in 5 s, at 5 reports a second
-AT_ONCE = 128  # trials side by side
+ROWS_OF_A_SEGMENT = 25  # 5 s at 5 reports per second
+AT_ONCE = 128  # concurrent trials
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 SUBSPACES = [f"{block}/{term}" for block in ("private", "shared") for term in ("mi", "total_correlation", "kl")]
@@ -39,7 +39,7 @@ SPACE = {
 
 
 def columns() -> tuple[list[str], list[str], list[str]]:
-    """Names of the metrics of intermediate reports, of those that final reports add, and of post-training metrics."""
+    """Return the metrics of intermediate reports, those that final reports add, and post-training metrics."""
     from marl.data.syntone import SynTone
     from marl.evaluation import INTERMEDIATE, metric_names
 
@@ -78,45 +78,44 @@ def write_study(folder: Path, trials: int) -> StudyStore:
         keys = report_keys(range(begin_at, end_at))
         if run > 1:
             keys = keys[(keys[:, 2] < STEPS) | (keys[:, 0] < complete)]
-        reports = [reports_of(keys[rows], intermediate, final, started, numbers) for rows in parts_of(len(keys))]
+        reports = [reports_of(rows, intermediate, final, started, numbers) for rows in segments_of(keys)]
         if run == 1:
-            looked_at = keys[(keys[:, 2] == STEPS) & (keys[:, 0] % 100 == 0)]
-            reports += [reports_of(looked_at[rows], [], late, started, numbers) for rows in parts_of(len(looked_at))]
-        write_parts(store, "reports", run, reports)
-        states = trials_of(range(begin_at, end_at), complete, started, numbers)
-        write_parts(store, "trials", run, [states.slice(at, 3) for at in range(0, len(states), 3)])
+            evaluated = keys[(keys[:, 2] == STEPS) & (keys[:, 0] % 100 == 0)]
+            reports += [reports_of(rows, [], late, started, numbers) for rows in segments_of(evaluated)]
+        write_segments(store, "reports", run, reports)
+        states = trials_of(range(begin_at, end_at), complete, started)
+        write_segments(store, "trials", run, [states.slice(at, 3) for at in range(0, len(states), 3)])
     return store
 
 
 def running_of(trials: int) -> int:
-    """How many trials run: the last ones."""
+    """Return the number of running trials, which are the last ones."""
     return min(AT_ONCE, trials // 10)
 
 
-def parts_of(rows: int) -> Iterator[slice]:
-    return (slice(at, at + ROWS_OF_A_PART) for at in range(0, rows, ROWS_OF_A_PART))
+def segments_of(keys_N3: np.ndarray) -> list[np.ndarray]:
+    return np.split(keys_N3, range(ROWS_OF_A_SEGMENT, len(keys_N3), ROWS_OF_A_SEGMENT)) if len(keys_N3) else []
 
 
 def report_keys(trials: range) -> np.ndarray:
-    """Trial, seed and step of each report, in the order in which trials side by side come to report, [N, 3]."""
+    """Return trial, seed and step of each report, [N, 3], in the order of reports of concurrent trials."""
     budgets = range(STEPS // REPORTS, STEPS + 1, STEPS // REPORTS)
-    groups = (trials[at : at + AT_ONCE] for at in range(0, len(trials), AT_ONCE))
-    keys = [
-        (trial, seed, step)
-        for group in groups
-        for step, trial, seed in itertools.product(budgets, group, range(REPLICATES))
-    ]
-    return np.array(keys)
+    orders = (itertools.product(budgets, group, range(REPLICATES)) for group in groups_of(trials))
+    return np.array([(trial, seed, step) for order in orders for step, trial, seed in order])
+
+
+def groups_of(trials: range) -> Iterator[range]:
+    return (trials[at : at + AT_ONCE] for at in range(0, len(trials), AT_ONCE))
 
 
 def reports_of(
     keys_N3: np.ndarray, intermediate: list[str], final: list[str], started: datetime, numbers: np.random.Generator
 ) -> pa.Table:
-    """Rows as `to_parquet` writes them: a column of the final ones is empty in the intermediate ones, or absent."""
+    """Return rows like those of `to_parquet`: final columns are empty in intermediate reports, or absent."""
     trial_N, seed_N, step_N = keys_N3.T
     is_intermediate_N = step_N < STEPS
     found = {"trial": trial_N, "seed": seed_N, "step": step_N, "metric_version": np.ones(len(keys_N3), dtype=int)}
-    # Trials lie along a trade-off and behind it, and seeds differ.
+    # Trials lie on a trade-off and behind it.
     place_N = (0.618034 * trial_N) % 1
     behind_N = 5.0 * (0.7548777 * trial_N % 1) + 20.0 * (1 - step_N / STEPS)
     known = {FIDELITY: 3 + 10 * place_N + behind_N, SEPARATION: place_N**0.5 - 0.04 * behind_N}
@@ -128,10 +127,9 @@ def reports_of(
     return pa.table(found)
 
 
-def trials_of(trials: range, complete: int, started: datetime, numbers: np.random.Generator) -> pa.Table:
+def trials_of(trials: range, complete: int, started: datetime) -> pa.Table:
     """Return a row for the start and one for the end of each trial."""
-    groups = (trials[at : at + AT_ONCE] for at in range(0, len(trials), AT_ONCE))
-    pairs = [(trial, step) for group in groups for step in (0, STEPS) for trial in group]
+    pairs = [(trial, step) for group in groups_of(trials) for step in (0, STEPS) for trial in group]
     trial_N, step_N = np.array([(trial, step) for trial, step in pairs if trial < complete or not step]).T
     is_contrastive_N = trial_N % 2 == 1
     values = {name: np.exp(np.random.default_rng(at).normal(size=1 + trial_N.max())) for at, name in enumerate(SPACE)}
@@ -158,11 +156,11 @@ def stamps(started: datetime, trial_N: np.ndarray, step_N: np.ndarray) -> pa.Arr
     return pa.array(times_N).cast(pa.timestamp("us", "UTC"))
 
 
-def write_parts(store: StudyStore, table: Table, run: int, parts: list[pa.Table]) -> None:
-    """Most parts compacted, the last ones not yet: as `StudyStore.compact` leaves them, without writing each first."""
-    whole = len(parts) // MIN_SEGMENTS_TO_COMPACT * MIN_SEGMENTS_TO_COMPACT
-    for at in [*range(0, whole, MIN_SEGMENTS_TO_COMPACT), *range(whole, len(parts))]:
-        together = parts[at : at + MIN_SEGMENTS_TO_COMPACT] if at < whole else parts[at : at + 1]
+def write_segments(store: StudyStore, table: Table, run: int, segments: list[pa.Table]) -> None:
+    """Write the objects that `StudyStore.compact` would leave: most segments compacted, the last ones single."""
+    whole = len(segments) // MIN_SEGMENTS_TO_COMPACT * MIN_SEGMENTS_TO_COMPACT
+    for at in [*range(0, whole, MIN_SEGMENTS_TO_COMPACT), *range(whole, len(segments))]:
+        together = segments[at : at + MIN_SEGMENTS_TO_COMPACT] if at < whole else segments[at : at + 1]
         last = at + len(together) if at < whole else None
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.concat_tables(together, promote_options="permissive"), buffer)

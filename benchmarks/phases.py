@@ -16,7 +16,7 @@ _NAMES = ("start", "filling", "steady", "tail", "end")
 
 
 def sample(time: float, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all trainers together said at a time, from their answers to `study.training.trainer.Trainer.progress`."""
+    """Return the sums over all trainers of their answers to `study.training.trainer.Trainer.progress`."""
     found: dict[str, Any] = {
         "time": time,
         "replicates": sum(len(answer["replicates"]) for answer in answers),
@@ -31,20 +31,17 @@ def sample(time: float, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def phases(
     samples: Sequence[Mapping[str, Any]], lanes: int, last_start: float, ended: float
 ) -> dict[str, dict[str, Any]]:
-    """Each phase, and the whole, by name. What happened between two samples is taken from the line through them.
+    """Return the statistics of each phase and of the whole, interpolating between samples.
 
     Args:
-        samples: as `sample` makes them; times are seconds since the command.
-        lanes: of the stack.
-        last_start: when the last trial started.
-        ended: when Ray had stopped.
+        samples: Results of `sample`; times are seconds since the start of the command.
+        lanes: Width of the stack.
+        last_start: Time of the last trial's start.
+        ended: Time when Ray had stopped.
 
     Returns:
-        `seconds`, `trial_steps`, `trial_steps_per_second`, the same `..._per_training_second`, the
-        `useful_share_of_lane_steps` and the `share_of_time` of what trainers did; none where nothing was done.
-
-    Raises:
-        ValueError: when no sample has a trained step.
+        `seconds`, `trial_steps`, `trial_steps_per_second`, `trial_steps_per_training_second`,
+        `useful_share_of_lane_steps` and the `share_of_time` of the trainers' activities; None if a divisor is zero.
     """
     times = [one["time"] for one in samples]
     trained = [one["trained_steps"] for one in samples]
@@ -52,7 +49,7 @@ def phases(
     if first is None:
         raise ValueError("nothing was trained")
     kinds = [name for name in samples[-1] if name.startswith("seconds/")]
-    # A trainer counts from its first step; when it is first asked it may have trained for a while.
+    # A trainer counts from its first step, which may be earlier than the first request for its progress.
     first_step = times[first] - sum(samples[first][kind] for kind in kinds if kind != "seconds/idle")
     full = next((time for time, one in zip(times, samples, strict=True) if one["replicates"] >= lanes), times[-1])
     full = max(full, first_step)

@@ -4,10 +4,9 @@
 
 Each trial is a process that trains one model: the quickstart's network, objective, space and number of reports, batches
 from a DataLoader with worker processes, `torch.optim.Adam`, `torch.randn`. The spectrograms are made once and mapped
-into memory by every trial. All of the run counts: it begins with the command and ends when Ray has stopped.
+into memory by every trial. The time of the whole run counts, from the start of the command to the end of Ray.
 """
 
-import argparse
 import logging
 import math
 import os
@@ -25,13 +24,16 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.machine import add_json_option, command_started, print_table, write_record
+from benchmarks.machine import command_started, new_parser, print_table, write_record
+from benchmarks.models import PAIRS, PlainModel
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
 from marl.data.syntone import SynTone
-from marl.models import Architecture, LatentConfig, build_network
-from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
+from marl.models import LatentConfig
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+STEPS = {"cpu": 800, "cuda": 6000}
+WORKERS = {"cpu": 1, "cuda": 4}
 VALIDATION_CLIPS = 2048
 LOG_MELS, META = "log_mels.npy", "meta.npz"
 
@@ -60,7 +62,7 @@ class Pairs(Dataset):
 
 
 class Run(NamedTuple):
-    """What all trials have in common."""
+    """Settings that all trials share."""
 
     folder: str
     steps: int
@@ -71,7 +73,7 @@ class Run(NamedTuple):
 
 
 def prepare(folder: Path) -> None:
-    """Make all spectrograms of SynTone once."""
+    """Write the spectrograms of SynTone, its splits and its factor values."""
     data = SynTone().build(AudioConfig(), torch.device("cpu"))
     np.save(folder / LOG_MELS, data.log_mels.values_NFT.numpy())
     np.savez(
@@ -83,15 +85,13 @@ def prepare(folder: Path) -> None:
     )
 
 
-def train(config: dict[str, Any], run: Run) -> None:
-    """One trial: trains a model and reports at every budget."""
+def train(chosen: dict[str, Any], run: Run) -> None:
+    """Train a trial's model and report at every budget."""
     torch.set_num_threads(run.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = Pairs(Path(run.folder))
-    meta = np.load(Path(run.folder) / META)
+    data, meta = Pairs(Path(run.folder)), np.load(Path(run.folder) / META)
     held_out = meta["validation"][:VALIDATION_CLIPS]
-    validation = torch.tensor(data.log_mels[held_out], device=device)
-    validation_timbre = torch.tensor(data.values[held_out, 0], device=device)
+    validation = torch.tensor(data.log_mels[held_out], device=DEVICE)
+    validation_timbre = torch.tensor(data.values[held_out, 0], device=DEVICE)
     loader = DataLoader(
         data,
         batch_size=run.pairs,
@@ -99,35 +99,27 @@ def train(config: dict[str, Any], run: Run) -> None:
         drop_last=True,
         num_workers=run.workers,
         persistent_workers=run.workers > 0,
-        pin_memory=device.type == "cuda",
+        pin_memory=DEVICE.type == "cuda",
     )
-
-    latent = LatentConfig(private=config["private"], shared=config["shared"])
-    asked = Config(
-        latent=latent,
+    config = Config(
+        latent=LatentConfig(private=chosen["private"], shared=chosen["shared"]),
         loss=LossConfig(
-            private=SubspaceWeights(gamma=config["private_gamma"]), shared=SubspaceWeights(gamma=config["shared_gamma"])
+            private=SubspaceWeights(gamma=chosen["private_gamma"]), shared=SubspaceWeights(gamma=chosen["shared_gamma"])
         ),
         contrast=ContrastConfig(
-            strategy=config["strategy"], shared=config["contrast"], temperature=config["temperature"]
+            strategy=chosen["strategy"], shared=chosen["contrast"], temperature=chosen["temperature"]
         ),
     )
-    audio = AudioConfig()
-    network = build_network(Architecture(audio.mel_bands, audio.frames, asked.model, latent.private, latent.shared))
-    objective_spec = ObjectiveSpec(network, ActiveTerms.of(asked), len(data))
-    hyperparameters = LaneHyperparameters(*(one.to(device) for one in build_hyperparameters(objective_spec, asked)))
-    parameters = {
-        name: value.to(device).requires_grad_() for name, value in network.initial_parameters(latent, seed=0).items()
-    }
-    optimiser = torch.optim.Adam(parameters.values(), lr=asked.optimiser.learning_rate)
+    model = PlainModel(config, len(data), DEVICE)
+    network, parameters = model.network, model.parameters
 
     def evaluate() -> dict[str, float]:
         with torch.no_grad():
             clips = network.to_input(validation)
-            mean = network.encode(parameters, hyperparameters.mask_D, clips).mean
+            mean = network.encode(parameters, model.hyperparameters.mask_D, clips).mean
             error = (network.decode(parameters, mean) - clips).square().mean().sqrt().item()
-            # How often the nearest centre of a timbre, in the shared latents, is the clip's own.
-            shared = mean[:, latent.private :]
+            # Accuracy of the nearest centre of a timbre in the shared latents.
+            shared = mean[:, config.latent.private :]
             centres = torch.stack([shared[validation_timbre == index].mean(dim=0) for index in range(4)])
             is_own = torch.cdist(shared, centres).argmin(dim=1) == validation_timbre
             return {"log_mel_rmse_db": error * float(meta["std_db"]), "shared_timbre": is_own.float().mean().item()}
@@ -135,13 +127,8 @@ def train(config: dict[str, Any], run: Run) -> None:
     step = 0
     while step < run.steps:
         for first, second, timbre in loader:
-            clips = torch.cat([first, second]).to(device, non_blocking=True)
-            noise = torch.randn(len(clips), network.latents, device=device)
-            batch = Batch(network.to_input(clips), timbre.to(device, non_blocking=True), noise)
-            loss, _ = objective(objective_spec, parameters, hyperparameters, batch)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            clips = torch.cat([first, second]).to(DEVICE, non_blocking=True)
+            model.step(clips, timbre.to(DEVICE, non_blocking=True))
             step += 1
             if step % math.ceil(run.steps / run.reports) == 0 or step == run.steps:
                 tune.report({**evaluate(), "step": step})
@@ -149,8 +136,8 @@ def train(config: dict[str, Any], run: Run) -> None:
                 break
 
 
-def study(trials: int, at_once: int, run: Run) -> tuple[int, int]:
-    """All trials; returns how many steps they trained, and how many trials failed."""
+def search(trials: int, at_once: int, run: Run) -> tuple[int, int]:
+    """Run all trials; return the number of trained steps and of failed trials."""
     gpus = torch.cuda.device_count()
     space = {
         "private_gamma": tune.loguniform(0.3, 10),
@@ -186,51 +173,52 @@ def study(trials: int, at_once: int, run: Run) -> tuple[int, int]:
     return sum(result.metrics.get("step", 0) for result in results if result.metrics), results.num_errors
 
 
-def options() -> argparse.Namespace:
-    cpus = os.cpu_count() or 1
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=8, help="how many models (default 8)")
-    parser.add_argument("--steps", type=int, help="steps of each (6,000 on a GPU, 800 on CPUs)")
-    parser.add_argument("--pairs", type=int, help="pairs of a batch (128 on a GPU, 32 on CPUs)")
-    parser.add_argument("--reports", type=int, default=4, help="evaluations of each (default 4)")
-    parser.add_argument("--at-once", type=int, default=2, help="trials side by side (default 2)")
-    parser.add_argument("--workers", type=int, help="of each trial's DataLoader (4 on a GPU, 1 on CPUs)")
-    add_json_option(parser)
-    found = parser.parse_args()
-    has_gpu = torch.cuda.is_available()
-    found.steps = found.steps or (6000 if has_gpu else 800)
-    found.pairs = found.pairs or (128 if has_gpu else 32)
-    found.workers = found.workers if found.workers is not None else (4 if has_gpu else 1)
-    found.threads = max(1, cpus // found.at_once)
-    return found
-
-
-def main() -> None:
-    began, chosen = command_started(), options()
+def measure(
+    trials: int,
+    steps: int,
+    pairs: int,
+    reports: int = 4,
+    at_once: int = 2,
+    workers: int = WORKERS[DEVICE.type],
+) -> dict[str, float]:
+    """Measure this process, from its start to the end of Ray."""
+    began = command_started()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0"}
     with tempfile.TemporaryDirectory(prefix="plain-data-") as folder:
-        run = Run(folder, chosen.steps, chosen.pairs, chosen.reports, chosen.workers, chosen.threads)
         prepare(Path(folder))
         ready = time.monotonic()
-        steps, failed = study(chosen.trials, chosen.at_once, run)
+        threads = max(1, (os.cpu_count() or 1) // at_once)
+        trained, failed = search(trials, at_once, Run(folder, steps, pairs, reports, workers, threads))
     seconds = time.monotonic() - began
-    results = {
-        "trial_steps_per_second": steps / seconds,
-        "trial_steps": steps,
+    return {
+        "trial_steps_per_second": trained / seconds,
+        "trial_steps": trained,
         "seconds": seconds,
         "preparing_seconds": ready - began,
         "failed_trials": failed,
     }
-    config = {name: value for name, value in vars(chosen).items() if name != "json"}
+
+
+def main() -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("--trials", type=int, default=8, help="number of models")
+    parser.add_argument("--steps", type=int, default=STEPS[DEVICE.type], help="of each")
+    parser.add_argument("--pairs", type=int, default=PAIRS[DEVICE.type], help="of a batch")
+    parser.add_argument("--reports", type=int, default=4, help="evaluations of each")
+    parser.add_argument("--at-once", type=int, default=2, help="concurrent trials")
+    parser.add_argument("--workers", type=int, default=WORKERS[DEVICE.type], help="of each trial's DataLoader")
+    options = parser.parse_args()
+    chosen = {name: value for name, value in vars(options).items() if name != "json"}
+    results = measure(**chosen)
     print_table(
-        f"plain Ray Tune: {chosen.trials} trials, {chosen.steps} steps, {chosen.pairs} pairs, {chosen.at_once} at once",
-        ("", "trial-steps/s", "seconds", "trial-steps", "failed"),
-        [("whole run", results["trial_steps_per_second"], seconds, steps, failed)],
+        "plain Ray Tune: " + ", ".join(f"{name} {value}" for name, value in chosen.items()),
+        ("", *results),
+        [("whole run", *results.values())],
     )
-    write_record("plain", chosen.json, config, results)
-    if failed:
+    write_record("plain", options, results)
+    if results["failed_trials"]:
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""A study with trainers that sleep and report synthetic metrics: everything but the training.
+"""A study without its training: the trainers sleep and report synthetic metrics.
 
 Every trial imports this module, so torch is imported only where needed, as in the real trainer.
 """
@@ -25,16 +25,15 @@ _OF_A_NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_log_mon
 
 
 class SleepingTrainer:
-    """Answers as `study.training.trainer.Trainer` does, and trains nothing.
+    """Implements the interface of `study.training.trainer.Trainer` without training.
 
     Attributes:
-        sleep_s: seconds before each report.
-        budgets: steps of the reports of a trial.
-        replicates: of each trial.
-        lanes: of a stack.
-        metrics: names of what is reported; version: theirs.
-        meeting: a folder in which each trial leaves a mark when it begins.
-        at_once: as many trials as run side by side on all trainers.
+        sleep_s: Seconds before each report.
+        budgets: Steps of a trial's reports.
+        metrics: Names of the reported metrics.
+        version: Version of the metrics.
+        meeting: Folder in which each trial creates a file when it starts.
+        at_once: Number of concurrent trials on all trainers.
     """
 
     sleep_s = 0.0
@@ -51,8 +50,8 @@ class SleepingTrainer:
     async def next_report(
         self, trial: int, parameters: Mapping[str, Any], after: int, is_suspected: bool, knows_it_is_alone: bool
     ) -> dict[str, Any]:
-        # Real trials last longer than processes take to start. If these ended earlier, Tune would give their processes
-        # to trials whose own are still starting, stop those, and so start a process for every few trials.
+        # Real trials last longer than the start of a process. If these ended earlier, Tune would reuse their processes
+        # for trials whose processes are still starting, stop the latter, and start a process for every few trials.
         self._steps.setdefault(trial, 0)
         if not self._all_are_there:
             (self.meeting / str(trial)).touch()
@@ -69,16 +68,15 @@ class SleepingTrainer:
         self._steps.pop(trial, None)
 
     async def discard(self, trial: int) -> None:
-        """There are no checkpoints."""
+        """Do nothing: there are no checkpoints."""
 
     async def evaluate(
         self, replicates: list[tuple[int, int]], metric_groups: list[str], split: str
     ) -> list[dict[str, Any]]:
-        """There is nothing to measure."""
         return []
 
     async def post_training_inputs(self, trial: int, seed: int) -> None:
-        """There is nothing to measure."""
+        """Do nothing: there is no model."""
 
     async def progress(self) -> dict[str, Any]:
         replicates = [(trial, seed, step) for trial, step in self._steps.items() for seed in range(self.replicates)]
@@ -95,14 +93,14 @@ class SleepingTrainer:
         }
 
     async def drain(self) -> None:
-        """There is nothing to keep."""
+        """Do nothing: there is no state."""
 
     async def end(self) -> None:
-        """The process ends with Ray."""
+        """Do nothing: the process ends with Ray."""
 
     def _row(self, trial: int, seed: int, step: int) -> dict[str, Any]:
         numbers = random.Random(f"{trial}/{seed}/{step}")
-        # Late trials are not better than early ones, so that fronts stay of one size.
+        # Late trials are not better than early ones, so that the front does not grow.
         metrics = {name: numbers.random() for name in self.metrics}
         return {"trial": trial, "seed": seed, "step": step, "metric_version": self.version, **metrics}
 
@@ -116,34 +114,30 @@ def without_training(
     ended: Callable[[], None],
     stopping: Callable[[str], None],
 ) -> Iterator[None]:
-    """Within it, the first run of a study finds trainers that sleep.
+    """Patch the driver so that the first run of a study uses sleeping trainers.
 
     Args:
-        store: the study.
-        sleep_s: seconds before each report.
-        nodes: of a cluster of Ray on this machine, a processor and a trainer on each; 0 for a Ray of the run's own.
-        at_once: trials side by side, which wait for each other in the beginning.
+        store: The study.
+        sleep_s: Seconds before each report.
+        nodes: Number of Ray nodes on this machine, each with one processor and one trainer; 0 for the run's local Ray.
+        at_once: Number of concurrent trials. The first ones wait for each other.
         ended: Called when a trial has finished.
-        stopping: called with the folder of Ray's session before Ray is stopped.
+        stopping: Called with Ray's session folder before Ray is stopped.
     """
     from marl.evaluation import metric_names
     from marl.metrics import METRIC_VERSION
-    from study.runs import driver as launch
-    from study.runs import ray_cluster as ray_session
+    from study.runs import driver, ray_cluster
 
     metadata = store.metadata()
 
-    class Sleeping(SleepingTrainer):  # of this function, so Ray sends it to the actor as it is here
-        pass
+    class Sleeping(SleepingTrainer):  # Ray sends a local class to the actor by value, with these attributes
+        budgets, replicates = metadata.spec.budgets(), metadata.spec.replicates
+        lanes = metadata.stack["lanes"]
+        metrics, version = metric_names(metadata.factors), METRIC_VERSION
 
-    Sleeping.sleep_s = sleep_s
-    Sleeping.budgets = metadata.spec.budgets()
-    Sleeping.replicates = metadata.spec.replicates
-    Sleeping.lanes = metadata.stack["lanes"]
-    Sleeping.metrics, Sleeping.version = metric_names(metadata.factors), METRIC_VERSION
-    Sleeping.at_once = at_once
+    Sleeping.sleep_s, Sleeping.at_once = sleep_s, at_once
 
-    class OneNode(ray_session.LocalRay):
+    class OneNode(ray_cluster.LocalRay):
         def __enter__(self) -> None:
             super().__enter__()
             self._trainer = _start(Sleeping, store.objects.uri, store.name)
@@ -152,20 +146,20 @@ def without_training(
             stopping(self._folder.name)
             super().__exit__(*error)
 
-    class Driver(launch._Driver):
+    class Driver(driver._Driver):
         def _changed(self, number: int, state: str, *more: Any) -> None:
             super()._changed(number, state, *more)
             if state not in ("running", "interrupted") and isinstance(number, int):
                 ended()
 
     def session(address: str | None) -> AbstractContextManager[None]:
-        return OneNode() if not nodes else _many_nodes(nodes, Sleeping, store, stopping)
+        return _many_nodes(nodes, Sleeping, store, stopping) if nodes else OneNode()
 
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-meeting-") as meeting,
-        mock.patch.object(launch, "ray_session", side_effect=session),
-        mock.patch.object(launch, "_Driver", Driver),
-        mock.patch.object(ray_session, "device_type", return_value="cpu"),
+        mock.patch.object(driver, "ray_session", side_effect=session),
+        mock.patch.object(driver, "_Driver", Driver),
+        mock.patch.object(ray_cluster, "device_type", return_value="cpu"),
     ):
         Sleeping.meeting = Path(meeting)
         yield
@@ -175,24 +169,21 @@ def without_training(
 def _many_nodes(
     count: int, trainer: type[SleepingTrainer], store: StudyStore, stopping: Callable[[str], None]
 ) -> Iterator[None]:
-    """A cluster of Ray whose nodes are all on this machine: a head that trains nothing, and others with a trainer."""
+    """Start a Ray cluster on this machine: a head without a trainer and `count` nodes with one."""
     from ray.cluster_utils import Cluster
 
-    from study.runs import ray_cluster as ray_session
+    from study.runs import ray_cluster
 
-    ray_session._be_quiet()
+    ray_cluster._be_quiet()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(count):
             cluster.add_node(**_OF_A_NODE)
         ray.init(address=cluster.address, namespace=trainers.NAMESPACE, log_to_driver=False, logging_level="CRITICAL")
         start = ray.remote(num_cpus=0)(_start)
-        others = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU")]
-        there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in others]
-        handles = [
-            start.options(scheduling_strategy=where).remote(trainer, store.objects.uri, store.name) for where in there
-        ]
-        ray.get(handles)
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU")]
+        there = [start.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)) for node in nodes]
+        ray.get([one.remote(trainer, store.objects.uri, store.name) for one in there])
         yield
         stopping(ray._private.worker.global_worker.node.get_session_dir_path())
     finally:
@@ -201,7 +192,7 @@ def _many_nodes(
 
 
 def _start(trainer: type[SleepingTrainer], store_uri: str, study: str) -> Any:
-    """Start a trainer here, as the first trial would, so it has the name that all trials look for."""
+    """Start a trainer on this node under the name by which all trials find it."""
     from study.environment import versions
 
     with mock.patch.object(trainers, "Trainer", trainer):

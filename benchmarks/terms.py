@@ -7,26 +7,22 @@ medians over rounds. Matrix products are counted, forward and backward, and thei
 nothing else took time.
 """
 
-import argparse
 import statistics
-import time
 from functools import partial
 
 import torch
 from torch.func import vmap
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import add_json_option, device_kind, print_table, say, write_record
+from benchmarks.machine import device_kind, log, new_parser, print_table, timed, write_record
+from benchmarks.models import LANES, PAIRS, full_stack
 from marl.audio import AudioConfig
 from marl.config import Config
 from marl.data.syntone import SynTone
 from marl.losses.ssl import STRATEGIES
-from marl.models import Architecture
-from marl.objective import ActiveTerms, objective
+from marl.objective import objective
 from marl.stack import Stack
 
-LANES = {"cpu": 8, "cuda": 64}
-PAIRS = {"cpu": 32, "cuda": 128}
 STEPS = {"cpu": 5, "cuda": 50}
 
 
@@ -58,7 +54,7 @@ TERMS = {
 
 
 def matrix_flop(stack: Stack) -> float:
-    """Floating-point operations of the matrix products of a step's forward and backward pass."""
+    """Return the floating-point operations of a step's matrix products, forward and backward."""
     batch = stack._step_function._batch(stack._state.progress.seed, stack._state.progress.step)
     parameters = {name: value.detach().requires_grad_() for name, value in stack.models.parameters.items()}
     with FlopCounterMode(display=False) as counter:
@@ -67,48 +63,31 @@ def matrix_flop(stack: Stack) -> float:
     return float(counter.get_total_flops())
 
 
+def steps(stack: Stack, count: int) -> None:
+    for _ in range(count):
+        stack.step()
+    stack.synchronise()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--compile", action="store_true", help="compile the steps, in tens of seconds each on a processor"
-    )
-    parser.add_argument("--rounds", type=int, default=9, help="how often each stack is measured")
+    parser = new_parser(__doc__)
+    parser.add_argument("--compile", action="store_true", help="compile the steps, tens of seconds each on a processor")
+    parser.add_argument("--rounds", type=int, default=9, help="measurements of each stack")
     parser.add_argument("--only", nargs="+", default=[], metavar="TERMS", help="the first of the table, and these")
-    add_json_option(parser)
-    options = parser.parse_args()
-    kind = device_kind()
-    dataset = SynTone().build(AudioConfig(), torch.device(kind))
+    options, kind = parser.parse_args(), device_kind()
+    dataset, lanes = SynTone().build(AudioConfig(), torch.device(kind)), LANES[kind]
+    first = next(iter(TERMS))
     stacks = {}
     for name, configs in TERMS.items():
-        if stacks and options.only and name not in options.only:
-            continue
-        latent, model = configs[0].latent, configs[0].model
-        architecture = Architecture(AudioConfig().mel_bands, AudioConfig().frames, model, latent.private, latent.shared)
-        stack = Stack(
-            architecture,
-            LANES[kind],
-            dataset,
-            configs[0].views,
-            PAIRS[kind],
-            ActiveTerms.of_all(configs),
-            compiled=options.compile,
-        )
-        for lane in range(LANES[kind]):
-            stack.attach(configs[lane % len(configs)], seed=lane)
-        stack.step()
-        stacks[name] = stack
-        say(f"ready: {name}")
+        if not options.only or name in (first, *options.only):
+            stacks[name] = full_stack(dataset, configs, lanes, PAIRS[kind], compiled=options.compile)
+            stacks[name].step()
+            log(f"ready: {name}")
     times: dict[str, list[float]] = {name: [] for name in stacks}
     for _ in range(options.rounds):
         for name, stack in stacks.items():
-            stack.step()
-            stack.synchronise()
-            started = time.perf_counter()
-            for _ in range(STEPS[kind]):
-                stack.step()
-            stack.synchronise()
-            times[name].append((time.perf_counter() - started) / STEPS[kind])
-    first = next(iter(stacks))
+            steps(stack, 1)
+            times[name].append(timed(steps, stack, STEPS[kind])[1] / STEPS[kind])
     flop = {name: matrix_flop(stack) for name, stack in stacks.items()}
     results = [
         {
@@ -120,9 +99,8 @@ def main() -> None:
         for name in stacks
     ]
     head = ["", "ms a step", "x first", "products x first"]
-    print_table(f"a step of {LANES[kind]} lanes on {kind}", head, [list(row.values()) for row in results])
-    run = {"lanes": LANES[kind], "batch_pairs": PAIRS[kind], "rounds": options.rounds, "compiled": options.compile}
-    write_record("terms", options.json, run, {"terms": results})
+    print_table(f"a step of {lanes} lanes on {kind}", head, [list(row.values()) for row in results])
+    write_record("terms", options, {"terms": results}, lanes=lanes, batch_pairs=PAIRS[kind])
 
 
 if __name__ == "__main__":
