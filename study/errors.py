@@ -13,30 +13,24 @@ DEFAULT_STORE = "runs"
 
 
 def command_for(study_uri: str, command: str) -> str:
-    """Return the shell command that applies a command of `marl-study` to a study.
-
-    Args:
-        study_uri: Address of the study, `StudyStore.uri`. `--store` is left out for the default store.
-        command: Name of the command.
-    """
+    """Return the shell command for a command of `marl-study` on the study at `StudyStore.uri`."""
     store, _, study = study_uri.rpartition("/")
     option = "" if store == str(Path(DEFAULT_STORE).absolute()) else f" --store {shlex.quote(store)}"
     return f"marl-study {command} {shlex.quote(study)}{option}"
 
 
 class UserError(Exception):
-    """The user's words or surroundings are wrong: nothing was changed, and the command exits with 2."""
+    """The command, the spec or the environment is wrong: nothing was changed, and the command exits with 2."""
 
 
 class RunError(Exception):
-    """The command was understood, but what it did failed: it exits with 1."""
+    """The command is valid, but failed while it ran: it exits with 1."""
 
 
 class Interrupted(BaseException):
-    """The run was stopped by the user; everything that was trained is in the store.
+    """The user stopped the run. All progress is in the store.
 
-    Like KeyboardInterrupt it is no Exception, so that nothing on its way up takes it for an error and tidies up at
-    length.
+    It is no Exception, like KeyboardInterrupt, so that no handler of errors catches it and spends time on cleaning up.
     """
 
 

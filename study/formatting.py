@@ -6,14 +6,7 @@ This module imports nothing of the project.
 import math
 import re
 
-__all__ = [
-    "cell_text",
-    "format_bytes",
-    "format_duration",
-    "format_number",
-    "objective_label",
-    "printable",
-]
+__all__ = ["cell_text", "format_bytes", "format_duration", "format_number", "objective_label", "printable"]
 
 _LABELS = {
     "fidelity/log_mel_rmse_db": "log-mel RMSE (dB)",
@@ -25,7 +18,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-
 
 
 def objective_label(name: str) -> str:
-    """A metric's name as it is read, with its unit."""
+    """Return the label of a metric, with its unit."""
     if name in _LABELS:
         return _LABELS[name]
     group, _, rest = name.partition("/")
@@ -33,12 +26,12 @@ def objective_label(name: str) -> str:
 
 
 def format_number(value: float) -> str:
-    """Three significant digits, and whole numbers up to a million."""
+    """Format a number with three significant digits, and whole numbers up to a million with all."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def format_bytes(size: float) -> str:
-    """Three significant digits, in decimal units."""
+    """Format a size with three significant digits, in decimal units."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 999.5:
             return f"{size:.3g} {unit}"
@@ -47,7 +40,7 @@ def format_bytes(size: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """The two largest units of hours, minutes and seconds."""
+    """Format a duration in the two largest units of hours, minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -56,13 +49,13 @@ def format_duration(seconds: float) -> str:
 
 
 def cell_text(value: object) -> str:
-    """A value of a table as it is read; a dash for what is absent."""
+    """Return a table cell for a value; a dash for None and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return format_number(value) if isinstance(value, float) else printable(str(value))
 
 
 def printable(text: str) -> str:
-    """A text that a terminal shows in one line and obeys in nothing, of a few hundred characters."""
-    shown = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-    return shown if len(shown) <= _MAX_PRINTABLE else f"{shown[:_MAX_PRINTABLE]}…"
+    """Return a text in one line of at most `_MAX_PRINTABLE` characters, without control characters."""
+    line = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return line if len(line) <= _MAX_PRINTABLE else f"{line[:_MAX_PRINTABLE]}…"

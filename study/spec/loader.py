@@ -13,11 +13,7 @@ __all__ = ["apply_overrides", "load_spec"]
 
 
 def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
-    """Return the spec of a YAML file.
-
-    Args:
-        path: YAML file.
-        overrides: Changes of the form `path=value`, as for `apply_overrides`.
+    """Return the spec of a YAML file, with the changes of `apply_overrides`.
 
     Raises:
         UserError: When the file cannot be read, is not YAML, or breaks a rule.
@@ -43,8 +39,7 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> None:
 
     Args:
         content: Fields of a spec.
-        overrides: Changes of the form `path=value`; the value is read as YAML. The rest of a path after `space.` is
-            the name of one parameter.
+        overrides: Changes of the form `path=value`; the value is read as YAML.
 
     Raises:
         UserError: When an override has another form, or its path goes through a value.

@@ -43,9 +43,6 @@ class ResolvedSpec:
 
     A process derives it once and passes it on: `study.spec.resolve.resolve` from a spec that a user writes, this class
     from the metadata of a study.
-
-    Attributes:
-        spec: The spec, as the store keeps it.
     """
 
     spec: Spec
@@ -125,10 +122,7 @@ class ResolvedSpec:
         return {objective: proxy_metric(objective) for objective in self.spec.objectives}
 
     def trial_config(self, parameters: Mapping[str, Scalar]) -> Config:
-        """Return the configuration of a trial.
-
-        Args:
-            parameters: Values by the path of the field that they set.
+        """Return the configuration of a trial, whose parameters are values by the path of the field that they set.
 
         Raises:
             ValidationError: When a value breaks a rule of its field.
@@ -176,10 +170,8 @@ class ResolvedSpec:
 class StackKey(NamedTuple):
     """What the models of one stack have in common.
 
-    Attributes:
-        architecture: Architecture at the latent widths of the stack.
-        views: How views are made.
-        extra_passes: Terms of the objective that need extra forward passes.
+    The architecture has the latent widths of the stack, and `extra_passes` are terms of the objective that need extra
+    forward passes.
     """
 
     architecture: Architecture
@@ -191,11 +183,8 @@ class StackPlan(BaseModel, frozen=True):
     """How a study's stacks are made. It is decided once and recorded, because results depend on it to the bit.
 
     Attributes:
-        lanes: Lanes of each stack.
-        private: Private latents of the widest model.
-        shared: Shared latents of the widest model.
+        private, shared: Latents of the widest model.
         precision: Precision of the large layers in training.
-        compiled: Whether the step is compiled.
         why: Reason for compiling or not, for users.
     """
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import NoneType
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from study.errors import UserError
 from study.spec.space import Parameter, Scalar, parameter_order
@@ -21,14 +21,9 @@ STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Baseline(StrEnum):
-    """Models that the trials of a study are compared with. They are not points of the search space.
+    """Models that the trials of a study are compared with. They are not points of the search space."""
 
-    Attributes:
-        PLAIN_VAE: A plain variational autoencoder, trained like a trial.
-        UNTRAINED: The network with its initial weights.
-    """
-
-    PLAIN_VAE = "plain_vae"
+    PLAIN_VAE = "plain_vae"  # trained like a trial
     UNTRAINED = "untrained"
 
     @property
@@ -78,18 +73,12 @@ class _Resources(_Section):
     devices: int | Literal["auto"] = "auto"
     data_gib: float | Literal["auto"] = "auto"
 
-    @field_validator("lanes", "devices")
+    @field_validator("lanes", "devices", "data_gib")
     @classmethod
-    def _check_count(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError(f"must be at least 1, or auto; got {value}")
-        return value
-
-    @field_validator("data_gib")
-    @classmethod
-    def _check_size(cls, value: float | str) -> float | str:
-        if isinstance(value, float) and value < 0:
-            raise ValueError(f"must be at least 0, or auto; got {value}")
+    def _check_minimum(cls, value: float | str, info: ValidationInfo) -> float | str:
+        minimum = 0 if info.field_name == "data_gib" else 1
+        if not isinstance(value, str) and value < minimum:
+            raise ValueError(f"must be at least {minimum}, or auto; got {value}")
         return value
 
 
@@ -102,12 +91,10 @@ class Spec(_Section):
     Attributes:
         name: Name of the study, and of its folder in the store.
         train: Steps, pairs in a batch, evenly spaced reports, and precision of the large layers.
-        replicates: Number of seeds of each trial.
-        first_seed: Seed of the first replicate; the others have the seeds that follow.
+        replicates: Number of seeds of each trial, the first of which is `first_seed`.
         space: Parameters that the search varies, by their path in a model's configuration.
-        objectives: Metrics to optimise, with their directions.
         include: Configurations that are tried first.
-        halving: Early stopping; None for no early stopping.
+        halving: Early stopping.
         post_training: Metrics computed after training for the front and trials near it: all metrics on test clips,
             probes of samples, and metrics that take seconds a model (`marl.evaluation.post_training`).
         resources: Lanes of a stack, compilation, number of devices, and memory for data on each device.
@@ -184,15 +171,13 @@ class Spec(_Section):
         return tuple(self.views["shared"])
 
     @property
-    def seeds(self) -> range:
-        """Seeds of a trial's replicates."""
+    def seeds(self) -> range:  # noqa: D102
         return range(self.first_seed, self.first_seed + self.replicates)
 
     def direction(self, metric: str) -> Literal["min", "max"]:
-        """Return the better direction of a metric.
+        """Return the better direction of a metric: for an objective the one that the spec gives.
 
-        Objectives have the direction that the spec gives. For other metrics, lower is better for errors, losses and
-        what the wrong subspace knows of a factor; higher is better for the rest.
+        Otherwise lower is better for errors, losses and the information of the wrong subspace about a factor.
         """
         if metric in self.objectives:
             return self.objectives[metric]
@@ -223,10 +208,7 @@ class Spec(_Section):
     def expected_steps(self, reached: int = 0) -> int:
         """Return the expected number of steps that a trial still takes, summed over its replicates.
 
-        One trial in `reduction_factor` is assumed to pass each rung.
-
-        Args:
-            reached: Steps of seed 0 so far, while only seed 0 trains.
+        One trial in `reduction_factor` is assumed to pass each rung. `reached` is the step of the first seed.
         """
         expected, probability = 0.0, 1.0
         for rung in (rung for rung in self.rungs() if rung > reached):
@@ -247,15 +229,7 @@ def proxy_metric(objective: str) -> str:
 
 
 def parse_spec(content: Mapping[str, Any], source: str) -> Spec:
-    """Return the spec with these fields.
-
-    Args:
-        content: Fields by name.
-        source: Name of the file or option, for errors.
-
-    Raises:
-        UserError: When a field breaks a rule.
-    """
+    """Return the spec with these fields; raise a UserError that begins with the source if one breaks a rule."""
     try:
         return Spec.model_validate(content)
     except ValidationError as error:
@@ -265,10 +239,7 @@ def parse_spec(content: Mapping[str, Any], source: str) -> Spec:
 def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """Return the first error of a validation as one line: field, rule and received value.
 
-    Args:
-        error: Error of validating `model`.
-        model: Model whose fields are listed for an unknown field.
-        prefix: Path of the model in the spec.
+    `prefix` is the path of the model in the spec. An unknown field is answered with the fields of the model.
     """
     first = error.errors()[0]
     path = ".".join([*([prefix] if prefix else []), *map(str, first["loc"])])

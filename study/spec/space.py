@@ -16,12 +16,7 @@ _RANGES = ("choice", "uniform", "log_uniform", "int")
 class Parameter(BaseModel):
     """One dimension of the search space: exactly one range, and the conditions under which the parameter exists.
 
-    Attributes:
-        choice: Allowed values.
-        uniform: Bounds of a uniform distribution.
-        log_uniform: Bounds of a distribution that is uniform on a logarithmic scale.
-        int: Bounds of a whole number, both included.
-        when: Allowed values of other parameters, by name; the parameter exists where all of them hold.
+    Bounds of `int` are both included. The parameter exists `when` other parameters, by name, have one of these values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -89,21 +84,12 @@ class Parameter(BaseModel):
         return low <= value <= high
 
     def exists(self, values: Mapping[str, Scalar], names: Iterable[str]) -> bool:
-        """Return whether the conditions of the parameter hold.
-
-        Args:
-            values: Values of other parameters, by name.
-            names: Parameters that exist; conditions on others do not hold.
-        """
+        """Return whether all conditions hold at these values, of which only the parameters in `names` exist."""
         return all(name in names and values.get(name) in allowed for name, allowed in self.when.items())
 
 
 def parameter_order(space: Mapping[str, Parameter]) -> list[str]:
-    """Return the names of the parameters, each after the parameters of its conditions.
-
-    Raises:
-        ValueError: When conditions depend on each other in a circle.
-    """
+    """Return the names of the parameters, each after those of its conditions; raise a ValueError for a circle."""
     order: list[str] = []
     remaining = list(space)
     while remaining:
@@ -125,7 +111,7 @@ def active_parameters(space: Mapping[str, Parameter], values: Mapping[str, Scala
 
 
 def grid(space: Mapping[str, Parameter]) -> list[dict[str, Scalar]]:
-    """Return all combinations of values. A parameter whose conditions do not hold is absent from a combination.
+    """Return all combinations of values, each without the parameters whose conditions do not hold.
 
     Raises:
         ValueError: When a parameter has infinitely many values.

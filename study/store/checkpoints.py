@@ -1,7 +1,6 @@
 """Models of a study in the store: checkpoints of replicates, and samples of their latents."""
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Mapping
@@ -11,11 +10,10 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from study.spec import Baseline, TrialId
 from study.store.study_objects import StudyObjects
-from study.store.tables import read_parquet
+from study.store.tables import read_parquet, write_parquet
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -30,13 +28,7 @@ _LATENTS_LIMIT = 256 << 20
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A replicate at one step.
-
-    Attributes:
-        step: Steps trained.
-        files: Contents by file name, verified by their SHA-256.
-        record: Parameters of the trial, and reports of the replicate so far.
-    """
+    """A replicate at one step: contents of files, verified by their SHA-256, and a record with its reports so far."""
 
     step: int
     files: dict[str, bytes]
@@ -103,15 +95,17 @@ class Checkpoints(StudyObjects):
 
     def write_latents(self, trial: TrialId, seed: int, columns: Mapping[str, Any]) -> None:
         """Write a sample of a replicate's latents, with the factors of the clips."""
-        buffer = io.BytesIO()
-        pq.write_table(pa.table(dict(columns)), buffer)
-        self._write(_latents_name(trial, seed), buffer.getvalue())
+        self._write(_latents_name(trial, seed), write_parquet(pa.table(dict(columns))))
 
     def read_latents(self, trial: TrialId, seed: int) -> pd.DataFrame | None:
         """Return the sample of `write_latents`, or None if there is none or it is damaged."""
         name = _latents_name(trial, seed)
         try:
-            return _decode_latents(self._read(name, _LATENTS_LIMIT))
+            table = read_parquet(self._read(name, _LATENTS_LIMIT))
+            for field in table.schema:
+                if field.name.startswith(("private/", "shared/")) and not pa.types.is_floating(field.type):
+                    raise ValueError(f"column {field.name!r} must hold numbers; got {field.type}")
+            return table.to_pandas()
         except FileNotFoundError:
             return None
         except (pa.ArrowException, ValueError, OSError) as error:
@@ -134,12 +128,3 @@ class Checkpoints(StudyObjects):
 
 def _latents_name(trial: TrialId, seed: int) -> str:
     return f"latents/{trial}-{seed}.parquet"
-
-
-def _decode_latents(content: bytes) -> pd.DataFrame:
-    """Decode a sample of latents; raises ValueError or ArrowException if it is damaged."""
-    table = read_parquet(content)
-    for name, column_type in zip(table.column_names, table.schema.types, strict=True):
-        if name.startswith(("private/", "shared/")) and not pa.types.is_floating(column_type):
-            raise ValueError(f"column {name!r} must hold numbers; got {column_type}")
-    return table.to_pandas()

@@ -50,8 +50,6 @@ class StudyMetadata(BaseModel, frozen=True):
         format: Version of the store's layout.
         spec: The resolved spec. A field that a later version added is absent and means what code without the field did.
         stack: Stack plan, as `study.spec.resolved_spec.StackPlan`.
-        factors: Names of the data's factors.
-        created: Time of creation.
         writer: Version of marl-study that created the study, with its commit where that is known.
     """
 
@@ -76,13 +74,7 @@ class StudyMetadata(BaseModel, frozen=True):
 
 
 def incompatible(spec: Any, writer: str, reason: str) -> UserError:
-    """Return the error for a study whose metadata this version cannot read.
-
-    Args:
-        spec: The study's spec, as far as it can be read; it holds the name.
-        writer: Version that created the study.
-        reason: The field and the rule that it breaks.
-    """
+    """Return the error for a study whose metadata this version cannot read, with the field and the rule it breaks."""
     name = spec.get("name") if isinstance(spec, Mapping) else getattr(spec, "name", None)
     return UserError(
         f"study {name!r} was created by marl-study {writer}, and this is marl-study {version('marl-study')}: {reason}; "
@@ -100,9 +92,6 @@ class StudyStore(RunRecords, Checkpoints):
             for each of these three folders (S3: for each thousand objects in one, and a table has one object more for
             every 64 segments, which a run writes in five minutes at most), and one for each object that is new,
             replaced or damaged. The number of requests does not depend on the number of trials.
-
-    Attributes:
-        objects, name, cache: The arguments.
     """
 
     def exists(self) -> bool:
@@ -154,21 +143,14 @@ class StudyStore(RunRecords, Checkpoints):
         return content
 
     def append(self, table: Table, run: int, sequence: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows as one segment of a table.
-
-        Args:
-            table: Name of the table.
-            run: Number of the run that writes.
-            sequence: Number of the segment in the run.
-            rows: Values by column. Rows of trials and reports have the key `trial`.
-        """
+        """Write rows as segment `sequence` of a run. Rows of trials and reports have the key `trial`."""
         content = to_parquet(rows if table == "log" else [with_kind(row) for row in rows])
         self._write(Segment(table, run, sequence).name, content)
 
     def compact(self, table: Table, run: int) -> None:
         """Merge the segments of one run into one, once there are `MIN_SEGMENTS_TO_COMPACT`.
 
-        The merged segment names its range, so a reader that also lists its parts counts no row twice.
+        The merged segment names its range, so a reader that also lists the merged ones counts no row twice.
         """
         listed = filter(None, map(Segment.parse, self._names(f"{table}/")))
         segments = [segment for segment in without_compacted(listed) if segment.run == run and segment.last is None]
@@ -188,11 +170,7 @@ class StudyStore(RunRecords, Checkpoints):
         return self.rows(table).of_trials().frame()
 
     def rows(self, table: Table) -> TableRows:
-        """Return the rows of trials and of baselines.
-
-        Raises:
-            UserError: If the table is compacted again and again while it is read.
-        """
+        """Return the rows of trials and of baselines."""
         for _ in range(_READ_ATTEMPTS):
             entries = self._entries(table)
             segments = without_compacted(filter(None, map(Segment.parse, entries)))

@@ -83,21 +83,18 @@ class RunRecords(StudyObjects):
 
     def write_lease(self, number: int, token: str, record: Mapping[str, Any]) -> None:
         """Write a request for the lease as run `number`."""
-        self._write(_lease_name(number, token), _encoded(record))
+        self._write(f"leases/{number:04d}-{token}.json", _encoded(record))
 
     def leases(self, number: int) -> dict[str, dict[str, Any]]:
         """Return the requests for the lease as run `number`, by token."""
         matches = {_LEASE.fullmatch(name): record for name, record in self._records("leases", _LEASE).items()}
         return {match["token"]: record for match, record in matches.items() if match and int(match["number"]) == number}
 
-    def delete_lease(self, number: int, token: str) -> None:
-        """Delete a request for the lease."""
-        self.objects.delete(f"{self.name}/{_lease_name(number, token)}")
-
-    def delete_leases(self) -> None:
-        """Delete all requests for the lease."""
+    def delete_leases(self, token: str = "") -> None:
+        """Delete the requests for the lease that have this token, by default all."""
         for name in self._names("leases/"):
-            self.objects.delete(f"{self.name}/{name}")
+            if token in name:
+                self.objects.delete(f"{self.name}/{name}")
 
     def _records(self, folder: str, pattern: re.Pattern[str]) -> dict[str, dict[str, Any]]:
         entries = {name: entry for name, entry in self._entries(folder).items() if pattern.fullmatch(name)}
@@ -105,7 +102,7 @@ class RunRecords(StudyObjects):
 
 
 def process_identity() -> dict[str, Any]:
-    """Return the fields of a run's record that identify this process: `host`, `process` and `process_started`."""
+    """Return the fields of a run's record that identify this process."""
     return {"host": _host(), "process": os.getpid(), "process_started": _process_started(os.getpid())}
 
 
@@ -142,8 +139,6 @@ def check_no_live_run(store: RunRecords, runs: Mapping[int, Mapping[str, Any]]) 
 class Lease:
     """The right of one run to write a study, acquired at once and released at the end of a `with` block.
 
-    The record of the run shows that it is held. Of several processes that try at once, exactly one succeeds.
-
     Args:
         store: The study.
         fields: Fields of the run's record besides times, process and token.
@@ -151,7 +146,7 @@ class Lease:
     Attributes:
         run: Number of the run.
         details: More fields of the record, written with the next heartbeat. Threads replace the mapping as a whole.
-        stop_requested: Whether the run was requested to stop, at the last check.
+        stop_requested: Whether the run had been requested to stop at the last check.
 
     Raises:
         UserError: If another run of the study is live, or has just started.
@@ -210,9 +205,10 @@ class Lease:
     def _acquire(self) -> int:
         """Start the next run of the study, and return its number.
 
-        A conditional write alone would be enough, but some servers ignore the condition. So a process first writes a
-        request for the lease, and then lists the competing requests: the lowest token wins. A process that sees higher
-        tokens only waits until they are withdrawn, because one of them may have listed the requests earlier and won.
+        Of several processes that try at once, exactly one succeeds. A conditional write would be enough, but some
+        servers ignore the condition. So a process first writes a request for the lease, and then lists the competing
+        requests: the lowest token wins. A process that sees higher tokens only waits until they are withdrawn, because
+        one of them may have listed the requests earlier and won.
         """
         store, token = self._store, self._token
         runs = store.runs()
@@ -228,7 +224,7 @@ class Lease:
             if (winner := store.run(number)) is not None or not store.create_run(number, self._record):
                 raise _is_running(store, number, winner or store.run(number) or {})
         except BaseException:
-            store.delete_lease(number, token)
+            store.delete_leases(token)
             raise
         store.delete_leases()  # also of killed processes; processes that still wait now find the run
         return number
@@ -285,10 +281,6 @@ def _decoded_record(_: str, content: bytes) -> dict[str, Any]:
 
 def _run_name(number: int) -> str:
     return f"runs/{number:04d}.json"
-
-
-def _lease_name(number: int, token: str) -> str:
-    return f"leases/{number:04d}-{token}.json"
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:

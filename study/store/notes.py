@@ -21,10 +21,8 @@ from study.store.layout import StudyStore
 
 __all__ = ["MAX_AUTHOR", "MAX_TEXT", "Marks", "Note", "Notes"]
 
-MAX_TEXT = 4000
-"""Maximum number of characters of a note."""
+MAX_TEXT = 4000  # characters
 MAX_AUTHOR = 100
-"""Maximum number of characters of an author's name."""
 
 _FOLDER = "notes"
 _NAME = re.compile(rf"{_FOLDER}/[0-9]+-[0-9]{{8}}T[0-9]{{12}}Z-[0-9a-f]{{32}}\.json")
@@ -45,16 +43,7 @@ def _in_utc(time: datetime) -> datetime:
 
 
 class _Event(BaseModel, frozen=True, strict=True):
-    """Content of an object.
-
-    Attributes:
-        trial: Number of the trial.
-        kind: Kind of event.
-        text: Text of a note.
-        author: Name of the author; may be empty.
-        time: Time of the event, in UTC.
-        of: Names of the events that an `unstar` or `removed` revokes.
-    """
+    """Content of an object; an `unstar` or `removed` has the names of the events `of` which it revokes the effect."""
 
     trial: int = Field(ge=0)
     kind: _Kind
@@ -63,17 +52,12 @@ class _Event(BaseModel, frozen=True, strict=True):
     time: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     of: tuple[str, ...] = ()
 
+    def as_note(self, name: str) -> "Note":
+        return Note(name, self.trial, self.text, self.author, self.time)
+
 
 class Note(NamedTuple):
-    """A note on a trial.
-
-    Attributes:
-        name: Name of the object in the study.
-        trial: Number of the trial.
-        text: At most `MAX_TEXT` characters of any kind, with line breaks.
-        author: Name of the author; may be empty.
-        time: Time of writing, in UTC.
-    """
+    """A note on a trial, by an author whose name may be empty. `name` is that of its object in the study."""
 
     name: str
     trial: int
@@ -83,12 +67,7 @@ class Note(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """All stars and notes of a study.
-
-    Attributes:
-        starred: Numbers of the trials with a star.
-        notes: Notes, oldest first.
-    """
+    """Numbers of the trials with a star, and all notes, oldest first."""
 
     starred: frozenset[int]
     notes: list[Note]
@@ -98,9 +77,6 @@ class Notes:
     """Stars and notes of one study. Reading lists them with one request, and reads only new ones.
 
     Threads may share it. A damaged event is named in a warning, `UnreadableObject`, and left out.
-
-    Args:
-        store: The study.
     """
 
     def __init__(self, store: StudyStore) -> None:
@@ -108,55 +84,26 @@ class Notes:
         self._cached: dict[str, _Event | str] = {}  # by name; the reason for a damaged event
 
     def read(self) -> Marks:
-        """Return all stars and notes that were not removed.
-
-        Raises:
-            UserError: If the store cannot be reached.
-        """
+        """Return all stars and notes that were not removed."""
         events = _valid_events(self._events())
-        notes = [
-            Note(name, event.trial, event.text, event.author, event.time)
-            for name, event in events.items()
-            if event.kind == "note"
-        ]
+        notes = [event.as_note(name) for name, event in events.items() if event.kind == "note"]
         starred = frozenset(event.trial for event in events.values() if event.kind == "star")
         return Marks(starred, sorted(notes, key=lambda note: (note.time, note.name)))
 
-    def starred(self) -> frozenset[int]:
-        """Return the numbers of the trials with a star."""
-        return self.read().starred
-
-    def of(self, trial: int) -> list[Note]:
-        """Return the notes on a trial, oldest first."""
-        return [note for note in self.all() if note.trial == trial]
-
-    def all(self) -> list[Note]:
-        """Return the notes on all trials, oldest first."""
-        return self.read().notes
-
     def star(self, trial: int) -> None:
-        """Give a trial a star, unless it has one.
-
-        Raises:
-            UserError: If there is no such study, or `trial` is not a trial number.
-        """
-        if _checked_trial(trial) not in self.starred():
+        """Give a trial a star, unless it has one; raise a UserError if there is no such study or trial number."""
+        if _checked_trial(trial) not in self.read().starred:
             self._append(trial, "star")
 
     def unstar(self, trial: int) -> None:
-        """Remove the stars of a trial.
-
-        Raises:
-            UserError: If there is no such study, or `trial` is not a trial number.
-        """
+        """Remove the stars of a trial; errors are those of `star`."""
         self._revoke(_checked_trial(trial), "unstar")
 
     def write(self, trial: int, text: str, author: str = "") -> Note:
         """Write a note on a trial.
 
         Raises:
-            UserError: If the text is empty or too long, the author's name is too long, `trial` is not a trial number,
-                or there is no such study.
+            UserError: If the text is empty, text or author's name are too long, or there is no such study or trial.
         """
         text = "\n".join(text.strip().splitlines())
         author = " ".join(author.split())
@@ -168,11 +115,7 @@ class Notes:
         return self._append(trial, "note", text=text, author=author)
 
     def remove(self, note: Note) -> None:
-        """Hide a note. Its text stays in the store.
-
-        Raises:
-            UserError: If there is no such study.
-        """
+        """Hide a note. Its text stays in the store."""
         self._revoke(note.trial, "removed", note.name)
 
     def _revoke(self, trial: int, kind: Literal["unstar", "removed"], only: str | None = None) -> None:
@@ -194,7 +137,7 @@ class Notes:
         name = f"{_FOLDER}/{event.trial}-{event.time.strftime(_NAME_TIME)}-{uuid.uuid4().hex}.json"
         self._store.objects.write(f"{self._store.name}/{name}", content)
         self._cached[name] = event
-        return Note(name, event.trial, event.text, event.author, event.time)
+        return event.as_note(name)
 
     def _events(self) -> dict[str, _Event]:
         """Return all readable events, by name."""
@@ -203,7 +146,9 @@ class Notes:
             path.removeprefix(prefix): size for path, size in self._store.objects.sizes(f"{prefix}{_FOLDER}").items()
         }
         new = {name: size for name, size in sizes.items() if name not in self._cached}
-        refused = {name: reason for name, size in new.items() if (reason := _refusal(name, size))}
+        refused = {name: "is not an event of a trial" for name in new if not _NAME.fullmatch(name)} | {
+            name: f"has {size:,} bytes; the limit is {_MAX_BYTES:,}" for name, size in new.items() if size > _MAX_BYTES
+        }
         contents = self._store.objects.read_all([f"{prefix}{name}" for name in new if name not in refused])
         read = {path.removeprefix(prefix): content for path, content in contents.items()}
         self._cached |= refused | {name: _decoded_event(name, content) for name, content in read.items()}
@@ -215,15 +160,6 @@ class Notes:
             elif event is not None:
                 warnings.warn(f"{self._store.uri}/{name} was left out: {event}", UnreadableObject, stacklevel=4)
         return events
-
-
-def _refusal(name: str, size: int) -> str | None:
-    """Return why an object is not read, or None."""
-    if not _NAME.fullmatch(name):
-        return "is not an event of a trial"
-    if size > _MAX_BYTES:
-        return f"has {size:,} bytes; the limit is {_MAX_BYTES:,}"
-    return None
 
 
 def _decoded_event(name: str, content: bytes) -> _Event | str:

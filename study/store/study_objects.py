@@ -26,13 +26,11 @@ class StudyCache:
     """Decoded objects of one study, and what a reader derived from them. Threads may share it.
 
     An object is decoded again when its etag changes. Damaged objects are not cached, so every reading tries them again.
-
-    Attributes:
-        derived: A value that a reader computed from the objects and updates when they change.
     """
 
     def __init__(self) -> None:
         self.derived: Any = None
+        """A value that a reader computed from the objects and updates when they change."""
         self._decoded: dict[str, dict[str, tuple[str, Any]]] = {}
         # One thread reads new objects, the others wait and find them decoded.
         self._lock = threading.Lock()
@@ -44,17 +42,10 @@ class StudyCache:
         read_all: Callable[[Sequence[str]], Mapping[str, bytes]],
         decode: Callable[[str, bytes], _Value],
     ) -> dict[str, _Value | Exception]:
-        """Return the decoded objects of a folder, and forget cached ones that are not asked for.
+        """Return the decoded objects of a folder, in the order of `etags`, and forget all others of the folder.
 
-        Args:
-            folder: Folder of the objects.
-            etags: Etags of the objects to read, by name.
-            read_all: Reads objects by name; objects that do not exist are absent from its result.
-            decode: Converts a name and a content into a value.
-
-        Returns:
-            Values by name, in the order of `etags`. The value of an object that does not exist is FileNotFoundError;
-            of a damaged one, the ArrowException, OSError or ValueError that `decode` raised.
+        `read_all` leaves out objects that do not exist; their value is FileNotFoundError. The value of a damaged object
+        is the ArrowException, OSError or ValueError that `decode` raises.
         """
         with self._lock:
             cached = self._decoded.get(folder, {})
@@ -77,16 +68,7 @@ class StudyCache:
 
 
 class StudyObjects:
-    """Objects of one study. A damaged object is named in a warning and left out.
-
-    Args:
-        objects: The object store.
-        name: Name of the study.
-        cache: Cache for a process that reads the study again and again.
-
-    Attributes:
-        objects, name, cache: The arguments.
-    """
+    """Objects of one study. A damaged object is named in a warning and left out."""
 
     def __init__(self, objects: ObjectStore, name: str, cache: StudyCache | None = None) -> None:
         self.objects = objects
@@ -129,7 +111,7 @@ class StudyObjects:
         return self.objects.read(f"{self.name}/{name}", limit)
 
     def _read_json(self, name: str) -> dict[str, Any]:
-        """Return the content of a JSON object; raises FileNotFoundError, or ValueError if it is damaged."""
+        """Return a JSON object; raise FileNotFoundError if there is none, or ValueError if it is damaged."""
         return json_object(self._read(name, _JSON_LIMIT))
 
     def _write(self, name: str, content: bytes) -> None:
@@ -143,11 +125,7 @@ class StudyObjects:
 
 
 def json_object(content: bytes) -> dict[str, Any]:
-    """Decode a JSON object.
-
-    Raises:
-        ValueError: If the content is anything else.
-    """
+    """Decode a JSON object; raise a ValueError for anything else."""
     try:
         value = json.loads(content)
     except RecursionError:

@@ -27,6 +27,7 @@ __all__ = [
     "to_parquet",
     "with_kind",
     "without_compacted",
+    "write_parquet",
 ]
 
 Table = Literal["trials", "reports", "log"]
@@ -55,14 +56,7 @@ _NAME = re.compile(r"(?P<table>[a-z]+)/(?P<run>\d{4})-(?P<first>\d{6})(?:-(?P<la
 
 @dataclass(frozen=True)
 class Segment:
-    """One object of a table.
-
-    Attributes:
-        table: Name of the table.
-        run: Number of the run that wrote it.
-        first: Number of the segment in the run.
-        last: Number of the last segment that was merged into this one; None for a segment that was not merged.
-    """
+    """One object of a table: the segment `first` of a run, or its segments `first` to `last`, merged."""
 
     table: str
     run: int
@@ -85,7 +79,7 @@ class Segment:
         return f"{self.table}/{self.run:04d}-{self.first:06d}{last}.parquet"
 
     def covers(self, other: "Segment") -> bool:
-        """Return whether another segment was merged into this one."""
+        """Return whether the other segment was merged into this one."""
         return (
             self.last is not None
             and other is not self
@@ -116,9 +110,7 @@ def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Encode rows as Parquet. A column that mixes whole and other numbers becomes float, so that segments merge."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
-    buffer = io.BytesIO()
-    pq.write_table(pa.table({name: pa.array(values, _column_type(values)) for name, values in columns.items()}), buffer)
-    return buffer.getvalue()
+    return write_parquet(pa.table({name: pa.array(values, _column_type(values)) for name, values in columns.items()}))
 
 
 def merge_segments(contents: Sequence[bytes]) -> bytes:
@@ -127,8 +119,13 @@ def merge_segments(contents: Sequence[bytes]) -> bytes:
     Raises:
         ArrowException, ValueError or OSError: If a segment is damaged.
     """
+    return write_parquet(pa.concat_tables(map(read_parquet, contents), promote_options="permissive"))
+
+
+def write_parquet(table: pa.Table) -> bytes:
+    """Encode a table as Parquet."""
     buffer = io.BytesIO()
-    pq.write_table(pa.concat_tables(map(read_parquet, contents), promote_options="permissive"), buffer)
+    pq.write_table(table, buffer)
     return buffer.getvalue()
 
 
@@ -239,11 +236,7 @@ SegmentId = tuple[str, str]
 
 
 class TableRows:
-    """Rows of a table, in the order of writing. It is immutable.
-
-    Args:
-        segments: Rows of each segment, in order.
-    """
+    """Rows of a table by segment, in the order of writing. It is immutable."""
 
     def __init__(self, segments: Mapping[SegmentId, pa.Table]) -> None:
         self.segments = dict(segments)
@@ -267,13 +260,9 @@ class TableRows:
         return self._selected(is_wanted, ["kind", "baseline", "trial"])
 
     def frame(self, columns: Sequence[str] | None = None, is_wanted: np.ndarray | None = None) -> pd.DataFrame:
-        """Return rows as a data frame.
+        """Return rows as a data frame, by default all rows and columns. Columns that no segment has are ignored.
 
-        Types do not depend on which rows are wanted, except that whole numbers with gaps become floats.
-
-        Args:
-            columns: Names of the columns; names that no segment has are ignored. All columns by default.
-            is_wanted: Mask of the rows. All rows by default.
+        Types do not depend on the mask of the rows, except that whole numbers with gaps become floats.
         """
         if not self.segments:
             return pd.DataFrame()

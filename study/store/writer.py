@@ -86,15 +86,11 @@ class StudyWriter:
         self.add("log", {"line": line})
 
     def record_trainers(self, active: Sequence[Mapping[str, Any]], ended: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Add the progress of trainers to the record of the run.
-
-        Args:
-            active: Progress of the current trainers, as `study.training.trainer.Trainer.progress`; at least one.
-            ended: Last progress of trainers that have ended.
-        """
+        """Add the progress of one or more active and of ended trainers, as `Trainer.progress`, to the run's record."""
         trainers = [*active, *ended]
         seconds = [progress["seconds"] for progress in trainers]
         self._lease.details = {
+            **self._lease.details,
             "trainers": max(len(active), self._lease.details.get("trainers", 0)),
             "devices": [progress["device"] for progress in active],
             "lanes": [progress["lanes"] for progress in active],
@@ -114,20 +110,15 @@ class StudyWriter:
         self._raise_error()
 
     def flush(self) -> None:
-        """Wait until all rows so far are written.
-
-        Raises:
-            RunError: As `check`.
-        """
+        """Wait until all rows so far are written; errors are those of `check`."""
         with self._changed:
             self._wanted = wanted = self._added
         self._wait(lambda: self._written >= wanted)
 
     def finish(self) -> None:
-        """Wait until all rows are written and the lease is released.
+        """Wait until all rows are written and the lease is released; errors are those of `check`.
 
-        Raises:
-            RunError: As `check`. The lease is released nevertheless, as soon as the store works.
+        After an error the lease is released nevertheless, as soon as the store works.
         """
         with self._changed:
             self._is_finishing = True

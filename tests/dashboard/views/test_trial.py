@@ -44,8 +44,8 @@ def test_stars_and_notes_are_stored_and_notes_are_escaped(store, tmp_path, monke
     app.text_area[0].set_value(HOSTILE)
     app = next(button for button in app.button if button.label == "Save note").click().run()
     notes = Notes(store)
-    assert notes.starred() == {0}
-    (note,) = notes.of(0)
+    assert notes.read().starred == {0}
+    (note,) = notes.read().notes
     assert note.text == HOSTILE
     assert any("\\<img src\\=x" in one.value for one in app.markdown)
     assert "★ Starred" in [button.label for button in app.button]

@@ -34,6 +34,10 @@ def a_study(uri):
     return store
 
 
+def notes_on(notes, trial):
+    return [note for note in notes.read().notes if note.trial == trial]
+
+
 def put(store, content, trial=3, number=0):
     """Write an event as another program might."""
     name = f"notes/{trial}-20260509T143200{number:06d}Z-{number:032x}.json"
@@ -46,15 +50,15 @@ def test_a_star_is_given_once_and_taken_back(store, notes):
     notes.star(3)
     notes.star(3)
     notes.star(np.int64(5))
-    assert notes.starred() == {3, 5}
+    assert notes.read().starred == {3, 5}
     assert len(store.objects.names("tiny/notes")) == 2
     notes.unstar(3)
     notes.unstar(3)
     notes.unstar(4)
-    assert Notes(store).starred() == {5}
+    assert Notes(store).read().starred == {5}
     assert len(store.objects.names("tiny/notes")) == 3
     notes.star(3)
-    assert Notes(store).starred() == {3, 5}
+    assert Notes(store).read().starred == {3, 5}
 
 
 def test_notes_are_read_back_oldest_first_by_anybody(store, notes):
@@ -67,16 +71,16 @@ def test_notes_are_read_back_oldest_first_by_anybody(store, notes):
     assert second.author == ""
     assert before <= first.time <= second.time <= datetime.now(UTC)
     for reader in (notes, Notes(store)):
-        assert reader.of(3) == [first, second]
-        assert reader.all() == [first, second, elsewhere]
-        assert reader.of(1) == []
+        assert notes_on(reader, 3) == [first, second]
+        assert reader.read().notes == [first, second, elsewhere]
+        assert notes_on(reader, 1) == []
 
 
 def test_a_removed_note_is_shown_no_more_and_its_text_stays_in_the_store(store, notes):
     note, other = notes.write(3, "wrong trial"), notes.write(3, "right trial")
     notes.remove(note)
     notes.remove(note)
-    assert Notes(store).all() == [other]
+    assert Notes(store).read().notes == [other]
     assert b"wrong trial" in store.objects.read(f"tiny/{note.name}")
     assert len(store.objects.names("tiny/notes")) == 3
 
@@ -87,9 +91,9 @@ def test_a_star_given_while_another_one_is_taken_back_stays_whatever_the_clocks_
     ada.unstar(3)
     # From a machine whose clock is years behind.
     put(store, {"trial": 3, "kind": "star", "time": "2020-01-01T00:00:00Z"})
-    assert bob.starred() == {3}
+    assert bob.read().starred == {3}
     bob.unstar(3)
-    assert ada.starred() == set()
+    assert ada.read().starred == set()
 
 
 def test_nothing_is_lost_to_writers_at_the_same_time(store):
@@ -110,7 +114,7 @@ def test_one_reader_may_serve_several_threads(store, notes):
     for number in range(40):
         put(store, GOOD, number=number)
     with ThreadPoolExecutor(4) as readers:
-        assert {len(found) for found in readers.map(lambda _: notes.all(), range(8))} == {40}
+        assert {len(found) for found in readers.map(lambda _: notes.read().notes, range(8))} == {40}
 
 
 @pytest.mark.parametrize("trial", [-1, "3", 3.0, True, None])
@@ -140,7 +144,7 @@ def test_the_longest_note_is_kept_whatever_it_is_made_of(store, notes):
     for text in ("x" * MAX_TEXT, "\N{PILE OF POO}" * MAX_TEXT, "\0" * MAX_TEXT, '"' * MAX_TEXT):
         assert notes.write(3, text).text == text
     put(store, json.dumps({**GOOD, "text": "\N{PILE OF POO}" * MAX_TEXT}, ensure_ascii=True).encode())
-    assert len(Notes(store).all()) == 5
+    assert len(Notes(store).read().notes) == 5
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,7 @@ def test_a_damaged_event_is_named_and_left_out_and_nothing_else_is_lost(store, n
     name = put(store, content)
     for reader in (notes, notes, Notes(store)):
         with pytest.warns(UnreadableObject) as named:
-            assert reader.all() == [kept]
+            assert reader.read().notes == [kept]
         (message,) = (str(one.message) for one in named)
         assert_mentions(message, f"tiny/{name}", *facts)
         assert len(message) < 500
@@ -185,7 +189,7 @@ def test_a_damaged_event_is_named_and_left_out_and_nothing_else_is_lost(store, n
 def test_what_is_no_event_is_named_and_not_read(store, notes, name):
     store.objects.write(f"tiny/notes/{name}", json.dumps(GOOD).encode())
     with pytest.warns(UnreadableObject, match=mentions(name, "event")):
-        assert notes.all() == []
+        assert notes.read().notes == []
 
 
 def test_an_event_takes_back_only_what_is_its_own_kind_and_trial(store, notes):
@@ -225,16 +229,16 @@ def test_what_was_read_is_not_read_again(store, notes, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnreadableObject)
         for _ in range(3):
-            assert len(notes.all()) == 30
+            assert len(notes.read().notes) == 30
         assert (len(lists), len(reads)) == (3, 31)
         put(store, GOOD, number=31)
-        assert len(notes.all()) == 31
+        assert len(notes.read().notes) == 31
     assert (len(lists), len(reads)) == (4, 32)
     notes.write(4, "its own")
     lists.clear(), reads.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnreadableObject)
-        assert len(notes.of(4)) == 1
+        assert len(notes_on(notes, 4)) == 1
     assert (len(lists), len(reads)) == (1, 0)
 
 
@@ -255,15 +259,15 @@ def test_any_order_of_acts_by_two_people_reads_as_if_one_had_done_them(tmp_path_
             person.write(trial, str(number))
             texts.append((trial, str(number)))
         elif act == "remove":
-            for note in person.of(trial)[:1]:
+            for note in notes_on(person, trial)[:1]:
                 person.remove(note)
                 texts.remove((trial, note.text))
         else:
             getattr(person, act)(trial)
             (starred.add if act == "star" else starred.discard)(trial)
     for reader in (*people, Notes(store)):
-        assert reader.starred() == starred
-        assert [(note.trial, note.text) for note in reader.all()] == texts
+        assert reader.read().starred == starred
+        assert [(note.trial, note.text) for note in reader.read().notes] == texts
 
 
 @pytest.mark.slow
@@ -279,10 +283,10 @@ def test_notes_are_kept_in_a_bucket(tmp_path, monkeypatch):
         for number in range(40):
             put(store, {**GOOD, "time": (written.time + timedelta(seconds=1)).isoformat()}, number=number)
         other = Notes(store)
-        assert other.starred() == {3}
-        assert other.of(3)[0] == written
-        assert len(other.all()) == 41
+        assert other.read().starred == {3}
+        assert notes_on(other, 3)[0] == written
+        assert len(other.read().notes) == 41
         notes.unstar(3)
-        assert other.starred() == set()
+        assert other.read().starred == set()
         store.delete()
         assert other.read() == (frozenset(), [])
