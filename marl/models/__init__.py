@@ -7,15 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 
-from marl.models.config import (
-    Architecture,
-    LatentConfig,
-    ModelConfig,
-    Parameters,
-    ParameterSpec,
-    Posterior,
-    Subspace,
-)
+from marl.models.config import Architecture, LatentConfig, ModelConfig, Parameters, ParameterSpec, Posterior, Subspace
 from marl.models.fusion import FUSIONS
 from marl.models.heads import Head, Target
 from marl.models.network import Network
@@ -46,12 +38,9 @@ NETWORKS: Mapping[str, type[Network]] = {
 
 
 def build_network(architecture: Architecture, heads: Iterable[Head | Target] = (), groups: int = 0) -> Network:
-    """Return the network of an architecture.
+    """Return the network of an architecture, with parameters for heads.
 
-    Args:
-        architecture: Sizes of the network.
-        heads: Heads that the network has parameters for.
-        groups: Combinations of values of the shared factors.
+    `groups` is the number of combinations of values of the shared factors.
 
     Raises:
         ValueError: If the network does not fit the spectrogram.

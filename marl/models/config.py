@@ -16,41 +16,32 @@ Subspace = Literal["private", "shared"]
 
 
 class ModelConfig(BaseConfig):
-    """Kind and layer widths of the network. A network ignores the fields of other kinds.
+    """Kind of the network, a key of `marl.models.NETWORKS`, and its sizes. A network ignores the sizes of other kinds.
 
-    Layer widths are multiples of 16, so that rows align with vector registers.
-
-    Attributes:
-        kind: Key of `marl.models.NETWORKS`: `patch`, matrix products over patches of the spectrogram; `conv`, four
-            convolutions.
-        hidden: Width of the layer between the latents and the rest of the network.
-        patch_bands: Mel bands of a patch; divides the bands of the spectrogram. For `patch`, like the next three.
-        patch_frames: Frames of a patch; divides the frames of the spectrogram.
-        width: Width of the first layer, which takes the values of a patch.
-        embedding: Width of the embedding of a patch.
-        channels: Channels of the two outer convolutions; the two inner ones have twice this number. For `conv`.
-        head: Width of the heads, which are networks that only training uses.
+    Layer widths are multiples of 16, so that rows align with vector registers. `patch_bands` must divide the mel bands
+    of the spectrogram, and `patch_frames` its frames.
     """
 
     kind: str = "patch"
+    # patch
     patch_bands: int = Field(4, ge=1)
     patch_frames: int = Field(64, ge=1)
-    width: int = Field(64, ge=16, multiple_of=16)
-    embedding: int = Field(32, ge=16, multiple_of=16)
+    width: int = Field(64, ge=16, multiple_of=16)  # of the layer that takes the values of a patch
+    embedding: int = Field(32, ge=16, multiple_of=16)  # of a patch
+    # all kinds: the layer between the latents and the rest of the network
     hidden: int = Field(192, ge=16, multiple_of=16)
+    # conv: the two outer convolutions; the two inner ones have twice as many channels
     channels: int = Field(32, ge=16, multiple_of=16)
+    # all kinds: width of the heads, which are networks that only training uses
     head: int = Field(64, ge=16, multiple_of=16)
 
 
 class LatentConfig(BaseConfig):
     """Sizes of the two subspaces of the latents, and how the shared latents of two views are fused before decoding.
 
-    Attributes:
-        private: Number of private latents.
-        shared: Number of shared latents.
-        fusion: Key of `marl.models.FUSIONS`: `none`, each view is decoded with its own sample; `mean`, both views with
-            the mean of the two samples; `swap`, each view with the sample of the other, so that reconstruction crosses
-            views; `poe`, both views with one sample of the product of the two posteriors.
+    With the fusion `none`, each view is decoded with its own sample; `mean`: both views with the mean of the two
+    samples; `swap`: each view with the sample of the other, so that reconstruction crosses views; `poe`: both views
+    with one sample of the product of the two posteriors.
     """
 
     private: int = Field(8, ge=1, le=1024)
@@ -59,46 +50,30 @@ class LatentConfig(BaseConfig):
 
 
 class Architecture(NamedTuple):
-    """Sizes that models must have in common to train in one stack.
-
-    Attributes:
-        bands: Mel bands of the spectrogram.
-        frames: Frames of the spectrogram.
-        model: Kind and layer widths.
-        private: Private latents of the widest model.
-        shared: Shared latents of the widest model.
-    """
+    """Sizes that models must have in common to train in one stack."""
 
     bands: int
     frames: int
     model: ModelConfig
-    private: int
-    shared: int
+    private: int  # private latents of the widest model
+    shared: int  # shared latents of the widest model
 
 
 class ParameterSpec(NamedTuple):
     """Shape, initial value and role of one parameter, at the latent sizes of an `Architecture`.
 
-    A weight is initialised uniformly with variance 1 / fan-in, a bias with a constant.
-
-    Attributes:
-        shape: Shape of the parameter.
-        fan_in: Number of inputs that are added up for one output of a weight; zero for a bias.
-        latent_inputs: Subspaces whose latents are the inputs of a weight. Its fan-in is then the number of latents that
-            the model has in them.
-        latent_dim: Dimension along which latents lie; None if there is none.
-        initial_value: Initial value of a bias.
-        head: Name of the head that the parameter belongs to; None for encoder and decoder.
-        follows: Name of the parameter of which this one is a moving average. Such a parameter is not trained.
+    A weight is initialised uniformly with variance 1 / fan-in, where the fan-in is the number of inputs that are added
+    up for one output. A bias has fan-in zero and starts at `initial_value`. If a weight has `latent_inputs`, its fan-in
+    is the number of latents that the model has in these subspaces.
     """
 
     shape: tuple[int, ...]
     fan_in: int = 0
     latent_inputs: tuple[Subspace, ...] = ()
-    latent_dim: int | None = None
+    latent_dim: int | None = None  # dimension along which latents lie
     initial_value: float = 0.0
-    head: str | None = None
-    follows: str | None = None
+    head: str | None = None  # head that the parameter belongs to; None for encoder and decoder
+    follows: str | None = None  # parameter of which this one is a moving average, which is not trained
 
 
 class Posterior(NamedTuple):

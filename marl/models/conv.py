@@ -4,11 +4,12 @@ Kernels are 4 x 4, with stride 2 and padding 1; images are channels-last. Stacke
 become grouped ones, which are slow on a GPU; matrix products become batched ones, which are fast. All windows of 4 x 4
 would take four times the memory of the image. Instead the image is cut into blocks of 2 x 2, each block is multiplied
 by the parts of the kernel for the four windows that contain it, and the products of each window are added up. A
-transposed convolution does the same in reverse.
+transposed convolution is the same in reverse.
 
 H and W are the even height and width of an image, C channels.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -66,20 +67,10 @@ class ConvNetwork(Network):
             local_shape=(self._grid[1], self._grid[0] * inner),
         )
 
-    def to_input(self, log_mel_NFT: Tensor) -> Tensor:
-        """Return the spectrograms themselves."""
-        return log_mel_NFT
-
-    def from_output(self, output_NPQ: Tensor) -> Tensor:
-        """Return the spectrograms themselves."""
-        return output_NPQ
-
     def _encode(self, parameters: Parameters, input_NPQ: Tensor) -> tuple[Tensor, Tensor]:
-        weight, bias = _layer(parameters, "encoder.conv1", input_NPQ)
-        hidden = hardswish(first_convolution(input_NPQ, weight) + bias)
+        hidden = _layer(parameters, "encoder.conv1", input_NPQ, first_convolution)
         for number in (2, 3, 4):
-            weight, bias = _layer(parameters, f"encoder.conv{number}", hidden)
-            hidden = hardswish(convolution(hidden, weight) + bias)
+            hidden = _layer(parameters, f"encoder.conv{number}", hidden, convolution)
         return hardswish(linear(parameters, "encoder.hidden", hidden.flatten(1))), hidden
 
     def _local_features(self, layer: Tensor) -> Tensor:
@@ -89,31 +80,27 @@ class ConvNetwork(Network):
     def _decode(self, parameters: Parameters, hidden: Tensor) -> Tensor:
         hidden = hardswish(linear(parameters, "decoder.grid", hidden)).unflatten(1, self._grid)
         for number in (1, 2, 3):
-            weight, bias = _layer(parameters, f"decoder.conv{number}", hidden)
-            hidden = hardswish(transposed_convolution(hidden, weight) + bias)
+            hidden = _layer(parameters, f"decoder.conv{number}", hidden, transposed_convolution)
         return last_convolution(hidden, parameters[_OUTPUT].to(hidden.dtype))
 
 
 def _convolution_specs(name: str, inputs: int, outputs: int, fan_in: int) -> ParameterSpecs:
     """Return the parameters of a convolution or of a transposed one."""
-    return {
-        f"{name}.weight": ParameterSpec((4 * inputs, 4 * outputs), fan_in=fan_in),
-        f"{name}.bias": ParameterSpec((outputs,)),
-    }
+    weight, bias = ParameterSpec((4 * inputs, 4 * outputs), fan_in=fan_in), ParameterSpec((outputs,))
+    return {f"{name}.weight": weight, f"{name}.bias": bias}
 
 
-def _layer(parameters: Parameters, name: str, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weight and bias in the type of the image."""
-    return parameters[f"{name}.weight"].to(image.dtype), parameters[f"{name}.bias"].to(image.dtype)
+def _layer(parameters: Parameters, name: str, image: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Apply a convolution, a bias and the activation, all in the type of the image."""
+    weight, bias = parameters[f"{name}.weight"].to(image.dtype), parameters[f"{name}.bias"].to(image.dtype)
+    return hardswish(operation(image, weight) + bias)
 
 
 def convolution(image_NHWC: Tensor, weight: Tensor) -> Tensor:
     """Return an image of half the height and width.
 
-    Args:
-        image_NHWC: Input images.
-        weight: [4 C, 4 outputs]; row (p, q, channel) and column (a, b, output) hold the value of the kernel at row
-            2 (1 - a) + p and column 2 (1 - b) + q.
+    The weight is [4 C, 4 outputs]. Row (p, q, channel) and column (a, b, output) hold the value of the kernel at row
+    2 (1 - a) + p and column 2 (1 - b) + q.
     """
     return _fold(_matmul(_unfold(image_NHWC, _BLOCKS), weight), _NEIGHBOURS)
 
@@ -121,10 +108,8 @@ def convolution(image_NHWC: Tensor, weight: Tensor) -> Tensor:
 def transposed_convolution(image_NHWC: Tensor, weight: Tensor) -> Tensor:
     """Return an image of twice the height and width.
 
-    Args:
-        image_NHWC: Input images.
-        weight: [4 C, 4 outputs]; row (a, b, channel) and column (p, q, output) hold the value of the kernel at row
-            2 (1 - a) + p and column 2 (1 - b) + q.
+    The weight is [4 C, 4 outputs]. Row (a, b, channel) and column (p, q, output) hold the value of the kernel at row
+    2 (1 - a) + p and column 2 (1 - b) + q.
     """
     return _fold(_matmul(_unfold(image_NHWC, _NEIGHBOURS), weight), _BLOCKS)
 
@@ -132,9 +117,7 @@ def transposed_convolution(image_NHWC: Tensor, weight: Tensor) -> Tensor:
 def first_convolution(image_NHW: Tensor, weight: Tensor) -> Tensor:
     """Return the convolution [N, H / 2, W / 2, outputs] of images with one channel, which need no gradient.
 
-    Args:
-        image_NHW: Input images.
-        weight: [16, outputs], a row for each value of the kernel.
+    The weight is [16, outputs], with a row for each value of the kernel.
     """
     windows = pad(image_NHW, (1, 1, 1, 1)).unfold(-2, 4, 2).unfold(-2, 4, 2)
     return _matmul(windows.flatten(-2), weight)
@@ -143,9 +126,7 @@ def first_convolution(image_NHW: Tensor, weight: Tensor) -> Tensor:
 def last_convolution(image_NHWC: Tensor, weight: Tensor) -> Tensor:
     """Return the transposed convolution [N, 2 H, 2 W] to one channel.
 
-    Args:
-        image_NHWC: Input images.
-        weight: [C, 16]; column (a, b, p, q) holds the value of the kernel at row 2 a + p and column 2 b + q.
+    The weight is [C, 16]. Column (a, b, p, q) holds the value of the kernel at row 2 a + p and column 2 b + q.
     """
     # Each pixel is spread over one window; four windows overlap.
     spread = pad(_matmul(image_NHWC, weight), (0, 0, 1, 1, 1, 1))
@@ -159,51 +140,37 @@ def _matmul(image: Tensor, weight: Tensor) -> Tensor:
 
 def _unfold(image_NHWC: Tensor, stride: int) -> Tensor:
     """Return windows of 2 x 2 of the image with a border of zeros: [N, H / stride + 1, W / stride + 1, 4 C]."""
-    windows: Tensor = _Unfold.apply(image_NHWC, stride)  # type: ignore[no-untyped-call]
+    windows: Tensor = _Windows.apply(image_NHWC, stride, False)  # type: ignore[no-untyped-call]
     return windows
 
 
 def _fold(windows: Tensor, stride: int) -> Tensor:
     """Return the adjoint of `_unfold`: an image to which each window is added at its place."""
-    image: Tensor = _Fold.apply(windows, stride)  # type: ignore[no-untyped-call]
+    image: Tensor = _Windows.apply(windows, stride, True)  # type: ignore[no-untyped-call]
     return image
 
 
-class _Unfold(torch.autograd.Function):
+class _Windows(torch.autograd.Function):
     """Unfolding and folding are each other's gradient; torch would compute either in several passes over memory."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(image: Tensor, stride: int) -> Tensor:
-        windows = pad(image, (0, 0, 1, 1, 1, 1)).unfold(-3, 2, stride).unfold(-3, 2, stride)
-        return windows.movedim(-3, -1).flatten(-3)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        ctx.stride = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _fold(gradient, ctx.stride), None
-
-
-class _Fold(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(windows: Tensor, stride: int) -> Tensor:
+    def forward(values: Tensor, stride: int, fold: bool) -> Tensor:
+        if not fold:
+            windows = pad(values, (0, 0, 1, 1, 1, 1)).unfold(-3, 2, stride).unfold(-3, 2, stride)
+            return windows.movedim(-3, -1).flatten(-3)
         if stride == _BLOCKS:
-            rows: Tensor = windows.unflatten(-1, (2, 2, -1)).transpose(-4, -3).flatten(-3, -2)
+            rows: Tensor = values.unflatten(-1, (2, 2, -1)).transpose(-4, -3).flatten(-3, -2)
             return rows.flatten(-4, -3)[..., 1:-1, 1:-1, :]
-        top_left, top_right, bottom_left, bottom_right = windows.chunk(4, dim=-1)
+        top_left, top_right, bottom_left, bottom_right = values.chunk(4, dim=-1)
         image = top_left[..., 1:, 1:, :] + top_right[..., 1:, :-1, :]
         return image.add_(bottom_left[..., :-1, 1:, :]).add_(bottom_right[..., :-1, :-1, :])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        ctx.stride = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int, bool], output: Tensor) -> None:
+        _, ctx.stride, ctx.fold = inputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _unfold(gradient, ctx.stride), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return (_unfold if ctx.fold else _fold)(gradient, ctx.stride), None, None

@@ -18,23 +18,8 @@ Fusion = Callable[[Posterior, Tensor, Tensor], Tensor]
 shared latents [N, D] from which each view is decoded."""
 
 
-def fuse_none(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
-    """Decode each view with its own sample."""
-    return z_ND
-
-
-def fuse_mean(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
-    """Decode both views with the mean of their samples."""
-    return 0.5 * (z_ND + _other_view(z_ND))
-
-
-def fuse_swap(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
-    """Decode each view with the sample of the other view."""
-    return _other_view(z_ND)
-
-
-def fuse_poe(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
-    """Decode both views with one sample of the product of their posteriors.
+def product_of_experts(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
+    """Return one sample of the product of the posteriors of both views.
 
     The product of two normal densities is normal: precisions add, means are averaged by precision (Wu and Goodman,
     "Multimodal Generative Models for Scalable Weakly-Supervised Learning", NeurIPS 2018, without the prior expert).
@@ -47,9 +32,14 @@ def fuse_poe(posterior: Posterior, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
     return joint_mean + joint_noise * joint_precision.rsqrt()
 
 
-FUSIONS: dict[str, Fusion] = {"none": fuse_none, "mean": fuse_mean, "swap": fuse_swap, "poe": fuse_poe}
-"""Fusions by `latent.fusion`."""
-
-
 def _other_view(values_ND: Tensor) -> Tensor:
     return values_ND.roll(len(values_ND) // 2, dims=0)
+
+
+FUSIONS: dict[str, Fusion] = {
+    "none": lambda posterior, z_ND, noise_ND: z_ND,
+    "mean": lambda posterior, z_ND, noise_ND: 0.5 * (z_ND + _other_view(z_ND)),
+    "swap": lambda posterior, z_ND, noise_ND: _other_view(z_ND),
+    "poe": product_of_experts,
+}
+"""Fusions by `latent.fusion`, see `LatentConfig`."""

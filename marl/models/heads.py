@@ -12,33 +12,20 @@ __all__ = ["PROJECTION", "Head", "HeadKind", "HeadSizes", "Target", "apply_head"
 
 
 class HeadSizes(NamedTuple):
-    """Sizes that the outputs of a head can depend on.
+    """Sizes that the outputs of a head can depend on."""
 
-    Attributes:
-        width: `ModelConfig.head`.
-        local_steps: Time steps of the local features of the encoder.
-        local_features: Local features of each step.
-        groups: Combinations of values of the shared factors.
-    """
-
-    width: int
-    local_steps: int
-    local_features: int
-    groups: int
+    width: int  # `ModelConfig.head`
+    local_steps: int  # time steps of the local features of the encoder
+    local_features: int  # local features of each step
+    groups: int  # combinations of values of the shared factors
 
 
 class HeadKind(NamedTuple):
-    """What a head computes, for either subspace.
+    """What a head computes, for either subspace."""
 
-    Attributes:
-        name: First part of the names of the parameters.
-        outputs: Number of outputs.
-        reads_projection: Whether the inputs are the outputs of `PROJECTION` instead of latents.
-    """
-
-    name: str
+    name: str  # first part of the names of the parameters
     outputs: Callable[[HeadSizes], int]
-    reads_projection: bool = False
+    reads_projection: bool = False  # whether the inputs are the outputs of `PROJECTION` instead of latents
 
 
 PROJECTION = HeadKind("projection", lambda sizes: sizes.width)
@@ -72,13 +59,9 @@ class Head(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A copy of a network that follows it as an exponential moving average and is not trained.
+    """An exponential moving average of the encoder or of a head, which is not trained."""
 
-    Attributes:
-        follows: `encoder`, or the name of a head.
-    """
-
-    follows: str
+    follows: str  # `encoder`, or the name of a head
 
     @property
     def name(self) -> str:
@@ -86,18 +69,12 @@ class Target(NamedTuple):
         return f"target.{self.follows}"
 
     def specs(self, followed: Mapping[str, ParameterSpec]) -> dict[str, ParameterSpec]:
-        """Return the parameters of the copy from those of the network that it follows."""
+        """Return the parameters of the target. `followed` has the parameters that they are averages of."""
         return {f"target.{name}": spec._replace(head=self.name, follows=name) for name, spec in followed.items()}
 
 
 def apply_head(parameters: Parameters, head: Head, inputs: Tensor) -> Tensor:
-    """Return the outputs of a head.
-
-    Args:
-        parameters: Parameters of the model.
-        head: The head.
-        inputs: Latents [N, D], zero outside of the subspace; or outputs of the projection head, [N, W].
-    """
+    """Return the outputs of a head. Inputs are latents [N, D], zero outside of the subspace, or projections [N, W]."""
     first = f"{head.name}.{_first_layer(head)}"
     hidden = hardswish(inputs @ parameters[f"{first}.weight"] + parameters[f"{first}.bias"])
     return hidden @ parameters[f"{head.name}.out.weight"] + parameters[f"{head.name}.out.bias"]

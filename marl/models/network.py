@@ -1,8 +1,8 @@
 """Base of all networks: the latents with their two subspaces, and initial values, cropping and padding of parameters.
 
-A network is as wide as the widest model of a stack. A model with fewer latents has the rest masked and computes exactly
-what the narrower network would. [P, Q] is the layout in which a network takes a spectrogram: patches and their values,
-or bands and frames.
+A network is as wide as the widest model of a stack. In a model with fewer latents the others are masked, and it
+computes the same as the narrower network. [P, Q] is the layout in which a network takes a spectrogram: patches and
+their values, or bands and frames.
 """
 
 import math
@@ -26,7 +26,7 @@ __all__ = ["Network", "ParameterSpecs", "linear", "linear_specs"]
 ParameterSpecs = dict[str, ParameterSpec]
 """Parameters of a network by name."""
 
-# Identifiers of private latents count from zero, those of shared latents from here, whatever the widths.
+# At every width, identifiers of private latents start at zero, and identifiers of shared latents here.
 _FIRST_SHARED_ID = 1 << 16
 # Posteriors start narrow. At unit variance the decoder sees noise for the first hundreds of steps.
 _INITIAL_LOGVAR = -2.0
@@ -35,14 +35,10 @@ _INITIAL_LOGVAR = -2.0
 class Network(ABC):
     """Encoder and decoder as functions of a dictionary of parameters.
 
-    A subclass describes the parameters of its own layers and computes them. The last layer of a decoder has no bias:
-    standardised spectrograms need none, and adding it would be another pass over the largest tensor.
-
-    Args:
-        architecture: Sizes of the network.
-        encoder: Parameters of the layers before means and log variances of the latents.
-        decoder: Parameters of the layers after the one that takes the latents.
-        local_shape: Time steps of the local features that the encoder computes on its way, and features of each step.
+    A subclass passes the parameters of its layers: `encoder` before means and log variances of the latents, `decoder`
+    after the layer that takes the latents. The last layer of a decoder has no bias: standardised spectrograms need
+    none, and adding it would be another pass over the largest tensor. `local_shape` is the number of time steps of the
+    encoder's local features, and the number of features of each step.
     """
 
     kind: ClassVar[str]
@@ -51,10 +47,8 @@ class Network(ABC):
     def __init__(
         self, architecture: Architecture, encoder: ParameterSpecs, decoder: ParameterSpecs, local_shape: tuple[int, int]
     ) -> None:
-        self.architecture = architecture
-        self.local_shape = local_shape
+        self.architecture, self.local_shape, hidden = architecture, local_shape, architecture.model.hidden
         self.latents = latents = architecture.private + architecture.shared
-        hidden = architecture.model.hidden
         encoder = encoder | {
             "encoder.mean.weight": ParameterSpec((hidden, latents), fan_in=hidden, latent_dim=1),
             "encoder.mean.bias": ParameterSpec((latents,), latent_dim=0),
@@ -62,14 +56,12 @@ class Network(ABC):
             "encoder.logvar.bias": ParameterSpec((latents,), latent_dim=0, initial_value=_INITIAL_LOGVAR),
         }
         first = {
-            "decoder.hidden.weight": ParameterSpec(
-                (latents, hidden), latent_inputs=("private", "shared"), latent_dim=0
-            ),
+            "decoder.hidden.weight": ParameterSpec((latents, hidden), 0, ("private", "shared"), latent_dim=0),
             "decoder.hidden.bias": ParameterSpec((hidden,)),
         }
         self._networks = {"encoder": encoder}
         self.parameter_specs: ParameterSpecs = encoder | first | decoder
-        """All parameters, those of heads included."""
+        """Parameters of encoder, decoder and heads."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -77,28 +69,22 @@ class Network(ABC):
         return {name: spec.shape for name, spec in self.parameter_specs.items()}
 
     def add_heads(self, heads: Iterable[Head | Target], groups: int) -> None:
-        """Add the parameters of heads.
-
-        Args:
-            heads: Heads and targets; a head that a target follows is among them.
-            groups: Combinations of values of the shared factors.
-        """
+        """Add the parameters of heads and targets; the heads that targets follow must be among them."""
         sizes = HeadSizes(self.architecture.model.head, *self.local_shape, groups)
-        # Targets come last.
-        for head in sorted(heads, key=lambda head: (isinstance(head, Target), head.name)):
+        for head in sorted(heads, key=lambda head: (isinstance(head, Target), head.name)):  # targets come last
             if isinstance(head, Target):
-                specs = head.specs(self._networks[head.follows])
+                self.parameter_specs |= head.specs(self._networks[head.follows])
             else:
-                specs = self._networks[head.name] = head.specs(self.latents, sizes)
-            self.parameter_specs |= specs
+                self._networks[head.name] = head.specs(self.latents, sizes)
+                self.parameter_specs |= self._networks[head.name]
 
-    @abstractmethod
     def to_input(self, log_mel_NFT: Tensor) -> Tensor:
         """Return spectrograms in the layout that `encode` takes and `decode` returns, [N, P, Q]; a view if possible."""
+        return log_mel_NFT
 
-    @abstractmethod
     def from_output(self, output_NPQ: Tensor) -> Tensor:
         """Return spectrograms [N, F, T]: the inverse of `to_input`."""
+        return output_NPQ
 
     @abstractmethod
     def _encode(self, parameters: Parameters, input_NPQ: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,13 +101,9 @@ class Network(ABC):
     def encode(
         self, parameters: Parameters, mask_D: Tensor, input_NPQ: Tensor, dtype: torch.dtype = torch.float32
     ) -> Posterior:
-        """Return float32 posteriors of clips.
+        """Return float32 posteriors of clips. Layers before means and log variances compute in `dtype`.
 
-        Args:
-            parameters: Parameters of one model.
-            mask_D: One for each latent of the model, zero for padding.
-            input_NPQ: Clips in the layout of `to_input`.
-            dtype: Type in which the layers before means and log variances compute.
+        `mask_D` is one for each latent of the model, zero for padding.
         """
         return self._posterior(parameters, mask_D, self._encode(parameters, input_NPQ.to(dtype))[0])
 
@@ -161,26 +143,15 @@ class Network(ABC):
 
     def latent_ids(self, device: torch.device | str = "cpu") -> Tensor:
         """Return the identifier with which numbers are drawn for each latent, the same at every width: int64 [D]."""
-        _, _, _, private, shared = self.architecture
-        return _latent_ids(private, shared, torch.device(device))
+        return _latent_ids(self.architecture.private, self.architecture.shared, torch.device(device))
 
     def initial_parameters(
-        self,
-        latent: LatentConfig,
-        seed: int,
-        device: torch.device | str = "cpu",
-        heads: Iterable[Head | Target] = (),
+        self, latent: LatentConfig, seed: int, device: torch.device | str = "cpu", heads: Iterable[Head | Target] = ()
     ) -> Parameters:
-        """Return the initial parameters of one model.
+        """Return the initial parameters of one model. Parameters of heads that it does not have are zero.
 
         They depend on the seed and on the sizes of the model, not on the width of the network. A parameter that follows
         another one starts at the value of that one.
-
-        Args:
-            latent: Sizes of the latents of the model.
-            seed: Seed of the model.
-            device: Device of the parameters.
-            heads: Heads of the model; parameters of the network's other heads are zero.
         """
         mask = self.mask(latent)
         parameters = {}
@@ -202,38 +173,35 @@ class Network(ABC):
         return self.pad(self.crop(parameters, mask, heads), mask)
 
     def crop(self, parameters: Parameters, mask: Tensor, heads: Iterable[Head | Target] = ()) -> Parameters:
-        """Return the parameters of one model, without those of masked latents and of heads that it does not have."""
+        """Return the parameters of one model, without masked latents and without heads of other models."""
         kept, head_names = mask.nonzero().squeeze(-1), {None, *(head.name for head in heads)}
         cropped = {}
         for name, value in parameters.items():
-            spec = self.parameter_specs[name]
-            if spec.head in head_names:
-                has_latents = spec.latent_dim is not None
-                cropped[name] = value.index_select(spec.latent_dim, kept.to(value.device)) if has_latents else value
+            dim = self.parameter_specs[name].latent_dim
+            if self.parameter_specs[name].head in head_names:
+                cropped[name] = value if dim is None else value.index_select(dim, kept.to(value.device))
         return cropped
 
     def pad(self, parameters: Parameters, mask: Tensor) -> Parameters:
-        """Return the inverse of `crop`: zeros for masked latents and for heads that the model does not have."""
+        """Return the inverse of `crop`, with zeros for masked latents and for heads of other models."""
         kept = mask.nonzero().squeeze(-1)
         device = next(iter(parameters.values())).device
         padded = {}
         for name, spec in self.parameter_specs.items():
             value = parameters.get(name)
-            if value is not None and spec.latent_dim is None:
+            if value is None or spec.latent_dim is not None:
+                padded[name] = torch.zeros(spec.shape, device=device)
+                if value is not None:
+                    padded[name] = padded[name].index_copy(spec.latent_dim, kept.to(device), value)
+            else:
                 padded[name] = value
-                continue
-            padded[name] = torch.zeros(spec.shape, device=device)
-            if value is not None and spec.latent_dim is not None:
-                padded[name] = padded[name].index_copy(spec.latent_dim, kept.to(device), value)
         return padded
 
 
 def linear_specs(name: str, inputs: int, outputs: int) -> ParameterSpecs:
     """Return the parameters of a fully connected layer."""
-    return {
-        f"{name}.weight": ParameterSpec((inputs, outputs), fan_in=inputs),
-        f"{name}.bias": ParameterSpec((outputs,)),
-    }
+    weight, bias = ParameterSpec((inputs, outputs), fan_in=inputs), ParameterSpec((outputs,))
+    return {f"{name}.weight": weight, f"{name}.bias": bias}
 
 
 def linear(parameters: Parameters, name: str, inputs: Tensor) -> Tensor:
@@ -244,7 +212,7 @@ def linear(parameters: Parameters, name: str, inputs: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _latent_ids(private: int, shared: int, device: torch.device) -> Tensor:
-    """Return a stored table, for the reason given in `marl.randomness.indices`."""
+    """Return a cached table, for the reason given in `marl.randomness.indices`."""
     with torch.inference_mode(False):
         ids_D = torch.cat([torch.arange(private), _FIRST_SHARED_ID + torch.arange(shared)])
         return ids_D.to(device)

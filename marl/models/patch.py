@@ -1,7 +1,6 @@
-"""Encoder and decoder of matrix products over patches of the spectrogram.
+"""Encoder and decoder of matrix products over patches of the spectrogram. P is patches, Q values of a patch."""
 
-P is patches, Q values of a patch.
-"""
+import math
 
 from torch import Tensor
 from torch.nn.functional import hardswish
@@ -30,8 +29,9 @@ class PatchNetwork(Network):
                 f"patches of {model.patch_bands} bands x {model.patch_frames} frames must tile a spectrogram of "
                 f"{bands} x {frames}: model.patch_bands and model.patch_frames must divide mel_bands and frames"
             )
-        values = model.patch_bands * model.patch_frames
-        self.patches = bands * frames // values
+        self._patch = model.patch_bands, model.patch_frames
+        self._grid = bands // model.patch_bands, frames // model.patch_frames
+        self.patches, values = math.prod(self._grid), math.prod(self._patch)
         super().__init__(
             architecture,
             encoder=linear_specs("encoder.patch", values, model.width)
@@ -40,26 +40,17 @@ class PatchNetwork(Network):
             decoder=linear_specs("decoder.embedding", model.hidden, self.patches * model.embedding)
             | linear_specs("decoder.width", model.embedding, model.width)
             | {_OUTPUT: ParameterSpec((model.width, values), fan_in=model.width)},
-            local_shape=(frames // model.patch_frames, bands // model.patch_bands * model.embedding),
+            local_shape=(self._grid[1], self._grid[0] * model.embedding),
         )
 
     def to_input(self, log_mel_NFT: Tensor) -> Tensor:
         """Return spectrograms as patches [N, P, Q]; a view if possible."""
-        bands, frames, model, _, _ = self.architecture
-        tiles = log_mel_NFT.unflatten(-1, (frames // model.patch_frames, model.patch_frames)).unflatten(
-            -3, (bands // model.patch_bands, model.patch_bands)
-        )
-        patches: Tensor = tiles.transpose(-3, -2).flatten(-2, -1).flatten(-3, -2)
-        return patches
+        (rows, columns), (bands, frames) = self._grid, self._patch
+        return _regrouped(log_mel_NFT, (rows, bands), (columns, frames))
 
     def from_output(self, output_NPQ: Tensor) -> Tensor:
         """Return spectrograms [N, F, T]: the inverse of `to_input`."""
-        bands, frames, model, _, _ = self.architecture
-        tiles = output_NPQ.unflatten(-1, (model.patch_bands, model.patch_frames)).unflatten(
-            -3, (bands // model.patch_bands, frames // model.patch_frames)
-        )
-        spectrograms: Tensor = tiles.transpose(-3, -2).flatten(-2, -1).flatten(-3, -2)
-        return spectrograms
+        return _regrouped(output_NPQ, self._grid, self._patch)
 
     def _encode(self, parameters: Parameters, input_NPQ: Tensor) -> tuple[Tensor, Tensor]:
         hidden = hardswish(linear(parameters, "encoder.patch", input_NPQ.flatten(0, 1)))
@@ -77,3 +68,10 @@ class PatchNetwork(Network):
         hidden = hardswish(linear(parameters, "decoder.width", hidden))
         patches: Tensor = (hidden @ parameters[_OUTPUT].to(hidden.dtype)).unflatten(0, (-1, self.patches))
         return patches
+
+
+def _regrouped(image: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """Split rows and columns into outer and inner parts, and exchange inner rows with outer columns."""
+    parts = image.unflatten(-1, columns).unflatten(-3, rows).transpose(-3, -2)
+    regrouped: Tensor = parts.flatten(-2, -1).flatten(-3, -2)
+    return regrouped

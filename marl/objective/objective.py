@@ -14,8 +14,7 @@ from marl.config import MultiscaleWeights
 from marl.losses import kl
 from marl.losses.independence import INDEPENDENCE, reverse_gradient
 from marl.losses.reconstruction import multiscale_errors, squared_error
-from marl.losses.ssl import Pairing, Strategy
-from marl.losses.ssl.strategy import EXCLUDED, identity, tile_views
+from marl.losses.ssl.strategy import EXCLUDED, Pairing, identity, tile_views
 from marl.models import FUSIONS, Head, Parameters, Posterior, Subspace
 from marl.models.heads import PROJECTION, HeadKind, apply_head
 from marl.objective.spec import CONTRASTS, PROBE, Batch, LaneHyperparameters, ObjectiveSpec
@@ -93,11 +92,10 @@ class _Objective:
         return total, torch.cat([total[None], *terms]).detach()
 
     def _decoded(self, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
-        private, shared = self.spec.subspaces["private"], self.spec.subspaces["shared"]
+        private, shared = self.spec.subspaces.values()
         posterior = Posterior(self.posterior.mean[:, shared], self.posterior.logvar[:, shared])
-        fused = [
-            FUSIONS[name](posterior, z_ND[:, shared], noise_ND[:, shared]) for name in self.spec.active_terms.fusions
-        ]
+        fusions = [FUSIONS[name] for name in self.spec.active_terms.fusions]
+        fused = [fuse(posterior, z_ND[:, shared], noise_ND[:, shared]) for fuse in fusions]
         shared_ND = fused[0]
         if len(fused) > 1:
             shared_ND = (self.hyperparameters.fusion_M[:, None, None] * torch.stack(fused)).sum(dim=0)
@@ -105,17 +103,14 @@ class _Objective:
         return self.network.decode(self.parameters, decoder_input_ND, self.spec.dtype).to(torch.float32)
 
     def _contrast(self, name: str, subspace: Subspace) -> Tensor:
-        strategy = CONTRASTS[name]
-        return strategy.loss(_StrategyInputs(self, strategy, subspace))
+        return CONTRASTS[name].loss(_StrategyInputs(self, name, subspace))
 
     def _independence(self, name: str) -> Tensor:
-        private, shared = self.spec.subspaces["private"], self.spec.subspaces["shared"]
-        mean_ND, mask_D = self.posterior.mean, self.mask_D
-        match name:
-            case "adversarial":
-                return self._adversarial()
-            case "swap_cycle":
-                return self._swap_cycle()
+        if name == "adversarial":
+            return self._adversarial()
+        if name == "swap_cycle":
+            return self._swap_cycle()
+        (private, shared), mean_ND, mask_D = self.spec.subspaces.values(), self.posterior.mean, self.mask_D
         return INDEPENDENCE[name](mean_ND[:, private], mean_ND[:, shared], mask_D[private], mask_D[shared])
 
     def _adversarial(self) -> Tensor:
@@ -127,9 +122,9 @@ class _Objective:
         return cross_entropy(torch.where(is_group_G, logits_NG, EXCLUDED), self.batch.group_B.tile(2))
 
     def _swap_cycle(self) -> Tensor:
-        """Return the squared error, per clip, of latents that are decoded and encoded again.
+        """Return the squared error of latents decoded and encoded again, summed over latents and averaged over clips.
 
-        Their shared part is that of the next pair.
+        Each clip is decoded with the shared latents of the next pair.
         """
         mean_ND = self.posterior.mean
         other_ND = mean_ND.unflatten(0, (2, -1)).roll(1, dims=1).flatten(0, 1)
@@ -145,14 +140,11 @@ class _Objective:
 
 
 class _StrategyInputs:
-    """See `marl.losses.ssl.StrategyInputs`. X is latents or outputs of the projection head, whichever are more."""
+    """See `marl.losses.ssl.StrategyInputs`. X is the larger number of latents and outputs of the projection head."""
 
-    def __init__(self, objective: _Objective, strategy: Strategy, subspace: Subspace) -> None:
-        self._objective, self._strategy, self._subspace = objective, strategy, subspace
-
-    @property
-    def temperature(self) -> Tensor:
-        return self._objective.hyperparameters.temperature
+    def __init__(self, objective: _Objective, name: str, subspace: Subspace) -> None:
+        self._objective, self._strategy, self._subspace = objective, CONTRASTS[name], subspace
+        self.temperature = objective.hyperparameters.temperature
 
     @property
     def local_features_NLE(self) -> Tensor:
@@ -165,11 +157,8 @@ class _StrategyInputs:
     def views(self) -> tuple[Tensor, Tensor, Pairing]:
         latents_NX, mask_X = self._compared()
         first_BX, second_BX = latents_NX.chunk(2)
-        return (
-            first_BX,
-            second_BX,
-            Pairing(mask_X, self._objective.same_BB, self._objective.excluded_BB, self.temperature),
-        )
+        pairing = Pairing(mask_X, self._objective.same_BB, self._objective.excluded_BB, self.temperature)
+        return first_BX, second_BX, pairing
 
     def _compared(self) -> tuple[Tensor, Tensor]:
         """Return latents or projections of them, at one width for all lanes, and their mask."""

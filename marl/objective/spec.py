@@ -1,7 +1,4 @@
-"""Which terms an objective has, and the hyperparameters with which a model weighs them.
-
-M is terms of one kind, S the two subspaces.
-"""
+"""Terms of the objective of a stack, and hyperparameters of a model. M is terms of one kind, S the two subspaces."""
 
 from collections.abc import Iterable, Mapping
 from functools import reduce
@@ -30,11 +27,11 @@ __all__ = [
 ]
 
 CONTRASTS: Mapping[str, Strategy] = {REPULSION.name: REPULSION, **STRATEGIES}
-"""All that can be a contrast term: repulsion, and the strategies."""
+"""Repulsion and the strategies."""
 
 _SUBSPACES: tuple[Subspace, ...] = get_args(Subspace)
 _KL_WEIGHTS = ("alpha", "beta", "gamma")
-# Rows of a matrix product are computed alike only if they fill whole registers.
+# The rounding of a row of a matrix product depends on other rows unless rows fill whole registers.
 _OUTPUTS_MULTIPLE = 16
 
 PROBE = HeadKind("probe", lambda sizes: -(-sizes.groups // _OUTPUTS_MULTIPLE) * _OUTPUTS_MULTIPLE)
@@ -42,21 +39,13 @@ PROBE = HeadKind("probe", lambda sizes: -(-sizes.groups // _OUTPUTS_MULTIPLE) * 
 
 
 class ActiveTerms(BaseConfig):
-    """Terms that are computed for every lane of a stack. Each lane weighs them; terms that no lane needs are left out.
+    """Terms that are computed for all lanes of a stack, because at least one lane needs them."""
 
-    Attributes:
-        fusions: Keys of `marl.models.FUSIONS`.
-        contrasts: Keys of `CONTRASTS`, each with the subspace that it acts on.
-        projections: Subspaces that any model compares behind the projection head.
-        independence: Fields of `IndependenceConfig`.
-        multiscale: Whether errors at coarser resolutions are computed.
-    """
-
-    fusions: tuple[str, ...] = ("swap",)
-    contrasts: tuple[tuple[str, Subspace], ...] = ()
-    projections: tuple[Subspace, ...] = ()
-    independence: tuple[str, ...] = ()
-    multiscale: bool = False
+    fusions: tuple[str, ...] = ("swap",)  # keys of `marl.models.FUSIONS`
+    contrasts: tuple[tuple[str, Subspace], ...] = ()  # keys of `CONTRASTS`, each with the subspace that it acts on
+    projections: tuple[Subspace, ...] = ()  # subspaces that any model compares behind the projection head
+    independence: tuple[str, ...] = ()  # fields of `IndependenceConfig`
+    multiscale: bool = False  # whether any model has errors at coarser resolutions
 
     @classmethod
     def of(cls, config: Config) -> "ActiveTerms":
@@ -116,21 +105,14 @@ def _ordered(contrasts: Iterable[tuple[str, Subspace]]) -> tuple[tuple[str, Subs
 
 
 def extra_forward_passes(config: Config) -> tuple[str, ...]:
-    """Return the names of a configuration's terms that encode or decode once more.
-
-    A stack makes the forward passes that any of its models needs.
-    """
+    """Return the names of a configuration's terms that run the encoder or decoder once more."""
     terms = ActiveTerms.of(config)
     names = {name for name, _ in terms.contrasts if CONTRASTS[name].extra_forward_pass}
     return tuple(sorted(names | {"swap_cycle"}.intersection(terms.independence)))
 
 
 def check_compatible(config: Config, network: Network) -> None:
-    """Check that the terms of a configuration suit its network and its views.
-
-    Raises:
-        ValueError: If they do not.
-    """
+    """Raise a ValueError if the terms of a configuration do not suit its network or its views."""
     strategy, (steps, _) = STRATEGIES.get(config.contrast.strategy), network.local_shape
     if strategy is not None and steps < strategy.min_local_steps:
         raise ValueError(
@@ -145,20 +127,12 @@ def check_compatible(config: Config, network: Network) -> None:
 
 
 class ObjectiveSpec(NamedTuple):
-    """What is computed for every lane.
+    """Objective of all lanes of a stack. Large layers compute in `dtype`; all else is float32."""
 
-    Attributes:
-        network: Encoder and decoder, with the parameters of all heads of the terms.
-        active_terms: Terms of the objective.
-        dataset_size: Number of training clips.
-        groups: Combinations of values of the shared factors.
-        dtype: Type in which the large layers compute. Latents, losses and the optimiser's state are always float32.
-    """
-
-    network: Network
+    network: Network  # with the parameters of all heads of the terms
     active_terms: ActiveTerms
-    dataset_size: int
-    groups: int = 0
+    dataset_size: int  # number of training clips
+    groups: int = 0  # combinations of values of the shared factors
     dtype: torch.dtype = torch.float32
 
     @property
@@ -171,54 +145,36 @@ class ObjectiveSpec(NamedTuple):
 class LaneHyperparameters(NamedTuple):
     """Hyperparameters of one model as tensors; in a stack each has a leading dimension of lanes.
 
-    Attributes:
-        mask_D: One for each latent of the model, zero for padding.
-        subspace_DS: One where a latent of the model is in a subspace, else zero.
-        fusion_M: One for the fusion of the model, else zero.
-        reconstruction: Weight of the squared error.
-        multiscale_M: Weights of the errors at coarser resolutions.
-        kl_3S: Weights of the three KL terms of each subspace.
-        contrast_M: Weights of the contrast terms.
-        temperature: Temperature of similarities.
-        projected: Whether views are compared behind the projection head.
-        exclude_same_factors: Whether pairs that agree in the shared factors are excluded as negatives.
-        target_decay: Decay of the moving averages of targets.
-        independence_M: Weights of the independence terms.
+    Those without a comment are weights of terms, or the field of `ContrastConfig` with this name.
     """
 
-    mask_D: Tensor
-    subspace_DS: Tensor
-    fusion_M: Tensor
+    mask_D: Tensor  # one for each latent of the model, zero for padding
+    subspace_DS: Tensor  # one where a latent of the model is in a subspace, else zero
+    fusion_M: Tensor  # one for the fusion of the model, else zero
     reconstruction: Tensor
     multiscale_M: Tensor
     kl_3S: Tensor
     contrast_M: Tensor
     temperature: Tensor
-    projected: Tensor
+    projected: Tensor  # whether views are compared behind the projection head
     exclude_same_factors: Tensor
     target_decay: Tensor
     independence_M: Tensor
 
 
 class Batch(NamedTuple):
-    """A batch of pairs as N = 2 B clips: the first views of all pairs, then the second views.
+    """A batch of pairs as N = 2 B clips: the first views of all pairs, then the second views."""
 
-    Attributes:
-        input_NPQ: Clips in the layout of `Network.to_input`.
-        group_B: Pairs that are known to agree in the shared factors have the same number.
-        noise_ND: Standard normal noise.
-    """
-
-    input_NPQ: Tensor
-    group_B: Tensor
-    noise_ND: Tensor
+    input_NPQ: Tensor  # in the layout of `Network.to_input`
+    group_B: Tensor  # the same number for pairs that are known to agree in the shared factors
+    noise_ND: Tensor  # standard normal
 
 
 def build_hyperparameters(spec: ObjectiveSpec, config: Config) -> LaneHyperparameters:
     """Return the hyperparameters of one model.
 
     Raises:
-        ValueError: If the objective does not compute a term of the configuration, or `check_compatible` raises.
+        ValueError: If the objective lacks a term of the configuration, or `check_compatible` raises it.
     """
     check_compatible(config, spec.network)
     terms, own_terms = spec.active_terms, ActiveTerms.of(config)

@@ -31,16 +31,7 @@ class Model(NamedTuple):
 
 
 class Models:
-    """Models of one architecture.
-
-    Args:
-        objective_spec: Objective of the training.
-        dataset: Clips of all splits.
-        sampler: Draws pairs of held-out clips.
-        batch_pairs: Pairs of a batch.
-        parameters: Parameters, each [K, ...].
-        hyperparameters: Hyperparameters of all models.
-    """
+    """Models of one architecture, with parameters [K, ...]. The sampler draws pairs of held-out clips."""
 
     def __init__(
         self,

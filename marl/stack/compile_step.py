@@ -36,17 +36,11 @@ _MIN_SHARE = 0.01
 
 
 class CheckedStep(NamedTuple):
-    """A step that agrees with the plain step.
+    """A step that agrees with the plain step."""
 
-    Attributes:
-        run: Makes one step of every lane and returns the losses [K].
-        kind: Form of the step.
-        warning: Which compiled form was rejected, why, and which form trains instead; empty if none was rejected.
-    """
-
-    run: Callable[[], Tensor]
+    run: Callable[[], Tensor]  # trains all lanes for one step and returns the losses [K]
     kind: StepKind
-    warning: str = ""
+    warning: str = ""  # rejected compiled forms, the reasons, and the form in use; empty if none was rejected
 
 
 @torch.no_grad()
@@ -59,11 +53,8 @@ def compile_step(step: StepFunction, state: State, compiled: bool) -> CheckedSte
     If no compiled form agrees, the plain step is returned. The decision depends on the stack and the machine, and not
     on the replicates in the lanes.
 
-    Args:
-        step: The step as plain code.
-        state: The state that the returned step updates in place; unchanged by the comparison.
-        compiled: Whether to compile. This takes tens of seconds, or a few with a filled cache, and needs a C++ compiler
-            on a processor.
+    The returned step updates `state` in place; the comparison leaves it unchanged. Compilation takes tens of seconds,
+    or a few with a filled cache, and needs a C++ compiler on a processor.
     """
     if not compiled:
         return _plain_step(step, state)

@@ -28,20 +28,12 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State of a replicate from which any lane can resume training, on the CPU and without the padding of the stack.
+    """State of a replicate from which any lane can resume training, on the CPU and without the padding of the stack."""
 
-    Attributes:
-        step: Number of steps trained.
-        parameters: Parameters of encoder and decoder.
-        heads: Parameters of the heads.
-        first_moment: First moments of Adam, of all parameters.
-        second_moment: Second moments of Adam, of all parameters.
-    """
-
-    step: int
-    parameters: Parameters
+    step: int  # number of trained steps
+    parameters: Parameters  # of encoder and decoder
     heads: Parameters
-    first_moment: Parameters
+    first_moment: Parameters  # of Adam, like the second moment for all parameters
     second_moment: Parameters
 
 

@@ -32,19 +32,12 @@ EXCLUDED = -1e9
 
 
 class Pairing(NamedTuple):
-    """Relations between the pairs of a batch, and hyperparameters of the model.
+    """Relations between the pairs of a batch, and hyperparameters of the model."""
 
-    Attributes:
-        mask_D: One for each dimension of the model, zero for padding, where latents are zero.
-        same_BB: Whether two pairs are known to agree in the shared factors; true on the diagonal.
-        excluded_negatives_BB: Different pairs that do not count as negatives of each other; false on the diagonal.
-        temperature: Temperature of similarities, a positive scalar.
-    """
-
-    mask_D: Tensor
-    same_BB: Tensor
-    excluded_negatives_BB: Tensor
-    temperature: Tensor
+    mask_D: Tensor  # one for each dimension of the model, zero for padding
+    same_BB: Tensor  # whether two pairs are known to agree in the shared factors; true on the diagonal
+    excluded_negatives_BB: Tensor  # different pairs that are not negatives of each other; false on the diagonal
+    temperature: Tensor  # of similarities, a positive scalar
 
 
 class StrategyInputs(Protocol):
@@ -63,7 +56,7 @@ class StrategyInputs(Protocol):
 
     @property
     def temperature(self) -> Tensor:
-        """Temperature of similarities, a positive scalar."""
+        """Temperature of similarities."""
 
     def views(self) -> tuple[Tensor, Tensor, Pairing]:
         """Return means of the latents of both views, or their projections, [B, D] each."""
@@ -82,24 +75,17 @@ class StrategyInputs(Protocol):
 class Strategy:
     """A self-supervised strategy.
 
-    Attributes:
-        name: Value of `contrast.strategy`.
-        loss: Returns the loss, a scalar.
-        projection: Whether views are compared behind the projection head: only if `contrast.projection` is set, always,
-            or never.
-        heads: Heads of the subspaces that the strategy acts on, without the projection head.
-        has_target: Whether moving averages of encoder and projection head provide targets.
-        extra_forward_pass: Whether the loss runs the encoder once more. Such models train in a separate stack.
-        min_local_steps: Time steps that the encoder's local features must have; zero if the loss does not use them.
+    `projection` says whether views are compared behind the projection head: only if `contrast.projection` is set,
+    always, or never. Models with an `extra_forward_pass` of the encoder train in a separate stack.
     """
 
-    name: str
+    name: str  # value of `contrast.strategy`
     loss: Callable[[StrategyInputs], Tensor]
     projection: Literal["optional", "always", "never"] = "never"
-    heads: tuple[HeadKind, ...] = ()
-    has_target: bool = False
+    heads: tuple[HeadKind, ...] = ()  # besides the projection head
+    has_target: bool = False  # whether moving averages of encoder and projection head provide targets
     extra_forward_pass: bool = False
-    min_local_steps: int = 0
+    min_local_steps: int = 0  # time steps of the local features that the loss needs; zero if it does not use them
 
 
 def pairwise(name: str, loss: Callable[[Tensor, Tensor, Pairing], Tensor]) -> Strategy:
