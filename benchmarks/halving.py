@@ -55,7 +55,7 @@ def train_all(spec: Spec, folder: Path) -> tuple[pd.DataFrame, dict[str, float]]
     rows: list[dict[str, Any]] = []
     waiting = list(range(spec.search.trials or 0))
     while waiting or lanes.is_busy:
-        while waiting and len(lanes.progress()) < 2 * lanes.lanes:
+        while waiting and len(lanes.progress()) < 2 * lanes.stacks.plan.lanes:
             number = waiting.pop(0)
             lanes.add(number, search.ask(number), range(spec.replicates))
             lanes.finish()

@@ -1,4 +1,4 @@
-"""Clients of trainers: trials, each of which attaches to one trainer, and the driver, which follows all of its run."""
+"""Clients of trainers: trials, each of which attaches to one trainer, and the driver, which follows all of them."""
 
 import contextlib
 import hashlib
@@ -24,44 +24,39 @@ NAMESPACE = "marl-study"
 
 # A CPU request this small keeps trainers off nodes that offer no CPU, and leaves room for trials.
 _MIN_CPU = 0.01
-# After this many crashes of its trainer, a trial and all others that were training there are suspected, and each trains
-# in isolation.
+# After this many crashes of a trainer, each trial that was training there is suspected, and trains in isolation.
 _MAX_SHARED_CRASHES = 2
 # A trial fails after this many crashes of its trainer in isolation.
 _MAX_ISOLATED_CRASHES = 3
-# Ray forgets the name of a dead actor a moment after its death.
+# The name of an actor is taken until a moment after its death.
 _RESTART_PAUSE_S = 1.0
 
 
 def study_id(store_uri: str, study: str) -> str:
-    """Return the identifier of a study in names of actors. It differs for studies of one name in two stores."""
+    """Return the identifier of a study in names of actors. It differs for studies of the same name in two stores."""
     return f"{hashlib.sha256(store_uri.encode()).hexdigest()[:16]}/{study}"
 
 
 def actor_names(prefix: str) -> list[str]:
-    """Return the names of the actors in the namespace of studies that begin with a prefix."""
+    """Return the names in `NAMESPACE` that begin with a prefix."""
     actors = ray.util.list_named_actors(all_namespaces=True)
-    names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
-    return [name for name in names if name.startswith(prefix)]
+    return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix)]
 
 
 def _prefix(store_uri: str, study: str, run: int | None = None) -> str:
     """Return the prefix of the names of all trainers of a study, or of one run."""
-    prefix = f"trainer/{study_id(store_uri, study)}/"
-    return prefix if run is None else f"{prefix}{run}/"
+    return f"trainer/{study_id(store_uri, study)}/{'' if run is None else f'{run}/'}"
 
 
 def find_or_start(store_uri: str, study: str, run: int, versions: Mapping[str, str]) -> Any:
-    """Return a handle of the trainer of the caller's node and GPU, which is started if there is none.
+    """Return a handle of the trainer of the caller's node and GPU; start it if necessary.
 
-    The trainer is detached and bound to the node instead of the caller's placement group, because it would die with
-    that. It requests no resources, because the trials that use it have requested theirs.
+    The trainer is detached and bound to the node, because it would die with the caller's placement group. It requests
+    no resources, because the trials that use it have requested theirs.
     """
-    node = ray.get_runtime_context().get_node_id()
-    gpus = ray.get_gpu_ids()
-    environment = process_env()
+    node, gpus, environment = ray.get_runtime_context().get_node_id(), ray.get_gpu_ids(), process_env()
     if gpus:
-        # An actor that requests no GPU would see either all of them or none.
+        # By default, an actor that requests no GPU sees either all of them or none.
         environment |= {"CUDA_VISIBLE_DEVICES": str(gpus[0]), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     device = f"gpu{gpus[0]}" if gpus else "cpu"
     actor = ray.remote(Trainer).options(
@@ -88,12 +83,7 @@ def end_trainers(store_uri: str, study: str, except_run: int | None = None) -> N
 
 
 class TrainerGroup:
-    """The trainers of a run, as its driver follows them. No call waits for all trainers to answer.
-
-    Args:
-        store_uri: Address of the store.
-        study: Name of the study.
-        run: Number of the run.
+    """The trainers of a run. No method waits for the answers of all trainers.
 
     Attributes:
         ended: Last progress of each trainer that has ended.
@@ -108,7 +98,7 @@ class TrainerGroup:
         self._progress: dict[str, dict[str, Any]] = {}
 
     def start(self, versions: Mapping[str, str], device: str) -> Any:
-        """Return a handle of a trainer on a node with such a device, which is started if there is none."""
+        """Return a handle of a trainer on any node with a device of a type; start it if necessary."""
         request = {"num_cpus": 0, "num_gpus": 1} if device == "cuda" else {"num_cpus": _MIN_CPU}
         return ray.get(ray.remote(**request)(find_or_start).remote(*self._address, versions))
 
@@ -124,7 +114,7 @@ class TrainerGroup:
         return list(self._handles.values())
 
     def progress(self) -> list[dict[str, Any]]:
-        """Return the last progress of each trainer, as `study.training.trainer.Trainer.progress`, and ask again."""
+        """Return the last known `study.training.trainer.Trainer.progress` of each trainer, and request the next."""
         self.handles()
         calls = list(self._pending.values())
         answered = set(ray.wait(calls, num_returns=len(calls), timeout=0)[0]) if calls else set()
@@ -133,7 +123,7 @@ class TrainerGroup:
                 del self._pending[name]
                 try:
                     self._progress[name] = ray.get(call)
-                except ray.exceptions.RayError:  # it died; its trials start another
+                except ray.exceptions.RayError:  # the trainer died; its trials start another one
                     self._forget(name)
         for name, trainer in self._handles.items():
             if name not in self._pending:
@@ -141,7 +131,7 @@ class TrainerGroup:
         return list(self._progress.values())
 
     def call(self, method: str, timeout_s: float) -> list[Any]:
-        """Call a method of all trainers, and return the results that arrive in time."""
+        """Call a method of each trainer, and return the results that arrive within the timeout."""
         calls = [getattr(trainer, method).remote() for trainer in self.handles()]
         results = []
         for call in ray.wait(calls, num_returns=len(calls), timeout=timeout_s)[0] if calls else ():
@@ -151,27 +141,25 @@ class TrainerGroup:
 
     def _forget(self, name: str) -> None:
         logger.info("trainer %s has ended", name)
-        for by_name in (self._handles, self._pending):
-            by_name.pop(name, None)
+        self._handles.pop(name, None)
+        self._pending.pop(name, None)
         if name in self._progress:
             self.ended.append(self._progress.pop(name))
 
 
 class StudyTrial(tune.Trainable):
-    """A trial as Ray Tune sees it: a client of a trainer. It holds no tensor and imports no torch.
+    """A trial of Ray Tune, and client of the trainer of its GPU or node. It imports no torch.
 
-    The trial attaches its replicates to the trainer of the GPU that Ray assigned to it, and returns their reports to
-    Tune. Its configuration has `trial` and `parameters`, and `store`, `study`, `run`, `steps` and `versions` of the
-    study. A result has `step` and `rows`, the reports of its replicates; or `failed`, with the reason why the trial
-    failed; or `refused`, with the reason why the study cannot be trained.
+    The configuration has `trial` and `parameters`, and `store`, `study`, `run`, `steps` and `versions` of the study. A
+    result has `step` and `rows`, the reports of the trial's replicates; or, with the reason, `failed` (the trial) or
+    `refused` (the study cannot be trained).
 
-    If its trainer crashes, the trial resumes with a new one, from its last checkpoint. Which trial crashes trainers
-    repeatedly is found by isolation: each trial that was training there trains alone, and a trial that crashes its
-    trainer in isolation fails.
+    If its trainer crashes, the trial resumes with a new one, from its last checkpoint. After repeated crashes, each
+    trial that was training there trains in isolation, and fails after more crashes.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Become a trial. Its trainer is found by the first call of `step`."""
+        """Become a trial. The first call of `step` attaches it to its trainer."""
         self._trial: TrialId = config["trial"]
         self._parameters: dict[str, Scalar] = config["parameters"]
         self._full_budget: int = config["steps"]
@@ -183,7 +171,7 @@ class StudyTrial(tune.Trainable):
         self._crashed_actor: Any = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become another trial, which is faster than a new process for each."""
+        """Become another trial, which is faster than a new process."""
         self.cleanup()
         self.setup(new_config)
         return True
@@ -194,21 +182,17 @@ class StudyTrial(tune.Trainable):
         Raises:
             RuntimeError: If this machine is about to be reclaimed. Tune then resumes the trial on another one.
         """
-        while True:
+        result: dict[str, Any] | None = None
+        while result is None:
             try:
                 result = self._next_report()
-            except ray.exceptions.RayError as error:  # the trainer died, or is about to
+            except ray.exceptions.RayError as error:  # the trainer died, or will
                 result = self._handle_crash(error)
-            if result is None:
-                continue
-            if "isolated" in result:
-                self._is_isolated = True
-            elif "preempted" in result:
+            if result and "preempted" in result:
                 raise RuntimeError(result["preempted"])
-            else:
-                break
-        self._shared_crashes = self._isolated_crashes = 0
-        self._is_isolated = False
+            if result and "isolated" in result:
+                self._is_isolated, result = True, None
+        self._shared_crashes, self._isolated_crashes, self._is_isolated = 0, 0, False
         self._reported = result.get("step", self._reported)
         is_done = "failed" in result or result.get("step") == self._full_budget
         return {**result, "trial": self._trial, tune.result.DONE: is_done}
@@ -229,35 +213,26 @@ class StudyTrial(tune.Trainable):
         if self._trainer is None:
             self._trainer = find_or_start(*self._address)
         is_suspected = self._shared_crashes >= _MAX_SHARED_CRASHES
-        result: dict[str, Any] | None = ray.get(
-            self._trainer.next_report.remote(
-                self._trial, self._parameters, self._reported, is_suspected, self._is_isolated
-            )
+        call = self._trainer.next_report.remote(
+            self._trial, self._parameters, self._reported, is_suspected, self._is_isolated
         )
+        result: dict[str, Any] | None = ray.get(call)
         return result
 
     def _handle_crash(self, error: ray.exceptions.RayError) -> dict[str, Any] | None:
-        """Return a result if the trial has failed by a crash of its trainer, or None if it resumes with another."""
+        """Count a crash of the trainer. Return a result if the trial fails, and None if it resumes."""
         actor = self._trainer._actor_id if self._trainer is not None else None
-        if actor is None or actor == self._crashed_actor:  # it did not start, or the name still led to the dead actor
-            pass
-        elif self._is_isolated:
-            self._isolated_crashes += 1
-        else:
-            self._shared_crashes += 1
+        # Otherwise the trainer did not start, or its name still led to the dead actor.
+        if actor is not None and actor != self._crashed_actor:
+            self._isolated_crashes += self._is_isolated
+            self._shared_crashes += not self._is_isolated
         self._crashed_actor = actor
         *_, reason = str(error).strip().splitlines() or [type(error).__name__]
-        logger.warning(
-            "trial %s: trainer lost (%d shared crashes, %d in isolation): %s",
-            self._trial,
-            self._shared_crashes,
-            self._isolated_crashes,
-            reason.strip(),
-        )
+        crashes = f"{self._shared_crashes} shared crashes, {self._isolated_crashes} in isolation"
+        logger.warning("trial %s: trainer lost (%s): %s", self._trial, crashes, reason.strip())
         if self._isolated_crashes == _MAX_ISOLATED_CRASHES:
             crashes = f"crashed its trainer {_MAX_ISOLATED_CRASHES} times while training in isolation"
             return {"failed": f"{crashes}: {reason.strip()}"}
-        self._is_isolated = False
-        self._trainer = None
+        self._is_isolated, self._trainer = False, None
         time.sleep(_RESTART_PAUSE_S)
         return None

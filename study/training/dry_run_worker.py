@@ -1,11 +1,10 @@
-"""Stacks of a spec, made and stepped as a trainer of this machine would, in a process of their own.
+"""Dry run of a study's stacks in a separate process, which plans, builds and steps them as a trainer would.
 
-That process finds the surroundings of a trainer, so that what it compiles is found again by one; it gives back all
-memory of the device; and an error that ends it ends nothing else.
+The process has the environment of a trainer, so trainers find in the cache what it compiles. It frees all memory of the
+device when it ends, and its crash ends no other process.
 """
 
 import contextlib
-import json
 import math
 import os
 import subprocess
@@ -31,12 +30,12 @@ from study.training.planning import DeviceType, device_type, plan_stacks, steps_
 
 __all__ = ["PlanReport", "StepReport", "dry_run_stacks", "stack_configs"]
 
-# Samplers that learn are asked before they have learnt anything; so many of their trials show what there is.
-_ASKED_AT_MOST = 200
+# Number of trials that a sampler suggests to find the stacks of a study.
+_MAX_SUGGESTIONS = 200
 
 
 class PlanReport(BaseModel, frozen=True):
-    """What the process found, and how the study would be computed there."""
+    """Device of the process, and the plan of the study's stacks there."""
 
     device: DeviceType
     device_name: str
@@ -44,16 +43,16 @@ class PlanReport(BaseModel, frozen=True):
 
 
 class StepReport(BaseModel, frozen=True):
-    """One stack that made steps.
+    """First steps of one stack.
 
     Attributes:
-        stack: what its models are.
-        number: of the stack, from 1.
-        stacks: how many there are.
-        first_step_s: seconds until the first step was done, compiling it included.
-        trial_steps_per_s: steps of lanes a second; none where it was not measured.
-        step: which form of the step trains.
-        warning: why a compiled form was rejected; empty where none was, see `marl.stack.compile_step`.
+        stack: Description of the stack.
+        number: Number of the stack, from 1.
+        stacks: Number of all stacks.
+        first_step_s: Seconds until the first step ended, with compilation.
+        trial_steps_per_s: Steps of all lanes per second; None if not measured.
+        step: Kind of the step that trains.
+        warning: Why the compiled step was rejected (`marl.stack.compile_step`); otherwise empty.
     """
 
     stack: str
@@ -71,113 +70,103 @@ class _Task(BaseModel, frozen=True):
     measure_s: float | None
 
 
-_LINE: TypeAdapter[PlanReport | StepReport] = TypeAdapter(PlanReport | StepReport)
+_REPORT: TypeAdapter[PlanReport | StepReport] = TypeAdapter(PlanReport | StepReport)
 
 
 def dry_run_stacks(
-    resolved: ResolvedSpec, store_uri: str, measure_s: float | None, timeout_s: float | None = None
+    resolved: ResolvedSpec, store_uri: str, measure_s: float | None, timeout_s: float = threading.TIMEOUT_MAX
 ) -> Iterator[PlanReport | StepReport]:
-    """First how the study would be computed on this machine, then its stacks as they are done.
+    """Plan, build and step the stacks of a study in a separate process.
 
     Args:
         resolved: Spec of the study.
-        store_uri: the store, which has the data where they were prepared.
-        measure_s: how long to measure the study's first stack, and that one only; none to compile all of them, where
-            the study is compiled at all.
-        timeout_s: the process is ended after so long.
+        store_uri: Address of the store with the prepared data.
+        measure_s: How long to measure the first stack, in seconds; the others are left out. With None, all stacks are
+            compiled, if the plan says so, and none is measured.
+        timeout_s: Time limit for the process, in seconds.
+
+    Yields:
+        The plan, and then a report of each stack after its first step.
 
     Raises:
-        RunError: when the process ends before its time; it says why.
+        RunError: If the process fails; with the last line of its error output.
     """
     environment = {**os.environ, **process_env()}
-    if environment.get("CUDA_VISIBLE_DEVICES") == "":  # so Ray hides GPUs from tasks that ask for none
+    if environment.get("CUDA_VISIBLE_DEVICES") == "":  # Ray hides GPUs from tasks that request none
         del environment["CUDA_VISIBLE_DEVICES"]
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+") as task, tempfile.TemporaryFile("w+") as errors:
+        task.write(_Task(spec=resolved.spec, store_uri=store_uri, measure_s=measure_s).model_dump_json())
+        task.seek(0)
         command = [sys.executable, "-m", "study.training.dry_run_worker"]
         with subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+            command, stdin=task, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         ) as process:
-            watchdog = threading.Timer(timeout_s, process.kill) if timeout_s else None
+            watchdog = threading.Timer(timeout_s, process.kill)
+            watchdog.daemon = True
+            watchdog.start()
             try:
-                if watchdog:
-                    watchdog.start()
-                assert process.stdin is not None  # noqa: S101  # both are pipes
-                assert process.stdout is not None  # noqa: S101
-                with contextlib.suppress(BrokenPipeError), process.stdin as task:
-                    task.write(_Task(spec=resolved.spec, store_uri=store_uri, measure_s=measure_s).model_dump_json())
-                for line in process.stdout:
-                    yield _LINE.validate_json(line)
+                yield from map(_REPORT.validate_json, process.stdout or ())
                 process.wait()
             finally:
                 process.kill()
-                if watchdog:
-                    watchdog.cancel()
+                watchdog.cancel()
         if process.returncode:
             errors.seek(0)
-            said = errors.read().strip().splitlines() or ["nothing"]
-            raise RunError(f"the process that made a stack ended with {process.returncode}: {said[-1][:300]}")
+            *_, reason = errors.read().strip().splitlines() or ["no error message"]
+            raise RunError(f"the process that made a stack ended with {process.returncode}: {reason[:300]}")
 
 
 def stack_configs(resolved: ResolvedSpec, plan: StackPlan) -> dict[StackKey, Config]:
-    """Return a configuration for each stack of the study, as far as its trials are known before it starts.
+    """Return one configuration for each stack of the study. The first one is that of the plain VAE.
 
-    The first is that of the plain VAE.
+    The stacks are those of the sampler's first suggestions. A sampler that learns from results may need more later.
     """
-    search, trials = Search(resolved.spec), min(resolved.spec.search.trials or 1, _ASKED_AT_MOST)
-    asked = (resolved.trial_config(search.ask(number)) for number in range(trials))
-    found: dict[StackKey, Config] = {}
-    for config in (resolved.plain_vae, *asked):
-        found.setdefault(plan.stack_key(resolved.audio, config), config)
-    return found
-
-
-def _described(key: StackKey, parameters: int) -> str:
-    views = () if key.views.scheme == "factor" else (key.views.scheme,)
-    return f"{', '.join((key.architecture.model.kind, *views, *key.extra_passes))}, {parameters:,} parameters"
+    search, trials = Search(resolved.spec), min(resolved.spec.search.trials or 1, _MAX_SUGGESTIONS)
+    suggested = (resolved.trial_config(search.ask(number)) for number in range(trials))
+    configs: dict[StackKey, Config] = {}
+    for config in (resolved.plain_vae, *suggested):
+        configs.setdefault(plan.stack_key(resolved.audio, config), config)
+    return configs
 
 
 def _work(task: _Task) -> Iterator[PlanReport | StepReport]:
-    resolved, device = ResolvedSpec(task.spec), device_type()
-    name = torch.cuda.get_device_name() if device == "cuda" else processor()
-    objects = ObjectStore(task.store_uri)
+    resolved, device, objects = ResolvedSpec(task.spec), device_type(), ObjectStore(task.store_uri)
     plan = plan_stacks(resolved, device, objects)
-    yield PlanReport(device=device, device_name=name, plan=plan)
+    yield PlanReport(
+        device=device, device_name=torch.cuda.get_device_name() if device == "cuda" else processor(), plan=plan
+    )
     if task.measure_s is None and not plan.compiled:
         return
     dataset = dataset_of(resolved, objects, torch.device(device))
-    found = list(stack_configs(resolved, plan).items())
-    if task.measure_s is not None:
-        found = found[:1]
-    for number, (key, config) in enumerate(found, 1):
+    configs = list(stack_configs(resolved, plan).items())[: 1 if task.measure_s else None]
+    for number, (key, config) in enumerate(configs, 1):
         started = time.monotonic()
         stack = plan.stack(resolved, config, dataset)
         stack.step()
         stack.synchronise()
         first_step_s = time.monotonic() - started
-        checked = stack.checked_step
-        assert checked is not None  # noqa: S101  # it made a step
-        rate = None
-        if task.measure_s is not None:
-            rate = steps_per_second(stack, task.measure_s) * plan.lanes
+        views = () if key.views.scheme == "factor" else (key.views.scheme,)
         parameters = sum(math.prod(shape) for shape in stack.network.shapes.values())
+        checked = stack.checked_step
+        assert checked is not None  # noqa: S101  # the stack has made a step
         yield StepReport(
-            stack=_described(key, parameters),
+            stack=f"{', '.join((key.architecture.model.kind, *views, *key.extra_passes))}, {parameters:,} parameters",
             number=number,
-            stacks=len(found),
+            stacks=len(configs),
             first_step_s=first_step_s,
-            trial_steps_per_s=rate,
+            trial_steps_per_s=steps_per_second(stack, task.measure_s) * plan.lanes if task.measure_s else None,
             step=checked.kind,
             warning=checked.warning,
         )
 
 
 def _main() -> None:
-    """Read a task from stdin and write lines of JSON to stdout; what libraries print goes to stderr."""
-    task = _Task.model_validate(json.load(sys.stdin))
+    """Read a task from stdin, and write reports to stdout, one a line. Output of libraries goes to stderr."""
+    task = _Task.model_validate_json(sys.stdin.read())
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
-        for line in _work(task):
-            print(line.model_dump_json(), file=out, flush=True)  # to the process that reads it
+        for report in _work(task):
+            print(report.model_dump_json(), file=out, flush=True)
 
 
 if __name__ == "__main__":

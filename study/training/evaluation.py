@@ -1,10 +1,10 @@
-"""Evaluation of models: at the budgets while they train, again after training, and of the untrained network."""
+"""Evaluation of models: at budgets during training, of stored models after it, and of the untrained network."""
 
 import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -25,24 +25,26 @@ from study.store import StudyStore
 from study.training.planning import StackPool, is_out_of_memory
 from study.training.replicate_io import Replicate
 
-__all__ = ["EvaluatedModel", "Evaluator", "PendingEvaluation", "StoredModels", "write_baselines_once"]
+__all__ = ["EvaluatedModel", "Evaluator", "PendingEvaluation", "StoredModels", "report_row", "write_baselines_once"]
 
 logger = logging.getLogger(__name__)
 
 # Smaller groups take about the same time.
 _MAX_GROUP_SIZE = 16
-# How long a model waits for its group to fill. Halving waits for intermediate reports, little waits for final ones.
+# How long a model waits for its group to fill. Intermediate reports are more urgent, because halving waits for them.
 _INTERMEDIATE_WAIT_S, _FINAL_WAIT_S = 0.5, 2.0
+
+
+def report_row(trial: TrialId, seed: int, step: int) -> dict[str, Any]:
+    """Return a row of `reports/` without metrics."""
+    return {"trial": trial, "seed": seed, "step": step, "metric_version": METRIC_VERSION}
 
 
 @dataclass(frozen=True)
 class PendingEvaluation:
-    """A model that waits for its evaluation at a budget, while its replicate trains on.
+    """Copy of a model at a budget, queued for evaluation while its replicate trains on.
 
     Attributes:
-        replicate: The replicate.
-        step: The budget.
-        model: Copy of the model at the budget.
         snapshot: State to be written to the store; only at the full budget.
         since: When the replicate reached the budget, by `time.monotonic`.
     """
@@ -51,11 +53,11 @@ class PendingEvaluation:
     step: int
     model: Model
     snapshot: Snapshot | None
-    since: float
+    since: float = field(default_factory=time.monotonic)
 
 
 class EvaluatedModel(NamedTuple):
-    """Metrics of a model, and the posterior means of the held-out clips at the latent widths of the stack."""
+    """Metrics of a model, with the indices and posterior means (at the stack's latent widths) of the held-out clips."""
 
     pending: PendingEvaluation
     metrics: dict[str, float]
@@ -68,18 +70,13 @@ class Evaluator:
 
     A group that is not full is padded with copies, so a model's metrics do not depend on the other models in its group.
 
-    Args:
-        stacks: Stacks in which the models train.
-        shared: Names of the shared factors.
-
     Attributes:
         group_size: Current number of models in a group. It is halved when memory runs out.
     """
 
     def __init__(self, stacks: StackPool, shared: tuple[str, ...]) -> None:
-        self.group_size = min(_MAX_GROUP_SIZE, stacks.lanes)
-        self._stacks = stacks
-        self._shared = shared
+        self.group_size = min(_MAX_GROUP_SIZE, stacks.plan.lanes)
+        self._stacks, self._shared = stacks, shared
         self._queues: dict[tuple[StackKey, bool], list[PendingEvaluation]] = {}
 
     @property
@@ -99,11 +96,7 @@ class Evaluator:
             self._queues[key] = [pending for pending in queue if pending.replicate.trial != trial]
 
     def evaluate(self, flush: bool) -> Iterator[EvaluatedModel]:
-        """Evaluate full groups, and groups whose first model has waited long enough.
-
-        Args:
-            flush: Evaluate all queued models, without waiting for full groups.
-        """
+        """Evaluate full groups, groups whose first model has waited long enough, and with `flush` all queued models."""
         for key, is_final in list(self._queues):
             wait_s = _FINAL_WAIT_S if is_final else _INTERMEDIATE_WAIT_S
             while queue := self._queues[key, is_final]:
@@ -119,32 +112,31 @@ class Evaluator:
         queue = self._queues[key, is_final]
         group, self._queues[key, is_final] = queue[: self.group_size], queue[self.group_size :]
         try:
-            yield from self._evaluated(key, group, is_final)
+            models = self._stacks.get(group[0].replicate.config).models
+            batch = models.group([pending.model for pending in group], self.group_size)
+            evaluation = evaluate(batch, self._shared, FINAL if is_final else INTERMEDIATE)
+            clips, means_KND = held_out_clips(batch).cpu(), evaluation.means_KND.cpu()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self.group_size == 1:
                 raise
             self.group_size //= 2
             logger.warning("out of memory: evaluation continues in groups of %d models", self.group_size)
             self._queues[key, is_final] = group + self._queues[key, is_final]
+            return
+        for pending, metrics, mean_ND in zip(group, evaluation.metrics, means_KND, strict=False):
+            yield EvaluatedModel(pending, metrics, mean_ND, clips)
 
-    def _evaluated(self, key: StackKey, group: list[PendingEvaluation], is_final: bool) -> list[EvaluatedModel]:
-        models = self._stacks.get(key, group[0].replicate.config).models
-        batch = models.group([pending.model for pending in group], self.group_size)
-        evaluation = evaluate(batch, self._shared, FINAL if is_final else INTERMEDIATE)
-        clips, means_KND = held_out_clips(batch).cpu(), evaluation.means_KND.cpu()
-        return [
-            EvaluatedModel(pending, metrics, mean_ND, clips)
-            for pending, metrics, mean_ND in zip(group, evaluation.metrics, means_KND, strict=False)
-        ]
+
+class _StoredModel(NamedTuple):
+    row: dict[str, Any]
+    config: Config
+    model: Model
 
 
 class StoredModels:
-    """Models of the store that reached the full budget, to be evaluated after training.
+    """Evaluates models of the store that reached the full budget.
 
-    Args:
-        store: The study.
-        stacks: Stacks in which such models train.
-        evaluator: Evaluator during training, whose group size is used: it affects the last bits of some metrics.
+    The size of groups is that of the evaluator during training, because it affects the last bits of some metrics.
     """
 
     def __init__(self, store: StudyStore, stacks: StackPool, evaluator: Evaluator) -> None:
@@ -163,75 +155,64 @@ class StoredModels:
             split: Split of the clips, `validation` or `test`. Metrics of the test split are named `test/<name>`.
         """
         prefix = "" if split == "validation" else f"{split}/"
-        by_key: dict[StackKey, list[tuple[TrialId, int, Config, Model]]] = {}
+        by_key: dict[StackKey, list[_StoredModel]] = {}
         for trial, seed in replicates:
-            if (loaded := self._load(trial, seed)) is not None:
-                config, model = loaded
-                by_key.setdefault(self._stacks.key(config), []).append((trial, seed, config, model))
+            if stored := self._load(trial, seed):
+                by_key.setdefault(self._stacks.key(stored.config), []).append(stored)
         rows = []
-        for key, members in by_key.items():
-            models, size = self._stacks.get(key, members[0][2]).models, self._evaluator.group_size
+        for members in by_key.values():
+            models, size = self._stacks.get(members[0].config).models, self._evaluator.group_size
             for first in range(0, len(members), size):
                 group = members[first : first + size]
-                batch = models.group([model for *_, model in group], size)
+                batch = models.group([stored.model for stored in group], size)
                 metrics = evaluate(batch, self._shared, metric_groups, split).metrics
-                for (trial, seed, *_), scores in zip(group, metrics, strict=False):
-                    finite = {f"{prefix}{name}": value for name, value in scores.items() if math.isfinite(value)}
-                    rows.append(self._row(trial, seed) | finite)
+                for stored, values in zip(group, metrics, strict=False):
+                    finite = {f"{prefix}{name}": value for name, value in values.items() if math.isfinite(value)}
+                    rows.append(stored.row | finite)
         return rows
 
     def post_training_inputs(self, trial: TrialId, seed: int) -> tuple[dict[str, Any], PostTrainingInputs] | None:
         """Return a row to be completed and the inputs of post-training metrics; None without weights in the store."""
-        loaded = self._load(trial, seed)
-        if loaded is None:
+        stored = self._load(trial, seed)
+        if stored is None:
             return None
-        config, model = loaded
-        models = self._stacks.get(self._stacks.key(config), config).models
-        return self._row(trial, seed), post_training_inputs(models.group([model], 1))
+        models = self._stacks.get(stored.config).models
+        return stored.row, post_training_inputs(models.group([stored.model], 1))
 
-    def _load(self, trial: TrialId, seed: int) -> tuple[Config, Model] | None:
+    def _load(self, trial: TrialId, seed: int) -> _StoredModel | None:
         saved = self._store.latest_checkpoint(trial, seed)
         if saved is None or saved.step != self._steps:
             return None
         metadata = ModelMetadata.model_validate_json(saved.files[METADATA_FILE])
-        config = metadata.config
-        models = self._stacks.get(self._stacks.key(config), config).models
+        models = self._stacks.get(metadata.config).models
         network, device = models.objective_spec.network, models.dataset.device
-        padded = network.pad(load_parameters(metadata, saved.files[MODEL_FILE]), network.mask(config.latent))
-        hyperparameters = build_hyperparameters(models.objective_spec, config)
-        return config, Model(
+        padded = network.pad(load_parameters(metadata, saved.files[MODEL_FILE]), network.mask(metadata.config.latent))
+        hyperparameters = build_hyperparameters(models.objective_spec, metadata.config)
+        model = Model(
             {name: value.to(device) for name, value in padded.items()},
-            type(hyperparameters)(*(field.to(device) for field in hyperparameters)),
+            type(hyperparameters)(*(value.to(device) for value in hyperparameters)),
         )
-
-    def _row(self, trial: TrialId, seed: int) -> dict[str, Any]:
-        return {"trial": trial, "seed": seed, "step": self._steps, "metric_version": METRIC_VERSION}
+        return _StoredModel(report_row(trial, seed, self._steps), metadata.config, model)
 
 
 def write_baselines_once(store: StudyStore, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:
     """Evaluate the untrained network, the reference point of hypervolumes, unless the store has its metrics.
 
-    It is the spec's own network under the first seeds, at the latent sizes of the widest trial. The training objective
-    is not part of it, so its metrics include no losses. `baselines.json` is `{"untrained": {metric: mean,
-    "<metric>/sd": standard deviation over seeds}, "replicates": seeds}`; with one seed there is no deviation. A spec
-    whose own network does not fit its spectrograms, because patch sizes are searched over, has no baseline.
+    The network is that of the base configuration at the latent sizes of the widest trial, under the first seeds. It has
+    no objective, so there are no losses. `baselines.json` is `{"untrained": {metric: mean, "<metric>/sd": standard
+    deviation over seeds}, "replicates": seeds}`; with one seed there is no deviation. There is no baseline if that
+    network does not fit the spectrograms, because patch sizes are searched over.
     """
     if store.baselines() is not None:
         return
-    spec, own = resolved.spec, resolved.base_config
-    latent = own.latent.model_copy(update={"private": plan.private, "shared": plan.shared})
-    config = Config(views=own.views.model_copy(update={"scheme": "factor"}), model=own.model, latent=latent)
+    spec, base = resolved.spec, resolved.base_config
+    latent = base.latent.model_copy(update={"private": plan.private, "shared": plan.shared})
+    config = Config(views=base.views.model_copy(update={"scheme": "factor"}), model=base.model, latent=latent)
     # Idle lanes would be evaluated, too, so there is one lane a seed.
     seeds = range(min(spec.replicates, plan.lanes))
+    terms, pairs = ActiveTerms.of(config), spec.train.batch_pairs
     try:
-        stack = Stack(
-            plan.architecture(resolved.audio, config),
-            len(seeds),
-            dataset,
-            config.views,
-            spec.train.batch_pairs,
-            ActiveTerms.of(config),
-        )
+        stack = Stack(plan.architecture(resolved.audio, config), len(seeds), dataset, config.views, pairs, terms)
     except ValueError:
         return
     for seed in seeds:
@@ -241,9 +222,8 @@ def write_baselines_once(store: StudyStore, resolved: ResolvedSpec, plan: StackP
     untrained: dict[str, float] = {}
     for name in rows[0]:
         values = torch.tensor([row[name] for row in rows], dtype=torch.float64)
-        if not values.isfinite().all():
-            continue
-        untrained[name] = float(values.mean())
-        if len(rows) > 1:
-            untrained[f"{name}/sd"] = float(values.std())
+        if values.isfinite().all():
+            untrained[name] = float(values.mean())
+            if len(rows) > 1:
+                untrained[f"{name}/sd"] = float(values.std())
     store.write_baselines({"untrained": untrained, "replicates": len(rows)})

@@ -1,8 +1,7 @@
 """Training of replicates in the lanes of a device's stacks, without Ray.
 
-Replicates queue, take a lane as soon as one is free, train in chunks, report at budgets and leave at the full budget.
-The store is read and written in other threads, and models are evaluated in groups while their replicates train on.
-Results do not depend on the timing of any of these (`marl.stack`).
+Replicates queue for a free lane, train in chunks, report at budgets and leave at the full budget. Meanwhile other
+threads read and write the store, and models are evaluated in groups. Results depend on none of this (`marl.stack`).
 """
 
 import logging
@@ -17,26 +16,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from marl.metrics import METRIC_VERSION
 from marl.stack import Snapshot
 from study.datasets.load import dataset_of
 from study.environment import processor
 from study.spec import Baseline, Scalar, TrialId
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.store import StudyStore
-from study.training.evaluation import Evaluator, PendingEvaluation, StoredModels, write_baselines_once
+from study.training.evaluation import Evaluator, PendingEvaluation, StoredModels, report_row, write_baselines_once
 from study.training.planning import StackPool
-from study.training.quarantine import Quarantine
 from study.training.replicate_io import IOExecutor, Replicate, ReplicateFiles
+from study.training.trials import Quarantine
 
 __all__ = ["Failure", "Lanes", "Report"]
 
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT_EVERY_S = 60.0
-# Duration of a chunk of training: short enough to drain in time, long enough that its overhead is negligible.
+# Duration of a chunk of training: short enough to drain in time, long enough for a negligible overhead.
 _CHUNK_S = 0.5
-# Number of steps after which training waits for the device, which runs asynchronously.
+# Number of steps that a device may lag behind, because it runs asynchronously.
 _STEPS_AHEAD = 8
 
 
@@ -62,9 +60,7 @@ class Lanes:
         device: Device to train on.
 
     Attributes:
-        device_name: Name of the device's model.
         stored_models: Models of the store, to be evaluated after training.
-        quarantine: Isolation of trials that may crash trainers.
         trained_steps: Steps trained by all replicates.
         lane_steps: Steps computed by all lanes, occupied or idle.
         seconds: Time spent, by activity.
@@ -79,27 +75,17 @@ class Lanes:
         write_baselines_once(store, resolved, plan, dataset)
         self._files = ReplicateFiles(store, resolved, dataset)
         self._io = IOExecutor()
-        self._stacks = StackPool(resolved, plan, dataset)
+        self.stacks = StackPool(resolved, plan, dataset)
         self._training: dict[tuple[StackKey, int], Replicate] = {}
         self._queue: deque[Replicate] = deque()
-        self._evaluator = Evaluator(self._stacks, resolved.spec.shared_factors)
-        self.stored_models = StoredModels(store, self._stacks, self._evaluator)
+        self._evaluator = Evaluator(self.stacks, resolved.spec.shared_factors)
+        self.stored_models = StoredModels(store, self.stacks, self._evaluator)
         self.quarantine = Quarantine()
         self._results: list[Report | Failure] = []
         self._checkpointed = time.monotonic()
         self.trained_steps = 0
         self.lane_steps = 0
         self.seconds = {"training": 0.0, "evaluation": 0.0}
-
-    @property
-    def lanes(self) -> int:
-        """Current number of lanes of a stack."""
-        return self._stacks.lanes
-
-    @property
-    def notices(self) -> list[str]:
-        """Messages for the user."""
-        return self._stacks.notices
 
     @property
     def is_busy(self) -> bool:
@@ -120,14 +106,14 @@ class Lanes:
         at_front: bool = False,
         is_suspected: bool = False,
     ) -> None:
-        """Queue replicates of a trial, each from its last checkpoint, and return the reports in those once more.
+        """Queue replicates of a trial, each from its last checkpoint. Reports in checkpoints are returned once more.
 
         Args:
             trial: Number of the trial, or the baseline.
             parameters: Parameters of the trial.
             seeds: Seeds of the replicates; none of them may be queued or training.
-            at_front: Queue them before all others.
-            is_suspected: Train the trial in isolation until its next report; see `quarantine`.
+            at_front: Whether they precede all other replicates.
+            is_suspected: Whether the trial trains in isolation until its next report.
         """
         if is_suspected:
             self.quarantine.add(trial)
@@ -136,7 +122,7 @@ class Lanes:
 
         def on_restored(restored: list[Replicate]) -> None:
             self._results += [Report(trial, row) for replicate in restored for row in replicate.rows]
-            unfinished = [replicate for replicate in restored if not _has_reported(replicate, self._budgets[-1])]
+            unfinished = [replicate for replicate in restored if not replicate.has_reported(self._budgets[-1])]
             self._queue = deque([*unfinished, *self._queue] if at_front else [*self._queue, *unfinished])
 
         self._io.submit(trial, lambda: [self._files.restore(replicate) for replicate in replicates], on_restored)
@@ -164,7 +150,7 @@ class Lanes:
         """
         self._io.collect()
         self._fill_lanes()
-        for key in dict.fromkeys(key for key, _ in self._training):
+        for key in dict.fromkeys(key for key, _ in self._training):  # in the order of their first replicates
             with self._halve_lanes_when_out_of_memory(key), self._timed("training"):
                 self._train(key, interrupted)
                 self._fail_diverged(key)
@@ -178,14 +164,14 @@ class Lanes:
         return results
 
     def checkpoint(self) -> None:
-        """Write a checkpoint of every replicate that trains, in other threads."""
+        """Start to write a checkpoint of every replicate that trains."""
         self._evaluate(flush=True)  # a checkpoint holds all reports up to its step
         self._checkpointed = time.monotonic()
         for (key, lane), replicate in self._training.items():
-            snapshot, rows = self._stacks[key].snapshot(lane), list(replicate.rows)
+            snapshot, rows = self.stacks[key].snapshot(lane), list(replicate.rows)
             write = partial(self._files.write_checkpoint, replicate, snapshot, rows, is_final=False)
             self._io.submit(replicate.trial, write)
-        logger.info("checkpoints of %d replicates", len(self._training))
+        logger.info("writing checkpoints of %d replicates", len(self._training))
 
     def finish(self) -> None:
         """Wait until all files are written."""
@@ -193,30 +179,28 @@ class Lanes:
 
     def _fill_lanes(self) -> None:
         """Assign free lanes in the order of the queue. A stack without a free lane delays no other stack."""
-        still_queued: deque[Replicate] = deque()
+        still_queued = []
         eligible = self.quarantine.eligible((replicate.trial for replicate in self._queue), bool(self._training))
-        while self._queue:
-            replicate = self._queue.popleft()
-            if replicate.trial not in eligible:
-                still_queued.append(replicate)
-                continue
-            key = self._stacks.key(replicate.config)
-            stack = self._stacks.get(key, replicate.config)
-            if not stack.free_lanes:
+        for replicate in self._queue:
+            if replicate.trial not in eligible or not (stack := self.stacks.get(replicate.config)).free_lanes:
                 still_queued.append(replicate)
                 continue
             lane = stack.attach(replicate.config, replicate.seed, replicate.snapshot)
             replicate.snapshot = None
-            self._training[key, lane] = replicate
+            self._training[self.stacks.key(replicate.config), lane] = replicate
             logger.info("trial %s: seed %d attached at step %d", replicate.trial, replicate.seed, replicate.step)
-        self._queue = still_queued
+        self._queue = deque(still_queued)
 
     def _occupied(self, key: StackKey) -> list[tuple[int, Replicate]]:
+        """Return the occupied lanes of a stack with their replicates."""
         return [(lane, replicate) for (other, lane), replicate in self._training.items() if other == key]
 
     def _train(self, key: StackKey, interrupted: Callable[[], bool]) -> None:
-        stack, occupied = self._stacks[key], self._occupied(key)
-        steps_to_budget = min(self._next_budget(replicate.step) - replicate.step for _, replicate in occupied)
+        """Train a stack for one chunk, at most up to the next budget of a replicate."""
+        stack, occupied = self.stacks[key], self._occupied(key)
+        steps_to_budget = min(
+            budget - replicate.step for _, replicate in occupied for budget in self._budgets if budget > replicate.step
+        )
         # Replicates have equal shares of the device's time, however many train in the same stack.
         stop_at = time.monotonic() + _CHUNK_S * len(occupied) / len(self._training)
         steps = 0
@@ -226,19 +210,15 @@ class Lanes:
             if steps % _STEPS_AHEAD == 0:
                 stack.synchronise()
         stack.synchronise()
-        if stack.checked_step and stack.checked_step.warning not in ("", *self.notices):
-            self.notices.append(stack.checked_step.warning)
+        if stack.checked_step and stack.checked_step.warning not in ("", *self.stacks.notices):
+            self.stacks.notices.append(stack.checked_step.warning)
         for _, replicate in occupied:
             replicate.step += steps
         self.trained_steps += steps * len(occupied)
         self.lane_steps += steps * stack.lanes
 
-    def _next_budget(self, step: int) -> int:
-        return next(budget for budget in self._budgets if budget > step)
-
     def _fail_diverged(self, key: StackKey) -> None:
-        diverged = self._stacks[key].diverged()
-        if diverged:
+        if diverged := self.stacks[key].diverged():
             self._evaluate(flush=True)  # reports at earlier budgets count
         for lane, step in diverged.items():
             if (key, lane) in self._training:  # not yet removed with another replicate of its trial
@@ -246,20 +226,19 @@ class Lanes:
                 self._fail(replicate, f"the loss of seed {replicate.seed} is not finite at step {step}")
 
     def _queue_evaluations(self, key: StackKey) -> None:
-        """Copy models that reached a budget, and free the lanes of those that reached the full budget."""
-        stack = self._stacks[key]
+        """Copy the models that reached a budget, and free the lanes of those that reached the full budget."""
+        stack = self.stacks[key]
         for lane, replicate in self._occupied(key):
-            if replicate.step not in self._budgets or _has_reported(replicate, replicate.step):
+            if replicate.step not in self._budgets or replicate.has_reported(replicate.step):
                 continue
             is_final = replicate.step == self._budgets[-1]
             snapshot = stack.snapshot(lane) if is_final else None
-            pending = PendingEvaluation(replicate, replicate.step, stack.models[lane], snapshot, time.monotonic())
-            self._evaluator.add(key, pending)
+            self._evaluator.add(key, PendingEvaluation(replicate, replicate.step, stack.models[lane], snapshot))
             if is_final:
                 self._free(key, lane)
 
     def _evaluate(self, flush: bool) -> None:
-        """Evaluate queued models and make reports of them."""
+        """Evaluate queued models, and report their metrics."""
         failed: set[TrialId] = set()
         with self._timed("evaluation"):
             for pending, metrics, mean_ND, clips in self._evaluator.evaluate(flush):
@@ -271,8 +250,7 @@ class Lanes:
                     self._fail(replicate, f"the metrics of seed {replicate.seed} are not finite at step {step}")
                     continue
                 self.quarantine.release(replicate.trial)
-                key = {"trial": replicate.trial, "seed": replicate.seed, "step": step, "metric_version": METRIC_VERSION}
-                replicate.rows.append(key | metrics)
+                replicate.rows.append(report_row(replicate.trial, replicate.seed, step) | metrics)
                 logger.info("trial %s: seed %d evaluated at step %d", replicate.trial, replicate.seed, step)
                 if pending.snapshot is None:
                     self._results.append(Report(replicate.trial, replicate.rows[-1]))
@@ -280,22 +258,23 @@ class Lanes:
                     self._write_final(replicate, pending.snapshot, mean_ND, clips)
 
     def _write_final(self, replicate: Replicate, snapshot: Snapshot, mean_ND: Tensor, clips: Tensor) -> None:
-        """Write a finished model in another thread; its report is returned afterwards."""
+        """Write a finished model in another thread, and report its metrics after that."""
         rows = list(replicate.rows)
 
         def write() -> Report:
-            self._files.write_latents(replicate, mean_ND, clips, self._stacks.private_latents)
+            self._files.write_latents(replicate, mean_ND, clips, self.stacks.plan.private)
             self._files.write_checkpoint(replicate, snapshot, rows, is_final=True)
             return Report(replicate.trial, rows[-1])
 
         self._io.submit(replicate.trial, write, lambda report: self._results.append(report))
 
     def _fail(self, replicate: Replicate, reason: str) -> None:
+        logger.warning("trial %s failed: %s", replicate.trial, reason)
         self.discard(replicate.trial)
         self._results.append(Failure(replicate.trial, f"diverged: {reason}"))
 
     def _free(self, key: StackKey, lane: int) -> None:
-        self._stacks[key].detach(lane)
+        self.stacks[key].detach(lane)
         del self._training[key, lane]
 
     @contextmanager
@@ -316,17 +295,12 @@ class Lanes:
             yield
             return
         except (RuntimeError, MemoryError) as error:
-            if not self._stacks.can_halve(error):
+            if not self.stacks.can_halve(error):
                 raise
         # Outside of the handler, because the error holds the memory of the failed step.
-        occupied = self._occupied(key)
-        for lane, replicate in occupied:
-            replicate.snapshot = self._stacks[key].snapshot(lane)
+        for lane, replicate in reversed(self._occupied(key)):
+            replicate.snapshot = self.stacks[key].snapshot(lane)
             replicate.step = replicate.snapshot.step
             del self._training[key, lane]
-        self._queue.extendleft(replicate for _, replicate in reversed(occupied))
-        self._stacks.halve_lanes(key)
-
-
-def _has_reported(replicate: Replicate, step: int) -> bool:
-    return any(row["step"] == step for row in replicate.rows)
+            self._queue.appendleft(replicate)
+        self.stacks.halve_lanes(key)

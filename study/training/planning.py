@@ -1,11 +1,14 @@
-"""How a study is trained on the machine at hand: compiled or not, in which precision. Decided once and recorded."""
+"""Planning of a study's stacks for the device of a machine: lanes, compilation and precision; and the planned stacks.
+
+A study is planned once, before it starts, and the plan is stored with it.
+"""
 
 import logging
 import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Literal
 
@@ -16,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from marl.config import Config
 from marl.data import Dataset
 from marl.models import Architecture, build_network
-from marl.stack import Precision, Stack
+from marl.stack import Stack
 from study.datasets.load import dataset_of
 from study.environment import process_env
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
@@ -27,39 +30,74 @@ __all__ = [
     "StackPool",
     "can_compile",
     "device_type",
-    "plan_execution",
     "is_out_of_memory",
-    "choose_lanes",
     "plan_stacks",
     "steps_per_second",
-    "training_flop",
 ]
 
 logger = logging.getLogger(__name__)
 
 DeviceType = Literal["cpu", "cuda"]
 
-# Compiling takes about a minute on two cores and saves nearly half of the training, which runs at some 9e10 a second
-# there without: it pays from two minutes on. Twice that is asked for, since a short study is run to see something soon.
+# On two cores, compilation takes about a minute and saves nearly half of the training time, at some 9e10 FLOP/s
+# uncompiled. It pays off after two minutes; twice that is required, because users of a short study wait for results.
 _WORTH_COMPILING_FLOP = 2e13
 _FORWARD_AND_BACKWARD = 3
+# On processors of 2 to 16 cores throughput stopped growing at 8 lanes (docs/performance.md), and larger stacks only
+# take longer to fill.
+_CPU_LANES = 8
+_GPU_LANES = (16, 32, 64, 128)
+# Minimum gain in throughput for a doubling of the lanes. With fewer lanes, trials end sooner.
+_WORTHWHILE_GAIN = 1.1
+_WARM_UP_STEPS = 3
 
 
 def device_type() -> DeviceType:
-    """What trainers of this machine will use."""
+    """Return the type of device that trainers of this machine use."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def can_compile(device: DeviceType) -> bool:
-    """Whether steps can be compiled: on a GPU always, on a processor where there is a C++ compiler."""
+    """Return whether steps can be compiled; on a CPU this needs a C++ compiler."""
     return device == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory for a tensor ran out, on a GPU or a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def plan_stacks(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore) -> StackPlan:
+    """Return the plan of a study's stacks on this machine.
+
+    If the spec leaves the number of lanes open, throughput decides, up to the number of replicates.
+
+    Args:
+        resolved: Spec of the study.
+        device: Device of this machine.
+        objects: Store with the prepared data.
+    """
+    os.environ |= process_env()  # so that trainers find in the cache what is compiled here
+    spec = resolved.spec
+    plan = plan_execution(resolved.stack_plan(lanes=1), resolved, device)
+    replicates = (spec.search.trials or 1) * spec.replicates
+    if spec.resources.lanes != "auto":
+        lanes = spec.resources.lanes
+    elif device == "cpu":
+        lanes = min(_CPU_LANES, replicates)
+    else:
+        candidates = sorted({min(lanes, replicates) for lanes in _GPU_LANES})
+        # A separate process frees all memory of the device when it ends.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            lanes = pool.submit(choose_lanes, resolved, plan, device, candidates, objects.uri).result()
+    return plan.model_copy(update={"lanes": lanes})
+
+
 def plan_execution(plan: StackPlan, resolved: ResolvedSpec, device: DeviceType) -> StackPlan:
-    """The plan with what the spec asks for, and where it leaves the choice, with what is fastest on the device."""
-    spec, asked = resolved.spec, resolved.spec.resources.compile
-    if asked != "auto":
-        compiled, why = asked, "as the spec has it"
+    """Return a plan with compilation and precision set: as in the spec, or what is fastest on the device if `auto`."""
+    spec = resolved.spec
+    if spec.resources.compile != "auto":
+        compiled, why = spec.resources.compile, "as the spec has it"
     elif device == "cuda":
         compiled, why = True, "on a GPU"
     elif not can_compile(device):
@@ -68,53 +106,11 @@ def plan_execution(plan: StackPlan, resolved: ResolvedSpec, device: DeviceType) 
         compiled, why = False, "too short a study to pay for a minute of compiling"
     else:
         compiled, why = True, "the first step takes a minute"
-    precision: Precision
-    if spec.train.precision != "auto":
-        precision = spec.train.precision
-    else:  # without compiling, conversions cost more than bfloat16 saves
+    precision: str = spec.train.precision
+    if precision == "auto":  # uncompiled, conversions cost more than bfloat16 saves
         precision = "bfloat16" if compiled and _has_fast_bfloat16(device) else "float32"
     why = f"{'compiled' if compiled else 'not compiled'}: {why}"
     return plan.model_copy(update={"compiled": compiled, "precision": precision, "why": why})
-
-
-def training_flop(resolved: ResolvedSpec) -> float:
-    """Floating-point operations of the matrix products of a whole study, as far as is known before, in one network."""
-    spec, audio, config = resolved.spec, resolved.audio, resolved.network_config
-    network = build_network(
-        Architecture(audio.mel_bands, audio.frames, config.model, config.latent.private, config.latent.shared)
-    )
-    with torch.inference_mode(), _Products() as products:
-        parameters = {name: torch.zeros(shape) for name, shape in network.shapes.items()}
-        clip = network.to_input(torch.zeros(1, audio.mel_bands, audio.frames))
-        posterior = network.encode(parameters, torch.ones(network.latents), clip)
-        network.decode(parameters, posterior.mean)
-    step = float(products.operations) * 2 * spec.train.batch_pairs * _FORWARD_AND_BACKWARD
-    return step * spec.expected_steps() * (spec.search.trials or 1)
-
-
-class _Products(TorchFunctionMode):
-    """Counts operations of matrix products, of which networks consist.
-
-    `torch.utils.flop_counter` counts the same, and it and tensors without values take seconds to begin: they load the
-    compiler.
-
-    Attributes:
-        operations: so far.
-    """
-
-    operations = 0
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func in (Tensor.matmul, Tensor.__matmul__):
-            self.operations += 2 * result.numel() * args[0].shape[-1]
-        return result
 
 
 def _has_fast_bfloat16(device: DeviceType) -> bool:
@@ -123,47 +119,40 @@ def _has_fast_bfloat16(device: DeviceType) -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was no memory for a tensor, on a GPU or on a processor."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def training_flop(resolved: ResolvedSpec) -> float:
+    """Return the expected floating-point operations of a study's matrix products, estimated from one network."""
+    spec, audio, config = resolved.spec, resolved.audio, resolved.network_config
+    network = build_network(
+        Architecture(audio.mel_bands, audio.frames, config.model, config.latent.private, config.latent.shared)
+    )
+    with torch.inference_mode(), _MatmulCounter() as counter:
+        parameters = {name: torch.zeros(shape) for name, shape in network.shapes.items()}
+        clip = network.to_input(torch.zeros(1, audio.mel_bands, audio.frames))
+        posterior = network.encode(parameters, torch.ones(network.latents), clip)
+        network.decode(parameters, posterior.mean)
+    step = float(counter.flop) * 2 * spec.train.batch_pairs * _FORWARD_AND_BACKWARD
+    return step * spec.expected_steps() * (spec.search.trials or 1)
 
 
-# On processors of 2 to 16 cores throughput stopped growing at 8 (docs/performance.md), and wider stacks only take
-# longer to fill.
-_CPU_LANES = 8
-_GPU_LANES = (16, 32, 64, 128)
-# Twice the lanes must bring so much, or the narrower stack is taken: its trials end sooner.
-_WORTHWHILE_GAIN = 1.1
-_WARM_STEPS = 3
+class _MatmulCounter(TorchFunctionMode):
+    """Counts the operations of matrix products, of which networks consist.
 
-
-def plan_stacks(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore) -> StackPlan:
-    """The stacks of a study on this machine: lanes as asked for, else as many as pay, but not more than are needed.
-
-    Args:
-        resolved: Spec of the study.
-        device: of this machine.
-        objects: the store, which has the data where they were prepared.
+    `torch.utils.flop_counter` and meta tensors would do, but take seconds to start: they load the compiler.
     """
-    os.environ |= process_env()  # what is compiled here is found again by trainers
-    spec = resolved.spec
-    plan = plan_execution(resolved.stack_plan(lanes=1), resolved, device)
-    if spec.resources.lanes != "auto":
-        return plan.model_copy(update={"lanes": spec.resources.lanes})
-    needed = (spec.search.trials or 1) * spec.replicates
-    if device == "cpu":
-        return plan.model_copy(update={"lanes": min(_CPU_LANES, needed)})
-    candidates = sorted({min(lanes, needed) for lanes in _GPU_LANES})
-    # In a process of its own, which gives back all of the device's memory.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        lanes = pool.submit(choose_lanes, resolved, plan, device, candidates, objects.uri).result()
-    return plan.model_copy(update={"lanes": lanes})
+
+    flop = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (Tensor.matmul, Tensor.__matmul__):
+            self.flop += 2 * result.numel() * args[0].shape[-1]
+        return result
 
 
 def choose_lanes(
     resolved: ResolvedSpec, plan: StackPlan, device: DeviceType, candidates: Sequence[int], store_uri: str
 ) -> int:
-    """The narrowest of the candidates, in ascending order, whose next one is hardly faster or does not fit."""
+    """Return the first of the ascending candidates after which throughput hardly grows or memory runs out."""
     dataset = dataset_of(resolved, ObjectStore(store_uri), torch.device(device))
     best, best_rate = candidates[0], 0.0
     for lanes in candidates:
@@ -181,78 +170,62 @@ def choose_lanes(
 
 
 def steps_per_second(stack: Stack, seconds: float) -> float:
-    """Steps of a whole stack in a second, measured; lanes need not be occupied for that."""
-    for _ in range(_WARM_STEPS):
+    """Measure the steps per second of a stack. Idle lanes take as long as occupied ones."""
+    for _ in range(_WARM_UP_STEPS):
         stack.step()
-    stack.steps()  # waits for the device
+    stack.synchronise()
     started, steps = time.monotonic(), 0
     while time.monotonic() - started < seconds:
         stack.step()
         steps += 1
-    stack.steps()
+    stack.synchronise()
     return steps / (time.monotonic() - started)
 
 
 class StackPool:
     """The stacks of one device, created when they are needed.
 
-    Args:
-        resolved: Spec of the study.
-        plan: Plan of the study's stacks.
-        dataset: Clips of the study, on the device.
-
     Attributes:
+        plan: Plan of the stacks. Its lanes are halved when memory runs out.
         notices: Messages for the user.
     """
 
     def __init__(self, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:
+        self.plan = plan
         self.notices: list[str] = []
-        self._resolved, self._plan, self._dataset = resolved, plan, dataset
+        self._resolved, self._dataset = resolved, dataset
         self._stacks: dict[StackKey, Stack] = {}
 
     def __getitem__(self, key: StackKey) -> Stack:
         return self._stacks[key]
 
-    def __len__(self) -> int:
-        return len(self._stacks)
-
-    @property
-    def lanes(self) -> int:
-        """Current number of lanes of a stack."""
-        return self._plan.lanes
-
-    @property
-    def private_latents(self) -> int:
-        """Number of private latents of each stack."""
-        return self._plan.private
-
     def key(self, config: Config) -> StackKey:
         """Return the key of the stack in which a configuration trains."""
-        return self._plan.stack_key(self._resolved.audio, config)
+        return self.plan.stack_key(self._resolved.audio, config)
 
-    def get(self, key: StackKey, config: Config) -> Stack:
-        """Return the stack of a key; a new one is created for a configuration that trains in it."""
-        while key not in self._stacks:
-            try:
-                self._stacks[key] = self._plan.stack(self._resolved, config, self._dataset)
-            except (RuntimeError, MemoryError) as error:
-                if not self.can_halve(error):
-                    raise
-            else:
-                break
-            self.halve_lanes(key)  # outside of the handler, because the error holds memory
-        return self._stacks[key]
+    def get(self, config: Config) -> Stack:
+        """Return the stack in which a configuration trains; create it if necessary."""
+        key = self.key(config)
+        if key in self._stacks:
+            return self._stacks[key]
+        try:
+            return self._stacks.setdefault(key, self.plan.stack(self._resolved, config, self._dataset))
+        except (RuntimeError, MemoryError) as error:
+            if not self.can_halve(error):
+                raise
+        self.halve_lanes(key)  # outside of the handler, because the error holds memory
+        return self.get(config)
 
     def can_halve(self, error: BaseException) -> bool:
-        """Return whether an error may be overcome by stacks of half as many lanes."""
-        return is_out_of_memory(error) and self._plan.lanes > 1
+        """Return whether stacks of half as many lanes may avoid an error."""
+        return is_out_of_memory(error) and self.plan.lanes > 1
 
     def halve_lanes(self, key: StackKey) -> None:
         """Remove a stack, and create stacks of half as many lanes from now on."""
         self._stacks.pop(key, None)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        lanes = self._plan.lanes
-        self._plan = self._plan.model_copy(update={"lanes": lanes // 2})
+        lanes = self.plan.lanes
+        self.plan = self.plan.model_copy(update={"lanes": lanes // 2})
         self.notices.append(f"out of memory with {lanes} lanes: training continues with {lanes // 2}")
         logger.warning("%s", self.notices[-1])

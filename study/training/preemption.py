@@ -1,8 +1,8 @@
 """Detection of preemption: this machine is about to be reclaimed.
 
-EC2 announces the loss of a spot instance two minutes ahead, in a metadata service that only the instance itself can
-query. The instance then asks Ray to drain its node, so that Ray places no more work there. Nodes that are drained by
-other tools (`ray drain-node`, an autoscaler) are detected through Ray.
+EC2 announces the loss of a spot instance two minutes ahead, in a metadata service that only this instance can query.
+The instance then requests Ray to drain its node, so that Ray places no more work there. Nodes that other tools drain
+(`ray drain-node`, an autoscaler) are detected through Ray.
 """
 
 import json
@@ -25,8 +25,7 @@ _ENDPOINT = "http://169.254.169.254"
 _TIMEOUT_S = 1.0
 _TOKEN_TTL_S = 21600
 _POLL_S = 5.0
-_DRAIN_ATTEMPTS = 4
-_FIRST_DRAIN_PAUSE_S = 1.0
+_DRAIN_PAUSES_S = (1.0, 2.0, 4.0)  # between attempts
 
 
 class MetadataService:
@@ -41,7 +40,7 @@ class MetadataService:
         self._token: str | None = None
 
     def is_available(self) -> bool:
-        """Request a token. Returns False on a machine that is not an EC2 instance."""
+        """Request a token, and return whether this machine is an EC2 instance."""
         if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
             return False
         ttl = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_TTL_S)}
@@ -49,7 +48,7 @@ class MetadataService:
         return self._token is not None
 
     def preemption_time(self) -> datetime | None:
-        """Return when this instance will be reclaimed, or None if nothing is announced."""
+        """Return when this instance will be reclaimed, or None without an announcement."""
         token = {"X-aws-ec2-metadata-token": self._token or ""}
         response = self._request("/latest/meta-data/spot/instance-action", "GET", token)
         try:
@@ -71,16 +70,12 @@ class MetadataService:
 
 
 def wait_for_preemption(node_id: str) -> None:
-    """Block until the node of this process is about to be reclaimed.
+    """Block until a node of Ray is about to be reclaimed.
 
-    The calls into Ray are not part of its public interface. When one fails, the error is logged and the watch goes on.
-
-    Args:
-        node_id: Ray's identifier of the node, in hexadecimal.
+    The calls into Ray are not part of its public interface. If one fails, the error is logged, and the watch continues.
     """
     service = MetadataService()
-    is_spot_capable = service.is_available()
-    is_failing = False
+    is_ec2, is_failing = service.is_available(), False
     while True:
         try:
             if node_id in _draining_nodes():
@@ -89,9 +84,9 @@ def wait_for_preemption(node_id: str) -> None:
             is_failing = False
         except Exception:
             if not is_failing:
-                logger.exception("cannot ask Ray for draining nodes; retrying every %g s", _POLL_S)
+                logger.exception("cannot list the draining nodes of Ray; retrying every %g s", _POLL_S)
             is_failing = True
-        if is_spot_capable and (reclaimed_at := service.preemption_time()) is not None:
+        if is_ec2 and (reclaimed_at := service.preemption_time()) is not None:
             logger.warning("the spot instance of node %s will be reclaimed at %s", node_id, reclaimed_at)
             _drain(node_id, reclaimed_at)
             return
@@ -99,9 +94,8 @@ def wait_for_preemption(node_id: str) -> None:
 
 
 def _drain(node_id: str, deadline: datetime) -> None:
-    """Ask Ray to drain a node. If Ray keeps rejecting the request, only this process acts on the preemption."""
-    pause_s = _FIRST_DRAIN_PAUSE_S
-    for attempts_left in reversed(range(_DRAIN_ATTEMPTS)):
+    """Request Ray to drain a node. If Ray rejects all requests, only this process acts on the preemption."""
+    for pause_s in (*_DRAIN_PAUSES_S, None):
         try:
             is_accepted, reason = _request_drain(node_id, deadline)
         except Exception as error:
@@ -110,9 +104,8 @@ def _drain(node_id: str, deadline: datetime) -> None:
             logger.info("Ray drains node %s", node_id)
             return
         logger.warning("Ray rejects draining node %s: %s", node_id, reason)
-        if attempts_left:
+        if pause_s:
             time.sleep(pause_s)
-            pause_s *= 2
 
 
 def _draining_nodes() -> dict[str, int]:
@@ -121,7 +114,7 @@ def _draining_nodes() -> dict[str, int]:
 
 
 def _request_drain(node_id: str, deadline: datetime) -> tuple[bool, str]:
-    """Send one drain request; returns whether Ray accepts it, and why not."""
+    """Send one drain request; return whether Ray accepts it, and why not."""
     context: Any = ray.get_runtime_context()
     gcs_client = ray._raylet.GcsClient(address=context.gcs_address)  # type: ignore[attr-defined]  # compiled
     reason: int = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]  # generated

@@ -1,5 +1,6 @@
-"""Replicates in the store: their checkpoints and samples of their latents, read and written beside the training."""
+"""Replicates in the store: their checkpoints and latents, read and written in other threads than training."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -19,7 +20,11 @@ from study.store import StudyStore
 
 __all__ = ["IOExecutor", "Replicate", "ReplicateFiles"]
 
+logger = logging.getLogger(__name__)
+
 _Result = TypeVar("_Result")
+# Requests to a bucket wait for the network most of the time.
+_THREADS = 8
 
 
 @dataclass
@@ -27,11 +32,8 @@ class Replicate:
     """One model of a trial: the trial's configuration under one seed.
 
     Attributes:
-        trial: Number of the trial, or the baseline.
-        seed: Seed of the replicate.
-        config: Configuration of the model and its training.
         parameters: Parameters of the trial, sorted by name.
-        step: Steps trained.
+        step: Number of steps trained.
         snapshot: State to resume from while the replicate has no lane; None for a new replicate.
         rows: Reports so far.
     """
@@ -44,21 +46,16 @@ class Replicate:
     snapshot: Snapshot | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
+    def has_reported(self, step: int) -> bool:
+        """Return whether there is a report at a step."""
+        return any(row["step"] == step for row in self.rows)
+
 
 class ReplicateFiles:
-    """Reads and writes files of replicates. Only `restore` changes a replicate, so threads may write while it trains.
-
-    Args:
-        store: The study.
-        resolved: Spec of the study.
-        dataset: Clips of the study.
-    """
+    """Reads and writes files of replicates, in any thread: of its methods, only `restore` changes a replicate."""
 
     def __init__(self, store: StudyStore, resolved: ResolvedSpec, dataset: Dataset) -> None:
-        self._store = store
-        self._audio = resolved.audio
-        self._shared = resolved.spec.shared_factors
-        self._dataset = dataset
+        self._store, self._resolved, self._dataset = store, resolved, dataset
 
     def restore(self, replicate: Replicate) -> Replicate:
         """Set a replicate to its last checkpoint, if that has the same parameters, and return the replicate."""
@@ -67,7 +64,7 @@ class ReplicateFiles:
             return replicate
         # The process that wrote the checkpoint may have died before it deleted the earlier ones.
         self._store.delete_earlier_checkpoints(replicate.trial, replicate.seed, saved.step)
-        # In JSON a baseline is plain text.
+        # JSON has the baseline as text.
         replicate.rows = [{**row, "trial": replicate.trial} for row in saved.record["reports"]]
         replicate.step = saved.step
         if STATE_FILE in saved.files:
@@ -81,10 +78,10 @@ class ReplicateFiles:
         """Write a checkpoint with the reports so far; a final one has no optimiser state."""
         metadata = ModelMetadata(
             config=replicate.config,
-            audio=self._audio,
+            audio=self._resolved.audio,
             mean_db=self._dataset.audio.mean_db,
             std_db=self._dataset.audio.std_db,
-            shared_factors=self._shared,
+            shared_factors=self._resolved.spec.shared_factors,
             seed=replicate.seed,
             step=snapshot.step,
         )
@@ -96,15 +93,19 @@ class ReplicateFiles:
             files[STATE_FILE] = checkpoint.state_bytes(snapshot)
         record = {"parameters": replicate.parameters, "reports": list(rows)}
         self._store.write_checkpoint(replicate.trial, replicate.seed, snapshot.step, files, record)
+        level = logging.INFO if is_final else logging.DEBUG
+        logger.log(
+            level, "trial %s: seed %d: checkpoint written at step %d", replicate.trial, replicate.seed, snapshot.step
+        )
 
     def write_latents(self, replicate: Replicate, mean_ND: Tensor, clips: Tensor, private: int) -> None:
         """Write posterior means of clips with the factors of the clips.
 
         Args:
             replicate: Replicate that encoded the clips.
-            mean_ND: Means, at the latent widths of the stack.
+            mean_ND: Means at the latent widths of the stack, whose private latents precede the shared ones.
             clips: Indices of the clips, [N].
-            private: Number of private latents of the stack, which precede the shared ones.
+            private: Number of private latents of the stack.
         """
         columns: dict[str, Any] = {"clip": clips.numpy()}
         for column, name in enumerate(self._dataset.factor_names):
@@ -122,10 +123,6 @@ class ReplicateFiles:
 
 def _ignore(_: object) -> None:
     pass
-
-
-# Requests to a bucket wait for the network most of the time.
-_THREADS = 8
 
 
 class IOExecutor:
@@ -148,17 +145,14 @@ class IOExecutor:
         self._jobs.append((trial, self._queues[hash(trial) % _THREADS].submit(job), on_done))
 
     def cancel_callbacks(self, trial: TrialId) -> None:
-        """Ignore the results of jobs that were submitted for a trial so far. The jobs themselves are still run."""
+        """Ignore the results of a trial's jobs so far. The jobs themselves still run."""
         self._jobs = deque((other, job, on_done if other != trial else _ignore) for other, job, on_done in self._jobs)
 
     def collect(self, timeout_s: float = 0.0) -> None:
-        """Handle the results of finished jobs.
+        """Handle the results of finished jobs, and raise the error of a job that failed.
 
         Args:
             timeout_s: How long to wait for a job to finish if none has, in seconds.
-
-        Raises:
-            Exception: The error of a job.
         """
         if not self._jobs:
             return

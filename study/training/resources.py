@@ -1,4 +1,4 @@
-"""Where the trials of a study have a place: on which devices, how many at once, and what part of one each asks for."""
+"""Resources of a study on a cluster: its devices, the number of concurrent trials, and the request of each trial."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -15,126 +15,121 @@ from study.training.planning import DeviceType
 
 __all__ = ["Devices", "ResourcePlan", "cluster_devices", "register_study", "registered_studies", "trials_per_device"]
 
-# Of a cluster that grows and shrinks, and of studies that come and go.
-_LOOK_EVERY_S = 5.0
-# Where `ray up` leaves the cluster's file on its head.
+# Nodes and studies come and go, so a shared cluster is examined again after this long.
+_REFRESH_INTERVAL_S = 5.0
+# `ray up` leaves the cluster's configuration there, on the head node.
 _CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
+# Prefix of the names of actors that register studies.
+_PREFIX = "study/"
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What a cluster trains on.
+    """Devices of a cluster, including those that it can still get.
 
     Attributes:
-        kind: GPUs where it has any, or can get any; else the processors of its nodes, each node one device.
-        count: how many it has, or can have.
-        processors: of the node that has fewest; each node trains on all of its own.
+        kind: `cuda` if the cluster has or can get a GPU; otherwise `cpu`, with each node one device.
+        count: Number of devices.
+        min_cpus: CPUs of the smallest node. A trainer uses all CPUs of its node.
     """
 
     kind: DeviceType
     count: int
-    processors: float
+    min_cpus: float
 
 
 def cluster_devices(nodes: Iterable[Mapping[str, Any]], cluster_file: Mapping[str, Any]) -> Devices:
-    """The devices of a cluster, those that it could get among them.
+    """Return the devices of a cluster.
 
     Args:
-        nodes: as `ray.nodes()`. One that offers no processor, as a head may, trains nothing.
-        cluster_file: as `ray up` takes it; empty where there is none.
+        nodes: Nodes as of `ray.nodes()`. A node that offers no CPU, such as some heads, is no device.
+        cluster_file: Configuration of the cluster, as of `ray up`; empty without an autoscaler.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
-    processors = [here["CPU"] for here in resources if here.get("CPU", 0) > 0]
-    gpus = max(int(sum(here.get("GPU", 0) for here in resources)), _could_be("GPU", cluster_file))
+    cpus = [on_node["CPU"] for on_node in resources if on_node.get("CPU", 0) > 0]
+    gpus = max(int(sum(on_node.get("GPU", 0) for on_node in resources)), _max_of_workers(cluster_file, "GPU"))
+    min_cpus = min(cpus, default=1)
     if gpus:
-        return Devices("cuda", gpus, min(processors, default=1))
-    return Devices("cpu", max(1, len(processors), _could_be(None, cluster_file)), min(processors, default=1))
+        return Devices("cuda", gpus, min_cpus)
+    return Devices("cpu", max(1, len(cpus), _max_of_workers(cluster_file)), min_cpus)
 
 
 def trials_per_device(spec: Spec, lanes: int) -> int:
-    """As many trials as fill the lanes, and some that wait in line there, so that a free lane is taken at once.
+    """Return the number of trials that fill the lanes of a device, plus some that queue, so that no lane stays free.
 
-    Under halving most trials are one replicate that climbs.
+    Under halving most trials train a single replicate.
     """
     training = lanes if spec.halving else -(-lanes // spec.replicates)
     return training + max(1, training // 8)
 
 
 class ResourcePlan:
-    """How many trials of a study may be there at once, on a cluster that grows and is shared.
+    """Resources of a study's trials on a cluster that may grow, and that other studies may use.
 
-    Enough are kept pending that the cluster grows to its full size at once. Studies that run beside each other get
-    equal parts: one that comes later has its part as soon as enough trials of the others are over.
+    The plan includes nodes that the autoscaler can still add: their pending trials make the cluster grow. Studies of
+    one cluster receive equal shares. A new study receives its share as trials of the others end.
 
     Args:
         store_uri: Address of the store.
-        spec: of the study.
-        lanes: of a stack.
-        is_shared: whether others may use this Ray, too.
+        spec: Spec of the study.
+        lanes: Lanes of a stack.
+        is_shared: Whether other studies may use this Ray.
     """
 
     def __init__(self, store_uri: str, spec: Spec, lanes: int, is_shared: bool) -> None:
         self._trials_per_device = trials_per_device(spec, lanes)
         self._is_shared = is_shared
-        self._most = spec.resources.devices
-        self._looked = float("-inf")
+        self._max_devices = spec.resources.devices
         if is_shared:
             self._registration = register_study(store_uri, spec.name)
-        self._look()
+        self._refresh()
 
     @property
     def device(self) -> DeviceType:
-        """What trainers use."""
+        """Kind of the devices."""
         return self._devices.kind
 
     @property
     def trial_resources(self) -> dict[str, float]:
-        """What a trial asks Ray for: so much of a GPU, or of a node's processors, that so many have a place there."""
-        if self._devices.kind == "cuda":
-            return {"cpu": 0, "gpu": _rounded_down(1 / self._trials_per_device)}
-        return {"cpu": _rounded_down(self._devices.processors / self._trials_per_device)}
+        """Request of one trial to Ray: an equal share of a GPU, or of the CPUs of a node."""
+        on_gpu = self._devices.kind == "cuda"
+        share = (1 if on_gpu else self._devices.min_cpus) / self._trials_per_device
+        share = int(share * 10_000) / 10_000  # Ray counts in ten-thousandths
+        return {"cpu": 0, "gpu": share} if on_gpu else {"cpu": share}
 
     def max_trials(self) -> int:
-        """Trials that may be there now."""
-        if self._is_shared and time.monotonic() - self._looked > _LOOK_EVERY_S:
-            self._look()
-        devices = self._devices.count if self._most == "auto" else min(self._most, self._devices.count)
+        """Return the maximum number of concurrent trials."""
+        if self._is_shared and time.monotonic() - self._refreshed > _REFRESH_INTERVAL_S:
+            self._refresh()
+        devices = self._devices.count if self._max_devices == "auto" else min(self._max_devices, self._devices.count)
         return max(1, devices * self._trials_per_device // self._studies)
 
-    def _look(self) -> None:
-        self._looked = time.monotonic()
+    def _refresh(self) -> None:
+        self._refreshed = time.monotonic()
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         self._devices = cluster_devices(nodes, _read_cluster_file() if self._is_shared else {})
         self._studies = max(1, len(registered_studies())) if self._is_shared else 1
 
 
-def _could_be(resource: str | None, cluster_file: Mapping[str, Any]) -> int:
-    """How many of a resource, or of nodes, workers of all types can bring."""
-    types = cluster_file.get("available_node_types", {})
-    most: int = cluster_file.get("max_workers", 0)
-    found = most_each = 0
-    for name, node_type in types.items():
+def _max_of_workers(cluster_file: Mapping[str, Any], resource: str | None = None) -> int:
+    """Return how much of a resource all workers of a cluster can have together; without a resource, how many nodes."""
+    max_workers: int = cluster_file.get("max_workers", 0)
+    total = largest = 0
+    for name, node_type in cluster_file.get("available_node_types", {}).items():
         if name == cluster_file.get("head_node_type") and node_type.get("max_workers", 0) == 0:
             continue
-        each = 1 if resource is None else int(node_type.get("resources", {}).get(resource, 0))
-        found += each * min(int(node_type.get("max_workers", most)), most)
-        most_each = max(most_each, each)
-    return min(found, most * most_each)
+        per_node = 1 if resource is None else int(node_type.get("resources", {}).get(resource, 0))
+        total += per_node * min(int(node_type.get("max_workers", max_workers)), max_workers)
+        largest = max(largest, per_node)
+    return min(total, max_workers * largest)
 
 
 def _read_cluster_file() -> dict[str, Any]:
     try:
-        found = yaml.safe_load(_CLUSTER_FILE.expanduser().read_text())
+        content = yaml.safe_load(_CLUSTER_FILE.expanduser().read_text())
     except (OSError, yaml.YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _rounded_down(share: float) -> float:
-    return int(share * 10_000) / 10_000  # Ray counts in ten-thousandths
-
-
-_PREFIX = "study/"
+    return content if isinstance(content, dict) else {}
 
 
 class _Registration:

@@ -241,7 +241,7 @@ def test_architectures_that_cannot_share_a_stack_train_side_by_side(tmp_path, ti
     lanes.add(0, {**PLAIN, "model.hidden": 16}, SEEDS)
     lanes.add(1, {**PLAIN, "model.hidden": 32}, SEEDS)
     assert len(by_key(finish(lanes))) == 8
-    assert len(lanes._stacks) == 2
+    assert len(lanes.stacks._stacks) == 2
 
 
 def test_checkpoints_are_written_by_the_clock(store, monkeypatch):
@@ -349,10 +349,10 @@ def test_out_of_memory_means_fewer_lanes_and_nothing_lost(store, tmp_path, tiny,
     lanes.advance(interrupted=lambda: False)  # to step 15 in four lanes
     out_of_memory_above(1, monkeypatch)
     found = by_key(finish(lanes))
-    first, second = lanes.notices
+    first, second = lanes.stacks.notices
     assert_mentions(first, "out of memory", "4 lanes", 2)
     assert_mentions(second, "out of memory", "2 lanes", 1)
-    assert lanes.lanes == 1
+    assert lanes.stacks.plan.lanes == 1
     assert lanes.trained_steps == 2 * 30  # none is trained twice
     assert {key for key in found if key[2] == 30} == {key for key in expected if key[2] == 30}
     for key in found:
@@ -378,6 +378,6 @@ def test_a_rejected_compiled_step_is_a_notice_and_the_plain_step_trains(tmp_path
         lanes = lanes_on(store)
         lanes.add(0, PLAIN, [0])
         reports.append(by_key(finish(lanes)))
-    (notice,) = lanes.notices
+    (notice,) = lanes.stacks.notices
     assert_mentions(notice, "compiled", "losses", "plain step")
     assert reports[0] == reports[1]

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.training.quarantine import Quarantine
+from study.training.trials import Quarantine
 
 
 def test_without_suspicion_all_queued_trials_are_eligible():
