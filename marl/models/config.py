@@ -23,17 +23,13 @@ class ModelConfig(BaseConfig):
     """
 
     kind: str = "patch"
-    # patch
-    patch_bands: int = Field(4, ge=1)
-    patch_frames: int = Field(64, ge=1)
-    width: int = Field(64, ge=16, multiple_of=16)  # of the layer that takes the values of a patch
-    embedding: int = Field(32, ge=16, multiple_of=16)  # of a patch
-    # all kinds: the layer between the latents and the rest of the network
-    hidden: int = Field(192, ge=16, multiple_of=16)
-    # conv: the two outer convolutions; the two inner ones have twice as many channels
-    channels: int = Field(32, ge=16, multiple_of=16)
-    # all kinds: width of the heads, which are networks that only training uses
-    head: int = Field(64, ge=16, multiple_of=16)
+    patch_bands: int = Field(4, ge=1)  # patch
+    patch_frames: int = Field(64, ge=1)  # patch
+    width: int = Field(64, ge=16, multiple_of=16)  # patch: first layer, which takes the values of a patch
+    embedding: int = Field(32, ge=16, multiple_of=16)  # patch: embedding of a patch
+    hidden: int = Field(192, ge=16, multiple_of=16)  # layer between the latents and the rest of the network
+    channels: int = Field(32, ge=16, multiple_of=16)  # conv: outer convolutions; the inner two have twice as many
+    head: int = Field(64, ge=16, multiple_of=16)  # heads, which are networks that only training uses
 
 
 class LatentConfig(BaseConfig):

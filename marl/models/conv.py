@@ -36,9 +36,6 @@ class ConvNetwork(Network):
     in the Unsupervised Learning of Disentangled Representations", ICML 2019 (`conv_encoder` and `deconv_decoder` of
     disentanglement_lib, with 32 `channels` and 256 `hidden`). Departures from disentanglement_lib: all kernels are
     4 x 4, where two of its encoder are 2 x 2; the activation is hardswish, as in the patch network, not ReLU.
-
-    Raises:
-        ValueError: If the spectrogram cannot be halved four times.
     """
 
     kind = "conv"

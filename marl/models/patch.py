@@ -14,11 +14,7 @@ _OUTPUT = "decoder.patch.weight"
 
 
 class PatchNetwork(Network):
-    """A network whose every layer is a matrix product: stacked over models, all become fast batched products.
-
-    Raises:
-        ValueError: If the patches do not tile the spectrogram.
-    """
+    """A network in which each layer is a matrix product: stacked over models, all become fast batched products."""
 
     kind = "patch"
 
