@@ -121,7 +121,7 @@ class Known(EvaluationContext):
 
 
 def made_up(panel: Panel, classes_NC: Tensor, amount_K11: Tensor, noise_KND: Tensor) -> Tensor:
-    """Latents that tell one factor each, or none, mixed or with noise by an amount."""
+    """Return latents that represent one factor each, or none, mixed or with noise by an amount."""
     value_NC = torch.stack(
         [
             (column - (n - 1) / 2) / math.sqrt((n**2 - 1) / 12)
@@ -129,9 +129,11 @@ def made_up(panel: Panel, classes_NC: Tensor, amount_K11: Tensor, noise_KND: Ten
         ],
         dim=1,
     )
-    told = [TIMBRE, FREQUENCY, AMPLITUDE]
+    informative = [TIMBRE, FREQUENCY, AMPLITUDE]
     latents_KND = noise_KND.clone()
-    latents_KND[..., told] = value_NC + (amount_K11 if panel.title == NOISY.title else 0.02) * noise_KND[..., told]
+    latents_KND[..., informative] = (
+        value_NC + (amount_K11 if panel.title == NOISY.title else 0.02) * noise_KND[..., informative]
+    )
     if panel.partner is not None:
         pair = [FREQUENCY, panel.partner]
         first, second = latents_KND[..., pair].split(1, dim=-1)
@@ -171,7 +173,7 @@ def leaked(panel: Panel) -> Columns:
 
 
 def of_more_clips(panel: Panel) -> Columns:
-    """What single latents tell, with as much noise as they vary, of more and more clips."""
+    """Compute the information of single latents, with noise of one standard deviation, from more and more clips."""
     group = METRIC_GROUPS["single_latents"]
     parts = [group.compute(Known(NOISY._replace(points=(1.0,)), int(clips), 20)) for clips in panel.points]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -136,17 +136,17 @@ def test_batched_models_score_like_each_alone():
 
 
 def test_padded_latents_never_vote():
-    latents, told = ALL + 2 * noise(len(ALL), 3), ALL.float()
+    latents, informative = ALL + 2 * noise(len(ALL), 3), ALL.float()
     mask = torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]])
-    for padding in (torch.zeros_like(told), told):
+    for padding in (torch.zeros_like(informative), informative):
         padded = torch.cat([latents, padding], dim=1)[None]
         assert factor_vae_score(padded, mask, ALL, 0.0).tolist() == score(latents)
 
 
 def test_nearly_constant_latents_do_not_vote():
-    told, useless = ALL + 0.1 * noise(len(ALL), 3), 0.04 * noise(len(ALL), 1)
-    with_others = torch.cat([told, torch.full((len(ALL), 1), 3.0), useless], dim=1)
-    assert score(with_others) == score(told) == [1.0]
+    informative, useless = ALL + 0.1 * noise(len(ALL), 3), 0.04 * noise(len(ALL), 1)
+    with_others = torch.cat([informative, torch.full((len(ALL), 1), 3.0), useless], dim=1)
+    assert score(with_others) == score(informative) == [1.0]
     # Without a threshold the constant latent varies least in every batch.
     assert score(with_others, threshold=0.0)[0] == pytest.approx(1 / 3, abs=0.03)
 

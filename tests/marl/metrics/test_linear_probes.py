@@ -12,8 +12,8 @@ def clips():
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(5, (CLIPS,), generator=generator)
     noise = torch.randn(CLIPS, 3, generator=generator)
-    told = torch.nn.functional.one_hot(labels, 5).float()
-    return labels, noise, told
+    one_hot = torch.nn.functional.one_hot(labels, 5).float()
+    return labels, noise, one_hot
 
 
 def accuracy(representations: list[torch.Tensor], *labels: torch.Tensor) -> list[list[float]]:
@@ -26,9 +26,9 @@ def accuracy(representations: list[torch.Tensor], *labels: torch.Tensor) -> list
 
 
 def test_perfect_representations_score_one_and_useless_ones_chance(clips):
-    labels, noise, told = clips
+    labels, noise, one_hot = clips
     useless = torch.cat([noise, noise[:, :2]], dim=1)
-    (perfect,), (chance,) = accuracy([told, useless], labels)
+    (perfect,), (chance,) = accuracy([one_hot, useless], labels)
     assert perfect == 1.0
     assert chance == pytest.approx(0.2, abs=0.08)
 
@@ -40,9 +40,9 @@ def test_linear_probes_do_not_predict_nonlinear_classes(clips):
 
 
 def test_accuracies_agree_with_ridge_and_nearly_with_plain_regression_of_scikit_learn(clips):
-    labels, noise, told = clips
+    labels, noise, one_hot = clips
     signs = (noise[:, 0] > 0.3).long()
-    representation = told[:, :3] + 0.4 * noise
+    representation = one_hot[:, :3] + 0.4 * noise
     ours = accuracy([representation], labels, signs)[0]
     fit = representation[:FITTED].double()
     mean, deviation = fit.mean(dim=0), fit.std(dim=0)
@@ -50,14 +50,14 @@ def test_accuracies_agree_with_ridge_and_nearly_with_plain_regression_of_scikit_
     for found, truth in zip(ours, (labels, signs), strict=True):
         ridge = RidgeClassifier(alpha=RIDGE * FITTED).fit(standard[:FITTED], truth[:FITTED])
         assert found == pytest.approx(ridge.score(standard[FITTED:], truth[FITTED:]), abs=1e-6)
-    plain = LinearRegression().fit(standard[:FITTED], told[:FITTED])
-    told_by_it = plain.predict(standard[FITTED:]).argmax(axis=1)
-    assert ours[0] == pytest.approx((told_by_it == labels[FITTED:].numpy()).mean(), abs=0.01)
+    plain = LinearRegression().fit(standard[:FITTED], one_hot[:FITTED])
+    predicted = plain.predict(standard[FITTED:]).argmax(axis=1)
+    assert ours[0] == pytest.approx((predicted == labels[FITTED:].numpy()).mean(), abs=0.01)
 
 
 def test_accuracy_ignores_scale_and_offset(clips):
-    labels, noise, told = clips
-    plain = told[:, :3] + 0.5 * noise
+    labels, noise, one_hot = clips
+    plain = one_hot[:, :3] + 0.5 * noise
     moved = plain * torch.tensor([1e-3, 1.0, 1e3]) + torch.tensor([5.0, -3.0, 1e4])
     (first,), (second,) = accuracy([plain, moved], labels)
     assert first == pytest.approx(second, abs=0.01)
@@ -65,15 +65,15 @@ def test_accuracy_ignores_scale_and_offset(clips):
 
 @pytest.mark.parametrize("constant", [0.0, 3.0, -1.1e20])
 def test_constant_latents_change_nothing(clips, constant):
-    labels, noise, told = clips
-    representation = told[:, :3] + 0.4 * noise
+    labels, noise, one_hot = clips
+    representation = one_hot[:, :3] + 0.4 * noise
     padded = torch.cat([representation, torch.full((CLIPS, 2), constant)], dim=1)
     assert accuracy([padded], labels) == accuracy([representation], labels)
 
 
 def test_duplicated_latents_change_nothing(clips):
-    labels, noise, told = clips
-    representation = told[:, :3] + 0.4 * noise
+    labels, noise, one_hot = clips
+    representation = one_hot[:, :3] + 0.4 * noise
     twice = torch.cat([representation, representation], dim=1)
     assert accuracy([twice], labels)[0] == pytest.approx(accuracy([representation], labels)[0], abs=0.01)
 
@@ -90,22 +90,22 @@ def test_a_factor_with_a_single_class_scores_one(clips):
 
 
 def test_huge_latents_of_a_diverged_model_do_not_change_neighbours(clips):
-    labels, noise, told = clips
-    huge, good = noise * 1e30, told[:, :3] + 0.4 * noise
+    labels, noise, one_hot = clips
+    huge, good = noise * 1e30, one_hot[:, :3] + 0.4 * noise
     assert accuracy([huge, good], labels) == accuracy([noise, good], labels)
 
 
 def test_probing_a_representation_does_not_depend_on_others(clips):
-    labels, noise, told = clips
+    labels, noise, one_hot = clips
     signs = (noise[:, 0] > 0).long()
-    representations = [told[:, :3], noise, torch.zeros(CLIPS, 3), told[:, 1:4] + 0.4 * noise]
+    representations = [one_hot[:, :3], noise, torch.zeros(CLIPS, 3), one_hot[:, 1:4] + 0.4 * noise]
     together = accuracy(representations, labels, signs)
     assert together == [accuracy([one], labels, signs)[0] for one in representations]
 
 
 def test_probing_a_factor_does_not_depend_on_others(clips):
-    labels, noise, told = clips
+    labels, noise, one_hot = clips
     signs = (noise[:, 0] > 0).long()
-    representation = told[:, :3] + 0.4 * noise
+    representation = one_hot[:, :3] + 0.4 * noise
     together = accuracy([representation], labels, signs)[0]
     assert together == [accuracy([representation], labels)[0][0], accuracy([representation], signs)[0][0]]

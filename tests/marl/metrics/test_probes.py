@@ -9,8 +9,8 @@ def clips():
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(5, (1200,), generator=generator)
     noise = torch.randn(1200, 3, generator=generator)
-    told = torch.nn.functional.one_hot(labels, 5).float()
-    return labels, noise, told
+    one_hot = torch.nn.functional.one_hot(labels, 5).float()
+    return labels, noise, one_hot
 
 
 def accuracy(representations: list[torch.Tensor], *labels: torch.Tensor) -> list[list[float]]:
@@ -21,9 +21,9 @@ def accuracy(representations: list[torch.Tensor], *labels: torch.Tensor) -> list
 
 
 def test_perfect_representations_score_one_and_useless_ones_chance(clips):
-    labels, noise, told = clips
+    labels, noise, one_hot = clips
     useless = torch.cat([noise, noise[:, :2]], dim=1)
-    (perfect,), (chance,) = accuracy([told, useless], labels)
+    (perfect,), (chance,) = accuracy([one_hot, useless], labels)
     assert perfect == 1.0
     assert chance == pytest.approx(0.2, abs=0.08)
 
@@ -35,16 +35,16 @@ def test_probes_predict_nonlinear_classes(clips):
 
 
 def test_accuracy_ignores_scale_and_offset(clips):
-    labels, noise, told = clips
-    plain = told[:, :3] + 0.5 * noise
+    labels, noise, one_hot = clips
+    plain = one_hot[:, :3] + 0.5 * noise
     moved = plain * torch.tensor([1e-3, 1.0, 1e3]) + torch.tensor([5.0, -3.0, 1e4])
     (first,), (second,) = accuracy([plain, moved], labels)
     assert first == pytest.approx(second, abs=0.02)
 
 
 def test_constant_latents_change_nothing(clips):
-    labels, noise, told = clips
-    representation = torch.cat([told[:, :2], noise[:, :1]], dim=1)
+    labels, noise, one_hot = clips
+    representation = torch.cat([one_hot[:, :2], noise[:, :1]], dim=1)
     with_constant = torch.cat([representation, torch.full((1200, 2), 3.0)], dim=1)
     without = torch.cat([representation, torch.zeros(1200, 2)], dim=1)
     first, second = accuracy([with_constant, without], labels)
@@ -57,15 +57,15 @@ def test_constant_latents_alone_score_chance(clips):
 
 
 def test_probing_a_representation_does_not_depend_on_others(clips):
-    labels, noise, told = clips
-    both = accuracy([told[:, :3], noise], labels)
-    assert both[0] == accuracy([told[:, :3], told[:, 2:]], labels)[0]
+    labels, noise, one_hot = clips
+    both = accuracy([one_hot[:, :3], noise], labels)
+    assert both[0] == accuracy([one_hot[:, :3], one_hot[:, 2:]], labels)[0]
 
 
 def test_probing_a_factor_does_not_depend_on_others(clips):
-    labels, noise, told = clips
+    labels, noise, one_hot = clips
     signs = (noise[:, 0] > 0).long()
-    representation = told[:, :3] + 0.4 * noise
+    representation = one_hot[:, :3] + 0.4 * noise
     together = accuracy([representation], labels, signs)[0]
     alone = [accuracy([representation], labels)[0][0], accuracy([representation], signs)[0][0]]
     assert together == pytest.approx(alone, abs=0.01)
@@ -74,8 +74,8 @@ def test_probing_a_factor_does_not_depend_on_others(clips):
 def test_accuracies_agree_with_the_perceptron_of_scikit_learn(clips):
     from sklearn.neural_network import MLPClassifier
 
-    labels, noise, told = clips
-    representation = told[:, :3] + 0.4 * noise
+    labels, noise, one_hot = clips
+    representation = one_hot[:, :3] + 0.4 * noise
     ours = accuracy([representation], labels)[0][0]
     theirs = MLPClassifier((64,), max_iter=300, random_state=0).fit(representation[:800], labels[:800])
     assert ours == pytest.approx(theirs.score(representation[800:], labels[800:]), abs=0.04)
