@@ -55,11 +55,11 @@ def main() -> None:
     results, importance_DC = {}, {}
     for name, trees in (("ours", boosted_tree_importances), ("scikit-learn", sklearn_importances)):
         (importance_DC[name], accuracy_C), seconds = timed(by_factor, trees)
-        importance, mask = torch.from_numpy(importance_DC[name])[None], torch.ones(1, options.latents)
+        importance_1DC = torch.from_numpy(importance_DC[name])[None]
         results[name] = {
             "seconds": seconds,
-            "disentanglement": disentanglement(importance, mask).item(),
-            "completeness": completeness(importance, mask).item(),
+            "disentanglement": disentanglement(importance_1DC).item(),
+            "completeness": completeness(importance_1DC).item(),
             "informativeness": float(np.mean(accuracy_C)),
         }
         log(f"done: {name}")

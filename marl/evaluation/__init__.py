@@ -10,13 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from marl.evaluation.context import HELD_OUT_CLIPS, SUBSPACES, EvaluationContext, held_out_clips
+from marl.evaluation.context import HELD_OUT_CLIPS, EvaluationContext, held_out_clips
 from marl.evaluation.metric_groups import (
     FINAL,
     INTERMEDIATE,
     METRIC_GROUPS,
     RESCORABLE,
-    information_metrics,
+    information_columns,
     metric_names,
 )
 from marl.stack.batched_models import Models
@@ -27,22 +27,16 @@ __all__ = [
     "INTERMEDIATE",
     "METRIC_GROUPS",
     "RESCORABLE",
-    "SUBSPACES",
     "Evaluation",
     "evaluate",
     "held_out_clips",
-    "information_metrics",
+    "information_columns",
     "metric_names",
 ]
 
 
 class Evaluation(NamedTuple):
-    """Result of `evaluate`.
-
-    Attributes:
-        metrics: Metrics of each model, by name of the column.
-        means_KND: Posterior means of the held-out clips by each model.
-    """
+    """Metrics of each model, by name of the column, and its posterior means of the held-out clips."""
 
     metrics: list[dict[str, float]]
     means_KND: Tensor
@@ -58,12 +52,13 @@ def evaluate(
         models: Models of one architecture.
         shared: Names of the factors that the views share.
         metric_groups: Keys of `METRIC_GROUPS`.
-        split: Split of the held-out clips, `validation` or `test`.
+        split: `validation` or `test`.
     """
     context = EvaluationContext(models, shared, split)
-    rows: list[dict[str, float]] = [{} for _ in range(len(models))]
-    for group in metric_groups:
-        for name, values_K in METRIC_GROUPS[group].compute(context).items():
-            for row, value in zip(rows, values_K.tolist(), strict=True):
-                row[name] = value
+    columns = {
+        name: values_K.tolist()
+        for group in metric_groups
+        for name, values_K in METRIC_GROUPS[group].compute(context).items()
+    }
+    rows = [{name: values[model] for name, values in columns.items()} for model in range(len(models))]
     return Evaluation(rows, context.held_out.means_KND)

@@ -25,12 +25,9 @@ def held_out_clips(models: Models, split: str = "validation") -> Tensor:
 
 
 class EncodedSplit:
-    """Clips and their latents by each model.
+    """Indices of clips, classes of their factors, and posterior means of their latents by each model.
 
-    Attributes:
-        clips: Indices of the clips.
-        classes_NC: Classes of the factors of the clips.
-        means_KND: Posterior means; zero for a model that has diverged, whose metrics are not used.
+    Means that are not finite are zero. Only a model that has diverged has them, and its metrics are not used.
     """
 
     def __init__(self, models: Models, clips: Tensor) -> None:
@@ -52,15 +49,10 @@ class EncodedSplit:
 class EvaluationContext:
     """Models that are evaluated together, and their encodings.
 
-    Args:
+    Attributes:
         models: Models of one architecture.
         shared: Names of the factors that the views share.
         split: Split of the held-out clips, `validation` or `test`.
-
-    Attributes:
-        models: See above.
-        shared: See above.
-        split: See above.
         factors: Number of classes of each factor, by name.
         num_eval_classes: Number of classes that held-out clips can have, which determines chance.
     """

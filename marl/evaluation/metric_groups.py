@@ -1,6 +1,6 @@
 """Groups of metrics that are computed together, their columns, and in which reports they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,7 +27,7 @@ __all__ = [
     "RESCORABLE",
     "Columns",
     "MetricGroup",
-    "information_metrics",
+    "information_columns",
     "metric_names",
 ]
 
@@ -83,9 +83,9 @@ def fidelity_by_class(context: EvaluationContext) -> Columns:
     columns = {}
     for index, factor in enumerate(context.models.dataset.factors):
         class_N = context.held_out.classes_NC[:, index]
-        means = class_means(context.distances.squared_error_KN, class_N, factor.classes)
-        for number, (mean_K, clips) in enumerate(zip(means.mean_KY.unbind(dim=1), means.clips_Y.tolist(), strict=True)):
-            if clips:
+        mean_KY, clips_Y = class_means(context.distances.squared_error_KN, class_N, factor.classes)
+        for number, mean_K in enumerate(mean_KY.unbind(dim=1)):
+            if clips_Y[number]:
                 columns[f"fidelity/log_mel_rmse_db/{factor.name}/{factor.class_name(number)}"] = mean_K.sqrt()
     return columns
 
@@ -93,8 +93,9 @@ def fidelity_by_class(context: EvaluationContext) -> Columns:
 def single_latents(context: EvaluationContext) -> Columns:
     """Compute the information of single latents about the factors, and metrics that follow from it."""
     held_out, mask_KD = context.held_out, context.models.mask_KD
-    factors = list(context.factors)
-    return _information(held_out.means_KND, mask_KD, context.private, held_out.classes_NC, factors, context.shared)
+    return information_columns(
+        held_out.means_KND, mask_KD, context.private, held_out.classes_NC, list(context.factors), context.shared
+    )
 
 
 def linear_probes(context: EvaluationContext) -> Columns:
@@ -162,7 +163,7 @@ METRIC_GROUPS: dict[str, MetricGroup] = {
     "probes": MetricGroup(
         probes, ("disentanglement/separation", *(f"probe/{{factor}}/{subspace}" for subspace in SUBSPACES))
     ),
-    # As costly as all others together, so they are computed for the front only, after training.
+    # They cost as much as all others together, so they are computed for the front only, after training.
     "sampled_probes": MetricGroup(sampled_probes, is_final=False),
     "sap": MetricGroup(sap, ("disentanglement/sap",)),
     "explicitness": MetricGroup(mean_explicitness, ("disentanglement/explicitness",)),
@@ -190,15 +191,15 @@ def metric_names(factors: Sequence[str], groups: Sequence[str] = FINAL) -> list[
     return [name.format(factor=factor) for name in names for factor in (factors if "{factor}" in name else [""])]
 
 
-def information_metrics(
+def information_columns(
     latents_KND: Tensor,
     mask_KD: Tensor,
     private: int,
     classes_NC: Tensor,
     factors: Sequence[str],
-    shared: Sequence[str],
-) -> list[dict[str, float]]:
-    """Return the metrics of single latents of each model.
+    shared: Collection[str],
+) -> Columns:
+    """Return the metrics of single latents.
 
     Args:
         latents_KND: Latents of the same clips by each model, finite.
@@ -208,18 +209,6 @@ def information_metrics(
         factors: Names of the factors.
         shared: Names of the factors that the views share.
     """
-    columns = _information(latents_KND, mask_KD, private, classes_NC, factors, frozenset(shared))
-    return [{name: float(values[model]) for name, values in columns.items()} for model in range(len(latents_KND))]
-
-
-def _information(
-    latents_KND: Tensor,
-    mask_KD: Tensor,
-    private: int,
-    classes_NC: Tensor,
-    factors: Sequence[str],
-    shared: frozenset[str],
-) -> Columns:
     tables = information(latents_KND, mask_KD, classes_NC)
     # The latents of each block, and the factors that they should represent.
     blocks = {
@@ -252,17 +241,12 @@ def _information(
 
 
 def _probe_accuracies(context: EvaluationContext, probe: _Probe, kind: str, sampled: bool = False) -> Columns:
-    fit_KND, held_out_KND = (
-        part.sampled_KND if sampled else part.means_KND for part in (context.fit, context.held_out)
+    fit, held_out, classes = context.fit, context.held_out, list(context.factors.values())
+    fit_RND, held_out_RND = (
+        context.per_subspace(part.sampled_KND if sampled else part.means_KND) for part in (fit, held_out)
     )
     with torch.enable_grad():
-        accuracy_RC = probe(
-            context.per_subspace(fit_KND),
-            context.fit.classes_NC,
-            context.per_subspace(held_out_KND),
-            context.held_out.classes_NC,
-            list(context.factors.values()),
-        )
+        accuracy_RC = probe(fit_RND, fit.classes_NC, held_out_RND, held_out.classes_NC, classes)
     accuracy_KSC = accuracy_RC.unflatten(0, (len(context.models), -1))
     return {
         f"{kind}/{factor}/{subspace}": accuracy_KSC[:, row, column]

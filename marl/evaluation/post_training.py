@@ -24,16 +24,8 @@ _WAVEFORM_CLIPS = 32
 class PostTrainingInputs(NamedTuple):
     """Arrays of one model that post-training metrics are computed from.
 
-    Attributes:
-        fit_ND: Posterior means of the clips to fit on, without padding.
-        fit_class_NC: Classes of the factors of these clips.
-        held_out_ND: Posterior means of held-out clips.
-        held_out_class_NC: Classes of the factors of the held-out clips.
-        waveform_NS: Waveforms of some of the held-out clips.
-        log_mel_NFT: Reconstructions of the same clips, standardised.
-        audio: Configuration of the spectrograms.
-        mean_db: Mean that standardisation subtracts, dB.
-        std_db: Standard deviation that it divides by, dB.
+    Latents are posterior means, without padding. Some held-out clips have waveforms and reconstructed log-mels, which
+    are standardised: `mean_db` is subtracted, and the difference divided by `std_db`.
     """
 
     fit_ND: np.ndarray
@@ -79,7 +71,7 @@ def dci_scores(inputs: PostTrainingInputs) -> dict[str, float]:
 
 
 def sound(inputs: PostTrainingInputs) -> dict[str, float]:
-    """Compute errors of the waveforms of reconstructions, and those of the originals' own log-mels for comparison."""
+    """Compute errors of the waveforms that reconstructions invert to, and the inversion floor for comparison."""
     audio = LogMel(inputs.audio, inputs.mean_db, inputs.std_db)
     original_NS = torch.from_numpy(inputs.waveform_NS)
     floor = _floor(inputs.waveform_NS.tobytes(), inputs.audio)

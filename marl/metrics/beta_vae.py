@@ -31,17 +31,12 @@ def beta_vae_score(latents_KND: Tensor, mask_KD: Tensor, classes_NC: Tensor) -> 
     """Return the accuracy of predicting the shared factor from differences of latents, float64 [K].
 
     It ranges from about one over the number of factors, for guessing, to one. Noise scores a little above guessing,
-    because fitting and held-out points use the same clips, and because a pair may be one clip twice, more often so with
-    fewer clips a class. With three factors of 4, 20 and 10 classes, noise scores 0.34 with 3 latents and 0.37 with 16
-    among 2,048 clips, 0.54 and 0.73 among 200.
+    because points to fit on and held-out points use the same clips, and because a pair may be one clip twice, more
+    often so with fewer clips a class. With three factors of 4, 20 and 10 classes, noise scores 0.34 with 3 latents and
+    0.37 with 16 among 2,048 clips, 0.54 and 0.73 among 200.
 
     A factor with a single class is shared by all pairs and therefore ignored. With one other factor, all models score
     one; with none, zero. If all latents are constant, the prediction is the most frequent factor.
-
-    Args:
-        latents_KND: Latents of the same clips by each model, finite.
-        mask_KD: One for each latent of a model, zero for padding.
-        classes_NC: Class of each clip by factor, any integers.
     """
     varied_NC = varied_factors(classes_NC)
     if not varied_NC.shape[1]:
@@ -56,9 +51,7 @@ def beta_vae_score(latents_KND: Tensor, mask_KD: Tensor, classes_NC: Tensor) -> 
 def mean_differences(latents_KND: Tensor, pair_PB2: Tensor) -> Tensor:
     """Return absolute differences of the latents of pairs, averaged over the pairs of each point, float64 [K, P, D].
 
-    Args:
-        latents_KND: Latents of the same clips by each model. Differences are computed in their type.
-        pair_PB2: Clips of each pair of each point.
+    Differences are computed in the type of the latents.
     """
     models, clips, latents = latents_KND.shape
     points, pairs, _ = pair_PB2.shape
@@ -82,17 +75,12 @@ def fixed_factor_accuracy(
     """Return the fraction of held-out points whose factor a logistic regression predicts, float64 [K].
 
     The regression is solved to convergence, which that of disentanglement_lib is not.
-
-    Args:
-        fit_KPD: Points of each model to fit on.
-        fit_factor_P: Shared factor of each of these points.
-        held_out_KQD: Other points.
-        held_out_factor_Q: Shared factor of each of the other points.
     """
     from sklearn.linear_model import LogisticRegression  # Takes a second to import, see `marl.metrics.sap`.
 
-    fit, held_out = fit_KPD.cpu().numpy(), held_out_KQD.cpu().numpy()
-    fit_factor, held_out_factor = fit_factor_P.cpu().numpy(), held_out_factor_Q.cpu().numpy()
+    fit, fit_factor, held_out, held_out_factor = (
+        tensor.cpu().numpy() for tensor in (fit_KPD, fit_factor_P, held_out_KQD, held_out_factor_Q)
+    )
 
     def accuracy(model: int) -> float:
         if (fit_factor == fit_factor[0]).all():

@@ -1,9 +1,9 @@
 """Gradient boosted trees that measure which latents predict a factor: the classifier of the DCI scores.
 
-They are those of scikit-learn's `GradientBoostingClassifier()` with its defaults, 100 stages of a tree of depth 3 for
-each class (Friedman, "Greedy function approximation", 2001), with the same splits. They are implemented here because
-scikit-learn takes 27 times as long (docs/performance.md), minutes for each model of the front, and because the trees of
-fast libraries choose and weigh splits by second derivatives, which gives other importances.
+The trees have the splits of scikit-learn's `GradientBoostingClassifier()` with its defaults: 100 stages of a tree of
+depth 3 for each class (Friedman, "Greedy function approximation", 2001). They are written by hand because they are 27
+times as fast as scikit-learn's, which take minutes for each model of the front (docs/performance.md). Fast libraries
+choose and weigh splits by second derivatives, which gives other importances.
 
 A split is found exactly without visiting every clip. Clips are in bins along each latent. Sums over bins give the gain
 of a split between any two bins. Bounds on the sum to the left of a clip within a bin bound the gain of a split inside
@@ -55,12 +55,6 @@ def boosted_tree_importances(
 
     Without any split, for example if all latents are constant, importances are zero and the prediction is the most
     frequent class. A departure where scikit-learn raises: for a factor with a single value importances are zero too.
-
-    Args:
-        fit_ND: Latents of the clips to fit on, finite.
-        fit_class_N: Classes of these clips, any integers; classes of held-out clips alone are never predicted.
-        held_out_ND: The same latents of other clips.
-        held_out_class_N: Classes of the other clips.
     """
     class_Y, class_N, count_Y = np.unique(fit_class_N, return_inverse=True, return_counts=True)
     clips, latents, classes = *fit_ND.shape, len(class_Y)
@@ -89,26 +83,17 @@ def _precedence(classes: int, latents: int) -> NDArray[np.int64]:
 
 
 class SortedLatents(NamedTuple):
-    """Clips to fit on, sorted by each latent.
-
-    Attributes:
-        value_DN: Values of the latents.
-        bin_DN: Bin of each clip.
-        order_DN: Clips in increasing order of the value, and therefore of the bin.
-        count_DH: Number of clips of each bin.
-        is_mixed_DH: Whether a split inside the bin is possible.
-    """
+    """Clips to fit on, sorted by each latent."""
 
     value_DN: NDArray[np.float32]
-    bin_DN: NDArray[np.uint16]
-    order_DN: NDArray[np.int32]
-    count_DH: NDArray[np.int32]
-    is_mixed_DH: NDArray[np.bool_]
+    bin_DN: NDArray[np.uint16]  # Bin of each clip.
+    order_DN: NDArray[np.int32]  # Clips in increasing order of the value, and therefore of the bin.
+    count_DH: NDArray[np.int32]  # Number of clips of each bin.
+    is_mixed_DH: NDArray[np.bool_]  # True if a split inside the bin is possible.
 
 
 _Split = tuple[float, int, int]
-"""Gain, which is the reduction of the sum of squared errors; latent, -1 for no split; first clip of the right branch in
-the order of the latent."""
+"""Reduction of the sum of squared errors; latent, -1 for no split; first clip of the right branch in its order."""
 
 
 def sort_latents(fit_ND: NDArray[np.floating]) -> SortedLatents:
@@ -247,9 +232,7 @@ def _best_split(
             excess += table_DH3[latent, index, 0] + table_DH3[latent, index, 1] - inside * mean
             end += fit.count_DH[latent, index]
             if 0 < left < count:
-                gain = _gain(excess, left, count)
-                if gain > best[0] * (1 - _TIE):
-                    best = _better(best, (gain, latent, end), precedence_D)
+                best = _better(best, excess, left, count, latent, end, precedence_D)
     for latent in range(latents):
         left, excess, end = 0.0, 0.0, 0
         for index in range(bins):
@@ -292,9 +275,7 @@ def _best_inside(
         if node_N[clip] == node:
             value = float(fit.value_DN[latent, clip])
             if value > last + _SAME:
-                gain = _gain(excess, left, count)
-                if gain > best[0] * (1 - _TIE):
-                    best = _better(best, (gain, latent, cut), precedence_D)
+                best = _better(best, excess, left, count, latent, cut, precedence_D)
             left += 1
             excess += residual_N[clip] - mean
             last = value
@@ -302,19 +283,16 @@ def _best_inside(
 
 
 @_compiled
-def _gain(excess: float, left: float, count: int) -> float:
-    """Return the gain of a split.
+def _better(
+    best: _Split, excess: float, left: float, count: int, latent: int, cut: int, precedence_D: NDArray[np.int64]
+) -> _Split:
+    """Return the best split so far, or another one if its gain is larger, or tied and before it in precedence.
 
-    Args:
-        excess: Sum of the left residuals, minus their number times the mean of the node.
-        left: Number of left clips.
-        count: Number of clips of the node.
+    Of `count` clips of the node, `left` are left of the other split. `excess` is the sum of the residuals of these,
+    minus their number times the mean of the node.
     """
-    return excess * excess * count / (left * (count - left))
-
-
-@_compiled
-def _better(best: _Split, other: _Split, precedence_D: NDArray[np.int64]) -> _Split:
-    """Return the other split, whose gain is larger or tied, unless precedence decides a tie for the best so far."""
-    is_tie = other[0] <= best[0] * (1 + _TIE)
-    return best if is_tie and precedence_D[best[1]] <= precedence_D[other[1]] else other
+    gain = excess * excess * count / (left * (count - left))
+    is_larger, is_tie = gain > best[0] * (1 + _TIE), gain > best[0] * (1 - _TIE)
+    if is_larger or (is_tie and precedence_D[latent] < precedence_D[best[1]]):
+        return gain, latent, cut
+    return best

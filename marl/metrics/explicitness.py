@@ -24,14 +24,8 @@ def explicitness(
     """Return the explicitness of each factor, float64 [K, C], and its mean over the factors that vary, [K].
 
     Departures where disentanglement_lib raises: constant latents are ignored; a class without held-out clips is
-    ignored; a class without fitting clips scores chance; factors with a single value score chance and are ignored in
+    ignored; a class without clips to fit on scores chance; factors with a single value score chance and are ignored in
     the mean, which is chance without other factors.
-
-    Args:
-        fit_KND: Latents of the clips to fit on, finite; padded latents are constant.
-        fit_class_NC: Classes of these clips, any integers.
-        held_out_KND: The same latents of other clips.
-        held_out_class_NC: Classes of the other clips.
     """
     fit, held_out = fit_KND.to(torch.float64), held_out_KND.to(torch.float64)
     mean = fit.mean(dim=1, keepdim=True)
@@ -42,11 +36,8 @@ def explicitness(
     fit_class_CN, held_out_class_CN = (part.mT.cpu().numpy() for part in (fit_class_NC, held_out_class_NC))
 
     def areas(model: int) -> list[float]:
-        fit_ND, held_out_ND = fit[model].numpy(), held_out[model].numpy()
-        return [
-            _area(fit_ND, fit_class_N, held_out_ND, held_out_class_N)
-            for fit_class_N, held_out_class_N in zip(fit_class_CN, held_out_class_CN, strict=True)
-        ]
+        classes = zip(fit_class_CN, held_out_class_CN, strict=True)
+        return [_area(fit[model].numpy(), fit_N, held_out[model].numpy(), held_out_N) for fit_N, held_out_N in classes]
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         area_KC = torch.tensor(list(threads.map(areas, range(len(fit)))), dtype=torch.float64, device=fit_KND.device)

@@ -45,14 +45,8 @@ def factor_vae_score(latents_KND: Tensor, mask_KD: Tensor, classes_NC: Tensor, t
     4, 20 and 10 classes, noise scores 0.35 with 3 latents and 0.38 with 16 among 2,048 clips, 0.39 and 0.55 among 200.
 
     A factor with a single class is fixed in every batch and therefore ignored. With one other factor, all models with
-    an active latent score one; with none, zero. As in disentanglement_lib, a model without an active latent scores
-    zero.
-
-    Args:
-        latents_KND: Latents of the same clips by each model, finite.
-        mask_KD: One for each latent of a model, zero for padding.
-        classes_NC: Class of each clip by factor, any integers.
-        threshold: Standard deviation below which a latent is not active and does not vote.
+    an active latent score one; with none, zero. As in disentanglement_lib, a latent whose standard deviation is below
+    the threshold is not active and does not vote, and a model without an active latent scores zero.
     """
     varied_NC = varied_factors(classes_NC)
     factors = varied_NC.shape[1]
@@ -76,14 +70,14 @@ def active_latents(variance_KD: Tensor, mask_KD: Tensor, threshold: float) -> Te
 
 
 def least_varied_latents(latents_KND: Tensor, variance_KD: Tensor, active_KD: Tensor, batch_PB: Tensor) -> Tensor:
-    """Return the latent that varies least in each batch, relative to its variance in general, int64 [K, P].
+    """Return the latent that varies least in each batch, relative to its variance over all clips, int64 [K, P].
 
     If several do not vary, it is the first of them. A latent that never varies is one of these if it is active;
     disentanglement_lib has NaN there, which counts as smallest. Without an active latent it is the first latent.
 
     Args:
         latents_KND: Latents of the same clips by each model.
-        variance_KD: Variance of each latent in general.
+        variance_KD: Variance of each latent over all clips.
         active_KD: Which latents vote.
         batch_PB: Clips of each batch.
     """
@@ -112,7 +106,7 @@ def vote_counts(latent_KP: Tensor, fixed_P: Tensor, latents: int, factors: int) 
 def majority_accuracy(training_KDC: Tensor, evaluation_KDC: Tensor) -> Tensor:
     """Return the fraction of evaluation votes for the factor with most training votes of the same latent, float64 [K].
 
-    Of several such factors, and for a latent without training votes, it is the first factor, as in disentanglement_lib.
+    Ties, and latents without training votes, count for the first of the factors, as in disentanglement_lib.
     """
     factor_KD1 = training_KDC.argmax(dim=-1, keepdim=True)
     right_K = evaluation_KDC.gather(-1, factor_KD1).sum(dim=(1, 2))
@@ -128,10 +122,10 @@ def draw_clips(classes_NC: Tensor, draws: int, groups: int, clips: int, purpose:
     """Draw groups of clips that share the class of a factor, the same on every device.
 
     For each draw a factor is drawn, for each group a class of that factor, and clips of that class, all uniformly and
-    with replacement.
+    with replacement. Each factor has two classes or more.
 
     Args:
-        classes_NC: Class of each clip by factor, any integers, two or more of each factor.
+        classes_NC: Class of each clip by factor.
         draws: Number of draws.
         groups: Number of groups of each draw.
         clips: Number of clips of each group.

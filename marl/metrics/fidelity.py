@@ -28,7 +28,6 @@ from marl.audio import LogMel
 
 __all__ = [
     "RESOLUTIONS",
-    "ClassMeans",
     "SpectralDistance",
     "StftErrors",
     "class_means",
@@ -52,27 +51,10 @@ _INVERTED_TOGETHER = 16
 
 
 class SpectralDistance(NamedTuple):
-    """Distances of each clip by each model.
-
-    Attributes:
-        squared_error_KN: Mean squared error, dB².
-        log_spectral_distance_KN: Log-spectral distance, dB.
-    """
+    """Mean squared error, dB², and log-spectral distance, dB, of each clip by each model."""
 
     squared_error_KN: Tensor
     log_spectral_distance_KN: Tensor
-
-
-class ClassMeans(NamedTuple):
-    """Means over the clips of each class.
-
-    Attributes:
-        mean_KY: Means; zero, without a meaning, for a class without clips.
-        clips_Y: Number of clips of each class.
-    """
-
-    mean_KY: Tensor
-    clips_Y: Tensor
 
 
 def spectral_distance(reconstruction_KNFT: Tensor, original_NFT: Tensor) -> SpectralDistance:
@@ -92,22 +74,17 @@ def root_mean_square(squared_error_KN: Tensor) -> Tensor:
     return squared_error_KN.to(torch.float64).mean(dim=1).sqrt()
 
 
-def class_means(values_KN: Tensor, class_N: Tensor, classes: int) -> ClassMeans:
-    """Return means over the clips of each class of a factor, float64.
+def class_means(values_KN: Tensor, class_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return means over the clips of each class, float64 [K, classes], and the number of clips of each class.
 
-    Weighted by the numbers of clips they average to the mean over all clips. The root mean square error of a class is
-    the root of its mean squared error.
-
-    Args:
-        values_KN: A value of each clip by each model.
-        class_N: Class of each clip, from 0 to classes - 1.
-        classes: Number of classes, including those without clips.
+    The mean of a class without clips is zero, without a meaning. Weighted by the numbers of clips, means average to the
+    mean over all clips. The root mean square error of a class is the root of its mean squared error.
     """
     # A matrix product would spread an infinite error to all classes, and scatter_add has no fixed order on a GPU.
     member_YN = one_hot(class_N, classes).to(torch.bool).mT
     clips_Y = member_YN.sum(dim=1)
     total_KY = values_KN.to(torch.float64)[:, None].where(member_YN, 0.0).sum(dim=-1)
-    return ClassMeans(total_KY / clips_Y.clamp_min(1), clips_Y)
+    return total_KY / clips_Y.clamp_min(1), clips_Y
 
 
 class StftErrors(NamedTuple):
@@ -128,11 +105,7 @@ def stft_errors(original_NS: Tensor, reconstruction_NS: Tensor) -> StftErrors:
     """Return the errors of waveforms, averaged over `RESOLUTIONS`.
 
     The convergence is undefined for a silent original, whose magnitudes are all the smallest: it is 0 if the
-    reconstruction is silent too, and otherwise 1, like that of silence for a sound.
-
-    Args:
-        original_NS: Original waveforms, full scale at one.
-        reconstruction_NS: Reconstructions of the same length.
+    reconstruction is silent too, and otherwise 1, like that of silence for a sound. Full scale is one.
     """
     convergences, log_errors = [], []
     for resolution in RESOLUTIONS:
@@ -152,11 +125,7 @@ def waveform_fidelity(audio: LogMel, original_NS: Tensor, reconstructed_log_mel_
 
     The errors of a clip do not depend on the other clips. Across devices they differ: inversion turns differences in
     rounding into differences in phase, which change the error of a clip by about 0.01 and a mean over many by 0.001.
-
-    Args:
-        audio: Conversion of clips to log-mels and back.
-        original_NS: Original waveforms, full scale at one.
-        reconstructed_log_mel_NFT: Reconstructions of the same clips, standardised by `audio` and finite.
+    Reconstructions are standardised by `audio`, and finite.
     """
     clips = len(original_NS)
     # The last clip fills up the last batch.
@@ -169,14 +138,10 @@ def waveform_fidelity(audio: LogMel, original_NS: Tensor, reconstructed_log_mel_
 
 
 def inversion_floor(audio: LogMel, original_NS: Tensor) -> StftErrors:
-    """Return the errors of the waveforms that the clips' own log-mels invert to: those of a perfect model.
+    """Return the errors of the waveforms that the clips' own log-mels invert to, as a perfect model would have them.
 
-    It is a reference, not a bound: power in the wrong bins of a band costs less if there is less of it, so log-mels
+    This is a reference, not a bound: power in the wrong bins of a band costs less if there is less of it, so log-mels
     that are a few dB too quiet, or blurred, can have smaller errors.
-
-    Args:
-        audio: Conversion of clips to log-mels and back.
-        original_NS: Original waveforms, full scale at one.
     """
     return waveform_fidelity(audio, original_NS, audio(original_NS))
 

@@ -1,8 +1,7 @@
 """Gaps of mutual information: MIG, JEMMIG and DCIMIG.
 
 JEMMIG and DCIMIG follow the library of Zaidi et al. ("Measuring disentanglement: a review of metrics", 2020;
-ubisoft-laforge-DisentanglementMetrics). All take the tables of `marl.metrics.mutual_information`, in which the rows of
-padded latents are zero.
+ubisoft-laforge-DisentanglementMetrics). In all tables the rows of padded latents are zero.
 """
 
 import math
@@ -24,10 +23,6 @@ def mutual_information_gap(information_KDC: Tensor, entropy_C: Tensor) -> Tensor
     Chen et al., NeurIPS 2018, as in disentanglement_lib. One means that each factor has a separate latent that
     determines it. With a single latent the second is zero; without latents the gap is zero. A departure where
     disentanglement_lib returns NaN: factors with a single value are ignored, and without other factors the gap is zero.
-
-    Args:
-        information_KDC: Mutual information of latents and factors.
-        entropy_C: Entropy of each factor, in the same unit.
     """
     varied_C = entropy_C > 0
     # Two latents without information are added, so that there are always two to compare.
@@ -49,13 +44,6 @@ def jemmig(
     Departures from the library, which raises or depends on the order of latents: with a single latent the second
     largest information is zero; of equally informative latents the one with the smallest joint entropy counts; factors
     with a single value are ignored; without other factors, or without latents, the score is zero.
-
-    Args:
-        information_KDC: Mutual information of latents and factors, nats.
-        joint_entropy_KDC: Joint entropy of each latent and factor, nats.
-        mask_KD: One for each latent of a model, zero for padding.
-        entropy_C: Entropy of each factor, nats.
-        bins: Number of bins of each latent.
     """
     varied_C = entropy_C > 0
     largest_C = entropy_C + math.log(bins)
@@ -76,10 +64,6 @@ def dcimig(information_KDC: Tensor, entropy_C: Tensor) -> Tensor:
 
     Departures from the library, which raises or returns NaN: a factor with a single value contributes nothing; with a
     single factor the second largest information is zero; without latents or varied factors the score is zero.
-
-    Args:
-        information_KDC: Mutual information of latents and factors.
-        entropy_C: Entropy of each factor, in the same unit.
     """
     best_KD, second_KD = pad(information_KDC, (0, 2)).topk(2, dim=-1).values.unbind(dim=-1)
     # With two best factors the gap is zero, so it does not matter which of them is credited.

@@ -24,14 +24,8 @@ def linear_probe_accuracy(
 ) -> Tensor:
     """Return the fraction of held-out clips whose class each probe predicts, [R, C].
 
-    A representation without information predicts the most frequent class of the fitting clips.
-
-    Args:
-        fit_RND: Representations of the clips to fit on, finite; padded latents are constant.
-        fit_class_NC: Classes of these clips by factor, from zero.
-        held_out_RND: The same representations of other clips.
-        held_out_class_NC: Classes of the other clips.
-        classes_C: Number of classes of each factor.
+    A representation without information predicts the most frequent class of the clips to fit on. Arguments are as in
+    `marl.metrics.probes.probe_accuracy`, with finite representations.
     """
     fit, held_out = fit_RND.to(torch.float64), held_out_RND.to(torch.float64)
     mean = fit.mean(dim=1, keepdim=True)

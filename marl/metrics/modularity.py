@@ -16,10 +16,6 @@ def modularity(information_KDC: Tensor, mask_KD: Tensor) -> Tensor:
 
     Departures where disentanglement_lib returns NaN: with a single factor, an informative latent counts as one; a model
     without latents scores zero.
-
-    Args:
-        information_KDC: Mutual information of latents and factors; rows of zeros for padded latents.
-        mask_KD: One for each latent of a model, zero for padding.
     """
     squared_KDC = pad(information_KDC.square(), (0, 1))  # A factor without information, in case there is none.
     most_KD = squared_KDC.amax(dim=-1)

@@ -1,11 +1,11 @@
 """Mutual information between single latents and factors, and entropies, for many models at once.
 
-The definitions are those of disentanglement_lib (Locatello et al., ICML 2019): latents are put into 20 equal bins
-between their smallest and largest value, factors keep their values, and probabilities are frequencies (the plug-in
-estimate). This estimate is biased upwards, more so with more cells in a histogram: a latent that is independent of a
-factor appears to have information about it. A second estimate has the correction of Miller ("Note on the bias of
-information estimates", 1955; for mutual information Roulston, "Estimating the errors on measured entropy and mutual
-information", Physica D 125, 1999).
+Latents are put into 20 equal bins between their smallest and largest value, factors keep their values, and
+probabilities are frequencies (the plug-in estimate), as in disentanglement_lib (Locatello et al., ICML 2019). This
+estimate is biased upwards, more so with more cells in a histogram: a latent that is independent of a factor appears to
+have information about it. A second estimate has the correction of Miller ("Note on the bias of information estimates",
+1955; for mutual information Roulston, "Estimating the errors on measured entropy and mutual information", Physica D
+125, 1999).
 
 H is bins of a latent, Y values of a factor.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["BINS", "Information", "discretise", "factor_entropy", "information", "mutual_information"]
+__all__ = ["BINS", "Information", "discretise", "information"]
 
 BINS = 20
 
@@ -28,9 +28,6 @@ class Information(NamedTuple):
         corrected_KDC: Mutual information minus its bias, at least zero. The bias is (joint cells - bins - values + 1) /
             2N, counting occupied ones. The correction is too small where most cells are empty. As entropies are not
             corrected, it can exceed them by (values - 1) / 2N.
-        joint_entropy_KDC: Joint entropies.
-        latent_entropy_KD: Entropies of the latents.
-        factor_entropy_C: Entropies of the factors.
     """
 
     mutual_KDC: Tensor
@@ -55,34 +52,11 @@ def discretise(latents_KND: Tensor, bins: int = BINS) -> Tensor:
     return (torch.searchsorted(edges_KDH, values_KDN, right=True) - 1).mT
 
 
-def factor_entropy(classes_NC: Tensor) -> Tensor:
-    """Return the entropy of each factor, nats, float64 [C]."""
-    entropies = [_entropy(column.unique(return_counts=True)[1]) for column in classes_NC.unbind(dim=1)]
-    return torch.stack(entropies)
-
-
-def mutual_information(latents_KND: Tensor, classes_NC: Tensor, bins: int = BINS) -> Tensor:
-    """Return the mutual information of every latent with every factor, nats, float64 [K, D, C].
-
-    Args:
-        latents_KND: Latents of the same clips by each model.
-        classes_NC: Classes of the factors, any integers.
-        bins: Number of bins of each latent.
-    """
-    return information(latents_KND, torch.ones_like(latents_KND[:, 0]), classes_NC, bins).mutual_KDC
-
-
 def information(latents_KND: Tensor, mask_KD: Tensor, classes_NC: Tensor, bins: int = BINS) -> Information:
     """Return the information of every latent about every factor.
 
     It is exactly zero for a constant latent, and for one that is independent of the factor in this sample. The tables
     of some latents and factors are slices of these.
-
-    Args:
-        latents_KND: Latents of the same clips by each model, finite.
-        mask_KD: One for each latent of a model, zero for padding.
-        classes_NC: Classes of the factors, any integers.
-        bins: Number of bins of each latent.
     """
     models, clips, latents = latents_KND.shape
     mask_KD1 = mask_KD.to(torch.float64)[..., None]

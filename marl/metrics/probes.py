@@ -36,7 +36,7 @@ def probe_accuracy(
         fit_RND: Representations of the clips to fit on; padded latents are constant.
         fit_class_NC: Classes of these clips by factor, from zero.
         held_out_RND: The same representations of other clips.
-        held_out_class_NC: Classes of the other clips.
+        held_out_class_NC: Classes of the other clips, from zero.
         classes_C: Number of classes of each factor.
     """
     device, factors = fit_RND.device, len(classes_C)

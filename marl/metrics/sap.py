@@ -19,13 +19,13 @@ _TOLERANCE = 1e-6
 
 
 def sap_gap(accuracy_KDC: Tensor, mask_KD: Tensor, chance_C: Tensor) -> Tensor:
-    """Return the mean over factors of the accuracy of the best latent minus that of the second best, [K].
+    """Return the mean over factors of the gap in accuracy between the best and the second best single latent, [K].
 
     Departures where disentanglement_lib raises: factors with a single value are ignored; a single latent is compared
     with chance; without latents or varied factors the gap is zero.
 
     Args:
-        accuracy_KDC: Accuracy of each latent alone, from `sap_accuracies`.
+        accuracy_KDC: Accuracies, from `sap_accuracies`.
         mask_KD: One for each latent of a model, zero for padding.
         chance_C: Accuracy without latents, which is one for a factor with a single value.
     """
@@ -40,15 +40,9 @@ def sap_gap(accuracy_KDC: Tensor, mask_KD: Tensor, chance_C: Tensor) -> Tensor:
 def sap_accuracies(fit_KND: Tensor, fit_class_NC: Tensor, held_out_KND: Tensor, held_out_class_NC: Tensor) -> Tensor:
     """Return the accuracy on held-out clips of each latent alone, float64 [K, D, C].
 
-    A constant latent predicts the most frequent class of the fitting clips, or either of two classes, because weights
-    of classes are balanced. A departure where disentanglement_lib raises: if a factor has a single value in the fitting
+    A constant latent predicts the most frequent class of the clips to fit on, or either of two classes, because weights
+    of classes are balanced. A departure where disentanglement_lib raises: if a factor has a single value in these
     clips, that value is predicted.
-
-    Args:
-        fit_KND: Latents of the clips to fit on, finite.
-        fit_class_NC: Classes of these clips, any integers.
-        held_out_KND: The same latents of other clips.
-        held_out_class_NC: Classes of the other clips.
     """
     fit_NM, held_out_NM = (
         part.to("cpu", torch.float64).movedim(1, 0).flatten(1).numpy() for part in (fit_KND, held_out_KND)
@@ -57,10 +51,8 @@ def sap_accuracies(fit_KND: Tensor, fit_class_NC: Tensor, held_out_KND: Tensor, 
 
     def accuracies(latent: int) -> list[float]:
         fit_N1, held_out_N1 = fit_NM[:, latent, None], held_out_NM[:, latent, None]
-        return [
-            _accuracy(fit_N1, fit_class_N, held_out_N1, held_out_class_N)
-            for fit_class_N, held_out_class_N in zip(fit_class_CN, held_out_class_CN, strict=True)
-        ]
+        classes = zip(fit_class_CN, held_out_class_CN, strict=True)
+        return [_accuracy(fit_N1, fit_N, held_out_N1, held_out_N) for fit_N, held_out_N in classes]
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         accuracy_MC = list(threads.map(accuracies, range(fit_NM.shape[1])))

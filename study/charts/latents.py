@@ -14,7 +14,7 @@ import torch
 from altair.typing import ChartType
 
 from marl.data import Factor
-from marl.metrics.mutual_information import factor_entropy, mutual_information
+from marl.metrics.mutual_information import information
 from study.charts.style import COLOURS, SUBSPACES, WIDTH, MissingDataError, factor_label, latent_columns
 
 __all__ = [
@@ -49,9 +49,9 @@ def mutual_information_data(latents: pd.DataFrame, factors: Sequence[Factor]) ->
     latents_ND = latents[[name for _, name in columns]].to_numpy(dtype=np.float64)
     classes_NC = torch.from_numpy(np.stack([factor_classes(latents, factor) for factor in factors], axis=1))
     finite_1ND = torch.tensor(latents_ND).nan_to_num(0.0, 0.0, 0.0)[None]
-    information_DC = mutual_information(finite_1ND, classes_NC)[0]
-    entropy_C = factor_entropy(classes_NC)
-    nmi_DC = torch.where(entropy_C > 0, information_DC / entropy_C, 0.0)
+    table = information(finite_1ND, torch.ones_like(finite_1ND[:, 0]), classes_NC)
+    entropy_C = table.factor_entropy_C
+    nmi_DC = torch.where(entropy_C > 0, table.mutual_KDC[0] / entropy_C, 0.0)
     rows = [
         (factor.name, subspace, int(name.rpartition("/")[2])) for (subspace, name), factor in product(columns, factors)
     ]

@@ -19,7 +19,7 @@ import torch
 import marl
 from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata
 from marl.data import Dataset
-from marl.evaluation import information_metrics
+from marl.evaluation import information_columns
 from marl.metrics import METRIC_VERSION
 from study.analysis import StudyResults
 from study.datasets.load import dataset_of
@@ -254,10 +254,11 @@ def _score(bundle: Path) -> dict[str, float]:
     classes = torch.tensor(factors[[f"{name} class" for name in names]].to_numpy(dtype=np.int64))
     latents = torch.cat([private, shared], dim=-1)[None]
     mask = torch.ones(1, latents.shape[-1])
+    columns = information_columns(latents, mask, model.private, classes, names, metadata.shared_factors)
     clip_names = [f"fidelity/log_mel_rmse_db of {name}" for name in factors["file"]]
     return {
         "fidelity/log_mel_rmse_db": float(error_N.mean().sqrt()),
-        **information_metrics(latents, mask, model.private, classes, names, metadata.shared_factors)[0],
+        **{name: float(values_K[0]) for name, values_K in columns.items()},
         **dict(zip(clip_names, error_N.sqrt().tolist(), strict=True)),
     }
 

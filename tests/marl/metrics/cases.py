@@ -88,6 +88,16 @@ def table_of(latents_ND, classes_NC, bins=20):
     return information(latents_ND[None], torch.ones(1, latents_ND.shape[1]), classes_NC, bins)
 
 
+def mutual_information(latents_KND, classes_NC):
+    """Return the mutual information of latents and factors, [model, latent, factor], without padding."""
+    return information(latents_KND, torch.ones_like(latents_KND[:, 0]), classes_NC).mutual_KDC
+
+
+def factor_entropy(classes_NC):
+    """Return the entropy of each factor."""
+    return table_of(torch.zeros(len(classes_NC), 1), classes_NC).factor_entropy_C
+
+
 def library_table(reference: Callable[[str, str], dict[str, np.ndarray]], case: str, kind: str) -> tuple[Any, dict]:
     """Return our table of what the second library was given, and the scores of the library.
 

@@ -13,11 +13,11 @@ DEFINED = tuple(case for case in TRAINABLE if case != "constant_latent_n500")
 
 
 def of_part(arrays, part):
-    """Return the explicitness of one model on the fitting clips or on held-out clips."""
+    """Return the explicitness of one model on the clips to fit on or on held-out clips."""
     latents, fitted = torch.from_numpy(arrays["mus"])[None], int(arrays["n_train"])
     classes, _ = from_zero(arrays["ys"])
-    asked = slice(fitted) if part == "train" else slice(fitted, None)
-    return explicitness(latents[:, :fitted], classes[:fitted], latents[:, asked], classes[asked])
+    clips = slice(fitted) if part == "train" else slice(fitted, None)
+    return explicitness(latents[:, :fitted], classes[:fitted], latents[:, clips], classes[clips])
 
 
 def noisy_clips(seed, models=1):
@@ -70,9 +70,9 @@ def test_explicitness_agrees_with_the_roc_auc_of_scikit_learn(seed, ties):
 
 def test_perfect_latents_score_one_and_useless_ones_a_half():
     _, classes = noisy_clips(0)
-    told = torch.nn.functional.one_hot(classes[:, 1], 5).double()
-    told = torch.cat([told, classes[:, :1]], dim=1)
-    perfect, mean = explicit(told[None], classes)
+    one_hot = torch.nn.functional.one_hot(classes[:, 1], 5).double()
+    one_hot = torch.cat([one_hot, classes[:, :1]], dim=1)
+    perfect, mean = explicit(one_hot[None], classes)
     assert perfect.tolist() == [[1.0, 1.0]]
     assert mean.tolist() == [1.0]
     generator = torch.Generator().manual_seed(0)

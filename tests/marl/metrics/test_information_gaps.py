@@ -7,8 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marl.metrics.information_gaps import dcimig, jemmig, mutual_information_gap
-from marl.metrics.mutual_information import factor_entropy, information, mutual_information
-from tests.marl.metrics.cases import CASES, LIBRARY_CASES, library_table, split, table_of, unequal_clips
+from marl.metrics.mutual_information import information
+from tests.marl.metrics.cases import (
+    CASES,
+    LIBRARY_CASES,
+    factor_entropy,
+    library_table,
+    mutual_information,
+    split,
+    table_of,
+    unequal_clips,
+)
 
 
 def gap_of(latents_ND, classes_NC):
@@ -137,8 +146,8 @@ def test_jemmig_is_defined_without_a_second_latent_any_latent_or_a_varied_factor
         found = jemmig(torch.zeros(shape), torch.zeros(shape), torch.ones(shape[:2]), torch.ones(shape[2]))
         assert found.tolist() == [0.0, 0.0]
     assert score(table_of(classes.double(), classes), torch.zeros(1, 1)).item() < 1
-    nobody = information(classes[None].double(), torch.zeros(1, 1), classes)
-    assert score(nobody, torch.zeros(1, 1)).item() == 0.0
+    padded = information(classes[None].double(), torch.zeros(1, 1), classes)
+    assert score(padded, torch.zeros(1, 1)).item() == 0.0
 
 
 @settings(max_examples=30, deadline=None)

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marl.metrics.modularity import modularity
-from marl.metrics.mutual_information import information, mutual_information
-from tests.marl.metrics.cases import CASES, MATRICES, split, table_of, unequal_clips
+from marl.metrics.mutual_information import information
+from tests.marl.metrics.cases import CASES, MATRICES, mutual_information, split, table_of, unequal_clips
 
 
 def modularity_of(latents_ND, classes_NC):

@@ -7,8 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
-from marl.metrics.mutual_information import discretise, factor_entropy, information, mutual_information
-from tests.marl.metrics.cases import CASES, LIBRARY_CASES, library_table, split, table_of, unequal_clips
+from marl.metrics.mutual_information import discretise, information
+from tests.marl.metrics.cases import (
+    CASES,
+    LIBRARY_CASES,
+    factor_entropy,
+    library_table,
+    mutual_information,
+    split,
+    table_of,
+    unequal_clips,
+)
 
 
 @pytest.mark.parametrize("part", ["all", "train"])

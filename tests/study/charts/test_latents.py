@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from marl.data import Factor
-from marl.evaluation import information_metrics
+from marl.evaluation import information_columns
 from study.charts.latents import (
     MAX_CLIPS,
     factor_classes,
@@ -42,12 +42,12 @@ def test_numbers_are_those_of_the_studys_own_metric():
     names = ["private/0", "private/1", "private/2", "shared/0", "shared/1"]
     found = cells(all_clips() | dict(zip(names, noise.T, strict=True)))
     classes = torch.tensor(np.stack([class_of_clips(factor) for factor in range(3)], axis=1))
-    (metrics,) = information_metrics(
+    metrics = information_columns(
         torch.from_numpy(noise)[None], torch.ones(1, 5), 3, classes, [factor.name for factor in FACTORS], ["timbre"]
     )
     for factor in FACTORS:
         for subspace in ("private", "shared"):
-            assert found[factor.name, subspace].max() == pytest.approx(metrics[f"nmi/{factor.name}/{subspace}"])
+            assert found[factor.name, subspace].max() == pytest.approx(metrics[f"nmi/{factor.name}/{subspace}"].item())
 
 
 def test_a_factor_of_one_class_is_told_by_nothing():
