@@ -10,6 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import cross_entropy
 
 from marl.losses.independence import INDEPENDENCE, cross_covariance, hsic, reverse_gradient
+from tests.marl.losses.checks import assert_stacked_models_equal_each_alone, value_and_gradients
 
 
 def draw(*shape, seed=0, dtype=torch.float64):
@@ -22,12 +23,6 @@ def masks(private, shared):
 
 def measure(name, private, shared):
     return INDEPENDENCE[name](private, shared, *masks(private, shared))
-
-
-def value_and_gradients(function, *inputs):
-    leaves = [part.detach().clone().requires_grad_() for part in inputs]
-    value = function(*leaves)
-    return value.detach(), *torch.autograd.grad(value, leaves)
 
 
 def expected_hsic(private, shared):
@@ -137,17 +132,8 @@ def test_stacked_models_equal_each_model_alone(name):
     private, shared = draw(3, 8, 4), draw(3, 8, 2, seed=1)
     mask_D, mask_E = torch.ones(3, 4).double().tril(1), torch.ones(3, 2).double()
     inputs = (private * mask_D[:, None], shared, mask_D, mask_E)
-    together = vmap(grad_and_value(INDEPENDENCE[name], argnums=(0, 1)))
-    for function in (together, make_fx(together)(*inputs)):
-        gradients, values = function(*inputs)
-        for index in range(3):
-            x, y, *one_masks = (part[index] for part in inputs)
-            value, *expected = value_and_gradients(
-                lambda x, y, one_masks=one_masks: INDEPENDENCE[name](x, y, *one_masks), x, y
-            )
-            torch.testing.assert_close(values[index], value, rtol=1e-12, atol=1e-12)
-            for gradient, one in zip(gradients, expected, strict=True):
-                torch.testing.assert_close(gradient[index], one, rtol=1e-12, atol=1e-12)
+    models = [[part[index] for part in inputs] for index in range(3)]
+    assert_stacked_models_equal_each_alone(INDEPENDENCE[name], inputs, models)
 
 
 def test_descent_on_hsic_removes_a_nonlinear_dependence():

@@ -3,8 +3,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.func import grad_and_value, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from marl.losses.repulsion import repulsion
 from marl.losses.ssl import Pairing
@@ -15,6 +13,7 @@ from marl.losses.ssl.nt_xent import nt_xent
 from marl.losses.ssl.supcon import supcon
 from marl.losses.ssl.triplet import triplet
 from marl.losses.ssl.vicreg import vicreg
+from tests.marl.losses.checks import assert_stacked_models_equal_each_alone, value_and_gradients
 
 CASES = (
     "small",
@@ -59,12 +58,6 @@ def views(pairs, dimensions, seed=0, dtype=torch.float64):
     return torch.randn(2, pairs, dimensions, generator=generator, dtype=dtype).unbind()
 
 
-def value_and_gradients(loss, first, second):
-    leaves = [view.detach().clone().requires_grad_() for view in (first, second)]
-    value = loss(*leaves)
-    return value.detach(), *torch.autograd.grad(value, leaves)
-
-
 def assert_agrees(arrays, name, loss):
     value, *gradients = value_and_gradients(loss, *(torch.from_numpy(arrays[view]) for view in "ab"))
     np.testing.assert_allclose(value.item(), arrays[name], rtol=1e-9, atol=1e-12)
@@ -85,10 +78,8 @@ def test_strategies_and_their_gradients_agree_with_public_implementations(refere
 
 @pytest.mark.parametrize("case", CASES)
 def test_triplet_and_its_gradients_agree_with_pytorch_metric_learning(reference, case):
-    """Return pairs in which every two clips of a class are positives, as in the library.
-
-    Only the first B pairs, the original ones, are negatives, so that each clip is a negative once.
-    """
+    # In the library, every two clips of a class are positives, so all these pairs are added. Only the original pairs,
+    # the first B, are negatives, so that each clip is a negative once.
     arrays = reference("contrastive_losses.npz", case)
     label = torch.from_numpy(arrays["labels"])
     pairs, clip_label = len(label), label.tile(2)
@@ -183,16 +174,8 @@ def test_stacked_models_equal_each_model_alone(name):
     ]
     batched = Pairing(*(torch.stack(fields) for fields in zip(*pairings, strict=True)))
     stacked = [part * batched.mask_D[:, None] for part in stacked]
-    together = vmap(grad_and_value(EVERY[name], argnums=(0, 1)))
-    for function in (together, make_fx(together)(*stacked, batched)):
-        gradients, values = function(*stacked, batched)
-        for index, pairing in enumerate(pairings):
-            value, *expected = value_and_gradients(
-                lambda a, b, pairing=pairing: EVERY[name](a, b, pairing), *(part[index] for part in stacked)
-            )
-            torch.testing.assert_close(values[index], value, rtol=1e-12, atol=1e-12)
-            for gradient, one in zip(gradients, expected, strict=True):
-                torch.testing.assert_close(gradient[index], one, rtol=1e-12, atol=1e-12)
+    models = [(*(part[index] for part in stacked), pairing) for index, pairing in enumerate(pairings)]
+    assert_stacked_models_equal_each_alone(EVERY[name], (*stacked, batched), models)
 
 
 @pytest.mark.parametrize("pairs", [2, 16])
