@@ -12,7 +12,7 @@ from marl.models import build_network
 from marl.objective import check_compatible
 from study.errors import UserError
 from study.spec.resolved_spec import ResolvedSpec
-from study.spec.schema import Spec, explain
+from study.spec.schema import Spec, explain, proxy_metric
 from study.spec.space import Parameter, Scalar, active_parameters, grid
 
 __all__ = ["resolve"]
@@ -55,7 +55,7 @@ def _check_objectives(resolved: ResolvedSpec) -> None:
     for name in resolved.spec.objectives:
         if name not in resolved.metrics:
             raise UserError(f"objectives: {name!r} is not a metric; there are {', '.join(resolved.metrics)}")
-        if resolved.spec.halving and resolved.proxies[name] not in intermediate:
+        if resolved.spec.halving and proxy_metric(name) not in intermediate:
             raise UserError(
                 f"objectives: with halving, must be metrics of intermediate reports; got {name!r}, which only final "
                 "reports have; choose another metric or leave out halving"
@@ -139,11 +139,7 @@ def _typed_included(resolved: ResolvedSpec, number: int, values: Mapping[str, Sc
     active = active_parameters(space, values)
     for name in sorted(values.keys() | set(active)):
         if name not in active:
-            reason = (
-                "the condition of the parameter does not hold"
-                if name in space
-                else "it is not a parameter of the space"
-            )
+            reason = "the parameter's condition does not hold" if name in space else "it is not in the space"
             raise UserError(f"include.{number}.{name}: must be left out, because {reason}; got {values[name]!r}")
         if name not in values:
             raise UserError(f"include.{number}.{name}: is required")

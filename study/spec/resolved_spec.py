@@ -16,7 +16,7 @@ from marl.models import Architecture, LatentConfig
 from marl.objective import ActiveTerms, extra_forward_passes
 from marl.stack import Precision, Stack
 from study.errors import UserError
-from study.spec.schema import Spec, explain, proxy_metric
+from study.spec.schema import Spec, explain
 from study.spec.space import Parameter, Scalar, active_parameters
 
 __all__ = ["ResolvedSpec", "StackKey", "StackPlan"]
@@ -115,11 +115,6 @@ class ResolvedSpec:
     def metrics(self) -> list[str]:
         """Names of all metrics of a final report."""
         return metric_names(self.factors)
-
-    @cached_property
-    def proxies(self) -> dict[str, str]:
-        """Metrics by which halving compares trials, by objective."""
-        return {objective: proxy_metric(objective) for objective in self.spec.objectives}
 
     def trial_config(self, parameters: Mapping[str, Scalar]) -> Config:
         """Return the configuration of a trial, whose parameters are values by the path of the field that they set.

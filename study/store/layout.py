@@ -85,13 +85,10 @@ def incompatible(spec: Any, writer: str, reason: str) -> UserError:
 class StudyStore(RunRecords, Checkpoints):
     """One study in the store.
 
-    Args:
-        objects: The object store.
-        name: Name of the study.
-        cache: Cache for a process that reads the study again and again. Reading runs and tables then takes a request
-            for each of these three folders (S3: for each thousand objects in one, and a table has one object more for
-            every 64 segments, which a run writes in five minutes at most), and one for each object that is new,
-            replaced or damaged. The number of requests does not depend on the number of trials.
+    With a cache, reading runs and tables takes one request for each of these three folders (S3: for each thousand
+    objects in one, and a table has one object more for every 64 segments, which a run writes in five minutes at most),
+    and one for each object that is new, replaced or damaged. The number of requests does not depend on the number of
+    trials.
     """
 
     def exists(self) -> bool:
@@ -103,11 +100,7 @@ class StudyStore(RunRecords, Checkpoints):
         self._write(_METADATA, metadata.model_dump_json(indent=1, exclude_none=True).encode())
 
     def metadata(self) -> StudyMetadata:
-        """Return the metadata of the study.
-
-        Raises:
-            UserError: If there is no such study, its metadata is damaged, or another version wrote it.
-        """
+        """Return the metadata; raise a UserError if there is none, it is damaged, or another version wrote it."""
         try:
             content = self._read(_METADATA, _METADATA_LIMIT)
         except FileNotFoundError:

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
 
@@ -24,9 +23,9 @@ __all__ = ["Lease", "RunRecords", "check_no_live_run", "finish_after", "is_live"
 
 logger = logging.getLogger(__name__)
 
-_RUN = re.compile(r"runs/(?P<number>\d{4})\.json")
-_STOP = re.compile(r"runs/(?P<number>\d{4})\.stop\.json")
-_LEASE = re.compile(r"leases/(?P<number>\d{4})-(?P<token>[0-9a-f]{16})\.json")
+_RUN = re.compile(r"runs/(\d{4})\.json")
+_STOP = re.compile(r"runs/(\d{4})\.stop\.json")
+_LEASE = re.compile(r"leases/(\d{4})-([0-9a-f]{16})\.json")
 _RECORD_LIMIT = 1 << 20
 # A run on another host is dead when its last heartbeat is older.
 _HEARTBEAT_TIMEOUT_S = 60.0
@@ -61,7 +60,7 @@ class RunRecords(StudyObjects):
 
     def runs(self) -> dict[int, dict[str, Any]]:
         """Return the records of all runs, by number."""
-        return {int(Path(name).stem): record for name, record in self._records("runs", _RUN).items()}
+        return {int(match[1]): record for match, record in self._records("runs", _RUN)}
 
     def run(self, number: int) -> dict[str, Any] | None:
         """Return the record of a run, or None if there is none or it is damaged."""
@@ -73,8 +72,9 @@ class RunRecords(StudyObjects):
     def run_numbers(self) -> tuple[set[int], set[int]]:
         """Return the numbers of all runs, and of those that were requested to stop, with one request."""
         names = self._names("runs/")
-        matches = ([pattern.fullmatch(name) for name in names] for pattern in (_RUN, _STOP))
-        runs, stops = ({int(match["number"]) for match in found if match} for found in matches)
+        runs, stops = (
+            {int(match[1]) for name in names if (match := pattern.fullmatch(name))} for pattern in (_RUN, _STOP)
+        )
         return runs, stops
 
     def request_stop(self, run: int) -> None:
@@ -87,8 +87,7 @@ class RunRecords(StudyObjects):
 
     def leases(self, number: int) -> dict[str, dict[str, Any]]:
         """Return the requests for the lease as run `number`, by token."""
-        matches = {_LEASE.fullmatch(name): record for name, record in self._records("leases", _LEASE).items()}
-        return {match["token"]: record for match, record in matches.items() if match and int(match["number"]) == number}
+        return {match[2]: record for match, record in self._records("leases", _LEASE) if int(match[1]) == number}
 
     def delete_leases(self, token: str = "") -> None:
         """Delete the requests for the lease that have this token, by default all."""
@@ -96,9 +95,11 @@ class RunRecords(StudyObjects):
             if token in name:
                 self.objects.delete(f"{self.name}/{name}")
 
-    def _records(self, folder: str, pattern: re.Pattern[str]) -> dict[str, dict[str, Any]]:
-        entries = {name: entry for name, entry in self._entries(folder).items() if pattern.fullmatch(name)}
-        return dict(self._readable(self._decoded(folder, entries, _RECORD_LIMIT, _decoded_record)))
+    def _records(self, folder: str, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], dict[str, Any]]]:
+        entries = self._entries(folder)
+        matches = {name: match for name in entries if (match := pattern.fullmatch(name))}
+        records = self._decoded(folder, {name: entries[name] for name in matches}, _RECORD_LIMIT, _decoded_record)
+        return [(matches[name], record) for name, record in self._readable(records)]
 
 
 def process_identity() -> dict[str, Any]:
@@ -109,9 +110,7 @@ def process_identity() -> dict[str, Any]:
 def is_live(run: Mapping[str, Any], now: Callable[[], datetime]) -> bool:
     """Return whether a run is still running: on this host by its process, on other hosts by its heartbeat.
 
-    Args:
-        run: Record of the run.
-        now: Returns the time by the clock of the store, which heartbeats have; called only for other hosts.
+    `now` returns the time by the clock of the store, which heartbeats have. It is called only for other hosts.
     """
     if run.get("finished"):
         return False
@@ -125,12 +124,7 @@ def is_live(run: Mapping[str, Any], now: Callable[[], datetime]) -> bool:
 
 
 def check_no_live_run(store: RunRecords, runs: Mapping[int, Mapping[str, Any]]) -> None:
-    """Raise a UserError if one of a study's runs is live.
-
-    Args:
-        store: The study.
-        runs: Records of its runs, by number.
-    """
+    """Raise a UserError if one of a study's runs, by number, is live."""
     for number, run in runs.items():
         if is_live(run, store.objects.now):
             raise _is_running(store, number, run)

@@ -38,11 +38,7 @@ MIN_SEGMENTS_TO_COMPACT = 64
 _REQUIRED_COLUMNS = {"trials": ("trial",), "reports": ("trial", "seed", "step"), "log": ("line",)}
 _TIME = pa.timestamp("us", "UTC")
 # Columns that are null where a segment lacks them.
-_OPTIONAL_COLUMNS = {
-    "trials": {"state": pa.string(), "time": _TIME},
-    "reports": {"time": _TIME},
-    "log": {"time": _TIME},
-}
+_OPTIONAL_COLUMNS = {"time": _TIME, "kind": pa.string(), "baseline": pa.string()}
 _INTEGER_COLUMNS = ("trial", "seed", "step", "metric_version")
 _TEXT_COLUMNS = ("kind", "baseline", "state", "error", "sampler", "line")
 _TYPED_COLUMNS = (*_INTEGER_COLUMNS, *_TEXT_COLUMNS, "time")
@@ -114,11 +110,7 @@ def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def merge_segments(contents: Sequence[bytes]) -> bytes:
-    """Encode the rows of several segments as one.
-
-    Raises:
-        ArrowException, ValueError or OSError: If a segment is damaged.
-    """
+    """Encode the rows of several segments as one; errors are those of `read_parquet`."""
     return write_parquet(pa.concat_tables(map(read_parquet, contents), promote_options="permissive"))
 
 
@@ -132,8 +124,7 @@ def write_parquet(table: pa.Table) -> bytes:
 def read_segment(name: str, content: bytes) -> pa.Table:
     """Decode a segment, with a column `run` for the run that wrote it.
 
-    Raises:
-        ArrowException, ValueError or OSError: If the segment is damaged, or has other columns than its table.
+    Errors are those of `read_parquet`, and a ValueError for other columns than those of the table.
     """
     segment = Segment.parse(name)
     rows = read_parquet(content)
@@ -142,16 +133,15 @@ def read_segment(name: str, content: bytes) -> pa.Table:
     required = _REQUIRED_COLUMNS[segment.table]
     if missing := [column for column in required if column not in rows.column_names]:
         raise ValueError(f"is not a segment of a table: it has no column {', '.join(missing)}")
-    if "trial" in required:
-        is_gap = pc.and_(pc.is_null(rows.column("trial")), pc.invert(_is_baseline(rows)))
-        if pc.any(is_gap).as_py():
-            raise ValueError("column 'trial' must have no gaps")
+    optional = _OPTIONAL_COLUMNS | ({"state": pa.string()} if segment.table == "trials" else {})
     for index, field in enumerate(rows.schema):
         is_required = field.name in required and field.name != "trial"
         rows = rows.set_column(index, field.name, _checked_column(field.name, rows.column(index), is_required))
-    for column, column_type in _OPTIONAL_COLUMNS[segment.table].items():
+    for column, column_type in optional.items():
         if column not in rows.column_names:
             rows = rows.append_column(column, pa.nulls(len(rows), column_type))
+    if "trial" in required and pc.any(pc.and_(pc.is_null(rows.column("trial")), pc.invert(_is_baseline(rows)))).as_py():
+        raise ValueError("column 'trial' must have no gaps")
     return rows.append_column("run", pa.array([segment.run] * len(rows), pa.int64()))
 
 
@@ -179,16 +169,14 @@ def read_parquet(content: bytes) -> pa.Table:
 
 def schema_conflicts(segments: Mapping[str, pa.Table]) -> dict[str, Exception]:
     """Return the segments whose schema is incompatible with that of the segments before them, with the reason."""
-    schema: pa.Schema | None = None
+    schema = pa.schema([])
     compatible: set[pa.Schema] = set()
     conflicts: dict[str, Exception] = {}
     for name, rows in segments.items():
         if rows.schema in compatible:
             continue
         try:
-            schema = (
-                rows.schema if schema is None else pa.unify_schemas([schema, rows.schema], promote_options="permissive")
-            )
+            schema = pa.unify_schemas([schema, rows.schema], promote_options="permissive")
         except pa.ArrowException as error:
             conflicts[name] = ValueError(f"is incompatible with the segments before it: {error}")
         else:
@@ -221,8 +209,6 @@ def _checked_column(name: str, values: pa.ChunkedArray, is_required: bool) -> pa
 
 
 def _is_baseline(rows: pa.Table) -> pa.ChunkedArray:
-    if "kind" not in rows.column_names:
-        return pa.chunked_array([pa.array([False] * len(rows), pa.bool_())])
     return pc.fill_null(pc.equal(rows.column("kind").cast(pa.string()), "baseline"), False)
 
 
@@ -252,8 +238,6 @@ class TableRows:
         """Return the rows of a baseline, which have no column `trial`."""
 
         def is_wanted(rows: pa.Table) -> pa.ChunkedArray:
-            if "baseline" not in rows.column_names:
-                return pc.and_(_is_baseline(rows), False)
             is_named = pc.equal(rows.column("baseline").cast(pa.string()), baseline.value)
             return pc.and_(_is_baseline(rows), pc.fill_null(is_named, False))
 
