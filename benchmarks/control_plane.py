@@ -30,7 +30,7 @@ from benchmarks.machine import in_child, log, new_parser, print_table, timed, wr
 from benchmarks.sleeping import without_training
 from study.analysis import StudyResults
 from study.runs import driver
-from study.runs.create import begin
+from study.runs.create import create_study
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec
@@ -120,7 +120,7 @@ def measure(options: argparse.Namespace, trials: int) -> dict[str, Any]:
         resolved, at_once = spec_of(options, trials, devices), devices * on_a_device
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder, Path(os.devnull).open("w") as nowhere:
         store = StudyStore(ObjectStore(folder), resolved.spec.name)
-        begin(store, resolved)
+        create_study(store, resolved)
         meter = Meter(max(1, trials // PARTS))
         # The live view of a terminal costs more than lines of a log.
         console = Console(file=nowhere, force_terminal=not options.lines, width=120)
@@ -129,7 +129,7 @@ def measure(options: argparse.Namespace, trials: int) -> dict[str, Any]:
         with without_training(store, options.sleep, options.nodes, at_once, meter.ended, meter.stopping):
             if options.profile:
                 profile.enable()
-            driver.launch(store, trials, console, "many nodes" if options.nodes else None)
+            driver.run_study(store, trials, console, "many nodes" if options.nodes else None)
             profile.disable()
         ended, cpu_seconds = time.monotonic(), time.process_time() - cpu_before
         if options.profile:

@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.machine import ROOT, device_kind, log, new_parser, print_table, write_record
 from study.analysis.pareto import hypervolume, pareto_front
-from study.runs.create import begin
+from study.runs.create import create_study
 from study.search.halving import Rungs
 from study.search.sampler import Search
 from study.spec import Spec, parse_spec
@@ -50,7 +50,7 @@ def spec_of(options: argparse.Namespace, seed: int) -> Spec:
 def train_all(spec: Spec, folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
     """Train all trials to the end; return their reports and the scores of the untrained network."""
     store = StudyStore(ObjectStore(str(folder)), spec.name)
-    begin(store, ResolvedSpec(spec))
+    create_study(store, ResolvedSpec(spec))
     lanes, search = Lanes(store, torch.device(device_kind())), Search(spec)
     rows: list[dict[str, Any]] = []
     waiting = list(range(spec.search.trials or 0))

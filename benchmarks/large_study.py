@@ -57,14 +57,14 @@ def columns() -> tuple[list[str], list[str], list[str]]:
 
 def write_study(folder: Path, trials: int) -> StudyStore:
     """Write a study of `trials` trials whose second run is alive. The last trials lack their final report."""
-    from study.runs.create import begin
+    from study.runs.create import create_study
     from study.spec import parse_spec
     from study.spec.resolve import resolve
 
     content = {"name": NAME, "data": {"kind": "syntone"}, "train": {"steps": STEPS, "reports": REPORTS}}
     content |= {"replicates": REPLICATES, "space": SPACE, "search": {"sampler": "random", "trials": trials}}
     store = StudyStore(ObjectStore(str(folder)), NAME)
-    begin(store, resolve(parse_spec(content, source="benchmark")))
+    create_study(store, resolve(parse_spec(content, source="benchmark")))
     numbers = np.random.default_rng(0)
     intermediate, final, late = columns()
     untrained = dict.fromkeys((*intermediate, *final), 0.0) | {FIDELITY: 40.0}

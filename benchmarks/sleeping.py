@@ -137,23 +137,24 @@ def without_training(
 
     Sleeping.sleep_s, Sleeping.at_once = sleep_s, at_once
 
-    class OneNode(ray_cluster.LocalRay):
-        def __enter__(self) -> None:
-            super().__enter__()
-            self._trainer = _start(Sleeping, store.objects.uri, store.name)
-
-        def __exit__(self, *error: object) -> None:
-            stopping(self._folder.name)
-            super().__exit__(*error)
+    @contextmanager
+    def one_node() -> Iterator[None]:
+        with ray_cluster.local_ray() as folder:
+            trainer = _start(Sleeping, store.objects.uri, store.name)  # lives as long as there is a handle
+            try:
+                yield
+            finally:
+                stopping(folder)
+                del trainer
 
     class Driver(driver._Driver):
-        def _changed(self, number: int, state: str, *more: Any) -> None:
-            super()._changed(number, state, *more)
+        def _on_state(self, number: int, state: str, *more: Any) -> None:
+            super()._on_state(number, state, *more)
             if state not in ("running", "interrupted") and isinstance(number, int):
                 ended()
 
     def session(address: str | None) -> AbstractContextManager[None]:
-        return _many_nodes(nodes, Sleeping, store, stopping) if nodes else OneNode()
+        return _many_nodes(nodes, Sleeping, store, stopping) if nodes else one_node()
 
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-meeting-") as meeting,
@@ -174,7 +175,7 @@ def _many_nodes(
 
     from study.runs import ray_cluster
 
-    ray_cluster._be_quiet()
+    ray_cluster.configure_ray()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(count):

@@ -31,7 +31,7 @@ from benchmarks.machine import (
 )
 from benchmarks.phases import phases, sample
 from study.environment import process_env
-from study.runs.create import begin
+from study.runs.create import create_study
 from study.search.sampler import Search
 from study.spec.loader import load_spec
 from study.spec.resolve import resolve
@@ -92,21 +92,21 @@ def run_study(options: argparse.Namespace, trials: int) -> dict[str, Any]:
             return answers
 
     class Watched(driver._Driver):
-        def _examine_contenders(self) -> None:
+        def _evaluate_front(self) -> None:
             # The last steps follow the last regular progress request.
             self._trainers.note(self._trainers.call("progress", timeout_s=5.0))
-            super()._examine_contenders()
+            super()._evaluate_front()
 
-        def _changed(self, number: int, state: str, *more: Any) -> None:
+        def _on_state(self, number: int, state: str, *more: Any) -> None:
             if state == "running":
                 starts.append(time.monotonic() - began)
-            super()._changed(number, state, *more)
+            super()._on_state(number, state, *more)
 
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder:
         store = StudyStore(ObjectStore(folder), resolved.spec.name)
-        metadata = begin(store, resolved)
+        metadata = create_study(store, resolved)
         with mock.patch.object(driver, "_Driver", Watched), mock.patch.object(driver, "TrainerGroup", Watching):
-            driver.launch(store, trials, Console(stderr=True, highlight=False))
+            driver.run_study(store, trials, Console(stderr=True, highlight=False))
     ended = time.monotonic() - began
     return {"samples": samples, "lanes": metadata.stack["lanes"], "last_start": starts[-1], "ended": ended}
 

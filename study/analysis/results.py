@@ -5,6 +5,7 @@ A result is a mean over a trial's replicates, with its standard deviation in `<c
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import product
@@ -148,7 +149,29 @@ class StudyResults:
         return int(values.idxmin() if self.spec.direction(metric) == "min" else values.idxmax())
 
     def missing_post_training(self) -> dict[str, list[tuple[TrialId, int]]]:
-        """Return trial and seed of the front candidates and the plain VAE that lack metrics, by post-training group."""
+        """Return trial and seed of the front candidates and the plain VAE that lack metrics, by post-training group.
+
+        Metrics that an earlier run could not compute are left out.
+        """
+        missing = {
+            group: [replicate for replicate in replicates if (group, *replicate) not in self._unavailable]
+            for group, replicates in self._lacking_post_training.items()
+        }
+        return {group: replicates for group, replicates in missing.items() if replicates}
+
+    def unavailable_post_training(self) -> Counter[tuple[str, str]]:
+        """Return the number of replicates for which earlier runs could not compute metrics, by group and reason."""
+        lacking = ((group, *each) for group, replicates in self._lacking_post_training.items() for each in replicates)
+        return Counter((key[0], self._unavailable[key]) for key in lacking if key in self._unavailable)
+
+    @cached_property
+    def _unavailable(self) -> dict[tuple[str, TrialId, int], str]:
+        """Reasons by post-training group, trial and seed, as runs have recorded them."""
+        entries = [entry for run in self.runs.values() for entry in run.get("unavailable", [])]
+        return {(entry["group"], entry["trial"], entry["seed"]): entry["reason"] for entry in entries}
+
+    @cached_property
+    def _lacking_post_training(self) -> dict[str, list[tuple[TrialId, int]]]:
         candidates = front_candidates(self._results, self.spec)
         trials: list[TrialId] = [*sorted(candidates.front + candidates.near)]
         # A replicate that has this metric has its whole group.
@@ -164,13 +187,13 @@ class StudyResults:
         baseline = baseline[baseline["step"] == steps].assign(trial=Baseline.PLAIN_VAE)
         if trials and len(baseline):
             trials.append(Baseline.PLAIN_VAE)
-        missing = {}
+        missing: dict[str, list[tuple[TrialId, int]]] = {}
         for group in self.spec.post_training:
             marker = markers[group]
             tables = [rows.dropna(subset=[marker]) for rows in (reports, baseline) if marker in rows]
             measured = {replicate for rows in tables for replicate in zip(rows["trial"], rows["seed"], strict=True)}
             missing[group] = [replicate for replicate in product(trials, self.spec.seeds) if replicate not in measured]
-        return {group: replicates for group, replicates in missing.items() if replicates}
+        return missing
 
     def reference(self) -> np.ndarray | None:
         """Return the costs of the untrained network, [M], the reference of hypervolumes; None if it was not scored."""

@@ -122,14 +122,14 @@ class Destination:
             arguments: Arguments of the command, without `--store`.
             file: Spec to send along.
         """
-        from study.runs.ray_cluster import on_head, submit
+        from study.runs.ray_cluster import run_on_head, submit_job
 
         if self._cluster is not None:
             # The cluster file sets MARL_STORE on the head node; the default store of this machine does not override it.
             store_option = [] if self._store == DEFAULT_STORE else ["--store", self._store]
-            on_head(self._cluster, [*arguments, *store_option], file)
+            run_on_head(self._cluster, [*arguments, *store_option], file)
             return
-        submit(self._address or "", [*arguments, "--store", self._store], file, log)
+        submit_job(self._address or "", [*arguments, "--store", self._store], file, log)
         uri = open_study(self._store, study).uri
         log(
             f"the study continues without this terminal; follow it with `{command_for(uri, 'logs')} --follow` and "

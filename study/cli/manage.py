@@ -103,16 +103,16 @@ def clean(
 
     Example: marl-study clean quickstart --dry-run
     """
-    from study.runs.cleanup import kept_line, plan_prune, prune, prune_table
+    from study.runs.cleanup import clean_up, cleanup_table, kept_line, plan_cleanup
 
     study_results = open_results(store, study)
-    plan = plan_prune(study_results)
+    plan = plan_cleanup(study_results)
     if not plan.deletions:
         typer.echo("nothing to delete")
         return
     if not dry_run:
-        prune(study_results, plan)
-    stdout().print(prune_table(plan, dry_run))
+        clean_up(study_results, plan)
+    stdout().print(cleanup_table(plan, dry_run))
     typer.echo(kept_line(plan))
 
 

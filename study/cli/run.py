@@ -41,7 +41,7 @@ def run(
 
     Example: marl-study run studies/quickstart.yaml --set train.steps=400
     """
-    from study.runs.create import begin
+    from study.runs.create import create_study
     from study.spec.loader import load_spec
     from study.spec.resolve import resolve
     from study.storage import ObjectStore
@@ -55,9 +55,9 @@ def run(
     objects = ObjectStore(store)
     if dry_run:
         from study.datasets.load import with_content
-        from study.runs.dry_run import describe
+        from study.runs.dry_run import describe_dry_run
 
-        typer.echo(describe(with_content(resolved, objects), objects))
+        typer.echo(describe_dry_run(with_content(resolved, objects), objects))
         return
     destination = Destination(address, cluster, store)
     arguments = ["run", spec_file.name, *(word for change in changes for word in ("--set", change))]
@@ -70,7 +70,7 @@ def run(
         from study.datasets.prepare import ensure_prepared
 
         resolved = with_content(resolved, objects, lambda: ensure_prepared(resolved, objects, address, stderr()))
-    begin(study, resolved, address)
+    create_study(study, resolved, address)
     _run_trials(study, spec.search.trials or 0, address)
 
 
@@ -108,12 +108,12 @@ def resume(
     results.store.objects.check_writable()
     _run_trials(results.store, target, address)
     if confirm is not None:
-        from study.runs.create import begin, confirmation_of
+        from study.runs.create import confirmation_spec, create_study
         from study.store import StudyStore
 
-        resolved = confirmation_of(open_results(store, study), confirm)
+        resolved = confirmation_spec(open_results(store, study), confirm)
         confirmation = StudyStore(results.store.objects, resolved.spec.name)
-        begin(confirmation, resolved, address)
+        create_study(confirmation, resolved, address)
         _run_trials(confirmation, resolved.spec.search.trials or 0, address)
 
 
@@ -137,7 +137,7 @@ def rescore(
 
     names = metrics.split(",") if metrics is not None else None
     count = evaluate_again(results, names, trial, "test" if test else "validation", stderr())
-    log(f"measured {count} models of study {study}")
+    log(f"evaluated {count} models of study {study}")
 
 
 def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
@@ -149,20 +149,23 @@ def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
     check_no_live_run(store, before.runs)
     finished = int(before.trials()["state"].isin(["complete", "pruned", "failed"]).sum())
     remaining = max(0, target - finished) + (0 if before.has_plain_vae else 1)
+    if unavailable := before.unavailable_post_training():
+        counts = ", ".join(f"{group} of {count} models ({reason})" for (group, reason), count in unavailable.items())
+        log(f"skipped, because an earlier run could not compute it: {counts}; to try again, use `rescore`")
     if not remaining and not before.missing_post_training():
         log(f"study {store.name} is complete: {finished} trials")
         return
     from study.datasets.load import factors_of
     from study.runs.create import spec_of
-    from study.runs.driver import launch
-    from study.runs.dry_run import footprint, footprint_line
+    from study.runs.driver import run_study
+    from study.runs.dry_run import estimate_storage, storage_line
     from study.spec.resolved_spec import StackPlan
 
     resolved = spec_of(before.metadata)
     plan = StackPlan.model_validate(before.metadata.stack)
-    log(footprint_line(footprint(resolved, plan, remaining, factors_of(resolved, store.objects)), store.uri))
+    log(storage_line(estimate_storage(resolved, plan, remaining, factors_of(resolved, store.objects)), store.uri))
     try:
-        launch(store, target, stderr(), address)
+        run_study(store, target, stderr(), address)
     except (Interrupted, KeyboardInterrupt):  # KeyboardInterrupt: a second Ctrl-C while checkpoints are written
         log(f"stopped; resume it with: {command_for(store.uri, 'resume')}")
         raise Interrupted from None

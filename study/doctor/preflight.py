@@ -11,7 +11,7 @@ from study.doctor.facts import facts_here
 from study.doctor.store import check_clock, check_store
 from study.environment import versions
 from study.errors import RunError, UserError
-from study.runs.dry_run import Footprint, footprint
+from study.runs.dry_run import StorageEstimate, estimate_storage
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec
@@ -113,8 +113,8 @@ def _check_reach(error: str) -> Finding:
     return Finding("store", "fail", error, advice)
 
 
-def _size(resolved: ResolvedSpec, objects: ObjectStore) -> Footprint:
+def _size(resolved: ResolvedSpec, objects: ObjectStore) -> StorageEstimate:
     spec = resolved.spec
     lanes = spec.resources.lanes if spec.resources.lanes != "auto" else _MAX_LANES
     trials = (spec.search.trials or 0) + 1
-    return footprint(resolved, resolved.stack_plan(lanes), trials, factors_of(resolved, objects))
+    return estimate_storage(resolved, resolved.stack_plan(lanes), trials, factors_of(resolved, objects))

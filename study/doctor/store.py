@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from study.doctor.checks import Finding
 from study.errors import UserError
 from study.formatting import format_bytes
-from study.runs.dry_run import Footprint
+from study.runs.dry_run import StorageEstimate
 from study.storage import ObjectStore, StorageError
 from study.storage.bucket import Bucket
 
@@ -40,7 +40,7 @@ class Speed(NamedTuple):
     down: float
 
 
-def check_store(uri: str, size: Footprint | None) -> Iterator[Finding]:
+def check_store(uri: str, size: StorageEstimate | None) -> Iterator[Finding]:
     """Yield the findings of every operation that a study performs on its store. Test objects are deleted afterwards.
 
     Args:
@@ -84,7 +84,7 @@ def check_clock(skew_s: float, what: str) -> Finding:
     return Finding("clock", "pass", value)
 
 
-def check_speed(speed: Speed, size: Footprint | None) -> Finding:
+def check_speed(speed: Speed, size: StorageEstimate | None) -> Finding:
     """Check that the checkpoints of all lanes, written every minute, fit into the throughput."""
     value = f"{format_bytes(speed.up)}/s up, {format_bytes(speed.down)}/s down"
     if size is None:
@@ -97,7 +97,7 @@ def check_speed(speed: Speed, size: Footprint | None) -> Finding:
     return Finding("throughput", "pass", value)
 
 
-def check_room(size: Footprint, uri: str, free: int | None) -> Finding:
+def check_room(size: StorageEstimate, uri: str, free: int | None) -> Finding:
     """Check that the store has room for a study.
 
     Args:

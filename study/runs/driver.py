@@ -1,12 +1,11 @@
-"""Runs a study: takes its lease, starts Ray, lets Tune try configurations, and leaves everything in the store."""
+"""The driver of a study: it holds the lease, runs Ray Tune over the trials, and evaluates the front after training."""
 
+import logging
 import signal
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from types import FrameType
-from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
@@ -16,9 +15,9 @@ from marl.evaluation import RESCORABLE
 from study.analysis import StudyResults, trial_name
 from study.environment import versions
 from study.errors import Interrupted
-from study.runs.post_training import TrainerLostError, examine, score
-from study.runs.progress import LiveView
-from study.runs.ray_cluster import BEGUN, ray_session
+from study.runs.post_training import TrainerLostError, evaluate_stored, handle_signals
+from study.runs.progress import ProgressDisplay
+from study.runs.ray_cluster import RUN_STARTED, ray_session
 from study.search.halving import HalvingScheduler, rungs_so_far
 from study.search.sampler import past_trials
 from study.search.tune import MAX_ACTOR_RESTARTS, StudyCallback, StudySearcher
@@ -27,60 +26,70 @@ from study.spec.resolved_spec import StackPlan
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
-from study.training.client import StudyTrial, TrainerGroup, end_trainers
+from study.training.client import StudyTrial, TrainerGroup
 from study.training.resources import ResourcePlan
 
-__all__ = ["launch"]
+__all__ = ["run_study"]
 
-_DRAIN_WITHIN_S = 7.0
+logger = logging.getLogger(__name__)
+
+_DRAIN_TIMEOUT_S = 7.0
 _PROGRESS_EVERY_S = 1.0
-# So often may trainers be lost while models are measured.
-_TRIES = 5
-_PAUSE_S = 2.0
+# Maximum number of trainers that may be lost during the evaluation after training.
+_MAX_TRAINER_LOSSES = 4
+# Ray forgets the name of a dead trainer a moment after its death.
+_RETRY_PAUSE_S = 2.0
+# Groups of metrics and split of the groups of `post_training` in a spec that are not named like their metrics.
+_POST_TRAINING: dict[str, tuple[Sequence[str], str]] = {
+    "test": (RESCORABLE, "test"),
+    "samples": (("sampled_probes",), "validation"),
+}
+
+# Trial and seed of replicates, by group of `post_training`.
+_Replicates = Mapping[str, Sequence[tuple[TrialId, int]]]
 
 
-def launch(store: StudyStore, target: int, console: Console, address: str | None = None) -> None:
-    """Bring a study to a number of trials. Trials that are over stay as they are; interrupted ones go on.
+def run_study(store: StudyStore, target: int, console: Console, address: str | None = None) -> None:
+    """Train a study up to a number of trials, and evaluate its front. Interrupted trials are resumed.
+
+    Trainers are ended and the lease is released in any case. Of several errors the first is raised.
 
     Args:
-        store: the study.
-        target: how many trials it shall have.
-        console: is told what happens.
-        address: of a cluster's Ray; none for one on this machine alone.
+        store: The study.
+        target: Number of trials that the study is to have.
+        console: Console for progress.
+        address: Address of a Ray cluster, see `ray_session`; None for this machine alone.
 
     Raises:
-        UserError: when another run of the study is live.
-        RunError: when a later run takes the study over, or Ray cannot be started.
-        Interrupted: when the user stops it.
+        UserError: If another run of the study is live.
+        RunError: If another run takes over the study, or Ray cannot be started.
+        Interrupted: If the user stops the run.
     """
     store = StudyStore(ObjectStore(store.objects.uri, RUN_RETRY_TIMEOUT_S), store.name)
     results = StudyResults(store)
-    writer = StudyWriter(store, target, on_outage=lambda line: view.say(line))
-    past = past_trials(results)
     spec = results.spec
-    over = [trial for trial in past if trial.state not in ("running", "interrupted")]
-    view = LiveView(
-        spec,
-        target,
-        Counter(trial.state for trial in over),
-        {trial.number: trial.values for trial in over if trial.values is not None},
-        console,
-        writer.log,
-    )
-    searcher = StudySearcher(spec, past, target, with_plain_vae=not results.has_plain_vae, writer=writer)
-    rungs = rungs_so_far(spec, store.read("reports"))
-    plan = StackPlan.model_validate(results.metadata.stack)
-    begun = BEGUN.format(run=writer.run, study=spec.name)
-    view.say(f"{begun}: {plan.lanes} lanes, {plan.precision}, {plan.why}")
-    with view, ray_session(address):
-        resource_plan = ResourcePlan(store.objects.uri, spec, plan.lanes, is_shared=address is not None)
-        searcher.max_running = resource_plan.max_trials
-        driver = _Driver(store, spec, writer, searcher, view, resource_plan)
-        driver.run(HalvingScheduler(rungs) if rungs else None)
+    display = ProgressDisplay(spec, target, console, lambda line: writer.log(line))
+    with StudyWriter(store, target, on_outage=display.log) as writer:
+        trials = past_trials(results)
+        for trial in trials:
+            if trial.state not in ("running", "interrupted"):
+                display.add_finished(trial.state, trial.number, trial.values)
+        searcher = StudySearcher(spec, trials, target, with_plain_vae=not results.has_plain_vae, writer=writer)
+        rungs = rungs_so_far(spec, store.read("reports"))
+        plan = StackPlan.model_validate(results.metadata.stack)
+        started = RUN_STARTED.format(run=writer.run, study=spec.name)
+        display.log(f"{started}: {plan.lanes} lanes, {plan.precision}, {plan.why}")
+        with display, ray_session(address):
+            resources = ResourcePlan(store.objects.uri, spec, plan.lanes, is_shared=address is not None)
+            searcher.max_running = resources.max_trials
+            with TrainerGroup(store.objects.uri, spec.name, writer.run) as trainers:
+                driver = _Driver(store, spec, writer, searcher, display, resources, trainers)
+                with handle_signals(driver.interrupt, signal.SIGINT, signal.SIGTERM):
+                    driver.run(HalvingScheduler(rungs) if rungs else None)
 
 
 class _Driver:
-    """One run of Tune over a study."""
+    """One run of a study."""
 
     def __init__(
         self,
@@ -88,152 +97,154 @@ class _Driver:
         spec: Spec,
         writer: StudyWriter,
         searcher: StudySearcher,
-        view: LiveView,
-        resource_plan: ResourcePlan,
+        display: ProgressDisplay,
+        resources: ResourcePlan,
+        trainers: TrainerGroup,
     ) -> None:
         self._store = store
         self._spec = spec
         self._writer = writer
         self._searcher = searcher
-        self._view = view
-        self._resource_plan = resource_plan
+        self._display = display
+        self._resources = resources
+        self._trainers = trainers
         self._versions = versions()
-        self._trainers = TrainerGroup(store.objects.uri, spec.name, writer.run)
-        self._stop_asked = False
-        self._progress_at = 0.0
+        self._is_interrupted = False
         self._is_training = False
-        self._said: set[str] = set()
+        self._progress_at = 0.0
+        self._notices: set[str] = set()
 
     def run(self, scheduler: TrialScheduler | None) -> None:
-        """Let Tune try configurations until none is left."""
-        previous = {which: signal.signal(which, self._on_interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            self._view.phase("starting the trainer")
-            # Trainers outlive a driver that dies.
-            end_trainers(self._store.objects.uri, self._spec.name, except_run=self._writer.run)
-            if self._searcher.remaining:
-                self._try_configurations(scheduler)
-            self._writer.flush()
-            self._examine_contenders()
-        finally:
-            for which, handler in previous.items():
-                signal.signal(which, handler)
-            self._writer.finish()
-            end_trainers(self._store.objects.uri, self._spec.name)
+        """Train all trials, then evaluate the front."""
+        self._display.set_phase("starting the trainer")
+        if self._searcher.remaining:
+            self._train(scheduler)
+        self._writer.flush()
+        self._evaluate_front()
 
-    def _try_configurations(self, scheduler: TrialScheduler | None) -> None:
-        spec = self._spec
+    def interrupt(self, signum: int, frame: FrameType | None) -> None:
+        """Handle a signal: stop after checkpoints at the first, and at once at the second."""
+        if self._is_interrupted:
+            raise Interrupted
+        self._is_interrupted = True
+
+    def _train(self, scheduler: TrialScheduler | None) -> None:
+        callback = StudyCallback(
+            self._searcher, self._writer, self._spec.train.steps, self._on_state, self._check_and_show
+        )
         with tempfile.TemporaryDirectory(prefix="marl-tune-") as folder:
             tune.Tuner(
-                tune.with_resources(StudyTrial, self._resource_plan.trial_resources),
+                tune.with_resources(StudyTrial, self._resources.trial_resources),
                 param_space={
                     "store": self._store.objects.uri,
-                    "study": spec.name,
+                    "study": self._spec.name,
                     "run": self._writer.run,
-                    "steps": spec.train.steps,
+                    "steps": self._spec.train.steps,
                     "versions": self._versions,
                 },
                 tune_config=tune.TuneConfig(
                     search_alg=self._searcher,
                     scheduler=scheduler,
-                    num_samples=-1,  # the searcher says when it is over
+                    num_samples=-1,  # the searcher ends the search
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
-                    name=spec.name,
+                    name=self._spec.name,
                     storage_path=folder,
-                    callbacks=[
-                        StudyCallback(self._searcher, self._writer, spec.train.steps, self._changed, self._tick)
-                    ],
+                    callbacks=[callback],
                     failure_config=tune.FailureConfig(max_failures=MAX_ACTOR_RESTARTS),
-                    # Trainers write checkpoints; Tune's own, by default at the end, would go to a folder here.
+                    # Trainers write checkpoints to the store; Tune would write its own to this folder.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     verbose=0,
                 ),
             ).fit()
 
-    def _examine_contenders(self) -> None:
-        """What the spec asks for of the front and of trials near it."""
-        for tries_left in reversed(range(_TRIES)):
-            missing = StudyResults(self._store).missing_post_training()
-            if not missing:
-                return
+    def _evaluate_front(self) -> None:
+        """Compute the missing post-training metrics of front candidates, with another trainer if one is lost."""
+        losses = 0
+        while missing := StudyResults(self._store).missing_post_training():
             try:
-                self._examine(missing)
+                written = self._evaluate(missing)
             except TrainerLostError as error:
-                if not tries_left:
+                losses += 1
+                if losses > _MAX_TRAINER_LOSSES:
                     raise
-                self._view.say(f"{error}; going on with another")
-                self._writer.flush()  # what was measured is not measured again
-                time.sleep(_PAUSE_S)  # the lost one's name is known for a moment
+                self._display.log(f"{error}; another trainer continues")
+                self._writer.flush()  # so that evaluated models are not evaluated again
+                time.sleep(_RETRY_PAUSE_S)
             else:
+                self._record_unavailable(missing, written)
                 return
 
-    def _examine(self, missing: Mapping[str, Sequence[tuple[TrialId, int]]]) -> None:
+    def _record_unavailable(self, tried: _Replicates, written: Container[tuple[str, TrialId, int]]) -> None:
+        """Record the metrics that are still missing, so that later runs do not compute them again."""
+        self._writer.flush()
+        unavailable = []
+        for group, replicates in StudyResults(self._store).missing_post_training().items():
+            for trial, seed in set(replicates) & set(tried.get(group, ())):
+                reason = "not finite" if (group, trial, seed) in written else "no weights in the store"
+                logger.warning("%s of %s, seed %d: %s", group, trial_name(trial), seed, reason)
+                unavailable.append({"group": group, "trial": trial, "seed": seed, "reason": reason})
+        if unavailable:
+            self._writer.record_unavailable(unavailable)
+
+    def _evaluate(self, missing: _Replicates) -> set[tuple[str, TrialId, int]]:
+        """Return group, trial and seed of the rows that were written."""
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
-        self._view.say(f"measuring the front and what is near it, {len(trials)} trials: {', '.join(missing)}")
-        trainers = self._trainers.handles() or [self._trainers.start(self._versions, self._resource_plan.device)]
+        self._display.log(f"evaluating the front and trials near it, {len(trials)} trials: {', '.join(missing)}")
+        trainers = self._trainers.handles() or [self._trainers.start(self._versions, self._resources.device)]
+        written = set()
+        for group, replicates in missing.items():
+            metric_groups, split = _POST_TRAINING.get(group, ((group,), "validation"))
+            for row in evaluate_stored(trainers, replicates, metric_groups, split, self._check_and_show):
+                self._writer.add("reports", row)
+                written.add((group, row["trial"], row["seed"]))
+            logger.info("post-training metrics %s: evaluated %d models", group, len(replicates))
+        return written
 
-        def tick() -> None:
-            self._writer.check()
-            self._tick()
-
-        for name, replicates in missing.items():
-            if name == "test":
-                score(trainers, replicates, RESCORABLE, "test", self._record_report, tick)
-            elif name == "samples":
-                score(trainers, replicates, ["sampled_probes"], "validation", self._record_report, tick)
-            else:
-                examine(trainers, replicates, name, self._record_report, tick)
-
-    def _record_report(self, row: Mapping[str, Any]) -> None:
-        self._writer.add("reports", row)
-
-    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
-        if self._stop_asked:  # asked twice: at once
-            raise Interrupted
-        self._stop_asked = True
-        self._view.say("stopping: writing checkpoints (press Ctrl-C again to stop at once)")
-
-    def _changed(self, number: TrialId, state: str, error: str | None) -> None:
+    def _on_state(self, trial: TrialId, state: str, error: str | None) -> None:
+        logger.info("%s is %s%s", trial_name(trial), state, f": {error}" if error else "")
         if state == "interrupted":
-            self._view.say(f"{trial_name(number)} lost its place and goes on elsewhere: {error}")
+            self._display.log(f"{trial_name(trial)} was interrupted and will be resumed: {error}")
             return
         if state == "running":
-            self._view.started(number, self._searcher.parameters[number])
-        else:
-            self._view.ended(number, state, error, self._searcher.final_values.get(number))
-        if state not in ("running", "complete"):
+            self._display.start_trial(trial, self._searcher.parameters[trial])
+            return
+        self._display.end_trial(trial, state, error, self._searcher.final_values.get(trial))
+        if state != "complete":
             for trainer in self._trainers.handles():
-                trainer.discard.remote(number)
+                trainer.discard.remote(trial)
 
-    def _tick(self) -> None:
-        if self._writer.stop_requested and not self._stop_asked:
-            self._stop_asked = True
-            self._view.say("asked to stop: writing checkpoints")
-        if self._stop_asked:
-            self._drain()
+    def _check_and_show(self) -> None:
+        """Check the store, stop if that is requested, and show progress.
+
+        Raises:
+            RunError: As `StudyWriter.check`.
+            Interrupted: If the run is to stop.
+        """
+        self._writer.check()
+        if self._is_interrupted or self._writer.stop_requested:
+            hint = " (press Ctrl-C again to stop at once)" if self._is_interrupted else ": requested by `stop`"
+            self._is_interrupted = True
+            self._display.log(f"stopping after checkpoints are written{hint}")
+            self._writer.flush()
+            if self._is_training:  # else there is nothing to checkpoint
+                self._trainers.call("drain", timeout_s=_DRAIN_TIMEOUT_S)
             raise Interrupted
         if time.monotonic() - self._progress_at < _PROGRESS_EVERY_S:
             return
-        answers = self._trainers.progress()
-        reports = [report for report in answers if report["ready"]]
-        if reports:
+        progress = self._trainers.progress()
+        if active := [trainer for trainer in progress if trainer["ready"]]:
             self._is_training = True
-            gone = [report for report in self._trainers.ended if report["ready"]]
-            self._view.progress(
-                [tuple(one) for report in reports for one in report["replicates"]],
-                sum(report["trained_steps"] for report in (*reports, *gone)),
+            ended = [trainer for trainer in self._trainers.ended if trainer["ready"]]
+            self._display.update(
+                [tuple(replicate) for trainer in active for replicate in trainer["replicates"]],
+                sum(trainer["trained_steps"] for trainer in (*active, *ended)),
             )
-            self._writer.record_trainers(reports, gone)
-            for notice in {notice for report in reports for notice in report["notices"]} - self._said:
-                self._said.add(notice)
-                self._view.say(notice)
-        elif answers:
-            self._view.phase(answers[0]["phase"])
+            self._writer.record_trainers(active, ended)
+            for notice in {notice for trainer in active for notice in trainer["notices"]} - self._notices:
+                self._notices.add(notice)
+                self._display.log(notice)
+        elif progress:
+            self._display.set_phase(progress[0]["phase"])
         self._progress_at = time.monotonic()
-
-    def _drain(self) -> None:
-        self._writer.flush()
-        if self._is_training:  # before that there is nothing to keep
-            self._trainers.call("drain", timeout_s=_DRAIN_WITHIN_S)

@@ -1,8 +1,9 @@
-"""What is measured after training: by trainers what takes a device, by Ray tasks on any processor what does not."""
+"""Evaluation of stored models: trainers compute what needs a device, Ray tasks on any processor the rest."""
 
 import signal
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
 from types import FrameType
 from typing import Any
 
@@ -14,118 +15,106 @@ from marl.evaluation.post_training import POST_TRAINING
 from study.analysis import StudyResults
 from study.environment import versions
 from study.errors import Interrupted, RunError, UserError
+from study.in_flight import in_flight
 from study.runs.ray_cluster import ray_session
 from study.spec import TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
-from study.training.client import TrainerGroup, end_trainers
+from study.training.client import TrainerGroup
 from study.training.planning import device_type
 
-__all__ = ["TrainerLostError", "examine", "rescore", "score"]
+__all__ = ["TrainerLostError", "evaluate_stored", "handle_signals", "rescore"]
 
 _POLL_S = 0.5
-# Inputs of this many models are kept at once; each holds some megabytes of audio.
-_AT_ONCE = 8
-# Few enough that an interruption is soon noticed.
-_GROUP = 16
+# The inputs of one model hold some megabytes of audio.
+_MAX_INPUTS_IN_FLIGHT = 8
+# Models in one call of a trainer. Calls cannot be interrupted, so a call must be short.
+_MODELS_PER_CALL = 16
 
 
 class TrainerLostError(RunError):
-    """A trainer died, or its machine is about to be taken away; with another the work may go on."""
+    """A trainer died, or its machine is about to be reclaimed. The evaluation can continue with another trainer."""
 
 
-@ray.remote(num_cpus=1, max_retries=3)
-def _examined(name: str, given: Any) -> dict[str, Any] | None:
-    """A row with the columns of one examination; none for a model without weights."""
-    from marl.evaluation.post_training import POST_TRAINING
-
-    if given is None:
-        return None
-    row, inputs = given
-    return {**row, **POST_TRAINING[name](inputs)}
-
-
-def score(
+def evaluate_stored(
     trainers: Sequence[Any],
     replicates: Sequence[tuple[TrialId, int]],
     metric_groups: Sequence[str],
     split: str,
-    record: Callable[[Mapping[str, Any]], None],
     tick: Callable[[], None],
-) -> None:
-    """Measure models in groups, on the devices of trainers.
+) -> Iterator[dict[str, Any]]:
+    """Evaluate stored models, and yield rows of `reports/`; none for a model without weights in the store.
+
+    Trainers compute the groups of `marl.evaluation.METRIC_GROUPS`. For those of `POST_TRAINING` they only encode clips,
+    and Ray tasks compute the metrics, a row for each group.
 
     Args:
-        trainers: of the study, at least one.
-        replicates: trial and seed of each.
-        metric_groups: names of `marl.evaluation.METRIC_GROUPS`.
-        split: on whose clips.
-        record: gets a row for each model.
-        tick: called several times a second; what it raises ends the work.
+        trainers: Trainers of the study, at least one.
+        replicates: Trial and seed of each model.
+        metric_groups: Names of groups of metrics.
+        split: Split of the clips, `validation` or `test`. Groups of `POST_TRAINING` always use validation clips.
+        tick: Called several times per second. An error that it raises ends the evaluation.
 
     Raises:
-        TrainerLostError: when a trainer dies.
-        RunError: when a model cannot be measured.
+        TrainerLostError: If a trainer dies.
+        RunError: If a model cannot be evaluated.
     """
-    groups = [list(replicates[first : first + _GROUP]) for first in range(0, len(replicates), _GROUP)]
-    calls = (
-        trainers[number % len(trainers)].evaluate.remote(group, list(metric_groups), split)
-        for number, group in enumerate(groups)
-    )
-    for rows in _results(calls, len(trainers), tick):
-        for row in rows:
-            record(row)
+    if on_device := [group for group in metric_groups if group not in POST_TRAINING]:
+        starts = range(0, len(replicates), _MODELS_PER_CALL)
+        calls = (
+            trainer.evaluate.remote(list(replicates[first : first + _MODELS_PER_CALL]), on_device, split)
+            for trainer, first in zip(cycle(trainers), starts, strict=False)
+        )
+        for rows in _results(calls, len(trainers), tick):
+            yield from rows
+    for group in metric_groups:
+        if group in POST_TRAINING:
+            tasks = (
+                _evaluate_inputs.remote(group, trainer.post_training_inputs.remote(trial, seed))
+                for trainer, (trial, seed) in zip(cycle(trainers), replicates, strict=False)
+            )
+            yield from filter(None, _results(tasks, _MAX_INPUTS_IN_FLIGHT, tick))
 
 
-def examine(
-    trainers: Sequence[Any],
-    replicates: Sequence[tuple[TrialId, int]],
-    name: str,
-    record: Callable[[Mapping[str, Any]], None],
-    tick: Callable[[], None],
-) -> None:
-    """Examine models one by one, on the processors of all machines.
+@ray.remote(num_cpus=1, max_retries=3)
+def _evaluate_inputs(group: str, inputs: Any) -> dict[str, Any] | None:
+    """Return a row with the metrics of one group of `POST_TRAINING`; None for a model without weights."""
+    from marl.evaluation.post_training import POST_TRAINING
 
-    Args:
-        trainers: of the study, at least one; they encode.
-        replicates: trial and seed of each model.
-        name: of `marl.evaluation.post_training.POST_TRAINING`.
-        record: gets a row for each model.
-        tick: called several times a second; what it raises ends the work.
-
-    Raises:
-        TrainerLostError: when a trainer dies.
-        RunError: when a model cannot be measured.
-    """
-    calls = (
-        _examined.remote(name, trainers[number % len(trainers)].post_training_inputs.remote(trial, seed))
-        for number, (trial, seed) in enumerate(replicates)
-    )
-    for row in _results(calls, _AT_ONCE, tick):
-        if row is not None:
-            record(row)
+    if inputs is None:
+        return None
+    row, arrays = inputs
+    return {**row, **POST_TRAINING[group](arrays)}
 
 
-def _results(calls: Iterable[Any], at_once: int, tick: Callable[[], None]) -> Iterable[Any]:
-    """Results in the order of the calls, which are made so many at a time."""
-    calls = iter(calls)
-    under_way: deque[Any] = deque()
-    while True:
-        while len(under_way) < at_once and (call := next(calls, None)) is not None:
-            under_way.append(call)
-        if not under_way:
-            return
-        ready, _ = ray.wait([under_way[0]], timeout=_POLL_S)
+def _results(calls: Iterable[Any], max_in_flight: int, tick: Callable[[], None]) -> Iterator[Any]:
+    """Yield the results of calls in the order of the calls."""
+
+    def wait(running: list[Any]) -> list[Any]:
+        done, _ = ray.wait(running[:1], timeout=_POLL_S)
         tick()
-        if ready:
-            try:
-                yield ray.get(under_way.popleft())
-            except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
-                raise TrainerLostError("a trainer was lost while models were measured") from error
-            except ray.exceptions.RayError as error:
-                *_, reason = str(error).strip().splitlines()
-                raise RunError(f"a model could not be measured: {reason}") from error
+        return done
+
+    for call in in_flight(calls, lambda running: len(running) < max_in_flight, wait):
+        try:
+            yield ray.get(call)
+        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+            raise TrainerLostError("a trainer was lost during the evaluation of stored models") from error
+        except ray.exceptions.RayError as error:
+            *_, reason = str(error).strip().splitlines()
+            raise RunError(f"a model could not be evaluated: {reason}") from error
+
+
+@contextmanager
+def handle_signals(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    """Set a handler of signals within the context."""
+    previous = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, previous_handler in previous.items():
+            signal.signal(number, previous_handler)
 
 
 def rescore(
@@ -135,72 +124,63 @@ def rescore(
     split: str,
     console: Console,
 ) -> int:
-    """Measure complete trials again; new rows are written beside the old ones.
+    """Evaluate complete trials again, and append the rows to those of earlier evaluations.
 
-    On the same kind of device and with the same version of the metrics the values are those that were there, to the
-    last bit, in whatever order trials come.
+    On the same kind of device and with the same metric version, values are bit-identical to earlier ones, in any order
+    of the trials.
 
     Args:
-        results: of the study.
-        metrics: names of `marl.evaluation.METRIC_GROUPS` and of `POST_TRAINING`; none for all of the first.
-        trials: which; none for all that are complete.
-        split: whose clips; `validation` or `test`.
-        console: is told what is done.
+        results: Results of the study.
+        metrics: Names of `marl.evaluation.METRIC_GROUPS` and of `POST_TRAINING`; None for all of the former.
+        trials: Numbers of the trials; None for all complete ones.
+        split: Split of the clips, `validation` or `test`.
+        console: Receives a line about what is evaluated.
 
     Returns:
-        How many models were measured.
+        Number of evaluated models.
 
     Raises:
-        UserError: when a name or a trial is none of the study's, or another run of it is live.
+        UserError: If there is no such group or complete trial, or another run of the study is live.
     """
     names = list(RESCORABLE if metrics is None else metrics)
     known = (*RESCORABLE, *POST_TRAINING)
     for name in names:
         if name not in known:
-            raise UserError(f"--metrics: {name!r} is no group of metrics; there are {', '.join(known)}")
+            raise UserError(f"--metrics: must be groups of metrics ({', '.join(known)}); got {name!r}")
         if name in POST_TRAINING and split != "validation":
-            raise UserError(f"--test: {name} is measured on validation clips alone; leave it out")
+            raise UserError(f"--test: {name} is defined on validation clips only; leave it out")
     table = results.trials()
     complete = [int(trial) for trial in table[table["state"] == "complete"]["trial"]]
     for trial in trials or ():
         if trial not in complete:
-            there_are = ", ".join(map(str, complete)) or "none"
-            raise UserError(f"--trial: {trial} is no complete trial; there are {there_are}")
+            raise UserError(
+                f"--trial: must be a complete trial ({', '.join(map(str, complete)) or 'none yet'}); got {trial}"
+            )
     chosen = complete if trials is None else sorted(set(trials))
     replicates = [(trial, seed) for trial in chosen for seed in results.spec.seeds]
-    patient = StudyStore(ObjectStore(results.store.objects.uri, RUN_RETRY_TIMEOUT_S), results.store.name)
-    writer = StudyWriter(patient, results.target)
-    stop_asked = False
+    store = StudyStore(ObjectStore(results.store.objects.uri, RUN_RETRY_TIMEOUT_S), results.store.name)
+    is_interrupted = False
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        nonlocal stop_asked
-        stop_asked = True
+        nonlocal is_interrupted
+        is_interrupted = True
 
     def tick() -> None:
         writer.check()
-        if stop_asked:
+        if is_interrupted:
             raise Interrupted
 
-    measured: set[tuple[TrialId, int]] = set()
-
-    def record(row: Mapping[str, Any]) -> None:
-        measured.add((row["trial"], row["seed"]))
-        writer.add("reports", row)
-
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        with ray_session(None):
-            console.print(f"measuring {len(replicates)} models on {device_type()}: {', '.join(names)}", soft_wrap=True)
-            group = TrainerGroup(results.store.objects.uri, results.store.name, writer.run)
-            trainers = [group.start(versions(), device_type())]
-            if metric_groups := [name for name in names if name in RESCORABLE]:
-                score(trainers, replicates, metric_groups, split, record, tick)
-            for name in names:
-                if name in POST_TRAINING:
-                    examine(trainers, replicates, name, record, tick)
-            writer.record_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
-            end_trainers(results.store.objects.uri, results.store.name)
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        writer.finish()
-    return len(measured)
+    evaluated: set[tuple[TrialId, int]] = set()
+    with (
+        StudyWriter(store, results.target) as writer,
+        handle_signals(interrupt, signal.SIGINT),
+        ray_session(None),
+        TrainerGroup(store.objects.uri, store.name, writer.run) as group,
+    ):
+        console.print(f"evaluating {len(replicates)} models on {device_type()}: {', '.join(names)}", soft_wrap=True)
+        trainer = group.start(versions(), device_type())
+        for row in evaluate_stored([trainer], replicates, names, split, tick):
+            evaluated.add((row["trial"], row["seed"]))
+            writer.add("reports", row)
+        writer.record_trainers([ray.get(trainer.progress.remote())])
+    return len(evaluated)

@@ -1,4 +1,4 @@
-"""Ray for one process: one of its own, started quietly and stopped without traces, or that of a cluster."""
+"""Ray for this process, on this machine alone or on a cluster, and submission of commands to a cluster."""
 
 import logging
 import os
@@ -8,8 +8,8 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +19,48 @@ from study.errors import RunError, UserError
 from study.training.client import NAMESPACE
 from study.training.planning import device_type
 
-__all__ = ["BEGUN", "LocalRay", "on_head", "ray_session", "submit"]
+__all__ = ["RUN_STARTED", "configure_ray", "local_ray", "ray_session", "run_on_head", "submit_job"]
 
-_CONNECTS_WITHIN_S = 10.0
+RUN_STARTED = "run {run} of study {study}"
+"""Start of the first line of a run, logged when the run has acquired the lease."""
+
+_CONNECT_TIMEOUT_S = 10.0
 _OBJECT_STORE_BYTES = 100 * 1024**2
-_SURROUNDINGS = {
+_RAY_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "1",
-    # The store is what a study is resumed from, so Tune writes neither logs nor state of its own.
+    # A study resumes from the store, so Tune writes no logs and no state.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # How many trials are asked for is the searcher's to say; so many may wait for a place, or a cluster would grow node
-    # by node.
+    # The searcher limits the number of trials. With a low limit here, a cluster would grow node by node.
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Threads of a step wait for each other. At Ray's low priority, 15, one busy program beside it makes them wait for
-    # most of the time: a study then trains at a twentieth of its speed.
+    # Threads of a step wait for each other. At Ray's default niceness, 15, one busy program on the machine delays them
+    # so often that a study trains at a twentieth of its speed.
     "RAY_worker_niceness": "0",
 }
+_STARTED = re.compile(r"^run \d+ of study ", re.MULTILINE)
+_HEAD_DASHBOARD = "http://127.0.0.1:8265"
+_POLL_S = 0.5
 
 
-def ray_session(address: str | None) -> AbstractContextManager[None]:
-    """Ray, within the context.
+def ray_session(address: str | None) -> AbstractContextManager[Any]:
+    """Return a context in which this process is connected to Ray.
 
     Args:
-        address: none for one on this machine alone; else of a cluster's head, HOST:PORT, or `auto` on the head itself.
+        address: HOST:PORT of a cluster's head node, or `auto` on the head node; None starts Ray on this machine.
     """
-    return LocalRay() if address is None else _ClusterRay(address)
+    return local_ray() if address is None else _cluster_ray(address)
 
 
-class LocalRay(AbstractContextManager[None]):
-    """A Ray of this process alone: started quietly, stopped without traces."""
-
-    def __enter__(self) -> None:
-        _be_quiet()
-        # Sockets in this folder have names of limited length, so it is not put below a long one.
-        self._folder = tempfile.TemporaryDirectory(prefix="marl-", dir="/tmp", ignore_cleanup_errors=True)
+@contextmanager
+def local_ray() -> Iterator[str]:
+    """Start Ray on this machine for this process, and yield its temporary folder, which is deleted at the end."""
+    configure_ray()
+    # Names of sockets in this folder are limited in length, so the path must be short.
+    with tempfile.TemporaryDirectory(prefix="marl-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         try:
             ray.init(
                 address="local",
@@ -66,69 +70,56 @@ class LocalRay(AbstractContextManager[None]):
                 logging_level=logging.CRITICAL,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 num_gpus=None if device_type() == "cuda" else 0,
-                _temp_dir=self._folder.name,
+                _temp_dir=folder,
             )
         except Exception as error:
-            self._folder.cleanup()
             raise RunError(f"Ray could not be started on this machine: {error}") from error
-
-    def __exit__(self, *_: object) -> None:
-        ray.shutdown()
-        self._folder.cleanup()
-
-
-class _ClusterRay(AbstractContextManager[None]):
-    """The Ray of a cluster, which goes on without this process."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    def __enter__(self) -> None:
-        _be_quiet()
         try:
-            if self._address != "auto":  # Ray would go on trying for ten minutes
-                host, _, port = self._address.rpartition(":")
-                socket.create_connection((host, int(port)), _CONNECTS_WITHIN_S).close()
-            ray.init(address=self._address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL)
-        except Exception as error:
-            raise RunError(
-                f"no cluster answers at {self._address}: {str(error).strip().splitlines()[0]}; on its head the address "
-                "is `auto`, from elsewhere a study is launched by --cluster FILE, and one that asks for a token needs "
-                "RAY_AUTH_MODE=token here, too"
-            ) from error
+            yield folder
+        finally:
+            ray.shutdown()
 
-    def __exit__(self, *_: object) -> None:
+
+@contextmanager
+def _cluster_ray(address: str) -> Iterator[None]:
+    """Connect to a cluster, which continues to run when this process disconnects."""
+    configure_ray()
+    try:
+        if address != "auto":  # ray.init would retry for ten minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL)
+    except Exception as error:
+        raise RunError(
+            f"no cluster answers at {address}: {str(error).strip().splitlines()[0]}; on its head node the address is "
+            "`auto`, elsewhere use --cluster FILE; for a cluster that requires a token set RAY_AUTH_MODE=token here"
+        ) from error
+    try:
+        yield
+    finally:
         ray.shutdown()
 
 
-def _be_quiet() -> None:
-    for name, value in _SURROUNDINGS.items():
+def configure_ray() -> None:
+    """Set Ray's environment variables, except those that the user has set, and silence its loggers."""
+    for name, value in _RAY_ENV.items():
         os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-BEGUN = "run {run} of study {study}"
-"""With this a run's log begins, as soon as the study is claimed."""
-
-_HAS_BEGUN = re.compile(r"^run \d+ of study ", re.MULTILINE)
-_ON_HEAD = "http://127.0.0.1:8265"
-_POLL_S = 0.5
-_OVER = ("SUCCEEDED", "FAILED", "STOPPED")
-
-
-def submit(address: str, words: Sequence[str], file: Path | None, say: Callable[[str], None]) -> None:
-    """Let a cluster carry a command out as a job; return when the study has begun there.
+def submit_job(address: str, arguments: Sequence[str], file: Path | None, log: Callable[[str], None]) -> None:
+    """Run `marl-study` on a cluster as a Ray job, and return when the study has started there.
 
     Args:
-        address: of the cluster's dashboard, `http://HOST:8265`.
-        words: of the command, which is `marl-study …` there, too.
-        file: which the words name by its last part, and which goes with them.
-        say: is told what the job says meanwhile.
+        address: Address of the cluster's dashboard, `http://HOST:8265`.
+        arguments: Arguments of the command. They name the file by its last component.
+        file: File to send along.
+        log: Receives the lines of the job until the study has started.
 
     Raises:
-        UserError: when the cluster cannot be reached, or the command says that the words were wrong.
-        RunError: when the job ends before the study has begun.
+        UserError: If the cluster cannot be reached, or the command rejects its arguments.
+        RunError: If the job ends before the study has started.
     """
     from ray.job_submission import JobSubmissionClient
 
@@ -140,54 +131,52 @@ def submit(address: str, words: Sequence[str], file: Path | None, say: Callable[
     with tempfile.TemporaryDirectory(prefix="marl-job-") as folder:
         if file is not None:
             shutil.copy(file, folder)
-        entrypoint = shlex.join(["marl-study", *words, "--address", "auto"])
+        entrypoint = shlex.join(["marl-study", *arguments, "--address", "auto"])
         job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": folder} if file else None)
-    say(f"job {job}: {entrypoint}")
-    _wait_until_begun(client, job, say)
+    log(f"job {job}: {entrypoint}")
+    logged = 0
+    while True:
+        info = client.get_job_info(job)
+        output = client.get_job_logs(job)
+        has_ended = info.status in ("SUCCEEDED", "FAILED", "STOPPED")
+        lines = output.splitlines() if has_ended else output.splitlines()[: output.count("\n")]
+        for line in lines[logged:]:
+            log(line)
+        logged = max(logged, len(lines))
+        if _STARTED.search(output) or info.status == "SUCCEEDED":
+            return
+        if has_ended and info.driver_exit_code == 2:
+            raise UserError("the cluster rejected the command; the reason is printed above")
+        if has_ended:
+            raise RunError(f"job {job} ended before the study started: {info.message or info.status}")
+        time.sleep(_POLL_S)
 
 
-def on_head(cluster_file: Path, words: Sequence[str], file: Path | None) -> None:
-    """Carry a command out on the head of a cluster, over SSH, which submits it there.
+def run_on_head(cluster_file: Path, arguments: Sequence[str], file: Path | None) -> None:
+    """Run `marl-study` on the head node of a cluster over SSH, where it submits itself as a job.
 
     Args:
-        cluster_file: as `ray up` takes it.
-        words: of the command.
-        file: which the words name by its last part, and which goes with them.
+        cluster_file: Cluster file of `ray up`.
+        arguments: Arguments of the command. They name the file by its last component.
+        file: File to send along.
 
     Raises:
-        UserError: when there is no such file.
-        RunError: when the head cannot be reached, or the command fails there.
+        UserError: If there is no such cluster file.
+        RunError: If the head node cannot be reached, or the command fails there.
     """
     from ray.autoscaler import sdk
 
     if not cluster_file.is_file():
-        raise UserError(f"--cluster: there is no file {cluster_file}; it is the one that `ray up` took")
-    command = shlex.join(["marl-study", *words, "--address", _ON_HEAD])
-    where: Any = str(cluster_file)
+        raise UserError(f"--cluster: must be the cluster file of `ray up`; there is no file {cluster_file}")
+    command = shlex.join(["marl-study", *arguments, "--address", _HEAD_DASHBOARD])
+    cluster: Any = str(cluster_file)
     try:
-        sdk.run_on_cluster(where, cmd="mkdir -p ~/marl-specs")
+        sdk.run_on_cluster(cluster, cmd="mkdir -p ~/marl-specs")
         if file is not None:
-            sdk.rsync(where, source=str(file), target=f"~/marl-specs/{file.name}", down=False)
-        sdk.run_on_cluster(where, cmd=f"cd ~/marl-specs && {command}")
-    except (Exception, SystemExit) as error:  # Ray's own errors are of many kinds, and some leave the process
+            sdk.rsync(cluster, source=str(file), target=f"~/marl-specs/{file.name}", down=False)
+        sdk.run_on_cluster(cluster, cmd=f"cd ~/marl-specs && {command}")
+    except (Exception, SystemExit) as error:  # Ray raises errors of many types, and sometimes exits
         raise RunError(
-            f"the head of {cluster_file} was not reached, or refused; what it said stands above: {type(error).__name__}"
+            f"the head node of {cluster_file} could not be reached, or the command failed there; its output is above: "
+            f"{type(error).__name__}"
         ) from None
-
-
-def _wait_until_begun(client: Any, job: str, say: Callable[[str], None]) -> None:
-    said = 0
-    while True:
-        info = client.get_job_info(job)
-        log = client.get_job_logs(job)
-        lines = log.splitlines() if info.status in _OVER else log.splitlines()[: log.count("\n")]
-        for line in lines[said:]:
-            say(line)
-        said = max(said, len(lines))
-        if _HAS_BEGUN.search(log) or info.status == "SUCCEEDED":
-            return
-        if info.status in _OVER:
-            if info.driver_exit_code == 2:
-                raise UserError("the cluster refused the command; the reason stands above")
-            raise RunError(f"job {job} ended before the study began: {info.message or info.status}")
-        time.sleep(_POLL_S)

@@ -190,7 +190,6 @@ class StudyCallback(tune.Callback):
         """
         if self._refused is not None:  # Tune would wrap an error that `on_trial_result` raises
             raise RunError(self._refused)
-        self._writer.check()
         self._on_step()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -16,7 +16,7 @@ import psutil
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError
 
 from study.errors import RunError, UserError
-from study.spec import explain
+from study.spec import Baseline, explain
 from study.store.study_objects import StudyObjects, json_object
 
 __all__ = ["Lease", "RunRecords", "check_no_live_run", "finish_after", "is_live", "process_identity"]
@@ -33,6 +33,15 @@ _POLL_S = 0.2
 _Text = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
+class _Unavailable(BaseModel, strict=True):
+    """A group of post-training metrics that a run could not compute for a replicate."""
+
+    group: _Text
+    trial: int | Baseline
+    seed: int
+    reason: _Text
+
+
 class _RunRecord(BaseModel, strict=True):
     """Fields of a run's record that readers rely on; a record has more."""
 
@@ -45,6 +54,7 @@ class _RunRecord(BaseModel, strict=True):
     process_started: float | None = None
     trainers: float = Field(0, ge=0, le=1e6, allow_inf_nan=False)
     token: _Text = ""
+    unavailable: list[_Unavailable] = []
 
 
 class RunRecords(StudyObjects):

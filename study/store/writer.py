@@ -99,6 +99,14 @@ class StudyWriter:
             "seconds": {name: round(sum(each[name] for each in seconds), 3) for name in seconds[0]},
         }
 
+    def record_unavailable(self, unavailable: Sequence[Mapping[str, Any]]) -> None:
+        """Add post-training metrics that could not be computed to the record of the run, so that no run tries again.
+
+        Args:
+            unavailable: `group` of metrics, `trial` and `seed` of the replicate, and `reason`, of each.
+        """
+        self._lease.details = {**self._lease.details, "unavailable": list(unavailable)}
+
     def check(self) -> None:
         """Report the state of the store, and return at once. The heartbeat stops when this is no longer called.
 

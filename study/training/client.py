@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import ray
 from ray import tune
@@ -83,7 +83,7 @@ def end_trainers(store_uri: str, study: str, except_run: int | None = None) -> N
 
 
 class TrainerGroup:
-    """The trainers of a run. No method waits for the answers of all trainers.
+    """The trainers of a run, ended at the end of a `with` block. No method waits for the answers of all trainers.
 
     Attributes:
         ended: Last progress of each trainer that has ended.
@@ -96,6 +96,19 @@ class TrainerGroup:
         self._handles: dict[str, Any] = {}
         self._pending: dict[str, Any] = {}
         self._progress: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Self:
+        """End the trainers of earlier runs, which outlive a driver that dies."""
+        store_uri, study, run = self._address
+        end_trainers(store_uri, study, except_run=run)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the trainers. An error is logged, so that it hides no error of the run."""
+        try:
+            end_trainers(*self._address[:2])
+        except Exception as error:
+            logger.warning("trainers of study %s were not ended: %s", self._address[1], error)
 
     def start(self, versions: Mapping[str, str], device: str) -> Any:
         """Return a handle of a trainer on any node with a device of a type; start it if necessary."""

@@ -109,16 +109,16 @@ class Switches:
 def shared_ray(changes: Mapping[str, str]) -> Iterator[None]:
     """A Ray of this process for all studies that it runs; its workers have these changes of the environment."""
     with pytest.MonkeyPatch.context() as patch:
-        from study.runs.ray_cluster import LocalRay  # with Ray, which takes a second to import
+        from study.runs.ray_cluster import local_ray  # with Ray, which takes a second to import
 
         for name, value in changes.items():
             patch.setenv(name, value)
-        session = LocalRay()
+        session = local_ray()
         session.__enter__()
     try:
         yield
     finally:
-        session.__exit__()
+        session.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
@@ -128,7 +128,7 @@ def use_ray_of_this_process(with_plain_vae: bool = False) -> Iterator[None]:
     At the end no actor and no placement group of the study may be left.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("study.runs.ray_cluster.LocalRay", contextlib.nullcontext)
+        patch.setattr("study.runs.ray_cluster.local_ray", contextlib.nullcontext)
         if not with_plain_vae:
             patch.setattr(StudyResults, "has_plain_vae", True)
         yield

@@ -35,7 +35,7 @@ RUN = {
 
 
 def new_store(location: Any, content: Mapping[str, Any], name: str = "tiny") -> StudyStore:
-    """Create a study that no launch has begun."""
+    """Create a study without runs."""
     from study.training.planning import plan_stacks  # with torch
 
     resolved = resolve(parse_spec({**content, "name": name}, "spec"))

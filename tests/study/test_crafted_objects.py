@@ -23,7 +23,7 @@ from study.cli.tables import status_lines
 from study.errors import RunError, UnreadableObject, UserError
 from study.export.audition import Audition
 from study.export.bundle import export_trials
-from study.runs.cleanup import plan_prune
+from study.runs.cleanup import plan_cleanup
 from study.storage import ObjectStore
 from study.store import StudyStore, list_studies
 from study.store.notes import Notes
@@ -69,7 +69,7 @@ def read(store):
         results = StudyResults(again)
         status = results.status()
         assert_printable(status_lines(status))
-        plan_prune(results)
+        plan_cleanup(results)
         Notes(again).read()
         Shelf(again.objects).latest(store.name)
         again.read("log")

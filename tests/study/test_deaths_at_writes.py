@@ -15,7 +15,7 @@ import study.store.writer as writer_module
 import study.training.evaluation as evaluation
 from marl.evaluation import INTERMEDIATE
 from study.analysis import StudyResults
-from study.runs.create import begin
+from study.runs.create import create_study
 from study.search.sampler import past_trials
 from study.search.tune import StudyCallback, StudySearcher
 from study.spec import parse_spec
@@ -135,12 +135,12 @@ def run_study(objects, resolved):
     """Bring the study to its end as a driver and its trainer do; Tune's part is that of the loop."""
     spec = resolved.spec
     store = StudyStore(objects, spec.name)
-    begin(store, resolved)
+    create_study(store, resolved)
     results = StudyResults(store)
     writer = StudyWriter(store, TRIALS)
     searcher = StudySearcher(spec, past_trials(results), TRIALS, with_plain_vae=False, writer=writer)
     searcher.allowed = lambda: 3
-    callback = StudyCallback(searcher, writer, STEPS, lambda *_: None, lambda: None)
+    callback = StudyCallback(searcher, writer, STEPS, lambda *_: None, writer.check)
     lanes = lanes_on(store)
     identifiers, rows = {}, {}
     while True:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from study.runs.create import begin
+from study.runs.create import create_study
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
@@ -18,7 +18,7 @@ LATER = "9.1.0 of commit 0123456789ab"
 
 @pytest.fixture
 def store(tmp_path, tiny) -> Path:
-    begin(StudyStore(ObjectStore(str(tmp_path)), "tiny"), resolve(parse_spec(tiny, "test")))
+    create_study(StudyStore(ObjectStore(str(tmp_path)), "tiny"), resolve(parse_spec(tiny, "test")))
     return tmp_path
 
 

@@ -320,7 +320,7 @@ def test_a_run_that_is_stopped_exits_130_also_when_asked_again_while_it_puts_all
     def stopped(*arguments):
         raise asked
 
-    monkeypatch.setattr("study.runs.driver.launch", stopped)
+    monkeypatch.setattr("study.runs.driver.run_study", stopped)
     outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs")
     assert outcome.status == 130
     assert_mentions(outcome.err, "marl-study resume tiny")

@@ -9,11 +9,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from study.doctor.store import Speed, check_clock, check_room, check_speed, check_store, store_error_here
-from study.runs.dry_run import Footprint
+from study.runs.dry_run import StorageEstimate
 from tests.messages import assert_mentions
 from tests.study.s3_server import s3_server
 
-SMALL = Footprint(models=1_000_000, latents=100_000, tables=10_000, training=600_000)
+SMALL = StorageEstimate(models=1_000_000, latents=100_000, tables=10_000, training=600_000)
 
 
 def verdicts(findings):

@@ -9,7 +9,7 @@ import pytest
 from study.analysis import StudyResults
 from study.errors import UserError
 from study.export.bundle import export_trials
-from study.runs.cleanup import plan_prune, prune
+from study.runs.cleanup import clean_up, plan_cleanup
 from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
 from tests.study.s3_server import s3_server
@@ -68,14 +68,14 @@ def contents(store):
 
 
 def plan_of(store):
-    return plan_prune(StudyResults(store))
+    return plan_cleanup(StudyResults(store))
 
 
 def test_weights_on_the_front_and_near_it_stay_and_of_all_other_trials_that_are_over_go(store):
     before = contents(store)
     plan = plan_of(store)
     assert plan.kept == ([0, 3], [1], [UNREADABLE])
-    prune(StudyResults(store), plan)
+    clean_up(StudyResults(store), plan)
     assert {int(name.split("/")[1]) for name in store.checkpoint_sizes()} == {0, 1, 3, INTERRUPTED, UNREADABLE}
     after = contents(store)
     gone = before.keys() - after.keys()
@@ -93,7 +93,7 @@ def test_what_killed_writers_left_of_a_model_that_stays_goes_and_the_model_stays
         store.objects.write(f"tiny/checkpoints/0/1/{name}", b"x" * 10)
     left = [one for one in plan_of(store).deletions if one.trial == 0]
     assert sum(one.size for one in left) == 40
-    prune(StudyResults(store), plan_of(store))
+    clean_up(StudyResults(store), plan_of(store))
     assert store.latest_checkpoint(0, 1).files == FILES
     assert {name for name in contents(store) if "/0/1/" in name} == {name for name in before if "/0/1/" in name}
 
@@ -101,13 +101,13 @@ def test_what_killed_writers_left_of_a_model_that_stays_goes_and_the_model_stays
 def test_earlier_checkpoints_of_a_model_whose_last_one_is_gone_are_all_there_is_and_stay(store):
     store.write_checkpoint(0, 1, 15, FILES | STATE, {"reports": []})
     store.objects.delete("tiny/checkpoints/0/1/30/replicate.json")
-    prune(StudyResults(store), plan_of(store))
+    clean_up(StudyResults(store), plan_of(store))
     assert store.latest_checkpoint(0, 1).step == 15
 
 
 def test_an_optimiser_state_that_belongs_to_the_last_checkpoint_stays(store):
     store.write_checkpoint(3, 0, STEPS, FILES | STATE, {"reports": []})
-    prune(StudyResults(store), plan_of(store))
+    clean_up(StudyResults(store), plan_of(store))
     assert store.latest_checkpoint(3, 0).files == FILES | STATE
 
 
@@ -123,11 +123,11 @@ def test_a_prune_that_was_killed_is_finished_by_the_next(store, monkeypatch):
 
     monkeypatch.setattr(store.objects, "delete", killed)
     with pytest.raises(KeyboardInterrupt):
-        prune(StudyResults(store), plan)
+        clean_up(StudyResults(store), plan)
     monkeypatch.undo()
     rest = plan_of(store)
     assert len(rest.deletions) == len(plan.deletions) - 1
-    prune(StudyResults(store), rest)
+    clean_up(StudyResults(store), rest)
     assert plan_of(store).deletions == []
 
 

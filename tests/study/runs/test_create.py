@@ -5,7 +5,7 @@ import pytest
 
 from study.analysis import StudyResults
 from study.errors import UserError
-from study.runs.create import confirmation_of
+from study.runs.create import confirmation_spec
 from study.spec import Spec, parse_spec
 from study.spec.resolve import resolve
 from tests.messages import mentions
@@ -17,7 +17,7 @@ def test_a_confirmation_has_the_front_and_the_seeds_that_come_next(tmp_path, tin
     results = StudyResults(
         write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([9.0, 9.1], [0, 0])])
     )
-    spec = confirmation_of(results, 3).spec
+    spec = confirmation_spec(results, 3).spec
     assert spec.name == "tiny-confirmed"
     assert list(spec.seeds) == [2, 3, 4]
     assert len(spec.include) == spec.search.trials == 1
@@ -28,7 +28,7 @@ def test_a_confirmation_has_the_front_and_the_seeds_that_come_next(tmp_path, tin
 def test_without_a_front_there_is_nothing_to_confirm(tmp_path, tiny):
     results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4], "running")]))
     with pytest.raises(UserError, match=mentions("complete trial", "front")):
-        confirmation_of(results, 3)
+        confirmation_spec(results, 3)
 
 
 def test_halving_follows_seed_0_and_refuses_others(tiny):
@@ -58,4 +58,4 @@ def test_a_name_that_leaves_no_room_is_told_before_anything_is_written(tmp_path,
     tiny["name"] = "x" * 60
     results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])]))
     with pytest.raises(UserError, match=mentions("--confirm", "name", 64)):
-        confirmation_of(results, 3)
+        confirmation_spec(results, 3)

@@ -1,7 +1,7 @@
 import pytest
 
 from study.errors import Interrupted
-from study.runs.dry_run import footprint, footprint_line
+from study.runs.dry_run import estimate_storage, storage_line
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec, StackPlan
@@ -10,7 +10,7 @@ from tests.messages import assert_mentions
 
 def of(content, trials=4, lanes=4):
     resolved = resolve(parse_spec(content, "spec"))
-    return footprint(resolved, resolved.stack_plan(lanes), trials, resolved.data.factors())
+    return estimate_storage(resolved, resolved.stack_plan(lanes), trials, resolved.data.factors())
 
 
 def test_twice_the_trials_write_twice_the_models_and_latents_and_no_more_in_training(tiny):
@@ -39,17 +39,17 @@ def test_weights_are_counted_at_four_bytes_of_the_widest_network_of_the_space(ti
 def test_a_line_says_how_much_and_where_to(tiny):
     found = of(tiny)
     total = (found.kept + found.training) / 1e6
-    assert_mentions(footprint_line(found, "runs/tiny"), f"{total:.3g} MB", "runs/tiny")
+    assert_mentions(storage_line(found, "runs/tiny"), f"{total:.3g} MB", "runs/tiny")
 
 
 def test_a_run_begins_with_that_line_for_its_trials_and_the_plain_vae(cli, spec_file, tiny, tmp_path, monkeypatch):
     def stopped_at_once(*arguments):
         raise Interrupted
 
-    monkeypatch.setattr("study.runs.driver.launch", stopped_at_once)
+    monkeypatch.setattr("study.runs.driver.run_study", stopped_at_once)
     outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs")
     assert outcome.status == 130
-    assert outcome.err.startswith(footprint_line(of(tiny, trials=5), str(tmp_path / "runs" / "tiny")))
+    assert outcome.err.startswith(storage_line(of(tiny, trials=5), str(tmp_path / "runs" / "tiny")))
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
         return sum(size for name, size in sizes.items() if name.removeprefix("tiny/").startswith(folders))
 
     resolved, plan = ResolvedSpec(finished.spec), StackPlan.model_validate(finished.metadata.stack)
-    found = footprint(resolved, plan, 5, resolved.data.factors())  # and the plain VAE
+    found = estimate_storage(resolved, plan, 5, resolved.data.factors())  # and the plain VAE
     assert real("checkpoints/") <= found.models <= 1.5 * real("checkpoints/")
     assert real("latents/") <= found.latents <= 3 * real("latents/")
     assert real("trials/", "reports/") <= found.tables
@@ -71,6 +71,6 @@ def test_a_finished_study_has_written_no_more_and_not_much_less(finished):
 @pytest.mark.slow
 def test_an_optimiser_state_is_two_moments_of_each_weight(finished):
     resolved, plan = ResolvedSpec(finished.spec), StackPlan.model_validate(finished.metadata.stack)
-    found = footprint(resolved, plan, 5, resolved.data.factors())  # and the plain VAE
+    found = estimate_storage(resolved, plan, 5, resolved.data.factors())  # and the plain VAE
     weights = len(finished.store.latest_checkpoint(0, 0).files["model.safetensors"])
     assert found.training >= plan.lanes * 3 * weights

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from study.runs.progress import LiveView
+from study.runs.progress import ProgressDisplay
 from study.spec import Baseline, parse_spec
 from study.spec.resolve import resolve
 from tests.messages import assert_mentions
@@ -22,28 +22,30 @@ def clock(monkeypatch):
     return now
 
 
-def view_on(spec, clock, *, terminal, log=None):
+def display_on(spec, clock, *, terminal, log=None):
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=110, height=40, color_system=None)
-    return LiveView(spec, 4, {"complete": 1}, {0: [10.0, 0.5]}, console, (log if log is not None else []).append), out
+    display = ProgressDisplay(spec, 4, console, (log if log is not None else []).append)
+    display.add_finished("complete", 0, [10.0, 0.5])
+    return display, out
 
 
-def go(view, clock):
+def go(display, clock):
     """Two trials begin, train for ten seconds at 3 steps/s each replicate, and one ends."""
-    view.phase("starting the trainer")
+    display.set_phase("starting the trainer")
     for trial in (1, 2):
-        view.started(trial, {"loss.private.gamma": 0.12345, "latent.private": 4})
-    view.progress([(trial, seed, 0) for trial in (1, 2) for seed in (0, 1)], 0)
+        display.start_trial(trial, {"loss.private.gamma": 0.12345, "latent.private": 4})
+    display.update([(trial, seed, 0) for trial in (1, 2) for seed in (0, 1)], 0)
     clock[0] = 5.0
-    view.progress([(trial, seed, 15) for trial in (1, 2) for seed in (0, 1)], 60)
+    display.update([(trial, seed, 15) for trial in (1, 2) for seed in (0, 1)], 60)
 
 
 def test_a_terminal_shows_counts_speed_time_left_progress_and_front(spec, clock):
-    view, _ = view_on(spec, clock, terminal=True)
-    with view:
-        go(view, clock)
+    display, _ = display_on(spec, clock, terminal=True)
+    with display:
+        go(display, clock)
         console = Console(file=io.StringIO(), width=110)
-        console.print(view._render())
+        console.print(display._render())
     shown = console.file.getvalue()
     # 60 steps in 5 s; two running trials have 2 x 2 x 15 to go and one to come 2 x 30: 120 steps.
     assert_mentions(shown, "tiny", "1 of 4 trials", "2 running", "12 trial-steps/s", "10 s")
@@ -57,13 +59,13 @@ def test_a_terminal_shows_counts_speed_time_left_progress_and_front(spec, clock)
 
 
 def test_a_trial_that_ends_leaves_the_list_and_may_enter_the_front(spec, clock):
-    view, _ = view_on(spec, clock, terminal=True)
-    with view:
-        go(view, clock)
-        view.ended(1, "complete", None, [9.0, 0.75])
-        view.ended(2, "failed", "diverged: the loss of seed 0 is not finite at step 3", None)
+    display, _ = display_on(spec, clock, terminal=True)
+    with display:
+        go(display, clock)
+        display.end_trial(1, "complete", None, [9.0, 0.75])
+        display.end_trial(2, "failed", "diverged: the loss of seed 0 is not finite at step 3", None)
         console = Console(file=io.StringIO(), width=110)
-        console.print(view._render())
+        console.print(display._render())
     shown = console.file.getvalue()
     assert_mentions(shown, "3 of 4 trials", "1 failed", "0 running")
     front = shown[shown.index("front so far") :].split()
@@ -72,10 +74,10 @@ def test_a_trial_that_ends_leaves_the_list_and_may_enter_the_front(spec, clock):
 
 
 def test_what_went_wrong_is_said_even_on_a_live_terminal(spec, clock):
-    view, out = view_on(spec, clock, terminal=True)
-    with view:
-        go(view, clock)
-        view.ended(2, "failed", "diverged: the loss of seed 0 is not finite at step 3", None)
+    display, out = display_on(spec, clock, terminal=True)
+    with display:
+        go(display, clock)
+        display.end_trial(2, "failed", "diverged: the loss of seed 0 is not finite at step 3", None)
     assert_mentions(
         out.getvalue(), "trial 2", "failed", "diverged: the loss of seed 0 is not finite at step 3", "2 of 4"
     )
@@ -86,20 +88,20 @@ def test_the_log_has_the_same_lines_with_a_live_view_as_without(spec, clock):
     for terminal in (True, False):
         clock[0] = 0.0
         logs.append([])
-        view, _ = view_on(spec, clock, terminal=terminal, log=logs[-1])
-        go(view, clock)
+        display, _ = display_on(spec, clock, terminal=terminal, log=logs[-1])
+        go(display, clock)
     assert logs[0] == logs[1]
     assert logs[0][0] == "starting the trainer"
     assert_mentions("\n".join(logs[0]), "trial 1", "started")
 
 
 def test_without_a_terminal_there_are_plain_lines(spec, clock):
-    view, out = view_on(spec, clock, terminal=False)
-    with view:
-        go(view, clock)
+    display, out = display_on(spec, clock, terminal=False)
+    with display:
+        go(display, clock)
         clock[0] = 40.0
-        view.progress([(1, 0, 20)], 100)
-        view.ended(1, "complete", None, [9.0, 0.75])
+        display.update([(1, 0, 20)], 100)
+        display.end_trial(1, "complete", None, [9.0, 0.75])
     phase, first, second, _, ended = out.getvalue().splitlines()
     assert phase == "starting the trainer"
     for number, line in enumerate((first, second), start=1):
@@ -116,21 +118,21 @@ def halving(tiny):
     return resolve(parse_spec({**tiny, "halving": {"reduction_factor": 2, "min_steps": 20}}, "test")).spec
 
 
-def shown_by(view):
+def shown_by(display):
     console = Console(file=io.StringIO(), width=110)
-    console.print(view._render())
+    console.print(display._render())
     return console.file.getvalue()
 
 
 def test_time_left_counts_what_halving_is_expected_to_leave(halving, clock):
-    view, _ = view_on(halving, clock, terminal=True)
-    with view:
+    display, _ = display_on(halving, clock, terminal=True)
+    with display:
         for trial in (1, 2):
-            view.started(trial, {})
-        view.progress([(1, 0, 0), (2, 0, 0)], 0)
+            display.start_trial(trial, {})
+        display.update([(1, 0, 0), (2, 0, 0)], 0)
         clock[0] = 10.0
-        view.progress([(1, 0, 60), (2, 0, 90), (2, 1, 70)], 220)
-        shown = shown_by(view)
+        display.update([(1, 0, 60), (2, 0, 90), (2, 1, 70)], 220)
+        shown = shown_by(display)
     # 22 steps/s. Trial 1 climbs: 20, then at half a chance 20 and the other seed's 100; trial 2 has 10 + 30 to go; one
     # is to come: 20 + 20/2 + 40/4 + (20 + 100)/8.
     assert halving.expected_steps(60) == 80
@@ -142,53 +144,53 @@ def test_time_left_counts_what_halving_is_expected_to_leave(halving, clock):
 
 
 def test_a_trial_whose_first_seed_is_done_is_not_set_back(halving, clock):
-    view, _ = view_on(halving, clock, terminal=True)
-    with view:
-        view.started(1, {})
-        view.progress([(1, 1, 50)], 0)
-        (row,) = [line for line in shown_by(view).splitlines() if line.startswith("1 ") and "%" in line]
+    display, _ = display_on(halving, clock, terminal=True)
+    with display:
+        display.start_trial(1, {})
+        display.update([(1, 1, 50)], 0)
+        (row,) = [line for line in shown_by(display).splitlines() if line.startswith("1 ") and "%" in line]
         assert "75%" in row
 
 
 def test_pruned_trials_are_counted_and_do_not_come_back(halving, clock):
-    view, out = view_on(halving, clock, terminal=False)
-    with view:
-        view.started(1, {})
-        view.progress([(1, 0, 20)], 0)
-        view.ended(1, "pruned", None, None)
+    display, out = display_on(halving, clock, terminal=False)
+    with display:
+        display.start_trial(1, {})
+        display.update([(1, 0, 20)], 0)
+        display.end_trial(1, "pruned", None, None)
         clock[0] = 1.0
-        view.progress([(1, 0, 21)], 1)  # its trainer still reports it
+        display.update([(1, 0, 21)], 1)  # its trainer still reports it
         clock[0] = 40.0
-        view.progress([], 1)
+        display.update([], 1)
     assert_mentions(out.getvalue(), "trial 1", "pruned", "2 of 4")
     assert_mentions(out.getvalue(), "2 of 4 trials", "1 pruned", "0 running")
 
 
 def test_many_trials_are_cut_short(spec, clock):
-    view, _ = view_on(spec, clock, terminal=True)
-    with view:
+    display, _ = display_on(spec, clock, terminal=True)
+    with display:
         for trial in range(20):
-            view.started(trial, {})
+            display.start_trial(trial, {})
         console = Console(file=io.StringIO(), width=110)
-        console.print(view._render())
+        console.print(display._render())
     assert_mentions(console.file.getvalue(), "4 more")
 
 
 def test_what_trials_are_compared_with_is_waited_for_and_no_trial(spec, clock):
-    view, out = view_on(spec, clock, terminal=False)
-    view.started(Baseline.PLAIN_VAE, {})
+    display, out = display_on(spec, clock, terminal=False)
+    display.start_trial(Baseline.PLAIN_VAE, {})
     for trial in (1, 2, 3):
-        view.started(trial, {})
-        view.ended(trial, "complete", None, [9.0, 0.75])
-    view.progress([(Baseline.PLAIN_VAE, 0, 0), (Baseline.PLAIN_VAE, 1, 0)], 0)
+        display.start_trial(trial, {})
+        display.end_trial(trial, "complete", None, [9.0, 0.75])
+    display.update([(Baseline.PLAIN_VAE, 0, 0), (Baseline.PLAIN_VAE, 1, 0)], 0)
     clock[0] = 10.0
-    view.progress([(Baseline.PLAIN_VAE, 0, 20), (Baseline.PLAIN_VAE, 1, 20)], 40)
+    display.update([(Baseline.PLAIN_VAE, 0, 20), (Baseline.PLAIN_VAE, 1, 20)], 40)
     # 4 steps/s, and each of its two replicates has 10 to go.
-    assert_mentions(view._summary(), "4 of 4 trials", "0 running", "plain VAE", "4 trial-steps/s", "5 s")
-    assert "plain VAE" in shown_by(view)
-    view.ended(Baseline.PLAIN_VAE, "failed", "diverged", None)
-    assert_mentions(view._summary(), "4 of 4 trials", "0 running")
-    assert "plain VAE" not in view._summary()
+    assert_mentions(display._summary(), "4 of 4 trials", "0 running", "plain VAE", "4 trial-steps/s", "5 s")
+    assert "plain VAE" in shown_by(display)
+    display.end_trial(Baseline.PLAIN_VAE, "failed", "diverged", None)
+    assert_mentions(display._summary(), "4 of 4 trials", "0 running")
+    assert "plain VAE" not in display._summary()
     lines = out.getvalue().splitlines()
     assert_mentions(lines[0], "plain VAE", "started")
     assert_mentions(lines[-1], "plain VAE", "failed", "diverged")

@@ -102,5 +102,5 @@ def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_m
     assert set(results_of(tmp_path / "runs").missing_post_training()) == {"test", "dci"}
     outcome = cli_on_ray("resume", "tiny", "--store", tmp_path / "runs")
     assert outcome.status == 0, outcome.err
-    assert "measuring the front" in outcome.err
+    assert "evaluating the front" in outcome.err
     assert results_of(tmp_path / "runs").missing_post_training() == {}

@@ -9,7 +9,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from study.analysis import StudyResults
 from study.environment import versions
-from study.runs.create import begin
+from study.runs.create import create_study
 from study.search.sampler import PastTrial
 from study.search.tune import StudyCallback, StudySearcher
 from study.spec import parse_spec
@@ -54,7 +54,7 @@ def ran(spec, tmp_path_factory, ray_of_process):
     """A study of ten trials, of which one was complete before and one was interrupted; and its searcher."""
     folder = tmp_path_factory.mktemp("tuning")
     store = StudyStore(ObjectStore(str(folder / "runs")), "tiny")
-    begin(store, ResolvedSpec(spec))
+    create_study(store, ResolvedSpec(spec))
     writer = StudyWriter(store, TRIALS)
     done = PastTrial(0, "complete", dict(spec.include[0]), [13.0, 0.33], {})
     interrupted = PastTrial(1, "interrupted", dict(spec.include[1]), None, {})
@@ -84,7 +84,7 @@ def ran(spec, tmp_path_factory, ray_of_process):
             ),
             run_config=tune.RunConfig(
                 storage_path=str(folder / "tune"),
-                callbacks=[StudyCallback(searcher, writer, 30, changed, lambda: None)],
+                callbacks=[StudyCallback(searcher, writer, 30, changed, writer.check)],
                 verbose=0,
             ),
         ).fit()
