@@ -111,13 +111,9 @@ _FLOOR_MARGIN_DB = 0.05
 
 
 class LogMel:
-    """Converts waveforms to log-mels and back: dB relative to a full-scale sine, standardised by a training set.
+    """Converts waveforms to log-mels and back.
 
-    Args:
-        config: Configuration of clips and log-mels.
-        mean_db: Mean over the training clips.
-        std_db: Standard deviation over the training clips.
-        device: Where to compute.
+    A log-mel is in dB relative to a full-scale sine, standardised by mean and standard deviation of the training clips.
     """
 
     def __init__(

@@ -36,7 +36,6 @@ class ModelMetadata(BaseConfig):
         mean_db: Mean of the log-mels of the training clips.
         std_db: Standard deviation of the log-mels of the training clips.
         shared_factors: Factors that the two views of a training pair had in common.
-        step: Number of training steps.
     """
 
     format: int = Field(1, ge=1, le=1)

@@ -16,18 +16,13 @@ class BatchSource:
 
     For each step the stack calls `prefetch`, and the step calls `gather` and then `take`. Only `take` is compiled.
     Prepared log-mels are copied into one block of memory before `take` reads them. So the compiled program, and with it
-    the rounding, is the same for log-mels on the device and on the host.
-
-    Args:
-        log_mels: Log-mels of all clips.
-        sampler: Draws the pairs, on the device of the log-mels.
-        lanes: Number of lanes.
-        pairs: Number of pairs of a batch.
+    the rounding, is the same for log-mels on the device and on the host. The sampler draws where the log-mels are.
     """
 
     def __init__(self, log_mels: LogMels, sampler: PairSampler, lanes: int, pairs: int) -> None:
         self._log_mels, self._sampler, self._pairs = log_mels, sampler, pairs
-        self._block_RFT = log_mels.new_block(2 * lanes * pairs if log_mels.is_prepared else 0)
+        shape = (2 * lanes * pairs if log_mels.is_prepared else 0, *log_mels.values_NFT.shape[1:])
+        self._block_RFT = torch.zeros(shape, dtype=log_mels.values_NFT.dtype, device=log_mels.device)
 
     def prefetch(self, seed_K: Tensor, step_K: Tensor, next_step_K: Tensor) -> None:
         """Load the clips of a step from the host, and start to load the next ones; seeds and steps are on the CPU."""

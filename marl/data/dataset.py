@@ -68,7 +68,6 @@ class Clips:
 
     Attributes:
         value_NC: Index into the values of each factor, int64, or `UNKNOWN`.
-        factors: The C factors.
         splits: Clips of each split, int64, in a fixed random order: the first n clips are a random sample. If the clips
             were split by a factor, `<split>_probe_train` has the clips that `probe_train_clips` returns.
         waveforms: Function that returns the waveforms [n, S] of n clips, on the CPU.
@@ -141,11 +140,6 @@ class LogMels:
         self._mean_db, self._std_db = mean_db, std_db
         self.device = device or self.values_NFT.device
 
-    @property
-    def shape(self) -> torch.Size:
-        """[N, F, T]."""
-        return self.values_NFT.shape
-
     def take(self, clips_n: Tensor) -> Tensor:
         """Return the standardised log-mels [n, F, T] of some clips, on the device."""
         return self.standardise(self.read(clips_n.to(self.values_NFT.device)).to(self.device))
@@ -161,10 +155,6 @@ class LogMels:
         if self._mean_db is None:
             return values_nFT
         return (values_nFT.to(torch.float32) - self._mean_db) / self._std_db
-
-    def new_block(self, clips: int) -> Tensor:
-        """Return zeros on the device in the shape and type of the stored values of some clips."""
-        return torch.zeros((clips, *self.shape[1:]), dtype=self.values_NFT.dtype, device=self.device)
 
     def to(self, dtype: torch.dtype) -> "LogMels":
         """Return the standardised log-mels of a computed data set in another type."""

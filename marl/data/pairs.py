@@ -37,13 +37,6 @@ class PairSampler:
     have the same value of a continuous factor if they have the same class. A clip with an unknown shared factor is in
     no pair. Any other unknown factor counts as different. If both views come from one clip, it can be any clip.
 
-    Args:
-        dataset: Clips, and the statistics of their log-mels.
-        shared: Names of the shared factors.
-        split: Split of the clips.
-        scheme: How views are made.
-        augment: Configuration of the scheme `augment`.
-
     Attributes:
         groups: Number of combinations of the shared factors.
 

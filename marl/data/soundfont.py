@@ -66,7 +66,6 @@ class SoundFont(FontConfig):
     Attributes:
         lowest: Lowest key, MIDI number.
         highest: Highest key, MIDI number, inclusive.
-        velocities: MIDI velocities.
         hold_s: Time until a key is released, seconds.
     """
 

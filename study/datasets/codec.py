@@ -71,10 +71,9 @@ def encode_log_mels(decibels_NFT: NDArray[np.float16]) -> bytes:
 
 def decode_log_mels(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
     """Decode `encode_log_mels`: [n, F, T]."""
-    file = io.BytesIO(content)
+    file, npy = io.BytesIO(content), np.lib.format
     try:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read_header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
         shape, is_fortran, dtype = read_header(file)
     except (OSError, EOFError) as error:
         raise ValueError(str(error)) from None

@@ -43,10 +43,8 @@ def with_content(
         return resolved
     if config.content is not None:
         prepared = PreparedSet(objects, config.content)
-    elif build is not None:
-        prepared = build()
     else:
-        prepared = find(config, resolved.audio, objects)
+        prepared = build() if build is not None else find(config, resolved.audio, objects)
     if not prepared.is_whole():
         raise UserError(f"data: not prepared in {objects.uri}; prepare it with `marl-study data build SPEC`")
     return resolved.with_content(prepared.key)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 import torch
-from rich.table import Table
+from rich.table import Column, Table
 
 from marl.data import Clips
 from marl.data.dataset import SPLITS, UNKNOWN
@@ -33,7 +33,6 @@ class DatasetSummary:
     """Summary of a prepared set.
 
     Attributes:
-        clips: Number of clips.
         splits: Number of clips of each split.
         factors: `factor`, `values`, `classes`, `unknown` (share of clips), `fewest` and `most` clips of a class; `read`
             with its standard error `read_se`, the accuracy of a small network on raw log-mels of validation clips; and
@@ -146,8 +145,5 @@ def _rejected(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column(first)
-    for other in others:
-        table.add_column(other, justify="right")
-    return table
+    columns = [Column(other, justify="right") for other in others]
+    return Table(first, *columns, title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)

@@ -94,13 +94,9 @@ def latent_ranges(latents: pd.DataFrame) -> pd.DataFrame:
 
 
 class Audition:
-    """A model and the validation clips to hear it on.
+    """A model on the CPU and the validation clips to hear it on.
 
     The same clips and latents give the same sound to the last bit on one kind of processor.
-
-    Args:
-        extractor: Model on the CPU.
-        clips: Clips of the study's data.
 
     Attributes:
         clips: Validation clips in a fixed random order, so that the first ones are a random sample: `clip`, their

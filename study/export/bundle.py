@@ -221,15 +221,13 @@ def _write_clips(dataset: Dataset, folder: Path) -> None:
     folder.mkdir()
     clips = dataset.splits["validation"][:_CLIPS]
     classes = dataset.classes(clips)
-    rows: list[dict[str, Any]] = []
-    for index, waveform in enumerate(dataset.waveforms(clips.tolist())):
-        name = f"{index:03d}.flac"
+    table = pd.DataFrame({"file": [f"{index:03d}.flac" for index in range(len(clips))]})
+    for name, waveform in zip(table["file"], dataset.waveforms(clips.tolist()), strict=True):
         soundfile.write(folder / name, waveform.numpy(), dataset.audio.config.sample_rate, subtype="PCM_24")
-        rows.append({"file": name})
-        for column, factor in enumerate(dataset.factors):
-            rows[-1][factor.name] = factor.values[int(dataset.value_NC[clips[index], column])]
-            rows[-1][f"{factor.name} class"] = int(classes[index, column])
-    pd.DataFrame(rows).to_csv(folder / _FACTORS_FILE, index=False)
+    for column, factor in enumerate(dataset.factors):
+        table[factor.name] = [factor.values[index] for index in dataset.value_NC[clips, column].tolist()]
+        table[f"{factor.name} class"] = classes[:, column].tolist()
+    table.to_csv(folder / _FACTORS_FILE, index=False)
 
 
 def _score(bundle: Path) -> dict[str, float]:

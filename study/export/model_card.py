@@ -22,7 +22,6 @@ class ExportedModel(NamedTuple):
 
     Attributes:
         metric: Metric that selected it among the trial's replicates.
-        scores: Metrics of the replicate.
         means: Row of the trial in the results.
     """
 
