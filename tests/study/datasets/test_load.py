@@ -26,7 +26,7 @@ def objects(tmp_path, monkeypatch) -> ObjectStore:
     return ObjectStore(str(tmp_path / "store"))
 
 
-def test_the_store_alone_is_enough(tiny, objects):
+def test_datasets_load_from_the_store_without_the_audio_files(tiny, objects):
     spec = spec_of(tiny)
     dataset = dataset_of(spec, objects, CPU)
     assert torch.equal(dataset.value_NC, clips_of(spec, objects).value_NC)
@@ -34,7 +34,7 @@ def test_the_store_alone_is_enough(tiny, objects):
     assert dataset.log_mels.is_resident
 
 
-def test_more_than_the_memory_that_a_spec_allows_stays_beside_the_device(tiny, objects):
+def test_log_mels_beyond_the_memory_limit_stay_on_the_host(tiny, objects):
     dataset = dataset_of(spec_of(tiny, resources={"data_gib": 0.0001}), objects, CPU)
     assert not dataset.log_mels.is_resident
 
@@ -49,6 +49,6 @@ def test_more_than_the_memory_that_a_spec_allows_stays_beside_the_device(tiny, o
         ({"data": {"split": "voice"}}, ["data.split", "voice", 3]),
     ],
 )
-def test_a_set_that_is_not_the_specs_is_refused(tiny, objects, changes, facts):
+def test_prepared_sets_of_other_settings_are_rejected(tiny, objects, changes, facts):
     with pytest.raises(UserError, match=mentions(*facts)):
         dataset_of(spec_of(tiny, **changes), objects, CPU)

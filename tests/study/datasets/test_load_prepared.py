@@ -10,7 +10,7 @@ from tests.study.datasets.tones import TIME_S
 CPU = torch.device("cpu")
 
 
-def test_a_set_becomes_the_clips_it_was_made_of(tones):
+def test_loaded_clips_equal_the_prepared_ones(tones):
     dataset = load_dataset(tones, "clip", CPU)
     assert dataset.factor_names == ("pitch", "voice")
     assert len(dataset.value_NC) == 59
@@ -30,7 +30,7 @@ def test_training_clips_are_standardised_by_their_own_mean_and_deviation(tones):
     assert float(training.std()) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_beyond_the_memory_allowed_the_same_numbers_come_from_a_file(tones):
+def test_log_mels_read_from_a_file_equal_those_in_memory(tones):
     resident, streamed = load_dataset(tones, "clip", CPU), load_dataset(tones, "clip", CPU, memory_gib=0.0)
     assert isinstance(resident.log_mels, LogMels)
     assert resident.log_mels.is_resident
@@ -40,14 +40,14 @@ def test_beyond_the_memory_allowed_the_same_numbers_come_from_a_file(tones):
     assert torch.equal(resident.value_NC, streamed.value_NC)
 
 
-def test_what_is_not_known_is_in_no_held_out_clip_and_in_no_fit_of_a_probe(tones):
+def test_clips_with_unknown_factors_are_not_held_out_and_train_no_probe(tones):
     dataset = load_dataset(tones, "clip", CPU)
     for clips in (dataset.splits["validation"], dataset.splits["test"], dataset.probe_train_clips("validation")):
         assert (dataset.value_NC[clips] != UNKNOWN).all()
     assert (dataset.value_NC[dataset.splits["training"]] == UNKNOWN).any()
 
 
-def test_clips_are_numbered_alike_with_and_without_their_spectrograms(tones):
+def test_clips_have_the_same_indices_with_and_without_spectrograms(tones):
     known, dataset = tones.clips("group"), load_dataset(tones, "group", CPU)
     assert torch.equal(known.value_NC, dataset.value_NC)
     assert all(torch.equal(known.splits[name], clips) for name, clips in dataset.splits.items())

@@ -96,7 +96,7 @@ def built(ray_of_process, folder, store) -> Outcome:
     return outcome
 
 
-def test_what_is_of_no_use_is_left_out_and_said_and_all_else_becomes_clips(built, store):
+def test_unusable_files_are_reported_and_all_others_become_clips(built, store):
     table = set_of(built, store).table.set_index("name")
     rejected = table["rejected"].dropna().to_dict()
     facts = {
@@ -115,7 +115,7 @@ def test_what_is_of_no_use_is_left_out_and_said_and_all_else_becomes_clips(built
     assert table.loc["telephone.wav", "sounds_s"] == pytest.approx(1.0, abs=0.01)
 
 
-def test_built_twice_nothing_is_done_the_second_time(cli, built, folder, store, tmp_path):
+def test_a_second_build_reuses_the_prepared_set(cli, built, folder, store, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     # How it is split, and what a study does with it, make no other set.
     spec = write_spec(tmp_path / "other.yaml", folder, name="other", views={"shared": ["voice"]})
@@ -125,7 +125,7 @@ def test_built_twice_nothing_is_done_the_second_time(cli, built, folder, store, 
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == before
 
 
-def test_changed_sounds_are_another_set(cli_on_ray, tmp_path):
+def test_changed_audio_files_give_another_set(cli_on_ray, tmp_path):
     own = write_recordings(tmp_path / "recordings", singers=10, pitches=1)
     spec, store = write_spec(tmp_path / "voices.yaml", own), tmp_path / "runs"
     first = cli_on_ray("data", "build", spec, "--store", store)
@@ -135,7 +135,7 @@ def test_changed_sounds_are_another_set(cli_on_ray, tmp_path):
     assert first.out != second.out
 
 
-def test_killed_and_called_again_it_goes_on_with_what_is_missing(cli_on_ray, tmp_path):
+def test_a_killed_build_continues_with_the_missing_chunks(cli_on_ray, tmp_path):
     needs_a_font()
     store, spec = tmp_path / "runs", tmp_path / "notes.yaml"
     write_spec(
@@ -161,7 +161,7 @@ def test_killed_and_called_again_it_goes_on_with_what_is_missing(cli_on_ray, tmp
     assert len(set_of(outcome, store).rows) == 768
 
 
-def test_into_a_bucket_and_described_from_there(cli, cli_on_ray, s3_of_ray, tmp_path, monkeypatch):
+def test_sets_can_be_prepared_in_and_described_from_a_bucket(cli, cli_on_ray, s3_of_ray, tmp_path, monkeypatch):
     for name, value in s3_of_ray.environment.items():
         monkeypatch.setenv(name, value)
     own = write_recordings(tmp_path / "recordings", singers=10, pitches=2)
@@ -182,7 +182,7 @@ def test_into_a_bucket_and_described_from_there(cli, cli_on_ray, s3_of_ray, tmp_
 
 
 @pytest.mark.usefixtures("built")
-def test_described_for_a_program_it_says_how_well_raw_log_mels_are_read(cli, folder, store, tmp_path):
+def test_the_json_description_has_the_accuracy_on_raw_log_mels(cli, folder, store, tmp_path):
     spec = write_spec(tmp_path / "voices.yaml", folder)
     found = cli("data", "describe", spec, "--store", store, "--format", "json")
     rows = {row["factor"]: row for row in json.loads(found.out)}
@@ -214,7 +214,7 @@ def test_described_for_a_program_it_says_how_well_raw_log_mels_are_read(cli, fol
         ({"data": {"kind": "syntone"}}, ["syntone", "preparation"]),
     ],
 )
-def test_words_that_are_wrong_are_answered_and_nothing_is_written(cli, tmp_path, changes, facts):
+def test_invalid_specs_are_rejected_and_nothing_is_written(cli, tmp_path, changes, facts):
     shared = {"folder": "a", "soundfont": "family", "nsynth": "family", "phrases": "melody", "syntone": "timbre"}
     spec = write_spec(tmp_path / "spec.yaml", tmp_path, **changes, views={"shared": [shared[changes["data"]["kind"]]]})
     outcome = cli("data", "build", spec, "--store", tmp_path / "runs")
@@ -224,7 +224,7 @@ def test_words_that_are_wrong_are_answered_and_nothing_is_written(cli, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_study_on_data_that_is_not_prepared_says_so_in_a_dry_run(cli, folder, tmp_path):
+def test_a_dry_run_reports_data_that_is_not_prepared(cli, folder, tmp_path):
     spec = write_spec(tmp_path / "voices.yaml", folder)
     outcome = cli("run", spec, "--store", tmp_path / "runs", "--dry-run")
     assert outcome.status == 2

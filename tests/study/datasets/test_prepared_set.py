@@ -12,12 +12,12 @@ from tests.messages import mentions
 from tests.study.datasets.tones import AUDIO, CONFIG
 
 
-def test_what_sounds_as_another_is_left_out_and_the_other_named(tones):
+def test_duplicates_are_rejected_with_the_name_of_the_original(tones):
     rejected = tones.table.dropna(subset=["rejected"])
     assert rejected[["name", "rejected"]].to_numpy().tolist() == [["tone 59", "same samples as tone 58"]]
 
 
-def test_where_files_lie_and_how_they_are_split_make_no_other_set_and_all_else_does():
+def test_keys_depend_on_everything_but_path_and_split():
     key = key_of(CONFIG, AUDIO, "content")
     same = CONFIG.model_copy(update={"path": "elsewhere", "split": "group", "content": "0" * 32})
     assert key_of(same, AUDIO, "content") == key
@@ -29,7 +29,7 @@ def test_where_files_lie_and_how_they_are_split_make_no_other_set_and_all_else_d
     assert len({key, *others}) == 4
 
 
-def test_a_set_that_is_not_there_says_how_to_prepare_it(tmp_path):
+def test_the_error_for_a_missing_set_says_how_to_prepare_it(tmp_path):
     with pytest.raises(UserError, match=mentions("1" * 32, "marl-study data build")):
         PreparedSet(ObjectStore(str(tmp_path)), "1" * 32).clips("clip")
 
@@ -62,7 +62,7 @@ def _a_billion_clips(content):
         ("sounds/00001.flac", None),
     ],
 )
-def test_what_is_damaged_is_named_and_nothing_of_it_is_executed(tones, tmp_path, name, spoil):
+def test_damaged_objects_are_named_and_not_executed(tones, tmp_path, name, spoil):
     path = tmp_path / "store" / "_data" / tones.key / name
     content = path.read_bytes()
     path.unlink() if spoil is None else path.write_bytes(spoil(content))
@@ -71,7 +71,7 @@ def test_what_is_damaged_is_named_and_nothing_of_it_is_executed(tones, tmp_path,
         load_dataset(fresh, "clip", torch.device("cpu")).waveforms(list(range(59)))
 
 
-def test_a_table_of_more_rows_than_memory_should_hold_is_not_read(tones, monkeypatch):
+def test_tables_with_too_many_rows_are_not_read(tones, monkeypatch):
     monkeypatch.setattr("study.store.tables._MAX_CELLS", 100)
     with pytest.raises(UserError, match=mentions("clips.parquet", "damaged", "rows")):
         dataclasses.replace(tones).table  # noqa: B018  # read from the store

@@ -89,7 +89,7 @@ def test_the_clips_are_the_validation_clips_with_their_factors_in_units(audition
         assert audition.clips[f"factor/{factor.name}"].tolist() == expected
 
 
-def test_no_spectrogram_is_made_before_a_clip_is_chosen(results, monkeypatch):
+def test_no_spectrogram_is_computed_before_a_clip_is_chosen(results, monkeypatch):
     def refuse(*_):
         raise AssertionError("a spectrogram was made")
 
@@ -107,7 +107,7 @@ def test_an_original_is_the_clip_and_its_spectrogram(audition, small_dataset):
     np.testing.assert_allclose(sound.decibels_FT, expected, atol=1e-3)
 
 
-def test_latents_are_those_that_the_study_kept(audition, results):
+def test_latents_equal_those_in_the_store(audition, results):
     kept = results.store.read_latents(0, 0).set_index("clip")
     for clip in audition.clips["clip"][:10]:
         private, shared = audition.latents(clip)
@@ -117,7 +117,7 @@ def test_latents_are_those_that_the_study_kept(audition, results):
         )
 
 
-def test_errors_of_reconstructions_are_those_that_the_study_reported(audition, results):
+def test_reconstruction_errors_equal_the_reported_ones(audition, results):
     clips = clips_of(audition, "square")
     errors = [log_mel_rmse_db(audition.original(clip), audition.reconstruction(clip)) for clip in clips]
     reports = results.reports().set_index(["seed", "step"])
@@ -160,7 +160,7 @@ def test_a_swap_takes_one_part_of_the_latents_from_the_other_clip(audition):
     assert log_mel_rmse_db(row["reconstruction"], row["private swapped"]) > 0
 
 
-def test_a_clip_sounds_the_same_to_the_bit_whoever_listens_and_however_many_threads_there_are(audition, results):
+def test_sounds_have_the_same_bits_in_any_session_and_with_any_number_of_threads(audition, results):
     clip = int(audition.clips["clip"][5])
     expected, before = audition.reconstruction(clip), torch.get_num_threads()
     sounds, threads = [], []
@@ -178,14 +178,14 @@ def test_a_clip_sounds_the_same_to_the_bit_whoever_listens_and_however_many_thre
     assert threads == [2]
 
 
-def test_a_clip_that_is_not_offered_is_refused(audition, small_dataset):
+def test_clips_outside_the_validation_split_are_rejected(audition, small_dataset):
     test_clip = int(small_dataset.splits["test"][0])
     with pytest.raises(UserError, match=mentions("64 validation clips", test_clip)):
         audition.compare(test_clip, int(audition.clips["clip"][0]))
 
 
 @pytest.mark.parametrize("private", [[0.0] * 3, [0.0] * 5, [0.0, 0.0, 0.0, np.nan], [[0.0] * 4]])
-def test_latents_that_the_model_has_not_are_refused(audition, private):
+def test_latents_of_the_wrong_number_or_not_finite_are_rejected(audition, private):
     with pytest.raises(ValueError, match=mentions("4 private latents", "finite")):
         audition.decoded(np.array(private), np.zeros(8))
 
@@ -197,19 +197,19 @@ def test_the_difference_of_spectrograms_is_in_decibels():
     assert log_mel_rmse_db(quiet, loud) == pytest.approx(3)
 
 
-def test_sounds_that_fit_are_written_as_loud_as_they_are():
+def test_sounds_below_full_scale_keep_their_level():
     quiet, loud = map(heard, wav_files([sine(0.05), sine(0.5)]))
     assert np.abs(quiet).max() == pytest.approx(0.05, abs=1e-4)
     assert np.abs(loud).max() == pytest.approx(0.5, abs=1e-4)
 
 
-def test_where_one_would_clip_all_are_made_quieter_by_the_same_factor():
+def test_all_sounds_are_attenuated_by_one_factor_if_any_would_clip():
     quiet, loud = map(heard, wav_files([sine(0.5), sine(2.0)]))
     assert np.abs(loud).max() == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(loud, 4 * quiet, atol=2e-4)  # a step of 16 bits, four times
 
 
-def test_no_sounds_are_no_files():
+def test_no_sounds_give_no_files():
     assert wav_files([]) == []
 
 
@@ -246,12 +246,12 @@ def test_ranges_are_percentiles_of_each_latent_in_the_order_of_the_model():
         (Baseline.PLAIN_VAE, ("plain VAE", 0)),
     ],
 )
-def test_only_complete_trials_are_heard(results, trial, facts):
+def test_only_complete_trials_can_be_played(results, trial, facts):
     with pytest.raises(UserError, match=mentions("complete", *facts)):
         Audition.of(results, trial, 0)
 
 
-def test_the_plain_vae_is_heard_beside_the_trials(results):
+def test_the_plain_vae_can_be_played(results):
     store, shared = results.store, results.store.latest_checkpoint(0, 0)
     store.write_checkpoint(Baseline.PLAIN_VAE, 0, STEPS, shared.files, shared.record)
     store.append(
@@ -261,12 +261,12 @@ def test_the_plain_vae_is_heard_beside_the_trials(results):
     assert Audition.of(results, Baseline.PLAIN_VAE, 0).original(clip).sample_rate == 16_000
 
 
-def test_a_seed_that_the_study_has_not_is_answered_with_those_it_has(results):
+def test_unknown_seeds_are_rejected_with_the_known_ones(results):
     with pytest.raises(UserError, match=mentions(0, 1, 7)):
         Audition.of(results, 0, 7)
 
 
-def test_pruned_weights_are_told_from_missing_ones(results):
+def test_errors_distinguish_deleted_from_missing_weights(results):
     results.store.delete_checkpoints(0)
     with pytest.raises(UserError, match=mentions("trial 0", "seed 0", "missing", "tiny")):
         Audition.of(results, 0, 0)
@@ -275,7 +275,7 @@ def test_pruned_weights_are_told_from_missing_ones(results):
         Audition.of(results, 0, 0)
 
 
-def test_a_flipped_byte_of_a_checkpoint_is_found_and_the_other_seed_is_still_heard(results):
+def test_a_flipped_byte_of_a_checkpoint_is_detected_and_the_other_seed_still_plays(results):
     content = bytearray(results.store.objects.read(MODEL))
     content[len(content) // 2] ^= 1
     results.store.objects.write(MODEL, bytes(content))
@@ -296,7 +296,7 @@ def test_a_flipped_byte_of_a_checkpoint_is_found_and_the_other_seed_is_still_hea
         ({"config.json": None}, ("config.json",)),
     ],
 )
-def test_a_checkpoint_that_is_whole_but_no_model_is_one_clear_error(results, damage, facts):
+def test_intact_checkpoints_that_are_not_models_are_rejected(results, damage, facts):
     found = results.store.latest_checkpoint(0, 0)
     files = {name: content for name, content in (found.files | damage).items() if content is not None}
     results.store.write_checkpoint(0, 0, STEPS, files, found.record)

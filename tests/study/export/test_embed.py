@@ -80,7 +80,7 @@ def embedded_sounds(model, sounds, tmp_path_factory):
     return output, outcome.err.splitlines()
 
 
-def test_every_window_of_every_sound_gets_the_vectors_that_encode_gives(model, sounds, embedded_sounds):
+def test_each_window_of_each_file_has_the_latents_of_encode(model, sounds, embedded_sounds):
     output, _ = embedded_sounds
     table = pd.read_parquet(output)
     assert list(table.columns) == ["file", "start_s", *LATENTS]
@@ -93,14 +93,14 @@ def test_every_window_of_every_sound_gets_the_vectors_that_encode_gives(model, s
         np.testing.assert_allclose(rows[LATENTS], expected, atol=2e-4)
 
 
-def test_what_is_no_sound_is_left_out_and_said(sounds, embedded_sounds):
+def test_files_without_audio_are_reported_as_rejected(sounds, embedded_sounds):
     output, lines = embedded_sounds
     assert_mentions(lines[0], sounds / "broken.flac", "decoded")
     assert_mentions(lines[1], sounds / "empty.wav", "empty")
     assert_mentions(lines[2], "144 windows", "7 files", 2, output)
 
 
-def test_the_table_says_which_model_it_is_from(embedded_sounds):
+def test_the_table_identifies_its_model(embedded_sounds):
     output, _ = embedded_sounds
     metadata = pq.read_schema(output).metadata
     assert {metadata[name.encode()].decode() for name in ("marl.study", "marl.trial", "marl.seed")} == {
@@ -111,7 +111,7 @@ def test_the_table_says_which_model_it_is_from(embedded_sounds):
     assert len(metadata[b"marl.weights_sha256"]) == 64
 
 
-def test_vectors_do_not_depend_on_what_else_is_embedded(model, sounds, tmp_path):
+def test_latents_do_not_depend_on_other_files(model, sounds, tmp_path):
     extractor = load_model(model)
     every = find_recordings([str(sounds)])
     embed(extractor, every, tmp_path / "all.parquet", model_metadata(model), lambda files, windows: None)
@@ -124,7 +124,7 @@ def test_vectors_do_not_depend_on_what_else_is_embedded(model, sounds, tmp_path)
         np.testing.assert_allclose(together.loc[[recording.name], LATENTS], alone[LATENTS], atol=1e-5)
 
 
-def test_sounds_of_a_bucket_are_embedded_as_those_of_a_folder(cli, model, sounds, tmp_path, monkeypatch):
+def test_files_in_a_bucket_give_the_same_table_as_in_a_folder(cli, model, sounds, tmp_path, monkeypatch):
     with s3_server(tmp_path / "buckets") as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
@@ -152,7 +152,7 @@ def test_sounds_of_a_bucket_are_embedded_as_those_of_a_folder(cli, model, sounds
         (["{model}", "{tmp}", "-o", "{tmp}/all.parquet"], ["sound file", "folder", ".wav", ".flac"]),
     ],
 )
-def test_words_that_are_wrong_are_answered_before_anything_is_done(
+def test_invalid_arguments_are_rejected_before_the_embedding(
     cli, model, sounds, tmp_path, tmp_path_factory, arguments, facts
 ):
     folder = tmp_path_factory.mktemp("folder.parquet", numbered=False) if "{folder}" in arguments else None
@@ -164,7 +164,7 @@ def test_words_that_are_wrong_are_answered_before_anything_is_done(
     assert not list(tmp_path.iterdir())
 
 
-def test_where_nothing_could_be_embedded_it_fails(cli, model, sounds, tmp_path):
+def test_the_command_fails_if_no_file_could_be_embedded(cli, model, sounds, tmp_path):
     outcome = cli("embed", model, sounds / "broken.flac", "-o", tmp_path / "all.parquet")
     assert outcome.status == 1
     assert_mentions(outcome.err.splitlines()[-1], "error: ", "embedded")
@@ -177,7 +177,7 @@ def embedded(model: Path, places: list[Path], output: Path):
     return found, pd.read_parquet(output)
 
 
-def test_a_sound_that_cannot_be_decoded_to_its_end_has_no_row(model, sounds, tmp_path):
+def test_files_that_cannot_be_decoded_completely_have_no_row(model, sounds, tmp_path):
     waveform = np.random.default_rng(0).normal(0, 0.1, 16_000 * 200).astype(np.float32)
     waveform[-5] = np.nan
     soundfile.write(tmp_path / "late.wav", waveform, 16_000, subtype="FLOAT")
@@ -191,7 +191,7 @@ def test_a_sound_that_cannot_be_decoded_to_its_end_has_no_row(model, sounds, tmp
     assert not table["file"].str.contains("late").any()
 
 
-def test_memory_does_not_grow_with_the_sounds(model, sounds, tmp_path):
+def test_memory_does_not_grow_with_the_number_of_files(model, sounds, tmp_path):
     extractor = load_model(model)
     (one,) = find_recordings([str(sounds / "a.wav")])
     many = [Recording(f"{number}.wav", one.open) for number in range(1_000)]
@@ -204,14 +204,14 @@ def test_memory_does_not_grow_with_the_sounds(model, sounds, tmp_path):
     assert peak < 150e6
 
 
-def test_a_sound_that_is_named_twice_is_embedded_once_and_the_order_is_that_of_the_words(model, sounds, tmp_path):
+def test_files_are_embedded_once_in_the_order_of_the_arguments(model, sounds, tmp_path):
     places = [sounds / "f.wav", sounds / "deep", sounds / "f.wav", sounds / "a.wav"]
     _, table = embedded(model, places, tmp_path / "some.parquet")
     expected = ["f.wav", "deep/c.flac", "deep/d.ogg", "deep/e.mp3", "a.wav"]
     assert list(table["file"].unique()) == [str(sounds / name) for name in expected]
 
 
-def test_a_name_that_is_not_utf_8_is_written_as_far_as_it_is(model, sounds, tmp_path):
+def test_invalid_utf_8_in_names_is_replaced(model, sounds, tmp_path):
     (tmp_path / "own").mkdir()
     try:
         os.link(sounds / "a.wav", os.fsencode(tmp_path / "own") + b"/na\xefve.wav")
@@ -221,7 +221,7 @@ def test_a_name_that_is_not_utf_8_is_written_as_far_as_it_is(model, sounds, tmp_
     assert table["file"].tolist() == [f"{tmp_path}/own/na\N{REPLACEMENT CHARACTER}ve.wav"]
 
 
-def test_one_object_is_embedded_and_one_that_is_gone_meanwhile_is_left_out(model, sounds, tmp_path, monkeypatch):
+def test_objects_deleted_meanwhile_are_rejected(model, sounds, tmp_path, monkeypatch):
     with s3_server(tmp_path / "buckets") as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
@@ -237,7 +237,7 @@ def test_one_object_is_embedded_and_one_that_is_gone_meanwhile_is_left_out(model
     assert [name for name, _ in found.rejected] == ["s3://studies/gone.wav"]
 
 
-def test_what_was_there_stays_when_nothing_could_be_embedded(model, sounds, tmp_path):
+def test_an_existing_table_is_kept_if_no_file_could_be_embedded(model, sounds, tmp_path):
     output = tmp_path / "all.parquet"
     output.write_bytes(b"before")
     found = embed(
@@ -248,7 +248,7 @@ def test_what_was_there_stays_when_nothing_could_be_embedded(model, sounds, tmp_
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_an_error_on_the_way_leaves_nothing_behind(model, sounds, tmp_path):
+def test_errors_leave_no_partial_table(model, sounds, tmp_path):
     def stop(files, windows):
         raise KeyboardInterrupt
 
@@ -283,7 +283,7 @@ def test_a_swap_has_the_private_features_of_one_sound_and_the_shared_ones_of_ano
         (["{sounds}/a.wav", "{sounds}/a.wav", "-o", "{tmp}/out.mp3"], ["--output", ".wav", ".flac", "out.mp3"]),
     ],
 )
-def test_a_swap_of_what_is_no_sound_is_refused(cli, model, sounds, tmp_path, arguments, facts):
+def test_swaps_reject_files_without_audio(cli, model, sounds, tmp_path, arguments, facts):
     outcome = cli("swap", model, *(word.format(sounds=sounds, tmp=tmp_path) for word in arguments))
     assert outcome.status == 2
     (line,) = outcome.err.splitlines()

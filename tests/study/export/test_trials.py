@@ -50,12 +50,12 @@ def test_the_best_trial_is_best_in_the_mean_over_replicates(finished):
 
 
 @pytest.mark.parametrize("column", ["separation", "config/latent.private", "state"])
-def test_a_column_that_is_no_metric_is_answered_with_those_that_are(finished, column):
+def test_unknown_metrics_are_rejected_with_the_known_ones(finished, column):
     with pytest.raises(UserError, match=mentions(column, "metric", "disentanglement/separation")):
         finished.best_trial(column)
 
 
-def test_of_a_trial_its_best_replicate_is_exported(finished, exported):
+def test_the_best_replicate_of_a_trial_is_exported(finished, exported):
     trial = finished.best_trial(SEPARATION)
     reports = finished.reports()
     last = reports[(reports["trial"] == trial) & (reports["step"] == 30)].set_index("seed")
@@ -65,7 +65,7 @@ def test_of_a_trial_its_best_replicate_is_exported(finished, exported):
     assert scores["in the study, this replicate"][SEPARATION] == last.loc[seed, SEPARATION]
 
 
-def test_an_exported_model_is_loaded_and_used_in_three_lines(bundle):
+def test_exported_models_load_and_encode_in_three_lines(bundle):
     model = marl.load(bundle)
     audio, sample_rate = soundfile.read(bundle / "clips" / "000.flac", dtype="float32")
     private, shared = model.encode(torch.from_numpy(audio), sample_rate)
@@ -73,28 +73,28 @@ def test_an_exported_model_is_loaded_and_used_in_three_lines(bundle):
     assert shared.shape == (1, model.shared)
 
 
-def test_a_bundle_verifies_and_finds_what_it_states(bundle):
+def test_an_exported_bundle_verifies_with_its_stated_scores(bundle):
     scores = verify(bundle)
     assert "fidelity/log_mel_rmse_db" in scores
     for stated, found in scores.values():
         assert stated == pytest.approx(found, abs=1e-4)
 
 
-def test_its_clips_were_held_out(bundle, small_dataset):
+def test_clips_of_a_bundle_were_held_out(bundle, small_dataset):
     held_out = small_dataset.waveforms(small_dataset.splits["validation"][:2].tolist())
     for index in range(2):
         audio, _ = soundfile.read(bundle / "clips" / f"{index:03d}.flac", dtype="float32")
         torch.testing.assert_close(torch.from_numpy(audio), held_out[index], atol=1e-6, rtol=0)
 
 
-def test_its_card_says_what_it_is_and_how_to_use_it(bundle):
+def test_the_card_describes_the_model_and_its_use(bundle):
     card = (bundle / "README.md").read_text()
     assert 'model = marl.load(".")' in card
     assert "| disentanglement/separation |" in card
     assert "| latent.private |" in card
 
 
-def test_its_card_says_what_it_was_trained_on_how_sure_its_scores_are_and_whom_to_cite(bundle, finished):
+def test_the_card_has_data_intervals_and_citations(bundle, finished):
     card = (bundle / "README.md").read_text()
     assert card.startswith("---\nlicense: unknown\n")
     assert_mentions(card, "640 clips", "1 s", "16,000 Hz", "512 for training", "64 for validation", "64 for test")
@@ -107,7 +107,7 @@ def test_its_card_says_what_it_was_trained_on_how_sure_its_scores_are_and_whom_t
     assert all(paper in card for paper in ("2411.02711", "2507.22995", "2207.04471", "Brima"))
 
 
-def test_its_card_names_the_licence_that_its_owner_gives(finished, tmp_path):
+def test_the_card_has_the_given_licence(finished, tmp_path):
     (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path, "CC-BY-4.0")
     card = (bundle / "README.md").read_text()
     assert card.startswith("---\nlicense: CC-BY-4.0\n")
@@ -154,7 +154,7 @@ def test_all_files_of_a_folder_without_a_manifest_are_foreign(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "scores.json", "clips/003.flac", "README.md"])
-def test_a_flipped_byte_is_found_and_its_file_named(bundle, name):
+def test_a_flipped_byte_is_detected_and_its_file_is_named(bundle, name):
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1
     (bundle / name).write_bytes(bytes(content))
@@ -169,7 +169,7 @@ def test_a_missing_file_is_named(bundle):
 
 
 @pytest.mark.parametrize("name", ["encoder.hidden.weight", "decoder.hidden.weight"])
-def test_changed_weights_are_found_by_the_scores_even_when_checksums_are_computed_anew(bundle, name):
+def test_scores_reveal_changed_weights_behind_recomputed_checksums(bundle, name):
     weights = safetensors.torch.load_file(bundle / "model.safetensors")
     weights[name] = weights[name] + 0.05 * torch.randn_like(weights[name])
     safetensors.torch.save_file(weights, bundle / "model.safetensors")
@@ -178,14 +178,14 @@ def test_changed_weights_are_found_by_the_scores_even_when_checksums_are_compute
         verify(bundle)
 
 
-def test_weights_of_another_model_with_checksums_computed_anew_are_one_clear_error(bundle):
+def test_weights_of_another_architecture_behind_recomputed_checksums_are_rejected(bundle):
     safetensors.torch.save_file({"other": torch.zeros(3)}, bundle / "model.safetensors")
     compute_checksums_anew(bundle)
     with pytest.raises(RunError, match=mentions("weights", "fit", "model")):
         verify(bundle)
 
 
-def test_a_manifest_that_points_outside_is_refused(bundle):
+def test_manifests_with_paths_outside_the_bundle_are_rejected(bundle):
     secret = bundle.parent / "secret.txt"
     secret.write_text("outside")
     manifest = json.loads((bundle / "manifest.json").read_text())
@@ -196,13 +196,13 @@ def test_a_manifest_that_points_outside_is_refused(bundle):
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"sha256": 3}'])
-def test_what_is_no_bundle_is_refused(tmp_path, content):
+def test_folders_that_are_not_bundles_are_rejected(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(UserError, match=mentions(tmp_path, "exported model")):
         verify(tmp_path)
 
 
-def test_only_complete_trials_are_exported(finished, tmp_path):
+def test_only_complete_trials_can_be_exported(finished, tmp_path):
     with pytest.raises(UserError, match=mentions("trial 17")):
         export_trials(finished, [17], SEPARATION, tmp_path)
 
