@@ -20,12 +20,7 @@ ViewScheme = Literal["factor", "augment", "segment"]
 
 
 def make_views(
-    scheme: ViewScheme,
-    log_mel_RFT: Tensor,
-    seed_K: Tensor,
-    step_K: Tensor,
-    log_mel: LogMel,
-    config: AugmentConfig,
+    scheme: ViewScheme, log_mel_RFT: Tensor, seed_K: Tensor, step_K: Tensor, log_mel: LogMel, config: AugmentConfig
 ) -> Tensor:
     """Return the views, in the shape and type of the clips that they are made from.
 
