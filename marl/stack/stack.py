@@ -33,7 +33,7 @@ class Snapshot:
     step: int  # number of trained steps
     parameters: Parameters  # of encoder and decoder
     heads: Parameters
-    first_moment: Parameters  # of Adam, like the second moment for all parameters
+    first_moment: Parameters  # of Adam, for all parameters
     second_moment: Parameters
 
 

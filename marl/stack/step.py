@@ -22,7 +22,7 @@ NOT_DIVERGED = -1
 # Columns that Adam updates at a time, so that they stay in the cache of a processor.
 _CACHED_COLUMNS = 32 * 1024
 
-_Flat = dict[str, Tensor]
+_Flat = dict[str, Tensor]  # values of each parameter of all models, [K, size]
 
 
 class LaneProgress(NamedTuple):
