@@ -198,7 +198,11 @@ class StudyTrial(tune.Trainable):
         result: dict[str, Any] | None = None
         while result is None:
             try:
-                result = self._next_report()
+                if self._trainer is None:
+                    self._trainer = find_or_start(*self._address)
+                is_suspected = self._shared_crashes >= _MAX_SHARED_CRASHES
+                arguments = self._trial, self._parameters, self._reported, is_suspected, self._is_isolated
+                result = ray.get(self._trainer.next_report.remote(*arguments))
             except ray.exceptions.RayError as error:  # the trainer died, or will
                 result = self._handle_crash(error)
             if result and "preempted" in result:
@@ -221,16 +225,6 @@ class StudyTrial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Do nothing: the trainer reads checkpoints from the store."""
-
-    def _next_report(self) -> dict[str, Any] | None:
-        if self._trainer is None:
-            self._trainer = find_or_start(*self._address)
-        is_suspected = self._shared_crashes >= _MAX_SHARED_CRASHES
-        call = self._trainer.next_report.remote(
-            self._trial, self._parameters, self._reported, is_suspected, self._is_isolated
-        )
-        result: dict[str, Any] | None = ray.get(call)
-        return result
 
     def _handle_crash(self, error: ray.exceptions.RayError) -> dict[str, Any] | None:
         """Count a crash of the trainer. Return a result if the trial fails, and None if it resumes."""

@@ -46,12 +46,9 @@ class StepReport(BaseModel, frozen=True):
     """First steps of one stack.
 
     Attributes:
-        stack: Description of the stack.
-        number: Number of the stack, from 1.
-        stacks: Number of all stacks.
+        number: Number of the stack, from 1 to `stacks`.
         first_step_s: Seconds until the first step ended, with compilation.
         trial_steps_per_s: Steps of all lanes per second; None if not measured.
-        step: Kind of the step that trains.
         warning: Why the compiled step was rejected (`marl.stack.compile_step`); otherwise empty.
     """
 
@@ -81,12 +78,12 @@ def dry_run_stacks(
     Args:
         resolved: Spec of the study.
         store_uri: Address of the store with the prepared data.
-        measure_s: How long to measure the first stack, in seconds; the others are left out. With None, all stacks are
-            compiled, if the plan says so, and none is measured.
+        measure_s: How long to measure the first stack, in seconds; the others are left out. With None, all stacks of a
+            compiled plan are compiled, and none is measured.
         timeout_s: Time limit for the process, in seconds.
 
     Yields:
-        The plan, and then a report of each stack after its first step.
+        The plan, and then a report of each stack.
 
     Raises:
         RunError: If the process fails; with the last line of its error output.
@@ -117,10 +114,7 @@ def dry_run_stacks(
 
 
 def stack_configs(resolved: ResolvedSpec, plan: StackPlan) -> dict[StackKey, Config]:
-    """Return one configuration for each stack of the study. The first one is that of the plain VAE.
-
-    The stacks are those of the sampler's first suggestions. A sampler that learns from results may need more later.
-    """
+    """Return a configuration for each stack of the plain VAE and of the sampler's first suggestions."""
     search, trials = Search(resolved.spec), min(resolved.spec.search.trials or 1, _MAX_SUGGESTIONS)
     suggested = (resolved.trial_config(search.ask(number)) for number in range(trials))
     configs: dict[StackKey, Config] = {}

@@ -25,7 +25,7 @@ from study.store import StudyStore
 from study.training.planning import StackPool, is_out_of_memory
 from study.training.replicate_io import Replicate
 
-__all__ = ["EvaluatedModel", "Evaluator", "PendingEvaluation", "StoredModels", "report_row", "write_baselines_once"]
+__all__ = ["Evaluator", "PendingEvaluation", "StoredModels", "report_row", "write_baselines_once"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +54,6 @@ class PendingEvaluation:
     model: Model
     snapshot: Snapshot | None
     since: float = field(default_factory=time.monotonic)
-
-
-class EvaluatedModel(NamedTuple):
-    """Metrics of a model, with the indices and posterior means (at the stack's latent widths) of the held-out clips."""
-
-    pending: PendingEvaluation
-    metrics: dict[str, float]
-    mean_ND: Tensor
-    clips: Tensor
 
 
 class Evaluator:
@@ -95,8 +86,13 @@ class Evaluator:
         for key, queue in self._queues.items():
             self._queues[key] = [pending for pending in queue if pending.replicate.trial != trial]
 
-    def evaluate(self, flush: bool) -> Iterator[EvaluatedModel]:
-        """Evaluate full groups, groups whose first model has waited long enough, and with `flush` all queued models."""
+    def evaluate(self, flush: bool) -> Iterator[tuple[PendingEvaluation, dict[str, float], Tensor, Tensor]]:
+        """Evaluate full groups, groups whose first model has waited long enough, and with `flush` all queued models.
+
+        Yields:
+            Each model, its metrics, the posterior means of the held-out clips, [N, D] at the latent widths of the
+            stack, and the indices of these clips, [N].
+        """
         for key, is_final in list(self._queues):
             wait_s = _FINAL_WAIT_S if is_final else _INTERMEDIATE_WAIT_S
             while queue := self._queues[key, is_final]:
@@ -108,7 +104,9 @@ class Evaluator:
                     yield from self._evaluate_group(key, False)
                 yield from self._evaluate_group(key, is_final)
 
-    def _evaluate_group(self, key: StackKey, is_final: bool) -> Iterator[EvaluatedModel]:
+    def _evaluate_group(
+        self, key: StackKey, is_final: bool
+    ) -> Iterator[tuple[PendingEvaluation, dict[str, float], Tensor, Tensor]]:
         queue = self._queues[key, is_final]
         group, self._queues[key, is_final] = queue[: self.group_size], queue[self.group_size :]
         try:
@@ -124,7 +122,7 @@ class Evaluator:
             self._queues[key, is_final] = group + self._queues[key, is_final]
             return
         for pending, metrics, mean_ND in zip(group, evaluation.metrics, means_KND, strict=False):
-            yield EvaluatedModel(pending, metrics, mean_ND, clips)
+            yield pending, metrics, mean_ND, clips
 
 
 class _StoredModel(NamedTuple):
@@ -147,12 +145,10 @@ class StoredModels:
     def evaluate(
         self, replicates: Sequence[tuple[TrialId, int]], metric_groups: Sequence[str], split: str
     ) -> list[dict[str, Any]]:
-        """Return a row of `reports/` for each replicate whose weights are in the store.
+        """Return a row of `reports/` for each replicate (trial, seed) whose weights are in the store.
 
-        Args:
-            replicates: Trial and seed of each replicate.
-            metric_groups: Names of `marl.evaluation.METRIC_GROUPS`.
-            split: Split of the clips, `validation` or `test`. Metrics of the test split are named `test/<name>`.
+        It has the finite metrics of groups in `marl.evaluation.METRIC_GROUPS`; those of the test split are named
+        `test/<name>`.
         """
         prefix = "" if split == "validation" else f"{split}/"
         by_key: dict[StackKey, list[_StoredModel]] = {}

@@ -53,14 +53,9 @@ class Failure(NamedTuple):
 
 
 class Lanes:
-    """The stacks of one device, and the replicates that train and queue there.
-
-    Args:
-        store: The study.
-        device: Device to train on.
+    """The replicates of a study that train and queue on one device.
 
     Attributes:
-        stored_models: Models of the store, to be evaluated after training.
         trained_steps: Steps trained by all replicates.
         lane_steps: Steps computed by all lanes, occupied or idle.
         seconds: Time spent, by activity.
@@ -83,8 +78,7 @@ class Lanes:
         self.quarantine = Quarantine()
         self._results: list[Report | Failure] = []
         self._checkpointed = time.monotonic()
-        self.trained_steps = 0
-        self.lane_steps = 0
+        self.trained_steps = self.lane_steps = 0
         self.seconds = {"training": 0.0, "evaluation": 0.0}
 
     @property
@@ -94,9 +88,8 @@ class Lanes:
 
     def progress(self) -> list[tuple[TrialId, int, int]]:
         """Return trial, seed and step of each replicate that trains or queues."""
-        return [
-            (replicate.trial, replicate.seed, replicate.step) for replicate in (*self._training.values(), *self._queue)
-        ]
+        replicates = (*self._training.values(), *self._queue)
+        return [(replicate.trial, replicate.seed, replicate.step) for replicate in replicates]
 
     def add(
         self,
@@ -111,7 +104,7 @@ class Lanes:
         Args:
             trial: Number of the trial, or the baseline.
             parameters: Parameters of the trial.
-            seeds: Seeds of the replicates; none of them may be queued or training.
+            seeds: Seeds of the replicates. None of them may be queued or training.
             at_front: Whether they precede all other replicates.
             is_suspected: Whether the trial trains in isolation until its next report.
         """
@@ -143,10 +136,9 @@ class Lanes:
         self._io.submit(trial, lambda: self._store.delete_checkpoints(trial))
 
     def advance(self, interrupted: Callable[[], bool]) -> list[Report | Failure]:
-        """Fill free lanes, train one chunk of each stack, evaluate what is due, and return new results.
+        """Fill free lanes, train one chunk of each stack, evaluate full groups of models, and return new results.
 
-        Args:
-            interrupted: Called between steps; the chunk ends when it returns True.
+        A chunk ends early when `interrupted`, which is called between steps, returns True.
         """
         self._io.collect()
         self._fill_lanes()
@@ -168,9 +160,8 @@ class Lanes:
         self._evaluate(flush=True)  # a checkpoint holds all reports up to its step
         self._checkpointed = time.monotonic()
         for (key, lane), replicate in self._training.items():
-            snapshot, rows = self.stacks[key].snapshot(lane), list(replicate.rows)
-            write = partial(self._files.write_checkpoint, replicate, snapshot, rows, is_final=False)
-            self._io.submit(replicate.trial, write)
+            arguments = replicate, self.stacks[key].snapshot(lane), list(replicate.rows)
+            self._io.submit(replicate.trial, partial(self._files.write_checkpoint, *arguments, is_final=False))
         logger.info("writing checkpoints of %d replicates", len(self._training))
 
     def finish(self) -> None:
@@ -221,8 +212,7 @@ class Lanes:
         if diverged := self.stacks[key].diverged():
             self._evaluate(flush=True)  # reports at earlier budgets count
         for lane, step in diverged.items():
-            if (key, lane) in self._training:  # not yet removed with another replicate of its trial
-                replicate = self._training[key, lane]
+            if replicate := self._training.get((key, lane)):  # not yet removed with another replicate of its trial
                 self._fail(replicate, f"the loss of seed {replicate.seed} is not finite at step {step}")
 
     def _queue_evaluations(self, key: StackKey) -> None:
@@ -239,7 +229,7 @@ class Lanes:
 
     def _evaluate(self, flush: bool) -> None:
         """Evaluate queued models, and report their metrics."""
-        failed: set[TrialId] = set()
+        failed = set()
         with self._timed("evaluation"):
             for pending, metrics, mean_ND, clips in self._evaluator.evaluate(flush):
                 replicate, step = pending.replicate, pending.step

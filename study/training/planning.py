@@ -68,14 +68,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def plan_stacks(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore) -> StackPlan:
-    """Return the plan of a study's stacks on this machine.
+    """Return the plan of a study's stacks on this machine. The store has the prepared data.
 
     If the spec leaves the number of lanes open, throughput decides, up to the number of replicates.
-
-    Args:
-        resolved: Spec of the study.
-        device: Device of this machine.
-        objects: Store with the prepared data.
     """
     os.environ |= process_env()  # so that trainers find in the cache what is compiled here
     spec = resolved.spec
@@ -108,15 +103,11 @@ def plan_execution(plan: StackPlan, resolved: ResolvedSpec, device: DeviceType) 
         compiled, why = True, "the first step takes a minute"
     precision: str = spec.train.precision
     if precision == "auto":  # uncompiled, conversions cost more than bfloat16 saves
-        precision = "bfloat16" if compiled and _has_fast_bfloat16(device) else "float32"
+        on_gpu, cpu = device == "cuda", torch.cpu.get_capabilities()
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu.get("amx_bf16", False)
+        precision = "bfloat16" if compiled and is_fast else "float32"
     why = f"{'compiled' if compiled else 'not compiled'}: {why}"
     return plan.model_copy(update={"compiled": compiled, "precision": precision, "why": why})
-
-
-def _has_fast_bfloat16(device: DeviceType) -> bool:
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def training_flop(resolved: ResolvedSpec) -> float:

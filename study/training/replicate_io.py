@@ -94,9 +94,7 @@ class ReplicateFiles:
         record = {"parameters": replicate.parameters, "reports": list(rows)}
         self._store.write_checkpoint(replicate.trial, replicate.seed, snapshot.step, files, record)
         level = logging.INFO if is_final else logging.DEBUG
-        logger.log(
-            level, "trial %s: seed %d: checkpoint written at step %d", replicate.trial, replicate.seed, snapshot.step
-        )
+        logger.log(level, "trial %s: seed %d stored at step %d", replicate.trial, replicate.seed, snapshot.step)
 
     def write_latents(self, replicate: Replicate, mean_ND: Tensor, clips: Tensor, private: int) -> None:
         """Write posterior means of clips with the factors of the clips.
@@ -108,21 +106,13 @@ class ReplicateFiles:
             private: Number of private latents of the stack.
         """
         columns: dict[str, Any] = {"clip": clips.numpy()}
-        for column, name in enumerate(self._dataset.factor_names):
-            values = self._dataset.factors[column].values
-            indices = self._dataset.value_NC[clips.to(self._dataset.device), column]
-            columns[f"factor/{name}"] = [values[index] for index in indices.tolist()]
-        for subspace, first, size in (
-            ("private", 0, replicate.config.latent.private),
-            ("shared", private, replicate.config.latent.shared),
-        ):
-            for index in range(size):
-                columns[f"{subspace}/{index}"] = mean_ND[:, first + index].numpy()
+        index_CN = self._dataset.value_NC[clips.to(self._dataset.device)].T.tolist()
+        for factor, index_N in zip(self._dataset.factors, index_CN, strict=True):
+            columns[f"factor/{factor.name}"] = [factor.values[index] for index in index_N]
+        latent = replicate.config.latent
+        columns |= {f"private/{index}": mean_ND[:, index].numpy() for index in range(latent.private)}
+        columns |= {f"shared/{index}": mean_ND[:, private + index].numpy() for index in range(latent.shared)}
         self._store.write_latents(replicate.trial, replicate.seed, columns)
-
-
-def _ignore(_: object) -> None:
-    pass
 
 
 class IOExecutor:
@@ -130,8 +120,8 @@ class IOExecutor:
 
     def __init__(self) -> None:
         self._queues = [ThreadPoolExecutor(1, thread_name_prefix="store") for _ in range(_THREADS)]
-        # Each job with its trial, and what receives its result.
-        self._jobs: deque[tuple[TrialId, Future[Any], Callable[[Any], object]]] = deque()
+        # Trials, jobs, and functions that receive the results.
+        self._jobs: deque[tuple[TrialId, Future[Any], Callable[[Any], object] | None]] = deque()
 
     @property
     def is_busy(self) -> bool:
@@ -139,31 +129,27 @@ class IOExecutor:
         return bool(self._jobs)
 
     def submit(
-        self, trial: TrialId, job: Callable[[], _Result], on_done: Callable[[_Result], object] = _ignore
+        self, trial: TrialId, job: Callable[[], _Result], on_done: Callable[[_Result], object] | None = None
     ) -> None:
-        """Run a job for a trial. `collect` passes the result to `on_done`, in the thread that collects."""
+        """Run a job for a trial. `collect` passes the result to `on_done`."""
         self._jobs.append((trial, self._queues[hash(trial) % _THREADS].submit(job), on_done))
 
     def cancel_callbacks(self, trial: TrialId) -> None:
         """Ignore the results of a trial's jobs so far. The jobs themselves still run."""
-        self._jobs = deque((other, job, on_done if other != trial else _ignore) for other, job, on_done in self._jobs)
+        self._jobs = deque((other, job, on_done if other != trial else None) for other, job, on_done in self._jobs)
 
     def collect(self, timeout_s: float = 0.0) -> None:
-        """Handle the results of finished jobs, and raise the error of a job that failed.
-
-        Args:
-            timeout_s: How long to wait for a job to finish if none has, in seconds.
-        """
-        if not self._jobs:
-            return
-        if timeout_s:
+        """Pass on the results of finished jobs; wait for one if none is finished. Raise the error of a failed job."""
+        if timeout_s and self._jobs:
             wait([future for _, future, _ in self._jobs], timeout=timeout_s, return_when="FIRST_COMPLETED")
         for _ in range(len(self._jobs)):
             trial, future, on_done = self._jobs.popleft()
-            if future.done():
-                on_done(future.result())
-            else:
+            if not future.done():
                 self._jobs.append((trial, future, on_done))
+                continue
+            result = future.result()
+            if on_done:
+                on_done(result)
 
     def finish(self) -> None:
         """Wait for all jobs, and collect them."""

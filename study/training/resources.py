@@ -66,19 +66,15 @@ def trials_per_device(spec: Spec, lanes: int) -> int:
 class ResourcePlan:
     """Resources of a study's trials on a cluster that may grow, and that other studies may use.
 
-    The plan includes nodes that the autoscaler can still add: their pending trials make the cluster grow. Studies of
-    one cluster receive equal shares. A new study receives its share as trials of the others end.
+    Nodes that the autoscaler can still add are included: trials that are pending make the cluster grow. Studies of one
+    cluster receive equal shares. A new study receives its share as trials of the others end.
 
     Args:
-        store_uri: Address of the store.
-        spec: Spec of the study.
-        lanes: Lanes of a stack.
         is_shared: Whether other studies may use this Ray.
     """
 
     def __init__(self, store_uri: str, spec: Spec, lanes: int, is_shared: bool) -> None:
-        self._trials_per_device = trials_per_device(spec, lanes)
-        self._is_shared = is_shared
+        self._trials_per_device, self._is_shared = trials_per_device(spec, lanes), is_shared
         self._max_devices = spec.resources.devices
         if is_shared:
             self._registration = register_study(store_uri, spec.name)
@@ -114,14 +110,12 @@ class ResourcePlan:
 def _max_of_workers(cluster_file: Mapping[str, Any], resource: str | None = None) -> int:
     """Return how much of a resource all workers of a cluster can have together; without a resource, how many nodes."""
     max_workers: int = cluster_file.get("max_workers", 0)
-    total = largest = 0
-    for name, node_type in cluster_file.get("available_node_types", {}).items():
-        if name == cluster_file.get("head_node_type") and node_type.get("max_workers", 0) == 0:
-            continue
-        per_node = 1 if resource is None else int(node_type.get("resources", {}).get(resource, 0))
-        total += per_node * min(int(node_type.get("max_workers", max_workers)), max_workers)
-        largest = max(largest, per_node)
-    return min(total, max_workers * largest)
+    types, head = cluster_file.get("available_node_types", {}), cluster_file.get("head_node_type")
+    workers = [node_type for name, node_type in types.items() if name != head or node_type.get("max_workers", 0)]
+    per_node = [int(worker.get("resources", {}).get(resource, 0)) if resource else 1 for worker in workers]
+    nodes = [min(int(worker.get("max_workers", max_workers)), max_workers) for worker in workers]
+    total = sum(amount * count for amount, count in zip(per_node, nodes, strict=True))
+    return min(total, max_workers * max(per_node, default=0))
 
 
 def _read_cluster_file() -> dict[str, Any]:

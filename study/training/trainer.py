@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import queue
 import socket
 import threading
 import time
@@ -32,21 +33,17 @@ _EXIT_DELAY_S = 1.0  # time for trials to receive an error before the process en
 
 
 class Trainer:
-    """Trains replicates of one study on one device.
+    """Trains replicates of one study on one device: `cpu` or `cuda`.
 
-    Args:
-        store_uri: Address of the store.
-        study: Name of the study.
-        device: `cpu` or `cuda`.
-        versions: Result of `study.environment.versions` in the driver. The trainer refuses to train with others.
+    It refuses to train if its `study.environment.versions` differ from those of the driver.
     """
 
     def __init__(self, store_uri: str, study: str, device: str, versions: Mapping[str, str]) -> None:
         # Ray adds the stderr of a worker to the logs of its session.
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._store_uri, self._study, self._device, self._versions = store_uri, study, device, versions
-        self._commands: list[Callable[[], None]] = []
-        self._wake = threading.Condition()
+        # Calls that the event loop leaves to the training thread.
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._attached: dict[TrialId, AttachedTrial] = {}
         # Seeds that are queued, training or finished, by trial; empty for a trial that was removed.
         self._seeds: dict[TrialId, set[int]] = {}
@@ -70,9 +67,9 @@ class Trainer:
     ) -> dict[str, Any] | None:
         """Return a trial's report at its first budget after a step, or None if there is none within some seconds.
 
-        The first call queues the trial's replicates, as does the first call after the trial was taken for lost. With
-        halving, seed 0 alone trains up to the last rung. A call for a report after that rung means that the trial
-        passed it. Its other seeds then enter the front of the queue, so that promising trials finish first.
+        The first call queues the trial's replicates. With halving, seed 0 alone trains up to the last rung. A request
+        for a report after that rung means that the trial passed it. Its other seeds then enter the front of the queue,
+        so that promising trials finish first.
 
         A trial that is suspected of crashing trainers trains in isolation until its next report. It receives
         `isolated`, and training begins when its next call confirms that, so a later crash is known to be its own.
@@ -98,11 +95,11 @@ class Trainer:
                 raise RuntimeError(self._error)
             if after > attached.after:
                 attached.after = after
-                self._command(lambda: self._add(trial, parameters, after, is_suspected))
+                self._commands.put(lambda: self._add(trial, parameters, after, is_suspected))
             if is_suspected and self._isolated == trial:
                 if not is_isolation_known:
                     return {"isolated": True}
-                self._command(lambda: self._lanes.quarantine.confirm(trial))
+                self._commands.put(lambda: self._lanes.quarantine.confirm(trial))
             if attached.failure is not None:
                 return {"failed": attached.failure}
             if result := attached.next_result(after, self._last_rung, len(self._all_seeds)):
@@ -113,12 +110,12 @@ class Trainer:
 
     async def detach(self, trial: TrialId) -> None:
         """Free the lanes of a trial that has ended."""
-        self._forget(trial)
+        self._detach(trial)
 
     async def discard(self, trial: TrialId) -> None:
         """Delete the checkpoints of a trial that was stopped or failed, if this trainer has trained it."""
         if trial in self._seeds:
-            self._command(lambda: self._lanes.discard(trial))
+            self._commands.put(lambda: self._lanes.discard(trial))
 
     async def evaluate(self, replicates: list[tuple[TrialId, int]], metric_groups: list[str], split: str) -> Any:
         """Return the result of `study.training.evaluation.StoredModels.evaluate`."""
@@ -150,7 +147,7 @@ class Trainer:
 
     def _start_draining(self) -> None:
         self._is_draining = True
-        self._command(lambda: None)
+        self._commands.put(lambda: None)
 
     async def _run_job(self, job: Callable[[], Any]) -> Any:
         """Return the result of a job in the training thread, which owns the device."""
@@ -171,22 +168,16 @@ class Trainer:
                 self._update_progress()  # first, because the caller may request the progress next
                 future.set_result(result)
 
-        self._command(run)
+        self._commands.put(run)
         return await asyncio.wrap_future(future)
 
-    def _command(self, command: Callable[[], None]) -> None:
-        """Run a command in the training thread."""
-        with self._wake:
-            self._commands.append(command)
-            self._wake.notify()
-
-    def _forget(self, trial: TrialId) -> None:
+    def _detach(self, trial: TrialId) -> None:
         def remove() -> None:
             self._lanes.remove(trial)
             self._seeds.get(trial, set()).clear()
 
         # In this order, so that a trial that calls again is queued after its removal.
-        self._command(remove)
+        self._commands.put(remove)
         self._attached.pop(trial, None)
 
     def _run(self) -> None:
@@ -223,21 +214,21 @@ class Trainer:
         logger.info("study %s: the trainer starts on %s", self._study, self._lanes.device_name)
         self._started = idle_since = time.monotonic()
         while not self._is_draining:
-            with self._wake:
-                if not self._commands and (not self._lanes.is_busy or self._lanes.quarantine.awaits_confirmation):
-                    self._wake.wait(timeout=1.0)
-                commands, self._commands = self._commands, []
-            for command in commands:
-                command()
-                idle_since = time.monotonic()
+            may_wait = not self._lanes.is_busy or self._lanes.quarantine.awaits_confirmation
+            with contextlib.suppress(queue.Empty):
+                command = self._commands.get(timeout=1.0 if may_wait else 0.0)
+                while True:
+                    command()
+                    idle_since = time.monotonic()
+                    command = self._commands.get_nowait()
             for trial, attached in list(self._attached.items()):
                 if time.monotonic() - attached.last_call > _TRIAL_TIMEOUT_S:
                     logger.warning("trial %s has not called for %g s: its lanes are freed", trial, _TRIAL_TIMEOUT_S)
                     self._lanes.checkpoint()
-                    self._forget(trial)
+                    self._detach(trial)
             if self._lanes.is_busy:
                 idle_since = time.monotonic()
-                for result in self._lanes.advance(interrupted=lambda: bool(self._commands)):
+                for result in self._lanes.advance(interrupted=lambda: not self._commands.empty()):
                     self._deliver(result)
                 if self._isolated != self._lanes.quarantine.isolated:
                     self._isolated = self._lanes.quarantine.isolated
@@ -279,7 +270,7 @@ class Trainer:
             from study.training.preemption import wait_for_preemption
 
             wait_for_preemption(ray.get_runtime_context().get_node_id())
-        except Exception:  # private parts of Ray may change; training continues without the watch
+        except Exception:  # private parts of Ray may change; training continues
             logger.exception("the watch for preemption has ended: a reclaimed machine will write no last checkpoints")
         else:
             self._preempted = f"{socket.gethostname()} is about to be reclaimed"
@@ -287,12 +278,10 @@ class Trainer:
 
     def _add(self, trial: TrialId, parameters: dict[str, Scalar], after: int, is_suspected: bool) -> None:
         """Queue the seeds of a trial that may train now and are not queued yet."""
-        queued = self._seeds.setdefault(trial, set())
-        is_past_rungs = after >= self._last_rung
+        queued, is_past_rungs = self._seeds.setdefault(trial, set()), after >= self._last_rung
         new = [seed for seed in (self._all_seeds if is_past_rungs else self._all_seeds[:1]) if seed not in queued]
         queued.update(new)
-        at_front = is_past_rungs and self._last_rung > 0
-        self._lanes.add(trial, parameters, new, at_front=at_front, is_suspected=is_suspected)
+        self._lanes.add(trial, parameters, new, is_past_rungs and self._last_rung > 0, is_suspected)
 
     def _deliver(self, result: Any) -> None:
         """Pass a `study.training.lanes.Report` or `Failure` to its trial, if that is still attached."""

@@ -56,11 +56,8 @@ class Quarantine:
     """Schedules suspected trials so that each trains in isolation until its next report.
 
     While a suspected trial is queued, no trial receives a lane. When all lanes are free, the first suspected trial in
-    the queue is isolated: it trains alone, after its client has confirmed the isolation. If the trainer then crashes,
+    the queue is `isolated`: it trains alone, after its client has confirmed the isolation. If the trainer then crashes,
     the client attributes the crash to its trial.
-
-    Attributes:
-        isolated: Trial that trains in isolation, or will after its confirmation.
     """
 
     def __init__(self) -> None:
@@ -88,12 +85,7 @@ class Quarantine:
             self.isolated = None
 
     def eligible(self, queue: Iterable[TrialId], is_training: bool) -> set[TrialId]:
-        """Return the trials of the queue that may receive lanes now.
-
-        Args:
-            queue: Trials of the queued replicates, in order.
-            is_training: Whether any lane is occupied.
-        """
+        """Return the trials that may receive lanes now, given those of the queued replicates, in order."""
         queued = list(dict.fromkeys(queue))
         suspected = [trial for trial in queued if trial in self._suspected]
         if self.isolated is None and suspected and not is_training:

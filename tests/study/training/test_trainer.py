@@ -243,7 +243,7 @@ def test_progress_is_current_when_an_evaluation_returns(ask, tiny):
         heard = threading.Event()
         measuring = asyncio.create_task(trainer.evaluate([], ["fidelity"], "validation"))
         await asyncio.sleep(0)
-        trainer._command(lambda: heard.wait(10))  # what is asked next finds the training thread at other work
+        trainer._commands.put(lambda: heard.wait(10))  # what is asked next finds the training thread at other work
         await measuring
         progress = await trainer.progress()
         heard.set()
