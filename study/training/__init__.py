@@ -1,1 +1,1 @@
-"""Trials, the trainers that they share, and what these train them on."""
+"""Training of trials: a trainer for each device, its clients, and the stacks whose lanes the replicates train in."""

@@ -56,6 +56,10 @@ class PendingEvaluation:
     since: float = field(default_factory=time.monotonic)
 
 
+# A model, its metrics, and the posterior means and indices of the held-out clips.
+_Evaluated = tuple[PendingEvaluation, dict[str, float], Tensor, Tensor]
+
+
 class Evaluator:
     """Evaluates models in groups of a fixed size.
 
@@ -86,12 +90,10 @@ class Evaluator:
         for key, queue in self._queues.items():
             self._queues[key] = [pending for pending in queue if pending.replicate.trial != trial]
 
-    def evaluate(self, flush: bool) -> Iterator[tuple[PendingEvaluation, dict[str, float], Tensor, Tensor]]:
+    def evaluate(self, flush: bool) -> Iterator[_Evaluated]:
         """Evaluate full groups, groups whose first model has waited long enough, and with `flush` all queued models.
 
-        Yields:
-            Each model, its metrics, the posterior means of the held-out clips, [N, D] at the latent widths of the
-            stack, and the indices of these clips, [N].
+        The posterior means, [N, D], have the latent widths of the stack.
         """
         for key, is_final in list(self._queues):
             wait_s = _FINAL_WAIT_S if is_final else _INTERMEDIATE_WAIT_S
@@ -104,9 +106,7 @@ class Evaluator:
                     yield from self._evaluate_group(key, False)
                 yield from self._evaluate_group(key, is_final)
 
-    def _evaluate_group(
-        self, key: StackKey, is_final: bool
-    ) -> Iterator[tuple[PendingEvaluation, dict[str, float], Tensor, Tensor]]:
+    def _evaluate_group(self, key: StackKey, is_final: bool) -> Iterator[_Evaluated]:
         queue = self._queues[key, is_final]
         group, self._queues[key, is_final] = queue[: self.group_size], queue[self.group_size :]
         try:

@@ -92,9 +92,10 @@ class ReplicateFiles:
         if not is_final:
             files[STATE_FILE] = checkpoint.state_bytes(snapshot)
         record = {"parameters": replicate.parameters, "reports": list(rows)}
-        self._store.write_checkpoint(replicate.trial, replicate.seed, snapshot.step, files, record)
+        key = replicate.trial, replicate.seed, snapshot.step
+        self._store.write_checkpoint(*key, files, record)
         level = logging.INFO if is_final else logging.DEBUG
-        logger.log(level, "trial %s: seed %d stored at step %d", replicate.trial, replicate.seed, snapshot.step)
+        logger.log(level, "trial %s: checkpoint of seed %d written at step %d", *key)
 
     def write_latents(self, replicate: Replicate, mean_ND: Tensor, clips: Tensor, private: int) -> None:
         """Write posterior means of clips with the factors of the clips.

@@ -1,7 +1,7 @@
 """The Ray actor that owns one accelerator, or the CPUs of one node, and trains the replicates of trials there.
 
 Training runs in its own thread, and calls of trials wait in an event loop, so that no call delays training. Every trial
-imports this module, so torch is imported only inside of functions.
+imports this module, so only functions import torch.
 """
 
 import asyncio
@@ -205,10 +205,10 @@ class Trainer:
         from study.training.lanes import Lanes
 
         check_same_versions(self._versions)
-        store = self._store = StudyStore(ObjectStore(self._store_uri, RUN_RETRY_TIMEOUT_S), self._study)
-        metadata = store.metadata()
+        self._store = StudyStore(ObjectStore(self._store_uri, RUN_RETRY_TIMEOUT_S), self._study)
+        metadata = self._store.metadata()
         self._all_seeds, self._last_rung = metadata.spec.seeds, max(metadata.spec.rungs(), default=0)
-        self._lanes = Lanes(store, torch.device(self._device))
+        self._lanes = Lanes(self._store, torch.device(self._device))
         phase = "compiling the step" if metadata.stack.get("compiled") else "training"
         self._progress = {"phase": phase, "ready": False}
         logger.info("study %s: the trainer starts on %s", self._study, self._lanes.device_name)
@@ -244,7 +244,9 @@ class Trainer:
 
     def _update_progress(self) -> None:
         lanes, seconds = self._lanes, time.monotonic() - self._started
-        outage = self._store.objects.outage
+        notices = list(lanes.stacks.notices)
+        if outage := self._store.objects.outage:
+            notices.append(f"{socket.gethostname()}: {outage}; trying again")
         self._progress = {
             "phase": "training",
             "ready": True,
@@ -254,10 +256,7 @@ class Trainer:
             "lane_steps": lanes.lane_steps,
             "lanes": lanes.stacks.plan.lanes,
             "seconds": {**lanes.seconds, "idle": seconds - sum(lanes.seconds.values())},
-            "notices": [
-                *lanes.stacks.notices,
-                *([f"{socket.gethostname()}: {outage}; trying again"] if outage else []),
-            ],
+            "notices": notices,
         }
 
     def _watch_for_preemption(self) -> None:

@@ -1,4 +1,4 @@
-"""Lanes in this process, without Ray: what a trainer does."""
+"""Lanes in this process: what a trainer does, without Ray."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,17 @@ from study.store import StudyStore
 from study.training.lanes import Failure, Lanes, Report
 from tests.study.stores import new_store
 
-__all__ = ["CONTRASTIVE", "PLAIN", "SEEDS", "by_key", "finish", "kept_stacks", "known", "lanes_on", "trained_alone"]
+__all__ = [
+    "CONTRASTIVE",
+    "PLAIN",
+    "SEEDS",
+    "by_key",
+    "finish",
+    "kept_stacks",
+    "lanes_on",
+    "restored_reports",
+    "trained_alone",
+]
 
 SEEDS = (0, 1)
 PLAIN = {"loss.private.gamma": 1.0, "latent.private": 2, "contrast.strategy": "none"}
@@ -34,19 +44,19 @@ def finish(lanes: Lanes) -> list[Report | Failure]:
     return results
 
 
-def known(lanes: Lanes, *added) -> list[Report | Failure]:
-    """What a trial had reported when it is put in line, before anything is trained."""
+def restored_reports(lanes: Lanes, *added) -> list[Report | Failure]:
+    """Queue a trial, and return the reports in its checkpoints, before any step is trained."""
     lanes.add(*added)
     lanes.finish()
     return lanes.advance(interrupted=lambda: True)
 
 
 def by_key(results) -> dict[tuple[int, int, int], dict]:
-    return {(one.trial, one.row["seed"], one.row["step"]): one.row for one in results}
+    return {(report.trial, report.row["seed"], report.row["step"]): report.row for report in results}
 
 
 def trained_alone(location, content, trial, parameters) -> dict[tuple[int, int, int], dict]:
-    """Reports of a trial with which nothing else trains: by law 1 neighbours and interruptions change nothing."""
+    """Return the reports of a trial that trains alone. By law 1, neighbours and interruptions change none of them."""
     lanes = lanes_on(new_store(location, content))
     lanes.add(trial, parameters, SEEDS)
     return by_key(finish(lanes))
@@ -54,9 +64,9 @@ def trained_alone(location, content, trial, parameters) -> dict[tuple[int, int, 
 
 @contextmanager
 def kept_stacks() -> Iterator[None]:
-    """Make equal stacks once, and empty them for the next lanes: recording a step takes longer than tests train.
+    """Create equal stacks once, and empty them for the next lanes, because recording a step takes long.
 
-    Lanes of a study are used again all the time; what trained in one before changes no result.
+    The earlier replicates of a lane change no result.
     """
     made = {}
     make = StackPlan.stack

@@ -42,7 +42,7 @@ def write(store):
     return store.baselines()
 
 
-def test_lanes_leave_the_scores_of_the_untrained_network_and_of_nothing_else(tmp_path, tiny, monkeypatch):
+def test_lanes_write_the_metrics_of_the_untrained_network_once(tmp_path, tiny, monkeypatch):
     store = new_store(tmp_path, tiny)
     assert store.baselines() is None
     Lanes(store, torch.device("cpu"))
@@ -62,7 +62,7 @@ def test_lanes_leave_the_scores_of_the_untrained_network_and_of_nothing_else(tmp
     assert store.baselines() == found
 
 
-def test_the_untrained_network_does_not_depend_on_what_it_would_be_trained_for(tmp_path, tiny, monkeypatch):
+def test_the_untrained_network_does_not_depend_on_the_objective(tmp_path, tiny, monkeypatch):
     # Without the probes, which take long.
     monkeypatch.setattr(
         module, "evaluate", lambda models, shared, _: evaluate(models, shared, ("fidelity", "linear_probes"))
@@ -95,7 +95,7 @@ def test_a_network_that_does_not_fit_has_no_baseline(tmp_path, tiny):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"untrained": 3}', b'{"untrained": {"a": "b"}}'])
-def test_damaged_baselines_are_named_left_out_and_written_again(tmp_path, tiny, counted, content):
+def test_damaged_baselines_are_reported_and_written_again(tmp_path, tiny, counted, content):
     store = new_store(tmp_path, tiny)
     store.objects.write("tiny/baselines.json", content)
     with pytest.warns(UnreadableObject, match=mentions("baselines.json")):

@@ -73,7 +73,7 @@ def test_a_blocked_trainer_delays_no_other_and_its_last_progress_counts(start):
     assert trainers.ended == []
 
 
-def test_a_trainer_that_dies_leaves_its_last_progress_and_its_successor_is_followed(start):
+def test_the_last_progress_of_a_dead_trainer_is_kept_beside_that_of_its_successor(start):
     first = start("a")
     trainers = TrainerGroup(STORE, "tiny", 1)
     wait_until(lambda: trainers.progress() and trainers.progress()[0]["calls"] >= 3)
@@ -102,7 +102,7 @@ def test_only_trainers_of_the_run_are_followed_and_those_of_other_runs_end(start
     assert len(TrainerGroup(STORE, "tiny", 2).handles()) == 1
 
 
-def test_studies_of_one_name_in_two_stores_have_trainers_and_registrations_apart(start):
+def test_studies_of_the_same_name_in_two_stores_have_separate_trainers_and_registrations(start):
     start("a", store="/one")
     start("a", store="/two")  # the same node and device
     for store in ("/one", "/two"):

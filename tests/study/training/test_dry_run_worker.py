@@ -39,7 +39,7 @@ def resolved(content):
 
 
 @pytest.mark.slow
-def test_a_stack_is_measured_in_a_process_of_its_own(tiny):
+def test_a_stack_is_measured_in_a_separate_process(tiny):
     planned, stepped = dry_run_stacks(resolved(tiny), "runs", measure_s=0.2)
     assert isinstance(planned, PlanReport)
     assert (planned.device, planned.plan.lanes, planned.plan.compiled) == ("cpu", 4, False)
@@ -50,7 +50,7 @@ def test_a_stack_is_measured_in_a_process_of_its_own(tiny):
 
 
 @pytest.mark.slow
-def test_why_that_process_ended_is_told(tiny, monkeypatch):
+def test_the_error_of_the_process_is_raised(tiny, monkeypatch):
     for name, value in environment({"study.training.planning": {"_ABSENT": 0}}).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RunError, match=mentions(1, "AssertionError", "_ABSENT")):
@@ -58,12 +58,12 @@ def test_why_that_process_ended_is_told(tiny, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_process_that_takes_too_long_is_ended(tiny):
+def test_a_process_that_exceeds_its_time_limit_is_killed(tiny):
     with pytest.raises(RunError, match=mentions(-9)):
         list(dry_run_stacks(resolved(tiny), "runs", measure_s=3600, timeout_s=3.0))
 
 
-def test_there_is_a_configuration_for_each_stack_of_the_trials_that_will_run(tiny):
+def test_there_is_a_configuration_for_each_stack_of_the_space(tiny):
     spec = resolved({**tiny, "space": {"model.width": {"choice": [16, 32, 48]}}, "search": {"sampler": "grid"}})
     plan = spec.stack_plan(lanes=1)
     found = stack_configs(spec, plan)
@@ -75,7 +75,7 @@ def test_there_is_a_configuration_for_each_stack_of_the_trials_that_will_run(tin
 
 
 @pytest.mark.slow
-def test_where_nothing_is_compiled_the_command_says_so_and_is_done(cli, spec_file, tiny):
+def test_the_compile_command_says_that_a_plan_is_not_compiled(cli, spec_file, tiny):
     outcome = cli("compile", spec_file(tiny))
     assert outcome.status == 0, outcome.err
     assert_mentions(outcome.err, "4 lanes", "not compiled", "short")
@@ -84,7 +84,7 @@ def test_where_nothing_is_compiled_the_command_says_so_and_is_done(cli, spec_fil
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.skipif(not can_compile("cpu"), reason="no C++ compiler")
-def test_a_trainer_finds_compiled_what_the_command_compiled(cli, spec_file, tiny, tmp_path, monkeypatch):
+def test_a_trainer_uses_the_code_that_the_compile_command_compiled(cli, spec_file, tiny, tmp_path, monkeypatch):
     tiny["resources"]["compile"] = True
     tiny["space"] = {"latent.private": {"choice": [2, 4]}}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

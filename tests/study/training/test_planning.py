@@ -1,4 +1,4 @@
-"""Compiled or not, and in which precision: what a spec asks for, else what pays on the machine at hand."""
+"""Lanes, compilation and precision of stacks: as in the spec, or what is fastest on the machine."""
 
 import pytest
 import torch
@@ -6,9 +6,12 @@ import torch
 import study.training.planning as module
 from study.spec import parse_spec
 from study.spec.resolve import resolve
-from study.training.planning import can_compile, plan_execution, training_flop
-from tests.messages import assert_mentions
+from study.storage import ObjectStore
+from study.training.planning import can_compile, choose_lanes, plan_execution, plan_stacks, training_flop
+from tests.messages import assert_mentions, mentions
 from tests.study.commands import ROOT
+
+STORE = ObjectStore("nothing is read from here")
 
 
 def resolved(tiny, **changes):
@@ -48,7 +51,7 @@ def test_a_short_study_is_not_compiled_and_a_long_one_is(tiny, compiler, amx):
     assert_mentions(plan.why, "first step")
 
 
-def test_without_a_compiler_nothing_is_compiled_and_the_line_says_which_are_looked_for(tiny, compiler):
+def test_without_a_compiler_nothing_is_compiled_and_the_reason_names_the_compilers(tiny, compiler):
     compiler(False)
     long = resolved(tiny, **LONG)
     assert not can_compile("cpu")
@@ -58,7 +61,7 @@ def test_without_a_compiler_nothing_is_compiled_and_the_line_says_which_are_look
 
 
 @pytest.mark.parametrize(("there", "precision"), [(True, "bfloat16"), (False, "float32")])
-def test_bfloat16_is_for_compiled_steps_on_processors_that_multiply_it(tiny, compiler, amx, there, precision):
+def test_bfloat16_is_for_compiled_steps_on_processors_with_amx(tiny, compiler, amx, there, precision):
     compiler(True)
     amx(there)
     long = resolved(tiny, **LONG)
@@ -66,7 +69,7 @@ def test_bfloat16_is_for_compiled_steps_on_processors_that_multiply_it(tiny, com
     assert plan_execution(resolved(tiny).stack_plan(lanes=4), resolved(tiny), "cpu").precision == "float32"
 
 
-def test_a_spec_that_says_how_is_taken_at_its_word(tiny, compiler):
+def test_the_spec_overrides_compilation_and_precision(tiny, compiler):
     compiler(False)
     spec = resolved(tiny, resources={"lanes": 4, "compile": True}, train={"steps": 30, "precision": "bfloat16"})
     plan = plan_execution(spec.stack_plan(lanes=4), spec, "cpu")
@@ -75,7 +78,7 @@ def test_a_spec_that_says_how_is_taken_at_its_word(tiny, compiler):
     assert_mentions(plan.why, "spec")
 
 
-def test_operations_are_those_of_the_matrix_products_forward_and_twice_backward(tiny):
+def test_flop_are_those_of_matrix_products_forward_and_twice_backward(tiny):
     spec = resolved(tiny)
     # Patches of 4 x 64, widths 16, 16 and 32, latents 8 + 8; 16 patches of a spectrogram, 32 spectrograms of a step.
     patch = 256 * 16 + 16 * 16
@@ -84,14 +87,64 @@ def test_operations_are_those_of_the_matrix_products_forward_and_twice_backward(
     assert training_flop(spec) == 3 * 2 * clip * 32 * trial_steps
 
 
-def test_a_spec_whose_own_network_fits_no_spectrogram_is_judged_by_one_that_it_tries(tiny):
+def test_flop_are_those_of_a_network_of_the_space_if_the_base_network_is_invalid(tiny):
     tiny["model"] = {"patch_bands": 5}
     tiny["space"] = {"model.patch_bands": {"choice": [4, 8]}}
     assert training_flop(resolved(tiny)) > 0
 
 
-def test_the_quickstart_on_two_cores_is_just_too_short(tiny):
+def test_the_quickstart_is_just_too_short_to_compile(tiny):
     from study.spec.loader import load_spec
 
     spec = resolve(load_spec(ROOT / "studies" / "quickstart.yaml"))
     assert 0.1 < training_flop(spec) / module._WORTH_COMPILING_FLOP < 0.5
+
+
+def test_lanes_are_those_of_the_spec_or_at_most_one_for_each_replicate(tiny):
+    assert plan_stacks(resolved(tiny), "cpu", STORE).lanes == 4
+    tiny["resources"] = {"lanes": "auto"}
+    assert plan_stacks(resolved(tiny), "cpu", STORE).lanes == 8
+    assert plan_stacks(resolved({**tiny, "search": {"trials": 1}}), "cpu", STORE).lanes == 2
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ({1: 100.0, 2: 90.0, 4: 80.0, 8: 43.0}, 4),  # 100, 180, 320, 344 in all: the last step brings less than a tenth
+        ({1: 100.0, 2: 50.0, 4: 100.0, 8: 100.0}, 1),  # nothing to gain at the first step: no more is tried
+        ({1: 100.0, 2: 99.0, 4: 98.0, 8: 97.0}, 8),
+    ],
+)
+def test_lanes_are_doubled_for_as_long_as_throughput_grows(tiny, monkeypatch, rates, expected):
+    spec = resolved(tiny)
+    monkeypatch.setattr(module, "steps_per_second", lambda stack, seconds: rates[stack.lanes])
+    assert choose_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2, 4, 8], STORE.uri) == expected
+
+
+def test_lanes_that_do_not_fit_into_memory_are_not_chosen(tiny, monkeypatch):
+    spec = resolved(tiny)
+
+    def measure(stack, seconds):
+        if stack.lanes == 4:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+        return 100.0
+
+    monkeypatch.setattr(module, "steps_per_second", measure)
+    assert choose_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2, 4, 8], STORE.uri) == 2
+
+
+@pytest.mark.slow
+def test_a_real_measurement_finds_one_of_the_candidates(tiny):
+    spec = resolved(tiny)
+    assert choose_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2], STORE.uri) in (1, 2)
+
+
+def test_other_errors_of_a_measurement_are_not_hidden(tiny, monkeypatch):
+    spec = resolved(tiny)
+
+    def measure(stack, seconds):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(module, "steps_per_second", measure)
+    with pytest.raises(RuntimeError, match=mentions("something else")):
+        choose_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1], STORE.uri)

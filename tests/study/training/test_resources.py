@@ -20,11 +20,11 @@ def node(**resources):
     return {"Alive": True, "Resources": resources}
 
 
-def test_a_head_without_processors_trains_nothing():
+def test_a_head_without_cpus_is_no_device():
     assert cluster_devices([HEAD, node(CPU=8.0), node(CPU=2.0)], {}) == Devices("cpu", 2, 2.0)
 
 
-def test_gpus_are_devices_where_there_are_any():
+def test_gpus_are_the_devices_of_a_cluster_that_has_any():
     assert cluster_devices([HEAD, node(CPU=8.0, GPU=4.0), node(CPU=4.0)], {}) == Devices("cuda", 4, 4.0)
 
 
@@ -32,15 +32,15 @@ def test_dead_nodes_do_not_count():
     assert cluster_devices([node(CPU=2.0), {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 1.0}}], {}).count == 1
 
 
-def test_a_cluster_that_is_only_a_head_yet_counts_what_it_can_grow_to():
+def test_nodes_that_the_autoscaler_can_add_count():
     assert cluster_devices([HEAD], CLUSTER_FILE) == Devices("cuda", 8, 1)
 
 
-def test_the_number_of_all_workers_is_a_limit_too():
+def test_the_maximum_number_of_workers_is_a_limit():
     assert cluster_devices([HEAD], {**CLUSTER_FILE, "max_workers": 1}).count == 2 * 1 * 2
 
 
-def test_hosts_on_premises_are_devices_before_they_have_joined():
+def test_hosts_on_premises_count_before_they_join():
     file = {
         "max_workers": 2,
         "head_node_type": "local.cluster.node",
@@ -50,7 +50,7 @@ def test_hosts_on_premises_are_devices_before_they_have_joined():
 
 
 @pytest.mark.parametrize(("lanes", "halved", "all_at_once"), [(64, 72, 36), (8, 9, 5), (3, 4, 3), (1, 2, 2)])
-def test_trials_fill_the_lanes_and_some_wait_in_line(tiny, lanes, halved, all_at_once):
+def test_trials_fill_the_lanes_and_some_queue(tiny, lanes, halved, all_at_once):
     halving = {**tiny, "halving": {"reduction_factor": 2, "min_steps": 5}}
     assert trials_per_device(resolve(parse_spec(halving, "test")).spec, lanes) == halved
     assert trials_per_device(resolve(parse_spec(tiny, "test")).spec, lanes) == all_at_once

@@ -1,4 +1,4 @@
-"""The actor without Ray: it trains in this thread, and trials ask it from another."""
+"""The trainer without Ray: it trains in this thread, and trials call it in another one."""
 
 import asyncio
 import threading
@@ -50,33 +50,32 @@ def ask(tmp_path, monkeypatch):
     """Run a coroutine with a new trainer of a spec, drain the trainer, and return the result."""
     monkeypatch.setattr(module.os, "_exit", lambda status: None)
     monkeypatch.setattr(module, "_POLL_S", 200.0)
-    monkeypatch.setattr(evaluation, "FINAL", INTERMEDIATE)  # without probes, which take longer than all that trains
+    monkeypatch.setattr(evaluation, "FINAL", INTERMEDIATE)  # without probes, which take longer than training
 
-    def conversation(content, talk, of_driver=None):
+    def run_calls(content, talk, driver_versions=None):
         if not (tmp_path / "tiny").exists():
             new_store(tmp_path, content)
-        # Recording a step does not work in several threads of one process one after another, so it is this one that
-        # trains.
+        # Recording a step works in only one thread of a process, so this thread trains.
         with monkeypatch.context() as here:
             here.setattr(module.threading, "Thread", _NoThread)
-            trainer = Trainer(str(tmp_path), "tiny", "cpu", of_driver or versions())
+            trainer = Trainer(str(tmp_path), "tiny", "cpu", driver_versions or versions())
 
-        async def converse():
+        async def talk_and_drain():
             try:
                 return await talk(trainer)
             finally:
                 await trainer.drain()
 
-        with ThreadPoolExecutor(1) as others:
-            outcome = others.submit(asyncio.run, converse())
+        with ThreadPoolExecutor(1) as event_loop_thread:
+            outcome = event_loop_thread.submit(asyncio.run, talk_and_drain())
             trainer._run()
             return outcome.result()
 
-    return conversation
+    return run_calls
 
 
 async def climb(trainer, trial=0, parameters=PLAIN, after=0, until=18):
-    """Results of a trial that is never stopped, up to a step."""
+    """Return the results of a trial up to a step."""
     results = []
     while after < until:
         results.append(await trainer.next_report(trial, parameters, after))
@@ -93,7 +92,7 @@ def steps(results):
 
 
 async def trained(trainer):
-    """Steps trained by all replicates, when none trains or waits any more."""
+    """Return the steps of all replicates once all have finished."""
     while not (progress := await trainer.progress())["ready"] or progress["replicates"]:
         await asyncio.sleep(0.01)
     return progress["trained_steps"]
@@ -107,7 +106,7 @@ def test_without_halving_every_result_has_all_seeds_at_its_own_step(ask, tiny):
     ]
 
 
-def test_seed_0_climbs_alone_and_the_others_follow_when_the_trial_is_past_the_last_rung(ask, halving):
+def test_seed_0_trains_alone_up_to_the_last_rung_and_the_others_after_that(ask, halving):
     async def talk(trainer):
         return await climb(trainer), await trained(trainer)
 
@@ -116,14 +115,14 @@ def test_seed_0_climbs_alone_and_the_others_follow_when_the_trial_is_past_the_la
         (5, [(0, 5)]),
         (6, [(0, 6)]),
         (10, [(0, 10)]),
-        # With the first that needs all seeds comes what the late ones reported on the way.
+        # The first result of all seeds includes the earlier reports of seeds 1 and 2.
         (12, [(1, 5), (2, 5), (1, 6), (2, 6), (1, 10), (2, 10), (0, 12), (1, 12), (2, 12)]),
         (18, [(0, 18), (1, 18), (2, 18)]),
     ]
     assert steps_trained == 3 * 18
 
 
-def test_while_it_is_decided_at_the_last_rung_seed_0_trains_on_and_nobody_else_starts(ask, halving):
+def test_seed_0_alone_trains_on_until_the_decision_at_the_last_rung(ask, halving):
     async def talk(trainer):
         await climb(trainer, until=10)
         return await trained(trainer)
@@ -131,10 +130,10 @@ def test_while_it_is_decided_at_the_last_rung_seed_0_trains_on_and_nobody_else_s
     assert ask(halving, talk) == 18
 
 
-def test_one_lane_suffices_for_several_trials_and_what_is_promising_is_finished_first(ask, halving):
+def test_with_one_lane_for_several_trials_promising_ones_finish_first(ask, halving):
     trained_by_then = []
 
-    async def one(trainer, trial, parameters):
+    async def train(trainer, trial, parameters):
         results = await climb(trainer, trial, parameters)
         trained_by_then.append((await trainer.progress())["trained_steps"])
         await trainer.detach(trial)
@@ -142,17 +141,17 @@ def test_one_lane_suffices_for_several_trials_and_what_is_promising_is_finished_
 
     async def talk(trainer):
         await climb(trainer, 0, PLAIN, until=5)
-        others = [one(trainer, trial, CONTRASTIVE) for trial in (1, 2)]
-        return await asyncio.gather(one(trainer, 0, PLAIN), *others)
+        others = [train(trainer, trial, CONTRASTIVE) for trial in (1, 2)]
+        return await asyncio.gather(train(trainer, 0, PLAIN), *others)
 
     for results in ask(halving, talk):
         assert steps(results) == [5, 6, 10, 12, 18]
         assert len(results[-1]["rows"]) == 3
-    # The first trial's other seeds did not wait until seed 0 of both others was through, which were there before them.
+    # The first trial's other seeds did not wait for seed 0 of both other trials, which was queued before them.
     assert trained_by_then[0] < (3 + 2) * 18
 
 
-def test_a_trial_that_is_stopped_at_a_rung_gives_its_lane_back(ask, halving):
+def test_a_trial_that_is_stopped_at_a_rung_frees_its_lane(ask, halving):
     async def talk(trainer):
         await climb(trainer, trial=0, until=5)
         await trainer.detach(0)
@@ -165,7 +164,7 @@ def test_a_trial_that_is_stopped_at_a_rung_gives_its_lane_back(ask, halving):
     assert progress["trained_steps"] < 4 * 18
 
 
-def test_who_begins_again_is_given_everything_again(ask, halving):
+def test_a_trial_that_restarts_receives_all_reports_again(ask, halving):
     async def talk(trainer):
         await climb(trainer, until=12)  # the client dies without detaching
         return await climb(trainer)
@@ -177,7 +176,7 @@ def test_who_begins_again_is_given_everything_again(ask, halving):
     }
 
 
-def test_a_trial_that_was_taken_for_gone_may_come_back_where_it_was(ask, halving, monkeypatch):
+def test_a_trial_that_was_taken_for_lost_can_continue(ask, halving, monkeypatch):
     async def talk(trainer):
         await climb(trainer, until=10)
         monkeypatch.setattr(module, "_TRIAL_TIMEOUT_S", -1.0)
@@ -191,7 +190,7 @@ def test_a_trial_that_was_taken_for_gone_may_come_back_where_it_was(ask, halving
     assert {(1, 5), (2, 10)} < set(keys(results[0]))
 
 
-def test_after_an_interruption_every_seed_goes_on_and_gives_what_it_would_have_given(ask, halving, tmp_path):
+def test_after_an_interruption_every_seed_resumes_with_the_same_results(ask, halving, tmp_path):
     def rows(results):
         return {(row["seed"], row["step"]): row for result in results for row in result["rows"]}
 
@@ -208,14 +207,14 @@ def test_after_an_interruption_every_seed_goes_on_and_gives_what_it_would_have_g
     assert trained <= 3 * 6
 
 
-def test_a_trial_that_diverges_while_it_climbs_fails_as_a_whole(ask, halving):
+def test_a_trial_that_diverges_before_the_last_rung_fails(ask, halving):
     halving["space"]["optimiser.learning_rate"] = {"choice": [0.003, 1e12]}
     parameters = {**PLAIN, "optimiser.learning_rate": 1e12}
     result = ask(halving, lambda trainer: trainer.next_report(0, parameters, 0))
     assert_mentions(result["failed"], "diverged", "loss", "seed 0", "step")
 
 
-def test_with_another_version_than_the_driver_s_it_trains_nothing_and_names_both(ask, tiny):
+def test_other_package_versions_than_those_of_the_driver_are_refused_and_named(ask, tiny):
     answer = ask(tiny, lambda trainer: trainer.next_report(0, PLAIN, 0), {**versions(), "torch": "1.13.0"})
     assert_mentions(answer["refused"], f"torch {versions()['torch']}", "driver", "1.13.0", "image")
 
@@ -240,13 +239,13 @@ def test_a_suspected_trial_trains_in_isolation_until_its_next_report(ask, tiny):
 
 def test_progress_is_current_when_an_evaluation_returns(ask, tiny):
     async def talk(trainer):
-        heard = threading.Event()
-        measuring = asyncio.create_task(trainer.evaluate([], ["fidelity"], "validation"))
+        is_checked = threading.Event()
+        evaluation = asyncio.create_task(trainer.evaluate([], ["fidelity"], "validation"))
         await asyncio.sleep(0)
-        trainer._commands.put(lambda: heard.wait(10))  # what is asked next finds the training thread at other work
-        await measuring
+        trainer._commands.put(lambda: is_checked.wait(10))  # keeps the training thread busy during the next call
+        await evaluation
         progress = await trainer.progress()
-        heard.set()
+        is_checked.set()
         return progress
 
     progress = ask(tiny, talk)
