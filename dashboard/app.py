@@ -1,4 +1,4 @@
-"""Entry point of the dashboard: pages and navigation. Run by `marl-study dashboard`."""
+"""Entry point of the dashboard: pages, navigation and sign-in. Run by `marl-study dashboard`."""
 
 import sys
 from functools import partial
@@ -6,9 +6,8 @@ from importlib import import_module
 
 import streamlit as st
 
-from dashboard.access import require_sign_in
-from dashboard.address import STUDY, chosen_trials, link, remember_pages, study_of
-from dashboard.reading import LIVE_S, QUIET_S, Reading, Shelf, shelf
+from dashboard.address import STUDY, link, remember_pages, selected_trials, study_in_address
+from dashboard.reading import LIVE_S, QUIET_S, Reading, StoreReader, store_reader
 from dashboard.text import plain
 from dashboard.views import studies
 from study.errors import UserError
@@ -29,16 +28,12 @@ _OTHER_STUDY = "other study"
 
 
 def main(store_uri: str) -> None:
-    """Draw the page of the current address.
-
-    Args:
-        store_uri: Folder or `s3://bucket/prefix` with the studies.
-    """
+    """Draw the page of the current address, about the studies in a folder or in `s3://bucket/prefix`."""
     st.set_page_config(page_title="marl-study", page_icon="\N{HEADPHONE}", layout="wide")
     st.html(_STYLE)
-    require_sign_in()
+    _require_sign_in()
     try:
-        store = shelf(store_uri)
+        store = store_reader(store_uri)
         names = store.studies()
     except UserError as error:
         st.error(plain(str(error)))
@@ -46,39 +41,53 @@ def main(store_uri: str) -> None:
         return
     pages = {"studies": st.Page(partial(studies.page, store, names), title="Studies", url_path="studies", default=True)}
     for path, (title, module) in _PAGES.items():
-        pages[path] = st.Page(partial(_of_a_study, store, names, module), title=title, url_path=path)
+        pages[path] = st.Page(partial(_study_page, store, names, module), title=title, url_path=path)
     remember_pages(pages)
-    chosen = st.navigation(list(pages.values()), position="hidden")
-    name = study_of(names) if names else None
-    _sidebar(store, names, name)
-    chosen.run()
+    page = st.navigation(list(pages.values()), position="hidden")
+    _sidebar(store, names)
+    page.run()
 
 
-def _sidebar(store: Shelf, names: list[str], name: str | None) -> None:
+def _require_sign_in() -> None:
+    """Stop the page until the user has signed in, if Streamlit's secrets name an OpenID Connect provider in `auth`."""
+    try:
+        is_required = "auth" in st.secrets
+    except FileNotFoundError:  # there is no secrets file
+        return
+    if is_required and not st.user.to_dict().get("is_logged_in", False):
+        st.title("marl-study")
+        st.write("Sign in to see the studies of this store.")
+        st.button("Sign in", on_click=st.login, type="primary")
+        st.stop()
+    elif is_required:
+        st.sidebar.button("Sign out", on_click=st.logout)
+
+
+def _sidebar(store: StoreReader, names: list[str]) -> None:
     """Draw the navigation."""
 
-    def other_study() -> None:
+    def open_other_study() -> None:
         # The other query parameters belong to the previous study.
         st.query_params.from_dict({STUDY: st.session_state[_OTHER_STUDY]})
 
     with st.sidebar:
         link("studies", "Studies", "")
-        if name is not None:
-            st.session_state[_OTHER_STUDY] = name
-            st.selectbox("Study", names, key=_OTHER_STUDY, on_change=other_study)
+        if names:
+            name = st.session_state[_OTHER_STUDY] = study_in_address(names)
+            st.selectbox("Study", names, key=_OTHER_STUDY, on_change=open_other_study)
             for path, (title, _) in _PAGES.items():
-                link(path, title, name, chosen_trials())
+                link(path, title, name, selected_trials())
         st.caption(plain(store.objects.uri))
 
 
-def _of_a_study(store: Shelf, names: list[str], module: str) -> None:
+def _study_page(store: StoreReader, names: list[str], module: str) -> None:
     """Draw a page about a study below the state of the study."""
     if not names:
-        studies.nothing_yet(store)
+        studies.show_first_command(store)
         return
-    named, name = st.query_params.get(STUDY), study_of(names)
-    if named not in (None, name):
-        st.warning(plain(f"There is no study {named} in this store. This page shows {name}."))
+    requested, name = st.query_params.get(STUDY), study_in_address(names)
+    if requested not in (None, name):
+        st.warning(plain(f"There is no study {requested} in this store. This page shows {name}."))
     st.query_params[STUDY] = name
     try:
         reading = store.latest(name)
@@ -87,22 +96,23 @@ def _of_a_study(store: Shelf, names: list[str], module: str) -> None:
         return
     st.title(plain(name))
     _watch(store, name, reading)
-    for sentence in reading.damaged:
+    for sentence in reading.warnings:
         st.warning(plain(sentence))
-    import_module(f"dashboard.views.{module}").page(reading)
+    if studies.has_reports(reading):
+        import_module(f"dashboard.views.{module}").page(reading)
 
 
-def _watch(store: Shelf, name: str, drawn: Reading) -> None:
+def _watch(store: StoreReader, name: str, drawn: Reading) -> None:
     """Show the state of the study, poll the store, and redraw the page when the study has changed."""
 
-    @st.fragment(run_every=LIVE_S if drawn.is_live or drawn.trouble else QUIET_S)
-    def look() -> None:
+    @st.fragment(run_every=LIVE_S if drawn.is_live or drawn.outage else QUIET_S)
+    def poll() -> None:
         reading = store.latest(name)
-        if (reading.facts, bool(reading.trouble)) != (drawn.facts, bool(drawn.trouble)):
+        if (reading.fingerprint, bool(reading.outage)) != (drawn.fingerprint, bool(drawn.outage)):
             st.rerun()
         studies.state_line(reading)
 
-    look()
+    poll()
 
 
 if __name__ == "__main__":

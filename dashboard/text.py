@@ -1,4 +1,4 @@
-"""Escaping of text from the store wherever Streamlit renders Markdown.
+"""Text of a page: escaping of text from the store wherever Streamlit renders Markdown, and times.
 
 Streamlit renders Markdown in `st.markdown`, `st.write`, captions, headings, messages, labels, help, values of metrics,
 `st.table`, and options of radios, pills, segmented controls and select sliders. It does not in `st.dataframe`, charts,
@@ -7,13 +7,16 @@ write `:blue-badge[…]` instead. Screen readers read the escapes in labels alou
 """
 
 import re
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import groupby
+from zoneinfo import ZoneInfo
 
-__all__ = ["paragraphs", "plain"]
+__all__ = ["ago", "local_time", "paragraphs", "plain"]
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 # Control characters, overrides of the writing direction, and halves of surrogate pairs.
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_INSTEAD = "\N{REPLACEMENT CHARACTER}"
+
 # Streamlit parses some patterns again after removing escapes, so each is split into two pieces.
 _SEAM = re.compile(
     r"(?<=:)(?=[\w+/-])"  # :smile:, :material_home:, :streamlit:, http://
@@ -22,8 +25,10 @@ _SEAM = re.compile(
     r"|(?<=-)(?=[->])|(?<=<)(?=[-=])|(?<=[>~])(?==)",  # --, ->, <-, <->, <=, >= and ~=, which become one character
     re.IGNORECASE,
 )
-# Invisible separator: small type around no character.
-_NOTHING = ":small[]"
+_SEPARATOR = ":small[]"  # invisible: small type around no character
+
+_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "min": timedelta(minutes=1), "s": timedelta(seconds=1)}
+_JUST_NOW = timedelta(seconds=5)
 
 
 def plain(text: object) -> str:
@@ -32,8 +37,8 @@ def plain(text: object) -> str:
     The result may be part of other Markdown, but not of a code span. Runs of whitespace become one space, characters
     that cannot be shown become U+FFFD.
     """
-    shown = _INVISIBLE.sub(_INSTEAD, " ".join(str(text).split()))
-    return _NOTHING.join(_PUNCTUATION.sub(r"\\\1", piece) for piece in _SEAM.split(shown))
+    visible = _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(str(text).split()))
+    return _SEPARATOR.join(_PUNCTUATION.sub(r"\\\1", piece) for piece in _SEAM.split(visible))
 
 
 def paragraphs(text: object) -> str:
@@ -41,10 +46,39 @@ def paragraphs(text: object) -> str:
 
     The result must start on a new line. Labels have a single line; use `plain` for them.
     """
-    blocks: list[list[str]] = [[]]
-    for line in str(text).splitlines():
-        if line.strip():
-            blocks[-1].append(plain(line))
-        else:
-            blocks.append([])
-    return "\n\n".join("\\\n".join(lines) for lines in blocks if lines)
+    blocks = groupby(str(text).splitlines(), key=lambda line: bool(line.strip()))
+    return "\n\n".join("\\\n".join(map(plain, lines)) for has_text, lines in blocks if has_text)
+
+
+def local_time(moment: datetime, timezone: str | None) -> str:
+    """Return a time with its own time zone in the zone of a browser: `2026-05-09 16:32 CEST`.
+
+    `timezone` is the name of the zone, as in `st.context.timezone`; UTC if it is None or unknown.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone")
+    try:
+        local = moment.astimezone(_zone(timezone))
+    except OverflowError:  # near the limits of datetime
+        local = moment
+    name = local.tzname() or "UTC"  # some zones have only an offset, such as +03
+    return f"{local:%Y-%m-%d %H:%M} {name if name[0].isalpha() else f'UTC{name}'}"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """Return the elapsed time in the largest unit that fits: `3 min ago`. Both times have a time zone.
+
+    Less than five seconds, or a time in the future (clocks may differ), is `just now`.
+    """
+    elapsed = now - moment
+    for unit, length in _UNITS.items():
+        if elapsed >= max(length, _JUST_NOW):
+            return f"{elapsed // length} {unit} ago"
+    return "just now"
+
+
+def _zone(name: str | None) -> tzinfo:
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (KeyError, ValueError, OSError):  # a browser may send any text
+        return UTC

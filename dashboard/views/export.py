@@ -8,10 +8,9 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import CHOSEN, choose, choose_many
+from dashboard.address import TRIALS, choose, choose_many
 from dashboard.reading import Reading
 from dashboard.text import plain
-from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.errors import RunError, UserError, command_for
 from study.formatting import format_bytes, objective_label
@@ -25,44 +24,37 @@ _BUNDLES = "bundles"
 def page(reading: Reading) -> None:
     """Draw the page."""
     results, spec = reading.results, reading.results.spec
-    if not needs_a_trial(reading):
-        return
     table = results.results()
     complete = table[table["state"] == "complete"]["trial"].tolist()
     if not complete:
         st.info("No trial is complete yet. Only complete trials can be exported.")
         return
-    front = reading.once("front", results.front)["trial"].tolist()
-    trials = choose_many(CHOSEN, "Trials", complete, front, most=_MAX_TRIALS)
+    trials = choose_many(TRIALS, "Trials", complete, reading.front["trial"].tolist(), limit=_MAX_TRIALS)
     objectives = list(spec.objectives)
-    known = list(dict.fromkeys([*objectives, *metric_columns(table)]))
-    by = choose("by", "Export the replicate that is best in", known, objectives[-1], objective_label)
+    metrics = list(dict.fromkeys([*objectives, *metric_columns(table)]))
+    metric = choose("by", "Export the replicate that is best in", metrics, objectives[-1], objective_label)
     if not trials:
         st.info("Choose at least one trial.")
         return
     st.caption(
         "A bundle holds weights, configuration, held-out clips, scores, a model card, and the SHA-256 of each file."
     )
-    st.code(_command(reading, trials), language="bash")
-    wanted = (spec.name, tuple(trials), by)
+    options = " ".join(f"--trial {trial}" for trial in trials)
+    st.code(f"{command_for(results.store.uri, 'export')} {options} --to exported", language="bash")
+    request = (spec.name, tuple(trials), metric)
     if st.button("Prepare the download", type="primary"):
         try:
             with st.spinner("Writing the bundles and scoring each model on its clips"):
-                st.session_state[_BUNDLES] = (wanted, *_bundles(reading, trials, by))
+                st.session_state[_BUNDLES] = (request, *_bundles(reading, trials, metric))
         except (UserError, RunError) as error:
             st.error(plain(str(error)))
             return
     prepared = st.session_state.get(_BUNDLES)
-    if prepared is None or prepared[0] != wanted:
+    if prepared is None or prepared[0] != request:
         return
     _, content, files, cards = prepared
-    st.download_button(
-        f"Download {len(trials)} model{'s' * (len(trials) != 1)}, {format_bytes(len(content))}",
-        content,
-        f"{spec.name}-models.zip",
-        mime="application/zip",
-        on_click="ignore",
-    )
+    label = f"Download {len(trials)} model{'s' * (len(trials) != 1)}, {format_bytes(len(content))}"
+    st.download_button(label, content, f"{spec.name}-models.zip", mime="application/zip", on_click="ignore")
     st.caption("Unpack it and check each folder with `marl-study verify DIR`.")
     st.dataframe(files, hide_index=True, width="stretch")
     for name, card in cards.items():
@@ -70,35 +62,18 @@ def page(reading: Reading) -> None:
             st.code(card, language=None, wrap_lines=True)
 
 
-def _command(reading: Reading, trials: list[int]) -> str:
-    options = " ".join(f"--trial {trial}" for trial in trials)
-    return f"{command_for(reading.results.store.uri, 'export')} {options} --to exported"
-
-
-def _bundles(reading: Reading, trials: list[int], by: str) -> tuple[bytes, pd.DataFrame, dict[str, str]]:
+def _bundles(reading: Reading, trials: list[int], metric: str) -> tuple[bytes, pd.DataFrame, dict[str, str]]:
     """Return a ZIP file of the bundles, a table of their files, and their model cards."""
-    from study.export.bundle import (
-        checksums,
-        export_trials,  # imports torch, which takes seconds
-    )
+    from study.export.bundle import checksums, export_trials  # imports torch, which takes seconds
 
     buffer = io.BytesIO()
     files, cards = [], {}
-    with tempfile.TemporaryDirectory() as folder:
-        bundles = export_trials(reading.results, trials, by, Path(folder))
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for bundle in bundles:
-                sums = checksums(bundle)
-                cards[bundle.name] = (bundle / "README.md").read_text(encoding="utf-8")
-                for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
-                    name = path.relative_to(bundle).as_posix()
-                    archive.write(path, f"{bundle.name}/{name}")
-                    files.append(
-                        {
-                            "model": bundle.name,
-                            "file": name,
-                            "size": format_bytes(path.stat().st_size),
-                            "SHA-256": sums.get(name, ""),
-                        }
-                    )
-    return buffer.getvalue(), pd.DataFrame(files), cards
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for bundle in export_trials(reading.results, trials, metric, Path(folder)):
+            sums = checksums(bundle)
+            cards[bundle.name] = (bundle / "README.md").read_text(encoding="utf-8")
+            for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+                name = path.relative_to(bundle).as_posix()
+                archive.write(path, f"{bundle.name}/{name}")
+                files.append((bundle.name, name, format_bytes(path.stat().st_size), sums.get(name, "")))
+    return buffer.getvalue(), pd.DataFrame(files, columns=["model", "file", "size", "SHA-256"]), cards

@@ -1,106 +1,119 @@
-"""Page 'Studies': a card for each study of the store."""
+"""Page 'Studies': a card for each study of the store. Other pages show the state of one study above their content."""
 
 from datetime import UTC, datetime
 
 import streamlit as st
 
 from dashboard.address import link
-from dashboard.moments import ago, local_time
-from dashboard.reading import Reading, Shelf
-from dashboard.text import plain
+from dashboard.reading import Reading, StoreReader
+from dashboard.text import ago, local_time, plain
 from study.errors import UserError
 from study.formatting import format_duration, format_number, objective_label
 
-__all__ = ["nothing_yet", "page", "state_line"]
+__all__ = ["has_reports", "page", "show_first_command", "state_line"]
 
 _COLOURS = {"running": "blue", "complete": "green", "interrupted": "orange"}
-_CARDS_IN_A_ROW = 2
+_COLUMNS = 2
 _REFRESH_S = 10.0
 
 
-def page(store: Shelf, names: list[str]) -> None:
+def page(store: StoreReader, names: list[str]) -> None:
     """Draw the page."""
     st.title("Studies")
     if not names:
-        nothing_yet(store)
+        show_first_command(store)
         return
 
     @st.fragment(run_every=_REFRESH_S)
     def cards() -> None:
-        columns = st.columns(_CARDS_IN_A_ROW)
-        for place, name in enumerate(store.studies()):  # includes studies created since the page was opened
-            with columns[place % _CARDS_IN_A_ROW].container(border=True):
+        columns = st.columns(_COLUMNS)
+        for position, name in enumerate(store.studies()):  # includes studies created since the page was opened
+            with columns[position % _COLUMNS].container(border=True):
                 _card(store, name)
 
     cards()
 
 
-def nothing_yet(store: Shelf) -> None:
+def show_first_command(store: StoreReader) -> None:
     """Explain how to start a study if the store is empty."""
     st.info(f"No studies in {plain(store.objects.uri)} yet. Start one with `marl-study run studies/quickstart.yaml`.")
+
+
+def has_reports(reading: Reading) -> bool:
+    """Return whether a trial of the study has reported; if not, explain why not."""
+    results = reading.results
+    if len(reading.once("steps", results.steps)):
+        return True
+    if reading.is_live:
+        st.info("Trials are training and have not reported yet. This page updates itself.")
+    else:
+        st.info("No trial has reported yet. Resume the study:")
+        st.code(reading.status["resume"], language=None)
+    trials = results.trials()
+    failed = trials[trials["state"] == "failed"]
+    if len(failed):
+        first = failed.iloc[0]
+        st.error(f"{len(failed)} of {len(trials)} trials have failed. Error of trial {first['trial']}:")
+        st.text(str(first["error"]))
+    return False
 
 
 def state_line(reading: Reading, is_timed: bool = True) -> None:
     """Show the state of a study in one line, when it was read, and whether the store is reachable."""
     status = reading.status
     trials = ", ".join(f"{count:,} {state}" for state, count in status["trials"].items() if count) or "no trial yet"
-    words = f":{_COLOURS[status['state']]}-badge[{status['state']}] {trials}, of {status['target']:,}"
-    left = time_left(reading)
-    if left is not None:
-        words += f" · about {format_duration(left)} left"
+    line = f":{_COLOURS[status['state']]}-badge[{status['state']}] {trials}, of {status['target']:,}"
+    left_s = _time_left_s(reading)
+    if left_s is not None:
+        line += f" · about {format_duration(left_s)} left"
     if is_timed:
-        words += f" · read {local_time(reading.at, st.context.timezone)}"
-    st.markdown(words)
-    if reading.trouble:
+        line += f" · read {local_time(reading.time, st.context.timezone)}"
+    st.markdown(line)
+    if reading.outage:
         st.warning(
-            f"The store cannot be read: {plain(reading.trouble)}. This page shows the state of "
-            f"{ago(reading.at, datetime.now(UTC))} and keeps trying."
+            f"The store cannot be read: {plain(reading.outage)}. This page shows the state of "
+            f"{ago(reading.time, datetime.now(UTC))} and keeps trying."
         )
     if status["state"] == "interrupted":
         st.caption("Resume it with:")
         st.code(status["resume"], language=None)
 
 
-def time_left(reading: Reading) -> float | None:
+def _time_left_s(reading: Reading) -> float | None:
     """Estimate the seconds until all trials are finished, from the average duration in this run."""
     status, results = reading.status, reading.results
-    if status["state"] != "running":
+    if status["state"] != "running" or not status["over"]:
         return None
-    last = max(results.runs)
+    run = max(results.runs)
     trials = results.trials()
-    is_over = trials["state"].isin(["complete", "pruned", "failed"])
-    of_this_run = int((trials[is_over]["run"] == last).sum()) if status["over"] else 0
-    started = datetime.fromisoformat(str(results.runs[last]["started"]))
-    if not of_this_run:
-        return None
+    is_finished = trials["state"].isin(["complete", "pruned", "failed"])
+    finished = int((is_finished & (trials["run"] == run)).sum())
+    elapsed = datetime.now(UTC) - datetime.fromisoformat(str(results.runs[run]["started"]))
     missing = max(0, int(status["target"]) - int(status["over"]))
-    return (datetime.now(UTC) - started).total_seconds() / of_this_run * missing
+    return elapsed.total_seconds() / finished * missing if finished else None
 
 
-def _card(store: Shelf, name: str) -> None:
+def _card(store: StoreReader, name: str) -> None:
+    st.subheader(plain(name))
     try:
         reading = store.latest(name)
     except UserError as error:
-        st.subheader(plain(name))
         st.error(plain(str(error)))
         return
     results, status = reading.results, reading.status
-    st.subheader(plain(name))
     state_line(reading, is_timed=False)
     st.progress(min(1.0, status["over"] / max(1, status["target"])))
-    front = reading.once("front", results.front)
-    best, volume = st.columns([3, 2])
-    with best:
-        for objective, mode in results.spec.objectives.items():
-            if len(front):
-                value = front[objective].min() if mode == "min" else front[objective].max()
-                st.metric(f"best {plain(objective_label(objective))}", format_number(float(value)))
+    front = reading.front
+    left, right = st.columns([3, 2])
+    with left:
+        for objective, mode in results.spec.objectives.items() if len(front) else ():
+            value = front[objective].min() if mode == "min" else front[objective].max()
+            st.metric(f"best {plain(objective_label(objective))}", format_number(float(value)))
         st.caption(f"{len(front)} trial{'s' * (len(front) != 1)} on the front" if len(front) else "no front yet")
-    with volume:
-        grown = reading.once("progress", results.progress)
-        known = grown["hypervolume"].dropna()
-        if len(known):
-            st.metric("hypervolume", format_number(float(known.iloc[-1])), chart_data=known.tolist()[-200:])
+    with right:
+        volumes = reading.once("progress", results.progress)["hypervolume"].dropna()
+        if len(volumes):
+            st.metric("hypervolume", format_number(float(volumes.iloc[-1])), chart_data=volumes.tolist()[-200:])
     reports = reading.once("steps", results.steps)
     if len(reports):
         st.caption(f"last report {local_time(reports['time'].max(), st.context.timezone)}")

@@ -6,11 +6,19 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import MAX_CHOSEN, choose, choose_many, chosen_trials, link, set_chosen, slide
-from dashboard.downloads import download_chart
+from dashboard.address import (
+    MAX_SELECTED,
+    choose,
+    choose_many,
+    choose_value,
+    link,
+    parse_trials,
+    select_trials,
+    selected_trials,
+)
+from dashboard.charts import download_chart
 from dashboard.reading import Reading
 from dashboard.text import plain
-from dashboard.views.state import needs_a_trial
 from study.analysis import metric_columns
 from study.analysis.parameter_effects import is_numeric
 from study.charts.style import BLUE, parameter_label
@@ -20,7 +28,7 @@ from study.spec import Spec
 
 __all__ = ["page"]
 
-_NOTHING = "none"
+_NO_PARAMETER = "none"
 _LIMITED = "limited"
 _CHART = "trade-off chart"
 
@@ -30,12 +38,10 @@ def page(reading: Reading) -> None:
     results, spec = reading.results, reading.results.spec
     table = results.results()
     metrics = [*dict.fromkeys([*default_axes(spec)[:2], *metric_columns(table)])]
-    if not needs_a_trial(reading):
-        return
-    axes = _axes(spec, metrics)
+    axes = _choose_axes(spec, metrics)
     limits = _limits(spec, table, metrics)
-    chosen = chosen_trials(table["trial"])
-    data = trade_off_data(results, axes, chosen, limits)
+    selected = selected_trials(table["trial"])
+    data = trade_off_data(results, axes, selected, limits)
     trials = data[~data["is_baseline"]]
     if limits:
         st.caption(f"{len(trials):,} of {len(table):,} trials have values of both metrics and meet all limits.")
@@ -51,49 +57,50 @@ def page(reading: Reading) -> None:
         width="stretch",
         key=_CHART,
         on_select=lambda: _take_selection(data),
-        alt=_in_words(data, axes),
+        alt=_description(data, axes),
     )
     st.caption("Click a point to select its trial, shift-click to add more, or drag to select an area.")
     download_chart(lambda: trade_off_chart(results, axes, data), data, f"{spec.name}-trade-off")
-    _selection(reading, table, data, chosen, axes)
+    _selection(reading, table, data, selected, axes)
     _growth(reading)
 
 
-def _axes(spec: Spec, metrics: list[str]) -> Axes:
+def _choose_axes(spec: Spec, metrics: list[str]) -> Axes:
     """Draw the selectors above the chart."""
     default = default_axes(spec)
-    columns = st.columns(4)
-    parameters = [_NOTHING, *spec.space]
-    numbers = [_NOTHING, *(name for name, parameter in spec.space.items() if is_numeric(parameter))]
-    with columns[0]:
-        x = choose("x", "Horizontal", metrics, default.x, objective_label)
-    with columns[1]:
-        y = choose("y", "Vertical", metrics, default.y, objective_label)
-    with columns[2]:
-        colour = choose("colour", "Colour", parameters, _NOTHING, parameter_label)
-    with columns[3]:
-        size = choose("size", "Size", numbers, _NOTHING, parameter_label)
-    return Axes(x, y, None if colour == _NOTHING else colour, None if size == _NOTHING else size)
+    parameters = [_NO_PARAMETER, *spec.space]
+    numbers = [_NO_PARAMETER, *(name for name, parameter in spec.space.items() if is_numeric(parameter))]
+    selectors = {
+        "x": ("Horizontal", metrics, default.x, objective_label),
+        "y": ("Vertical", metrics, default.y, objective_label),
+        "colour": ("Colour", parameters, _NO_PARAMETER, parameter_label),
+        "size": ("Size", numbers, _NO_PARAMETER, parameter_label),
+    }
+    chosen = {}
+    for column, (name, selector) in zip(st.columns(4), selectors.items(), strict=True):
+        with column:
+            chosen[name] = choose(name, *selector)
+    return Axes(**{name: option for name, option in chosen.items() if option != _NO_PARAMETER})
 
 
 def _limits(spec: Spec, table: pd.DataFrame, metrics: list[str]) -> dict[str, float]:
     """Return the worst acceptable value of each limited metric."""
     with st.expander("Limits", expanded=_LIMITED in st.query_params):
-        known = [name for name in metrics if name in table and table[name].notna().any()]
+        options = [name for name in metrics if name in table and table[name].notna().any()]
         limits = {}
-        for name in choose_many(_LIMITED, "Limit these metrics", known, (), objective_label):
+        for name in choose_many(_LIMITED, "Limit these metrics", options, (), objective_label):
             low, high = float(table[name].min()), float(table[name].max())
             high = max(high, low + 1e-6)
             is_cost = spec.direction(name) == "min"
             label = f"{objective_label(name)} {'at most' if is_cost else 'at least'}"
-            limits[name] = slide(name, label, low, high, high if is_cost else low)
+            limits[name] = choose_value(name, label, low, high, high if is_cost else low)
     return limits
 
 
 def _take_selection(data: pd.DataFrame) -> None:
     """Copy the selection of the chart into the address: the clicked points, or the brushed area if it has changed."""
     event: Any = st.session_state[_CHART]["selection"]
-    picked = [int(one["trial"]) for one in event.get("picked") or []]
+    selected = [int(point["trial"]) for point in event.get("picked") or []]
     brush = event.get("brush") or {}
     before = st.session_state.get("last area")
     st.session_state["last area"] = brush
@@ -101,71 +108,56 @@ def _take_selection(data: pd.DataFrame) -> None:
         trials = data[~data["is_baseline"]]
         for axis, limits in brush.items():
             trials = trials[trials[axis].between(*limits)]
-        picked = trials["trial"].tolist()
-    set_chosen(picked)
+        selected = trials["trial"].tolist()
+    select_trials(selected)
 
 
-def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, chosen: list[int], axes: Axes) -> None:
+def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, selected: list[int], axes: Axes) -> None:
     """Draw the table of the selected trials, or of the front, with links to other pages."""
     spec = reading.results.spec
-    front = data[data["front"]].sort_values("x")["trial"].tolist()
-    st.subheader(f"Selected trials ({len(chosen)})" if chosen else "Trials on the front of these two metrics")
+    st.subheader(f"Selected trials ({len(selected)})" if selected else "Trials on the front of these two metrics")
     typed = st.text_input(
-        "Trials, by number", ", ".join(map(str, chosen)), help="Numbers separated by commas; empty for the front."
+        "Trials, by number", ", ".join(map(str, selected)), help="Numbers separated by commas; empty for the front."
     )
-    there = set(table["trial"])
-    numbers = [int(word) for word in typed.replace(",", " ").split() if word.isascii() and word.isdigit()]
-    wanted = list(dict.fromkeys(number for number in numbers if number in there))[:MAX_CHOSEN]
-    if wanted != chosen:
-        set_chosen(wanted)
+    if (numbers := parse_trials(typed, table["trial"])) != selected:
+        select_trials(numbers)
         st.rerun()
-    shown = chosen or front
-    names = [*dict.fromkeys([axes.x, axes.y, *spec.objectives])]
-    columns = ["trial", "state", *(part for name in names for part in (name, f"{name}/sd"))]
-    columns += [f"config/{name}" for name in spec.space]
-    rows = table.set_index("trial", drop=False).loc[shown]
-    labels = {name: objective_label(name) for name in names} | {f"{name}/sd": "± sd" for name in names}
+    trials = selected or data[data["front"]].sort_values("x")["trial"].tolist()
+    labels: dict[Any, Any] = {}
+    for name in dict.fromkeys([axes.x, axes.y, *spec.objectives]):
+        labels |= {name: objective_label(name), f"{name}/sd": "± sd"}
     labels |= {f"config/{name}": parameter_label(name) for name in spec.space}
-    st.dataframe(rows.reindex(columns=columns), hide_index=True, width="stretch", column_config=labels)
-    where = st.columns(4)
-    with where[0]:
-        link("trial", "Open the first", spec.name, shown[:1])
-    with where[1]:
-        link("compare", "Compare (two to six)", spec.name, shown[:6])
-    with where[2]:
-        link("export", "Export", spec.name, shown)
-    if len(chosen) >= MAX_CHOSEN:
-        st.caption(f"A link holds at most {MAX_CHOSEN} trials; the others were left out.")
+    rows = table.set_index("trial", drop=False).loc[trials].reindex(columns=["trial", "state", *labels])
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=labels)
+    links = {"trial": ("Open the first", 1), "compare": ("Compare (two to six)", 6), "export": ("Export", MAX_SELECTED)}
+    for column, (page_name, (label, count)) in zip(st.columns(4), links.items(), strict=False):
+        with column:
+            link(page_name, label, spec.name, trials[:count])
+    if len(selected) >= MAX_SELECTED:
+        st.caption(f"A link holds at most {MAX_SELECTED} trials; the others were left out.")
 
 
 def _growth(reading: Reading) -> None:
     """Draw the hypervolume of the front against trained steps."""
-    grown = reading.once("progress", reading.results.progress).dropna(subset=["hypervolume"])
-    if grown.empty:
+    growth = reading.once("progress", reading.results.progress).dropna(subset=["hypervolume"])
+    if growth.empty:
         return
     # The line is constant between changes, so other points are left out.
-    grown = grown[grown["hypervolume"].diff().ne(0) | (grown["trial_steps"] == grown["trial_steps"].max())]
+    growth = growth[growth["hypervolume"].diff().ne(0) | (growth["trial_steps"] == growth["trial_steps"].max())]
     st.subheader("Hypervolume of the front")
     st.caption("Volume between the front and the untrained network, in the product of the units of the objectives.")
-    chart = (
-        alt.Chart(grown[["trial_steps", "hypervolume", "trial", "complete"]])
-        .mark_line(interpolate="step-after", point=len(grown) < 100, color=BLUE)
-        .encode(
-            x=alt.X("trial_steps:Q", title="steps that all replicates have trained"),
-            y=alt.Y("hypervolume:Q", title="hypervolume", scale=alt.Scale(zero=False)),
-            tooltip=["trial", "complete", "trial_steps", alt.Tooltip("hypervolume:Q", format=".4f")],
-        )
-        .properties(height=220)
+    base = alt.Chart(growth[["trial_steps", "hypervolume", "trial", "complete"]]).properties(height=220)
+    chart = base.mark_line(interpolate="step-after", point=len(growth) < 100, color=BLUE).encode(
+        x=alt.X("trial_steps:Q", title="steps that all replicates have trained"),
+        y=alt.Y("hypervolume:Q", title="hypervolume", scale=alt.Scale(zero=False)),
+        tooltip=["trial", "complete", "trial_steps", alt.Tooltip("hypervolume:Q", format=".4f")],
     )
-    st.altair_chart(
-        chart,
-        width="stretch",
-        key="growth",
-        alt=f"Hypervolume grew to {grown['hypervolume'].iloc[-1]:.3g} in {grown['complete'].iloc[-1]} complete trials",
-    )
+    volume, complete = growth["hypervolume"].iloc[-1], growth["complete"].iloc[-1]
+    description = f"Hypervolume grew to {volume:.3g} in {complete} complete trials"
+    st.altair_chart(chart, width="stretch", key="growth", alt=description)
 
 
-def _in_words(data: pd.DataFrame, axes: Axes) -> str:
+def _description(data: pd.DataFrame, axes: Axes) -> str:
     trials = data[~data["is_baseline"]]
     front = ", ".join(
         f"trial {row.trial} at {row.x:.3g} and {row.y:.3g}"

@@ -5,7 +5,7 @@ import threading
 import pandas as pd
 import pytest
 
-from dashboard.reading import Shelf
+from dashboard.reading import StoreReader
 from study.errors import UserError
 from study.storage import ObjectStore
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT
@@ -21,98 +21,98 @@ def store(tmp_path, tiny):
 
 
 @pytest.fixture
-def shelf(tmp_path, store):
-    return Shelf(ObjectStore(str(tmp_path / "runs")))
+def reader(tmp_path, store):
+    return StoreReader(ObjectStore(str(tmp_path / "runs")))
 
 
-def again(shelf):
+def again(reader):
     """Read the study again at once."""
-    shelf.latest("tiny").expire()
-    return shelf.latest("tiny")
+    reader.latest("tiny").expire()
+    return reader.latest("tiny")
 
 
-def test_values_are_computed_once_per_reading(shelf):
-    first = shelf.latest("tiny")
+def test_values_are_computed_once_per_reading(reader):
+    first = reader.latest("tiny")
     calls = []
     assert first.once("x", lambda: calls.append(1) or 3) == 3
-    assert again(shelf).once("x", lambda: calls.append(1) or 4) == 3
+    assert again(reader).once("x", lambda: calls.append(1) or 4) == 3
     assert len(calls) == 1
 
 
-def test_new_reports_create_a_new_reading(shelf, store):
-    before = shelf.latest("tiny")
+def test_new_reports_create_a_new_reading(reader, store):
+    before = reader.latest("tiny")
     writer = StudyWriter(store, trials=2)
     writer.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
     writer.finish()
-    after = again(shelf)
-    assert after.facts != before.facts
+    after = again(reader)
+    assert after.fingerprint != before.fingerprint
     assert set(after.results.reports()["trial"]) == {0, 1}
     assert set(before.results.reports()["trial"]) == {0}
 
 
-def test_an_outage_keeps_the_last_reading_and_recovery_replaces_it(shelf, tmp_path):
-    before = shelf.latest("tiny")
+def test_an_outage_keeps_the_last_reading_and_recovery_replaces_it(reader, tmp_path):
+    before = reader.latest("tiny")
     (tmp_path / "runs").rename(tmp_path / "away")
-    gone = again(shelf)
-    assert_mentions(gone.trouble, "'tiny'")
+    gone = again(reader)
+    assert_mentions(gone.outage, "'tiny'")
     pd.testing.assert_frame_equal(gone.results.results(), before.results.results())
     (tmp_path / "away").rename(tmp_path / "runs")
-    back = again(shelf)
-    assert back.trouble == ""
-    assert back.at > before.at
+    back = again(reader)
+    assert back.outage == ""
+    assert back.time > before.time
 
 
 def test_a_missing_store_raises(tmp_path):
     with pytest.raises(UserError, match=mentions("'tiny'")):
-        Shelf(ObjectStore(str(tmp_path))).latest("tiny")
+        StoreReader(ObjectStore(str(tmp_path))).latest("tiny")
 
 
-def test_studies_stay_listed_during_an_outage(shelf, tmp_path, monkeypatch):
-    assert shelf.studies() == ["tiny"]
+def test_studies_stay_listed_during_an_outage(reader, tmp_path, monkeypatch):
+    assert reader.studies() == ["tiny"]
     (tmp_path / "runs").rename(tmp_path / "away")
     monkeypatch.setattr("dashboard.reading.LIVE_S", -1.0)
-    assert shelf.studies() == ["tiny"]
+    assert reader.studies() == ["tiny"]
 
 
-def test_a_damaged_segment_is_reported_until_it_is_removed(shelf, store):
+def test_a_damaged_segment_is_reported_until_it_is_removed(reader, store):
     (part,) = store.objects.names("tiny/reports")
     whole = store.objects.read(part)
     store.objects.write("tiny/reports/0001-000009.parquet", whole[:100])
-    (sentence,) = again(shelf).damaged
+    (sentence,) = again(reader).warnings
     assert_mentions(sentence, "reports/0001-000009.parquet")
-    assert len(shelf.latest("tiny").results.reports()) == 2
+    assert len(reader.latest("tiny").results.reports()) == 2
     store.objects.delete("tiny/reports/0001-000009.parquet")
-    assert again(shelf).damaged == ()
+    assert again(reader).warnings == ()
 
 
-def test_new_stars_and_notes_create_a_new_reading(shelf):
-    before = shelf.latest("tiny")
+def test_new_stars_and_notes_create_a_new_reading(reader):
+    before = reader.latest("tiny")
     before.notes.star(0)
-    after = again(shelf)
+    after = again(reader)
     assert after.marks.starred == {0}
-    assert after.facts != before.facts
+    assert after.fingerprint != before.fingerprint
 
 
-def test_a_deleted_segment_disappears_from_the_next_reading(shelf, store):
+def test_a_deleted_segment_disappears_from_the_next_reading(reader, store):
     writer = StudyWriter(store, trials=2)
     writer.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
     writer.finish()
-    assert set(again(shelf).results.reports()["trial"]) == {0, 1}
+    assert set(again(reader).results.reports()["trial"]) == {0, 1}
     store.objects.delete("tiny/reports/0002-000001.parquet")
-    assert set(again(shelf).results.reports()["trial"]) == {0}
+    assert set(again(reader).results.reports()["trial"]) == {0}
 
 
-def test_concurrent_readers_see_a_growing_prefix_of_the_rows(shelf, store, tmp_path):
+def test_concurrent_readers_see_a_growing_prefix_of_the_rows(reader, store, tmp_path):
     writer = StudyWriter(store, trials=400)
     is_done = threading.Event()
     seen: dict[int, list[list[int]]] = {0: [], 1: []}
 
-    def read(place: int, own: Shelf) -> None:
+    def read(place: int, own: StoreReader) -> None:
         while not is_done.is_set():
             seen[place].append(sorted(set(again(own).results.reports()["trial"])))
 
-    shelves = (shelf, Shelf(ObjectStore(str(tmp_path / "runs"))))
-    readers = [threading.Thread(target=read, args=one) for one in enumerate(shelves)]
+    both = (reader, StoreReader(ObjectStore(str(tmp_path / "runs"))))
+    readers = [threading.Thread(target=read, args=one) for one in enumerate(both)]
     for reader in readers:
         reader.start()
     try:
@@ -131,7 +131,7 @@ def test_concurrent_readers_see_a_growing_prefix_of_the_rows(shelf, store, tmp_p
             assert trials == list(range(len(trials)))
         counts = [len(trials) for trials in readings]
         assert counts == sorted(counts)
-    assert all(len(again(one).results.reports()) == 2 + 3 * MIN_SEGMENTS_TO_COMPACT - 1 for one in shelves)
+    assert all(len(again(one).results.reports()) == 2 + 3 * MIN_SEGMENTS_TO_COMPACT - 1 for one in both)
 
 
 @pytest.mark.slow
@@ -140,8 +140,8 @@ def test_an_unreachable_bucket_keeps_the_last_reading(tmp_path, tiny, monkeypatc
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         write_study("s3://studies/runs", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
-        shelf = Shelf(ObjectStore("s3://studies/runs"))
-        assert len(shelf.latest("tiny").results.results()) == 1
-    gone = again(shelf)
-    assert_mentions(gone.trouble, "s3://studies/runs")
+        reader = StoreReader(ObjectStore("s3://studies/runs"))
+        assert len(reader.latest("tiny").results.results()) == 1
+    gone = again(reader)
+    assert_mentions(gone.outage, "s3://studies/runs")
     assert len(gone.results.results()) == 1

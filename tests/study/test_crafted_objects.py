@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dashboard.reading import Shelf
+from dashboard.reading import StoreReader
 from study.analysis import StudyResults
 from study.cli.tables import status_lines
 from study.errors import RunError, UnreadableObject, UserError
@@ -71,7 +71,7 @@ def read(store):
         assert_printable(status_lines(status))
         plan_cleanup(results)
         Notes(again).read()
-        Shelf(again.objects).latest(store.name)
+        StoreReader(again.objects).latest(store.name)
         again.read("log")
         return results.results(), results.reports(), results.progress(), results.front(), results.baselines()
 
@@ -324,7 +324,7 @@ def test_html_in_values_is_text_in_tables_and_pages(store, cli):
         outcome = cli(*words, "--store", store.objects.uri)
         assert outcome.status == 0, outcome.err
         assert "\x1b[2J" not in outcome.out + outcome.err
-    reading = Shelf(store.objects).latest("tiny")
+    reading = StoreReader(store.objects).latest("tiny")
     assert reading.results.trials()["error"].tolist()[-1] == evil  # as it is: pages escape it
 
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pandas as pd
 import pytest
 
-from dashboard.moments import ago, local_time
+from dashboard.text import ago, local_time
 from tests.messages import mentions
 
 MOMENT = datetime(2026, 5, 9, 14, 32, 59, tzinfo=UTC)
