@@ -71,7 +71,7 @@ class _Models:
         return len(self.mask_KD)
 
 
-class Known(EvaluationContext):
+class SyntheticContext(EvaluationContext):
     """Synthetic latents in place of encoded clips, for each point of a panel and each draw."""
 
     private = PRIVATE
@@ -108,7 +108,7 @@ def synthetic_latents(panel: Panel, classes_NC: Tensor, amount_K11: Tensor, nois
 
 @cache
 def _measured(metric_group: str, panel: Panel) -> Columns:
-    return METRIC_GROUPS[metric_group].compute(Known(panel, CLIPS, DRAWS))
+    return METRIC_GROUPS[metric_group].compute(SyntheticContext(panel, CLIPS, DRAWS))
 
 
 def measured(*metric_groups: str) -> Callable[[Panel], Columns]:
@@ -116,9 +116,9 @@ def measured(*metric_groups: str) -> Callable[[Panel], Columns]:
     return lambda panel: {name: value for group in metric_groups for name, value in _measured(group, panel).items()}
 
 
-def by_trees(panel: Panel) -> Columns:
+def dci_columns(panel: Panel) -> Columns:
     """Return the scores of DCI, with fewer clips and draws."""
-    context = Known(panel, 1000, 2)
+    context = SyntheticContext(panel, 1000, 2)
     rows = []
     for fit_ND, held_out_ND in zip(context.fit.means_KND.numpy(), context.held_out.means_KND.numpy(), strict=True):
         inputs: Any = SimpleNamespace(
@@ -131,17 +131,17 @@ def by_trees(panel: Panel) -> Columns:
     return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
 
 
-def leaked(panel: Panel) -> Columns:
+def leakage_columns(panel: Panel) -> Columns:
     """Return accuracies of probes on the subspaces that should not have the factor; chance is zero."""
     found = measured("probes", "linear_probes")(panel)
     factor_of = {name: name.split("/")[1] for name in found if name.endswith(("frequency/shared", "timbre/private"))}
     return {name: chance_corrected(found[name], FACTORS[factor]) for name, factor in factor_of.items()}
 
 
-def of_more_clips(panel: Panel) -> Columns:
+def information_by_clips(panel: Panel) -> Columns:
     """Return metrics of single latents with as much noise as signal, by the number of clips."""
     compute, noisy = METRIC_GROUPS["single_latents"].compute, NOISY._replace(points=(1.0,))
-    parts = [compute(Known(noisy, int(clips), 20)) for clips in panel.points]
+    parts = [compute(SyntheticContext(noisy, int(clips), 20)) for clips in panel.points]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -170,7 +170,7 @@ def degraded(panel: Panel) -> Tensor:
     return log_mel_NFT + change[panel]
 
 
-def seen(panel: Panel) -> Columns:
+def log_mel_errors(panel: Panel) -> Columns:
     """Return distances of log-mels; the four sounds of one frequency are a draw."""
     distances = spectral_distance(degraded(panel), sounds()[2])
     error_KJM, distance_KJM = (x.unflatten(1, (len(TIMBRES), -1)) for x in distances)
@@ -183,7 +183,7 @@ def seen(panel: Panel) -> Columns:
     return columns
 
 
-def heard(panel: Panel) -> Columns:
+def waveform_errors(panel: Panel) -> Columns:
     """Return errors of the sounds that log-mels invert to; the four sounds of one frequency are a draw."""
     audio, waveform_NS, _ = sounds()
     errors = [waveform_fidelity(audio, waveform_NS, log_mel_NFT) for log_mel_NFT in degraded(panel)]

@@ -29,12 +29,12 @@ from docs.pictures.known import (
     ROUGH,
     Columns,
     Panel,
-    by_trees,
-    heard,
-    leaked,
+    dci_columns,
+    information_by_clips,
+    leakage_columns,
+    log_mel_errors,
     measured,
-    of_more_clips,
-    seen,
+    waveform_errors,
 )
 from marl.data.syntone import TIMBRES
 from study.charts.style import COLOURS, save_chart, styled
@@ -80,7 +80,7 @@ def _single(name: str, metric_group: str) -> Picture:
     return Picture(_lines("disentanglement", **{name: BLUE}), measured(metric_group), KNOWN, name)
 
 
-_SEEN = partial(Picture, numbers=seen, panels=(LEVEL, BLUR, BURSTS), limits=None)
+_LOG_MEL = partial(Picture, numbers=log_mel_errors, panels=(LEVEL, BLUR, BURSTS), limits=None)
 _PROBED = measured("probes", "linear_probes")
 _PROBES = {
     f"{kind}/frequency/{subspace}": Line(f"{subspace}, {label}", COLOURS[subspace], dash)
@@ -105,16 +105,16 @@ _SEPARATIONS = _lines("disentanglement", separation=BLUE, linear_separation=RED)
 _DCI = _lines("disentanglement", dci=BLUE, dci_completeness=RED, dci_informativeness=GREEN)
 
 PICTURES: Mapping[str, Picture] = {
-    "log_mel": _SEEN(_DISTANCES, title="dB"),
-    "by_class": _SEEN(_TIMBRES, title="log_mel_rmse_db"),
+    "log_mel": _LOG_MEL(_DISTANCES, title="dB"),
+    "by_class": _LOG_MEL(_TIMBRES, title="log_mel_rmse_db"),
     "stft_error": Picture(
-        _lines("fidelity", (FULL, FULL, DOTTED), **_STFT), heard, (LEVEL, BLUR, ROUGH), "error", limits=None
+        _lines("fidelity", (FULL, FULL, DOTTED), **_STFT), waveform_errors, (LEVEL, BLUR, ROUGH), "error", limits=None
     ),
     "probe": Picture(_PROBES, _PROBED, KNOWN, "accuracy", legend_columns=3),
     "separation": Picture(_SEPARATIONS, _PROBED, KNOWN, "separation"),
-    "leakage": Picture(_LEAKAGE, leaked, (ACROSS, COPIED), "leakage", (-0.02, 0.6), legend_columns=2),
+    "leakage": Picture(_LEAKAGE, leakage_columns, (ACROSS, COPIED), "leakage", (-0.02, 0.6), legend_columns=2),
     "nmi": Picture(_NMI, measured("single_latents"), KNOWN, "nmi of the frequency"),
-    "clips": Picture(_NMI, of_more_clips, (MORE_CLIPS,), "nmi of the frequency", limits=None),
+    "clips": Picture(_NMI, information_by_clips, (MORE_CLIPS,), "nmi of the frequency", limits=None),
     "mig": _blocks("mig"),
     "modularity": _single("modularity", "single_latents"),
     "jemmig": _blocks("jemmig"),
@@ -123,7 +123,7 @@ PICTURES: Mapping[str, Picture] = {
     "explicitness": _single("explicitness", "explicitness"),
     "factor_vae": _single("factor_vae", "fixed_factors"),
     "beta_vae": _single("beta_vae", "fixed_factors"),
-    "dci": Picture(_DCI, by_trees, tuple(panel._replace(points=panel.ticks) for panel in KNOWN), "dci"),
+    "dci": Picture(_DCI, dci_columns, tuple(panel._replace(points=panel.ticks) for panel in KNOWN), "dci"),
 }
 
 

@@ -62,8 +62,8 @@ def test_explicitness_agrees_with_the_roc_auc_of_scikit_learn(seed, ties):
     standard = [(part - fit.mean(axis=0)) / fit.std(axis=0) for part in (fit, held_out)]
     for factor in range(2):
         regression = LogisticRegression(tol=1e-8, max_iter=1000).fit(standard[0], classes[:120, factor])
-        share = regression.predict_proba(standard[1])
-        each = [roc_auc_score(classes[120:, factor] == name, share[:, name]) for name in regression.classes_]
+        probability = regression.predict_proba(standard[1])
+        each = [roc_auc_score(classes[120:, factor] == name, probability[:, name]) for name in regression.classes_]
         assert found[0, factor].item() == pytest.approx(np.mean(each), abs=1e-3)
     assert mean.item() == pytest.approx(found.mean().item())
 
@@ -135,9 +135,9 @@ def test_a_class_without_held_out_clips_is_ignored():
     fit, held_out = latents[0, :120].numpy(), latents[0, there[120:]].numpy()
     standard = [(part - fit.mean(axis=0)) / fit.std(axis=0) for part in (fit, held_out)]
     regression = LogisticRegression(tol=1e-8, max_iter=1000).fit(standard[0], five[:120, 0])
-    share, truth = regression.predict_proba(standard[1]), five[there[120:], 0]
+    probability, truth = regression.predict_proba(standard[1]), five[there[120:], 0]
     assert found.item() == pytest.approx(
-        np.mean([roc_auc_score(truth == name, share[:, name]) for name in range(4)]), abs=1e-3
+        np.mean([roc_auc_score(truth == name, probability[:, name]) for name in range(4)]), abs=1e-3
     )
 
 
