@@ -113,9 +113,10 @@ def build(
     Example: marl-study data build studies/instruments.yaml
     """
     from study.datasets.prepare import ensure_prepared
+    from study.runs.ray_cluster import ray_session
     from study.storage import ObjectStore
 
-    prepared = ensure_prepared(_prepared_spec(spec_file, overrides), ObjectStore(store), address, stderr())
+    prepared = ensure_prepared(_prepared_spec(spec_file, overrides), ObjectStore(store), ray_session(address), stderr())
     typer.echo(prepared.uri)
 
 

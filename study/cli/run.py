@@ -68,8 +68,10 @@ def run(
     if resolved.needs_preparation:
         from study.datasets.load import with_content
         from study.datasets.prepare import ensure_prepared
+        from study.runs.ray_cluster import ray_session
 
-        resolved = with_content(resolved, objects, lambda: ensure_prepared(resolved, objects, address, stderr()))
+        session = ray_session(address)
+        resolved = with_content(resolved, objects, lambda: ensure_prepared(resolved, objects, session, stderr()))
     create_study(study, resolved, address)
     _run_trials(study, spec.search.trials or 0, address)
 

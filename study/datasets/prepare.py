@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import ray
@@ -18,7 +18,6 @@ from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
 from study.formatting import format_duration
 from study.in_flight import in_flight
-from study.runs.ray_cluster import ray_session
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 
@@ -35,7 +34,7 @@ def _prepare(
     prepared: PreparedSet,
     config: AudioDatasetConfig,
     audio: AudioConfig,
-    address: str | None,
+    session: AbstractContextManager[Any],
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Prepare the missing chunks of a set on all processors of a machine or a cluster, then commit the set."""
@@ -51,7 +50,7 @@ def _prepare(
     done = len(entries) - sum(len(chunk) for _, chunk in todo)
     on_progress(done, len(entries))
     if todo:
-        with ray_session(address):
+        with session:
             for number in _prepare_chunks(prepared, config, audio, todo):
                 done += len(chunks[number])
                 on_progress(done, len(entries))
@@ -95,11 +94,13 @@ def _prepare_chunk(
     PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, clips, config.factor_names, audio)
 
 
-def ensure_prepared(resolved: ResolvedSpec, objects: ObjectStore, address: str | None, console: Console) -> PreparedSet:
+def ensure_prepared(
+    resolved: ResolvedSpec, objects: ObjectStore, session: AbstractContextManager[Any], console: Console
+) -> PreparedSet:
     """Return the prepared set of a resolved spec. If it is missing, prepare it and show the progress.
 
-    An interrupted call loses the chunks that were in progress; the next call continues with the missing ones. An
-    address of None stands for this machine.
+    An interrupted call loses the chunks that were in progress; the next call continues with the missing ones. The
+    session, in which the tasks run, connects to Ray when it is entered.
 
     Raises:
         UserError: If there are no clips, the sounds or their table are invalid, or the store refuses a write.
@@ -118,7 +119,7 @@ def ensure_prepared(resolved: ResolvedSpec, objects: ObjectStore, address: str |
 
     started = time.monotonic()
     with _progress(console) as on_progress:
-        _prepare(prepared, config, audio, address, on_progress)
+        _prepare(prepared, config, audio, session, on_progress)
     took = format_duration(time.monotonic() - started)
     console.print(f"data: {_counts(prepared)}, prepared in {took}", markup=False, soft_wrap=True)
     rejected = prepared.table.dropna(subset=["rejected"])

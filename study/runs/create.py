@@ -68,7 +68,7 @@ def spec_of(metadata: StudyMetadata) -> ResolvedSpec:
 
 
 def confirmation_spec(results: StudyResults, replicates: int) -> ResolvedSpec:
-    """Return a spec whose trials are the front of a study, in its order, with the next seeds after those of the study.
+    """Return a spec that trains the front of a study again, in its order, under the next unused seeds.
 
     The best of many trials are partly the luckiest ones; their values under new seeds are unbiased.
 

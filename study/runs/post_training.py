@@ -46,8 +46,8 @@ def evaluate_stored(
 ) -> Iterator[dict[str, Any]]:
     """Evaluate stored models, and yield rows of `reports/`; none for a model without weights in the store.
 
-    Trainers compute the groups of `marl.evaluation.METRIC_GROUPS`. For those of `POST_TRAINING` they only encode clips,
-    and Ray tasks compute the metrics, a row for each group.
+    Trainers compute the groups of `marl.evaluation.METRIC_GROUPS`. For those of `POST_TRAINING`, trainers encode clips and
+    Ray tasks compute the metrics; each group has separate rows.
 
     Args:
         trainers: Trainers of the study, at least one.
@@ -124,7 +124,7 @@ def rescore(
     split: str,
     console: Console,
 ) -> int:
-    """Evaluate complete trials again, and append the rows to those of earlier evaluations.
+    """Evaluate complete trials again. The rows of earlier evaluations stay.
 
     On the same kind of device and with the same metric version, values are bit-identical to earlier ones, in any order
     of the trials.

@@ -1,4 +1,4 @@
-"""How a run ends, whatever fails in it; in this process, without Ray and without training."""
+"""How a run ends after each kind of error; in this process, without Ray and without training."""
 
 import contextlib
 import io
