@@ -94,7 +94,7 @@ def run_study(options: argparse.Namespace, trials: int) -> dict[str, Any]:
     class Watched(driver._Driver):
         def _evaluate_front(self) -> None:
             # The last steps follow the last regular progress request.
-            self._trainers.note(self._trainers.call("progress", timeout_s=5.0))
+            self.trainers.note(self.trainers.call("progress", timeout_s=5.0))
             super()._evaluate_front()
 
         def _on_state(self, number: int, state: str, *more: Any) -> None:

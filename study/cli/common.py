@@ -92,18 +92,13 @@ def open_results(store: str, study: str) -> "StudyResults":
 
 
 class Destination:
-    """Where a study runs: on this machine, or on a cluster named by its dashboard or its cluster file.
-
-    Raises:
-        UserError: If both are given, or if machines of the cluster cannot reach the store.
-    """
+    """Where a study runs: on this machine, or on a cluster named by its dashboard or its cluster file."""
 
     def __init__(self, address: str | None, cluster: Path | None, store: str) -> None:
         if address is not None and cluster is not None:
             raise UserError(f"--address and --cluster: give one of them; got {address} and {cluster}")
         self._address, self._cluster, self._store = address, cluster, store
-        is_shared = "://" in store or Path(store).is_absolute()
-        if address is not None and not is_shared:
+        if address is not None and not ("://" in store or Path(store).is_absolute()):
             raise UserError(
                 "--store: a cluster needs a store that all its machines can reach, s3://bucket/prefix or the absolute "
                 f"path of a shared folder; got {store}"
@@ -115,13 +110,7 @@ class Destination:
         return self._cluster is not None or (self._address is not None and self._address.startswith("http"))
 
     def submit(self, study: str, arguments: list[str], file: Path | None) -> None:
-        """Run `marl-study` with these arguments on the cluster.
-
-        Args:
-            study: Name of the study.
-            arguments: Arguments of the command, without `--store`.
-            file: Spec to send along.
-        """
+        """Run `marl-study` with these arguments, without `--store`, on the cluster; send the file of the spec along."""
         from study.runs.ray_cluster import run_on_head, submit_job
 
         if self._cluster is not None:
@@ -191,14 +180,7 @@ def exit_status(command: Callable[[], object]) -> int:
     return 0
 
 
-def show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: object = None,
-    line: str | None = None,
-) -> None:
+def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Print warnings about unreadable objects of the store. Other warnings address callers of libraries, not users."""
     if issubclass(category, UnreadableObject):
         log(f"warning: {message}")

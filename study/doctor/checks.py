@@ -34,14 +34,9 @@ _CHECK_WIDTH = 10
 
 
 class Finding(NamedTuple):
-    """Result of one check.
+    """Result of one check, on the hosts `where` or on none in particular, with advice unless it passed.
 
-    Attributes:
-        check: Name of the check.
-        verdict: `fail` if a study is likely to fail, `warn` if it may be slow or give other results than elsewhere.
-        value: Measured value, as text.
-        advice: What to do; empty if the check passed.
-        where: Hosts with this result; empty if the check concerns no single host.
+    The verdict is `fail` if a study is likely to fail, `warn` if it may be slow or give other results than elsewhere.
     """
 
     check: str
@@ -88,10 +83,7 @@ _DECIDES_RESULTS = ("torch", "torchaudio", "ray", "optuna")
 def check_machine(facts: Facts, mine: Mapping[str, str], lock: Mapping[str, str]) -> Iterator[Finding]:
     """Yield the findings that follow from the facts of a machine, without measuring anything.
 
-    Args:
-        facts: Facts of the machine.
-        mine: Versions of this process; all machines must have the same.
-        lock: Pinned versions by normalised package name; empty to skip the check.
+    All machines must have the versions of this process, `mine`. Without a lock, packages are not checked.
     """
     yield check_versions(facts.versions, mine)
     if lock:
@@ -107,12 +99,9 @@ def check_versions(theirs: Mapping[str, str], mine: Mapping[str, str]) -> Findin
     differing = differing_version(mine, theirs)
     if differing is None:
         return Finding("versions", "pass", ", ".join(f"{name} {version}" for name, version in theirs.items()))
-    return Finding(
-        "versions",
-        "fail",
-        f"{differing} {theirs.get(differing, 'unknown')}, but this process has {mine[differing]}",
-        "install the same requirements.lock and commit on all machines; results depend on the versions",
-    )
+    value = f"{differing} {theirs.get(differing, 'unknown')}, but this process has {mine[differing]}"
+    advice = "install the same requirements.lock and commit on all machines; results depend on the versions"
+    return Finding("versions", "fail", value, advice)
 
 
 def check_lock(packages: Mapping[str, str], lock: Mapping[str, str]) -> Finding:
@@ -156,31 +145,26 @@ def check_disk(disk: Disk) -> Finding:
     if disk.free < _MIN_DISK:
         return Finding("disk", "fail", value, f"free at least {format_bytes(_MIN_DISK)}")
     if disk.free < (1 - _MAX_DISK_USE) * disk.total:
-        return Finding(
-            "disk",
-            "warn",
-            value,
-            f"free some space: Ray does not write to a disk that is more than {_MAX_DISK_USE:.0%} full",
-        )
+        advice = f"free some space: Ray does not write to a disk that is more than {_MAX_DISK_USE:.0%} full"
+        return Finding("disk", "warn", value, advice)
     if disk.free < _RECOMMENDED_DISK:
-        return Finding(
-            "disk", "warn", value, f"at least {format_bytes(_RECOMMENDED_DISK)} of free space is recommended"
-        )
+        return Finding("disk", "warn", value, f"{format_bytes(_RECOMMENDED_DISK)} of free space are recommended")
     return Finding("disk", "pass", value)
 
 
 def check_ports(ports: tuple[OpenPort, ...]) -> Finding:
     """Check that every port of Ray that other machines can reach requires a token."""
-    unprotected = [port for port in ports if not port.requires_token]
-    if not unprotected:
+    numbers: dict[str, list[int]] = {}
+    for port in ports:
+        if not port.requires_token:
+            numbers.setdefault(port.process, []).append(port.number)
+    if not numbers:
         value = f"{len(ports)} ports of Ray are open and require a token, except for metrics"
         return Finding("ports", "pass", value if ports else "no port of Ray is open to other machines")
-    return Finding(
-        "ports",
-        "fail",
-        f"{_port_names(unprotected)}: other machines can connect without a token, and Ray runs any code they send",
-        "start Ray with RAY_AUTH_MODE=token or bind it to 127.0.0.1; open only SSH in the firewall",
-    )
+    names = ", ".join(f"{process or 'port'} {_number_list(group)}" for process, group in numbers.items())
+    value = f"{names}: other machines can connect without a token, and Ray runs any code they send"
+    advice = "start Ray with RAY_AUTH_MODE=token or bind it to 127.0.0.1; open only SSH in the firewall"
+    return Finding("ports", "fail", value, advice)
 
 
 def check_token(requires_token: bool) -> Finding:
@@ -189,13 +173,6 @@ def check_token(requires_token: bool) -> Finding:
         return Finding("token", "pass", "the cluster requires a token")
     advice = "start Ray with RAY_AUTH_MODE=token on all machines; create a token with `ray get-auth-token --generate`"
     return Finding("token", "fail", "the cluster requires no token: any client that can connect can run code", advice)
-
-
-def _port_names(ports: list[OpenPort]) -> str:
-    numbers: dict[str, list[int]] = {}
-    for port in ports:
-        numbers.setdefault(port.process, []).append(port.number)
-    return ", ".join(f"{process or 'port'} {_number_list(group)}" for process, group in numbers.items())
 
 
 def _number_list(numbers: list[int]) -> str:
@@ -207,10 +184,6 @@ def _check_memory(facts: Facts) -> Finding:
     if facts.available < _MIN_MEMORY:
         return Finding("memory", "fail", value, f"end other programs: a trainer needs {format_bytes(_MIN_MEMORY)}")
     if facts.available < _RECOMMENDED_MEMORY:
-        return Finding(
-            "memory",
-            "warn",
-            value,
-            f"at least {format_bytes(_RECOMMENDED_MEMORY)} is recommended for a trainer with its trials",
-        )
+        advice = f"at least {format_bytes(_RECOMMENDED_MEMORY)} is recommended for a trainer with its trials"
+        return Finding("memory", "warn", value, advice)
     return Finding("memory", "pass", value)

@@ -27,13 +27,7 @@ _NAME_WORDS = 4  # leading words of a command line that hold the program; option
 
 
 class OpenPort(BaseModel, frozen=True):
-    """A port of Ray that other machines can reach.
-
-    Attributes:
-        number: Number of the port.
-        process: Name of the process that listens.
-        requires_token: Whether token authentication of Ray is on in that process.
-    """
+    """A port of Ray that other machines can reach, with the process that listens."""
 
     number: int
     process: str
@@ -108,19 +102,13 @@ class Disk(BaseModel, frozen=True):
 
 
 class Facts(BaseModel, frozen=True):
-    """Facts of one machine.
+    """Facts of one machine. Memory is in bytes.
 
     Attributes:
-        host: Host name.
         versions: Versions that results depend on, by name.
         packages: Versions of all installed packages, by normalised name.
-        processor: Name of the processor.
         cpus: Number of processors that this process may use.
-        memory: Memory in bytes.
-        available: Available memory in bytes.
         gpus: GPUs as listed by the driver; empty without a driver.
-        disks: Folders that trials and compilers write to.
-        open_ports: Ports of Ray that other machines can reach.
         requires_token: Whether token authentication of Ray is on in this process.
     """
 

@@ -41,11 +41,9 @@ class Speed(NamedTuple):
 
 
 def check_store(uri: str, size: StorageEstimate | None) -> Iterator[Finding]:
-    """Yield the findings of every operation that a study performs on its store. Test objects are deleted afterwards.
+    """Yield the findings of every operation that a study performs on its store, and whether it has room for a study.
 
-    Args:
-        uri: Address of the store.
-        size: Storage estimate of the study; None without a study.
+    Test objects are deleted afterwards.
 
     Raises:
         UserError: If the address is invalid.
@@ -71,12 +69,7 @@ def check_store(uri: str, size: StorageEstimate | None) -> Iterator[Finding]:
 
 
 def check_clock(skew_s: float, what: str) -> Finding:
-    """Check that a clock agrees with the clock of this machine. A study also works with clocks that differ.
-
-    Args:
-        skew_s: The clock minus the clock of this machine, in seconds.
-        what: Name of the clock in the finding.
-    """
+    """Check that a clock is not ahead of or behind the clock of this machine. A study works with clocks that differ."""
     value = f"{what} is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
     if abs(skew_s) > _NOTICEABLE_SKEW_S:
         advice = "synchronise the clocks by NTP (chrony or systemd-timesyncd), or times in logs and tables will differ"
@@ -98,13 +91,7 @@ def check_speed(speed: Speed, size: StorageEstimate | None) -> Finding:
 
 
 def check_room(size: StorageEstimate, uri: str, free: int | None) -> Finding:
-    """Check that the store has room for a study.
-
-    Args:
-        size: Storage estimate of the study.
-        uri: Address of the store.
-        free: Free bytes if the store is a local folder, else None.
-    """
+    """Check that the store has room for a study. `free` is in bytes if the store is a local folder, else None."""
     total = size.kept + size.training
     value = f"the study writes at most {format_bytes(total)}, and keeps {format_bytes(size.kept)} of it"
     if free is None:
@@ -139,10 +126,9 @@ def _check_operations(objects: ObjectStore, name: str) -> Finding:
     times = {"write": writing, "list": listing, "read": reading, "delete": deleting}
     value = f"{objects.uri}: " + ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in times.items())
     if listed != [name] or content != b"marl-study" or objects.names(name):
+        value = f"{objects.uri}: the store did not show an object that was written or deleted"
         advice = "a study needs a store that shows every write and deletion immediately"
-        return Finding(
-            _CHECK, "fail", f"{objects.uri}: the store did not show an object that was written or deleted", advice
-        )
+        return Finding(_CHECK, "fail", value, advice)
     if max(times.values()) > _SLOW_S:
         return Finding(_CHECK, "warn", value, "use a store nearer to the machines, or trials will wait for it")
     return Finding(_CHECK, "pass", value)
@@ -181,9 +167,8 @@ def _speed(objects: ObjectStore, name: str) -> Speed:
     _, up = _timed(lambda: objects.write(name, content))
     read, down = _timed(lambda: objects.read(name))
     if read != content:
-        raise UserError(
-            f"store {objects.uri}: {_LARGE / _MEGABYTE:.0f} MB were read back with other content than written"
-        )
+        size = f"{_LARGE / _MEGABYTE:.0f} MB"
+        raise UserError(f"store {objects.uri}: {size} were read back with other content than written")
     return Speed(_LARGE / up, _LARGE / down)
 
 

@@ -5,6 +5,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import FrameType
 
 from ray import tune
@@ -52,13 +53,8 @@ _Replicates = Mapping[str, Sequence[tuple[TrialId, int]]]
 def run_study(store: StudyStore, target: int, console: Console, address: str | None = None) -> None:
     """Train a study up to a number of trials, and evaluate its front. Interrupted trials are resumed.
 
-    Trainers are ended and the lease is released in any case. Of several errors the first is raised.
-
-    Args:
-        store: The study.
-        target: Number of trials that the study is to have.
-        console: Console for progress.
-        address: Address of a Ray cluster, see `ray_session`; None for this machine alone.
+    Trainers are ended and the lease is released in any case. Of several errors the first is raised. `ray_session`
+    describes the address.
 
     Raises:
         UserError: If another run of the study is live.
@@ -88,68 +84,57 @@ def run_study(store: StudyStore, target: int, console: Console, address: str | N
                     driver.run(HalvingScheduler(rungs) if rungs else None)
 
 
+@dataclass
 class _Driver:
     """One run of a study."""
 
-    def __init__(
-        self,
-        store: StudyStore,
-        spec: Spec,
-        writer: StudyWriter,
-        searcher: StudySearcher,
-        display: ProgressDisplay,
-        resources: ResourcePlan,
-        trainers: TrainerGroup,
-    ) -> None:
-        self._store = store
-        self._spec = spec
-        self._writer = writer
-        self._searcher = searcher
-        self._display = display
-        self._resources = resources
-        self._trainers = trainers
-        self._versions = versions()
-        self._is_interrupted = False
-        self._is_training = False
-        self._progress_at = 0.0
-        self._notices: set[str] = set()
+    store: StudyStore
+    spec: Spec
+    writer: StudyWriter
+    searcher: StudySearcher
+    display: ProgressDisplay
+    resources: ResourcePlan
+    trainers: TrainerGroup
+    is_interrupted: bool = False
+    is_training: bool = False
+    progress_at: float = 0.0
+    notices: set[str] = field(default_factory=set)
 
     def run(self, scheduler: TrialScheduler | None) -> None:
         """Train all trials, then evaluate the front."""
-        self._display.set_phase("starting the trainer")
-        if self._searcher.remaining:
+        self.display.set_phase("starting the trainer")
+        if self.searcher.remaining:
             self._train(scheduler)
-        self._writer.flush()
+        self.writer.flush()
         self._evaluate_front()
 
     def interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Handle a signal: stop after checkpoints at the first, and at once at the second."""
-        if self._is_interrupted:
+        if self.is_interrupted:
             raise Interrupted
-        self._is_interrupted = True
+        self.is_interrupted = True
 
     def _train(self, scheduler: TrialScheduler | None) -> None:
-        callback = StudyCallback(
-            self._searcher, self._writer, self._spec.train.steps, self._on_state, self._check_and_show
-        )
+        steps = self.spec.train.steps
+        callback = StudyCallback(self.searcher, self.writer, steps, self._on_state, self._check_and_show)
         with tempfile.TemporaryDirectory(prefix="marl-tune-") as folder:
             tune.Tuner(
-                tune.with_resources(StudyTrial, self._resources.trial_resources),
+                tune.with_resources(StudyTrial, self.resources.trial_resources),
                 param_space={
-                    "store": self._store.objects.uri,
-                    "study": self._spec.name,
-                    "run": self._writer.run,
-                    "steps": self._spec.train.steps,
-                    "versions": self._versions,
+                    "store": self.store.objects.uri,
+                    "study": self.spec.name,
+                    "run": self.writer.run,
+                    "steps": steps,
+                    "versions": versions(),
                 },
                 tune_config=tune.TuneConfig(
-                    search_alg=self._searcher,
+                    search_alg=self.searcher,
                     scheduler=scheduler,
                     num_samples=-1,  # the searcher ends the search
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
-                    name=self._spec.name,
+                    name=self.spec.name,
                     storage_path=folder,
                     callbacks=[callback],
                     failure_config=tune.FailureConfig(max_failures=MAX_ACTOR_RESTARTS),
@@ -162,15 +147,15 @@ class _Driver:
     def _evaluate_front(self) -> None:
         """Compute the missing post-training metrics of front candidates, with another trainer if one is lost."""
         losses = 0
-        while missing := StudyResults(self._store).missing_post_training():
+        while missing := StudyResults(self.store).missing_post_training():
             try:
                 written = self._evaluate(missing)
             except TrainerLostError as error:
                 losses += 1
                 if losses > _MAX_TRAINER_LOSSES:
                     raise
-                self._display.log(f"{error}; another trainer continues")
-                self._writer.flush()  # so that evaluated models are not evaluated again
+                self.display.log(f"{error}; another trainer continues")
+                self.writer.flush()  # so that evaluated models are not evaluated again
                 time.sleep(_RETRY_PAUSE_S)
             else:
                 self._record_unavailable(missing, written)
@@ -178,26 +163,26 @@ class _Driver:
 
     def _record_unavailable(self, tried: _Replicates, written: Container[tuple[str, TrialId, int]]) -> None:
         """Record the metrics that are still missing, so that later runs do not compute them again."""
-        self._writer.flush()
+        self.writer.flush()
         unavailable = []
-        for group, replicates in StudyResults(self._store).missing_post_training().items():
+        for group, replicates in StudyResults(self.store).missing_post_training().items():
             for trial, seed in set(replicates) & set(tried.get(group, ())):
                 reason = "not finite" if (group, trial, seed) in written else "no weights in the store"
                 logger.warning("%s of %s, seed %d: %s", group, trial_name(trial), seed, reason)
                 unavailable.append({"group": group, "trial": trial, "seed": seed, "reason": reason})
         if unavailable:
-            self._writer.record_unavailable(unavailable)
+            self.writer.record_unavailable(unavailable)
 
     def _evaluate(self, missing: _Replicates) -> set[tuple[str, TrialId, int]]:
         """Return group, trial and seed of the rows that were written."""
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
-        self._display.log(f"evaluating the front and trials near it, {len(trials)} trials: {', '.join(missing)}")
-        trainers = self._trainers.handles() or [self._trainers.start(self._versions, self._resources.device)]
+        self.display.log(f"evaluating the front and trials near it, {len(trials)} trials: {', '.join(missing)}")
+        trainers = self.trainers.handles() or [self.trainers.start(versions(), self.resources.device)]
         written = set()
         for group, replicates in missing.items():
             metric_groups, split = _POST_TRAINING.get(group, ((group,), "validation"))
             for row in evaluate_stored(trainers, replicates, metric_groups, split, self._check_and_show):
-                self._writer.add("reports", row)
+                self.writer.add("reports", row)
                 written.add((group, row["trial"], row["seed"]))
             logger.info("post-training metrics %s: evaluated %d models", group, len(replicates))
         return written
@@ -205,14 +190,14 @@ class _Driver:
     def _on_state(self, trial: TrialId, state: str, error: str | None) -> None:
         logger.info("%s is %s%s", trial_name(trial), state, f": {error}" if error else "")
         if state == "interrupted":
-            self._display.log(f"{trial_name(trial)} was interrupted and will be resumed: {error}")
+            self.display.log(f"{trial_name(trial)} was interrupted and will be resumed: {error}")
             return
         if state == "running":
-            self._display.start_trial(trial, self._searcher.parameters[trial])
+            self.display.start_trial(trial, self.searcher.parameters[trial])
             return
-        self._display.end_trial(trial, state, error, self._searcher.final_values.get(trial))
+        self.display.end_trial(trial, state, error, self.searcher.final_values.get(trial))
         if state != "complete":
-            for trainer in self._trainers.handles():
+            for trainer in self.trainers.handles():
                 trainer.discard.remote(trial)
 
     def _check_and_show(self) -> None:
@@ -222,29 +207,29 @@ class _Driver:
             RunError: As `StudyWriter.check`.
             Interrupted: If the run is to stop.
         """
-        self._writer.check()
-        if self._is_interrupted or self._writer.stop_requested:
-            hint = " (press Ctrl-C again to stop at once)" if self._is_interrupted else ": requested by `stop`"
-            self._is_interrupted = True
-            self._display.log(f"stopping after checkpoints are written{hint}")
-            self._writer.flush()
-            if self._is_training:  # else there is nothing to checkpoint
-                self._trainers.call("drain", timeout_s=_DRAIN_TIMEOUT_S)
+        self.writer.check()
+        if self.is_interrupted or self.writer.stop_requested:
+            hint = " (press Ctrl-C again to stop at once)" if self.is_interrupted else ": requested by `stop`"
+            self.is_interrupted = True
+            self.display.log(f"stopping after checkpoints are written{hint}")
+            self.writer.flush()
+            if self.is_training:  # else there is nothing to checkpoint
+                self.trainers.call("drain", timeout_s=_DRAIN_TIMEOUT_S)
             raise Interrupted
-        if time.monotonic() - self._progress_at < _PROGRESS_EVERY_S:
+        if time.monotonic() - self.progress_at < _PROGRESS_EVERY_S:
             return
-        progress = self._trainers.progress()
+        progress = self.trainers.progress()
         if active := [trainer for trainer in progress if trainer["ready"]]:
-            self._is_training = True
-            ended = [trainer for trainer in self._trainers.ended if trainer["ready"]]
-            self._display.update(
+            self.is_training = True
+            ended = [trainer for trainer in self.trainers.ended if trainer["ready"]]
+            self.display.update(
                 [tuple(replicate) for trainer in active for replicate in trainer["replicates"]],
                 sum(trainer["trained_steps"] for trainer in (*active, *ended)),
             )
-            self._writer.record_trainers(active, ended)
-            for notice in {notice for trainer in active for notice in trainer["notices"]} - self._notices:
-                self._notices.add(notice)
-                self._display.log(notice)
+            self.writer.record_trainers(active, ended)
+            for notice in {notice for trainer in active for notice in trainer["notices"]} - self.notices:
+                self.notices.add(notice)
+                self.display.log(notice)
         elif progress:
-            self._display.set_phase(progress[0]["phase"])
-        self._progress_at = time.monotonic()
+            self.display.set_phase(progress[0]["phase"])
+        self.progress_at = time.monotonic()

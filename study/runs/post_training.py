@@ -46,14 +46,14 @@ def evaluate_stored(
 ) -> Iterator[dict[str, Any]]:
     """Evaluate stored models, and yield rows of `reports/`; none for a model without weights in the store.
 
-    Trainers compute the groups of `marl.evaluation.METRIC_GROUPS`. For those of `POST_TRAINING`, trainers encode clips and
-    Ray tasks compute the metrics; each group has separate rows.
+    Trainers compute the groups of `marl.evaluation.METRIC_GROUPS`. For those of `POST_TRAINING`, trainers encode clips
+    and Ray tasks compute the metrics; each group has separate rows.
 
     Args:
-        trainers: Trainers of the study, at least one.
+        trainers: Handles of trainers, at least one.
         replicates: Trial and seed of each model.
-        metric_groups: Names of groups of metrics.
-        split: Split of the clips, `validation` or `test`. Groups of `POST_TRAINING` always use validation clips.
+        metric_groups: Names of both kinds of groups.
+        split: `validation` or `test`. Groups of `POST_TRAINING` always use validation clips.
         tick: Called several times per second. An error that it raises ends the evaluation.
 
     Raises:
@@ -80,8 +80,6 @@ def evaluate_stored(
 @ray.remote(num_cpus=1, max_retries=3)
 def _evaluate_inputs(group: str, inputs: Any) -> dict[str, Any] | None:
     """Return a row with the metrics of one group of `POST_TRAINING`; None for a model without weights."""
-    from marl.evaluation.post_training import POST_TRAINING
-
     if inputs is None:
         return None
     row, arrays = inputs
@@ -118,11 +116,7 @@ def handle_signals(handler: Callable[[int, FrameType | None], None], *signals: s
 
 
 def rescore(
-    results: StudyResults,
-    metrics: Sequence[str] | None,
-    trials: Sequence[int] | None,
-    split: str,
-    console: Console,
+    results: StudyResults, metrics: Sequence[str] | None, trials: Sequence[int] | None, split: str, console: Console
 ) -> int:
     """Evaluate complete trials again. The rows of earlier evaluations stay.
 
@@ -133,8 +127,8 @@ def rescore(
         results: Results of the study.
         metrics: Names of `marl.evaluation.METRIC_GROUPS` and of `POST_TRAINING`; None for all of the former.
         trials: Numbers of the trials; None for all complete ones.
-        split: Split of the clips, `validation` or `test`.
-        console: Receives a line about what is evaluated.
+        split: `validation` or `test`.
+        console: Console for progress.
 
     Returns:
         Number of evaluated models.
@@ -143,19 +137,18 @@ def rescore(
         UserError: If there is no such group or complete trial, or another run of the study is live.
     """
     names = list(RESCORABLE if metrics is None else metrics)
-    known = (*RESCORABLE, *POST_TRAINING)
     for name in names:
-        if name not in known:
-            raise UserError(f"--metrics: must be groups of metrics ({', '.join(known)}); got {name!r}")
+        if name not in (*RESCORABLE, *POST_TRAINING):
+            known = ", ".join((*RESCORABLE, *POST_TRAINING))
+            raise UserError(f"--metrics: must be groups of metrics ({known}); got {name!r}")
         if name in POST_TRAINING and split != "validation":
             raise UserError(f"--test: {name} is defined on validation clips only; leave it out")
     table = results.trials()
     complete = [int(trial) for trial in table[table["state"] == "complete"]["trial"]]
     for trial in trials or ():
         if trial not in complete:
-            raise UserError(
-                f"--trial: must be a complete trial ({', '.join(map(str, complete)) or 'none yet'}); got {trial}"
-            )
+            known = ", ".join(map(str, complete)) or "none yet"
+            raise UserError(f"--trial: must be a complete trial ({known}); got {trial}")
     chosen = complete if trials is None else sorted(set(trials))
     replicates = [(trial, seed) for trial in chosen for seed in results.spec.seeds]
     store = StudyStore(ObjectStore(results.store.objects.uri, RUN_RETRY_TIMEOUT_S), results.store.name)

@@ -31,7 +31,7 @@ class ProgressDisplay:
         spec: Spec of the study.
         target: Number of trials that the study is to have.
         console: Console to draw on.
-        write_log: Receives each line, also lines that a live table replaces on the terminal.
+        write_log: Receives each line, even if the live table replaces it on the terminal.
     """
 
     def __init__(self, spec: Spec, target: int, console: Console, write_log: Callable[[str], None]) -> None:
@@ -99,12 +99,7 @@ class ProgressDisplay:
             self._log_if_not_live(f"{trial_name(trial)} {state}{': ' if labels else ''}{labels}{count}")
 
     def update(self, replicates: list[tuple[TrialId, int, int]], trained_steps: int) -> None:
-        """Show the progress of training.
-
-        Args:
-            replicates: Trial, seed and step of each replicate that is training.
-            trained_steps: Number of steps that all replicates of this run have trained.
-        """
+        """Show trial, seed and step of each replicate that trains, and the speed from the steps of all replicates."""
         for steps in self._running.values():
             steps.clear()
         for trial, seed, step in replicates:
