@@ -43,7 +43,7 @@ def _in_utc(time: datetime) -> datetime:
 
 
 class _Event(BaseModel, frozen=True, strict=True):
-    """Content of an object; an `unstar` or `removed` has the names of the events `of` which it revokes the effect."""
+    """Content of an object. An `unstar` or `removed` revokes the events whose names are in `of`."""
 
     trial: int = Field(ge=0)
     kind: _Kind
