@@ -5,8 +5,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Debian packages that tests need. Tests that lack one are skipped and name it; where CI is set they fail.
 SYSTEM := chromium iproute2 libfluidsynth3 nmap openssh-client openssh-server rsync timgm6mb-soundfont
-# A file's tests share what is expensive, so they stay in one process; conftest.py says in which order files are begun.
+# The tests of a file share expensive fixtures, so they stay in one process. conftest.py sorts the files.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+# Tests start hundreds of processes. Each would compile the same modules, and rewrite the same assertions, again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help study test test-all quick test-gpu cluster-test soak check bench lock

@@ -1,15 +1,15 @@
-"""Parallel tests: each process of pytest-xdist, with all that it starts, runs on separate processors.
+"""Parallel tests: each process of pytest-xdist, with its children, runs on separate processors.
 
-Threads of a training step wait for each other. Two studies that both take every processor train at a fraction of their
-speed, and what a test says of time would depend on its neighbour.
+Threads of a training step wait for each other. Two studies that both use every processor train at a fraction of their
+speed, and the durations of a test would depend on the other tests.
 """
 
 import os
 
 import pytest
 
-_MOST_PROCESSES = 8
-# Minutes each; begun first, so that none is left running alone at the end.
+_MAX_PROCESSES = 8
+# The longest files come first, so that none runs alone at the end: minutes in all tests, seconds in quick ones.
 _LONGEST = (
     "tests/study/test_kills.py",
     "tests/cluster/test_cluster.py",
@@ -18,11 +18,19 @@ _LONGEST = (
     "tests/benchmarks/test_benchmarks.py",
     "tests/study/test_older_study.py",
     "tests/study/test_halving_study.py",
+    "tests/marl/stack/test_stack.py",
+    "tests/marl/stack/test_compile_step.py",
+    "tests/study/test_crafted_objects.py",
+    "tests/study/report/test_page.py",
+    "tests/study/analysis/test_importance.py",
+    "tests/marl/metrics/test_boosted_trees.py",
+    "tests/marl/test_extractor.py",
+    "tests/study/store/test_writer.py",
 )
 
 
 def _take_processors() -> None:
-    """This process's part; before libraries are loaded, which make as many threads as there are processors."""
+    """Restrict this process to its share, before it loads libraries that start a thread for each processor."""
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if worker is None or workers is None or not hasattr(os, "sched_setaffinity"):
         return
@@ -37,11 +45,11 @@ _take_processors()
 def pytest_xdist_auto_num_workers() -> int:
     """Return the number of processors, but at least two, because tests often wait."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(2, processors), _MOST_PROCESSES)
+    return min(max(2, processors), _MAX_PROCESSES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, then those with slow tests, each in its own order."""
+    """Sort files: the longest first, then those with slow tests, then the others."""
     files = {item.location[0] for item in items}
     slow = {item.location[0] for item in items if item.get_closest_marker("slow")}
     place = {file: number for number, file in enumerate(_LONGEST)}

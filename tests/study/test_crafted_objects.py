@@ -127,7 +127,7 @@ PARTS = {
     "names that a terminal obeys": report(**{"x/\x1b[2J\n": [1.0]}),
     "names without end": report(**{"x" * 100_000: [1.0]}),
     "more columns than a real report": report(**{f"x/{number}": [0.0] for number in range(10_001)}),
-    "rows without end": billion_rows(),
+    "rows without end": billion_rows,  # takes a second
 }
 
 
@@ -136,7 +136,8 @@ PARTS = {
     [(table, what) for table in ("reports", "trials") for what in PARTS if (table, what) != ("trials", "no seed")],
 )
 def test_a_part_that_nobody_writes_is_named_and_left_out(store, as_before, table, what):
-    store.objects.write(f"tiny/{table}/0001-000000.parquet", PARTS[what])
+    part = PARTS[what]
+    store.objects.write(f"tiny/{table}/0001-000000.parquet", part() if callable(part) else part)
     with pytest.warns(UnreadableObject, match=mentions(f"{table}/0001-000000.parquet")) as said:
         store.read(table)
     assert_printable(str(said[0].message))

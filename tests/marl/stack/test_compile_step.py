@@ -9,7 +9,7 @@ from marl.config import Config, ViewsConfig
 from marl.data import Dataset
 from marl.models import Architecture
 from marl.objective import ActiveTerms
-from marl.stack import Stack
+from marl.stack import Snapshot, Stack
 from marl.stack.compile_step import check_state
 from tests.marl.stack.test_stack import OTHERS, PROBAND, assert_same_bits, train
 
@@ -27,6 +27,12 @@ def trained(stack: Stack) -> Stack:
     stack.attach(CONFIG, seed=7)
     train(stack, 4)
     return stack
+
+
+@pytest.fixture(scope="module")
+def plain(small_dataset: Dataset) -> Snapshot:
+    """Snapshot of a replicate that the plain step trained."""
+    return trained(new_stack(small_dataset, compiled=False)).snapshot(0)
 
 
 @pytest.fixture
@@ -89,7 +95,7 @@ def test_a_compiled_step_that_agrees_within_rounding_is_kept(small_dataset, comp
         (wrong_gradient_of_one_weight_in_one_lane, "first moments of encoder.mean.weight"),
     ],
 )
-def test_a_compiled_step_that_differs_is_rejected_and_logged(small_dataset, compiler, caplog, error, what):
+def test_a_compiled_step_that_differs_is_rejected_and_logged(small_dataset, plain, compiler, caplog, error, what):
     compiler(error)
     stack = trained(new_stack(small_dataset))
     checked = stack.checked_step
@@ -99,7 +105,7 @@ def test_a_compiled_step_that_differs_is_rejected_and_logged(small_dataset, comp
     assert checked.warning.endswith("training with the plain step")
     ((logger, level, message),) = caplog.record_tuples
     assert (logger, level, message) == ("marl.stack.compile_step", logging.WARNING, checked.warning)
-    assert_same_bits(stack.snapshot(0), trained(new_stack(small_dataset, compiled=False)).snapshot(0))
+    assert_same_bits(stack.snapshot(0), plain)
 
 
 def test_an_error_of_vectorised_code_alone_leaves_the_step_compiled_without_vector_instructions(
@@ -113,10 +119,10 @@ def test_an_error_of_vectorised_code_alone_leaves_the_step_compiled_without_vect
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_the_check_leaves_no_trace_in_what_trains(small_dataset, compiler):
+def test_the_check_leaves_no_trace_in_what_trains(small_dataset, plain, compiler):
     compiler(no_error)
-    checked, plain = (trained(new_stack(small_dataset, compiled)) for compiled in (True, False))
-    assert_same_bits(checked.snapshot(0), plain.snapshot(0))
+    checked = trained(new_stack(small_dataset))
+    assert_same_bits(checked.snapshot(0), plain)
     assert checked.steps() == [4, 0, 0]
     assert checked.diverged() == {}
     assert not any(value[1:].any() for value in checked.models.parameters.values())

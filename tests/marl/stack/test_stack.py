@@ -54,7 +54,8 @@ def test_a_replicate_ends_with_the_same_bits_alone_and_among_neighbours_with_an_
     assert_same_bits(crowded["proband"], alone)
 
 
-def test_metrics_do_not_depend_on_lane_or_neighbours(shared_stack):
+def test_metrics_do_not_depend_on_lane_or_neighbours(shared_stack, monkeypatch):
+    monkeypatch.setattr("marl.metrics.probes._STEPS", 20)
     stack = shared_stack(3)
     stack.attach(PROBAND, seed=2)
     train(stack, 10)

@@ -1,9 +1,11 @@
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from study.analysis import importance
 from study.analysis.importance import EVALUATORS, UndeterminedError, importances
 from study.errors import UserError
 from study.spec import parse_spec
@@ -53,6 +55,13 @@ METRICS = {
     "layers": lambda row: row["config/layers"],
     "kind": lambda row: {"none": 0, "infonce": 1, "byol": 3, "vicreg": 2}[row["config/kind"]],
 }
+
+
+@pytest.fixture(autouse=True)
+def small_forests(monkeypatch):
+    """Forests of 16 trees instead of 64, which takes a quarter of the time."""
+    fewer = partial(importance.FanovaImportanceEvaluator, n_trees=16)
+    monkeypatch.setattr(importance, "FanovaImportanceEvaluator", fewer)
 
 
 FORESTS = ("fanova", "mean_decrease_impurity")

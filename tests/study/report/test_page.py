@@ -28,6 +28,17 @@ def page_of(store, folder):
     return report, report.path.read_text()
 
 
+@pytest.fixture(autouse=True)
+def unrendered(monkeypatch):
+    """Write the width of a PNG instead of rendering it, which takes seconds; `whole` has real pictures."""
+
+    def save(chart, path):
+        chart.to_dict()
+        path.write_bytes(bytes(16) + (1200).to_bytes(4, "big"))
+
+    monkeypatch.setattr("study.report.page.save_chart", save)
+
+
 @pytest.fixture
 def store(tmp_path, tiny):
     """Two complete trials, with latents of the better one."""

@@ -16,7 +16,7 @@ def notice(tmp_path, monkeypatch):
     """A machine with EC2's metadata service, and the file with what that will announce."""
     monkeypatch.setattr(metadata_service, "NOTICE", tmp_path / "notice.json")
     with ThreadingHTTPServer(("127.0.0.1", 0), metadata_service.Service) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
         monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
         yield tmp_path / "notice.json"
