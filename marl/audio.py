@@ -153,7 +153,7 @@ class LogMel:
         return self.from_power(self.power(waveform_S))
 
     def to_power(self, log_mel_FT: Tensor) -> Tensor:
-        """Return the mel power [..., F, T], float32; the floor becomes zero, because lower power was clipped there."""
+        """Return the mel power [..., F, T], float32. Values at the floor become zero, since they were clipped."""
         power = torch.exp(self.decibels(log_mel_FT.to(torch.float32)) * (math.log(10.0) / 10))
         return threshold(power, 10.0 ** ((self.config.floor_db + _FLOOR_MARGIN_DB) / 10), 0.0)
 

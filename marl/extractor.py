@@ -43,13 +43,13 @@ class FeatureExtractor:
         self._mask = torch.ones(network.latents, device=log_mel.device)
 
     def encode(self, waveform: Tensor, sample_rate: int, channels_first: bool | None = None) -> tuple[Tensor, Tensor]:
-        """Return the means of the private and of the shared latents.
+        """Return the posterior means of the private and shared latents of each window.
 
         Args:
-            waveform: Audio, full scale at one. Without `channels_first` it is mono: [samples] or [batch, samples].
+            waveform: Audio with a full scale of one. Mono without `channels_first`: [samples] or [batch, samples].
             sample_rate: Sample rate of the waveform, Hz.
-            channels_first: Order of a waveform with channels, which are averaged: true for [channels, samples], false
-                for [samples, channels], which `soundfile.read` returns. A waveform [samples] is mono in any case.
+            channels_first: Order of a recording with channels, which are averaged: true for [channels, samples], false
+                for [samples, channels], which `soundfile.read` returns. A waveform [samples] is always mono.
 
         Returns:
             Private features [windows, P] and shared features [windows, Q]; for a batch, [batch, windows, P] and
@@ -61,9 +61,9 @@ class FeatureExtractor:
         return self._means(self._windows(_mono(waveform, channels_first), sample_rate))
 
     def encode_file(self, path: str | Path) -> tuple[Tensor, Tensor]:
-        """Return the means of the private and of the shared latents of an audio file, its channels averaged.
+        """Return the posterior means of the private and shared latents of each window of an audio file.
 
-        The file is decoded block by block, so that a recording of any length can be encoded.
+        Channels are averaged. The file is decoded block by block, so that a recording of any length can be encoded.
 
         Returns:
             Private features [windows, P] and shared features [windows, Q].
@@ -140,7 +140,7 @@ class FeatureExtractor:
         return self._synthesise(swapped, self._length(content, content_rate))
 
     def _means(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return private and shared latents of windows [..., S]."""
+        """Return the posterior means of the private and shared latents of windows [..., S]."""
         rows = windows.reshape(-1, windows.shape[-1])
         mean = torch.cat([self.posterior(self.log_mel(part)).mean for part in rows.split(_MAX_ENCODED_WINDOWS)])
         private, shared = mean.reshape(*windows.shape[:-1], -1).split([self.private, self.shared], dim=-1)
@@ -171,7 +171,7 @@ class FeatureExtractor:
         return torch.cat(pieces, dim=-1)[..., :samples]
 
     def _windows(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """Return the windows [..., windows, S] of a mono waveform, at the sample rate of the model."""
+        """Return windows [..., windows, S] of a mono waveform, resampled to the rate of the model."""
         if not waveform.isfinite().all():
             raise ValueError("waveform must be finite; it holds NaN or infinity")
         if sample_rate <= 0:

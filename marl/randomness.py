@@ -59,9 +59,10 @@ def _hash(state: Tensor, part: Tensor | int) -> Tensor:
 
 
 def stream(seed_K: Tensor, step_K: Tensor, purpose: Purpose, part: int = 0) -> Tensor:
-    """Return the states, int64, from which all numbers of one purpose are derived at seeds and steps of any shape.
+    """Return the hash states of one purpose, int64, for seeds and steps of any shape.
 
-    `part` distinguishes uses within one purpose, for example the parameters of a model.
+    The functions below derive their numbers from a state. `part` distinguishes uses within one purpose, for example the
+    parameters of a model.
     """
     state = _hash(torch.zeros_like(seed_K), int(purpose))
     return _hash(_hash(_hash(state, part), seed_K), step_K)
@@ -98,7 +99,7 @@ def uniform(state_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
 def normal(state_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
     """Return standard normal numbers, float32 [*state, R, D], from a table of 65,536 quantiles.
 
-    Logarithm and cosine of a Box-Muller transform would differ in the last bit between devices.
+    A Box-Muller transform would differ in the last bit between devices, because it has a logarithm and a cosine.
     """
     index = _shift_right(bits(state_K, row_R, dimension_D), 64 - _NORMAL_TABLE_BITS)
     return _normal_quantiles(index.device)[index]
@@ -107,7 +108,7 @@ def normal(state_K: Tensor, row_R: Tensor, dimension_D: Tensor) -> Tensor:
 def integers(state_K: Tensor, row_R: Tensor, dimension_D: Tensor, below: Tensor | int) -> Tensor:
     """Return integers in [0, below), int64 [*state, R, D]; `below` broadcasts and must be far smaller than 2^31.
 
-    The remainder has a bias of `below` / 2^31, which is negligible.
+    Probabilities differ by a fraction of at most `below` / 2^31, the modulo bias.
     """
     # `%` corrects the sign of negative numbers, which costs time; GCC 12 miscompiles that correction in Inductor's code
     # for AVX2 on processors that also have AVX-512 (ATEN_CPU_CAPABILITY=avx2).

@@ -80,8 +80,8 @@ class Entry:
     Attributes:
         name: Name in reports, unique in the data set.
         values: Value of each factor, in the order of `factor_names`.
-        group: What the clip belongs to, such as a recording or an instrument.
-        locator: Where the data set finds its audio.
+        group: Recording, instrument or other unit of the clip, which `split: group` keeps in one split.
+        locator: Position of the audio in the data set, such as a file and a time.
     """
 
     name: str

@@ -192,13 +192,14 @@ def _sound_file(file: str | Path | BinaryIO, stack: contextlib.ExitStack) -> sou
 
 
 class _UnseekableSoundFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """Sound file that is only read forwards.
+    """Sound file that reports to be not seekable, although `seek` works.
 
-    After each read, soundfile would seek to the current position, and libsndfile would decode MP3 differently.
+    After each read of a seekable file, soundfile seeks to the current position, and libsndfile then decodes MP3
+    differently.
     """
 
     def seekable(self) -> bool:
-        """Return false, so that soundfile does not seek by itself; `seek` works nevertheless."""
+        """Return false, so that soundfile does not seek after a read."""
         return False
 
 

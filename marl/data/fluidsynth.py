@@ -98,7 +98,7 @@ def presets(font: str) -> list[Preset]:
 
 
 def preset_names(font: str) -> dict[int, str]:
-    """Return the names of the instruments in the first bank by program; programs are added to equal names.
+    """Return the name of each instrument of bank 0 by program. Equal names get their programs, as in `Piano (3)`.
 
     Raises:
         FileNotFoundError: If the font or FluidSynth is missing.
@@ -207,7 +207,7 @@ def _path(font: str) -> Path:
 
 
 def _preset_records(file: BinaryIO) -> bytes:
-    """Return the chunk `phdr`, which is the same in .sf2 and .sf3."""
+    """Return the chunk `phdr`, the list of presets, whose format is the same in .sf2 and .sf3."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     header = file.read(12)

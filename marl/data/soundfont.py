@@ -55,7 +55,7 @@ class FontConfig(AudioDatasetConfig):
         """Return the notes of an entry, given its locator without the program."""
 
     def waveform(self, entry: Entry, sample_rate: int, samples: int) -> NDArray[np.float32]:
-        """Return the rendered notes of an entry."""
+        """Return the waveform [samples] of the notes of an entry."""
         program, *locator = entry.locator
         return render(self.path, program, self.notes(tuple(locator), samples / sample_rate), sample_rate, samples)
 

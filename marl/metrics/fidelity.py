@@ -77,8 +77,8 @@ def root_mean_square(squared_error_KN: Tensor) -> Tensor:
 def class_means(values_KN: Tensor, class_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return means over the clips of each class, float64 [K, classes], and the number of clips of each class.
 
-    The mean of a class without clips is zero, without a meaning. Weighted by the numbers of clips, means average to the
-    mean over all clips. The root mean square error of a class is the root of its mean squared error.
+    The mean of a class without clips is a placeholder of zero. The average of the means, weighted by the numbers of
+    clips, is the mean over all clips. The root mean square error of a class is the root of its mean squared error.
     """
     # A matrix product would spread an infinite error to all classes, and scatter_add has no fixed order on a GPU.
     member_YN = one_hot(class_N, classes).to(torch.bool).mT
@@ -104,8 +104,8 @@ class StftErrors(NamedTuple):
 def stft_errors(original_NS: Tensor, reconstruction_NS: Tensor) -> StftErrors:
     """Return the errors of waveforms, averaged over `RESOLUTIONS`.
 
-    The convergence is undefined for a silent original, whose magnitudes are all the smallest: it is 0 if the
-    reconstruction is silent too, and otherwise 1, like that of silence for a sound. Full scale is one.
+    Full scale is one. For a silent original the spectral convergence is undefined. It is set to 0 if the reconstruction
+    is silent too, and otherwise to 1, the value of a silent reconstruction of a sound.
     """
     convergences, log_errors = [], []
     for resolution in RESOLUTIONS:
@@ -138,16 +138,16 @@ def waveform_fidelity(audio: LogMel, original_NS: Tensor, reconstructed_log_mel_
 
 
 def inversion_floor(audio: LogMel, original_NS: Tensor) -> StftErrors:
-    """Return the errors of the waveforms that the clips' own log-mels invert to, as a perfect model would have them.
+    """Return the errors of a perfect model, whose reconstructions are the clips' own log-mels.
 
-    This is a reference, not a bound: power in the wrong bins of a band costs less if there is less of it, so log-mels
-    that are a few dB too quiet, or blurred, can have smaller errors.
+    This is a reference, not a bound. Inversion puts power into wrong bins of a band, and less power there costs less,
+    so log-mels that are a few dB too quiet, or blurred, can have smaller errors.
     """
     return waveform_fidelity(audio, original_NS, audio(original_NS))
 
 
 def _magnitudes(wave_NS: Tensor, fft_size: int, hop: int, window: int) -> Tensor:
-    """Return magnitudes of the short-time Fourier transform, float64 [N, frequencies, T], at least the smallest one."""
+    """Return the magnitudes of the STFT, float64 [N, frequencies, T], clamped to at least `_MIN_MAGNITUDE`."""
     spectrum = torch.stft(
         wave_NS.to(torch.float64),
         fft_size,

@@ -55,8 +55,8 @@ def discretise(latents_KND: Tensor, bins: int = BINS) -> Tensor:
 def information(latents_KND: Tensor, mask_KD: Tensor, classes_NC: Tensor, bins: int = BINS) -> Information:
     """Return the information of every latent about every factor.
 
-    It is exactly zero for a constant latent, and for one that is independent of the factor in this sample. The tables
-    of some latents and factors are slices of these.
+    It is exactly zero for a constant latent, and for one that is independent of the factor in this sample. An entry
+    depends on its latent and its factor alone.
     """
     models, clips, latents = latents_KND.shape
     mask_KD1 = mask_KD.to(torch.float64)[..., None]
@@ -93,7 +93,7 @@ def _occupied(counts: Tensor) -> Tensor:
 
 
 def _entropy(counts: Tensor) -> Tensor:
-    """Return the entropy of frequencies along the last dimension, nats."""
+    """Return the entropy, in nats, of the distribution given by counts along the last dimension."""
     frequency = counts.to(torch.float64) / counts.sum(dim=-1, keepdim=True)
     weighted: Tensor = torch.special.xlogy(frequency, frequency)
     return -weighted.sum(dim=-1)

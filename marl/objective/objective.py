@@ -122,9 +122,10 @@ class _Objective:
         return cross_entropy(torch.where(is_group_G, logits_NG, EXCLUDED), self.batch.group_B.tile(2))
 
     def _swap_cycle(self) -> Tensor:
-        """Return the squared error of latents decoded and encoded again, summed over latents and averaged over clips.
+        """Return the squared error of latents that are decoded and encoded again, with the shared part swapped.
 
-        Each clip is decoded with the shared latents of the next pair.
+        Each clip is decoded with the shared latents of another pair. The error is summed over private and shared
+        latents and averaged over clips.
         """
         mean_ND = self.posterior.mean
         other_ND = mean_ND.unflatten(0, (2, -1)).roll(1, dims=1).flatten(0, 1)

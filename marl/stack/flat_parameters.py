@@ -12,12 +12,12 @@ _ALIGNMENT = 64
 
 
 class FlatParameters:
-    """A number for each parameter of many models, such as its value or a moment; zero at first.
+    """A tensor for each parameter of many models, such as values or moments, in one matrix; zero at first.
 
     Attributes:
-        matrix: All numbers, [K, padded size of a model].
-        flat: Views of the columns of each parameter, [K, size].
-        shaped: Views of each parameter, [K, *shape].
+        matrix: All tensors, [K, size of a model]; each is padded to whole cache lines.
+        flat: View of each tensor by the name of its parameter, [K, size].
+        shaped: The same views, [K, *shape].
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], models: int, device: torch.device) -> None:

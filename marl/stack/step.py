@@ -26,11 +26,14 @@ _Flat = dict[str, Tensor]  # values of each parameter of all models, [K, size]
 
 
 class LaneProgress(NamedTuple):
-    """Seed, step and learning rate of each lane.
+    """Seed, step and learning rate of each lane, [K]; `learning_rate` and `warmup` are [K, 1], `decay_power` is [K, 2].
 
-    `active` is one for occupied lanes, else zero. `diverged` is the first step with a non-finite loss. All are [K], but
-    `learning_rate` and `warmup` (in steps) [K, 1], and `decay_power` [K, 2]: both decays of Adam to the power of the
-    step. Powers are computed by repeated multiplication, because pow() rounds differently on each device.
+    Attributes:
+        active: One for lanes with a replicate, else zero.
+        diverged: First step with a non-finite loss, or `NOT_DIVERGED`.
+        warmup: Steps of the linear warm-up of the learning rate.
+        decay_power: Both decays of Adam to the power of the step. They are computed by repeated multiplication, because
+            pow() rounds differently on each device.
     """
 
     seed: Tensor

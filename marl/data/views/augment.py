@@ -50,7 +50,7 @@ _Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentConfig(BaseConfig):
-    """The probability of each augmentation, and the range of its amount, which is drawn uniformly.
+    """Probability of each augmentation, and range of its amount, which is drawn uniformly.
 
     Spijkervet and Burgoyne, "Contrastive Learning of Musical Representations" (CLMR), ISMIR 2021, with the
     probabilities and ranges of their released code. Delay and reverberation are omitted, since they have no closed form
@@ -60,10 +60,10 @@ class AugmentConfig(BaseConfig):
         noise_snr_db: Signal-to-noise ratio of added white noise, dB. CLMR draws an amplitude uniformly instead.
         filter_kinds: Filters, of which one is drawn. A band-pass is a low-pass and a high-pass in a row, a band-stop
             its complement in power; CLMR has neither.
-        filter_order: Order of the filters; the slope is 6 dB an octave for each.
+        filter_order: Order of the Butterworth filters; the slope is 6 dB an octave times the order.
         low_pass_hz: Cutoff of the low-pass, where it halves the power, Hz.
         high_pass_hz: Cutoff of the high-pass, Hz.
-        shift: Maximum circular shift in time, either way, as a share of the clip.
+        shift: Maximum circular shift in time, forwards or backwards, as a fraction of the clip.
     """
 
     noise_probability: _Probability = 0.01
@@ -112,7 +112,7 @@ class _Drawn(NamedTuple):
         return (self.uniform_RD[:, draw] * 2.0**24).to(torch.int64) * count >> 24
 
     def amount(self, draw: _Draw, happens_R: Tensor) -> Tensor:
-        """Return the index of an amount in its table."""
+        """Return the index of a random amount in its table; `_NO_CHANGE` in rows where it does not happen."""
         return torch.where(happens_R, self.below(draw, _NO_CHANGE), _NO_CHANGE)
 
 
@@ -168,12 +168,12 @@ def _tables(log_mel: LogMel, config: AugmentConfig) -> _Tables:
 
 
 def low_pass(hz: Tensor, cutoff_hz: Tensor | float, order: int) -> Tensor:
-    """Return the power response of a Butterworth low-pass filter at a frequency."""
+    """Return the power response of a Butterworth low-pass filter at frequencies that broadcast with the cutoffs."""
     return 1 / (1 + (hz / cutoff_hz) ** (2 * order))
 
 
 def high_pass(hz: Tensor, cutoff_hz: Tensor | float, order: int) -> Tensor:
-    """Return the power response of a Butterworth high-pass filter at a frequency."""
+    """Return the power response of a Butterworth high-pass filter, the complement of the low-pass."""
     return 1 - low_pass(hz, cutoff_hz, order)
 
 
@@ -251,13 +251,13 @@ def _shift(log_mel_RFT: Tensor, drawn: _Drawn, config: AugmentConfig) -> Tensor:
 
 
 def _mean_square(power_RFT: Tensor) -> Tensor:
-    """Return the mean square of the waveforms [R], except for power beyond the middles of the outer bands."""
+    """Return the mean square of the waveforms [R]. The outer bands miss the power beyond their middles."""
     units_R = (power_RFT * (1 / _UNIT)).to(torch.int64).sum(dim=(1, 2))
     return units_R.to(torch.float32) * (_UNIT / (_BANDS_PER_MEAN_SQUARE * power_RFT.shape[-1]))
 
 
 def _filter(tables: _Tables, drawn: _Drawn, filtered_R: Tensor, config: AugmentConfig) -> Tensor:
-    """Return the factor [R, F] of the power in each band."""
+    """Return the power response [R, F] of the filter drawn for each row; one in rows that are not filtered."""
     low_RF = tables.low_pass_QF[drawn.amount(_Draw.LOW_PASS, filtered_R)]
     high_RF = tables.high_pass_QF[drawn.amount(_Draw.HIGH_PASS, filtered_R)]
     curve_MRF = torch.stack([_FILTERS[kind](low_RF, high_RF) for kind in config.filter_kinds])
@@ -267,7 +267,7 @@ def _filter(tables: _Tables, drawn: _Drawn, filtered_R: Tensor, config: AugmentC
 
 
 def _move(power_RFT: Tensor, tables: _Tables, pitch_R: Tensor) -> Tensor:
-    """Shift power along the bands, interpolating between two source bands."""
+    """Shift the pitch: the power of each band is interpolated between its two source bands."""
     rows, bands, _ = power_RFT.shape
     first_R1 = torch.arange(rows, device=power_RFT.device)[:, None] * bands
 

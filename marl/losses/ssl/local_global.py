@@ -17,12 +17,15 @@ _PREDICTION = HeadKind("predictive", lambda sizes: sizes.local_steps // 2 * size
 
 
 def local_global(query_NE: Tensor, local_NLE: Tensor, excluded_negatives_NN: Tensor, temperature: Tensor) -> Tensor:
-    """Return the cross-entropy in nats of identifying the clip of a local feature in the batch, averaged over features.
+    """Return the cross-entropy of identifying the clip of each local feature, in nats, averaged over local features.
+
+    The logits of a local feature are its cosine similarities to the queries of all clips, divided by the temperature.
+    Queries are [N, E], or [N, L, E] with a query for each step. True entries of `excluded_negatives_NN` exclude pairs
+    of clips from the softmax; its diagonal is ignored.
 
     Hjelm et al., "Learning Deep Representations by Mutual Information Estimation and Maximization", ICLR 2019, section
-    3.2 with the InfoNCE estimator of equation 5; scores are cosine similarities over a temperature. With predictions of
-    later features from earlier ones as queries, it is contrastive predictive coding (van den Oord, Li and Vinyals,
-    2018, equation 4). Queries are [N, E], or [N, L, E] with a query for each step.
+    3.2 with the InfoNCE estimator of equation 5. With predictions of later features from earlier ones as queries, it is
+    contrastive predictive coding (van den Oord, Li and Vinyals, 2018, equation 4).
     """
     if query_NE.ndim == 2:
         query_NE = query_NE[:, None].expand_as(local_NLE)

@@ -12,14 +12,15 @@ _MARGIN = 0.05
 
 
 def triplet(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
-    """Return the mean excess of the distance to the other view, plus a margin, over the distance to a negative.
+    """Return the triplet margin loss, averaged over the triplets whose loss is positive.
 
     Schroff, Kalenichenko and Philbin, "FaceNet", CVPR 2015, equation 3, with Euclidean distances that are not squared
-    and the mean over triplets with a positive excess (Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for
-    Person Re-Identification", 2017, equation 6 and their "batch all, non-zero"), as in pytorch-metric-learning. Every
-    clip of either view is an anchor; its negatives are both views of every other pair that is not excluded. The loss is
-    discontinuous where the excess of a triplet becomes zero. It is a distance between 0, if no triplet has a positive
-    excess, and 2.05. Latents are normalised here; the temperature has no effect.
+    and the mean of Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for Person Re-Identification", 2017,
+    equation 6 and their "batch all, non-zero", as in pytorch-metric-learning. The loss of a triplet is the distance to
+    the positive, plus a margin of 0.05, minus the distance to the negative. Every clip of either view is an anchor, its
+    other view the positive, and both views of every other pair that is not excluded are negatives. The result is
+    between 0, if no triplet has a positive loss, and 2.05; it is discontinuous where the loss of a triplet becomes
+    zero. Latents are normalised here; the temperature has no effect.
     """
     unit_ND = unit_clips(first_BD, second_BD)
     first_BD, second_BD = unit_ND.chunk(2)

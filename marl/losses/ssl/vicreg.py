@@ -13,7 +13,7 @@ _EPSILON = 1e-4
 
 
 def vicreg(first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
-    """Return the weighted sum of the distance of the views, the shortfall of deviations below one, and covariances.
+    """Return the weighted sum of the distance of the views, a hinge on standard deviations below one, and covariances.
 
     Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning", ICLR
     2022, equations 1 to 6, with two choices of the authors' code: the squared distance is a mean over dimensions, not a
