@@ -17,7 +17,6 @@ __all__ = [
     "TRIALS",
     "choose",
     "choose_many",
-    "choose_segment",
     "choose_value",
     "link",
     "parse_trials",
@@ -62,21 +61,24 @@ def select_trials(trials: Iterable[int]) -> None:
 
 
 def choose(
-    name: str, label: str, options: Sequence[_Option], default: _Option, text: Callable[[_Option], str] = str
+    name: str,
+    label: str,
+    options: Sequence[_Option],
+    default: _Option,
+    text: Callable[[_Option], str] = str,
+    is_segmented: bool = False,
 ) -> _Option:
-    """Draw a select box whose value is kept in the query parameter `name`. `text` returns the text of an option."""
-    selected = _selected(name, options, default)
-    chosen = st.selectbox(label, options, options.index(selected), format_func=text, key=f"one {name}")
+    """Draw a select box or a segmented control whose value is kept in the query parameter `name`.
+
+    `text` returns the text of an option of a select box.
+    """
+    selected = {str(option): option for option in options}.get(st.query_params.get(name, ""), default)
+    if is_segmented:
+        segment = st.segmented_control(label, options, default=selected, required=True, key=f"part {name}")
+        chosen = default if segment is None else segment
+    else:
+        chosen = st.selectbox(label, options, options.index(selected), format_func=text, key=f"one {name}")
     _keep(name, str(chosen), _left_out(name, [default]))
-    return chosen
-
-
-def choose_segment(name: str, label: str, options: Sequence[_Option], default: _Option) -> _Option:
-    """Draw a segmented control whose value is kept in the address."""
-    selected = _selected(name, options, default)
-    chosen = st.segmented_control(label, options, default=selected, required=True, key=f"part {name}")
-    chosen = default if chosen is None else chosen
-    _keep(name, str(chosen), str(default))
     return chosen
 
 
@@ -124,10 +126,6 @@ def link(page: str, label: str, study: str, trials: Sequence[int] = ()) -> None:
     parameters = {STUDY: study, TRIALS: _joined(trials[:MAX_SELECTED])}
     query = {name: value for name, value in parameters.items() if value}
     st.page_link(st.session_state[_PAGES][page], label=label, query_params=query)
-
-
-def _selected(name: str, options: Sequence[_Option], default: _Option) -> _Option:
-    return {str(option): option for option in options}.get(st.query_params.get(name, ""), default)
 
 
 def _left_out(name: str, values: Sequence[Any]) -> str:

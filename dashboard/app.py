@@ -12,16 +12,8 @@ from dashboard.text import plain
 from dashboard.views import studies
 from study.errors import UserError
 
-# Title and module of each page about a study. Modules are imported when a page is drawn: some take seconds.
-_PAGES = {
-    "trade-off": ("Trade-off", "trade_off"),
-    "trial": ("Trial", "trial"),
-    "compare": ("Compare", "compare"),
-    "ablation": ("Ablation", "ablation"),
-    "search": ("Search", "search"),
-    "export": ("Export", "export"),
-}
-
+# Pages about a study, in modules of the same names. These are imported when a page is drawn: some take seconds.
+_PAGES = ("trade-off", "trial", "compare", "ablation", "search", "export")
 # On a narrow screen, a chart of fixed width scrolls sideways instead of being cut.
 _STYLE = "<style>[data-testid='stVegaLiteChart'] {overflow-x: auto}</style>"
 _OTHER_STUDY = "other study"
@@ -40,8 +32,8 @@ def main(store_uri: str) -> None:
         st.caption("Reload the page to try again.")
         return
     pages = {"studies": st.Page(partial(studies.page, store, names), title="Studies", url_path="studies", default=True)}
-    for path, (title, module) in _PAGES.items():
-        pages[path] = st.Page(partial(_study_page, store, names, module), title=title, url_path=path)
+    for path in _PAGES:
+        pages[path] = st.Page(partial(_study_page, store, names, path), title=path.capitalize(), url_path=path)
     remember_pages(pages)
     page = st.navigation(list(pages.values()), position="hidden")
     _sidebar(store, names)
@@ -75,12 +67,12 @@ def _sidebar(store: StoreReader, names: list[str]) -> None:
         if names:
             name = st.session_state[_OTHER_STUDY] = study_in_address(names)
             st.selectbox("Study", names, key=_OTHER_STUDY, on_change=open_other_study)
-            for path, (title, _) in _PAGES.items():
-                link(path, title, name, selected_trials())
+            for path in _PAGES:
+                link(path, path.capitalize(), name, selected_trials())
         st.caption(plain(store.objects.uri))
 
 
-def _study_page(store: StoreReader, names: list[str], module: str) -> None:
+def _study_page(store: StoreReader, names: list[str], path: str) -> None:
     """Draw a page about a study below the state of the study."""
     if not names:
         studies.show_first_command(store)
@@ -99,7 +91,7 @@ def _study_page(store: StoreReader, names: list[str], module: str) -> None:
     for sentence in reading.warnings:
         st.warning(plain(sentence))
     if studies.has_reports(reading):
-        import_module(f"dashboard.views.{module}").page(reading)
+        import_module(f"dashboard.views.{path.replace('-', '_')}").page(reading)
 
 
 def _watch(store: StoreReader, name: str, drawn: Reading) -> None:

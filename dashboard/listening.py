@@ -18,12 +18,8 @@ __all__ = ["listening_table", "side_by_side", "traversal"]
 
 _MAX_OFFERED = 200
 _MAX_CLIPS = 6
-_HEADINGS = {
-    "original": "original",
-    "reconstruction": "reconstruction",
-    "private swapped": "private part of the other",
-    "shared swapped": "shared part of the other",
-}
+_PARTS = {"private swapped": "private part of the other", "shared swapped": "shared part of the other"}
+_HEADINGS = {name: _PARTS.get(name, name) for name in COMPARISON}
 _EXPLANATION = (
     "Each row is a held-out clip. The private part encodes what differs between the views of a pair, the shared part "
     "what they have in common. With the private part of another clip, the sound should keep its {shared} and take the "

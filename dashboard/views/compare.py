@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from dashboard.address import TRIALS, choose_many, choose_segment
+from dashboard.address import TRIALS, choose, choose_many
 from dashboard.charts import download_chart, show_grid
 from dashboard.reading import Reading
 from study.analysis import metric_columns
@@ -43,7 +43,7 @@ def page(reading: Reading) -> None:
         st.caption(f"Equal in all: {', '.join(parameter_label(name) for name in names if name not in different)}.")
     _metrics(reading, rows)
     st.subheader("Sounds")
-    seed = choose_segment("seed", "Seed of the replicate", list(spec.seeds), spec.first_seed)
+    seed = choose("seed", "Seed of the replicate", list(spec.seeds), spec.first_seed, is_segmented=True)
     from dashboard.listening import side_by_side  # imports torch, which takes seconds
 
     side_by_side(reading, trials, seed)

@@ -13,16 +13,7 @@ from dashboard.text import plain
 from study.analysis import metric_columns
 from study.analysis.importance import EVALUATORS, UndeterminedError, importances
 from study.analysis.parameter_effects import is_numeric, slice_data, surface_data
-from study.charts.search import (
-    MAX_LINES,
-    contour_chart,
-    history_chart,
-    history_data,
-    parallel_chart,
-    parallel_data,
-    rungs_chart,
-    rungs_data,
-)
+from study.charts import search as charts
 from study.charts.style import BLUE, downsample, downsample_note, error_bars, parameter_label
 from study.formatting import objective_label
 from study.report.figures import ReportContext
@@ -62,36 +53,36 @@ def page(reading: Reading) -> None:
             _contour(spec, table, first, second, metric)
     if spec.halving is not None:
         st.subheader("Trials stopped by halving")
-        data = rungs_data(results)
+        data = charts.rungs_data(results)
         rungs = (f"at {rung.step:,} steps {rung.stopped} of {rung.reached} were stopped" for rung in data.itertuples())
-        show_chart(rungs_chart(data), "rungs", "; ".join(rungs), data, f"{spec.name}-halving")
+        show_chart(charts.rungs_chart(data), "rungs", "; ".join(rungs), data, f"{spec.name}-halving")
 
 
 def _history(reading: Reading, table: pd.DataFrame, metric: str) -> None:
     spec = reading.results.spec
     st.subheader("Optimisation history")
-    data = history_data(table, reading.once("progress", reading.results.progress), spec, metric)
+    data = charts.history_data(table, reading.once("progress", reading.results.progress), spec, metric)
     if data.empty:
         st.info("The store holds no completion times of trials.")
         return
     bars = ReportContext(reading.results).error_bars
     st.caption(f"The line is the best so far; {bars}.{downsample_note(len(data))}")
     best = f"{objective_label(metric)} of {len(data)} trials in order; the best so far is {data['best'].iloc[-1]:.4g}"
-    show_chart(history_chart(data, metric), "history", best, data, f"{spec.name}-history")
+    show_chart(charts.history_chart(data, metric), "history", best, data, f"{spec.name}-history")
 
 
 def _parallel(reading: Reading, complete: pd.DataFrame, metric: str) -> None:
     spec = reading.results.spec
     st.subheader("Configurations")
-    data = parallel_data(complete, spec, [*spec.space], list(dict.fromkeys([*spec.objectives, metric])))
+    data = charts.parallel_data(complete, spec, [*spec.space], list(dict.fromkeys([*spec.objectives, metric])))
     count = data["trial"].nunique()
+    sample = f" {count:,} of {len(complete):,} trials are drawn, a random sample." if count < len(complete) else ""
     st.caption(
         "Each line is a complete trial. Each axis spans the values of its parameter, logarithmic for loss weights. "
-        f"Lines are coloured by {plain(objective_label(metric))}."
-        + (f" {count:,} of {len(complete):,} trials are drawn, a random sample." if len(complete) > MAX_LINES else "")
+        f"Lines are coloured by {plain(objective_label(metric))}.{sample}"
     )
     axes = f"Parallel coordinates of {count} trials over {', '.join(parameter_label(name) for name in spec.space)}"
-    show_chart(parallel_chart(data, metric), "parallel", axes, data, f"{spec.name}-configurations")
+    show_chart(charts.parallel_chart(data, metric), "parallel", axes, data, f"{spec.name}-configurations")
 
 
 def _importances(reading: Reading, table: pd.DataFrame, metric: str) -> None:
@@ -153,7 +144,7 @@ def _slice(spec: Spec, table: pd.DataFrame, name: str, metric: str) -> None:
 
 def _contour(spec: Spec, table: pd.DataFrame, first: str, second: str, metric: str) -> None:
     data = surface_data(table, spec, first, second, metric)
-    chart = contour_chart(data, table, spec, first, second, metric)
+    chart = charts.contour_chart(data, table, spec, first, second, metric)
     description = f"{objective_label(metric)} over {parameter_label(first)} and {parameter_label(second)}"
     caption = "Values between trials are interpolated. Regions far from all trials are left blank."
     show_chart(chart, "contour", description, data, f"{spec.name}-contour", caption)

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import TRIALS, choose, choose_many, choose_segment, link, select_trials, selected_trials
+from dashboard.address import TRIALS, choose, choose_many, link, select_trials, selected_trials
 from dashboard.charts import download_chart, show_chart, show_grid
 from dashboard.reading import Reading
 from dashboard.text import ago, paragraphs, plain
@@ -18,7 +18,7 @@ from study.charts.trade_off import trade_off_metrics
 from study.charts.trial import learning_chart, learning_data
 from study.errors import UserError
 from study.formatting import cell_text, format_number, objective_label
-from study.report.figures import Figure, ReportContext, accuracy_figure, mutual_information_figure, umap_figure
+from study.report.figures import FIGURES, ReportContext
 from study.store.notes import MAX_AUTHOR, MAX_TEXT
 
 __all__ = ["page"]
@@ -38,17 +38,17 @@ def page(reading: Reading) -> None:
     trial = _choose_trial(reading, table)
     row = table.set_index("trial", drop=False).loc[trial]
     _head(reading, row)
-    view = choose_segment("part", "View", _VIEWS, _VIEWS[0])
+    view = choose("part", "View", _VIEWS, _VIEWS[0], is_segmented=True)
     if view == "Overview":
         _overview(reading, row)
         return
-    seed = choose_segment("seed", "Seed of the replicate", list(results.spec.seeds), results.spec.first_seed)
+    seed = choose("seed", "Seed of the replicate", list(results.spec.seeds), results.spec.first_seed, is_segmented=True)
     context = ReportContext(results, trial, seed)
     if view == "Latents":
-        _figure(reading, f"bars {trial}", lambda: accuracy_figure(context))
-        _figure(reading, f"information {trial} {seed}", lambda: mutual_information_figure(context))
+        _figure(reading, f"bars {trial}", "probe-accuracy", context)
+        _figure(reading, f"information {trial} {seed}", "mutual-information", context)
     elif view == "Maps":
-        _figure(reading, f"maps {trial} {seed}", lambda: umap_figure(context))
+        _figure(reading, f"maps {trial} {seed}", "umap", context)
     else:
         from dashboard.listening import listening_table, traversal  # imports torch, which takes seconds
 
@@ -139,11 +139,11 @@ def _learning(reading: Reading, trial: int) -> None:
     download_chart(lambda: alt.concat(*charts.values(), columns=2), data, f"{spec.name}-trial-{trial}-learning")
 
 
-def _figure(reading: Reading, key: str, draw: Callable[[], Figure]) -> None:
+def _figure(reading: Reading, key: str, name: str, context: ReportContext) -> None:
     """Draw a figure of the report, or show why it cannot be drawn."""
     with st.spinner("Drawing; this takes some seconds the first time"):
         try:
-            figure = reading.once(key, draw)
+            figure = reading.once(key, lambda: FIGURES[name][1](context))
         except (MissingDataError, UserError) as error:
             st.info(f"Not drawn: {plain(str(error))}.")
             return

@@ -37,12 +37,7 @@ UNCERTAINTY_SUFFIXES = ("/sd", "/ci", *_AUXILIARY_SUFFIXES)
 
 @dataclass(frozen=True)
 class Aggregates:
-    """Means of all trials of a study at one moment.
-
-    Attributes:
-        table: Result of `aggregate_trials`, with metrics sorted by name.
-        trials: Numbers of the trials that have rows in each segment of the reports.
-    """
+    """Result of `aggregate_trials` for all trials, and the trials that have rows in each segment of the reports."""
 
     table: pd.DataFrame
     trials: Mapping[SegmentId, np.ndarray]

@@ -44,12 +44,9 @@ def importances(
     """Return the importance of each parameter for a metric, among the complete trials.
 
     The value of a trial is its mean over replicates; the spread over seeds is ignored. Importances sum to 1, also for a
-    metric that depends on no parameter. Parameters on a logarithmic scale are replaced by their logarithm, because
-    Optuna's forests ignore the scale.
-
-    Conditional parameters are treated as in Optuna. `ped_anova` measures each parameter among the trials that have it
-    and weights it by the share of these trials (Conditional PED-ANOVA, arXiv:2601.20800). The evaluators based on
-    forests only measure the parameters that all trials have.
+    metric that depends on no parameter. Conditional parameters are treated as in Optuna: `ped_anova` measures each
+    parameter among the trials that have it and weights it by the share of these trials (Conditional PED-ANOVA,
+    arXiv:2601.20800); the evaluators based on forests only measure the parameters that all trials have.
 
     Args:
         table: Results of the study's trials.
@@ -144,6 +141,6 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def _transformed(parameter: Parameter, value: object) -> object:
-    """Return a parameter's value of the table with the type that Optuna expects, on the scale of the parameter."""
+    """Return a parameter's value with its type; its logarithm on a logarithmic scale, which Optuna's forests ignore."""
     typed = parameter.typed(value)
     return math.log(typed) if parameter.log_uniform is not None and isinstance(typed, float) else typed

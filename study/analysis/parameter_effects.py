@@ -21,19 +21,15 @@ from study.spec import Parameter, Scalar, Spec
 __all__ = ["Sweep", "find_sweep", "is_numeric", "slice_data", "surface_data"]
 
 _Configuration = Mapping[str, Scalar]
-# Two configurations in `include` are two starting points of a search, not an ablation.
-_MIN_INCLUDED = 3
-# A cell is drawn at least up to this distance from the nearest trial, as a fraction of the axis.
-_MIN_REACH = 0.1
+_MIN_INCLUDED = 3  # two configurations in `include` are two starting points of a search, not an ablation
+_MIN_REACH = 0.1  # a cell is drawn at least up to this distance from the nearest trial, as a fraction of the axis
 
 
 class Sweep(NamedTuple):
-    """Complete trials to draw for each parameter.
+    """Rows of the complete trials to draw for each parameter, and the reference that they are compared with.
 
-    Attributes:
-        reference: Configuration from which every trial differs in one parameter at most. A parameter that is the only
-            one to vary is left out. None if trials differ in several parameters.
-        trials: Rows of the results for each parameter: the trials that have a value of it.
+    The reference is the configuration from which every trial differs in one parameter at most, without the parameter
+    that is the only one to vary. It is None if trials differ in several parameters.
     """
 
     reference: dict[str, Scalar] | None
@@ -149,13 +145,10 @@ def _differences(first: _Configuration, second: _Configuration) -> set[str]:
 
 @dataclass(frozen=True)
 class _Axis:
-    """A parameter as an axis.
+    """A parameter as an axis of `count` cells.
 
-    Attributes:
-        choices: Values of a choice. The position of a choice is its index.
-        low, high: Bounds of a range, logarithms if `is_log`. Positions go from 0 to 1 between them.
-        is_log: Whether the scale is logarithmic.
-        count: Number of cells.
+    The position of a choice is its index. Positions in a range go from 0 to 1 between its bounds, which are logarithms
+    if `is_log`.
     """
 
     choices: tuple[Scalar, ...] | None
@@ -202,17 +195,16 @@ class _Axis:
 
 def _interpolate(trials: pd.DataFrame, x: _Axis, y: _Axis) -> np.ndarray:
     """Return the metric at the middles of cells, [A, B], from `x`, `y` and `mean` of trials."""
-    if x.choices is None and y.choices is None:
-        return _interpolate_plane(trials, x, y)
-    mean_AB = np.full((x.count, y.count), np.nan)
     if x.choices is None:
-        for band, rows in trials.groupby("y"):
-            mean_AB[:, int(band)] = _interpolate_band(rows["x"].to_numpy(), rows["mean"].to_numpy(), x.middles)
-    elif y.choices is None:
-        for band, rows in trials.groupby("x"):
-            mean_AB[int(band)] = _interpolate_band(rows["y"].to_numpy(), rows["mean"].to_numpy(), y.middles)
-    else:
+        if y.choices is None:
+            return _interpolate_plane(trials, x, y)
+        return _interpolate(trials.rename(columns={"x": "y", "y": "x"}), y, x).T
+    mean_AB = np.full((x.count, y.count), np.nan)
+    if y.choices is not None:
         mean_AB[trials["x"], trials["y"]] = trials["mean"]
+        return mean_AB
+    for band, rows in trials.groupby("x"):
+        mean_AB[int(band)] = _interpolate_band(rows["y"].to_numpy(), rows["mean"].to_numpy(), y.middles)
     return mean_AB
 
 

@@ -26,13 +26,9 @@ __all__ = [
 
 
 class FrontCandidates(NamedTuple):
-    """Numbers of complete trials, by their position relative to the front.
+    """Numbers of complete trials: on the front, near it, and those whose objectives are missing or not final.
 
-    Attributes:
-        front: Trials that no other dominates.
-        near: Trials whose means, improved by one standard deviation in every objective, no other trial's means
-            dominate.
-        unranked: Trials whose objectives are missing or not final.
+    A trial is near the front if no other trial dominates its means, improved by one standard deviation in each.
     """
 
     front: list[int]

@@ -14,13 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.analysis.aggregation import (
-    REPORT_KEY,
-    UNCERTAINTY_SUFFIXES,
-    aggregate_trial,
-    merge_duplicates,
-    update_aggregates,
-)
+from study.analysis import aggregation
+from study.analysis.aggregation import REPORT_KEY, UNCERTAINTY_SUFFIXES, merge_duplicates
 from study.analysis.pareto import front_candidates, hypervolume, pareto_front, to_costs
 from study.analysis.progress import front_progress, reference_point
 from study.analysis.statistics import ci_half_width, front_probabilities
@@ -109,7 +104,7 @@ class StudyResults:
             baselines[Baseline.UNTRAINED] = {"step": 0, "replicates": seeds} | scores | intervals
         reports = self._plain_vae_reports
         if len(reports) and (reports["step"].max() == self.spec.train.steps):
-            baselines[Baseline.PLAIN_VAE] = aggregate_trial(reports, self.spec.replicates)
+            baselines[Baseline.PLAIN_VAE] = aggregation.aggregate_trial(reports, self.spec.replicates)
         return pd.DataFrame(
             {"kind": "baseline", "baseline": baseline.value, "state": "complete", **row}
             for baseline, row in baselines.items()
@@ -282,7 +277,7 @@ class StudyResults:
     def _means(self) -> pd.DataFrame:
         cache = self.store.cache
         previous = cache.derived if cache else None
-        aggregates = update_aggregates(self._report_rows, self.spec.replicates, previous)
+        aggregates = aggregation.update_aggregates(self._report_rows, self.spec.replicates, previous)
         if cache:
             cache.derived = aggregates
         return aggregates.table
@@ -304,7 +299,9 @@ class StudyResults:
 def metric_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns of results that are metrics, without those that describe another metric's uncertainty."""
     names = [str(name) for name in table if "/" in str(name)]
-    return [name for name in names if not name.startswith("config/") and not name.endswith(UNCERTAINTY_SUFFIXES)]
+    return [
+        name for name in names if not name.startswith("config/") and not name.endswith(aggregation.UNCERTAINTY_SUFFIXES)
+    ]
 
 
 def _ordered(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:

@@ -1,14 +1,13 @@
 """Uncertainty of results: intervals over seeds, standard errors over clips, and probabilities of being on the front.
 
-Intervals over seeds are Student's t intervals of the mean over infinitely many seeds, on the given held-out clips. All
-models are scored on the same clips, so the spread over seeds does not include the variation between sets of clips, and
-more seeds do not reduce it. Standard errors over clips are for one model, or for values averaged over models.
+Intervals over seeds are Student's t intervals of the mean over infinitely many seeds, on the given held-out clips. They
+do not include the variation between sets of clips, which standard errors over clips measure, for one model or for
+values averaged over models.
 
 Simulated coverage of a 90 % interval at 3 seeds: 90 % for normal values, 87 % for accuracies of 0.95 ± 0.03 (beta
 distribution), 84 % for 0.95 ± 0.045 and 82 % for 0.98 ± 0.02. Coverage falls with the skew, which cannot be estimated
-from three values, and is low if the interval crosses the metric's bound. A logit transform does not help: its interval
-covers the mean of logits, and covers the mean of accuracies less with each added seed (82 % instead of 88 % at 10 seeds
-for 0.95 ± 0.03).
+from three values. A logit transform does not help: its interval covers the mean of accuracies less with each added seed
+(82 % instead of 88 % at 10 seeds for 0.95 ± 0.03).
 
 T is trials, R replicates of all trials, M objectives, S draws, N clips.
 """
@@ -32,18 +31,15 @@ __all__ = [
 _DRAWS = 2000
 _CHUNK = 200  # trials, or draws, that are computed together
 # Degrees of freedom of the pooled covariance of the other trials. In simulated studies of two to five seeds, with equal
-# spreads or spreads that differ by factors of 1.5 or 2.2, four had as good a Brier and log score as a number estimated
-# from the spreads (Smyth 2004, limma). It had a better Brier score than each trial's covariance alone at two seeds
-# (where 0.5 then meant 0.8) and, unless spreads differ much, at three; and a better log score than one covariance for
-# all.
+# spreads or spreads that differ by factors of 1.5 or 2.2, four scored (Brier, log) as well as a number estimated from
+# the spreads (Smyth 2004, limma), and better than each trial's covariance alone, unless spreads differ much at 3 seeds.
 _PRIOR_DEGREES = 4
 
 
 def ci_half_width(sd: Any, n: Any, level: float = 0.9) -> Any:
-    """Return half the width of the t interval of a mean over `n` seeds, whose standard deviation is `sd`.
+    """Return half the width of the t interval, of probability `level`, of a mean over `n` seeds with deviation `sd`.
 
-    `level` is the probability that the interval contains the mean over infinitely many seeds. The result has the unit
-    and the shape of `sd`, and is NaN for a single seed.
+    The result has the unit and the shape of `sd`, and is NaN for a single seed.
     """
     from scipy.special import stdtrit  # a fifth of the start of `ls` and `status`
 
@@ -81,8 +77,7 @@ def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) ->
 
     In simulated studies the probabilities are calibrated if trials near the front differ by more than the standard
     errors of their means. On a more crowded front, probabilities below a half are too low: 0.1 can be 0.2, and 0.3 can
-    be 0.5. Trials are treated as independent. Effects of a seed on all trials alike would cancel in their differences,
-    but are not removed.
+    be 0.5. Trials are treated as independent, although a seed may have the same effect on all of them.
 
     Args:
         reports: A row for each replicate at the full budget, with `trial`, `seed` and the objectives. Rows with a

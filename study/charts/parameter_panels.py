@@ -1,7 +1,7 @@
 """Panels of metrics against single parameters, with error bars.
 
-The report draws one grid for numeric parameters and one for choices, with the trials of a sweep. The dashboard draws
-small multiples of numeric parameters, whose series are the choices of another parameter.
+The report draws the trials of a sweep in two grids, of numeric parameters and of choices. The dashboard draws small
+multiples of numeric parameters, whose series are the choices of another parameter.
 """
 
 from collections.abc import Sequence
@@ -156,16 +156,9 @@ def panel_chart(
 ) -> ChartType:
     """Draw `panel_data`: a range as an axis of numbers, choices as bands of equal width.
 
-    Args:
-        data: Points of the panel.
-        parameter: Parameter along x.
-        x_title: Title of the x axis; None if a neighbouring panel has the same title.
-        y_title: Lines of the title of the y axis; None if a neighbouring panel has the same title.
-        domain: Limits of the metric.
-        size: Width and height in pixels.
-        is_line: Whether to connect the points.
-        has_means: Whether to mark the mean over the trials of each value.
-        reference: Label of the value to mark with a ring, the reference of a sweep.
+    `domain` is the limits of the metric, `size` width and height in pixels. Titles are None if a neighbouring panel has
+    them. A line may connect the points, a tick mark the mean over the trials of each value, and a ring the value whose
+    label is `reference`, the reference of a sweep.
     """
     y = alt.Y("mean:Q", title=y_title, scale=alt.Scale(domain=list(domain), nice=False, zero=False))
     base = alt.Chart(data).encode(**_x_encoding(data, parameter, x_title))
@@ -197,14 +190,8 @@ def small_multiples_data(
 ) -> pd.DataFrame:
     """Return metrics of the complete trials against numeric parameters; a random sample of very many trials.
 
-    If a study changes one parameter at a time, a parameter is shown with the trials that differ in it alone.
-
-    Args:
-        table: Results of all trials.
-        spec: Spec of the study.
-        parameters: Numeric parameters of the space.
-        metrics: Columns of `table`.
-        series: Parameter of the space that divides the trials into series, or None.
+    If a study changes one parameter at a time, a parameter is shown with the trials that differ in it alone. `series`
+    is the parameter that divides the trials into series.
 
     Returns:
         `parameter`, `metric`, `trial`, `value`, `series`, `mean`, and `low` and `high` (one standard deviation over

@@ -61,17 +61,13 @@ _TEXT, _LINES = "#333333", "#dddddd"
 _MAX_TICK_CHARACTERS = 18  # in all labels of an axis
 _FORMATS = (".html", ".png", ".svg")
 
-_KL_WEIGHTS = {
-    "alpha": ("α", "weight of the index-code mutual information"),
-    "beta": ("β", "weight of the total correlation"),
-    "gamma": ("γ", "weight of the dimension-wise KL"),
-}
 _PARAMETERS = {
-    **{
-        f"loss.{subspace}.{name}": (f"{symbol} {subspace}", description)
-        for subspace in SUBSPACES
-        for name, (symbol, description) in _KL_WEIGHTS.items()
-    },
+    "loss.private.alpha": ("α private", "weight of the index-code mutual information"),
+    "loss.private.beta": ("β private", "weight of the total correlation"),
+    "loss.private.gamma": ("γ private", "weight of the dimension-wise KL"),
+    "loss.shared.alpha": ("α shared", "weight of the index-code mutual information"),
+    "loss.shared.beta": ("β shared", "weight of the total correlation"),
+    "loss.shared.gamma": ("γ shared", "weight of the dimension-wise KL"),
     "loss.reconstruction": ("reconstruction", "weight of the squared error"),
     "latent.private": ("private latents", "number of dimensions"),
     "latent.shared": ("shared latents", "number of dimensions"),

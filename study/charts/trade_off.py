@@ -58,10 +58,9 @@ def trade_off_data(
 
     Args:
         results: Results of the study.
-        axes: Metrics to show.
+        axes: Metrics to show; `default_axes` without them.
         selected: Trials to mark.
-        limits: Worst value that a trial may have, by metric. Trials without a value or beyond it are removed; baselines
-            stay.
+        limits: Worst value of each metric. Trials without a value or beyond it are removed; baselines stay.
 
     Returns:
         `x`, `y` with `x_low`, `x_high`, `y_low`, `y_high` (one standard deviation over replicates below and above),
@@ -99,11 +98,8 @@ def trade_off_chart(
 ) -> ChartType:
     """Draw `trade_off_data`: complete trials filled, others hollow, the front as a line, baselines as diamonds.
 
-    Args:
-        results: Results of the study.
-        axes: Metrics to show; `default_axes` without them.
-        data: Data of the same axes, if they were computed before.
-        is_selectable: Whether clicks select trials (parameter `picked`), and areas do (parameter `brush`).
+    `data` is of the same axes. If the chart is selectable, clicks select trials (parameter `picked`), and so do areas
+    (parameter `brush`).
     """
     spec = results.spec
     axes = axes or default_axes(spec)

@@ -46,10 +46,8 @@ def learning_chart(data: pd.DataFrame, spec: Spec, metric: str) -> ChartType:
 def accuracy_data(row: pd.Series, classes: Mapping[str, int], untrained: Mapping[str, float]) -> pd.DataFrame:
     """Return the accuracy of probes for each factor and subspace.
 
-    Args:
-        row: Results of one trial.
-        classes: Number of classes of each factor.
-        untrained: Metrics of the untrained network.
+    `row` is the results of one trial, `classes` the number of classes of each factor, `untrained` the metrics of the
+    untrained network.
 
     Returns:
         `factor`, `subspace`, `accuracy`, `low` and `high` (one standard deviation below and above, NaN for a single

@@ -1,6 +1,6 @@
 """Figures of a study's report: a chart with its title and caption."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,17 +20,7 @@ from study.spec.resolved_spec import ResolvedSpec
 if TYPE_CHECKING:
     from marl.data import Factor
 
-__all__ = [
-    "Figure",
-    "ReportContext",
-    "accuracy_figure",
-    "categorical_figure",
-    "mutual_information_figure",
-    "numeric_figure",
-    "parameters_text",
-    "trade_off_figure",
-    "umap_figure",
-]
+__all__ = ["FIGURES", "Figure", "ReportContext", "parameters_text"]
 
 
 @dataclass(frozen=True)
@@ -117,14 +107,11 @@ def trade_off_figure(context: ReportContext) -> Figure:
     """Return the trade-off between the objectives."""
     if trade_off_data(context.results)["is_baseline"].all():
         raise MissingDataError("no trial has values of both objectives yet")
-    return Figure(
-        title="Trade-off",
-        caption=(
-            f"Each point is a trial, the mean over its replicates; {context.error_bars}. The dashed line is the Pareto "
-            "front: the numbered trials, which no other complete trial beats in both objectives."
-        ),
-        chart=trade_off_chart(context.results),
+    caption = (
+        f"Each point is a trial, the mean over its replicates; {context.error_bars}. The dashed line is the Pareto "
+        "front: the numbered trials, which no other complete trial beats in both objectives."
     )
+    return Figure("Trade-off", caption, trade_off_chart(context.results))
 
 
 def numeric_figure(context: ReportContext) -> Figure:
@@ -145,12 +132,8 @@ def numeric_figure(context: ReportContext) -> Figure:
             f"Each panel shows the complete trials that differ in one parameter alone, {trials} in total. Points are "
             f"means over replicates; {context.error_bars}. {others}{ring}."
         )
-    return Figure(
-        title="Effect of numeric parameters",
-        caption=caption,
-        chart=numeric_chart(panels, sweep, context.spec),
-        note=_reference_note(sweep, context.spec),
-    )
+    chart = numeric_chart(panels, sweep, context.spec)
+    return Figure("Effect of numeric parameters", caption, chart, note=_reference_note(sweep, context.spec))
 
 
 def categorical_figure(context: ReportContext) -> Figure:
@@ -158,15 +141,12 @@ def categorical_figure(context: ReportContext) -> Figure:
     sweep = find_sweep(context.table, context.spec)
     panels = sweep_panels(sweep, context.spec, numeric=False)
     others = "also differ between trials" if sweep.reference is None else "have their reference values"
-    return Figure(
-        title="Effect of categorical parameters",
-        caption=(
-            f"Each point is a complete trial, the mean over its replicates; {context.error_bars}. A black tick is the "
-            f"mean over the trials with one choice. The other parameters {others}."
-        ),
-        chart=categorical_chart(panels, context.spec),
-        note=_reference_note(sweep, context.spec),
+    caption = (
+        f"Each point is a complete trial, the mean over its replicates; {context.error_bars}. A black tick is the "
+        f"mean over the trials with one choice. The other parameters {others}."
     )
+    chart = categorical_chart(panels, context.spec)
+    return Figure("Effect of categorical parameters", caption, chart, note=_reference_note(sweep, context.spec))
 
 
 def accuracy_figure(context: ReportContext) -> Figure:
@@ -176,17 +156,13 @@ def accuracy_figure(context: ReportContext) -> Figure:
     baselines = (context.results.store.baselines() or {}).get("untrained", {})
     data = accuracy_data(row, classes, baselines)
     untrained = ", a red tick the accuracy of the untrained network" if data["untrained"].notna().any() else ""
-    return Figure(
-        title="Accuracy of probes on each subspace",
-        caption=(
-            f"A small network predicts the class of a factor from the private or shared latents of trial "
-            f"{context.trial}, or from both. Bars are its accuracy on held-out clips; {context.error_bars}. The dashed "
-            f"line is chance{untrained}. If the model separates the factors, the subspace that a factor belongs in is "
-            "far above chance, and the other subspace is near it."
-        ),
-        chart=accuracy_chart(data, context.home),
-        data=data,
+    caption = (
+        f"A small network predicts the class of a factor from the private or shared latents of trial "
+        f"{context.trial}, or from both. Bars are its accuracy on held-out clips; {context.error_bars}. The dashed "
+        f"line is chance{untrained}. If the model separates the factors, the subspace that a factor belongs in is "
+        "far above chance, and the other subspace is near it."
     )
+    return Figure("Accuracy of probes on each subspace", caption, accuracy_chart(data, context.home), data=data)
 
 
 def mutual_information_figure(context: ReportContext) -> Figure:
@@ -194,17 +170,14 @@ def mutual_information_figure(context: ReportContext) -> Figure:
     from study.charts.latents import mutual_information_chart, mutual_information_data  # imports torch
 
     data = mutual_information_data(context.latents, context.factors)
-    return Figure(
-        title="Mutual information of latents and factors",
-        caption=(
-            f"A cell is the mutual information between one latent of trial {context.trial}, seed {context.seed}, and "
-            "one factor, divided by the factor's entropy: 1 means that this latent alone determines the factor's "
-            "class, 0 that it is independent of it. If the model separates the factors, each has dark cells only in "
-            "the subspace in parentheses. There are no error bars, because the figure shows one replicate."
-        ),
-        chart=mutual_information_chart(data, context.home),
-        data=data,
+    caption = (
+        f"A cell is the mutual information between one latent of trial {context.trial}, seed {context.seed}, and "
+        "one factor, divided by the factor's entropy: 1 means that this latent alone determines the factor's "
+        "class, 0 that it is independent of it. If the model separates the factors, each has dark cells only in "
+        "the subspace in parentheses. There are no error bars, because the figure shows one replicate."
     )
+    chart = mutual_information_chart(data, context.home)
+    return Figure("Mutual information of latents and factors", caption, chart, data=data)
 
 
 def umap_figure(context: ReportContext) -> Figure:
@@ -212,17 +185,13 @@ def umap_figure(context: ReportContext) -> Figure:
     from study.charts.latents import umap_chart, umap_data
 
     data = umap_data(context.latents)
-    return Figure(
-        title="UMAP of the subspaces",
-        caption=(
-            f"Each point is one of {data['clip'].nunique():,} held-out clips in one subspace of trial {context.trial}, "
-            f"seed {context.seed}. UMAP places clips with similar latents near one another; its axes have no unit. A "
-            "subspace that holds the factor of a column shows clusters or a gradient of its colours; otherwise colours "
-            "are mixed. There are no error bars, because the figure shows one replicate."
-        ),
-        chart=umap_chart(data),
-        data=data,
+    caption = (
+        f"Each point is one of {data['clip'].nunique():,} held-out clips in one subspace of trial {context.trial}, "
+        f"seed {context.seed}. UMAP places clips with similar latents near one another; its axes have no unit. A "
+        "subspace that holds the factor of a column shows clusters or a gradient of its colours; otherwise colours "
+        "are mixed. There are no error bars, because the figure shows one replicate."
     )
+    return Figure("UMAP of the subspaces", caption, umap_chart(data), data=data)
 
 
 def _reference_note(sweep: Sweep, spec: Spec) -> str:
@@ -233,3 +202,14 @@ def _reference_note(sweep: Sweep, spec: Spec) -> str:
 def parameters_text(spec: Spec, values: Mapping[str, Scalar]) -> str:
     """Return labels and values of parameters in one line."""
     return ", ".join(f"{parameter_label(name)} {value_label(spec.space[name], values[name])}" for name in values)
+
+
+FIGURES: Mapping[str, tuple[str, Callable[[ReportContext], Figure]]] = {
+    "trade-off": ("the trade-off", trade_off_figure),
+    "numeric-parameters": ("numeric parameters", numeric_figure),
+    "categorical-parameters": ("categorical parameters", categorical_figure),
+    "probe-accuracy": ("accuracy of probes", accuracy_figure),
+    "mutual-information": ("mutual information", mutual_information_figure),
+    "umap": ("UMAP", umap_figure),
+}
+"""Label and function of each figure, by the name of its file, in the order of the page."""

@@ -1,6 +1,6 @@
 """The report page: figures as PNG files, and an HTML file that shows them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,30 +13,10 @@ from study.analysis import STATES, StudyResults
 from study.charts.style import PIXEL_RATIO, MissingDataError, save_chart, styled
 from study.errors import UserError
 from study.formatting import objective_label
-from study.report.figures import (
-    Figure,
-    ReportContext,
-    accuracy_figure,
-    categorical_figure,
-    mutual_information_figure,
-    numeric_figure,
-    parameters_text,
-    trade_off_figure,
-    umap_figure,
-)
+from study.report.figures import FIGURES, Figure, ReportContext, parameters_text
 from study.storage import atomic_path
 
-__all__ = ["FIGURES", "DrawnFigure", "Report", "render", "write_report"]
-
-FIGURES: Mapping[str, tuple[str, Callable[[ReportContext], Figure]]] = {
-    "trade-off": ("the trade-off", trade_off_figure),
-    "numeric-parameters": ("numeric parameters", numeric_figure),
-    "categorical-parameters": ("categorical parameters", categorical_figure),
-    "probe-accuracy": ("accuracy of probes", accuracy_figure),
-    "mutual-information": ("mutual information", mutual_information_figure),
-    "umap": ("UMAP", umap_figure),
-}
-"""Label and function of each figure, by the name of its file, in the order of the page."""
+__all__ = ["DrawnFigure", "Report", "render", "write_report"]
 
 _FIRST_OF_EXAMPLE = "probe-accuracy"  # this figure and those after it show the example trial
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from study.analysis import StudyResults
-from study.report.page import FIGURES, render, write_report
+from study.report.figures import FIGURES
+from study.report.page import render, write_report
 from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import assert_mentions
