@@ -82,14 +82,14 @@ def state_line(reading: Reading, is_timed: bool = True) -> None:
 def _time_left_s(reading: Reading) -> float | None:
     """Estimate the seconds until all trials are finished, from the average duration in this run."""
     status, results = reading.status, reading.results
-    if status["state"] != "running" or not status["over"]:
+    if status["state"] != "running" or not status["finished"]:
         return None
     run = max(results.runs)
     trials = results.trials()
     is_finished = trials["state"].isin(["complete", "pruned", "failed"])
     finished = int((is_finished & (trials["run"] == run)).sum())
     elapsed = datetime.now(UTC) - datetime.fromisoformat(str(results.runs[run]["started"]))
-    missing = max(0, int(status["target"]) - int(status["over"]))
+    missing = max(0, int(status["target"]) - int(status["finished"]))
     return elapsed.total_seconds() / finished * missing if finished else None
 
 
@@ -102,7 +102,7 @@ def _card(store: StoreReader, name: str) -> None:
         return
     results, status = reading.results, reading.status
     state_line(reading, is_timed=False)
-    st.progress(min(1.0, status["over"] / max(1, status["target"])))
+    st.progress(min(1.0, status["finished"] / max(1, status["target"])))
     front = reading.front
     left, right = st.columns([3, 2])
     with left:

@@ -4,7 +4,6 @@ A result is a mean over a trial's replicates, with its standard deviation in `<c
 90 % interval in `<column>/ci`. `study.analysis.aggregation` describes at which budget it is taken.
 """
 
-import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -114,7 +113,7 @@ class StudyResults:
         """Return the complete trials that no other dominates, best first in the first objective."""
         results = self.results() if results is None else results
         names = list(self.spec.objectives)
-        if any(name not in results for name in names):
+        if not set(names) <= set(results):
             return results.iloc[0:0]
         final = np.flatnonzero((results["state"] == "complete") & results[names].notna().all(axis=1))
         is_front = np.array(pareto_front(results[names].iloc[final], self.spec.objectives), dtype=bool)
@@ -124,8 +123,7 @@ class StudyResults:
     def front_probability(self) -> pd.Series:
         """Return the probability that each complete trial is truly on the front, by trial."""
         names = list(self.spec.objectives)
-        trials = self._trials
-        complete = trials[trials["state"] == "complete"]["trial"]
+        complete = self._trials[self._trials["state"] == "complete"]["trial"]
         reports = self._reports([*REPORT_KEY, *names])
         final = reports[reports["trial"].isin(complete) & (reports["step"] == self.spec.train.steps)]
         if final.empty or any(name not in final for name in names):
@@ -148,11 +146,11 @@ class StudyResults:
 
         Metrics that an earlier run could not compute are left out.
         """
-        missing = {
-            group: [replicate for replicate in replicates if (group, *replicate) not in self._unavailable]
+        return {
+            group: missing
             for group, replicates in self._lacking_post_training.items()
+            if (missing := [replicate for replicate in replicates if (group, *replicate) not in self._unavailable])
         }
-        return {group: replicates for group, replicates in missing.items() if replicates}
 
     def unavailable_post_training(self) -> Counter[tuple[str, str]]:
         """Return the number of replicates for which earlier runs could not compute metrics, by group and reason."""
@@ -176,17 +174,16 @@ class StudyResults:
             "dci": "disentanglement/dci",
             "sound": "fidelity/stft_error",
         }
-        steps = self.spec.train.steps
-        reports = self._reports([*REPORT_KEY, *markers.values()])
-        reports, baseline = reports[reports["step"] == steps], self._plain_vae_reports
-        baseline = baseline[baseline["step"] == steps].assign(trial=Baseline.PLAIN_VAE)
+        baseline = self._plain_vae_reports.assign(trial=Baseline.PLAIN_VAE)
+        tables = (self._reports([*REPORT_KEY, *markers.values()]), baseline)
+        reports, baseline = (rows[rows["step"] == self.spec.train.steps] for rows in tables)
         if trials and len(baseline):
             trials.append(Baseline.PLAIN_VAE)
         missing: dict[str, list[tuple[TrialId, int]]] = {}
         for group in self.spec.post_training:
             marker = markers[group]
-            tables = [rows.dropna(subset=[marker]) for rows in (reports, baseline) if marker in rows]
-            measured = {replicate for rows in tables for replicate in zip(rows["trial"], rows["seed"], strict=True)}
+            present = [rows.dropna(subset=[marker]) for rows in (reports, baseline) if marker in rows]
+            measured = {replicate for rows in present for replicate in zip(rows["trial"], rows["seed"], strict=True)}
             missing[group] = [replicate for replicate in product(trials, self.spec.seeds) if replicate not in measured]
         return missing
 
@@ -196,10 +193,8 @@ class StudyResults:
 
     def hypervolume(self, front: pd.DataFrame | None = None) -> float:
         """Return the hypervolume between the current front and the untrained network."""
-        reference = self.reference()
-        if reference is None:
-            return math.nan
-        return hypervolume(to_costs(self.front() if front is None else front, self.spec.objectives), reference)
+        front, reference = self.front() if front is None else front, self.reference()
+        return np.nan if reference is None else hypervolume(to_costs(front, self.spec.objectives), reference)
 
     def trial_steps(self) -> int:
         """Return the number of steps that all replicates together have reported."""
@@ -216,24 +211,22 @@ class StudyResults:
 
     def status(self) -> dict[str, Any]:
         """Return the state of the study, the number of trials by state, and its last run, as plain JSON."""
-        counts = self._trials["state"].value_counts()
-        trials = {state: int(counts.get(state, 0)) for state in STATES}
+        trials = self._trials["state"].value_counts().reindex(list(STATES), fill_value=0).to_dict()
         finished = trials["complete"] + trials["pruned"] + trials["failed"]
-        run = self.runs[max(self.runs)] if self.runs else {}
         front = self.front()
-        hypervolume = self.hypervolume(front)
+        volume = self.hypervolume(front)
         return {
             "study": self.store.name,
             "state": "running" if self.is_live else "complete" if finished >= self.target else "interrupted",
             "target": self.target,
             "trials": trials,
-            "over": finished,
+            "finished": finished,
             "front": front["trial"].astype(int).tolist(),
-            "hypervolume": None if math.isnan(hypervolume) else hypervolume,
+            "hypervolume": None if np.isnan(volume) else volume,
             "trial_steps": self.trial_steps(),
             "created": self.metadata.created.isoformat(),
             "runs": len(self.runs),
-            "last_heartbeat": run.get("heartbeat"),
+            "last_heartbeat": self.runs[max(self.runs)].get("heartbeat") if self.runs else None,
             "lanes": self.metadata.stack["lanes"],
             "uri": self.store.uri,
             "resume": command_for(self.store.uri, "resume"),
@@ -276,19 +269,18 @@ class StudyResults:
     @cached_property
     def _means(self) -> pd.DataFrame:
         cache = self.store.cache
-        previous = cache.derived if cache else None
-        aggregates = aggregation.update_aggregates(self._report_rows, self.spec.replicates, previous)
+        means = aggregation.update_aggregates(self._report_rows, self.spec.replicates, cache.derived if cache else None)
         if cache:
-            cache.derived = aggregates
-        return aggregates.table
+            cache.derived = means
+        return means.table
 
     @cached_property
     def _results(self) -> pd.DataFrame:
-        keep = ["trial", "state", "error", *(column for column in self._trials if str(column).startswith("config/"))]
-        return self._trials[keep].merge(self._means, on="trial", how="left")
+        configuration = [name for name in self._trials if str(name).startswith("config/")]
+        return self._trials[["trial", "state", "error", *configuration]].merge(self._means, on="trial", how="left")
 
     def _reports(self, columns: Sequence[str] | None = None, trials: Collection[int] | None = None) -> pd.DataFrame:
-        """Return a row for each replicate and budget, including the plain VAE; all columns and trials by default."""
+        """Return a row for each replicate and budget of trials; all columns and trials by default."""
         rows = self._report_rows
         if not rows.segments:
             return pd.DataFrame(columns=REPORT_KEY)
@@ -298,10 +290,8 @@ class StudyResults:
 
 def metric_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns of results that are metrics, without those that describe another metric's uncertainty."""
-    names = [str(name) for name in table if "/" in str(name)]
-    return [
-        name for name in names if not name.startswith("config/") and not name.endswith(aggregation.UNCERTAINTY_SUFFIXES)
-    ]
+    names = [str(name) for name in table if "/" in str(name) and not str(name).startswith("config/")]
+    return [name for name in names if not name.endswith(UNCERTAINTY_SUFFIXES)]
 
 
 def _ordered(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:
