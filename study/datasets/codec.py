@@ -51,7 +51,7 @@ def encode_table(rows: pd.DataFrame) -> bytes:
 
 
 def decode_table(content: bytes, factors: Sequence[str]) -> pd.DataFrame:
-    """Decode `encode_table`."""
+    """Decode the rows that `encode_table` encoded."""
     names = [*_TEXT, *_WHOLE, *_REAL, *(f"factor/{name}" for name in factors)]
     try:
         table = read_parquet(content)
@@ -70,7 +70,7 @@ def encode_log_mels(decibels_NFT: NDArray[np.float16]) -> bytes:
 
 
 def decode_log_mels(content: bytes, audio: AudioConfig) -> NDArray[np.float16]:
-    """Decode `encode_log_mels`: [n, F, T]."""
+    """Decode the spectrograms [n, F, T] that `encode_log_mels` encoded."""
     file, npy = io.BytesIO(content), np.lib.format
     try:
         read_header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
@@ -97,7 +97,7 @@ def encode_sounds(samples_NS: NDArray[np.int16], sample_rate: int) -> bytes:
 
 
 def decode_sounds(content: bytes, rows: Sequence[int], samples: int) -> NDArray[np.int16]:
-    """Decode some clips of `encode_sounds`: int16 [n, samples]."""
+    """Decode the clips at some rows, int16 [n, samples], that `encode_sounds` encoded."""
     samples_nS = np.empty((len(rows), samples), np.int16)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as sounds:

@@ -26,17 +26,19 @@ _SHARE_OF_MEMORY = 0.5
 
 
 def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
-    """Return the prepared set for the present content of a dataset's files."""
+    """Return the prepared set for the current content of a dataset's files; it may not be prepared yet."""
     return PreparedSet(objects, key_of(config, audio, as_user_error(config.digest)))
 
 
 def with_content(
     resolved: ResolvedSpec, objects: ObjectStore, build: Callable[[], PreparedSet] | None = None
 ) -> ResolvedSpec:
-    """Return the spec with the key of its prepared set, which `build` prepares. Computed datasets have none.
+    """Return the spec with the key of its prepared set in `data.content`; computed datasets have no set.
+
+    If the spec does not name a set, `build` prepares it. Without `build` it is looked up by the content of the files.
 
     Raises:
-        UserError: If the set is missing and `build` is None.
+        UserError: If the set is missing.
     """
     config = resolved.data
     if not isinstance(config, AudioDatasetConfig):
@@ -127,7 +129,7 @@ def dataset_of(resolved: ResolvedSpec, objects: ObjectStore, device: torch.devic
 
 
 def clips_of(resolved: ResolvedSpec, objects: ObjectStore) -> Clips:
-    """Return the clips of a spec on the CPU, without spectrograms. This takes no time, however many clips there are."""
+    """Return the clips of a spec on the CPU, without reading or computing spectrograms."""
     data = resolved.data
     if isinstance(data, ComputedDatasetConfig):
         return data.clips(resolved.audio, torch.device("cpu"))

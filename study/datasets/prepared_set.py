@@ -172,7 +172,7 @@ class PreparedSet:
         self._write(_ROWS.format(number), codec.encode_table(codec.chunk_rows(number, prepared, factors)))
 
     def complete(self, chunks: int, config: AudioDatasetConfig, audio: AudioConfig, factors: Sequence[str]) -> None:
-        """Merge the rows of all chunks, reject duplicates with equal samples, and commit the set."""
+        """Merge the rows of all chunks, reject clips with equal samples except the first, and commit the set."""
         names = [self._name(_ROWS.format(number)) for number in range(chunks)]
         with self._reading("chunks"):
             contents = self.objects.read_all(names)

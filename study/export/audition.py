@@ -1,4 +1,4 @@
-"""Audio of a study's models: clips, their reconstructions, and what other latents decode to.
+"""Audio of a study's models: clips, their reconstructions, and sounds decoded from other latents.
 
 F is mel bands, T frames, S samples, P private latents, Q shared latents.
 """
@@ -94,7 +94,7 @@ def latent_ranges(latents: pd.DataFrame) -> pd.DataFrame:
 
 
 class Audition:
-    """A model on the CPU and the validation clips to hear it on.
+    """Encodes validation clips with one model and decodes latents to sounds, on the CPU.
 
     The same clips and latents give the same sound to the last bit on one kind of processor.
 
@@ -125,7 +125,7 @@ class Audition:
 
     @_single_threaded()
     def original(self, clip: int) -> Sound:
-        """Return a clip."""
+        """Return the sound of a clip."""
         waveform_S = self._waveform(clip)
         return self._sound(waveform_S, self._log_mel(waveform_S))
 

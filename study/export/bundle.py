@@ -109,7 +109,8 @@ def foreign_files(bundle: Path) -> list[str]:
 def verify(bundle: Path) -> dict[str, tuple[float, float]]:
     """Check the SHA-256 of every file of a bundle, score its model on its clips, and compare with the stated scores.
 
-    The result has the stated and the computed value of each metric.
+    Returns:
+        The stated and the computed value of each metric.
 
     Raises:
         UserError: If the folder is not a bundle.

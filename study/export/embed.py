@@ -227,7 +227,7 @@ def _blocks(
 
 
 def _grouped(items: Iterable[_Item], size: Callable[[_Item], int], min_size: int) -> Generator[list[_Item], None, None]:
-    """Yield consecutive items whose sizes add up to a minimum, at most four times as many items as the minimum."""
+    """Yield groups of consecutive items whose sizes add up to `min_size`, with at most `4 * min_size` items."""
     group: list[_Item] = []
     total = 0
     for item in items:

@@ -33,7 +33,7 @@ class ExportedModel(NamedTuple):
 
 
 def model_card(spec: Spec, dataset: Dataset, model: ExportedModel, licence: str | None) -> str:
-    """Return the model card as Markdown, with the YAML header that model hubs read. The template escapes HTML."""
+    """Return the model card as Markdown with the YAML header that model hubs read. HTML in values is escaped."""
     environment = Environment(
         loader=PackageLoader("study", "export"),
         autoescape=True,

@@ -74,7 +74,13 @@ class StudyMetadata(BaseModel, frozen=True):
 
 
 def incompatible(spec: Any, writer: str, reason: str) -> UserError:
-    """Return the error for a study whose metadata this version cannot read, with the field and the rule it breaks."""
+    """Return the error for a study whose metadata this version cannot read.
+
+    Args:
+        spec: Spec of the study, parsed or not; only its name is used.
+        writer: Version of marl-study that created the study.
+        reason: Field that cannot be read, and the rule it breaks.
+    """
     name = spec.get("name") if isinstance(spec, Mapping) else getattr(spec, "name", None)
     return UserError(
         f"study {name!r} was created by marl-study {writer}, and this is marl-study {version('marl-study')}: {reason}; "
@@ -85,10 +91,9 @@ def incompatible(spec: Any, writer: str, reason: str) -> UserError:
 class StudyStore(RunRecords, Checkpoints):
     """One study in the store.
 
-    With a cache, reading runs and tables takes one request for each of these three folders (S3: for each thousand
-    objects in one, and a table has one object more for every 64 segments, which a run writes in five minutes at most),
-    and one for each object that is new, replaced or damaged. The number of requests does not depend on the number of
-    trials.
+    With a cache, reading runs and tables takes one request to list each of their folders, and one for each object that
+    is new, replaced or damaged, however many trials there are. S3 lists a thousand objects a request; a table has one
+    object for every 64 segments that a run wrote, about five minutes of a study.
     """
 
     def exists(self) -> bool:
@@ -159,7 +164,7 @@ class StudyStore(RunRecords, Checkpoints):
             self.objects.delete(f"{self.name}/{segment.name}")
 
     def read(self, table: Table) -> pd.DataFrame:
-        """Return the rows of trials, or of the log, in the order of writing; the column `run` says which run wrote."""
+        """Return the rows of trials, or of the log, in the order of writing. `run` is the run that wrote a row."""
         return self.rows(table).of_trials().frame()
 
     def rows(self, table: Table) -> TableRows:

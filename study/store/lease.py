@@ -65,7 +65,7 @@ class RunRecords(StudyObjects):
         self._write(_run_name(number), _encoded(record))
 
     def create_run(self, number: int, record: Mapping[str, Any]) -> bool:
-        """Write the record of a run unless there is one of this number; return whether it has this content."""
+        """Write the record of a run unless another has its number; return whether the stored record is this one."""
         return self.objects.create(f"{self.name}/{_run_name(number)}", _encoded(record))
 
     def runs(self) -> dict[int, dict[str, Any]]:
@@ -88,7 +88,7 @@ class RunRecords(StudyObjects):
         return runs, stops
 
     def request_stop(self, run: int) -> None:
-        """Request a run to write checkpoints and end. It looks every few seconds."""
+        """Request a run to stop. The run reads the request within seconds, writes checkpoints and ends."""
         self._write(f"runs/{run:04d}.stop.json", _encoded({"asked": self.objects.now().isoformat()}))
 
     def write_lease(self, number: int, token: str, record: Mapping[str, Any]) -> None:
@@ -238,7 +238,7 @@ class Lease:
 
 
 def finish_after(error: BaseException | None, finish: Callable[[], None]) -> None:
-    """Call the last action of a `with` block; after an error in the block, log its error instead of raising it."""
+    """Call the last action of a `with` block. After an error in the block, log an error of the action instead."""
     try:
         finish()
     except Exception as own_error:
@@ -263,7 +263,7 @@ def _is_running(store: RunRecords, number: int, run: Mapping[str, Any]) -> UserE
 
 
 def _host() -> str:
-    """Return a name of this machine since its last boot, because process numbers start again after one."""
+    """Return host name and boot time of this machine, because process numbers are reused after a boot."""
     return f"{socket.gethostname()}/{int(psutil.boot_time())}"
 
 

@@ -43,7 +43,7 @@ def _in_utc(time: datetime) -> datetime:
 
 
 class _Event(BaseModel, frozen=True, strict=True):
-    """Content of an object. An `unstar` or `removed` revokes the events whose names are in `of`."""
+    """Event of one object. An `unstar` or `removed` revokes the events whose names are in `of`."""
 
     trial: int = Field(ge=0)
     kind: _Kind
@@ -74,9 +74,10 @@ class Marks(NamedTuple):
 
 
 class Notes:
-    """Stars and notes of one study. Reading lists them with one request, and reads only new ones.
+    """Reads and writes the stars and notes of one study.
 
-    Threads may share it. A damaged event is named in a warning, `UnreadableObject`, and left out.
+    A reading lists all events with one request, and reads only the objects of new events. Threads may share it. A
+    damaged event is left out and named in a warning, `UnreadableObject`.
     """
 
     def __init__(self, store: StudyStore) -> None:

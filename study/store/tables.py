@@ -96,7 +96,7 @@ def without_compacted(segments: Iterable[Segment]) -> list[Segment]:
 
 
 def with_kind(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with the `kind` of what it describes: a trial by number, or a baseline by name."""
+    """Return a row with the column `kind`; the name of a baseline is moved from `trial` to `baseline`."""
     if isinstance(baseline := row["trial"], Baseline):
         return {**row, "kind": "baseline", "baseline": baseline.value, "trial": None}
     return {**row, "kind": "trial"}
@@ -246,7 +246,8 @@ class TableRows:
     def frame(self, columns: Sequence[str] | None = None, is_wanted: np.ndarray | None = None) -> pd.DataFrame:
         """Return rows as a data frame, by default all rows and columns. Columns that no segment has are ignored.
 
-        Types do not depend on the mask of the rows, except that whole numbers with gaps become floats.
+        `is_wanted` is a mask of all rows. It does not change the types of columns, except that integers with gaps
+        become floats.
         """
         if not self.segments:
             return pd.DataFrame()

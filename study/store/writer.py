@@ -86,7 +86,7 @@ class StudyWriter:
         self.add("log", {"line": line})
 
     def record_trainers(self, active: Sequence[Mapping[str, Any]], ended: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Add the progress of one or more active and of ended trainers, as `Trainer.progress`, to the run's record."""
+        """Write the progress of trainers, as `Trainer.progress` returns it, to the record of the run."""
         trainers = [*active, *ended]
         seconds = [progress["seconds"] for progress in trainers]
         self._lease.details = {
