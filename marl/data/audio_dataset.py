@@ -95,11 +95,11 @@ class UnusableClipError(Exception):
 
 
 class AudioDatasetConfig(DatasetConfig):
-    """Configuration of a data set whose clips must be prepared from audio. It needs the audio files only when it reads.
+    """Configuration of a data set whose clips are prepared from audio files. Training does not read the files.
 
     Attributes:
-        split: What no two splits share: `clip`; `combination`, clips with the same value of every factor; `group`,
-            clips of one recording or with one entry in the group column; or the name of a factor, for example
+        split: Unit that is in one split only: `clip`; `combination`, clips with the same value of every factor;
+            `group`, clips of one recording or with one entry in the group column; or the name of a factor, for example
             `instrument`, which evaluates on instruments that no model was trained on.
         content: Name of the prepared set in the store, which identifies the content of the files when the study
             started. The command that prepares the set fills it in.

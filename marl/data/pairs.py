@@ -35,7 +35,7 @@ class PairSampler:
     The first view is any clip. The second view is drawn up to 16 times from the clips with the same shared factors,
     until all other factors differ. On SynTone all draws fail once in 10^20 pairs; then fewer factors differ. Two clips
     have the same value of a continuous factor if they have the same class. A clip with an unknown shared factor is in
-    no pair. Any other unknown factor counts as different. If both views come from one clip, it can be any clip.
+    no pair. Any other unknown factor counts as different. With `augment` and `segment`, any clip is paired with itself.
 
     Attributes:
         groups: Number of combinations of the shared factors.

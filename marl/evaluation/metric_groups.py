@@ -65,7 +65,7 @@ def losses(context: EvaluationContext) -> Columns:
 
 
 def fidelity(context: EvaluationContext) -> Columns:
-    """Compute distances of reconstructions in dB, and the standard error over clips of the first."""
+    """Compute the log-mel error with its standard error over clips, and the log-spectral distance, in dB."""
     distance = context.distances
     error_KN = distance.squared_error_KN.to(torch.float64)
     rmse_K = root_mean_square(error_KN)
@@ -111,7 +111,7 @@ def probes(context: EvaluationContext) -> Columns:
 
 
 def sampled_probes(context: EvaluationContext) -> Columns:
-    """Compute accuracies of both kinds of probes on samples of the posteriors, which hold less than the means."""
+    """Compute accuracies of both kinds of probes on posterior samples, which have less information than the means."""
     linear = _probe_accuracies(context, linear_probe_accuracy, "sampled_linear_probe", sampled=True)
     return linear | _probe_accuracies(context, probe_accuracy, "sampled_probe", sampled=True)
 
@@ -132,7 +132,7 @@ def mean_explicitness(context: EvaluationContext) -> Columns:
 
 
 def fixed_factors(context: EvaluationContext) -> Columns:
-    """Compute the accuracies of predicting which factor a group of clips has in common."""
+    """Compute the FactorVAE and beta-VAE scores, which predict the factor that a group of clips has in common."""
     held_out, mask_KD = context.held_out, context.models.mask_KD
     return {
         "disentanglement/factor_vae": factor_vae_score(held_out.means_KND, mask_KD, held_out.classes_NC),

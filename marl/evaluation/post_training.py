@@ -87,7 +87,7 @@ def sound(inputs: PostTrainingInputs) -> dict[str, float]:
 
 @lru_cache(maxsize=1)
 def _floor(waveforms: bytes, config: AudioConfig) -> StftErrors:
-    """Return the inversion floor, cached because it is the same for all models of a study and takes as long as one."""
+    """Return the inversion floor, cached because it is the same for all models of a study and takes long."""
     original_NS = torch.frombuffer(bytearray(waveforms), dtype=torch.float32).view(-1, config.clip_samples)
     return inversion_floor(LogMel(config), original_NS)
 

@@ -97,7 +97,7 @@ _Split = tuple[float, int, int]
 
 
 def sort_latents(fit_ND: NDArray[np.floating]) -> SortedLatents:
-    """Return clips sorted by each latent, in about as many bins as a bin has clips."""
+    """Return clips sorted by each latent, in about √N bins of √N clips."""
     value_DN = np.ascontiguousarray(fit_ND.T, dtype=np.float32)
     latents, clips = value_DN.shape
     bins = math.isqrt(clips)  # Visiting all bins and visiting all clips of one bin then cost about the same.
@@ -286,10 +286,10 @@ def _best_inside(
 def _better(
     best: _Split, excess: float, left: float, count: int, latent: int, cut: int, precedence_D: NDArray[np.int64]
 ) -> _Split:
-    """Return the best split so far, or another one if its gain is larger, or tied and before it in precedence.
+    """Return the best split so far, or another one if its gain is larger, or tied and its latent has precedence.
 
-    Of `count` clips of the node, `left` are left of the other split. `excess` is the sum of the residuals of these,
-    minus their number times the mean of the node.
+    `count` is the number of clips of the node, `left` the number of these to the left of the other split. `excess` is
+    the sum of the residuals on the left, minus `left` times the mean of the node.
     """
     gain = excess * excess * count / (left * (count - left))
     is_larger, is_tie = gain > best[0] * (1 + _TIE), gain > best[0] * (1 - _TIE)

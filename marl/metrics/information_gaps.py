@@ -55,12 +55,11 @@ def jemmig(
 
 
 def dcimig(information_KDC: Tensor, entropy_C: Tensor) -> Tensor:
-    """Return the score of Sepliarskaia et al., "Evaluating disentangled representations", 2019, [K].
+    """Return DCIMIG (Sepliarskaia et al., "Evaluating disentangled representations", 2019), [K].
 
-    The gap of a latent is between the two factors of which it has most information, and is credited to the first. Each
-    factor counts with the largest credit from any latent, and the sum is divided by the entropy of all factors. One
-    means that each factor has a latent that determines it and has no information about others; other latents do not
-    count.
+    The gap of a latent is between the two factors that it has most information about, and counts for the first of them.
+    The largest gap for each factor is added up, and the sum divided by the entropy of all factors. One means that each
+    factor has a latent that determines it and has no information about others; other latents do not count.
 
     Departures from the library, which raises or returns NaN: a factor with a single value contributes nothing; with a
     single factor the second largest information is zero; without latents or varied factors the score is zero.

@@ -19,7 +19,7 @@ def chance_corrected(accuracy: _Accuracy, classes: int) -> _Accuracy:
 def separation(
     accuracy: Mapping[tuple[str, str], _Accuracy], classes: Mapping[str, int], shared: frozenset[str]
 ) -> _Accuracy:
-    """Return the mean over factors of the accuracy in the right subspace minus that in the wrong one, without chance.
+    """Return the accuracy in the right subspace minus that in the wrong one, chance-corrected, averaged over factors.
 
     One is perfect. Zero means that the subspaces do not differ, minus one that they are exchanged.
 

@@ -21,7 +21,7 @@ class HeadSizes(NamedTuple):
 
 
 class HeadKind(NamedTuple):
-    """What a head computes, for either subspace."""
+    """Kind of a head, which each subspace can have: the size of its outputs, and what it reads."""
 
     name: str  # first part of the names of the parameters
     outputs: Callable[[HeadSizes], int]

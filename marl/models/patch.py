@@ -14,7 +14,7 @@ _OUTPUT = "decoder.patch.weight"
 
 
 class PatchNetwork(Network):
-    """A network in which each layer is a matrix product: stacked over models, all become fast batched products."""
+    """Fully connected layers on patches of the spectrogram: matrix products, which a stack computes as batched ones."""
 
     kind = "patch"
 

@@ -123,7 +123,7 @@ class StudyStore(RunRecords, Checkpoints):
         self.objects.delete(self.name)
 
     def write_baselines(self, content: Mapping[str, Any]) -> None:
-        """Write the metrics of the untrained network, as `study.training.evaluation.write_baselines_once`."""
+        """Write the metrics of the untrained network, in the format of `write_baselines_once`."""
         self._write(_BASELINES, json.dumps(content, indent=1, allow_nan=False).encode())
 
     def baselines(self) -> dict[str, Any] | None:
