@@ -205,19 +205,10 @@ def show(result: Mapping[str, Any], reports: int) -> None:
             for part in result["parts"]
         ],
     )
-    session = result["ray_session"]
-    tables = (f"{name} {one['bytes'] / 1e6:.2f} MB in {one['files']} files" for name, one in result["store"].items())
-    print(
-        f"whole: {result['seconds']:.1f} s, {result['trials_per_second']:.1f} trials/s, {result['pruned']} pruned, "
-        f"{result['reports']:,} reports, driver "
-        f"{100 * result['driver_cpu_share']:.0f} % of a core; {result['last_trial_to_end_seconds']:.1f} s from the end "
-        "of the last trial to the end\n"
-        f"Ray's folder: {session['state_bytes'] / 1e6:.1f} MB of state, {session['log_bytes'] / 1e6:.1f} MB of logs, "
-        f"{session['files']:,} files, {session['folders']:,} folders; {session['processes']} processes were started\n"
-        f"store: {', '.join(tables)}\n"
-        f"reading: results {result['reading_results_seconds']:.1f} s, front {result['reading_front_seconds']:.1f} s "
-        f"({result['front']} trials)"
-    )
+    whole = {name: value for name, value in result.items() if isinstance(value, int | float)}
+    whole |= {f"ray_session/{name}": value for name, value in result["ray_session"].items()}
+    whole |= {f"{table}/{name}": value for table, size in result["store"].items() for name, value in size.items()}
+    print_table("whole run", ("", "value"), whole.items())
 
 
 def main() -> None:

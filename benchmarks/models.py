@@ -1,7 +1,8 @@
-"""Default models of the benchmarks: stacks, and a model that a plain script would train."""
+"""Default models of the benchmarks: stacks, and a model and its data loader as a plain script would have them."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from marl.audio import AudioConfig
@@ -11,7 +12,7 @@ from marl.models import Architecture, build_network
 from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
 from marl.stack import Precision, Stack
 
-__all__ = ["LANES", "PAIRS", "PlainModel", "architecture", "full_stack", "synchronise"]
+__all__ = ["LANES", "PAIRS", "PlainModel", "architecture", "full_stack", "pair_loader", "synchronise"]
 
 LANES = {"cpu": 8, "cuda": 64}
 PAIRS = {"cpu": 32, "cuda": 128}
@@ -64,3 +65,51 @@ class PlainModel:
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
+
+
+class _Pairs(torch.utils.data.Dataset):
+    """A clip and another one of the same timbre that differs in all other factors; timbre is the first factor."""
+
+    def __init__(self, log_mels: np.ndarray, clips: np.ndarray, values: np.ndarray) -> None:
+        self._log_mels, self._clips, self._values = log_mels, clips, values
+        timbre = values[clips, 0]
+        self._of_timbre = [clips[timbre == index] for index in range(timbre.max() + 1)]
+
+    def __len__(self):
+        return len(self._clips)
+
+    def __getitem__(self, index):
+        first = self._clips[index]
+        timbre = self._values[first, 0]
+        others = self._of_timbre[timbre]
+        while True:
+            second = others[torch.randint(len(others), ()).item()]
+            if (self._values[second, 1:] != self._values[first, 1:]).all():
+                return torch.tensor(self._log_mels[first]), torch.tensor(self._log_mels[second]), int(timbre)
+
+
+def pair_loader(
+    log_mels: np.ndarray, clips: np.ndarray, values: np.ndarray, pairs: int, workers: int, device: torch.device
+):
+    """Yield batches of log-mels [2B, F, T] and timbres [B] on the device, epoch after epoch.
+
+    Args:
+        log_mels: Log-mels of all clips, which may be mapped into memory, [N, F, T].
+        clips: Clips to draw from.
+        values: Factor values of all clips, timbre first, [N, C].
+        pairs: Batch size.
+        workers: Number of worker processes.
+        device: Device of the batches.
+    """
+    loader = torch.utils.data.DataLoader(
+        _Pairs(log_mels, clips, values),
+        batch_size=pairs,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+    while True:
+        for first, second, timbre in loader:
+            yield torch.cat([first, second]).to(device, non_blocking=True), timbre.to(device, non_blocking=True)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import optuna
@@ -22,10 +22,9 @@ import ray
 import torch
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
-from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.machine import command_started, new_parser, print_table, write_record
-from benchmarks.models import PAIRS, PlainModel
+from benchmarks.models import PAIRS, PlainModel, pair_loader
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
 from marl.data.syntone import SynTone
@@ -36,40 +35,6 @@ STEPS = {"cpu": 800, "cuda": 6000}
 WORKERS = {"cpu": 1, "cuda": 4}
 VALIDATION_CLIPS = 2048
 LOG_MELS, META = "log_mels.npy", "meta.npz"
-
-
-class Pairs(Dataset):
-    """A training clip and another one of the same timbre that differs in frequency and amplitude."""
-
-    def __init__(self, folder: Path) -> None:
-        meta = np.load(folder / META)
-        self.log_mels = np.load(folder / LOG_MELS, mmap_mode="r")
-        self.clips, self.values = meta["training"], meta["values"]
-        timbre = self.values[self.clips, 0]
-        self.of_timbre = [self.clips[timbre == index] for index in range(timbre.max() + 1)]
-
-    def __len__(self):
-        return len(self.clips)
-
-    def __getitem__(self, index):
-        first = self.clips[index]
-        timbre = self.values[first, 0]
-        others = self.of_timbre[timbre]
-        while True:
-            second = others[torch.randint(len(others), ()).item()]
-            if (self.values[second, 1:] != self.values[first, 1:]).all():
-                return torch.tensor(self.log_mels[first]), torch.tensor(self.log_mels[second]), int(timbre)
-
-
-class Run(NamedTuple):
-    """Settings that all trials share."""
-
-    folder: str
-    steps: int
-    pairs: int
-    reports: int
-    workers: int
-    threads: int
 
 
 def prepare(folder: Path) -> None:
@@ -85,22 +50,16 @@ def prepare(folder: Path) -> None:
     )
 
 
-def train(chosen: dict[str, Any], run: Run) -> None:
+def train(
+    chosen: dict[str, Any], folder: str, steps: int, pairs: int, reports: int, workers: int, threads: int
+) -> None:
     """Train a trial's model and report at every budget."""
-    torch.set_num_threads(run.threads)
-    data, meta = Pairs(Path(run.folder)), np.load(Path(run.folder) / META)
+    torch.set_num_threads(threads)
+    log_mels, meta = np.load(Path(folder) / LOG_MELS, mmap_mode="r"), np.load(Path(folder) / META)
+    clips, values = meta["training"], meta["values"]
     held_out = meta["validation"][:VALIDATION_CLIPS]
-    validation = torch.tensor(data.log_mels[held_out], device=DEVICE)
-    validation_timbre = torch.tensor(data.values[held_out, 0], device=DEVICE)
-    loader = DataLoader(
-        data,
-        batch_size=run.pairs,
-        shuffle=True,
-        drop_last=True,
-        num_workers=run.workers,
-        persistent_workers=run.workers > 0,
-        pin_memory=DEVICE.type == "cuda",
-    )
+    validation = torch.tensor(log_mels[held_out], device=DEVICE)
+    validation_timbre = torch.tensor(values[held_out, 0], device=DEVICE)
     config = Config(
         latent=LatentConfig(private=chosen["private"], shared=chosen["shared"]),
         loss=LossConfig(
@@ -110,7 +69,7 @@ def train(chosen: dict[str, Any], run: Run) -> None:
             strategy=chosen["strategy"], shared=chosen["contrast"], temperature=chosen["temperature"]
         ),
     )
-    model = PlainModel(config, len(data), DEVICE)
+    model = PlainModel(config, len(clips), DEVICE)
     network, parameters = model.network, model.parameters
 
     def evaluate() -> dict[str, float]:
@@ -124,19 +83,14 @@ def train(chosen: dict[str, Any], run: Run) -> None:
             is_own = torch.cdist(shared, centres).argmin(dim=1) == validation_timbre
             return {"log_mel_rmse_db": error * float(meta["std_db"]), "shared_timbre": is_own.float().mean().item()}
 
-    step = 0
-    while step < run.steps:
-        for first, second, timbre in loader:
-            clips = torch.cat([first, second]).to(DEVICE, non_blocking=True)
-            model.step(clips, timbre.to(DEVICE, non_blocking=True))
-            step += 1
-            if step % math.ceil(run.steps / run.reports) == 0 or step == run.steps:
-                tune.report({**evaluate(), "step": step})
-            if step == run.steps:
-                break
+    batches = pair_loader(log_mels, clips, values, pairs, workers, DEVICE)
+    for step in range(1, steps + 1):
+        model.step(*next(batches))
+        if step % math.ceil(steps / reports) == 0 or step == steps:
+            tune.report({**evaluate(), "step": step})
 
 
-def search(trials: int, at_once: int, run: Run) -> tuple[int, int]:
+def search(trials: int, at_once: int, **run: Any) -> tuple[int, int]:
     """Run all trials; return the number of trained steps and of failed trials."""
     gpus = torch.cuda.device_count()
     space = {
@@ -158,7 +112,7 @@ def search(trials: int, at_once: int, run: Run) -> tuple[int, int]:
         )
         share = {"cpu": (os.cpu_count() or 1) / at_once, "gpu": 1 / at_once if gpus else 0}
         results = tune.Tuner(
-            tune.with_resources(tune.with_parameters(train, run=run), share),
+            tune.with_resources(tune.with_parameters(train, **run), share),
             param_space=space,
             tune_config=tune.TuneConfig(
                 search_alg=OptunaSearch(metric=["log_mel_rmse_db", "shared_timbre"], mode=["min", "max"], seed=0),
@@ -190,7 +144,8 @@ def measure(
         prepare(Path(folder))
         ready = time.monotonic()
         threads = max(1, (os.cpu_count() or 1) // at_once)
-        trained, failed = search(trials, at_once, Run(folder, steps, pairs, reports, workers, threads))
+        run = {"steps": steps, "pairs": pairs, "reports": reports, "workers": workers, "threads": threads}
+        trained, failed = search(trials, at_once, folder=folder, **run)
     seconds = time.monotonic() - began
     return {
         "trial_steps_per_second": trained / seconds,

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.floor import floor, measured_rates
 from benchmarks.machine import calls_per_second, device_kind, log, new_parser, print_table, timed, write_record
-from benchmarks.models import PAIRS, PlainModel, architecture, full_stack, synchronise
+from benchmarks.models import PAIRS, PlainModel, architecture, full_stack, pair_loader, synchronise
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig
 from marl.data.syntone import SynTone
@@ -78,22 +78,6 @@ def ways(kind: str) -> list[Way]:
     return both + stacks
 
 
-class Clips(torch.utils.data.Dataset):
-    """Pairs of one timbre, as a script would draw them."""
-
-    def __init__(self, log_mel_NFT, clips, timbre) -> None:
-        self._log_mel_NFT, self._clips, self._timbre = log_mel_NFT, clips, timbre
-        self._of_timbre = [clips[timbre == value] for value in range(int(timbre.max()) + 1)]
-
-    def __len__(self) -> int:
-        return len(self._clips)
-
-    def __getitem__(self, index):
-        others = self._of_timbre[self._timbre[index]]
-        second = others[torch.randint(len(others), ())]
-        return self._log_mel_NFT[self._clips[index]], self._log_mel_NFT[second], self._timbre[index]
-
-
 def plain_step(way: Way, device: torch.device):
     pairs, data = PAIRS[device.type], SynTone().build(AudioConfig(), device)
     clips = data.splits["training"]
@@ -112,17 +96,9 @@ def plain_step(way: Way, device: torch.device):
             yield data.log_mels[clips[torch.cat([first, second])]], group
 
     def loaded():
-        loader = torch.utils.data.DataLoader(
-            Clips(data.log_mels.values_NFT.cpu(), clips.cpu(), timbre.cpu()),
-            batch_size=pairs,
-            shuffle=True,
-            drop_last=True,
-            num_workers=min(4, CORES),
-            pin_memory=device.type == "cuda",
-        )
-        while True:
-            for first, second, group in loader:
-                yield torch.cat([first, second]).to(device, non_blocking=True), group.to(device, non_blocking=True)
+        order = [data.factor_names.index(name) for name in ("timbre", "frequency", "amplitude")]
+        arrays = (data.log_mels.values_NFT, clips, data.value_NC[:, order])
+        return pair_loader(*(array.cpu().numpy() for array in arrays), pairs, min(4, CORES), device)
 
     batches = loaded() if way.kind == "loader" else resident()
     return lambda: model.step(*next(batches))
