@@ -30,7 +30,8 @@ from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
-from study.training.lanes import Failure, Lanes
+from study.training.lanes import Lanes
+from study.training.trials import Failure
 
 
 def spec_of(options: argparse.Namespace, seed: int) -> Spec:

@@ -25,7 +25,7 @@ from study.store import StudyStore
 from study.training.planning import StackPool, is_out_of_memory
 from study.training.replicate_io import Replicate
 
-__all__ = ["Evaluator", "PendingEvaluation", "StoredModels", "report_row", "write_baselines_once"]
+__all__ = ["Evaluator", "PendingEvaluation", "report_row", "write_baselines_once"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,18 +60,26 @@ class PendingEvaluation:
 _Evaluated = tuple[PendingEvaluation, dict[str, float], Tensor, Tensor]
 
 
+class _StoredModel(NamedTuple):
+    row: dict[str, Any]
+    config: Config
+    model: Model
+
+
 class Evaluator:
-    """Evaluates models in groups of a fixed size.
+    """Evaluates models of a study in groups of a fixed size: at budgets during training, and stored ones after it.
 
     A group that is not full is padded with copies, so a model's metrics do not depend on the other models in its group.
 
     Attributes:
-        group_size: Current number of models in a group. It is halved when memory runs out.
+        group_size: Current number of models in a group. It is halved when memory runs out. It affects the last bits of
+            some metrics.
     """
 
-    def __init__(self, stacks: StackPool, shared: tuple[str, ...]) -> None:
+    def __init__(self, store: StudyStore, resolved: ResolvedSpec, stacks: StackPool) -> None:
         self.group_size = min(_MAX_GROUP_SIZE, stacks.plan.lanes)
-        self._stacks, self._shared = stacks, shared
+        self._store, self._stacks = store, stacks
+        self._full_budget, self._shared = resolved.spec.train.steps, resolved.spec.shared_factors
         self._queues: dict[tuple[StackKey, bool], list[PendingEvaluation]] = {}
 
     @property
@@ -90,7 +98,7 @@ class Evaluator:
         for key, queue in self._queues.items():
             self._queues[key] = [pending for pending in queue if pending.replicate.trial != trial]
 
-    def evaluate(self, flush: bool) -> Iterator[_Evaluated]:
+    def evaluate_pending(self, flush: bool) -> Iterator[_Evaluated]:
         """Evaluate full groups, groups whose first model has waited long enough, and with `flush` all queued models.
 
         The posterior means, [N, D], have the latent widths of the stack.
@@ -124,30 +132,12 @@ class Evaluator:
         for pending, metrics, mean_ND in zip(group, evaluation.metrics, means_KND, strict=False):
             yield pending, metrics, mean_ND, clips
 
-
-class _StoredModel(NamedTuple):
-    row: dict[str, Any]
-    config: Config
-    model: Model
-
-
-class StoredModels:
-    """Evaluates models of the store that reached the full budget.
-
-    The size of groups is that of the evaluator during training, because it affects the last bits of some metrics.
-    """
-
-    def __init__(self, store: StudyStore, stacks: StackPool, evaluator: Evaluator) -> None:
-        self._store, self._stacks, self._evaluator = store, stacks, evaluator
-        spec = store.metadata().spec
-        self._steps, self._shared = spec.train.steps, spec.shared_factors
-
-    def evaluate(
+    def evaluate_stored(
         self, replicates: Sequence[tuple[TrialId, int]], metric_groups: Sequence[str], split: str
     ) -> list[dict[str, Any]]:
-        """Return a row of `reports/` for each replicate (trial, seed) whose weights are in the store.
+        """Return a row of `reports/` for each replicate (trial, seed) with a final checkpoint in the store.
 
-        It has the finite metrics of groups in `marl.evaluation.METRIC_GROUPS`; those of the test split are named
+        A row has the finite metrics of groups in `marl.evaluation.METRIC_GROUPS`. Metrics of the test split are named
         `test/<name>`.
         """
         prefix = "" if split == "validation" else f"{split}/"
@@ -157,7 +147,7 @@ class StoredModels:
                 by_key.setdefault(self._stacks.key(stored.config), []).append(stored)
         rows = []
         for members in by_key.values():
-            models, size = self._stacks.get(members[0].config).models, self._evaluator.group_size
+            models, size = self._stacks.get(members[0].config).models, self.group_size
             for first in range(0, len(members), size):
                 group = members[first : first + size]
                 batch = models.group([stored.model for stored in group], size)
@@ -168,7 +158,7 @@ class StoredModels:
         return rows
 
     def post_training_inputs(self, trial: TrialId, seed: int) -> tuple[dict[str, Any], PostTrainingInputs] | None:
-        """Return a row to be completed and the inputs of post-training metrics; None without weights in the store."""
+        """Return a row to be completed, and the inputs of post-training metrics; None without a final checkpoint."""
         stored = self._load(trial, seed)
         if stored is None:
             return None
@@ -177,7 +167,7 @@ class StoredModels:
 
     def _load(self, trial: TrialId, seed: int) -> _StoredModel | None:
         saved = self._store.latest_checkpoint(trial, seed)
-        if saved is None or saved.step != self._steps:
+        if saved is None or saved.step != self._full_budget:
             return None
         metadata = ModelMetadata.model_validate_json(saved.files[METADATA_FILE])
         models = self._stacks.get(metadata.config).models
@@ -188,7 +178,7 @@ class StoredModels:
             {name: value.to(device) for name, value in padded.items()},
             type(hyperparameters)(*(value.to(device) for value in hyperparameters)),
         )
-        return _StoredModel(report_row(trial, seed, self._steps), metadata.config, model)
+        return _StoredModel(report_row(trial, seed, self._full_budget), metadata.config, model)
 
 
 def write_baselines_once(store: StudyStore, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,12 +21,12 @@ from study.environment import processor
 from study.spec import Baseline, Scalar, TrialId
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.store import StudyStore
-from study.training.evaluation import Evaluator, PendingEvaluation, StoredModels, report_row, write_baselines_once
+from study.training.evaluation import Evaluator, PendingEvaluation, report_row, write_baselines_once
 from study.training.planning import StackPool
 from study.training.replicate_io import IOExecutor, Replicate, ReplicateFiles
-from study.training.trials import Quarantine
+from study.training.trials import Failure, Quarantine, Report
 
-__all__ = ["Failure", "Lanes", "Report"]
+__all__ = ["Lanes"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +35,6 @@ _CHECKPOINT_EVERY_S = 60.0
 _CHUNK_S = 0.5
 # Number of steps that a device may lag behind, because it runs asynchronously.
 _STEPS_AHEAD = 8
-
-
-class Report(NamedTuple):
-    """Metrics of a replicate at a budget: a row of `reports/`."""
-
-    trial: TrialId
-    row: dict[str, Any]
-
-
-class Failure(NamedTuple):
-    """A replicate that diverged. Its trial fails with it."""
-
-    trial: TrialId
-    error: str
 
 
 class Lanes:
@@ -73,8 +58,7 @@ class Lanes:
         self.stacks = StackPool(resolved, plan, dataset)
         self._training: dict[tuple[StackKey, int], Replicate] = {}
         self._queue: deque[Replicate] = deque()
-        self._evaluator = Evaluator(self.stacks, resolved.spec.shared_factors)
-        self.stored_models = StoredModels(store, self.stacks, self._evaluator)
+        self.evaluator = Evaluator(store, resolved, self.stacks)
         self.quarantine = Quarantine()
         self._results: list[Report | Failure] = []
         self._checkpointed = time.monotonic()
@@ -84,7 +68,7 @@ class Lanes:
     @property
     def is_busy(self) -> bool:
         """True while there is work to do for any replicate."""
-        return bool(self._training or self._queue or self._results or self._evaluator.is_busy or self._io.is_busy)
+        return bool(self._training or self._queue or self._results or self.evaluator.is_busy or self._io.is_busy)
 
     def progress(self) -> list[tuple[TrialId, int, int]]:
         """Return trial, seed and step of each replicate that trains or queues."""
@@ -125,7 +109,7 @@ class Lanes:
         self.quarantine.release(trial)
         self._io.cancel_callbacks(trial)
         self._queue = deque(replicate for replicate in self._queue if replicate.trial != trial)
-        self._evaluator.remove(trial)
+        self.evaluator.remove(trial)
         for (key, lane), replicate in list(self._training.items()):
             if replicate.trial == trial:
                 self._free(key, lane)
@@ -223,7 +207,7 @@ class Lanes:
                 continue
             is_final = replicate.step == self._budgets[-1]
             snapshot = stack.snapshot(lane) if is_final else None
-            self._evaluator.add(key, PendingEvaluation(replicate, replicate.step, stack.models[lane], snapshot))
+            self.evaluator.add(key, PendingEvaluation(replicate, replicate.step, stack.models[lane], snapshot))
             if is_final:
                 self._free(key, lane)
 
@@ -231,7 +215,7 @@ class Lanes:
         """Evaluate queued models, and report their metrics."""
         failed = set()
         with self._timed("evaluation"):
-            for pending, metrics, mean_ND, clips in self._evaluator.evaluate(flush):
+            for pending, metrics, mean_ND, clips in self.evaluator.evaluate_pending(flush):
                 replicate, step = pending.replicate, pending.step
                 if replicate.trial in failed:
                     continue

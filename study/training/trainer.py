@@ -35,7 +35,7 @@ _EXIT_DELAY_S = 1.0  # time for trials to receive an error before the process en
 class Trainer:
     """Trains replicates of one study on one device: `cpu` or `cuda`.
 
-    It refuses to train if its `study.environment.versions` differ from those of the driver.
+    With other `study.environment.versions` than those of the driver, the trainer refuses to train.
     """
 
     def __init__(self, store_uri: str, study: str, device: str, versions: Mapping[str, str]) -> None:
@@ -118,12 +118,12 @@ class Trainer:
             self._commands.put(lambda: self._lanes.discard(trial))
 
     async def evaluate(self, replicates: list[tuple[TrialId, int]], metric_groups: list[str], split: str) -> Any:
-        """Return the result of `study.training.evaluation.StoredModels.evaluate`."""
-        return await self._run_job(lambda: self._lanes.stored_models.evaluate(replicates, metric_groups, split))
+        """Return the result of `study.training.evaluation.Evaluator.evaluate_stored`."""
+        return await self._run_job(lambda: self._lanes.evaluator.evaluate_stored(replicates, metric_groups, split))
 
     async def post_training_inputs(self, trial: TrialId, seed: int) -> Any:
-        """Return the result of `study.training.evaluation.StoredModels.post_training_inputs`."""
-        return await self._run_job(lambda: self._lanes.stored_models.post_training_inputs(trial, seed))
+        """Return the result of `study.training.evaluation.Evaluator.post_training_inputs`."""
+        return await self._run_job(lambda: self._lanes.evaluator.post_training_inputs(trial, seed))
 
     async def progress(self) -> dict[str, Any]:
         """Return the progress of training.
@@ -229,7 +229,8 @@ class Trainer:
             if self._lanes.is_busy:
                 idle_since = time.monotonic()
                 for result in self._lanes.advance(interrupted=lambda: not self._commands.empty()):
-                    self._deliver(result)
+                    if receiver := self._attached.get(result.trial):
+                        receiver.deliver(result)
                 if self._isolated != self._lanes.quarantine.isolated:
                     self._isolated = self._lanes.quarantine.isolated
                     self._notify_all()
@@ -281,15 +282,6 @@ class Trainer:
         new = [seed for seed in (self._all_seeds if is_past_rungs else self._all_seeds[:1]) if seed not in queued]
         queued.update(new)
         self._lanes.add(trial, parameters, new, is_past_rungs and self._last_rung > 0, is_suspected)
-
-    def _deliver(self, result: Any) -> None:
-        """Pass a `study.training.lanes.Report` or `Failure` to its trial, if that is still attached."""
-        if attached := self._attached.get(result.trial):
-            if hasattr(result, "error"):  # a `Failure`
-                attached.failure = result.error
-            else:
-                attached.reports.setdefault(result.row["step"], {})[result.row["seed"]] = result.row
-            attached.notify()
 
     def _notify_all(self) -> None:
         for attached in list(self._attached.values()):

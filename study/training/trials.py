@@ -4,11 +4,25 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from study.spec import TrialId
 
-__all__ = ["AttachedTrial", "Quarantine"]
+__all__ = ["AttachedTrial", "Failure", "Quarantine", "Report"]
+
+
+class Report(NamedTuple):
+    """Metrics of a replicate at a budget: a row of `reports/`."""
+
+    trial: TrialId
+    row: dict[str, Any]
+
+
+class Failure(NamedTuple):
+    """A replicate that diverged. Its trial fails with it."""
+
+    trial: TrialId
+    error: str
 
 
 @dataclass
@@ -29,6 +43,14 @@ class AttachedTrial:
     after: int = -1
     reports: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)
     failure: str | None = None
+
+    def deliver(self, result: Report | Failure) -> None:
+        """Add a result of the trial, and wake its call."""
+        if isinstance(result, Failure):
+            self.failure = result.error
+        else:
+            self.reports.setdefault(result.row["step"], {})[result.row["seed"]] = result.row
+        self.notify()
 
     def notify(self) -> None:
         """Wake the call of the trial, if one waits."""
@@ -85,7 +107,7 @@ class Quarantine:
             self.isolated = None
 
     def eligible(self, queue: Iterable[TrialId], is_training: bool) -> set[TrialId]:
-        """Return the trials that may receive lanes now, given those of the queued replicates, in order."""
+        """Return the trials that may receive lanes now. The queue has the trial of each queued replicate, in order."""
         queued = list(dict.fromkeys(queue))
         suspected = [trial for trial in queued if trial in self._suspected]
         if self.isolated is None and suspected and not is_training:

@@ -25,7 +25,7 @@ from study.spec.resolve import resolve
 from study.storage import ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
-from study.training.lanes import Report
+from study.training.trials import Report
 from tests.study.training.in_process_lanes import SEEDS, lanes_on
 
 __all__ = ["Died", "MortalStore", "run_study", "simulated_processes"]

@@ -101,14 +101,14 @@ def _obey_switches_of_training(module):
 
 
 def _obey_switch_of_evaluation(module):
-    hold, evaluate = _Switch("evaluation"), module.StoredModels.evaluate
+    hold, evaluate = _Switch("evaluation"), module.Evaluator.evaluate_stored
 
     def evaluate_unless_held(self, *arguments):
         if hold.value() is not None:
             hold.wait(lambda: False)
         return evaluate(self, *arguments)
 
-    module.StoredModels.evaluate = evaluate_unless_held
+    module.Evaluator.evaluate_stored = evaluate_unless_held
 
 
 def _changes_by_module():

@@ -8,7 +8,8 @@ import torch
 
 from study.spec.resolved_spec import StackPlan
 from study.store import StudyStore
-from study.training.lanes import Failure, Lanes, Report
+from study.training.lanes import Lanes
+from study.training.trials import Failure, Report
 from tests.study.stores import new_store
 
 __all__ = [

@@ -14,7 +14,7 @@ from marl.evaluation import INTERMEDIATE
 from marl.stack import Stack
 from study.errors import UnreadableObject
 from study.spec.resolved_spec import ResolvedSpec
-from study.training.lanes import Failure, Report
+from study.training.trials import Failure, Report
 from tests.messages import assert_mentions, mentions
 from tests.study.stores import new_store
 from tests.study.training.in_process_lanes import (
