@@ -1,4 +1,4 @@
-"""What tests of several folders share: reference values, small data, and a tiny study that was run once."""
+"""Fixtures of several folders: reference values, small data, and a tiny study that ran once."""
 
 import copy
 import shutil
@@ -23,7 +23,7 @@ from tests.study.commands import TINY, run_on_ray
 from tests.study.processes import Switches, environment, shared_ray
 from tests.study.s3_server import S3Server, s3_server
 
-# How long an example takes says more of the machine's other work than of the code.
+# The time of an example depends more on other load than on the code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
@@ -32,7 +32,7 @@ REFERENCES = Path(__file__).parent / "references"
 
 @pytest.fixture(scope="session")
 def reference() -> Callable[[str, str], dict[str, np.ndarray]]:
-    """Arrays of one case of a reference file, by name."""
+    """Function that returns the arrays of one case of a reference file by name."""
 
     def load(file: str, case: str) -> dict[str, np.ndarray]:
         arrays = np.load(REFERENCES / file)
@@ -44,7 +44,7 @@ def reference() -> Callable[[str, str], dict[str, np.ndarray]]:
 
 @pytest.fixture
 def tiny() -> dict[str, Any]:
-    """The fields of a tiny spec, to be changed by a test."""
+    """Fields of a tiny spec, which a test may change."""
     return copy.deepcopy(TINY)
 
 
@@ -56,7 +56,7 @@ def small_dataset() -> Dataset:
 
 @pytest.fixture(scope="session")
 def s3_of_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An S3 server whose keys the workers of `ray_of_process` have."""
+    """S3 server whose keys the workers of `ray_of_process` have."""
     with s3_server(tmp_path_factory.mktemp("s3") / "buckets") as server:
         yield server
 
@@ -75,14 +75,14 @@ def switches(_switches: Switches) -> Iterator[Switches]:
 
 @pytest.fixture(scope="session")
 def ray_of_process(_switches: Switches, s3_of_ray: S3Server) -> Iterator[None]:
-    """The Ray of this process of pytest, which its studies share: to start one takes longer than a tiny study."""
+    """Ray of this pytest process, which its studies share: its start takes longer than a tiny study."""
     with shared_ray({**environment(switches=_switches.folder), **s3_of_ray.environment}):
         yield
 
 
 @pytest.fixture(scope="session")
 def _finished(tmp_path_factory, worker_id, request) -> Path:
-    """Run by the process of pytest-xdist that needs it first; the others wait for it."""
+    """Store of a finished study. The first pytest process that needs it runs the study; the others wait."""
     own = tmp_path_factory.getbasetemp()
     folder = (own if worker_id == "master" else own.parent) / "finished"
     with FileLock(f"{folder}.lock"):
@@ -99,11 +99,11 @@ def _finished(tmp_path_factory, worker_id, request) -> Path:
 
 @pytest.fixture
 def finished_store(_finished: Path, tmp_path: Path) -> Path:
-    """A copy of a store with one finished study, which a test may spoil."""
+    """Copy of a store with one finished study, which a test may change."""
     return Path(shutil.copytree(_finished, tmp_path / "runs"))
 
 
 @pytest.fixture
 def finished(finished_store: Path) -> StudyResults:
-    """The finished study."""
+    """Results of the finished study."""
     return StudyResults(StudyStore(ObjectStore(str(finished_store)), "tiny"))

@@ -1,6 +1,4 @@
-"""A cluster of three hosts. Where hosts cannot be made, tests that take it are skipped; in CI they fail for want of a
-package, though not where namespaces are not permitted.
-"""
+"""A cluster of three hosts. Its tests are skipped if hosts cannot be created; in CI a missing package fails them."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from tests.cluster.onprem import Cluster, cluster_on_hosts
 
 @pytest.fixture(scope="session")
 def hosts_can_be_made() -> None:
-    """Without it a test of this folder says why it cannot run."""
+    """Skip the test, or fail it in CI, if hosts cannot be created here."""
     reason = available()
     if reason is not None:
         is_ours_to_mend = os.environ.get("CI") and absent_packages()
@@ -22,7 +20,7 @@ def hosts_can_be_made() -> None:
 
 @pytest.fixture(scope="module")
 def cluster(hosts_can_be_made: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One head, two workers and a store, which the tests of a module share, with Ray running."""
+    """A running Ray with one head, two workers and a store, shared by the tests of a module."""
     with cluster_on_hosts(tmp_path_factory.mktemp("cluster")) as made:
         made.up()
         yield made

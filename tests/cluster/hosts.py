@@ -1,6 +1,6 @@
 """Several hosts on one machine, each with a separate address, disk, process space and SSH server (see hosts.sh).
 
-`python -m tests.cluster.hosts check` says what is missing to make them; `… up N` makes them until Enter is pressed.
+`python -m tests.cluster.hosts check` names missing requirements; `… up N` creates hosts until Enter is pressed.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ __all__ = ["Hosts", "absent_packages", "available", "hosts"]
 
 _SCRIPT = Path(__file__).with_name("hosts.sh")
 _FOLDER = Path("/var/tmp/marl-hosts")
-"""Not below /tmp, of which each host has its own."""
+"""Not below /tmp, because each host has a private /tmp."""
 _NETWORKS = 200
 _PROGRAMS = {"ip": "iproute2", "sshd": "openssh-server", "ssh": "openssh-client", "rsync": "rsync", "nmap": "nmap"}
 _OWN_NAMESPACES = ("--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc")
@@ -26,12 +26,12 @@ _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
 def absent_packages() -> list[str]:
-    """Debian packages that hosts need and this machine lacks."""
+    """Return the missing Debian packages."""
     return sorted(package for program, package in _PROGRAMS.items() if not shutil.which(program, path=_PATH))
 
 
 def available() -> str | None:
-    """Why hosts cannot be made here; nothing where they can. It tries, in some hundredths of a second."""
+    """Return why hosts cannot be created here, or None. It creates and deletes a namespace to find out."""
     if sys.platform != "linux":
         return "hosts are Linux namespaces, and this is no Linux"
     if os.geteuid() != 0:
@@ -52,7 +52,7 @@ def available() -> str | None:
 
 
 class Hosts:
-    """`count` hosts, numbered from 0. Made by `hosts`."""
+    """`count` hosts, numbered from 0; the function `hosts` creates them."""
 
     def __init__(self, count: int, number: int) -> None:
         self.count = count
@@ -63,66 +63,66 @@ class Hosts:
 
     @property
     def machine(self) -> str:
-        """The address under which hosts reach this machine: a server for them listens there, not at 127.0.0.1."""
+        """Address of this machine in the network of the hosts, on which servers for them listen."""
         return f"{self._subnet}.1"
 
     @property
     def key(self) -> Path:
-        """The private key with which root of this machine, and of the hosts, is let in by SSH."""
+        """Private SSH key of root on this machine and on the hosts."""
         return self.folder / "key"
 
     def address(self, host: int) -> str:
-        """Where a host is found by this machine and by other hosts."""
+        """Return the address of a host for this machine and other hosts."""
         return f"{self._subnet}.{10 + host}"
 
     def run(
         self, host: int, *command: object, check: bool = True, timeout_s: float = 60
     ) -> "subprocess.CompletedProcess[str]":
-        """A command on a host, with no environment but PATH, HOME and LANG."""
+        """Run a command on a host, with only PATH, HOME and LANG in its environment."""
         arguments = ["enter", str(host), *map(str, command)]
         return self._script(*arguments, check=check, timeout_s=timeout_s)
 
     def shell(self, host: int, line: str, check: bool = True, timeout_s: float = 60) -> str:
-        """What a line of shell prints on a host, in the environment that `ray up` has set up there."""
+        """Return the output of a shell line on a host, in the environment that `ray up` has set up."""
         return self.run(host, "bash", "-c", f"source ~/.bashrc; {line}", check=check, timeout_s=timeout_s).stdout
 
     def write(self, host: int, name: str, content: str) -> None:
-        """A file in /tmp of a host."""
+        """Write a file in /tmp of a host."""
         (self.folder / str(host) / "tmp" / name).write_text(content)
 
     def processes(self, host: int) -> list[str]:
-        """Command lines of what runs on a host, without its SSH server and without what looks at it."""
+        """Return the command lines of a host's processes, without its SSH server and this `ps`."""
         lines = self.run(host, "ps", "-e", "-o", "args=").stdout.splitlines()
         return [line for line in lines if not line.startswith(("sshd", "/usr/sbin/sshd", "ps -e"))]
 
     def kill(self, host: int, pattern: str) -> None:
-        """`kill -9` of all processes of a host whose command line matches a pattern.
+        """Kill all processes of a host whose command line matches a pattern.
 
         Raises:
-            AssertionError: when none does.
+            AssertionError: If no process matches.
         """
-        # Who looks for a pattern has it in its own command line, which `pkill` leaves out.
+        # `pkill` ignores itself, although its command line contains the pattern.
         killed = self.run(host, "pkill", "-KILL", "-f", pattern, check=False).returncode == 0
         assert killed, f"host {host} runs nothing like {pattern}: {self.processes(host)}"
 
     def cut(self, host: int) -> None:
-        """Pull the network cable; connections are not closed, they go silent."""
+        """Disconnect the network without closing connections."""
         self._script("cut", str(host))
 
     def join(self, host: int) -> None:
-        """Put the network cable back."""
+        """Reconnect the network."""
         self._script("join", str(host))
 
     def power_off(self, host: int) -> None:
-        """All its processes are gone at once; its disk stays."""
+        """Kill all processes of a host at once; its disk stays."""
         self._script("off", str(host))
 
     def power_on(self, host: int) -> None:
-        """Start it; returns when it answers SSH."""
+        """Start a host and wait for its SSH server."""
         self._script("on", str(host))
 
     def reboot(self, host: int) -> None:
-        """A power cut, and a start."""
+        """Power a host off and on."""
         self.power_off(host)
         self.power_on(host)
 
@@ -189,7 +189,7 @@ def _remove(made: Hosts) -> None:
 
 
 def _kept_folders() -> list[Path]:
-    """What a host needs of this machine's /tmp and $HOME: the project, its environment, and the Python of that."""
+    """Return folders below /tmp and $HOME that a host needs: the project, its environment, and its Python."""
     needed = {ROOT, Path(sys.prefix), Path(sys.base_prefix)}
     # SSH on a host uses the home of the user; $HOME of this process may differ.
     private = (Path("/tmp"), Path(pwd.getpwuid(os.geteuid()).pw_dir))

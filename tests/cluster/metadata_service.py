@@ -1,4 +1,4 @@
-"""EC2's metadata service on a host, for as much as spot instances use of it: version 2 of its protocol, with tokens.
+"""The part of EC2's metadata service that spot instances use: version 2 of the protocol, with tokens.
 
 `serve` answers at 169.254.169.254 as it does there; `announce` lets it tell from now on that the instance is reclaimed
 in two minutes.
@@ -38,7 +38,7 @@ class Service(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

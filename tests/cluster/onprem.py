@@ -1,4 +1,4 @@
-"""The cluster of clusters/onprem.yaml on hosts of this machine, brought up and down by `ray up` and `ray down`."""
+"""The cluster of clusters/onprem.yaml on hosts of this machine, started and stopped by `ray up` and `ray down`."""
 
 import contextlib
 import os
@@ -23,9 +23,9 @@ BUCKET = "studies"
 _PROGRAMS = Path(sys.executable).parent
 _STARTED_S = 300
 _ENDED_S = 300
-_SIZE = "--memory=2000000000 --object-store-memory=100000000"  # or each node claims the memory of the whole machine
+_SIZE = "--memory=2000000000 --object-store-memory=100000000"  # else each node claims the memory of the whole machine
 
-# One program waits: to start another for each look would take a processor from nodes that are starting.
+# One program polls: a program for each poll would slow the start of the nodes.
 _NODES = """
 import time
 import ray
@@ -41,15 +41,15 @@ print("alive", *alive())
 
 @dataclass(frozen=True)
 class Cluster:
-    """Host 0 is the head, on which nothing trains; the others are workers of one processor each.
+    """A Ray cluster. Host 0 is the head without trainers; the others are workers of one processor each.
 
     Attributes:
-        hosts: its machines.
-        file: as `ray up` takes it: clusters/onprem.yaml with the addresses of these hosts.
-        token: that Ray asks for.
-        s3: the server of the store, which hosts and this machine reach.
-        environment: of a process on this machine that uses the store, such as `marl-study run … --cluster FILE`; hosts
-            have the same from `ray up`.
+        hosts: Machines of the cluster.
+        file: Cluster file for `ray up`: clusters/onprem.yaml with the addresses of these hosts.
+        token: Authentication token of Ray.
+        s3: Server of the store, which hosts and this machine can reach.
+        environment: Variables of a process on this machine that uses the store, such as `marl-study run … --cluster
+            FILE`. Hosts have the same from `ray up`.
     """
 
     hosts: Hosts
@@ -59,12 +59,12 @@ class Cluster:
     environment: dict[str, str]
 
     def up(self) -> None:
-        """`ray up`; returns when all nodes are alive."""
+        """Run `ray up` and wait until all nodes are alive."""
         self.ray("up", "-y", self.file)
         self.wait_for_nodes(self.hosts.count)
 
     def down(self) -> None:
-        """`ray down`; returns when no process of Ray is left on any host.
+        """Run `ray down` and wait until no host has a process of Ray.
 
         Workers exit about two minutes after they lose the head.
         """
@@ -73,7 +73,7 @@ class Cluster:
         wait_until(lambda: not any(self.hosts.processes(host) for host in everywhere), _ENDED_S, "Ray to end")
 
     def ray(self, *arguments: object, timeout_s: float = 300) -> str:
-        """What Ray's own command line prints on this machine, which is not part of the cluster."""
+        """Return the output of the `ray` command on this machine, which is not part of the cluster."""
         done = subprocess.run(
             [_PROGRAMS / "ray", *map(str, arguments)],
             stdin=subprocess.DEVNULL,
@@ -88,12 +88,12 @@ class Cluster:
         return done.stdout
 
     def python(self, host: int, program: str, check: bool = True, timeout_s: float = 120) -> str:
-        """What a Python program prints on a host, where `ray.init("auto")` finds the cluster."""
+        """Return the output of a Python program on a host, where `ray.init("auto")` finds the cluster."""
         self.hosts.write(host, "program.py", program)
         return self.hosts.shell(host, "python /tmp/program.py", check=check, timeout_s=timeout_s)
 
     def nodes(self, wait_for: int = 0) -> set[int]:
-        """Hosts whose node is alive, as the head knows; none when there is no head.
+        """Return the hosts whose node is alive according to the head; none without a head.
 
         Args:
             wait_for: Number of nodes to wait for, for at most 30 s.
@@ -109,11 +109,11 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster_on_hosts(folder: Path, workers: int = 2) -> Iterator[Cluster]:
-    """Hosts, a store for them and a cluster file, with Ray not yet running there; `up` starts it.
+    """Create hosts, a store and a cluster file. `up` starts Ray on them.
 
     Args:
-        folder: an empty one for what this machine keeps.
-        workers: how many hosts there are besides the head.
+        folder: Empty folder for the files of this machine.
+        workers: Number of hosts besides the head.
     """
     with hosts(1 + workers) as made, s3_server(folder / "s3", BUCKET, made.machine) as s3:
         token = secrets.token_hex(32)
@@ -128,15 +128,15 @@ def cluster_on_hosts(folder: Path, workers: int = 2) -> Iterator[Cluster]:
         try:
             yield Cluster(made, file, token, s3, environment)
         finally:
-            for left in Path("/tmp/ray").glob(f"cluster-{made.name}.*"):  # the client's notes on this cluster
+            for left in Path("/tmp/ray").glob(f"cluster-{made.name}.*"):  # the client's records of this cluster
                 left.unlink()
 
 
 def wait_until(happened: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Return when something has happened.
+    """Return when the condition holds.
 
     Raises:
-        AssertionError: when it has not in time.
+        AssertionError: If it does not hold in time.
     """
     deadline = time.monotonic() + timeout_s
     while not happened():
@@ -145,7 +145,7 @@ def wait_until(happened: Callable[[], bool], timeout_s: float, what: str) -> Non
 
 
 def _cluster_file(made: Hosts, folder: Path, token: str, s3: S3Server) -> dict[str, Any]:
-    """The file that is shipped, with addresses, paths and sizes of these hosts; all else is as it is."""
+    """Return the shipped cluster file with addresses, paths and sizes of these hosts."""
     text = (ROOT / "clusters/onprem.yaml").read_text()
     for old, new in {
         # The hosts share this machine's environment, so nothing is installed.
@@ -168,7 +168,7 @@ def _cluster_file(made: Hosts, folder: Path, token: str, s3: S3Server) -> dict[s
 
 
 def _mounts(folder: Path, token: str, s3: S3Server) -> list[str]:
-    """What goes to every host: a project of which little is needed here, the token, and the keys of the store."""
+    """Write the files for every host: parts of the project, the token, and the keys of the store."""
     project = folder / "project"
     for name, content in {
         "studies/tradeoff.yaml": yaml.safe_dump(TINY),

@@ -1,6 +1,6 @@
-"""A soak: hundreds of short trials on three hosts, and a fault at random every few seconds. `make soak` runs it.
+"""Soak test: hundreds of short trials on three hosts, with a random fault every few seconds. `make soak` runs it.
 
-Every trial must end exactly once, every object of the store must be whole, and the driver must not grow.
+Every trial must end exactly once, every object of the store must be intact, and the driver must not grow.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SEED = 20261122
 
 
 def spec(trials: int) -> dict[str, object]:
-    """Trials of some seconds."""
+    """Return a spec whose trials take some seconds."""
     return {
         **TINY,
         "name": "soak",
@@ -40,12 +40,12 @@ def spec(trials: int) -> dict[str, object]:
 
 
 class Soak:
-    """A study, and what is done to it.
+    """Random faults of a running study.
 
     Args:
-        cluster: on which Ray runs.
-        study: launched.
-        chance: what decides about faults.
+        cluster: Cluster of the study.
+        study: The running study.
+        chance: Source of randomness.
     """
 
     def __init__(self, cluster: Cluster, study: StudyOnCluster, chance: random.Random) -> None:
@@ -64,11 +64,11 @@ class Soak:
         ]
 
     def fault(self) -> None:
-        """One of them."""
+        """Cause a random fault."""
         fault = self.chance.choice(self._faults)
         try:
             fault()
-        except AssertionError:  # what it should have hit was not there just then
+        except AssertionError:  # the target did not exist at that moment
             self.failed[fault.__name__] += 1
         else:
             self.done[fault.__name__] += 1
@@ -102,7 +102,7 @@ class Soak:
         self.cluster.hosts.kill(0, "marl-study (run|resume)")
 
     def keep_going(self) -> None:
-        """Resume the study when its driver is dead, and note how much memory a live one has."""
+        """Resume the study if its driver is dead; else record the driver's memory."""
         if not self.study.results.is_live and not self.is_over():
             outcome = self.study.command("resume", "soak", "--cluster", self.cluster.file)
             print(f"{time.strftime('%H:%M:%S')} resumed: exit status {outcome.status}", flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""A grid study on a cluster, as this machine follows it through the store."""
+"""A grid study on a cluster, which this machine follows through the store."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ __all__ = ["StudyOnCluster", "grid", "run_alone"]
 
 
 def grid(name: str = "grid", steps: int = 600, gammas: Sequence[float] = (0.1, 1.0, 10.0)) -> dict[str, Any]:
-    """A spec of two cells for each gamma; without halving, so that what happens when decides about no value."""
+    """Return a spec with two cells for each gamma. Without halving, results do not depend on the order of events."""
     return {
         **TINY,
         "name": name,
@@ -30,7 +30,7 @@ def grid(name: str = "grid", steps: int = 600, gammas: Sequence[float] = (0.1, 1
 
 
 def run_alone(folder: Path, spec: dict[str, Any]) -> StudyResults:
-    """The same study on this machine, undisturbed."""
+    """Run the same study undisturbed on this machine."""
     path = folder / "grid.yaml"
     path.write_text(yaml.safe_dump({**spec, "name": "grid"}))
     outcome = run_command("run", path, "--store", folder / "alone", env=UNCHANGED)
@@ -42,9 +42,9 @@ class StudyOnCluster:
     """A study that is launched from this machine and runs on a cluster.
 
     Args:
-        cluster: on which Ray runs.
-        spec: of the study.
-        folder: for the spec's file.
+        cluster: Cluster of the study.
+        spec: Spec of the study.
+        folder: Folder for the spec's file.
     """
 
     def __init__(self, cluster: Cluster, spec: dict[str, Any], folder: Path) -> None:
@@ -55,16 +55,16 @@ class StudyOnCluster:
         self.store = StudyStore(ObjectStore(cluster.environment["MARL_STORE"]), self.name)
 
     def command(self, *words: object) -> Outcome:
-        """A command on this machine, with the keys of the store."""
+        """Run a command on this machine, with the keys of the store."""
         return run_command(*words, env=self._cluster.environment)
 
     def launch(self) -> None:
-        """`marl-study run … --cluster`; returns when the study has begun."""
+        """Run `marl-study run … --cluster`, which returns when the study has started."""
         outcome = self.command("run", self._file, "--cluster", self._cluster.file)
         assert outcome.status == 0, outcome.out + outcome.err
 
     def resume(self) -> None:
-        """`marl-study resume … --cluster`."""
+        """Run `marl-study resume … --cluster`."""
         outcome = self.command("resume", self.name, "--cluster", self._cluster.file)
         assert outcome.status == 0, outcome.out + outcome.err
 
@@ -74,16 +74,16 @@ class StudyOnCluster:
         return StudyResults(self.store)
 
     def complete(self) -> pd.DataFrame:
-        """Rows of complete trials."""
+        """Return the rows of complete trials."""
         return self.results.trials().query("state == 'complete'")
 
     def lines(self) -> list[str]:
-        """Its log so far."""
+        """Return the lines of the log."""
         log = self.store.read("log")
         return list(log["line"]) if len(log) else []
 
     def wait_until_trained_on(self, hosts: set[int]) -> None:
-        """Return when trainers of these hosts, and of no others, train."""
+        """Return when exactly these hosts have trainers that train."""
 
         def trained_on() -> set[int]:
             made = self._cluster.hosts

@@ -1,4 +1,4 @@
-"""One cluster from `ray up` over SSH to `ray down`, by the cluster file that is shipped: who gets in, and a study."""
+"""One cluster with the shipped cluster file, from `ray up` over SSH to `ray down`: access control, and a study."""
 
 import re
 import time
@@ -112,7 +112,7 @@ def test_a_machine_without_ray_shuts_itself_down_and_one_with_ray_does_not(hosts
     with hosts(1) as made:
         script = (ROOT / "clusters/off_without_ray.sh").read_text()
         made.write(0, "off.sh", script)
-        made.write(0, "sudo", "#!/bin/bash\necho $* >> /tmp/asked\n")  # a host of tests is not to be shut down
+        made.write(0, "sudo", "#!/bin/bash\necho $* >> /tmp/asked\n")  # instead of a real shutdown
         # pgrep looks for programs by this name.
         made.run(
             0, "bash", "-c", "cp /bin/sleep /tmp/raylet; chmod +x /tmp/sudo; setsid /tmp/raylet 1000 > /dev/null 2>&1 &"
@@ -130,7 +130,7 @@ def test_a_machine_without_ray_shuts_itself_down_and_one_with_ray_does_not(hosts
 
 
 def open_ports(cluster: Cluster, host: int, seen_from: int) -> set[int]:
-    """All TCP ports of a host that another one can connect to."""
+    """Return all TCP ports of a host to which another one can connect."""
     scan = cluster.hosts.run(seen_from, "nmap", "-n", "-Pn", "-p-", "-oG", "-", cluster.hosts.address(host)).stdout
     return {int(port) for port in re.findall(r"(\d+)/open/tcp", scan)}
 
@@ -151,7 +151,7 @@ def assert_only_the_token_lets_in(cluster: Cluster) -> None:
 
 
 def logs_of(cluster: Cluster) -> dict[str, str]:
-    """All that Ray has written on the hosts, its jobs' metadata and output among it."""
+    """Return all files that Ray has written on the hosts, including metadata and output of jobs."""
     found = {}
     for host in range(cluster.hosts.count):
         for path in (cluster.hosts.folder / str(host) / "tmp" / "ray").rglob("*"):
@@ -161,6 +161,6 @@ def logs_of(cluster: Cluster) -> dict[str, str]:
 
 
 def objects_of(study: StudyOnCluster) -> dict[str, str]:
-    """All that a study has written."""
+    """Return all objects of a study."""
     names = study.store.objects.names(study.name)
     return {name: study.store.objects.read(name).decode(errors="replace") for name in names}

@@ -1,4 +1,4 @@
-"""What can go wrong on a cluster, done for real. What was lost, and seconds to recover, stand in docs/reliability.md.
+"""Real faults on a cluster. docs/reliability.md has their losses and recovery times.
 
 Each test prints a line of that table; `make cluster-test` shows them.
 """
@@ -28,7 +28,7 @@ def alone(tmp_path_factory) -> StudyResults:
 
 @pytest.fixture(scope="module")
 def cluster(hosts_can_be_made, tmp_path_factory) -> Iterator[Cluster]:
-    """One of which host 2 is a spot instance."""
+    """A cluster whose host 2 is a spot instance."""
     with cluster_on_hosts(tmp_path_factory.mktemp("cluster")) as made:
         made.file.write_text(made.file.read_text().replace("METADATA_DISABLED=true", "METADATA_DISABLED=false"))
         made.up()
@@ -91,7 +91,7 @@ def test_cable_pulled_for_30_s(cluster, study, alone):
 
 @pytest.fixture
 def spot_instance(cluster: Cluster) -> None:
-    """Host 2, as long as it has power."""
+    """Run a metadata service on host 2 until it loses power."""
     cluster.hosts.run(2, "bash", "-c", f"setsid python3 {METADATA_SERVICE} serve </dev/null >/dev/null 2>&1 &")
 
 
@@ -113,7 +113,7 @@ def test_driver_killed_and_resumed_on_another_host(cluster, study, alone):
     before, since = study.complete(), time.time()
     cluster.hosts.kill(0, "marl-study run")
     told = cluster.hosts.shell(1, f"marl-study resume {study.name} 2>&1", check=False)
-    assert "is already running as run 1" in told  # its heart may still beat, for all that is known there
+    assert "is already running as run 1" in told  # the other host cannot know that it is dead
     wait_until(lambda: not study.results.is_live, 120, "the dead driver to be taken for dead")
     cluster.hosts.shell(1, f"marl-study resume {study.name}", timeout_s=600)
     assert len(study.results.runs) == 2

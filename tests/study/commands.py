@@ -38,7 +38,7 @@ TINY: dict[str, Any] = {
 
 @dataclass
 class Outcome:
-    """What a command did."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def command(*arguments: object) -> list[str]:
-    """The command line as a user's shell would call it."""
+    """Return the command line that a shell would run."""
     return [str(Path(sys.executable).with_name("marl-study")), *map(str, arguments)]
 
 
@@ -104,11 +104,11 @@ class Running:
 
     @property
     def process(self) -> int:
-        """Its number."""
+        """Process number."""
         return self._process.pid
 
     def wait_for_line(self, part: str) -> str:
-        """The next line that holds a text."""
+        """Read lines until one contains the text, and return it."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self.lines.append(line)
@@ -117,15 +117,15 @@ class Running:
         raise AssertionError(f"no line with {part!r} in:\n{''.join(self.lines)}")
 
     def press_ctrl_c(self) -> None:
-        """What a terminal does: SIGINT to the whole group."""
+        """Send SIGINT to the whole group, as a terminal does."""
         os.killpg(self._process.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        """`kill -9` of the command alone."""
+        """Kill only the command, not its group."""
         self._process.kill()
 
     def wait(self, timeout_s: float) -> int:
-        """The exit status, with all lines read."""
+        """Read all remaining lines and return the exit status."""
         _, rest = self._process.communicate(timeout=timeout_s)
         self.lines += rest.splitlines(keepends=True)
         return self._process.returncode

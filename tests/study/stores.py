@@ -1,4 +1,4 @@
-"""Stores of studies for tests: made new, read, and compared."""
+"""Create, read and compare stores of studies in tests."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -53,12 +53,12 @@ def new_store(location: Any, content: Mapping[str, Any], name: str = "tiny") -> 
 
 
 def results_of(location: object, name: str = "tiny") -> StudyResults:
-    """Results of a study in a store."""
+    """Return the results of a study in a store."""
     return StudyResults(StudyStore(ObjectStore(str(location)), name))
 
 
 def run_elsewhere(age_s: float) -> dict[str, Any]:
-    """Record of a run on another host, whose last heartbeat is that many seconds old."""
+    """Return the record of a run on another host whose last heartbeat is `age_s` seconds old."""
     heartbeat = (datetime.now(UTC) - timedelta(seconds=age_s)).isoformat()
     return {
         "trials": 3,
@@ -73,19 +73,19 @@ def run_elsewhere(age_s: float) -> dict[str, Any]:
 
 
 def assert_same_values(ours: StudyResults, theirs: StudyResults, check_dtype: bool = True) -> None:
-    """Both studies have the same trials and reports, to the last bit."""
+    """Assert that both studies have the same trials and reports to the last bit."""
     pd.testing.assert_frame_equal(ours.results(), theirs.results())
     reports = [results.reports().drop(columns=["time", "run"]) for results in (ours, theirs)]
     pd.testing.assert_frame_equal(*reports, check_dtype=check_dtype)
 
 
 def assert_same_models(ours: StudyResults, theirs: StudyResults) -> None:
-    """Both studies have the same checkpoints and latents of trials, byte by byte, and neither has others."""
+    """Assert that both studies have the same checkpoints and latents byte by byte, and no others."""
     assert _model_files(ours) == _model_files(theirs)
 
 
 def completed_files(store: Path, name: str = "tiny") -> dict[str, bytes]:
-    """All files that hold results of a study's complete trials: checkpoints, latents and parts of tables."""
+    """Return the files with results of a study's complete trials: checkpoints, latents and segments of tables."""
     if not (store / name / "study.json").exists():
         return {}
     trials = results_of(store, name).trials()

@@ -1,4 +1,4 @@
-"""Each kind of write of a study: method of the object store, pattern of the object's name, and which such call."""
+"""Kinds of writes of a study: method of the object store, pattern of the object's name, and number of the call."""
 
 _CHECKPOINT = r"^tiny/checkpoints/\d+/\d+/\d+/"
 

@@ -1,8 +1,8 @@
-"""Changes to the processes of a study that tests ask for: commands, and what they start.
+"""Changes that tests make to the processes of a study: commands and their descendants.
 
 The folder is on PYTHONPATH, so every Python process imports this module when it starts. MARL_TEST_CHANGES has the
-changes as JSON; `tests.study.processes` describes them. A module is changed after it is imported: to import it here
-would load torch into processes that do without.
+changes as JSON; `tests.study.processes` describes them. A module is changed after its import: an import here would
+load torch into processes that do not need it.
 """
 
 import json
@@ -62,14 +62,14 @@ class _Switch:
         self._file = Path(_CHANGES["switches"]) / name
 
     def value(self):
-        """What the file says; None when it is not there."""
+        """Return the number in the file, or None without a file."""
         try:
             return int(self._file.read_text())
         except (OSError, ValueError):
             return None
 
     def wait(self, is_interrupted):
-        """Wait until the file is removed; a test that fails before it does so is not waited for."""
+        """Wait until the test removes the file, but not for ever, because a failed test does not remove it."""
         self._file.with_suffix(".held").touch()
         until = time.monotonic() + _HELD_AT_MOST_S
         while self._file.exists() and time.monotonic() < until and not is_interrupted():
@@ -125,7 +125,7 @@ def _changes_by_module():
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules that are changed, and changes each once it is loaded."""
+    """Finds modules to change, and changes each once it is loaded."""
 
     def __init__(self, by_module):
         self._by_module = by_module

@@ -1,4 +1,4 @@
-"""Small studies with known numbers, written as a run would have written them."""
+"""Small studies with known numbers, written like those of a run."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -25,7 +25,7 @@ PROBES = {
 
 
 def write_study(location: Any, content: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> StudyStore:
-    """A study with the trials that `trial_of` makes."""
+    """Write a study with trials made by `trial_of`."""
     store = new_store(location, content, content["name"])
     writer = StudyWriter(store, trials=len(trials))
     for number, trial in enumerate(trials):
@@ -46,7 +46,7 @@ def trial_of(
     error: str | None = None,
     config: Mapping[str, Any] = PLAIN,
 ) -> dict[str, Any]:
-    """A trial with metrics of each replicate; a complete one has accuracies of probes as well."""
+    """Return a trial with metrics of each replicate; a complete one also has accuracies of probes."""
     metrics = {FIDELITY: fidelity, SEPARATION: separation}
     if state == "complete":
         metrics |= {name: [accuracy] * len(fidelity) for name, accuracy in PROBES.items()}
@@ -54,7 +54,7 @@ def trial_of(
 
 
 def all_clips() -> dict[str, Any]:
-    """Every combination of the factors once: they say nothing about one another."""
+    """Return every combination of the factors once, so that factors are independent."""
     values = np.array(list(product(*(range(len(factor.values)) for factor in FACTORS))))
     columns: dict[str, Any] = {"clip": np.arange(len(values))}
     for factor, index_N in zip(FACTORS, values.T, strict=True):
@@ -63,14 +63,14 @@ def all_clips() -> dict[str, Any]:
 
 
 def class_of_clips(factor: int) -> np.ndarray:
-    """The class of each clip of `all_clips`."""
+    """Return the class of each clip of `all_clips`."""
     classes = FACTORS[factor].class_of_value
     column = all_clips()[f"factor/{FACTORS[factor].name}"]
     return np.array([classes[FACTORS[factor].values.index(value)] for value in column])
 
 
 def separated() -> dict[str, Any]:
-    """Latents as they should be: timbre in the shared one, frequency and amplitude in a private one each."""
+    """Return ideal latents: timbre in the shared one, frequency and amplitude in a private one each."""
     latents = {"private/0": class_of_clips(1), "private/1": class_of_clips(2), "shared/0": class_of_clips(0)}
     return all_clips() | {name: values.astype(np.float32) for name, values in latents.items()}
 
