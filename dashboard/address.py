@@ -13,6 +13,7 @@ from dashboard.text import plain
 
 __all__ = [
     "MAX_SELECTED",
+    "PAGES",
     "STUDY",
     "TRIALS",
     "choose",
@@ -20,7 +21,6 @@ __all__ = [
     "choose_value",
     "link",
     "parse_trials",
-    "remember_pages",
     "select_trials",
     "selected_trials",
     "study_in_address",
@@ -31,7 +31,8 @@ TRIALS = "trials"
 MAX_SELECTED = 50
 """Maximum number of trials in an address, limited by the length of links that browsers and mail accept."""
 
-_PAGES = "pages"
+PAGES = "pages"
+"""Key of the session state for the pages by the last part of their address."""
 
 _Option = TypeVar("_Option", bound=str | int)
 
@@ -116,16 +117,11 @@ def choose_value(name: str, label: str, low: float, high: float, default: float)
     return chosen
 
 
-def remember_pages(pages: dict[str, Any]) -> None:
-    """Store the pages by the last part of their address."""
-    st.session_state[_PAGES] = pages
-
-
 def link(page: str, label: str, study: str, trials: Sequence[int] = ()) -> None:
     """Draw a link to a page about a study and trials."""
     parameters = {STUDY: study, TRIALS: _joined(trials[:MAX_SELECTED])}
     query = {name: value for name, value in parameters.items() if value}
-    st.page_link(st.session_state[_PAGES][page], label=label, query_params=query)
+    st.page_link(st.session_state[PAGES][page], label=label, query_params=query)
 
 
 def _left_out(name: str, values: Sequence[Any]) -> str:

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import streamlit as st
 
-from dashboard.address import STUDY, link, remember_pages, selected_trials, study_in_address
+from dashboard.address import PAGES, STUDY, link, selected_trials, study_in_address
 from dashboard.reading import LIVE_S, QUIET_S, Reading, StoreReader, store_reader
 from dashboard.text import plain
 from dashboard.views import studies
@@ -34,7 +34,7 @@ def main(store_uri: str) -> None:
     pages = {"studies": st.Page(partial(studies.page, store, names), title="Studies", url_path="studies", default=True)}
     for path in _PAGES:
         pages[path] = st.Page(partial(_study_page, store, names, path), title=path.capitalize(), url_path=path)
-    remember_pages(pages)
+    st.session_state[PAGES] = pages
     page = st.navigation(list(pages.values()), position="hidden")
     _sidebar(store, names)
     page.run()

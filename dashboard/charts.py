@@ -52,7 +52,7 @@ def download_chart(draw: Callable[[], ChartType], data: pd.DataFrame | None, fil
             st.download_button(label, partial(_content, draw, suffix), name, key=name, on_click="ignore")
         if data is not None:
             name = f"{file}.csv"
-            csv = partial(_csv, data)
+            csv = partial(data.to_csv, index=False)
             st.download_button("CSV of its data", csv, name, mime="text/csv", key=name, on_click="ignore")
 
 
@@ -61,7 +61,3 @@ def _content(draw: Callable[[], ChartType], suffix: str) -> bytes:
         path = Path(folder) / f"chart{suffix}"
         save_chart(draw(), path)
         return path.read_bytes()
-
-
-def _csv(data: pd.DataFrame) -> bytes:
-    return str(data.to_csv(index=False)).encode()

@@ -33,16 +33,8 @@ _Value = TypeVar("_Value")
 class Reading:
     """State of a study at one time.
 
-    Attributes:
-        results: Tables of the study; they do not change.
-        notes: Writes stars and notes.
-        marks: Stars and notes at that time.
-        status: Result of `StudyResults.status`.
-        time: When the study was read.
-        warnings: One sentence for each damaged object that was left out.
-        fingerprint: Readings with equal fingerprints look the same.
-        expire: Makes the next request read the study again.
-        outage: Why later reads failed; empty if they did not.
+    `warnings` has a sentence for each damaged object that was left out. Readings with equal fingerprints look the same.
+    `expire` makes the next request read the study again. `outage` is why later reads failed; empty if they did not.
     """
 
     results: StudyResults

@@ -7,8 +7,7 @@ T is trials, R rows of reports, C metrics.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,8 @@ from study.store.tables import SegmentId, TableRows
 
 __all__ = [
     "Aggregates",
+    "REPORT_KEY",
+    "UNCERTAINTY_SUFFIXES",
     "aggregate_trial",
     "aggregate_trials",
     "mean_and_spread",
@@ -35,8 +36,7 @@ UNCERTAINTY_SUFFIXES = ("/sd", "/ci", *_AUXILIARY_SUFFIXES)
 """Suffixes of columns that describe another metric."""
 
 
-@dataclass(frozen=True)
-class Aggregates:
+class Aggregates(NamedTuple):
     """Result of `aggregate_trials` for all trials, and the trials that have rows in each segment of the reports."""
 
     table: pd.DataFrame
@@ -87,11 +87,7 @@ def aggregate_trial(reports: pd.DataFrame, replicates: int) -> dict[str, Any]:
 
 
 def aggregate_trials(reports: pd.DataFrame, replicates: int) -> pd.DataFrame:
-    """Aggregate the reports of many trials, one row each.
-
-    Args:
-        reports: Reports of all trials.
-        replicates: Number of replicates of a complete trial.
+    """Aggregate the reports of many trials, one row each. `replicates` is the number of replicates of a complete trial.
 
     Returns:
         `trial`; `step`; `replicates`, the number that the means are over; each metric, its standard deviation over

@@ -48,15 +48,11 @@ def importances(
     parameter among the trials that have it and weights it by the share of these trials (Conditional PED-ANOVA,
     arXiv:2601.20800); the evaluators based on forests only measure the parameters that all trials have.
 
-    Args:
-        table: Results of the study's trials.
-        spec: Spec of the study.
-        metric: Column of `table`. `ped_anova` depends on its direction, the other evaluators do not.
-        evaluator: `ped_anova` measures how the best tenth of the trials (at least five) differs from all trials in a
-            parameter (Watanabe et al., IJCAI 2023). `fanova` measures the share of the metric's variance over the
-            whole space that a parameter explains alone (Hutter et al., ICML 2014). `mean_decrease_impurity` measures
-            how much the splits of a random forest by a parameter explain, interactions included.
-        seed: Seed of the forests, and of the random sample of `MAX_FANOVA_TRIALS` trials for `fanova`.
+    `ped_anova` measures how the best tenth of the trials (at least five) differs from all trials in a parameter
+    (Watanabe et al., IJCAI 2023); only this evaluator depends on the direction of the metric. `fanova` measures the
+    share of the metric's variance over the whole space that a parameter explains alone (Hutter et al., ICML 2014).
+    `mean_decrease_impurity` measures how much the splits of a random forest by a parameter explain, interactions
+    included. The seed is that of the forests, and of the random sample of `MAX_FANOVA_TRIALS` trials for `fanova`.
 
     Returns:
         A row for each parameter, most important first: `parameter`; `importance`, NaN for parameters that the evaluator

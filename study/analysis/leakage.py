@@ -24,11 +24,8 @@ PROBES = {
 def leakage(results: StudyResults, trial: int, classes: Mapping[str, int], clips: int) -> pd.DataFrame:
     """Return the probe accuracies of a complete trial, rescaled so that chance is 0.
 
-    Args:
-        results: Results of the study.
-        trial: Number of the trial; a `UserError` is raised unless it is complete.
-        classes: Number of classes of each factor among the held-out clips. Factors with one class are skipped.
-        clips: Number of held-out clips that accuracies were measured on.
+    `classes` is the number of classes of each factor among the held-out clips; factors with one class are skipped.
+    `clips` is the number of held-out clips that accuracies were measured on.
 
     Returns:
         A row for each factor, subspace and probe: `factor`, `subspace`, `belongs` (whether the subspace is meant to

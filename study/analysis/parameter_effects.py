@@ -77,35 +77,22 @@ def slice_data(table: pd.DataFrame, spec: Spec, parameter: str, metric: str) -> 
     """
     rows = _rows(table, spec, [parameter], metric)
     mean, half_width = rows[metric].astype(float), rows[f"{metric}/ci"].astype(float)
-    columns = {
-        "value": _values(rows, spec, parameter),
-        "mean": mean,
-        "low": mean - half_width,
-        "high": mean + half_width,
-    }
-    return pd.DataFrame({"trial": rows["trial"], **columns, "state": rows["state"]})
+    interval = {"mean": mean, "low": mean - half_width, "high": mean + half_width}
+    data = pd.DataFrame({"trial": rows["trial"], "value": _values(rows, spec, parameter)} | interval)
+    return data.assign(state=rows["state"])
 
 
 def surface_data(
     table: pd.DataFrame, spec: Spec, first: str, second: str, metric: str, cells: int = 24
 ) -> pd.DataFrame:
-    """Return a metric over two parameters, interpolated between the complete trials.
+    """Return a metric over two parameters, `first` along x and `second` along y, interpolated between complete trials.
 
-    A range is divided into cells of equal size on the scale of the parameter; a choice has a band for each value. Over
-    two ranges the metric is interpolated linearly in a Delaunay triangulation of the trials, along a band linearly
-    between its trials, and at the crossing of two bands it is the mean of the trials there. Trials at one point are
-    averaged.
+    A range is divided into `cells` of equal size on its scale; a choice has a band for each value. Over two ranges the
+    metric is interpolated linearly in a Delaunay triangulation of the trials, along a band linearly between its trials,
+    and at the crossing of two bands it is the mean of the trials there. Trials at one point are averaged.
 
     Cells are NaN outside of the triangulation, beyond the outermost trials of a band, and far from any trial: farther
     than a tenth of the axis and than the spacing of equally many, evenly spread trials.
-
-    Args:
-        table: Results of trials.
-        spec: Spec of the study.
-        first: Parameter along x.
-        second: Parameter along y.
-        metric: Column of `table`.
-        cells: Number of cells along a range.
 
     Returns:
         A row for each cell: `x`, its middle or the choice; `x_low` and `x_high`, its edges, NaN for a choice; the same

@@ -80,8 +80,7 @@ def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) ->
     be 0.5. Trials are treated as independent, although a seed may have the same effect on all of them.
 
     Args:
-        reports: A row for each replicate at the full budget, with `trial`, `seed` and the objectives. Rows with a
-            non-finite objective are ignored.
+        reports: A row for each replicate at the full budget. Rows with a non-finite objective are ignored.
         objectives: Direction of each objective, `min` or `max`.
 
     Returns:

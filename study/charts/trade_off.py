@@ -54,13 +54,9 @@ def trade_off_data(
     selected: Collection[int] = (),
     limits: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Return a row for each trial and baseline that has both metrics.
+    """Return a row for each trial and baseline that has both metrics of the axes.
 
-    Args:
-        results: Results of the study.
-        axes: Metrics to show; `default_axes` without them.
-        selected: Trials to mark.
-        limits: Worst value of each metric. Trials without a value or beyond it are removed; baselines stay.
+    `limits` are the worst values of metrics. Trials without a value or beyond it are removed; baselines stay.
 
     Returns:
         `x`, `y` with `x_low`, `x_high`, `y_low`, `y_high` (one standard deviation over replicates below and above),

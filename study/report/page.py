@@ -72,17 +72,6 @@ def render(context: ReportContext, drawn: Mapping[str, DrawnFigure], missing: Ma
     """
     names = list(FIGURES)
     has_example = any(name in drawn for name in names[names.index(_FIRST_OF_EXAMPLE) :])
-    entries = [
-        {
-            "file": f"{name}.png",
-            "label": label,
-            "heads_example": name == _FIRST_OF_EXAMPLE,
-            "figure": drawn[name].figure if name in drawn else None,
-            "width": drawn[name].width // PIXEL_RATIO if name in drawn else None,
-            "reason": missing.get(name, "it was not requested"),
-        }
-        for name, (label, _) in FIGURES.items()
-    ]
     loader = PackageLoader("study", "report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -92,7 +81,11 @@ def render(context: ReportContext, drawn: Mapping[str, DrawnFigure], missing: Ma
         facts=_facts(context),
         sections=_sections(context),
         failures=_failures(context.table),
-        entries=entries,
+        labels={name: label for name, (label, _) in FIGURES.items()},
+        drawn=drawn,
+        missing=missing,
+        pixel_ratio=PIXEL_RATIO,
+        first_of_example=_FIRST_OF_EXAMPLE,
         example=_example(context) if has_example else None,
         runs=_runs(context.results.runs),
     )
