@@ -1,19 +1,51 @@
-"""Studies that another version wrote are refused with the field and the version, and other studies are still listed."""
+"""A study that an earlier version created is read and resumed; one that a later version created is refused.
+
+`older_study/README.md` describes the stored study.
+"""
 
 import json
 import shutil
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from study.runs.create import create_study
+from study.runs.create import create_study, spec_of
 from study.spec import parse_spec
+from study.spec.loader import load_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
 from study.store import StudyStore
+from tests.messages import assert_mentions
+from tests.study.in_process_study import run_study, simulated_processes
+from tests.study.stores import completed_files, results_of
 
 LATER = "9.1.0 of commit 0123456789ab"
+OLDER = Path(__file__).with_name("older_study")
+STEPS = 30
+# Leaves of the spec that were added after the stored study, with the value that code without them implies.
+ADDED_FIELDS: dict[str, object] = {}
+
+
+@pytest.fixture
+def older(tmp_path) -> Path:
+    return Path(shutil.copytree(OLDER / "store", tmp_path / "older"))
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory) -> Path:
+    store = Path(shutil.copytree(OLDER / "store", tmp_path_factory.mktemp("resumed") / "store"))
+    with simulated_processes(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("study.training.lanes.write_baselines_once", lambda *_: None)
+        run_study(ObjectStore(str(store)), resolve(load_spec(OLDER / "older.yaml")))
+    return store
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> pd.DataFrame:
+    return pd.read_csv(OLDER / "undisturbed.csv").sort_values(["trial", "seed", "step"], ignore_index=True)
 
 
 @pytest.fixture
@@ -22,7 +54,56 @@ def store(tmp_path, tiny) -> Path:
     return tmp_path
 
 
-def change_document(store, study, *path, value):
+def leaves(content, path=""):
+    for name, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def test_an_older_study_is_listed_and_read(cli, older, undisturbed):
+    (line,) = cli("ls", "--store", older).out.splitlines()
+    assert_mentions(line, "older", "2 complete", "2 interrupted", 4)
+    assert_mentions(cli("status", "older", "--store", older).out, "2 complete", "2 interrupted", 4)
+    rows = json.loads(cli("results", "older", "--format", "json", "--store", older).out)
+    assert [row["state"] for row in rows] == ["complete", "complete", "interrupted", "interrupted"]
+    final = undisturbed[undisturbed["step"] == STEPS].groupby("trial")["fidelity/log_mel_rmse_db"].mean()
+    for row in rows[:2]:
+        assert row["fidelity/log_mel_rmse_db"] == pytest.approx(final[row["trial"]])
+        assert row["replicates"] == 2
+
+
+def test_fields_of_the_spec_have_the_values_that_the_older_code_gave_them():
+    stored = dict(leaves(json.loads((OLDER / "store" / "older" / "study.json").read_text())["spec"]))
+    resolved = spec_of(results_of(OLDER / "store", "older").metadata)
+    now = dict(leaves(resolved.spec.model_dump(mode="json", exclude_none=True)))
+    assert {path: now[path] for path in stored} == stored
+    assert {path: value for path, value in now.items() if path not in stored} == ADDED_FIELDS
+
+
+@pytest.mark.slow
+def test_an_older_study_is_resumed_and_complete_trials_stay_as_they_are(resumed):
+    before, after = (completed_files(store, "older") for store in (OLDER / "store", resumed))
+    assert len(before) == 2 * 2 * (3 + 1) + 4  # checkpoints and latents of two trials, segments of tables
+    assert {name: after.get(name) for name in before} == before
+    metadata = "older/study.json"
+    assert (resumed / metadata).read_bytes() == (OLDER / "store" / metadata).read_bytes()
+    trials = results_of(resumed, "older").trials()
+    assert trials[["trial", "state", "run"]].to_numpy().tolist() == [
+        [trial, "complete", run] for trial, run in enumerate([1, 1, 2, 2])
+    ]
+
+
+@pytest.mark.slow
+def test_a_resumed_older_study_has_the_values_of_the_older_code(resumed, undisturbed):
+    reports = results_of(resumed, "older").reports().sort_values(["trial", "seed", "step"], ignore_index=True)
+    for column in undisturbed.columns:
+        rtol = 0 if column in ("trial", "seed", "step") else 1e-3
+        np.testing.assert_allclose(reports[column], undisturbed[column], rtol=rtol, atol=rtol, err_msg=column)
+
+
+def change_metadata(store, study, *path, value):
     file = store / study / "study.json"
     content = json.loads(file.read_text()) | {"writer": LATER}
     *parents, last = path
@@ -43,8 +124,8 @@ def change_document(store, study, *path, value):
 )
 def test_metadata_of_a_later_version_is_refused_and_other_studies_are_listed(cli, store, path, reason):
     shutil.copytree(store / "tiny", store / "later")
-    change_document(store, "later", "spec", "name", value="later")
-    change_document(store, "later", *path, value=9)
+    change_metadata(store, "later", "spec", "name", value="later")
+    change_metadata(store, "later", *path, value=9)
     for words in (("status", "later"), ("results", "later"), ("resume", "later")):
         refused = cli(*words, "--store", store)
         assert refused.status == 2
@@ -57,7 +138,7 @@ def test_metadata_of_a_later_version_is_refused_and_other_studies_are_listed(cli
 
 def test_a_study_with_an_unknown_field_of_models_is_read_but_not_resumed(cli, store):
     """Reading needs no model configuration; training without the field would give other results."""
-    change_document(store, "tiny", "spec", "contrast", "margin", value=0.5)
+    change_metadata(store, "tiny", "spec", "contrast", "margin", value=0.5)
     assert cli("status", "tiny", "--store", store).status == 0
     before = sorted(store.rglob("*"))
     refused = cli("resume", "tiny", "--store", store)
