@@ -117,7 +117,7 @@ class StudyOnCluster:
         for time, line in self.store.read("log")[["time", "line"]].itertuples(index=False):
             after = time.timestamp() - since
             who = " ".join(line.split()[:2])
-            if after > 0 and "lost its place" in line:
+            if after > 0 and "was interrupted and will be resumed" in line:
                 waiting.add(who)
                 was_lost = True
             elif who in waiting and ("started" in line or "complete" in line):

@@ -98,7 +98,7 @@ def spot_instance(cluster: Cluster) -> None:
 def test_spot_loss_announced(cluster, spot_instance, study, alone):
     before, since = study.complete(), time.time()
     cluster.hosts.run(2, "python3", METADATA_SERVICE, "announce")
-    wait_until(lambda: any("is about to be taken away" in line for line in study.lines()), 60, "the trials to leave")
+    wait_until(lambda: any("is about to be reclaimed" in line for line in study.lines()), 60, "the trials to leave")
     left_s = time.time() - since
     running = study.results.trials().query("state == 'running'")["trial"]
     kept = {trial for trial in running if study.store.latest_checkpoint(trial, 0) is not None}

@@ -51,7 +51,7 @@ def test_the_own_recordings_tutorial_runs(tmp_path):
             assert done.returncode == 0, done.stderr
             said["notebook"] = done.stdout
     assert_mentions(said["data build"], "240 clips", "folder", "prepared")
-    assert "read from" in said["data describe"]
+    assert f"{tmp_path}/runs/_data/" in said["data describe"]
     assert re.search(r"\b0\b.*complete", said["results voices"])
     assert "vowel" in said["leakage voices"]
     assert "verified: " in said["verify exported/voices-*"]

@@ -47,7 +47,7 @@ def test_a_study_whose_trial_and_trainer_are_killed_ends_with_the_values_of_an_u
     with meanwhile(kill_both):
         outcome = cli_on_ray("run", spec_path, "--store", tmp_path / "disturbed", with_plain_vae=True)
     assert outcome.status == 0, outcome.err
-    assert "lost its place and goes on elsewhere" in outcome.err
+    assert "was interrupted and will be resumed" in outcome.err
     assert_same_values(results_of(tmp_path / "disturbed"), finished)
     assert_same_models(results_of(tmp_path / "disturbed"), finished)
 
