@@ -51,7 +51,7 @@ def alone(tmp_path_factory) -> StudyResults:
     return run_alone(tmp_path_factory.mktemp("alone"), grid())
 
 
-def test_a_cluster_comes_up_over_ssh_and_mounts_what_a_study_needs(cluster: Cluster):
+def test_a_cluster_starts_over_ssh_with_the_files_of_a_study(cluster: Cluster):
     everywhere = range(cluster.hosts.count)
     assert cluster.nodes() == set(everywhere)
     for host in everywhere:
@@ -102,7 +102,7 @@ def test_a_study_survives_the_death_of_a_worker_and_has_the_values_of_one_machin
 
 
 @pytest.mark.nightly
-def test_nothing_is_left_after_ray_down(cluster: Cluster):
+def test_no_process_is_left_after_ray_down(cluster: Cluster):
     assert cluster.hosts.processes(0)
     cluster.down()
     assert [cluster.hosts.processes(host) for host in range(cluster.hosts.count)] == [[], [], []]

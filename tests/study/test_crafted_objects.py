@@ -135,7 +135,7 @@ PARTS = {
     ("table", "what"),
     [(table, what) for table in ("reports", "trials") for what in PARTS if (table, what) != ("trials", "no seed")],
 )
-def test_a_part_that_nobody_writes_is_named_and_left_out(store, as_before, table, what):
+def test_a_crafted_segment_is_named_and_skipped(store, as_before, table, what):
     part = PARTS[what]
     store.objects.write(f"tiny/{table}/0001-000000.parquet", part() if callable(part) else part)
     with pytest.warns(UnreadableObject, match=mentions(f"{table}/0001-000000.parquet")) as said:
@@ -153,7 +153,7 @@ def test_columns_that_do_not_fit_those_before_are_left_out_with_their_part(store
     as_before()
 
 
-def test_what_pandas_is_told_in_a_part_has_no_say(store, as_before):
+def test_metadata_for_pandas_in_a_segment_is_ignored(store, as_before):
     table = pa.table({"trial": [0], "seed": [0], "step": [30], "metric_version": [1], "time": [NOW]})
     told = {"index_columns": ["trial"], "columns": [], "column_indexes": [], "pandas_version": "3"}
     for row in ("reports", "trials"):
@@ -182,7 +182,7 @@ def test_what_pandas_is_told_in_a_part_has_no_say(store, as_before):
         "leases/0002-x.json",
     ],
 )
-def test_names_that_nobody_gives_are_not_followed_and_not_obeyed(store, as_before, name):
+def test_crafted_names_are_neither_followed_nor_obeyed(store, as_before, name):
     where = Path(os.path.normpath(f"{store.objects.uri}/tiny/{name}"))
     if where.is_relative_to(store.objects.uri):  # a bucket has such names, a folder cannot
         store.objects.write(f"tiny/{name}", b"{}")
@@ -211,7 +211,7 @@ def test_folders_of_names_that_no_study_has_are_no_studies(store):
         b"\x80\x04\x95",
     ],
 )
-def test_json_that_nobody_writes_is_named(store, content):
+def test_crafted_json_is_named(store, content):
     run = "tiny/runs/0007.json"
     for name in (run, "tiny/baselines.json", "tiny/checkpoints/0/0/30/replicate.json"):
         store.objects.write(name, content)
@@ -245,7 +245,7 @@ def test_json_that_nobody_writes_is_named(store, content):
         {"finished": {}},
     ],
 )
-def test_a_run_that_says_nonsense_is_named_and_left_out(store, as_before, changed):
+def test_a_crafted_run_is_named_and_skipped(store, as_before, changed):
     store.write_run(8, {**run_elsewhere(10), **changed})
     with pytest.warns(UnreadableObject, match=mentions("runs/0008.json")):
         assert list(store.runs()) == [1]
@@ -277,7 +277,7 @@ def test_a_file_that_is_larger_than_any_that_is_written_is_not_read(store, as_be
         store.metadata()
 
 
-def test_pipes_and_links_to_elsewhere_hold_nobody_up(store, as_before, tmp_path):
+def test_pipes_and_links_outside_the_store_do_not_block(store, as_before, tmp_path):
     folder = Path(store.objects.uri) / "tiny"
     os.mkfifo(folder / "reports" / "0001-000000.parquet")
     (folder / "latents").mkdir(exist_ok=True)
@@ -294,7 +294,7 @@ class _Bomb:
 
 
 @pytest.mark.parametrize("content", [pickle.dumps(_Bomb()), b"", (1 << 62).to_bytes(8, "little") + b"{}"])
-def test_what_stands_in_the_place_of_weights_is_never_executed(store, tmp_path, monkeypatch, content):
+def test_crafted_weights_are_never_executed(store, tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     for seed in (0, 1):
         files = {"model.safetensors": content, "config.json": content}
@@ -329,7 +329,7 @@ def test_html_in_values_is_text_in_tables_and_pages(store, cli):
     assert reading.results.trials()["error"].tolist()[-1] == evil  # as it is: pages escape it
 
 
-def test_a_reader_needs_little_memory_for_what_claims_to_be_much(store):
+def test_a_reader_needs_little_memory_for_objects_that_claim_a_huge_size(store):
     """Under a limit of memory that an honest study does not come near."""
     store.objects.write(PART, billion_rows())
     code = (

@@ -51,7 +51,7 @@ def test_a_command_outlives_seconds_of_server_errors(faults, uri, status):
     assert objects.read_all(["a", "b"]) == {"a": b"content"}
 
 
-def test_a_command_says_what_is_wrong_when_errors_stay(faults, uri, monkeypatch):
+def test_a_command_reports_persistent_errors(faults, uri, monkeypatch):
     monkeypatch.setattr(module, "_COMMAND_RETRY_TIMEOUT_S", 1.0)
     faults.status = 500
     with pytest.raises(UserError, match=mentions(uri, "InternalError", "by intention")):
@@ -66,7 +66,7 @@ def test_a_request_is_sent_once_a_try(faults, uri):
 
 
 @pytest.mark.parametrize("status", [403, 507])
-def test_what_is_hopeless_is_told_to_a_command_at_once_and_outlived_by_a_study(faults, uri, status):
+def test_permanent_errors_end_a_command_at_once_while_a_study_retries(faults, uri, status):
     facts = {403: ("denied", "keys"), 507: ("full",)}[status]
     faults.only = {"PUT"}
     faults.status = status
@@ -80,7 +80,7 @@ def test_what_is_hopeless_is_told_to_a_command_at_once_and_outlived_by_a_study(f
     assert patient.read("a") == b"content"
 
 
-def test_a_study_that_waits_can_say_since_when_and_why(faults, uri, monkeypatch):
+def test_a_retrying_study_states_the_start_and_the_cause_of_the_outage(faults, uri, monkeypatch):
     monkeypatch.setattr(module, "_OUTAGE_AFTER_S", 0.5)
     objects = ObjectStore(uri, RUN_RETRY_TIMEOUT_S)
     assert objects.outage is None
@@ -113,7 +113,7 @@ def test_keys_that_were_renewed_in_their_file_are_taken_up(faults, uri, monkeypa
     ObjectStore(uri, RUN_RETRY_TIMEOUT_S).write("a", b"content")
 
 
-def test_a_server_that_hangs_holds_nobody_for_long(faults, uri, monkeypatch):
+def test_requests_to_a_hanging_server_time_out(faults, uri, monkeypatch):
     monkeypatch.setattr(bucket, "_CONFIG", bucket._CONFIG.merge(bucket.Config(read_timeout=1)))
     faults.hangs = True
     threading.Timer(2.5, lambda: setattr(faults, "hangs", False)).start()
@@ -133,7 +133,7 @@ def test_a_slow_server_only_takes_its_time(faults, uri):
     assert time.monotonic() - began < 8.0  # side by side
 
 
-def test_what_a_server_takes_and_loses_is_written_again(faults, uri):
+def test_an_acknowledged_write_that_the_server_lost_is_repeated(faults, uri):
     objects = ObjectStore(uri)
     for content in (b"first", b"other"):  # of the same size
         faults.loses = "/a"
@@ -157,7 +157,7 @@ def test_an_object_is_created_once_and_by_the_one_whose_content_it_has(faults, u
     assert objects.create("b", b"first")
 
 
-def test_only_one_of_many_creates_an_object_where_the_server_knows_conditions(faults, uri):
+def test_only_one_of_many_creates_an_object_if_the_server_supports_conditions(faults, uri):
     faults.knows_conditions = True
     contents = [str(place).encode() for place in range(8)]
     with ThreadPoolExecutor(len(contents)) as threads:
@@ -177,7 +177,7 @@ def test_a_machine_whose_clock_is_an_hour_off_is_served_and_knows_the_servers_ti
     assert abs(objects.now() - datetime.now(UTC) - faults.clock_ahead) < timedelta(seconds=5)
 
 
-def test_clocks_that_agree_cost_no_request_and_change_nothing(faults, uri):
+def test_equal_clocks_cost_no_request_and_change_no_time(faults, uri):
     objects = ObjectStore(uri)
     objects.write("a", b"")
     before = len(faults.asked)
@@ -189,7 +189,7 @@ def rows_of(store):
     return store.read("trials")["trial"].tolist()
 
 
-def test_a_recorder_outlives_errors_loses_no_row_and_holds_nobody_up(faults, uri, monkeypatch):
+def test_a_writer_retries_without_losing_rows_or_blocking(faults, uri, monkeypatch):
     monkeypatch.setattr("study.store.writer._FLUSH_EVERY_S", 0.5)
     monkeypatch.setattr(module, "_OUTAGE_AFTER_S", 1.0)
     store = StudyStore(ObjectStore(uri, RUN_RETRY_TIMEOUT_S), "tiny")
@@ -210,7 +210,7 @@ def test_a_recorder_outlives_errors_loses_no_row_and_holds_nobody_up(faults, uri
     assert_mentions(said[-1], uri, "again")
 
 
-def test_a_recorder_gives_up_after_its_patience_and_says_so(faults, uri):
+def test_a_writer_raises_after_its_retry_timeout(faults, uri):
     writer = StudyWriter(StudyStore(ObjectStore(uri, 1.0), "tiny"), trials=1)
     writer.add("trials", {"trial": 0, "state": "running"})
     faults.status = 500

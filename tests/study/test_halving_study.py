@@ -104,7 +104,7 @@ def test_every_verdict_follows_from_the_reports_in_the_order_in_which_they_came(
         assert rungs.continues(trial, step, {}) != is_stopped
 
 
-def test_the_sampler_hears_of_pruned_trials_without_values(climb):
+def test_the_sampler_receives_pruned_trials_without_values(climb):
     results, _, _ = climb
     told = {trial.number: trial for trial in Search(results.spec, past_trials(results)).trials()}
     states = results.trials().set_index("trial")["state"]

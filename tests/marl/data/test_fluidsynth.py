@@ -277,7 +277,7 @@ def test_fluidsynth_prints_nothing(tmp_path, capfd, monkeypatch, unloaded):
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_fluidsynth_the_error_says_how_to_install_it(font, monkeypatch, unloaded):
+def test_without_fluidsynth_the_error_names_the_package_to_install(font, monkeypatch, unloaded):
     monkeypatch.setitem(sys.modules, "fluidsynth", None)
     for action in (lambda: preset_names(font), lambda: render(font, 0, [note()], RATE, 100)):
         with pytest.raises(FileNotFoundError, match=mentions("FluidSynth", "apt-get install libfluidsynth3")) as error:

@@ -119,7 +119,7 @@ def test_an_error_of_vectorised_code_alone_leaves_the_step_compiled_without_vect
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_the_check_leaves_no_trace_in_what_trains(small_dataset, plain, compiler):
+def test_the_check_does_not_change_the_training(small_dataset, plain, compiler):
     compiler(no_error)
     checked = trained(new_stack(small_dataset))
     assert_same_bits(checked.snapshot(0), plain)
@@ -128,7 +128,7 @@ def test_the_check_leaves_no_trace_in_what_trains(small_dataset, plain, compiler
     assert not any(value[1:].any() for value in checked.models.parameters.values())
 
 
-def test_a_step_is_checked_in_the_same_state_whatever_is_in_the_lanes(small_dataset):
+def test_the_state_of_the_check_does_not_depend_on_the_lanes(small_dataset):
     empty, busy = new_stack(small_dataset), trained(new_stack(small_dataset, compiled=False))
     busy.attach(CONFIG, seed=3)
     states = [check_state(stack.objective_spec, stack._state) for stack in (empty, busy)]

@@ -50,7 +50,7 @@ def test_means_that_follow_from_earlier_ones_are_those_that_are_computed_at_once
 
 @settings(max_examples=15, deadline=None)
 @given(parts)
-def test_a_mean_does_not_depend_on_what_other_trials_are_computed_with_it(parts):
+def test_a_mean_does_not_depend_on_other_trials(parts):
     rows = pd.DataFrame([row for part in parts for row in part])
     rows[METRICS] = rows[METRICS].astype(float)
     together = aggregate_trials(rows, 3).set_index("trial")
@@ -59,7 +59,7 @@ def test_a_mean_does_not_depend_on_what_other_trials_are_computed_with_it(parts)
         pd.testing.assert_series_equal(alone, together.loc[trial, alone.index], check_exact=True)
 
 
-def test_what_is_summed_is_compensated_whether_a_value_is_missing_or_not():
+def test_sums_are_compensated_with_and_without_missing_values():
     rows = pd.DataFrame([report(0, seed, 10, m=value) for seed, value in enumerate([1e16, 1.0, 1.0])])
     mean = (1e16 + 2) / 3  # a plain sum loses the ones
     assert aggregate_trials(rows, 3)["m"].tolist() == [mean]
@@ -79,7 +79,7 @@ def test_a_metric_that_no_trial_has_any_more_is_no_column_any_more(comes):
     assert after.table["trial"].tolist() == ([1, 2] if comes else [1])
 
 
-def test_nothing_has_no_means_and_means_without_news_are_the_same_object():
+def test_no_rows_have_no_means_and_means_without_new_rows_are_the_same_object():
     nothing = update_aggregates(TableRows({}), 3, None)
     assert nothing.table.empty
     assert list(nothing.table) == ["trial", "step", "replicates"]

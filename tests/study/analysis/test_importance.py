@@ -87,7 +87,7 @@ def test_a_metric_of_no_parameter_gives_importance_by_chance_which_no_parameter_
     assert pd.concat(found, axis=1).mean(axis=1).max() < 0.6
 
 
-def test_effects_share_the_variance_as_analysis_of_variance_has_it():
+def test_importances_are_shares_of_the_variance():
     # Parameters are independent and uniform over a unit range, so each adds its squared slope / 12 to the variance.
     table = results(lambda row: 3 * row["config/width"] / 10 + 2 * math.log10(row["config/rate"]) / 4, trials=300)
     found = shares(table, "fanova")
@@ -184,7 +184,7 @@ def test_a_parameter_that_no_trial_has_has_no_importance():
         ),
     ],
 )
-def test_what_cannot_be_said_is_refused_with_the_reason(table, facts):
+def test_undetermined_importances_raise_with_the_reason(table, facts):
     with pytest.raises(UndeterminedError, match=mentions(*facts)):
         importances(table, SPEC, "m")
 
@@ -200,6 +200,6 @@ def test_forests_need_two_parameters_that_all_trials_have():
     assert importances(table, spec, "m")["importance"].sum() == pytest.approx(1)
 
 
-def test_an_unknown_method_is_answered_with_those_that_there_are():
+def test_an_unknown_method_raises_and_names_the_known_ones():
     with pytest.raises(UserError, match="one of ped_anova, fanova, mean_decrease_impurity; got 'shap'"):
         importances(results(METRICS["width"]), SPEC, "m", "shap")

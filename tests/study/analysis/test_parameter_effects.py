@@ -54,7 +54,7 @@ def test_a_plane_over_two_ranges_is_interpolated_exactly_on_the_scales_of_the_sp
     assert np.log10(grid["y_high"] / grid["y_low"]).to_numpy() == pytest.approx(0.2)
 
 
-def test_nothing_is_extrapolated_beyond_the_outermost_trials():
+def test_values_are_not_extrapolated_beyond_the_outermost_trials():
     table = results(plane)
     table = table[table["config/width"].between(2, 6) & table["config/rate"].between(0.1, 10)]
     filled = surface_data(table, SPEC, "width", "rate", "m").dropna(subset="mean")
@@ -74,7 +74,7 @@ def test_a_hole_between_trials_stays_empty():
 
 
 @pytest.mark.parametrize("trials", [0, 1, 2])
-def test_where_trials_make_no_triangle_all_cells_are_empty(trials):
+def test_without_a_triangle_of_trials_all_cells_are_empty(trials):
     assert surface_data(results(plane)[:trials], SPEC, "width", "rate", "m")["mean"].isna().all()
     on_a_line = results(plane).assign(**{"config/rate": 1.0})
     assert surface_data(on_a_line, SPEC, "width", "rate", "m")["mean"].isna().all()
@@ -113,7 +113,7 @@ def test_whole_numbers_have_a_cell_each_with_half_a_step_to_either_side():
     assert grid["mean"].to_numpy() == pytest.approx(grid["x"] ** 2)
 
 
-def test_a_conditional_parameter_is_seen_over_the_trials_that_have_it():
+def test_a_conditional_parameter_is_drawn_over_the_trials_that_have_it():
     table = results(lambda row: 1.0)
     shown = slice_data(table, SPEC, "heat", "m")
     assert shown["trial"].tolist() == table["trial"][table["config/kind"] == "infonce"].tolist()
@@ -145,7 +145,7 @@ def test_a_study_without_the_metric_has_an_empty_slice_and_an_empty_surface():
     ("names", "facts"),
     [(("width", "size of it"), ["parameter", "'size of it'"]), (("kind", "kind"), ["'kind'", "twice"])],
 )
-def test_a_parameter_that_is_not_there_or_there_twice_is_refused(names, facts):
+def test_a_missing_or_repeated_parameter_is_refused(names, facts):
     with pytest.raises(UserError, match=mentions(*facts)):
         surface_data(results(plane), SPEC, *names, "m")
     with pytest.raises(UserError, match=mentions("'nothing'", "width", "rate")):

@@ -36,7 +36,7 @@ def test_a_known_front():
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20))
-def test_the_front_is_what_nobody_beats_and_everything_else_is_beaten_by_it(points):
+def test_the_front_is_nondominated_and_dominates_all_other_points(points):
     values = pd.DataFrame(points, columns=["a", "b"])
     on_front = pareto_front(values, {"a": "min", "b": "min"})
     front = [point for point, is_on in zip(points, on_front, strict=True) if is_on]
@@ -53,7 +53,7 @@ odd = st.sampled_from([0.0, 1.0, 2.0, 3.0, np.inf, -np.inf, np.nan])
 
 
 @given(st.integers(1, 4).flatmap(lambda n: st.tuples(*[st.lists(st.tuples(*[odd] * n), min_size=1, max_size=9)] * 2)))
-def test_a_point_is_dominated_by_what_is_as_good_in_everything_and_better_in_something(clouds):
+def test_a_point_is_dominated_by_points_at_least_as_good_in_all_and_better_in_one(clouds):
     costs, others = map(np.array, clouds)
     expected = [any((other <= cost).all() and (other < cost).any() for other in others) for cost in costs]
     assert is_dominated(costs, others).tolist() == expected
@@ -91,13 +91,13 @@ def test_with_one_objective_the_order_is_a_stable_sort():
     assert nondominated_order(np.array([[3.0], [1.0], [2.0], [1.0]])) == [1, 3, 2, 0]
 
 
-def test_what_is_not_finite_comes_last():
+def test_points_that_are_not_finite_rank_last():
     costs = np.array([[np.nan, 0.0], [2.0, 2.0], [-np.inf, 0.0], [1.0, 1.0]])
     assert nondominated_order(costs) == [3, 1, 0, 2]
     assert nondominated_order(costs[:, :1]) == [3, 1, 0, 2]
 
 
-def test_nothing_has_an_empty_order():
+def test_no_points_have_an_empty_order():
     assert nondominated_order(np.empty((0, 2))) == []
 
 
@@ -112,7 +112,7 @@ def test_an_order_peels_front_after_front(costs):
 
 
 @given(st.integers(1, 3).flatmap(points_of), st.data())
-def test_who_is_among_the_first_of_an_order_is_known_without_the_whole_of_it(costs, data):
+def test_membership_of_the_first_points_equals_that_of_the_full_order(costs, data):
     costs = np.array(costs, dtype=float)
     costs[data.draw(st.lists(st.integers(0, len(costs) - 1), max_size=2))] = np.nan
     count = data.draw(st.integers(0, len(costs)))
@@ -144,7 +144,7 @@ def test_known_hypervolumes():
     assert hypervolume(np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]), [2.0, 2.0, 2.0]) == 4.0
 
 
-def test_points_that_are_not_better_than_the_reference_in_everything_count_nothing():
+def test_points_not_better_than_the_reference_in_all_objectives_add_no_hypervolume():
     reference = [3.0, 3.0]
     nothing = np.array([[0.0, 3.0], [3.0, 0.0], [-5.0, 4.0], [np.nan, 0.0], [-np.inf, 0.0]])
     assert hypervolume(nothing, reference) == 0.0

@@ -55,7 +55,7 @@ def test_a_known_course():
     assert found["hypervolume"].tolist() == pytest.approx([2.0 * 0.5, 2.0 * 0.5, 6.0 * 0.5])
 
 
-def test_nothing_complete_is_an_empty_course_with_its_columns():
+def test_without_complete_trials_progress_is_empty_with_its_columns():
     found = of(completed())
     assert list(found) == ["time", "trial", "complete", "trial_steps", "device_hours", "hypervolume"]
     assert found.empty
@@ -66,7 +66,7 @@ def test_without_scores_of_the_untrained_network_there_is_no_hypervolume(baselin
     assert of(completed((1, 1.0, 1.0)), baselines=baselines)["hypervolume"].isna().all()
 
 
-def test_what_no_trial_has_a_value_of_adds_nothing():
+def test_metrics_without_values_add_nothing():
     trials = completed((1, 8.0, 0.5), (2, 1.0, math.nan))
     assert of(trials)["hypervolume"].tolist() == [1.0, 1.0]
     assert of(trials.drop(columns="score"))["hypervolume"].tolist() == [0.0, 0.0]
@@ -109,7 +109,7 @@ def test_a_run_ran_at_least_until_its_last_trial_completed():
 
 
 @pytest.mark.parametrize("run", [{}, {"started": "today", "finished": "now"}, {"started": after(0).isoformat()}])
-def test_a_run_that_does_not_say_when_it_ran_counts_nothing(run):
+def test_a_run_without_times_adds_no_duration(run):
     assert of(completed((2, 1, 1)), runs={1: run})["device_hours"].tolist() == [0.0]
 
 
@@ -147,7 +147,7 @@ def test_ten_thousand_trials_take_seconds(tmp_path, tiny):
 
 
 @pytest.mark.slow
-def test_a_finished_study_ends_where_it_is_now(finished):
+def test_the_progress_of_a_finished_study_ends_at_its_current_state(finished):
     found = finished.progress()
     assert sorted(found["trial"]) == [0, 1, 2, 3]
     assert found["time"].is_monotonic_increasing
@@ -158,7 +158,7 @@ def test_a_finished_study_ends_where_it_is_now(finished):
     assert found["hypervolume"].iloc[-1] == pytest.approx(finished.hypervolume())
 
 
-def test_a_study_that_nothing_is_known_of_yet_has_no_course(tmp_path, tiny):
+def test_a_study_without_rows_has_no_progress(tmp_path, tiny):
     store = new_store(tmp_path, tiny)
     results = StudyResults(StudyStore(ObjectStore(str(tmp_path)), store.name))
     assert results.progress().empty

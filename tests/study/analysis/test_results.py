@@ -26,7 +26,7 @@ def test_a_step_that_all_replicates_reached_comes_before_any_other():
     assert aggregate_trial(pd.DataFrame(reports)[:0], 2) == {}
 
 
-def test_where_no_step_has_all_replicates_the_last_that_most_reached_counts_and_says_so():
+def test_without_a_step_of_all_replicates_the_last_step_of_most_replicates_counts():
     climbing = [report(0, 10, 1.0), report(0, 20, 9.0)]
     summary = aggregate_trial(pd.DataFrame(climbing), 3)
     assert (summary["step"], summary["replicates"], summary["m"]) == (20, 1, 9.0)
@@ -59,7 +59,7 @@ def test_before_any_trial_is_complete_the_front_is_empty_and_has_its_columns(tmp
     assert list(front) == list(results.results())
 
 
-def test_results_are_of_one_moment_and_those_who_read_them_may_change_what_they_get(tmp_path, tiny):
+def test_results_are_a_snapshot_and_callers_may_change_returned_frames(tmp_path, tiny):
     store = write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.2], [0.3, 0.4])])
     results = StudyResults(store)
     before = {name: getattr(results, name)() for name in ("trials", "reports", "results", "front", "progress")}

@@ -62,7 +62,7 @@ def test_known_standard_errors_over_clips():
     assert rmse_standard_error(np.array([3.0, 5.0])) == pytest.approx(1.0 / 4)
 
 
-def test_what_clips_agree_in_has_no_error_and_one_clip_says_nothing():
+def test_equal_clips_have_no_error_and_one_clip_has_an_unknown_error():
     assert accuracy_standard_error(np.array([0.0, 1.0]), 10).tolist() == [0.0, 0.0]
     assert rmse_standard_error(np.zeros(5)) == 0.0
     assert rmse_standard_error(np.full((2, 5), 4.0)).tolist() == [0.0, 0.0]
@@ -77,7 +77,7 @@ def test_the_estimated_error_over_clips_has_no_bias():
 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=15))
-def test_what_has_no_spread_is_on_the_front_for_sure_or_not_at_all(points):
+def test_without_spread_front_probabilities_are_zero_or_one(points):
     # A tenth is no binary number: a mean of three of them need not be one of them.
     values = np.repeat(np.array(points)[:, None] / 10, 3, axis=1)
     objectives = {"a": "min", "b": "max", "c": "min"}
@@ -163,7 +163,7 @@ def test_a_trial_alone_is_on_the_front():
     assert front_probabilities(reports_of(noisy([[0, 1]], seeds=2)), lower()).tolist() == [1.0]
 
 
-def test_two_replicates_in_all_do_not_say_that_objectives_go_together():
+def test_two_replicates_do_not_determine_a_correlation_of_objectives():
     # One trial of two seeds lies on a line, as any two points do.
     reports = reports_of([[[0.0, 0.0], [1.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]])
     probability = front_probabilities(reports[:3], lower())
@@ -189,7 +189,7 @@ def test_neither_the_order_of_rows_nor_units_nor_directions_change_anything(seed
 
 @settings(max_examples=20)
 @given(st.integers(0, 100), st.integers(2, 4), st.integers(1, 3))
-def test_probabilities_are_probabilities_and_somebody_is_on_the_front(seed, seeds, objectives):
+def test_front_probabilities_lie_between_zero_and_one_and_sum_to_at_least_one(seed, seeds, objectives):
     names = "abc"[:objectives]
     reports = reports_of(noisy(np.random.default_rng(seed).normal(size=(8, objectives)), seeds, seed=seed), names)
     probability = front_probabilities(reports, lower(names))

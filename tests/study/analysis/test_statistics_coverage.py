@@ -35,20 +35,20 @@ def coverage_over_seeds(truth, values_KN):
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_an_interval_over_seeds_covers_what_it_says_of_a_normal_metric(seeds):
+def test_intervals_over_seeds_have_their_nominal_coverage_for_a_normal_metric(seeds):
     values = np.random.default_rng(0).normal(3.5, 0.07, size=(REPEATS, seeds))
     assert 0.885 < coverage_over_seeds(3.5, values) < 0.915
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("sd", [0.01, 0.02, 0.03])
-def test_an_interval_over_seeds_covers_nearly_what_it_says_of_an_accuracy_near_one(sd, seeds):
+def test_intervals_over_seeds_have_nearly_their_nominal_coverage_for_an_accuracy_near_one(sd, seeds):
     values = accuracies(0.95, sd, (REPEATS, seeds), np.random.default_rng(0))
     assert 0.86 < coverage_over_seeds(0.95, values) < 0.915
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_it_covers_less_where_it_passes_the_bound_of_the_metric_and_a_logit_is_no_remedy(seeds):
+def test_intervals_beyond_the_bound_of_a_metric_cover_less_also_with_a_logit(seeds):
     values = accuracies(0.95, 0.045, (REPEATS, seeds), np.random.default_rng(0))
     assert 0.82 < coverage_over_seeds(0.95, values) < 0.87
     of_many = accuracies(0.95, 0.03, (REPEATS, 10), np.random.default_rng(0))
@@ -58,7 +58,7 @@ def test_it_covers_less_where_it_passes_the_bound_of_the_metric_and_a_logit_is_n
 
 
 @pytest.mark.parametrize(("accuracy", "clips"), [(0.5, 200), (0.8, 200), (0.95, 400), (0.98, 1000)])
-def test_an_accuracy_covers_what_it_says_over_clips(accuracy, clips):
+def test_intervals_of_an_accuracy_over_clips_have_their_nominal_coverage(accuracy, clips):
     measured = np.random.default_rng(0).binomial(clips, accuracy, size=REPEATS) / clips
     assert 0.86 < coverage(accuracy, measured, NORMAL * accuracy_standard_error(measured, clips)) < 0.93
 
@@ -69,7 +69,7 @@ def test_an_accuracy_of_few_wrong_answers_covers_less():
 
 
 @pytest.mark.parametrize("clips", [100, 400])
-def test_a_mean_and_a_root_mean_square_cover_what_they_say_over_clips(clips):
+def test_intervals_of_a_mean_and_a_root_mean_square_over_clips_have_their_nominal_coverage(clips):
     # Clips are of different difficulty: the squared error of one is skewed.
     squared_errors = np.random.default_rng(0).gamma(1.5, 8.0, size=(REPEATS, clips))
     mean = squared_errors.mean(axis=1)
@@ -100,7 +100,7 @@ def simulated(seeds, spread, unlike=0.0, together=0.5, studies=30, trials=40):
 
 
 @pytest.mark.parametrize(("seeds", "unlike"), [(2, 0.4), (3, 0.0), (3, 0.4)])
-def test_of_trials_that_are_on_the_front_with_some_probability_that_share_is(seeds, unlike):
+def test_front_probabilities_are_calibrated(seeds, unlike):
     stated, true = simulated(seeds, 0.3, unlike)
     for low, high in itertools.pairwise([0.0, 0.1, 0.35, 0.65, 0.9, 1.01]):
         chosen = (stated >= low) & (stated < high)
@@ -108,7 +108,7 @@ def test_of_trials_that_are_on_the_front_with_some_probability_that_share_is(see
         assert abs(stated[chosen].mean() - true[chosen].mean()) < 1 / np.sqrt(chosen.sum()), low
 
 
-def test_where_trials_differ_by_less_than_their_errors_low_probabilities_are_too_low():
+def test_low_probabilities_are_too_low_if_trials_differ_by_less_than_their_errors():
     stated, true = simulated(seeds=3, spread=1.0, together=-0.5)
     chosen = (stated >= 0.1) & (stated < 0.4)
     assert 1.2 * stated[chosen].mean() < true[chosen].mean() < 2 * stated[chosen].mean()

@@ -61,7 +61,7 @@ def test_a_grid_of_two_parameters_has_no_reference_and_draws_all_trials():
     assert drawn(sweep) == {"a": [0, 1, 2, 3], "b": [0, 1, 2, 3]}
 
 
-def test_where_one_parameter_varies_it_is_no_part_of_the_reference():
+def test_the_only_varying_parameter_is_no_part_of_the_reference():
     sweep = find_sweep(table_of([{"a": value} for value in (0.1, 1.0, 10.0)]), spec_of({"a": NUMBERS}))
     assert sweep.reference == {}
     assert drawn(sweep) == {"a": [0, 1, 2]}
@@ -100,5 +100,5 @@ def test_no_trial_and_one_trial_show_no_sweep(count):
         ({"choice": ["none", 1]}, False),
     ],
 )
-def test_numbers_are_told_from_other_choices(parameter, numeric):
+def test_numeric_choices_differ_from_other_choices(parameter, numeric):
     assert is_numeric(Parameter(**parameter)) is numeric

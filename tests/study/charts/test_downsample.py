@@ -5,13 +5,13 @@ from study.charts.style import MAX_POINTS, downsample, downsample_note
 from tests.messages import assert_mentions
 
 
-def test_few_rows_are_all_drawn_and_nothing_is_said():
+def test_few_rows_are_all_drawn_without_a_note():
     rows = pd.DataFrame({"x": range(MAX_POINTS)})
     pd.testing.assert_frame_equal(downsample(rows), rows)
     assert downsample_note(len(rows)) == ""
 
 
-def test_of_many_those_to_keep_and_a_fixed_sample_of_the_others_are_drawn_in_their_order():
+def test_of_many_rows_the_kept_ones_and_a_fixed_sample_are_drawn_in_order():
     rows = pd.DataFrame({"x": np.arange(3 * MAX_POINTS)})
     keep = rows["x"] % 1000 == 7
     drawn = downsample(rows, keep)

@@ -27,7 +27,7 @@ def cells(latents):
     return data.set_index(["factor", "subspace", "latent"])["nmi"].sort_index()
 
 
-def test_a_latent_that_is_a_factor_tells_all_of_it_and_nothing_of_the_others():
+def test_a_latent_equal_to_a_factor_has_all_information_about_it_and_none_about_others():
     found = cells(separated())
     assert len(found) == 9
     home = {("frequency", "private", 0), ("amplitude", "private", 1), ("timbre", "shared", 0)}
@@ -50,7 +50,7 @@ def test_numbers_are_those_of_the_studys_own_metric():
             assert found[factor.name, subspace].max() == pytest.approx(metrics[f"nmi/{factor.name}/{subspace}"].item())
 
 
-def test_a_factor_of_one_class_is_told_by_nothing():
+def test_no_latent_has_information_about_a_factor_of_one_class():
     latents = separated() | {"factor/timbre": ["sine"] * 640}
     assert (cells(latents)["timbre"] == 0).all()
 
@@ -61,7 +61,7 @@ def test_numbers_of_another_machine_are_taken_for_the_nearest_value():
     assert factor_classes(values, factor).tolist() == list(factor.class_of_value)
 
 
-def test_names_are_found_among_the_values_whatever_their_order():
+def test_class_names_do_not_depend_on_the_order_of_values():
     factor = Factor("timbre", ("b", "a", "c"), (0, 1, 1))
     assert factor_classes(pd.DataFrame({"factor/timbre": ["a", "b", "c", "a"]}), factor).tolist() == [1, 0, 1, 1]
 
@@ -112,7 +112,7 @@ def test_a_study_without_an_objective_of_disentanglement_shows_the_best_of_its_l
 
 
 @pytest.mark.slow
-def test_the_largest_of_a_subspace_is_what_the_study_reported(finished):
+def test_the_largest_value_of_a_subspace_equals_the_reported_metric(finished):
     reports = finished.reports()
     reports = reports[(reports["seed"] == 0) & (reports["step"] == 30)].set_index("trial")
     for trial in reports.index:

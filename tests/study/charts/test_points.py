@@ -25,7 +25,7 @@ def test_points_are_means_with_bars_of_one_standard_deviation_in_the_order_of_th
     assert np.isnan(data["low"].tolist()[2])
 
 
-def test_trials_of_one_value_stand_beside_one_another_around_its_middle():
+def test_trials_of_one_value_are_spread_around_its_middle():
     data = panel_data(TRIALS, "a", CHOICE, "m")
     assert data["offset"].tolist() == [0.0, pytest.approx(-0.175), pytest.approx(0.175)]
 

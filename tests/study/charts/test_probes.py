@@ -45,7 +45,7 @@ def test_a_single_replicate_has_no_error_bars_and_the_caption_says_so(tmp_path, 
     assert_mentions(picture.caption, "no error bars", "replicate")
 
 
-def test_the_untrained_network_is_shown_where_it_was_scored(tmp_path, tiny):
+def test_the_untrained_network_is_shown_if_it_was_evaluated(tmp_path, tiny):
     store = write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.4])])
     assert "untrained" not in accuracy_figure(context_of(store)).caption
     store.write_baselines({"untrained": {"probe/timbre/shared": 0.3}, "replicates": 2})

@@ -15,7 +15,7 @@ def layers(context):
     return chart["layer"], data
 
 
-def test_trials_that_are_not_mature_are_circles_and_complete_ones_are_filled(tmp_path, tiny):
+def test_intermediate_trials_are_circles_and_complete_ones_are_filled(tmp_path, tiny):
     trials = [trial_of([4.0, 4.2], [0.2, 0.4]), trial_of([3.0, 3.2], [0.3, 0.5], state="pruned")]
     found, data = layers(context_of(write_study(tmp_path, tiny, trials)))
     marks = {one["transform"][0]["filter"]: one["mark"] for one in found if one["mark"]["type"] == "point"}
@@ -36,7 +36,7 @@ def test_a_study_without_values_has_no_trade_off(tmp_path, tiny):
         trade_off_figure(context_of(write_study(tmp_path, tiny, [])))
 
 
-def test_around_a_single_value_there_is_room(tmp_path, tiny):
+def test_a_single_value_has_a_margin(tmp_path, tiny):
     tiny["replicates"] = 1
     found, _ = layers(context_of(write_study(tmp_path, tiny, [trial_of([4.0], [0.5])])))
     (points,) = (one for one in found if one.get("transform") == [{"filter": "datum.final"}])

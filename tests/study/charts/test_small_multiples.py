@@ -71,13 +71,13 @@ def test_parallel_coordinates_go_from_the_least_to_the_greatest_and_leave_gaps(t
     assert data["position"].between(0, 1).all()
 
 
-def test_of_very_many_trials_a_sample_has_lines(tmp_path, tiny):
+def test_only_a_sample_of_very_many_trials_has_lines(tmp_path, tiny):
     spec = study(tmp_path, tiny).spec
     table = pd.DataFrame({"trial": range(900), f"config/{GAMMA}": np.linspace(0.1, 10, 900), FIDELITY: 1.0})
     assert parallel_data(table, spec, [GAMMA], [FIDELITY])["trial"].nunique() == MAX_LINES
 
 
-def test_rungs_say_how_many_came_and_how_many_halving_stopped(tmp_path, tiny):
+def test_rungs_show_how_many_trials_reached_them_and_were_stopped(tmp_path, tiny):
     tiny["halving"] = {"reduction_factor": 2, "min_steps": 10}
     store = write_study(tmp_path, tiny, [trial_of([4.0, 4.1], [0.2, 0.2])])
     for place, trial in enumerate((1, 2)):
@@ -100,7 +100,7 @@ def test_a_contour_has_cells_and_the_trials_that_it_goes_through(tmp_path, tiny,
     assert data["mean"].notna().any()
 
 
-def test_trials_that_lack_the_parameter_that_tells_apart_are_a_series_of_their_own(tmp_path, tiny):
+def test_trials_without_the_distinguishing_parameter_are_a_separate_series(tmp_path, tiny):
     tiny["space"]["contrast.projection"] = {"choice": [True, False], "when": {"contrast.strategy": "infonce"}}
     with_it = {"contrast.strategy": "infonce", "contrast.temperature": 0.2, "contrast.projection": True, GAMMA: 3.0}
     results = study(tmp_path, tiny, {}, with_it, {"latent.private": 4, GAMMA: 2.0})

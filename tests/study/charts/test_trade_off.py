@@ -35,7 +35,7 @@ def test_trials_beyond_a_limit_are_left_out_and_baselines_stay(results):
     assert data["baseline"].dropna().tolist() == ["untrained"]
 
 
-def test_the_front_is_of_what_is_left_and_of_the_metrics_that_are_drawn(results):
+def test_the_front_is_that_of_the_filtered_trials_and_the_drawn_metrics(results):
     def front(**options):
         data = trade_off_data(results, **options)
         return data["trial"][data["front"]].tolist()
@@ -45,7 +45,7 @@ def test_the_front_is_of_what_is_left_and_of_the_metrics_that_are_drawn(results)
     assert front(axes=Axes(FIDELITY, FIDELITY)) == [1]
 
 
-def test_a_baseline_far_from_all_trials_is_at_the_edge_and_its_name_says_where_it_is(results):
+def test_a_distant_baseline_is_drawn_at_the_edge_with_its_position_in_the_name(results):
     chart = json.loads(trade_off_chart(results).to_json())
     (rows,) = chart["datasets"].values()
     (baseline,) = (row for row in rows if row["is_baseline"])
@@ -59,7 +59,7 @@ def test_a_baseline_far_from_all_trials_is_at_the_edge_and_its_name_says_where_i
     assert low < baseline["x"] < high
 
 
-def test_of_very_many_trials_a_sample_is_drawn_with_the_front_and_the_chosen_and_says_so(tmp_path, tiny):
+def test_a_sample_of_very_many_trials_is_drawn_with_the_front_the_selection_and_a_note(tmp_path, tiny):
     random = np.random.default_rng(0)
     trials = [trial_of([fidelity], [separation]) for fidelity, separation in random.random((MAX_POINTS + 100, 2))]
     results = StudyResults(write_study(tmp_path, tiny, trials))

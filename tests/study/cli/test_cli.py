@@ -63,21 +63,23 @@ def no_training(monkeypatch):
         (["name=../elsewhere"], ["name", "../elsewhere"]),
     ],
 )
-def test_a_bad_spec_is_answered_in_one_line(cli, spec_file, tiny, tmp_path, no_training, overrides, parts):
+def test_an_invalid_spec_is_reported_in_one_line(cli, spec_file, tiny, tmp_path, no_training, overrides, parts):
     options = [word for override in overrides for word in ("--set", override)]
     outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs", *options)
     assert_says(outcome, 2, *parts)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_spec_that_is_not_there_or_no_yaml_is_named(cli, tmp_path):
+def test_a_spec_file_that_is_missing_or_not_yaml_is_named(cli, tmp_path):
     assert_says(cli("run", tmp_path / "nothing.yaml"), 2, "nothing.yaml", "No such file")
     (tmp_path / "bad.yaml").write_text("name: [")
     assert_says(cli("run", tmp_path / "bad.yaml"), 2, "bad.yaml", "line")
 
 
 @pytest.mark.slow
-def test_another_spec_under_the_name_of_a_study_is_told_about_resume(cli, spec_file, tiny, finished_store, no_training):
+def test_another_spec_with_the_name_of_a_study_is_refused_with_a_hint_to_resume(
+    cli, spec_file, tiny, finished_store, no_training
+):
     before = (finished_store / "tiny" / "study.json").read_bytes()
     outcome = cli("run", spec_file(tiny), "--store", finished_store, "--set", "train.steps=60")
     assert_says(outcome, 2, "'tiny'", "train", "differ", f"`marl-study resume tiny --store {finished_store}`")
@@ -85,7 +87,7 @@ def test_another_spec_under_the_name_of_a_study_is_told_about_resume(cli, spec_f
 
 
 @pytest.mark.slow
-def test_an_interrupted_study_says_how_to_go_on_from_the_store_that_it_is_in(cli, finished_store):
+def test_an_interrupted_study_prints_the_command_that_resumes_it(cli, finished_store):
     for run in (finished_store / "tiny" / "runs").iterdir():
         run.write_text(json.dumps({**json.loads(run.read_text()), "trials": 9}))
     shown = cli("status", "tiny", "--store", finished_store).out
@@ -93,7 +95,7 @@ def test_an_interrupted_study_says_how_to_go_on_from_the_store_that_it_is_in(cli
 
 
 @pytest.mark.slow
-def test_where_the_untrained_network_was_not_scored_there_is_no_hypervolume(cli, finished_store):
+def test_without_an_evaluated_untrained_network_there_is_no_hypervolume(cli, finished_store):
     (finished_store / "tiny" / "baselines.json").unlink()
     assert json.loads(cli("status", "tiny", "--store", finished_store, "--json").out)["hypervolume"] is None
     assert cli("results", "tiny", "--store", finished_store).err.strip() == "240 trial-steps"
@@ -125,25 +127,25 @@ def test_a_study_that_is_running_is_not_run_twice(cli, spec_file, tiny, finished
         ("clean", "other"),
     ],
 )
-def test_a_study_that_is_not_there_is_answered_with_those_that_are(cli, finished_store, words):
+def test_a_missing_study_is_reported_with_the_existing_ones(cli, finished_store, words):
     assert_says(cli(*words, "--store", finished_store), 2, "'other'", "tiny")
 
 
-def test_a_store_that_cannot_be_written_is_said_before_anything_trains(cli, spec_file, tiny, tmp_path, no_training):
+def test_a_read_only_store_is_reported_before_training(cli, spec_file, tiny, tmp_path, no_training):
     (tmp_path / "file").write_text("")
     outcome = cli("run", spec_file(tiny), "--store", tmp_path / "file" / "runs")
     assert_says(outcome, 2, f"store {tmp_path}/file/runs", "Not a directory")
 
 
 @pytest.mark.parametrize("uri", ["ftp-of-old://host/x", "s3://no-such-bucket/x"])
-def test_a_store_that_is_none_is_said_before_anything_trains(cli, spec_file, tiny, tmp_path, no_training, uri):
+def test_an_invalid_store_is_reported_before_training(cli, spec_file, tiny, tmp_path, no_training, uri):
     with s3_server(tmp_path / "s3") as server, pytest.MonkeyPatch.context() as environment:
         for name, value in server.environment.items():
             environment.setenv(name, value)
         assert_says(cli("run", spec_file(tiny), "--store", uri), 2, "store", uri)
 
 
-def test_wrong_keys_are_said_before_anything_trains_and_not_shown(cli, spec_file, tiny, tmp_path, no_training):
+def test_wrong_keys_are_reported_before_training_and_not_shown(cli, spec_file, tiny, tmp_path, no_training):
     with s3_server(tmp_path / "s3") as server, pytest.MonkeyPatch.context() as environment:
         for name, value in {**server.environment, "AWS_SECRET_ACCESS_KEY": "wrong-secret"}.items():
             environment.setenv(name, value)
@@ -167,13 +169,13 @@ def test_wrong_keys_are_said_before_anything_trains_and_not_shown(cli, spec_file
         (("results", "tiny", "--front", "--progress"), ["--front", "--progress"]),
     ],
 )
-def test_words_that_make_no_sense_cost_nothing(cli, finished_store, words, facts):
+def test_invalid_arguments_fail_before_any_work(cli, finished_store, words, facts):
     before = {path: path.read_bytes() for path in finished_store.rglob("*") if path.is_file()}
     assert_says(cli(*words, "--store", finished_store), 2, *facts)
     assert {path: path.read_bytes() for path in finished_store.rglob("*") if path.is_file()} == before
 
 
-def test_a_traceback_comes_only_when_asked_for(cli, tmp_path, monkeypatch):
+def test_a_traceback_is_printed_only_on_request(cli, tmp_path, monkeypatch):
     assert "Traceback" not in cli("status", "other", "--store", tmp_path).err
     monkeypatch.setattr("sys.argv", ["marl-study", "--debug", "status", "other", "--store", str(tmp_path)])
     with pytest.raises(UserError):
@@ -192,7 +194,7 @@ def test_help_lists_every_command(cli):
     assert all(f"\n  {name} " in listed for name in COMMANDS)
 
 
-def test_a_dry_run_says_what_would_run_and_writes_nothing(cli, spec_file, tiny, tmp_path):
+def test_a_dry_run_prints_the_plan_and_writes_nothing(cli, spec_file, tiny, tmp_path):
     tiny["space"]["loss.private.gamma"] = {"log_uniform": ["1e-3", 10]}
     outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs", "--dry-run", "--trials", 6)
     assert outcome.status == 0
@@ -306,7 +308,7 @@ def test_verify_fails_with_one_line_that_names_the_file(cli, finished_store, tmp
     assert_says(cli("verify", bundle), 1, "model.safetensors")
 
 
-def test_output_that_nobody_reads_on_is_no_error(tmp_path):
+def test_a_closed_output_pipe_is_no_error(tmp_path):
     done = subprocess.run(
         f"{' '.join(command('--help'))} | head -n 1", shell=True, capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -314,9 +316,7 @@ def test_output_that_nobody_reads_on_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize("asked", [Interrupted, KeyboardInterrupt])
-def test_a_run_that_is_stopped_exits_130_also_when_asked_again_while_it_puts_all_away(
-    cli, spec_file, tiny, tmp_path, monkeypatch, asked
-):
+def test_an_interrupted_run_exits_130_also_after_a_second_interrupt(cli, spec_file, tiny, tmp_path, monkeypatch, asked):
     def stopped(*arguments):
         raise asked
 

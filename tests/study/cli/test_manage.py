@@ -74,7 +74,7 @@ def test_stop_ends_the_run_and_waits_for_it(cli, store):
 
 
 @pytest.mark.parametrize("age_s", [None, 3600])
-def test_there_is_nothing_to_stop_where_nothing_runs(cli, store, age_s):
+def test_stop_without_a_live_run_fails(cli, store, age_s):
     if age_s is not None:
         store.write_run(1, run_elsewhere(age_s))
     outcome = cli("stop", "tiny", "--store", store.objects.uri)
@@ -82,7 +82,7 @@ def test_there_is_nothing_to_stop_where_nothing_runs(cli, store, age_s):
     assert_mentions(outcome.err, "'tiny'", "not running", *([] if age_s is None else ["heartbeat", "run 1"]))
 
 
-def test_a_run_that_does_not_stop_is_told(cli, store, monkeypatch):
+def test_a_run_that_does_not_stop_is_reported(cli, store, monkeypatch):
     monkeypatch.setattr(manage, "_STOP_TIMEOUT_S", 0.5)
     store.write_run(1, run_elsewhere(1))
     outcome = cli("stop", "tiny", "--store", store.objects.uri)
@@ -91,7 +91,7 @@ def test_a_run_that_does_not_stop_is_told(cli, store, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["logs", "stop"])
-def test_a_study_that_is_not_there_is_told_as_such(cli, store, command):
+def test_a_missing_study_is_reported(cli, store, command):
     outcome = cli(command, "nothing", "--store", store.objects.uri)
     assert outcome.status == 2
     assert_mentions(outcome.err, "'nothing'")

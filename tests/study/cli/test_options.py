@@ -35,7 +35,7 @@ def test_a_wrong_spec_is_refused_here_before_a_cluster_is_asked(cli, tmp_path):
     assert_mentions(outcome.err, "replicates", 0)
 
 
-def test_a_cluster_file_that_is_not_there_is_named(cli, spec_path, tmp_path):
+def test_a_missing_cluster_file_is_named(cli, spec_path, tmp_path):
     outcome = cli("run", spec_path, "--cluster", tmp_path / "no.yaml")
     assert outcome.status == 2
     assert_mentions(outcome.err, tmp_path / "no.yaml")

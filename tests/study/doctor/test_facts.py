@@ -24,7 +24,7 @@ def test_facts_travel_as_json():
     assert facts.disks[0].folder == tempfile.gettempdir()
 
 
-def test_of_a_package_that_is_there_twice_the_one_that_is_imported_counts(tmp_path, monkeypatch):
+def test_of_two_installed_versions_of_a_package_the_imported_one_counts(tmp_path, monkeypatch):
     metadata = tmp_path / "rich-0.1.dist-info" / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: Rich\nVersion: 0.1\n")

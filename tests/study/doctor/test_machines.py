@@ -37,13 +37,13 @@ def test_a_version_that_a_machine_does_not_tell_is_another():
     assert_mentions(check_versions(without, MINE).value, "code unknown", "0123456789ab")
 
 
-def test_what_is_installed_here_is_what_is_locked():
+def test_the_installed_packages_are_the_locked_ones():
     lock = locked_versions()
     assert {"torch", "torchaudio", "ray", "optuna"} <= lock.keys()
     assert check_lock(facts_here().packages, lock).verdict == "pass"
 
 
-def test_a_package_off_the_lock_is_named_with_both_versions_and_fails_where_results_depend_on_it():
+def test_a_package_of_another_version_is_named_and_fails_if_results_depend_on_it():
     lock = {"rich": "15.0", "torch": "2.11.0", "optuna": "5.0.0"}
     assert check_lock({**lock, "unlocked": "1.0"}, lock).verdict == "pass"
     found = check_lock({**lock, "rich": "14.0"}, lock)
@@ -69,13 +69,13 @@ def test_a_gpu_whose_memory_others_hold_is_a_warning():
         (50 * GB, 100 * GB, False, "fail"),
     ],
 )
-def test_a_disk_is_judged_by_what_is_free(free, total, is_writable, verdict):
+def test_the_verdict_on_a_disk_depends_on_its_free_space(free, total, is_writable, verdict):
     found = check_disk(Disk(folder="/tmp", total=total, free=free, is_writable=is_writable))
     assert found.verdict == verdict
     assert bool(found.advice) == (verdict != "pass")
 
 
-def test_little_memory_is_told():
+def test_little_memory_is_reported():
     facts = facts_here()
 
     def verdict(available):
@@ -92,7 +92,7 @@ def test_a_cluster_without_a_token_fails():
     assert "ray get-auth-token" in found.advice
 
 
-def test_machines_that_say_the_same_share_a_line():
+def test_machines_with_equal_findings_share_a_line():
     same = [check_versions(MINE, MINE)._replace(where=(host,)) for host in ("a", "b")]
     other = check_versions({**MINE, "ray": "2.59.0"}, MINE)._replace(where=("c",))
     assert [found.where for found in merge_findings([same[0], other, same[1]])] == [("a", "b"), ("c",)]

@@ -88,7 +88,7 @@ def test_programs_of_ray_are_found_on_any_port_and_others_are_nobodys_business(l
     assert not found(listening("0.0.0.0"))
 
 
-def test_whether_a_program_asks_for_a_token_is_read_of_itself(listening, rays_python):
+def test_a_program_states_whether_it_requires_a_token(listening, rays_python):
     (one,) = found(listening("::", program=rays_python, mode="token", family="AF_INET6"))
     assert one.requires_token
     assert check_ports((one,)).verdict == "pass"

@@ -35,7 +35,7 @@ def test_a_folder_passes_and_is_left_as_it_was(tmp_path):
     assert not list((tmp_path / "runs").rglob("*"))
 
 
-def test_a_folder_that_cannot_be_made_fails_with_its_reason_and_nothing_else_is_tried(tmp_path):
+def test_a_folder_that_cannot_be_created_fails_with_its_reason_and_ends_the_check(tmp_path):
     (tmp_path / "file").write_text("")
     (found,) = check_store(str(tmp_path / "file" / "runs"), SMALL)
     assert (found.check, found.verdict) == ("store", "fail")
@@ -52,7 +52,7 @@ def test_a_folder_that_is_not_writable_fails(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_bucket_passes_and_its_endpoint_clock_and_conditions_are_said(s3):
+def test_a_bucket_passes_and_its_endpoint_clock_and_conditions_are_reported(s3):
     found = {finding.check: finding for finding in check_store("s3://studies/here", SMALL)}
     assert {finding.verdict for finding in found.values()} == {"pass"}
     assert list(found) == ["store", "clock", "endpoint", "condition", "throughput", "room"]
@@ -75,7 +75,7 @@ def test_a_wrong_key_fails_and_neither_key_is_shown(cli, stack_passes, s3, monke
 
 
 @pytest.mark.slow
-def test_a_bucket_that_is_not_there_fails(s3):
+def test_a_missing_bucket_fails(s3):
     (found,) = check_store("s3://elsewhere", None)
     assert found.verdict == "fail"
     assert_mentions(found.value, "s3://elsewhere", "no such bucket")
@@ -120,7 +120,7 @@ def test_a_study_that_has_no_room_fails():
     assert check_room(SMALL, "s3://studies", None).verdict == "pass"
 
 
-def test_a_machine_store_error_here_a_folder_only_where_it_finds_what_another_one_wrote(tmp_path):
+def test_a_folder_passes_only_on_machines_that_see_files_of_other_machines(tmp_path):
     (tmp_path / "witness").write_bytes(b"")
     assert store_error_here(str(tmp_path), "witness") == ""
     assert store_error_here(str(tmp_path / "own"), "witness")

@@ -82,7 +82,7 @@ def test_a_whole_report_has_every_picture_and_needs_no_network(whole):
     assert "Not drawn" not in page
 
 
-def test_the_page_says_what_it_was_drawn_from(whole):
+def test_the_page_describes_its_study(whole):
     store, report = whole
     run, page = store.runs()[1], report.path.read_text()
     assert "<h1>tiny</h1>" in page
@@ -98,13 +98,13 @@ def test_the_page_says_what_it_was_drawn_from(whole):
 
 
 @pytest.mark.parametrize(("replicates", "seeds"), [(2, "seeds 3 to 4"), (1, "seed 3")])
-def test_the_page_names_the_seeds_of_a_study_that_does_not_begin_at_zero(tmp_path, tiny, replicates, seeds):
+def test_the_page_names_seeds_that_do_not_start_at_zero(tmp_path, tiny, replicates, seeds):
     tiny |= {"first_seed": 3, "replicates": replicates}
     _, page = page_of(write_study(tmp_path / "runs", tiny, []), tmp_path / "report")
     assert f"<dd>{replicates} of each trial, {seeds}</dd>" in page
 
 
-def test_without_latents_the_rest_is_drawn_and_what_is_missing_is_said(store, tmp_path):
+def test_without_latents_the_page_names_the_missing_figures_and_draws_the_others(store, tmp_path):
     store.objects.delete("tiny/latents/1-0.parquet")
     report, page = page_of(store, tmp_path / "report")
     assert report.missing.keys() == {"mutual information", "UMAP"}
@@ -114,7 +114,7 @@ def test_without_latents_the_rest_is_drawn_and_what_is_missing_is_said(store, tm
     assert len(re.findall("<img ", page)) == 4
 
 
-def test_one_trial_is_enough_for_all_that_compares_nothing(tmp_path, tiny, flat_maps):
+def test_one_trial_suffices_for_figures_without_comparisons(tmp_path, tiny, flat_maps):
     tiny["replicates"] = 1
     store = write_study(tmp_path / "runs", tiny, [trial_of([4.0], [0.2])])
     store.write_latents(0, 0, separated())
@@ -139,7 +139,7 @@ def test_failed_trials_are_named_with_their_reason(store, tmp_path, tiny, flat_m
 
 
 @pytest.mark.parametrize("trials", [[], [trial_of([4.0], [0.2], state="running")], [trial_of([], [], state="failed")]])
-def test_before_any_trial_is_mature_a_page_says_so(tmp_path, tiny, trials):
+def test_a_page_without_complete_trials_states_it(tmp_path, tiny, trials):
     report, page = page_of(write_study(tmp_path / "runs", tiny, trials), tmp_path / "report")
     missing = set(report.missing)
     assert missing >= {"numeric parameters", "categorical parameters", "accuracy of probes", "mutual information"}
@@ -147,7 +147,7 @@ def test_before_any_trial_is_mature_a_page_says_so(tmp_path, tiny, trials):
     assert page.count("Not drawn") == len(missing)
 
 
-def test_whatever_comes_from_the_store_is_escaped(store, tmp_path, flat_maps):
+def test_text_from_the_store_is_escaped(store, tmp_path, flat_maps):
     run = store.runs()[1]
     store.write_run(1, run | {"machine": EVIL, "commit": EVIL, "versions": {EVIL: EVIL}})
     context = context_of(store)
@@ -184,14 +184,14 @@ def test_damaged_latents_are_named_in_a_warning(store, tmp_path, cli):
     assert_mentions(outcome.err, "not drawn", "mutual information", "latents", "trial 1", "seed 0")
 
 
-def test_the_command_writes_the_page_and_says_where(store, tmp_path, cli, flat_maps):
+def test_the_command_writes_the_page_and_prints_its_path(store, tmp_path, cli, flat_maps):
     outcome = cli("report", "tiny", "-o", tmp_path / "report", "--store", store.objects.uri)
     assert (outcome.status, outcome.out) == (0, "")
     assert outcome.err == f"report: {tmp_path / 'report' / 'index.html'}\n"
     assert (tmp_path / "report" / "index.html").is_file()
 
 
-def test_a_study_that_is_not_there_is_answered_with_those_that_are(store, tmp_path, cli):
+def test_a_missing_study_is_reported_with_the_existing_ones(store, tmp_path, cli):
     outcome = cli("report", "other", "-o", tmp_path / "report", "--store", store.objects.uri)
     assert outcome.status == 2
     assert_mentions(outcome.err, "'other'", "tiny")

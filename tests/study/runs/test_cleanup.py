@@ -87,7 +87,7 @@ def test_weights_on_the_front_and_near_it_stay_and_of_all_other_trials_that_are_
     assert plan_of(store).deletions == []
 
 
-def test_what_killed_writers_left_of_a_model_that_stays_goes_and_the_model_stays_whole(store):
+def test_unfinished_files_of_a_kept_model_are_deleted_and_the_model_stays_intact(store):
     before = contents(store)
     for name in ("15/model.safetensors", "15/state.safetensors", "15/replicate.json", "30/state.safetensors"):
         store.objects.write(f"tiny/checkpoints/0/1/{name}", b"x" * 10)
@@ -98,7 +98,7 @@ def test_what_killed_writers_left_of_a_model_that_stays_goes_and_the_model_stays
     assert {name for name in contents(store) if "/0/1/" in name} == {name for name in before if "/0/1/" in name}
 
 
-def test_earlier_checkpoints_of_a_model_whose_last_one_is_gone_are_all_there_is_and_stay(store):
+def test_earlier_checkpoints_of_a_model_without_its_last_one_are_kept(store):
     store.write_checkpoint(0, 1, 15, FILES | STATE, {"reports": []})
     store.objects.delete("tiny/checkpoints/0/1/30/replicate.json")
     clean_up(StudyResults(store), plan_of(store))
@@ -131,7 +131,7 @@ def test_a_prune_that_was_killed_is_finished_by_the_next(store, monkeypatch):
     assert plan_of(store).deletions == []
 
 
-def test_a_single_replicate_has_no_error_bars_and_the_front_is_what_stays(tmp_path, tiny):
+def test_of_single_replicates_only_the_front_is_kept(tmp_path, tiny):
     tiny["replicates"] = 1
     store = new_store(tmp_path, tiny)
     rows = [{"trial": n, "seed": 0, "step": STEPS, "metric_version": 1, FIDELITY: n, SEPARATION: 0.0} for n in range(3)]
@@ -165,7 +165,7 @@ def test_a_study_that_is_running_is_refused(store, cli):
     assert contents(store).keys() - before.keys() == {"tiny/runs/0001.json"}
 
 
-def test_the_command_says_what_goes_and_why_and_what_stays(store, cli):
+def test_the_command_lists_deleted_and_kept_weights_with_reasons(store, cli):
     before = contents(store)
     words = ("clean", "tiny", "--store", store.objects.uri)
     dry = cli(*words, "--dry-run")
@@ -189,14 +189,14 @@ def test_the_command_says_what_goes_and_why_and_what_stays(store, cli):
     assert_mentions(again.out, "nothing")
 
 
-def test_a_study_that_is_not_there_is_answered_with_those_that_are(store, cli):
+def test_a_missing_study_is_reported_with_the_existing_ones(store, cli):
     outcome = cli("clean", "other", "--store", store.objects.uri)
     assert outcome.status == 2
     assert_mentions(outcome.err, "'other'", "tiny")
 
 
 @pytest.mark.slow
-def test_a_trial_whose_weights_were_pruned_is_not_exported_and_that_is_said(finished, cli, tmp_path):
+def test_exporting_a_trial_whose_weights_were_deleted_fails_with_the_reason(finished, cli, tmp_path):
     (front, *_) = finished.front()["trial"]
     beaten = next(trial for trial in finished.results()["trial"] if trial != front)
     better = finished.results().set_index("trial").loc[front].to_dict()

@@ -25,7 +25,7 @@ def test_a_confirmation_has_the_front_and_the_seeds_that_come_next(tmp_path, tin
     assert resolve(spec).spec == spec
 
 
-def test_without_a_front_there_is_nothing_to_confirm(tmp_path, tiny):
+def test_without_a_front_a_confirmation_fails(tmp_path, tiny):
     results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4], "running")]))
     with pytest.raises(UserError, match=mentions("complete trial", "front")):
         confirmation_spec(results, 3)
@@ -54,7 +54,7 @@ def test_fresh_seeds_give_other_values_of_the_same_configurations(cli_on_ray, fi
     assert (confirmed[metric] / front[metric]).between(0.8, 1.2).all()
 
 
-def test_a_name_that_leaves_no_room_is_told_before_anything_is_written(tmp_path, tiny):
+def test_a_name_that_is_too_long_is_refused_before_anything_is_written(tmp_path, tiny):
     tiny["name"] = "x" * 60
     results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])]))
     with pytest.raises(UserError, match=mentions("--confirm", "name", 64)):

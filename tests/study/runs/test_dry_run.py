@@ -20,7 +20,7 @@ def test_twice_the_trials_write_twice_the_models_and_latents_and_no_more_in_trai
     assert twice.training == once.training
 
 
-def test_what_trains_is_bounded_by_lanes_and_by_replicates(tiny):
+def test_concurrent_replicates_are_bounded_by_lanes_and_by_all_replicates(tiny):
     assert of(tiny, trials=1, lanes=64).training == of(tiny, trials=1, lanes=2).training
     assert of(tiny, lanes=2).training == of(tiny, lanes=1).training * 2
 
@@ -36,13 +36,13 @@ def test_weights_are_counted_at_four_bytes_of_the_widest_network_of_the_space(ti
     assert of(tiny).models > 1.5 * plain.models
 
 
-def test_a_line_says_how_much_and_where_to(tiny):
+def test_a_line_states_the_size_and_place_of_the_study(tiny):
     found = of(tiny)
     total = (found.kept + found.training) / 1e6
     assert_mentions(storage_line(found, "runs/tiny"), f"{total:.3g} MB", "runs/tiny")
 
 
-def test_a_run_begins_with_that_line_for_its_trials_and_the_plain_vae(cli, spec_file, tiny, tmp_path, monkeypatch):
+def test_a_run_starts_with_that_line_for_its_trials_and_the_plain_vae(cli, spec_file, tiny, tmp_path, monkeypatch):
     def stopped_at_once(*arguments):
         raise Interrupted
 

@@ -73,7 +73,7 @@ def test_a_trial_that_ends_leaves_the_list_and_may_enter_the_front(spec, clock):
     assert "0.5" not in front  # beaten in both
 
 
-def test_what_went_wrong_is_said_even_on_a_live_terminal(spec, clock):
+def test_errors_are_printed_also_on_a_live_terminal(spec, clock):
     display, out = display_on(spec, clock, terminal=True)
     with display:
         go(display, clock)
@@ -176,7 +176,7 @@ def test_many_trials_are_cut_short(spec, clock):
     assert_mentions(console.file.getvalue(), "4 more")
 
 
-def test_what_trials_are_compared_with_is_waited_for_and_no_trial(spec, clock):
+def test_baselines_are_shown_as_running_but_not_counted_as_trials(spec, clock):
     display, out = display_on(spec, clock, terminal=False)
     display.start_trial(Baseline.PLAIN_VAE, {})
     for trial in (1, 2, 3):

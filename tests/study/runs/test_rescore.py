@@ -40,7 +40,7 @@ def test_measured_again_in_another_order_every_metric_is_the_same_to_the_last_di
 
 
 @pytest.mark.slow
-def test_a_metric_that_takes_long_is_computed_for_the_trials_that_are_asked_for(cli_on_ray, finished_store):
+def test_a_slow_metric_is_computed_for_the_requested_trials(cli_on_ray, finished_store):
     outcome = cli_on_ray("rescore", "tiny", "--store", finished_store, "--trial", 2, "--metrics", "dci,sound")
     assert outcome.status == 0, outcome.err
     results = results_of(finished_store)
@@ -64,20 +64,20 @@ def test_a_metric_that_takes_long_is_computed_for_the_trials_that_are_asked_for(
         (["--trial", 9], ["trial", 9, "complete", "0, 1, 2, 3"]),
     ],
 )
-def test_what_cannot_be_measured_is_said_before_anything_starts(cli, finished_store, words, facts):
+def test_metrics_that_cannot_be_computed_are_reported_before_anything_starts(cli, finished_store, words, facts):
     outcome = cli("rescore", "tiny", "--store", finished_store, *words)
     assert outcome.status == 2
     assert_mentions(outcome.err, *facts)
     assert len(results_of(finished_store).runs) == 1
 
 
-def test_what_can_be_measured_of_weights_is_all_but_losses():
+def test_all_metrics_but_losses_can_be_computed_from_weights():
     assert "losses" not in RESCORABLE
     assert "probes" in RESCORABLE
 
 
 @pytest.mark.slow
-def test_after_training_the_front_is_measured_once_more_and_what_was_missed_is_made_up(cli_on_ray, spec_file, tmp_path):
+def test_after_training_the_front_is_evaluated_with_missing_metrics_added_later(cli_on_ray, spec_file, tmp_path):
     spec = {**TINY, "post_training": ["test", "dci"], "search": {"sampler": "qmc", "trials": 2}}
     outcome = cli_on_ray("run", spec_file(spec), "--store", tmp_path / "runs", with_plain_vae=True)
     assert outcome.status == 0, outcome.err

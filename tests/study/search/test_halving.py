@@ -49,7 +49,7 @@ def test_a_maximised_objective_is_compared_the_other_way_round():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None])
-def test_what_is_not_finite_loses_even_against_nobody_and_holds_up_nobody(bad):
+def test_values_that_are_not_finite_never_continue_and_never_stop_others(bad):
     assert climbed([(bad, 0.9), (5.0, 0.1), (1.0, bad), (4.0, 0.2)], 2, TWO) == [False, True, False, True]
 
 
@@ -64,7 +64,7 @@ def test_rungs_are_compared_each_for_itself():
     assert not rungs.continues(0, 20, {FIDELITY: 9.5})
 
 
-def test_who_was_there_before_is_told_the_same_again_and_counts_once():
+def test_a_repeated_report_gets_the_same_decision_and_counts_once():
     rungs = Rungs([10], 2, ONE)
     assert [rungs.continues(trial, 10, {FIDELITY: value}) for trial, value in enumerate([5.0, 6.0])] == [True, False]
     assert not rungs.continues(1, 10, {FIDELITY: 0.0})
@@ -77,7 +77,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(
 
 @settings(deadline=None)
 @given(POINTS, st.integers(2, 4))
-def test_who_is_beaten_by_as_many_as_may_go_on_is_stopped(points, reduction):
+def test_a_trial_dominated_by_as_many_as_may_continue_is_stopped(points, reduction):
     for count, (point, goes_on) in enumerate(zip(points, climbed(points, reduction), strict=True), 1):
         so_far = points[:count]
         if dominated_by(so_far, point) >= math.ceil(count / reduction):
@@ -86,7 +86,7 @@ def test_who_is_beaten_by_as_many_as_may_go_on_is_stopped(points, reduction):
 
 @settings(deadline=None)
 @given(POINTS, st.integers(2, 4))
-def test_the_best_of_each_objective_goes_on_where_there_is_room_for_both(points, reduction):
+def test_the_best_of_each_objective_continues_if_two_may_continue(points, reduction):
     for count, (point, goes_on) in enumerate(zip(points, climbed(points, reduction), strict=True), 1):
         others = points[: count - 1]
         is_alone_best = any(
@@ -108,7 +108,7 @@ def test_one_objective_is_a_plain_best_k(values, reduction):
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(), st.floats()), min_size=1, max_size=30))
-def test_whatever_comes_somebody_who_is_finite_goes_on_and_the_order_decides(points):
+def test_a_finite_trial_always_continues_and_the_order_decides(points):
     verdicts = climbed(points)
     assert verdicts == climbed(points)
     finite = [index for index, point in enumerate(points) if np.isfinite(point).all()]
@@ -127,11 +127,11 @@ def reports_of(rows):
     return pd.DataFrame(rows, columns=["trial", "seed", "step", FIDELITY, LINEAR])
 
 
-def test_without_halving_there_is_nothing_to_rebuild(tiny):
+def test_without_halving_no_rungs_are_rebuilt(tiny):
     assert rungs_so_far(resolve(parse_spec(tiny, "test")).spec, reports_of([])) is None
 
 
-def test_a_study_that_begins_has_empty_rungs(spec):
+def test_a_new_study_has_empty_rungs(spec):
     rungs = rungs_so_far(spec, pd.DataFrame())
     assert rungs.steps == spec.rungs() == (5, 10, 20)
     assert rungs.continues(0, 5, {FIDELITY: 9.0, LINEAR: 0.0})
@@ -166,7 +166,7 @@ def result(trial, step, fidelity, **more):
     return {"trial": trial, "step": step, "rows": rows, **more}
 
 
-def test_the_scheduler_judges_seed_0_at_rungs_and_nobody_anywhere_else(spec):
+def test_the_scheduler_decides_only_about_seed_0_and_only_at_rungs(spec):
     scheduler = HalvingScheduler(rungs_so_far(spec, pd.DataFrame()))
     assert scheduler.set_search_properties(None, None)
     told = [

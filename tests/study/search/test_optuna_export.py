@@ -52,7 +52,7 @@ def test_optuna_loads_the_study_with_its_directions_and_the_names_of_its_objecti
     assert exported.user_attrs["seeds"] == [0, 1]
 
 
-def test_each_trial_has_its_state_and_an_interrupted_one_runs_but_says_what_it_is(exported, results):
+def test_each_trial_has_its_state_and_an_interrupted_one_runs_with_an_attribute(exported, results):
     states = [trial.state for trial in exported.trials]
     assert states == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
     assert [trial.user_attrs["state"] for trial in exported.trials] == results.results()["state"].tolist()
@@ -79,7 +79,7 @@ def test_complete_trials_alone_have_values_which_are_means_over_replicates(expor
     assert [trial.number for trial in exported.best_trials] == results.front()["trial"].tolist() == [1]
 
 
-def test_the_row_of_results_is_an_attribute_and_what_is_not_known_is_left_out(exported, results):
+def test_the_row_of_results_is_an_attribute_without_missing_values(exported, results):
     table = results.results()
     for trial in exported.trials:
         row = table.loc[trial.number]
@@ -93,7 +93,7 @@ def test_the_row_of_results_is_an_attribute_and_what_is_not_known_is_left_out(ex
     assert exported.trials[1].system_attrs["results"]["front_probability"] == results.front_probability()[1]
 
 
-def test_what_trials_are_compared_by_is_an_attribute_of_its_own(tmp_path, tiny):
+def test_the_compared_values_are_a_separate_attribute(tmp_path, tiny):
     part, late = f"{FIDELITY}/timbre/sine", "test/disentanglement/mig"
     trials = [{**trial, "metrics": dict(trial["metrics"])} for trial in TRIALS]
     for trial in trials[:2]:
@@ -111,7 +111,7 @@ def test_what_trials_are_compared_by_is_an_attribute_of_its_own(tmp_path, tiny):
     assert (row[part], row[late], row[f"{late}/sd"]) == (1.5, 0.5, 0.0)
 
 
-def test_trials_begin_and_end_when_the_store_says(tmp_path, tiny):
+def test_trials_start_and_end_at_their_times_in_the_store(tmp_path, tiny):
     store = write_study(tmp_path / "runs", tiny, [])
     writer = StudyWriter(store, trials=2)
     began = pd.Timestamp("2026-01-02T03:04:05", tz=UTC)
@@ -159,21 +159,21 @@ def test_baselines_are_attributes_of_the_study(results, tmp_path):
     assert load(tmp_path / "tiny.db").user_attrs["untrained"] == {FIDELITY: 20.0, SEPARATION: 0.0}
 
 
-def test_a_search_can_go_on_in_the_file(results, exported, tmp_path):
+def test_a_search_can_continue_in_the_file(results, exported, tmp_path):
     trial = exported.ask()
     assert trial.number == 5
     exported.tell(trial, [1.0, 0.9])
     assert [best.number for best in load(tmp_path / "new folder" / "tiny.db").best_trials] == [5]
 
 
-def test_a_file_that_is_there_is_left_as_it_is(results, tmp_path):
+def test_an_existing_file_is_not_changed(results, tmp_path):
     (tmp_path / "mine.db").write_text("mine")
     with pytest.raises(UserError, match=mentions("mine.db", "already")):
         write_optuna_storage(results, tmp_path / "mine.db")
     assert (tmp_path / "mine.db").read_text() == "mine"
 
 
-def test_a_file_that_cannot_be_written_is_said_and_leaves_nothing(results, tmp_path):
+def test_a_file_that_cannot_be_written_is_reported_and_leaves_no_file(results, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=mentions("tiny.db", "write")):
         write_optuna_storage(results, tmp_path / "file" / "tiny.db")
@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_written_is_said_and_leaves_nothing(results, tmp_p
     )
 
 
-def test_the_command_writes_the_file_and_says_how_to_see_it(cli, results, tmp_path):
+def test_the_command_writes_the_file_and_prints_how_to_open_it(cli, results, tmp_path):
     store, path = results.store.objects.uri, tmp_path / "tiny.db"
     outcome = cli("results", "tiny", "--store", store, "--optuna", path)
     assert (outcome.status, outcome.out) == (0, "")
@@ -196,7 +196,7 @@ def test_the_command_writes_the_file_and_says_how_to_see_it(cli, results, tmp_pa
 
 
 @pytest.mark.parametrize("words", [("--front",), ("--progress",), ("--format", "csv")])
-def test_the_file_and_a_table_are_not_asked_for_together(cli, results, tmp_path, words):
+def test_the_options_for_a_file_and_a_table_exclude_each_other(cli, results, tmp_path, words):
     outcome = cli("results", "tiny", "--store", results.store.objects.uri, "--optuna", tmp_path / "tiny.db", *words)
     assert outcome.status == 2
     assert_mentions(outcome.err, "--optuna")

@@ -56,7 +56,7 @@ def test_proposals_lie_in_the_space_and_hold_just_the_active_parameters(tiny, sa
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_search_taken_up_from_the_store_goes_on_as_if_it_had_never_stopped(tiny, sampler):
+def test_a_search_resumed_from_the_store_continues_like_an_uninterrupted_one(tiny, sampler):
     spec = spec_of(tiny, sampler)
     uninterrupted = run(Search(spec), range(9))
     taken_up = run(Search(spec, uninterrupted[:6]), range(6, 9))

@@ -93,7 +93,7 @@ def ran(spec, tmp_path_factory, ray_of_process):
     return StudyResults(store), searcher, ended
 
 
-def test_what_ends_early_is_pruned_what_breaks_has_failed_and_only_final_values_reach_the_sampler(ran):
+def test_trials_are_pruned_or_failed_and_only_final_values_reach_the_sampler(ran):
     results, searcher, ended = ran
     trials = results.trials().set_index("trial")["state"].to_dict()
     assert set(trials) == set(range(1, TRIALS))  # the one that was complete is not run again
@@ -113,7 +113,7 @@ def test_what_ends_early_is_pruned_what_breaks_has_failed_and_only_final_values_
     assert not set(results.front()["trial"]) & pruned
 
 
-def test_an_interrupted_trial_goes_on_first_and_with_its_own_parameters(ran):
+def test_interrupted_trials_continue_first_with_their_parameters(ran):
     results, searcher, _ = ran
     assert searcher.parameters[1] == {"loss.private.gamma": 0.2}
     assert next(iter(searcher.trials.values())) == 1

@@ -39,7 +39,7 @@ LOST = ActorDiedError()
 @pytest.mark.parametrize(
     "error", [LOST, ActorUnavailableError("no route", None), ActorPlacementGroupRemoved(), task_error(LOST, "lost")]
 )
-def test_the_loss_of_an_actor_is_told_by_its_type(trial, error):
+def test_a_lost_actor_is_recognised_by_the_type_of_its_error(trial, error):
     reason, is_lost = _failure(trial(error))
     assert is_lost
     assert "lost" in reason

@@ -57,6 +57,6 @@ def test_files_that_hold_no_spec_are_refused(tmp_path, content, facts):
         load_spec(path)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=mentions("missing.yaml", "No such file")):
         load_spec(tmp_path / "missing.yaml")

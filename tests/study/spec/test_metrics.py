@@ -18,10 +18,10 @@ from study.spec.resolve import resolve
         ("probe/timbre/both", "max"),
     ],
 )
-def test_less_of_errors_and_of_what_the_wrong_subspace_tells_is_better(tiny, metric, direction):
+def test_errors_and_leakage_are_minimised(tiny, metric, direction):
     assert resolve(parse_spec(tiny, "spec")).spec.direction(metric) == direction
 
 
-def test_an_objective_has_the_direction_that_the_study_gave_it(tiny):
+def test_an_objective_has_the_direction_of_the_spec(tiny):
     tiny["objectives"] = {"disentanglement/mig": "min"}
     assert resolve(parse_spec(tiny, "spec")).spec.direction("disentanglement/mig") == "min"

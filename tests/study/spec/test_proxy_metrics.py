@@ -16,7 +16,7 @@ from tests.messages import mentions
         ("disentanglement/mig", "disentanglement/mig"),
     ],
 )
-def test_what_is_only_known_of_final_reports_has_a_proxy_metric(objective, expected):
+def test_metrics_of_final_reports_have_a_proxy_metric(objective, expected):
     assert proxy_metric(objective) == expected
 
 

@@ -84,7 +84,7 @@ def test_a_missing_field_is_named(tiny, name):
         ({"model": {"patch_bands": 7}}, ("model", "patch_bands", 7)),
     ],
 )
-def test_bad_values_are_answered_with_field_rule_and_value(tiny, change, facts):
+def test_invalid_values_are_reported_with_field_rule_and_value(tiny, change, facts):
     with pytest.raises(UserError, match=mentions(*facts)):
         resolved({**tiny, **change})
 
@@ -116,7 +116,7 @@ def test_bad_values_are_answered_with_field_rule_and_value(tiny, change, facts):
         ("model.width", {"choice": [50]}, ("space.model.width", "multiple", 16, 50)),
     ],
 )
-def test_bad_parameters_are_answered_with_field_rule_and_value(tiny, name, parameter, facts):
+def test_invalid_parameters_are_reported_with_field_rule_and_value(tiny, name, parameter, facts):
     with pytest.raises(UserError, match=mentions(*facts)):
         resolved({**tiny, "space": {name: parameter}})
 
@@ -248,7 +248,7 @@ def test_stacks_are_as_wide_as_the_widest_trial_and_compute_what_any_trial_uses(
     assert terms.contrasts == (("infonce", "private"), ("infonce", "shared"))
 
 
-def test_what_no_trial_uses_is_not_computed(tiny):
+def test_terms_that_no_trial_uses_are_not_computed(tiny):
     tiny["space"] = {"latent.private": {"choice": [2]}}
     terms = resolved(tiny).terms
     assert (terms.contrasts, terms.independence, terms.projections, terms.multiscale) == ((), (), (), False)
@@ -283,7 +283,7 @@ def test_models_that_need_other_passes_or_views_are_in_other_stacks(tiny, small_
     assert terms(views__scheme="augment")[0] not in (plain, byol, cycle)
 
 
-def test_what_a_view_of_one_clip_may_suffer_divides_stacks_but_leaves_out_no_term(tiny, small_dataset):
+def test_augmentations_of_views_divide_stacks_but_drop_no_term(tiny, small_dataset):
     tiny["space"] = {
         "contrast.strategy": {"choice": ["infonce", "vicreg"]},
         "views.augment.shift": {"choice": [0.1, 0.3]},
@@ -298,7 +298,7 @@ def test_what_a_view_of_one_clip_may_suffer_divides_stacks_but_leaves_out_no_ter
     assert [stack.attach(config, seed=0) for config in (one, other)] == [0, 1]
 
 
-def test_of_many_weights_few_configurations_stand_for_all():
+def test_few_configurations_represent_many_weights():
     spec = resolve(load_spec(ROOT / "studies" / "tradeoff.yaml"))
     assert len(spec.candidates) < 100
     assert spec.terms.independence == ("adversarial", "cross_covariance", "hsic")
@@ -312,7 +312,7 @@ def test_a_parameter_that_exists_at_one_weight_of_another_is_not_overlooked(tiny
     assert resolved(tiny).terms.contrasts == (("repulsion", "private"),)
 
 
-def test_a_weight_that_is_never_above_zero_asks_for_nothing(tiny):
+def test_a_weight_that_is_always_zero_needs_no_term(tiny):
     tiny["space"] = {"contrast.strategy": {"choice": ["infonce"]}, "contrast.shared": {"choice": [0]}}
     assert resolved(tiny).terms.contrasts == ()
 
@@ -330,20 +330,20 @@ def test_a_weight_that_is_never_above_zero_asks_for_nothing(tiny):
         ),
     ],
 )
-def test_what_cannot_be_had_together_is_said_before_anything_trains(tiny, changes, facts):
+def test_incompatible_settings_are_reported_before_training(tiny, changes, facts):
     tiny["space"] = {"latent.private": {"choice": [2, 4]}}
     with pytest.raises(UserError, match=mentions(*facts)):
         resolved({**tiny, **changes})
 
 
-def test_what_the_views_share_is_no_parameter(tiny):
+def test_the_shared_factors_are_no_parameter(tiny):
     tiny["space"]["views.shared"] = {"choice": ["timbre"]}
     with pytest.raises(UserError, match=mentions("space.views.shared")):
         resolved(tiny)
 
 
 @given(low=st.floats(-1e6, 1e6), width=st.floats(1e-3, 1e6), inside=st.floats(0, 1), beyond=st.floats(1e-3, 1e3))
-def test_ranges_hold_what_lies_between_their_bounds(low, width, inside, beyond):
+def test_ranges_contain_values_between_their_bounds(low, width, inside, beyond):
     parameter = Parameter(uniform=(low, low + width))
     assert parameter.contains(min(low + inside * width, low + width))
     assert not parameter.contains(low + width + beyond)

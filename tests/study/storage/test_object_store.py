@@ -36,12 +36,12 @@ def objects(request, tmp_path):
     return ObjectStore(f"s3://studies/{tmp_path.name}")
 
 
-def test_what_is_written_is_read(objects):
+def test_written_objects_are_read(objects):
     objects.write("a/b/c.bin", b"\x00\xffcontent")
     assert objects.read("a/b/c.bin") == b"\x00\xffcontent"
 
 
-def test_many_objects_are_read_at_once_and_those_that_are_not_there_are_left_out(objects):
+def test_many_objects_are_read_at_once_without_missing_ones(objects):
     written = {f"folder/{number}": os.urandom(number) for number in range(70)} | {"a [b]*?": b"no pattern"}
     for name, content in written.items():
         objects.write(name, content)
@@ -139,7 +139,7 @@ def test_unfinished_files_of_a_killed_writer_are_not_listed(tmp_path):
     assert objects.names("") == ["a"]
 
 
-def test_what_is_deleted_while_a_folder_is_listed_is_listed(tmp_path, monkeypatch):
+def test_an_object_deleted_during_a_listing_is_listed(tmp_path, monkeypatch):
     """A compaction may have moved the rows of a deleted object. The reader notices a missing object and lists again."""
     objects = ObjectStore(str(tmp_path))
     for name in ("x/part", "x/other"):
@@ -188,12 +188,12 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path):
         ObjectStore(str(tmp_path / "file" / "store")).check_writable()
 
 
-def test_a_place_where_nobody_may_write_is_refused():
+def test_a_read_only_place_is_refused():
     with pytest.raises(UserError, match=mentions("/proc/store")):
         ObjectStore("/proc/store").check_writable()
 
 
-def test_reading_many_objects_says_what_is_wrong(s3_keys, monkeypatch):
+def test_reading_many_objects_raises_the_cause(s3_keys, monkeypatch):
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(UserError, match=mentions("s3://studies/x", "denied", "keys")):
@@ -215,7 +215,7 @@ def test_an_unknown_kind_of_store_is_refused():
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "s3://studies/x", ["Could not connect", "http://127.0.0.1:1"]),
     ],
 )
-def test_s3_says_what_is_wrong_without_giving_keys_away(s3_keys, monkeypatch, changed, uri, facts):
+def test_errors_of_s3_state_the_cause_without_keys(s3_keys, monkeypatch, changed, uri, facts):
     for name, value in changed.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")

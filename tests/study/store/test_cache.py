@@ -70,7 +70,7 @@ def test_a_part_is_read_once(store):
     assert store.objects.read_since() == []
 
 
-def test_a_part_that_comes_late_stands_in_its_place(store):
+def test_a_late_segment_keeps_its_position(store):
     store.append("reports", 2, 1, rows(3))
     assert trials_of(store) == [3]
     store.append("reports", 1, 2, rows(2))
@@ -106,7 +106,7 @@ def test_a_damaged_part_is_named_each_time_and_counts_once_it_is_whole(store, da
         assert trials_of(store) == [1, 2, 3]
 
 
-def test_a_study_that_was_deleted_and_begun_anew_is_read_anew(store):
+def test_a_study_that_was_deleted_and_created_again_is_read_again(store):
     store.append("reports", 1, 1, rows(1))
     assert trials_of(store) == [1]
     store.delete()
@@ -168,9 +168,7 @@ def server(tmp_path_factory):
 
 
 @pytest.mark.parametrize("trials", [2, 300])
-def test_what_a_refresh_asks_of_s3_does_not_depend_on_how_many_trials_there_are(
-    server, tmp_path, monkeypatch, tiny, trials
-):
+def test_the_requests_of_a_refresh_do_not_depend_on_the_number_of_trials(server, tmp_path, monkeypatch, tiny, trials):
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     written = write_study(f"s3://studies/{tmp_path.name}", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])] * trials)

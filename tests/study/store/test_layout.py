@@ -34,7 +34,7 @@ def trials_of(store):
     return store.read("trials")["trial"].tolist()
 
 
-def test_a_study_is_there_once_its_document_is_written(store, tiny):
+def test_a_study_exists_once_its_metadata_is_written(store, tiny):
     assert not store.exists()
     written = metadata(tiny)
     store.create(written)
@@ -43,7 +43,7 @@ def test_a_study_is_there_once_its_document_is_written(store, tiny):
     assert list_studies(store.objects) == ["tiny"]
 
 
-def test_a_study_that_is_not_there_is_answered_with_those_that_are(store, tiny):
+def test_a_missing_study_is_reported_with_the_existing_ones(store, tiny):
     store.create(metadata(tiny))
     with pytest.raises(UserError, match=mentions("'other'", "tiny")):
         StudyStore(store.objects, "other").metadata()
@@ -84,7 +84,7 @@ def test_columns_that_a_later_version_adds_are_read(store):
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"\x80\x04\x95pickle", None])
-def test_a_corrupt_part_is_named_and_left_out_and_nothing_else_is_lost(store, damage):
+def test_a_corrupt_segment_is_named_and_skipped_and_no_other_rows_are_lost(store, damage):
     for sequence in (1, 2, 3):
         store.append("trials", 1, sequence, rows(sequence))
     name = "tiny/trials/0001-000002.parquet"
@@ -94,14 +94,14 @@ def test_a_corrupt_part_is_named_and_left_out_and_nothing_else_is_lost(store, da
         assert trials_of(store) == [1, 3]
 
 
-def test_what_is_no_part_is_named_and_left_out(store):
+def test_an_object_that_is_no_segment_is_named_and_skipped(store):
     store.append("trials", 1, 1, rows(1))
     store.objects.write("tiny/trials/notes.txt", b"hello")
     with pytest.warns(UnreadableObject, match=mentions("trials/notes.txt", "table")):
         assert trials_of(store) == [1]
 
 
-def test_many_parts_become_one_and_nothing_is_counted_twice(store):
+def test_many_segments_are_compacted_to_one_without_duplicate_rows(store):
     for sequence in range(1, 70):
         store.append("reports", 3, sequence, rows(sequence))
         store.compact("reports", 3)

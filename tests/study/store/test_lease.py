@@ -63,7 +63,7 @@ def test_a_run_of_this_process_is_live_until_it_finishes(store):
     assert not is_live(store.runs()[1], now)
 
 
-def test_a_run_whose_process_is_gone_or_is_another_by_now_is_dead_at_once(store):
+def test_a_run_whose_process_has_exited_or_was_replaced_is_dead_at_once(store):
     StudyWriter(store, trials=3)
     run = store.runs()[1]
     assert not is_live({**run, "process": 2**22 + 5}, now)
@@ -101,7 +101,7 @@ def test_on_another_host_the_heartbeat_counts(age_s, live):
 
 
 @pytest.mark.parametrize("run", [{}, {"host": "x", "heartbeat": "yesterday"}, {"heartbeat": None}])
-def test_a_run_that_says_nothing_sensible_is_dead(run):
+def test_a_run_with_an_invalid_record_is_dead(run):
     assert not is_live(run, now)
 
 
@@ -112,7 +112,7 @@ def test_a_second_run_is_refused_with_the_name_of_the_first(store):
     assert list(store.runs()) == [1]
 
 
-def test_who_is_about_to_begin_is_waited_for_or_named(store):
+def test_a_competing_lease_is_awaited_or_named(store):
     rival = run_elsewhere(1)
     store.write_lease(1, rival["token"], rival)
     with pytest.raises(UserError, match=mentions("'tiny'", "run 1", "other/1", "process 1")):
@@ -120,7 +120,7 @@ def test_who_is_about_to_begin_is_waited_for_or_named(store):
     assert set(store.leases(1)) == {rival["token"]}
 
 
-def test_who_was_killed_while_it_was_about_to_begin_keeps_nobody_out_and_leaves_nothing(store):
+def test_a_process_killed_while_acquiring_the_lease_blocks_no_other_and_leaves_no_object(store):
     for token in ("0" * 16, "f" * 16):
         store.write_lease(1, token, run_elsewhere(3600))
     assert StudyWriter(store, trials=3).run == 1
@@ -141,7 +141,7 @@ def server(tmp_path_factory):
         *(pytest.param(f"server {word} conditions", 15, marks=pytest.mark.nightly) for word in ("without", "with")),
     ],
 )
-def test_of_several_who_begin_at_once_exactly_one_does_and_the_others_name_it(where, rounds, server, tmp_path):
+def test_exactly_one_of_several_concurrent_runs_starts_and_the_others_name_it(where, rounds, server, tmp_path):
     with faulty_s3(server) as proxy:
         proxy.knows_conditions = where == "server with conditions"
         uri = str(tmp_path / "runs") if where == "folder" else f"s3://studies/{tmp_path.name}"

@@ -85,7 +85,7 @@ def test_a_removed_note_is_shown_no_more_and_its_text_stays_in_the_store(store, 
     assert len(store.objects.names("tiny/notes")) == 3
 
 
-def test_a_star_given_while_another_one_is_taken_back_stays_whatever_the_clocks_say(store):
+def test_a_star_given_during_the_removal_of_another_stays_with_any_clocks(store):
     ada, bob = Notes(store), Notes(store)
     ada.star(3)
     ada.unstar(3)
@@ -96,7 +96,7 @@ def test_a_star_given_while_another_one_is_taken_back_stays_whatever_the_clocks_
     assert ada.read().starred == set()
 
 
-def test_nothing_is_lost_to_writers_at_the_same_time(store):
+def test_concurrent_writers_lose_no_notes(store):
     def write(writer):
         own = Notes(store)
         for index in range(10):
@@ -140,7 +140,7 @@ def test_a_text_that_cannot_be_kept_is_refused(store, notes, text, author, facts
     assert not store.objects.names("tiny/notes")
 
 
-def test_the_longest_note_is_kept_whatever_it_is_made_of(store, notes):
+def test_the_longest_note_is_kept_with_any_characters(store, notes):
     for text in ("x" * MAX_TEXT, "\N{PILE OF POO}" * MAX_TEXT, "\0" * MAX_TEXT, '"' * MAX_TEXT):
         assert notes.write(3, text).text == text
     put(store, json.dumps({**GOOD, "text": "\N{PILE OF POO}" * MAX_TEXT}, ensure_ascii=True).encode())
@@ -174,7 +174,7 @@ def test_the_longest_note_is_kept_whatever_it_is_made_of(store, notes):
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_a_damaged_event_is_named_and_left_out_and_nothing_else_is_lost(store, notes, content, facts):
+def test_a_damaged_event_is_named_and_skipped_and_no_other_is_lost(store, notes, content, facts):
     kept = notes.write(3, "kept")
     name = put(store, content)
     for reader in (notes, notes, Notes(store)):
@@ -186,13 +186,13 @@ def test_a_damaged_event_is_named_and_left_out_and_nothing_else_is_lost(store, n
 
 
 @pytest.mark.parametrize("name", ["hello.txt", "3-now-1.json", "-1-20260509T143200000000Z-" + "0" * 32 + ".json"])
-def test_what_is_no_event_is_named_and_not_read(store, notes, name):
+def test_an_object_that_is_no_event_is_named_and_not_read(store, notes, name):
     store.objects.write(f"tiny/notes/{name}", json.dumps(GOOD).encode())
     with pytest.warns(UnreadableObject, match=mentions(name, "event")):
         assert notes.read().notes == []
 
 
-def test_an_event_takes_back_only_what_is_its_own_kind_and_trial(store, notes):
+def test_an_event_only_revokes_events_of_its_kind_and_trial(store, notes):
     notes.star(3)
     note = notes.write(3, "stays")
     star = next(name.removeprefix("tiny/") for name in store.objects.names("tiny/notes") if name != f"tiny/{note.name}")
@@ -218,7 +218,7 @@ def test_a_study_that_was_deleted_gets_no_notes(store, notes):
     assert not store.objects.names("tiny")
 
 
-def test_what_was_read_is_not_read_again(store, notes, monkeypatch):
+def test_events_are_read_once(store, notes, monkeypatch):
     lists, reads = [], []
     sizes, read_all = store.objects.sizes, store.objects.read_all
     monkeypatch.setattr(store.objects, "sizes", lambda prefix: (lists.append(prefix), sizes(prefix))[1])

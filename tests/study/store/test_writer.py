@@ -90,7 +90,7 @@ def test_rows_are_kept_until_they_are_due_and_reports_are_written_before_trials(
     assert objects.written[before:] == ["tiny/reports/0001-000001.parquet", "tiny/trials/0001-000001.parquet"]
 
 
-def test_a_store_that_takes_nothing_holds_nobody_up_and_gets_every_row_in_order_later(tmp_path, monkeypatch):
+def test_an_outage_of_the_store_does_not_block_and_all_rows_are_written_later_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_FLUSH_EVERY_S", 0.05)
     objects = HeldObjects(str(tmp_path))
     store = StudyStore(objects, "tiny")
@@ -110,7 +110,7 @@ def test_a_store_that_takes_nothing_holds_nobody_up_and_gets_every_row_in_order_
     assert store.read("log")["line"].tolist() == [f"trial {number}" for number in range(100)]
 
 
-def test_what_is_flushed_is_there(store):
+def test_flushed_rows_are_stored(store):
     writer = StudyWriter(store, trials=3)
     for number in range(70):
         writer.add("reports", report(number))
@@ -189,7 +189,7 @@ def test_an_error_of_the_block_that_finishing_repeats_is_not_logged(store, caplo
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-def test_nothing_is_written_when_nothing_happened(store):
+def test_without_rows_nothing_is_written(store):
     writer = StudyWriter(store, trials=3)
     writer.flush()
     assert store.objects.names("tiny/trials") == []
@@ -213,7 +213,7 @@ def test_the_heartbeat_is_renewed_while_the_driver_calls_and_stops_when_it_hangs
     wait_until(lambda: heartbeat() > last)
 
 
-def test_who_is_asked_to_stop_knows_it(store, monkeypatch):
+def test_a_stop_request_is_noticed(store, monkeypatch):
     writer = StudyWriter(store, trials=3)
     assert not writer.stop_requested
     store.request_stop(writer.run)
@@ -223,7 +223,7 @@ def test_who_is_asked_to_stop_knows_it(store, monkeypatch):
     assert not StudyWriter(store, trials=3).stop_requested
 
 
-def test_a_run_says_which_versions_it_ran_and_no_secret(store, monkeypatch):
+def test_a_run_records_its_versions_and_no_secret(store, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell")
     StudyWriter(store, trials=3)
     run = store.runs()[1]
@@ -231,7 +231,7 @@ def test_a_run_says_which_versions_it_ran_and_no_secret(store, monkeypatch):
     assert b"do-not-tell" not in store.objects.read("tiny/runs/0001.json")
 
 
-def test_the_run_counts_what_trainers_did_that_are_gone_and_names_those_that_are_there(store):
+def test_a_run_adds_the_work_of_lost_trainers_and_names_live_ones(store):
     def said(steps):
         seconds = {"training": steps / 10, "idle": 1.0}
         return {"device": f"d{steps}", "lanes": 4, "trained_steps": steps, "lane_steps": 2 * steps, "seconds": seconds}

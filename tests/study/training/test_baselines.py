@@ -76,7 +76,7 @@ def test_the_untrained_network_does_not_depend_on_the_objective(tmp_path, tiny, 
 
 
 @pytest.mark.parametrize(("replicates", "lanes", "seeds"), [(3, 2, 2), (1, 4, 1)])
-def test_there_are_as_many_seeds_as_replicates_and_lanes_allow(tmp_path, tiny, counted, replicates, lanes, seeds):
+def test_the_number_of_seeds_is_limited_by_replicates_and_lanes(tmp_path, tiny, counted, replicates, lanes, seeds):
     tiny |= {"replicates": replicates, "resources": {"lanes": lanes}}
     found = write(new_store(tmp_path, tiny))
     assert counted == [seeds]
