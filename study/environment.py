@@ -34,8 +34,6 @@ _ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-# Threads of a step wait for each other. By default they spin, and then any other program slows a step twentyfold.
-_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def package_versions() -> dict[str, str]:
@@ -114,11 +112,11 @@ def process_env() -> dict[str, str]:
 
     Compiled steps are code, so their cache is a folder of the user on this machine.
     """
-    cache = cache_folder()
-    compiled = {"TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"), "TRITON_CACHE_DIR": str(cache / "triton")}
-    return {
-        "OMP_NUM_THREADS": str(available_cpus()),
-        **{name: os.environ.get(name, policy) for name, policy in _THREADS.items()},
-        **_ALLOCATOR,
-        **{name: os.environ.get(name, folder) for name, folder in compiled.items()},
+    defaults = {
+        # Threads of a step wait for each other. If they spin, any other program slows a step twentyfold.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TORCHINDUCTOR_CACHE_DIR": str(cache_folder() / "inductor"),
+        "TRITON_CACHE_DIR": str(cache_folder() / "triton"),
     }
+    users = {name: os.environ.get(name, default) for name, default in defaults.items()}
+    return {"OMP_NUM_THREADS": str(available_cpus()), **_ALLOCATOR, **users}

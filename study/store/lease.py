@@ -19,7 +19,7 @@ from study.errors import RunError, UserError
 from study.spec import Baseline, explain
 from study.store.study_objects import StudyObjects, json_object
 
-__all__ = ["Lease", "RunRecords", "check_no_live_run", "finish_after", "is_live", "process_identity"]
+__all__ = ["Finishing", "Lease", "RunRecords", "check_no_live_run", "is_live", "process_identity"]
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,27 @@ def check_no_live_run(store: RunRecords, runs: Mapping[int, Mapping[str, Any]]) 
             raise _is_running(store, number, run)
 
 
-class Lease:
+class Finishing:
+    """A context manager that finishes at the end of its block. After an error in the block, its own error is logged."""
+
+    def finish(self) -> None:
+        """Finish, at the latest at the end of the block."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            self.finish()
+        except Exception as own_error:
+            if error is None:
+                raise
+            if str(own_error) != str(error):
+                logger.error("%s", own_error)  # the traceback is that of the block's error
+
+
+class Lease(Finishing):
     """The right of one run to write a study, acquired at once and released at the end of a `with` block.
 
     Args:
@@ -167,12 +187,6 @@ class Lease:
         self.stop_requested = False
         self.run = self._acquire()
         logger.info("run %d of study %s acquired the lease", self.run, store.name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        finish_after(error, self.release)
 
     def now(self) -> datetime:
         """Return the time of the store's clock, as of the last heartbeat, without a request."""
@@ -201,7 +215,7 @@ class Lease:
         self._record |= {"run": self.run, **self.details, "heartbeat": self.now().isoformat()}
         self._store.write_run(self.run, self._record)
 
-    def release(self) -> None:
+    def finish(self) -> None:
         """Write the record with the time at which the run finished, so that another run can start."""
         self._record["finished"] = self.now().isoformat()
         self.renew()
@@ -235,17 +249,6 @@ class Lease:
 
     def _read_clock(self) -> None:
         self._clock_offset = self._store.objects.now() - datetime.now(UTC)
-
-
-def finish_after(error: BaseException | None, finish: Callable[[], None]) -> None:
-    """Call the last action of a `with` block. After an error in the block, log an error of the action instead."""
-    try:
-        finish()
-    except Exception as own_error:
-        if error is None:
-            raise
-        if str(own_error) != str(error):
-            logger.error("%s", own_error)  # the traceback is that of the block's error
 
 
 def _competing_leases(store: RunRecords, number: int, token: str) -> dict[str, dict[str, Any]]:

@@ -5,13 +5,12 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from study.environment import commit, package_versions
 from study.errors import RunError, UserError
 from study.store.layout import StudyStore
-from study.store.lease import Lease, finish_after
+from study.store.lease import Finishing, Lease
 from study.store.tables import Table
 
 __all__ = ["StudyWriter"]
@@ -27,7 +26,7 @@ _POLL_S = 0.25
 _TABLES: tuple[Table, ...] = ("log", "reports", "trials")
 
 
-class StudyWriter:
+class StudyWriter(Finishing):
     """A run of a study: its lease, its heartbeat, and its rows of tables.
 
     A thread writes, so that a slow or failing store does not block the caller. Rows that could not be written are kept
@@ -63,12 +62,6 @@ class StudyWriter:
         self._is_finishing = self._is_finished = False
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name="study-writer", daemon=True).start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        finish_after(error, self.finish)
 
     @property
     def stop_requested(self) -> bool:

@@ -3,13 +3,14 @@
 import contextlib
 import io
 import math
+import signal
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from study.analysis import StudyResults
-from study.errors import RunError, UserError
+from study.errors import Interrupted, RunError, UserError
 from study.runs import driver
 from study.runs.post_training import TrainerLostError
 from study.store import StudyStore
@@ -142,3 +143,13 @@ def test_a_run_that_records_no_such_metrics_properly_is_unreadable(store, ended)
     store.write_run(2, store.run(1) | {"unavailable": [{"group": "dci", "trial": "x", "seed": 0, "reason": ""}]})
     with pytest.warns(match=mentions("runs/0002.json")):
         assert set(store.runs()) == {1}
+
+
+def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd):
+    """Printing or logging could interrupt a write to the same stream, or wait for a lock that the main thread holds."""
+    interrupted = SimpleNamespace(is_interrupted=False)  # without a display, a writer or a log
+    driver._Driver.interrupt(interrupted, signal.SIGINT, None)
+    assert interrupted.is_interrupted
+    with pytest.raises(Interrupted):
+        driver._Driver.interrupt(interrupted, signal.SIGINT, None)
+    assert capfd.readouterr() == ("", "")
