@@ -38,7 +38,7 @@ def ask_ms(sampler: str, trials: list[PastTrial], rounds: int) -> float:
     search, numbers, took = Search(spec_of(sampler), trials), random.Random(1), []
     for number in range(len(trials), len(trials) + rounds):
         took.append(timed(search.ask, number)[1])
-        search.complete(number, [numbers.random(), numbers.random()])
+        search.tell(number, "complete", [numbers.random(), numbers.random()])
         if sum(took) > PATIENCE_S:
             break
     return 1000 * sorted(took)[len(took) // 2]

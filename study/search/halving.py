@@ -25,13 +25,7 @@ __all__ = ["HalvingScheduler", "Rungs", "rungs_so_far"]
 
 
 class Rungs:
-    """The trials that reached each rung, and which of them continued.
-
-    Args:
-        steps: Steps of the rungs.
-        reduction_factor: One trial in this many continues at each rung.
-        objectives: `min` or `max`, by the name of the objective.
-    """
+    """The trials that reached each rung, and which of them continued: one in `reduction_factor` at each rung."""
 
     def __init__(self, steps: Sequence[int], reduction_factor: int, objectives: Mapping[str, str]) -> None:
         self.steps = tuple(steps)
@@ -45,16 +39,12 @@ class Rungs:
 
         A trial continues if it is among the best ceil(n / reduction_factor) of the n trials at the rung so far, itself
         included. The first trial continues, and the second one only if it is better. A trial with a value that is not
-        finite never continues.
-
-        Args:
-            trial: Number of the trial.
-            step: Step of the rung.
-            values: Columns of a report; missing ones count as not finite.
+        finite, or missing from the columns of its report, never continues.
         """
         if (trial, step) not in self._decisions:
             costs_NM = self._costs[step]
-            costs_NM.append([sign * _number(values.get(name)) for name, sign in self._signs.items()])
+            report = ((values.get(name), sign) for name, sign in self._signs.items())
+            costs_NM.append([math.nan if value is None else sign * float(value) for value, sign in report])
             count = math.ceil(len(costs_NM) / self._reduction_factor)
             is_finite = all(map(math.isfinite, costs_NM[-1]))
             self._decisions[trial, step] = is_finite and is_in_top(np.array(costs_NM), len(costs_NM) - 1, count)
@@ -74,11 +64,7 @@ def rungs_so_far(spec: Spec, reports: pd.DataFrame) -> Rungs | None:
 
 
 class HalvingScheduler(FIFOScheduler):
-    """Stops trials at rungs, by the report of seed 0. Trials start in the order of the searcher.
-
-    Args:
-        rungs: Rungs with the reports of earlier runs.
-    """
+    """Stops trials at rungs, by the report of seed 0. Trials start in the order of the searcher."""
 
     def __init__(self, rungs: Rungs) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray's
@@ -96,7 +82,3 @@ class HalvingScheduler(FIFOScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing to Tune, which pickles all its components; a study never resumes from that."""
         return {}
-
-
-def _number(value: Any) -> float:
-    return float(value) if value is not None else math.nan

@@ -39,11 +39,7 @@ _IN_MEMORY: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_s
 
 
 def write_optuna_storage(results: StudyResults, path: Path) -> None:
-    """Write a study to a new file, atomically.
-
-    Args:
-        results: Results of the study.
-        path: Path of the file; missing folders are created.
+    """Write a study to a new file, atomically. Missing folders are created.
 
     Raises:
         UserError: If the file exists, or cannot be written.
@@ -153,11 +149,7 @@ def _rows(results: StudyResults) -> tuple[dict[int, dict[str, Any]], list[str]]:
 def _as_json(row: dict[str, Any]) -> dict[str, Any]:
     """Return the values that JSON can hold, as plain Python values."""
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
-    return {
-        name: value
-        for name, value in plain.items()
-        if pd.notna(value) and not (isinstance(value, float) and math.isinf(value))
-    }
+    return {name: value for name, value in plain.items() if pd.notna(value) and value not in (math.inf, -math.inf)}
 
 
 def _local(time: pd.Timestamp) -> datetime:

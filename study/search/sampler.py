@@ -31,19 +31,17 @@ __all__ = ["PastTrial", "Search", "distribution_of", "frozen_trial", "past_trial
 # more than a second for ten thousand trials, during which the driver serves no other trial.
 _MAX_TPE_TRIALS = 1000
 
+_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
 # Optuna logs each trial, and each parameter that its model does not cover.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class PastTrial(NamedTuple):
-    """A trial in the store.
+    """A trial in the store. It has values of the objectives, in order, if it is complete.
 
-    Attributes:
-        number: Number of the trial.
-        state: State as in the table; trials that are `running` or `interrupted` will report again.
-        parameters: Values of the search space.
-        values: Values of the objectives, in order; None unless the trial is complete.
-        attributes: Attributes that the sampler stored with the trial.
+    The attributes are those that the sampler stored with the trial. Trials that are `running` or `interrupted` will
+    report again.
     """
 
     number: int
@@ -59,31 +57,21 @@ def past_trials(results: StudyResults) -> list[PastTrial]:
     attributes = results.trials().set_index("trial")["sampler"] if len(table) else {}
     past = []
     for row in table.to_dict("records"):
+        number, state = int(row["trial"]), str(row["state"])
         values = [row.get(name) for name in spec.objectives]
         is_whole = (row["step"], row["replicates"]) == (spec.train.steps, spec.replicates)
-        is_complete = row["state"] == "complete" and is_whole and all(pd.notna(value) for value in values)
-        parameters = {name: row.get(f"config/{name}") for name in spec.space}
-        past.append(
-            PastTrial(
-                number=int(row["trial"]),
-                state=str(row["state"]) if is_complete or row["state"] != "complete" else "interrupted",
-                parameters={
-                    name: spec.space[name].typed(value) for name, value in parameters.items() if pd.notna(value)
-                },
-                values=[float(value) for value in values] if is_complete else None,
-                attributes=json.loads(attributes[row["trial"]]),
-            )
-        )
+        is_complete = state == "complete" and is_whole and all(map(pd.notna, values))
+        if state == "complete" and not is_complete:
+            state = "interrupted"
+        cells = {name: row.get(f"config/{name}") for name in spec.space}
+        parameters = {name: spec.space[name].typed(value) for name, value in cells.items() if pd.notna(value)}
+        final = [float(value) for value in values] if is_complete else None
+        past.append(PastTrial(number, state, parameters, final, json.loads(attributes[number])))
     return past
 
 
 class Search:
-    """Proposes a configuration for each trial, and receives the results of finished trials.
-
-    Args:
-        spec: Resolved spec of the study.
-        past: Trials so far.
-    """
+    """Proposes a configuration for each trial, given the past trials, and receives the results of finished ones."""
 
     def __init__(self, spec: Spec, past: Iterable[PastTrial] = ()) -> None:
         self._spec = spec
@@ -96,7 +84,8 @@ class Search:
         )
         self._trials: dict[int, FrozenTrial] = {}
         for trial in sorted(past, key=lambda trial: trial.number):
-            self._remember(trial)
+            self._study.add_trial(frozen_trial(trial, self._distributions))
+            self._trials[trial.number] = self._frozen(-1)
 
     def ask(self, number: int) -> dict[str, Scalar]:
         """Return the configuration of a trial: values of the parameters whose conditions hold."""
@@ -117,17 +106,12 @@ class Search:
         """Return the attributes that the sampler stored with a trial and needs to resume, as plain JSON."""
         return dict(self._frozen(self._trials[number].number).system_attrs)
 
-    def complete(self, number: int, values: Sequence[float]) -> None:
-        """Report that a trial reached the full budget with these values of the objectives."""
-        self._study.tell(self._trials[number].number, list(values))
+    def tell(self, number: int, state: str, values: Sequence[float] | None = None) -> None:
+        """Report that a trial is `complete` with values of the objectives, `pruned` or `failed`.
 
-    def pruned(self, number: int) -> None:
-        """Report that a trial was stopped early. Its intermediate values are not compared with final ones."""
-        self._study.tell(self._trials[number].number, state=TrialState.PRUNED)
-
-    def failed(self, number: int) -> None:
-        """Report that a trial failed."""
-        self._study.tell(self._trials[number].number, state=TrialState.FAIL)
+        Intermediate values of a pruned trial are not comparable with final ones, so Optuna does not receive them.
+        """
+        self._study.tell(self._trials[number].number, values, _STATES[state])
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials as trials of Optuna."""
@@ -161,10 +145,6 @@ class Search:
                     return _NumberedQMCSampler(self._distributions, number, self._spec.search.seed)
                 case "random" | "grid":
                     return RandomSampler(seed=seed)
-
-    def _remember(self, trial: PastTrial) -> None:
-        self._study.add_trial(frozen_trial(trial, self._distributions))
-        self._trials[trial.number] = self._study.get_trials(deepcopy=False)[-1]
 
     def _frozen(self, optuna_number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[optuna_number]
@@ -210,11 +190,7 @@ class _NumberedQMCSampler(QMCSampler):
         self._distributions = dict(sorted(distributions.items()))
         self._number = number
 
-    def infer_relative_search_space(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-    ) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the whole space."""
         return {name: value for name, value in self._distributions.items() if not value.single()}
 
@@ -225,15 +201,9 @@ class _NumberedQMCSampler(QMCSampler):
 def frozen_trial(trial: PastTrial, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
     """Return a trial as a trial of Optuna. An interrupted trial becomes a running one.
 
-    Args:
-        trial: The trial.
-        distributions: Distributions of all parameters of the space.
+    The distributions are those of all parameters of the space.
     """
-    state = {
-        "complete": TrialState.COMPLETE,
-        "pruned": TrialState.PRUNED,
-        "failed": TrialState.FAIL,
-    }.get(trial.state, TrialState.RUNNING)
+    state = _STATES.get(trial.state, TrialState.RUNNING)
     return optuna.trial.create_trial(
         state=state,
         values=trial.values if state is TrialState.COMPLETE else None,

@@ -34,14 +34,7 @@ _UNFINISHED = ("running", "interrupted")
 
 
 class StudySearcher(Searcher):
-    """Proposes the plain VAE, interrupted trials, and then new trials.
-
-    Args:
-        spec: Resolved spec of the study.
-        past: Trials so far.
-        target: Number of trials that the study is to have.
-        with_plain_vae: Whether the plain VAE is still to be trained.
-        writer: Receives a row for each trial that starts.
+    """Proposes the plain VAE if it is to be trained, interrupted trials, and then new trials up to the target.
 
     Attributes:
         max_running: Returns the number of trials that may run now.
@@ -97,14 +90,12 @@ class StudySearcher(Searcher):
         if isinstance(trial, Baseline) or error:  # errors are handled by the callback
             return
         if result is None or "failed" in result:
-            self._search.failed(trial)
-            return
-        values = self.values(result) if result["step"] == self._spec.train.steps else None
-        if values is not None:
-            self._search.complete(trial, values)
+            self._search.tell(trial, "failed")
+        elif result["step"] == self._spec.train.steps and (values := self.values(result)) is not None:
+            self._search.tell(trial, "complete", values)
             self.final_values[trial] = values
         else:
-            self._search.pruned(trial)
+            self._search.tell(trial, "pruned")
 
     def requeue(self, trial: TrialId) -> None:
         """Propose a trial again. Tune ends a trial whose actor is lost before the trial has started."""
@@ -114,7 +105,7 @@ class StudySearcher(Searcher):
     def fail(self, trial: TrialId) -> None:
         """Report to Optuna that a trial failed by an error."""
         if not isinstance(trial, Baseline):
-            self._search.failed(trial)
+            self._search.tell(trial, "failed")
 
     def values(self, result: dict[str, Any]) -> list[float] | None:
         """Return the values of the objectives in a result, or None if it lacks an objective or a replicate."""
@@ -143,8 +134,7 @@ class StudySearcher(Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: a search resumes from the store."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Do nothing: a search resumes from the store."""
+    restore = save
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing to Tune, which pickles all its components; a study never resumes from that."""
@@ -170,11 +160,8 @@ class StudyCallback(tune.Callback):
         on_state: Callable[[TrialId, str, str | None], None],
         on_step: Callable[[], None],
     ) -> None:
-        self._searcher = searcher
-        self._writer = writer
-        self._steps = steps
-        self._on_state = on_state
-        self._on_step = on_step
+        self._searcher, self._writer, self._steps = searcher, writer, steps
+        self._on_state, self._on_step = on_state, on_step
         self._restarts: Counter[TrialId] = Counter()
         self._refused: str | None = None
 
@@ -196,14 +183,10 @@ class StudyCallback(tune.Callback):
         """Announce that a trial has started."""
         self._on_state(self._searcher.trials[trial.trial_id], "running", None)
 
-    def on_trial_result(  # noqa: D102
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: dict[str, Any],
-        **info: Any,
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
+        """Record the reports of a result."""
         self._refused = self._refused or result.get("refused")
         for row in result.get("rows", []):
             self._writer.add("reports", row)
@@ -213,10 +196,9 @@ class StudyCallback(tune.Callback):
         trial_id, result = self._searcher.trials[trial.trial_id], trial.last_result or {}
         if "failed" in result:
             self._end(trial_id, "failed", result["failed"])
-        elif result.get("step") == self._steps:
-            self._end(trial_id, "complete", None, self._steps)
         else:
-            self._end(trial_id, "pruned", None, result.get("step", 0))
+            step = result.get("step", 0)
+            self._end(trial_id, "complete" if step == self._steps else "pruned", None, step)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Announce that a trial was interrupted, and that Tune restarts it."""

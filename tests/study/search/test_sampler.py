@@ -36,13 +36,13 @@ def run(search, numbers):
         parameters = search.ask(number)
         state, values = "complete", values_of(number)
         if number % 7 == 6:
-            search.failed(number)
+            search.tell(number, "failed")
             state, values = "failed", None
         elif number % 5 == 4:
-            search.pruned(number)
+            search.tell(number, "pruned")
             state, values = "pruned", None
         else:
-            search.complete(number, values)
+            search.tell(number, "complete", values)
         past.append(PastTrial(number, state, parameters, values, search.attributes(number)))
     return past
 
@@ -97,7 +97,7 @@ def test_the_samplers_learn(tiny):
     for sampler in ("tpe", "gp"):
         search = Search(spec_of(tiny, sampler))
         for number in range(20):
-            search.complete(number, [search.ask(number)["loss.private.gamma"]])
+            search.tell(number, "complete", [search.ask(number)["loss.private.gamma"]])
         late = [search.ask(number)["loss.private.gamma"] for number in range(20, 26)]
         assert sum(late) / len(late) < 0.35, sampler
 
@@ -114,7 +114,7 @@ def test_after_many_trials_tpe_learns_from_the_front_and_the_latest_and_can_be_t
     with search._storage.limited_to({*front, *latest}):
         assert [trial.number for trial in search._study.get_trials()] == sorted({*front, *latest})
     assert len(search.trials()) == 21
-    search.complete(20, values_of(20))
+    search.tell(20, "complete", values_of(20))
     assert search.trials()[20].values == values_of(20)
     assert run(Search(spec, past[:15]), range(15, 20)) == past[15:]
 
@@ -124,7 +124,7 @@ def test_directions_follow_the_objectives(tiny):
     search = Search(spec_of(tiny, "random"))
     for number, values in enumerate([[0.1, 5.0], [0.2, 5.0], [0.2, 4.0]]):
         search.ask(number)
-        search.complete(number, values)
+        search.tell(number, "complete", values)
     assert [trial.number for trial in search._study.best_trials] == [2]
 
 
@@ -157,7 +157,7 @@ def test_a_trial_that_was_interrupted_is_still_expected(tiny):
     first = run(Search(spec), range(3))
     interrupted = PastTrial(3, "interrupted", Search(spec, first).ask(3), None, {})
     search = Search(spec, [*first, interrupted])
-    search.complete(3, values_of(3))
+    search.tell(3, "complete", values_of(3))
     assert search.trials()[3].values == values_of(3)
 
 
