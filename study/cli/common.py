@@ -19,28 +19,6 @@ if TYPE_CHECKING:
     from study.analysis import StudyResults
     from study.store import StudyStore
 
-__all__ = [
-    "AddressOption",
-    "ClusterOption",
-    "Destination",
-    "Format",
-    "FormatOption",
-    "JsonOption",
-    "SetOption",
-    "SpecArgument",
-    "StoreOption",
-    "StudyArgument",
-    "configure_logging",
-    "exit_status",
-    "log",
-    "open_results",
-    "open_study",
-    "print_table",
-    "show_warning",
-    "stderr",
-    "stdout",
-]
-
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="MARL_STORE", help="Folder or s3://bucket/prefix that holds the studies.")
 ]
@@ -57,12 +35,7 @@ ClusterOption = Annotated[
 ]
 
 
-class Format(StrEnum):
-    """Format of a table on stdout."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
+Format = StrEnum("Format", ["table", "csv", "json"])
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="table, csv or json.")]
@@ -165,7 +138,7 @@ def configure_logging(verbose: int, quiet: bool) -> None:
 
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Run a command and return its exit status. With `--debug` an error is raised instead of reported."""
+    """Run a command and return its exit status. With `--debug` errors are raised."""
     try:
         command()
     except SystemExit as leave:

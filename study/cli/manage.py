@@ -83,9 +83,8 @@ def delete(
     if study_results.is_live:
         raise UserError(f"study {study!r} is running; stop it first: {command_for(uri, 'stop')}")
     if not yes:
-        raise UserError(
-            f"this would delete {len(study_results.trials())} trials and their models in {uri}; add --yes to confirm"
-        )
+        trials = len(study_results.trials())
+        raise UserError(f"this would delete {trials} trials and their models in {uri}; add --yes to confirm")
     study_results.store.delete()
     log(f"deleted {uri}")
 

@@ -37,13 +37,8 @@ def embed(
     from study.formatting import printable
 
     extractor, sounds = load_model(model), find_recordings(audio)
-    columns = (
-        TextColumn("embedding"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
+    rate_column = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn())
     started = time.monotonic()
     with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as progress:
         task = progress.add_task("embedding", total=len(sounds), rate="")

@@ -89,8 +89,8 @@ def compile_stacks(spec_file: SpecArgument, store: StoreOption = DEFAULT_STORE) 
     for report in dry_run_stacks(spec, store, measure_s=None):
         if isinstance(report, PlanReport):
             plan = report.plan
-            line = f"{plan.lanes} lanes on {report.device_name}, {plan.precision}, {plan.why}"
-            log(line if plan.compiled else f"{line}; nothing to compile")
+            nothing = "" if plan.compiled else "; nothing to compile"
+            log(f"{plan.lanes} lanes on {report.device_name}, {plan.precision}, {plan.why}{nothing}")
         else:
             duration = format_duration(report.first_step_s)
             check = report.warning or "the compiled step agrees with the plain step"

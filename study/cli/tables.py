@@ -15,13 +15,12 @@ __all__ = ["leakage_table", "progress_table", "results_table", "status_lines", "
 
 def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
     """Return a table of results: state, objectives with 90 % intervals, probability of the front, configuration."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = _table(title)
     table.add_column("trial", justify="right")
     table.add_column("state")
     for name, mode in spec.objectives.items():
-        table.add_column(
-            f"{objective_label(name)}\n({'lower' if mode == 'min' else 'higher'} is better)", justify="right"
-        )
+        better = "lower" if mode == "min" else "higher"
+        table.add_column(f"{objective_label(name)}\n({better} is better)", justify="right")
     table.add_column("probability of\nthe front", justify="right")
     for name in spec.space:
         table.add_column(name.replace(".", ".\n"), justify="right")
@@ -39,24 +38,18 @@ def results_table(results: pd.DataFrame, spec: Spec, title: str) -> Table:
 
 def progress_table(progress: pd.DataFrame, title: str) -> Table:
     """Return a table of the front's growth: a row for each complete trial."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = _table(title)
     for heading in ("time (UTC)", "trial", "complete", "trial-steps", "device-hours", "hypervolume"):
         table.add_column(heading, justify="right")
     for row in progress.itertuples():
-        table.add_row(
-            f"{row.time:%Y-%m-%d %H:%M:%S}",
-            str(row.trial),
-            str(row.complete),
-            f"{row.trial_steps:,}",
-            f"{row.device_hours:.3f}",
-            cell_text(row.hypervolume),
-        )
+        counts = str(row.trial), str(row.complete), f"{row.trial_steps:,}", f"{row.device_hours:.3f}"
+        table.add_row(f"{row.time:%Y-%m-%d %H:%M:%S}", *counts, cell_text(row.hypervolume))
     return table
 
 
 def leakage_table(leaks: pd.DataFrame, title: str) -> Table:
     """Return a table of `leakage`: a row for each factor and subspace, a column for each probe."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = _table(title)
     table.add_column("factor")
     table.add_column("subspace")
     kinds = list(PROBES.values())
@@ -90,6 +83,10 @@ def volume_line(hypervolume: float | None, trial_steps: int) -> str:
     if hypervolume is None or math.isnan(hypervolume):
         return f"{trial_steps:,} trial-steps"
     return f"hypervolume {format_number(hypervolume)} after {trial_steps:,} trial-steps"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
 
 
 def _with_spread(mean: float | None, spread: float | None) -> str:

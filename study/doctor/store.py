@@ -5,6 +5,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -58,13 +59,14 @@ def check_store(uri: str, size: StorageEstimate | None) -> Iterator[Finding]:
             yield from _check_bucket(Bucket(uri), name)
         yield check_speed(_speed(objects, large), size)
     except (UserError, StorageError, FileNotFoundError) as error:  # FileNotFoundError: the object written just before
-        advice = "fix the store first: a study must be able to write, list, read and delete there"
-        yield Finding(_CHECK, "fail", str(error), advice)
+        yield Finding(_CHECK, "fail", str(error), "a study must be able to write, list, read and delete there")
         return
     finally:
         _delete(objects, name, large)
     if size is not None:
-        free = None if is_bucket else shutil.disk_usage(_existing(objects.uri)).free
+        folder = Path(objects.uri).absolute()
+        existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        free = None if is_bucket else shutil.disk_usage(existing).free
         yield check_room(size, objects.uri, free)
 
 
@@ -155,11 +157,10 @@ def _check_bucket(bucket: Bucket, name: str) -> Iterator[Finding]:
 def _region(bucket: Bucket) -> str | None:
     """Return the region of a bucket; None if the server does not tell or the keys may not ask."""
     name = bucket.uri.removeprefix("s3://").partition("/")[0]
-    try:
+    with suppress(BotoCoreError, ClientError):
         region: str | None = bucket.client.head_bucket(Bucket=name).get("BucketRegion")
-    except (BotoCoreError, ClientError):
-        return None
-    return region
+        return region
+    return None
 
 
 def _speed(objects: ObjectStore, name: str) -> Speed:
@@ -178,13 +179,6 @@ def _timed(action: Callable[[], _Result]) -> tuple[_Result, float]:
 
 
 def _delete(objects: ObjectStore, *names: str) -> None:
-    for name in names:
-        try:
+    with suppress(UserError, FileNotFoundError):  # the failure has been reported already
+        for name in names:
             objects.delete(name)
-        except (UserError, FileNotFoundError):  # the failure has been reported already
-            return
-
-
-def _existing(folder: str) -> Path:
-    path = Path(folder).absolute()
-    return next(parent for parent in (path, *path.parents) if parent.exists())

@@ -39,11 +39,7 @@ _MEASURED_S = 2.0
 class StorageEstimate(NamedTuple):
     """Upper bounds of what a study writes, in bytes.
 
-    Attributes:
-        models: Weights of all replicates, and the files beside them.
-        latents: Latents of held-out clips of all replicates.
-        tables: Trials and reports.
-        training: Checkpoints of the replicates in the lanes of one trainer, deleted when they have finished.
+    Checkpoints for `training`, of the replicates in the lanes of one trainer, are deleted when these have finished.
     """
 
     models: int

@@ -85,7 +85,7 @@ class ProgressDisplay:
         self._log_if_not_live(f"{trial_name(trial)} started: {description}")
 
     def end_trial(self, trial: TrialId, state: str, error: str | None, values: list[float] | None) -> None:
-        """Remove a finished trial or baseline from the running ones, and log its state with the error or the values."""
+        """Remove a finished trial or baseline from the running ones, and log its error or values."""
         self._running.pop(trial, None)
         count = labels = ""
         if not isinstance(trial, Baseline):
@@ -132,13 +132,12 @@ class ProgressDisplay:
     def _remaining_steps(self) -> int:
         """Return the steps of all replicates that are left to train, as many as halving is expected to leave."""
         to_start = max(0, self._target - sum(self._states.values()) - self._running_trials())
+        full, expected = self._spec.train.steps, self._spec.expected_steps
         running = sum(
-            self._spec.expected_steps(steps[0])
-            if self._is_climbing(steps)
-            else sum(self._spec.train.steps - step for step in steps.values())
+            expected(steps[0]) if self._is_climbing(steps) else sum(full - step for step in steps.values())
             for steps in self._running.values()
         )
-        return running + to_start * self._spec.expected_steps()
+        return running + to_start * expected()
 
     def _running_trials(self) -> int:
         return sum(not isinstance(trial, Baseline) for trial in self._running)

@@ -113,7 +113,7 @@ def submit_job(address: str, arguments: Sequence[str], file: Path | None, log: C
 
     Args:
         address: Address of the cluster's dashboard, `http://HOST:8265`.
-        arguments: Arguments of the command. They name the file by its last component.
+        arguments: Arguments of the command, with the last component of the file.
         file: File to send along.
         log: Receives the lines of the job until the study has started.
 
@@ -153,12 +153,7 @@ def submit_job(address: str, arguments: Sequence[str], file: Path | None, log: C
 
 
 def run_on_head(cluster_file: Path, arguments: Sequence[str], file: Path | None) -> None:
-    """Run `marl-study` on the head node of a cluster over SSH, where it submits itself as a job.
-
-    Args:
-        cluster_file: Cluster file of `ray up`.
-        arguments: Arguments of the command. They name the file by its last component.
-        file: File to send along.
+    """Run `marl-study` on the head node of the cluster of a `ray up` file, over SSH. There it submits itself as a job.
 
     Raises:
         UserError: If there is no such cluster file.
@@ -176,7 +171,5 @@ def run_on_head(cluster_file: Path, arguments: Sequence[str], file: Path | None)
             sdk.rsync(cluster, source=str(file), target=f"~/marl-specs/{file.name}", down=False)
         sdk.run_on_cluster(cluster, cmd=f"cd ~/marl-specs && {command}")
     except (Exception, SystemExit) as error:  # Ray raises errors of many types, and sometimes exits
-        raise RunError(
-            f"the head node of {cluster_file} could not be reached, or the command failed there; its output is above: "
-            f"{type(error).__name__}"
-        ) from None
+        reason = "could not be reached, or the command failed there; its output is above"
+        raise RunError(f"the head node of {cluster_file} {reason}: {type(error).__name__}") from None
