@@ -44,7 +44,7 @@ def study_in_address(names: list[str]) -> str:
 
 
 def parse_trials(text: str, trials: Iterable[int] | None = None) -> list[int]:
-    """Return the numbers in a text that are among the trials, at most `MAX_SELECTED`; all numbers by default."""
+    """Return the trial numbers in a text, at most `MAX_SELECTED`, limited to `trials` if these are given."""
     words = re.split(r"[,\s]+", text)
     numbers = dict.fromkeys(int(word) for word in words if word.isascii() and word.isdigit())
     valid = numbers if trials is None else set(trials)
@@ -104,7 +104,7 @@ def choose_many(
 
 
 def choose_value(name: str, label: str, low: float, high: float, default: float) -> float:
-    """Draw a slider whose value is kept in the address."""
+    """Draw a slider whose value is kept in the query parameter `name`."""
     try:
         selected = min(max(float(st.query_params.get(name, default)), low), high)
     except ValueError:
@@ -134,7 +134,7 @@ def _joined(values: Sequence[Any]) -> str:
 
 
 def _keep(name: str, value: str, default: str) -> None:
-    """Write a query parameter if it has changed. Each write reaches the browser."""
+    """Write a query parameter, or delete it at its default; only a change is written, as writes reach the browser."""
     if value == default:
         if name in st.query_params:
             del st.query_params[name]

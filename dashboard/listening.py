@@ -36,7 +36,7 @@ _STUDY: dict[str | type[Any], Callable[[Any], Any]] = {
 
 
 def listening_table(reading: Reading, trial: int, seed: int) -> None:
-    """Draw a row for each selected clip: the original, the reconstruction, and both swaps."""
+    """Draw a row of players for each selected clip and the other clip: the sounds of `COMPARISON`."""
     audition = _audition_or_reason(reading, trial, seed)
     if audition is None:
         return
@@ -51,7 +51,10 @@ def listening_table(reading: Reading, trial: int, seed: int) -> None:
 
 
 def side_by_side(reading: Reading, trials: Sequence[int], seed: int) -> None:
-    """Draw a row for each clip and way to decode it, with a column for each trial. All sounds have the same gain."""
+    """Draw three rows of players for each clip: reconstruction and both swaps, with a column for each trial.
+
+    The first column is the original, or the clip to swap with. All sounds of a row have the same gain.
+    """
     loaded = {trial: _audition_or_reason(reading, trial, seed) for trial in trials}
     auditions = {trial: audition for trial, audition in loaded.items() if audition is not None}
     if not auditions:
@@ -133,7 +136,10 @@ def _error_text(sounds: dict[str, Sound]) -> str:
 
 
 def _choose_clips(reading: Reading, audition: Audition) -> tuple[list[int], int, dict[int, str]]:
-    """Return the selected clips, the other clip, and the label of each. Stop the page if no clip is selected."""
+    """Draw the selectors of clips; return the selected clips, the clip to swap with, and labels of all clips on offer.
+
+    The page stops if no clip is selected.
+    """
     offered = audition.clips.head(_MAX_OFFERED)
     labels = _clip_labels(offered)
     factors = [str(name) for name in offered if str(name).startswith("factor/")]

@@ -67,7 +67,7 @@ class Reading:
 
 
 class StoreReader:
-    """All studies of a store. A study is read again when its reading is old, by one session for all."""
+    """Reads the studies of a store for all sessions. One session reads at a time; the others get its reading."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self.objects = objects
@@ -80,7 +80,7 @@ class StoreReader:
         self._lock = threading.Lock()
 
     def studies(self) -> list[str]:
-        """Return the names of the studies, at most seconds old; the last names if the store is unreachable."""
+        """Return the names of the studies, listed at most `LIVE_S` ago; the last names if the store is unreachable."""
         if time.monotonic() - self._names_time > LIVE_S:
             try:
                 # A deleted folder lists no studies; the pages of its studies report the error.
@@ -92,9 +92,10 @@ class StoreReader:
         return self._names
 
     def latest(self, name: str) -> Reading:
-        """Return a reading of a study, at most seconds old. If it cannot be read, return the last one with the reason.
+        """Return a reading of a study. The store is read again after half a polling interval.
 
-        A `UserError` is raised if the study cannot be read and has never been read.
+        If the study cannot be read now, the last reading is returned with the reason in `outage`; a `UserError` is
+        raised if there is none.
         """
         before = self._readings.get(name)
         # A session with an earlier reading does not wait for another session. One session reads at a time, because

@@ -80,7 +80,7 @@ def state_line(reading: Reading, is_timed: bool = True) -> None:
 
 
 def _time_left_s(reading: Reading) -> float | None:
-    """Estimate the seconds until all trials are finished, from the average duration in this run."""
+    """Estimate the seconds until all trials are finished, at the rate of this run; None if unknown."""
     status, results = reading.status, reading.results
     if status["state"] != "running" or not status["finished"]:
         return None

@@ -158,7 +158,7 @@ def _means(rows: pd.DataFrame, metrics: list[str]) -> tuple[np.ndarray, np.ndarr
 
 
 def _aggregation_steps(reports: pd.DataFrame, replicates: int) -> pd.Series:
-    """Return the step at which each trial is aggregated, by trial."""
+    """Return the last step with the largest number of replicates, by trial."""
     seeds = reports.groupby(["trial", "step"])["seed"].nunique().reset_index()
     needed = seeds.groupby("trial")["seed"].transform("max").clip(upper=replicates)
     return seeds[seeds["seed"] >= needed].groupby("trial")["step"].max()

@@ -127,7 +127,7 @@ def _scores(
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
-    """Return the distribution of `_transformed`."""
+    """Return the distribution of a parameter's values after `_transformed`."""
     if parameter.choice is not None:
         return CategoricalDistribution(parameter.choice)
     if parameter.int is not None:

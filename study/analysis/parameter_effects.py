@@ -28,8 +28,8 @@ _MIN_REACH = 0.1  # a cell is drawn at least up to this distance from the neares
 class Sweep(NamedTuple):
     """Rows of the complete trials to draw for each parameter, and the reference that they are compared with.
 
-    The reference is the configuration from which every trial differs in one parameter at most, without the parameter
-    that is the only one to vary. It is None if trials differ in several parameters.
+    The reference is the configuration from which every trial differs in one parameter at most. If only one parameter
+    varies, the reference lacks it. It is None if trials differ in several parameters.
     """
 
     reference: dict[str, Scalar] | None
@@ -208,7 +208,7 @@ def _interpolate_plane(trials: pd.DataFrame, x: _Axis, y: _Axis) -> np.ndarray:
 
 
 def _interpolate_band(position_N: np.ndarray, mean_N: np.ndarray, middle_A: np.ndarray) -> np.ndarray:
-    """Return the metric along one band, [A]. Positions are sorted and distinct."""
+    """Return the metric at the middles of cells along one band, [A]. Positions of trials are sorted and distinct."""
     mean_A: np.ndarray = np.interp(middle_A, position_N, mean_N, left=np.nan, right=np.nan)
     distance_A = np.abs(middle_A[:, None] - position_N).min(axis=1)
     mean_A[distance_A > max(_MIN_REACH, 1 / len(position_N))] = np.nan

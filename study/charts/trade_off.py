@@ -94,8 +94,8 @@ def trade_off_chart(
 ) -> ChartType:
     """Draw `trade_off_data`: complete trials filled, others hollow, the front as a line, baselines as diamonds.
 
-    `data` is of the same axes. If the chart is selectable, clicks select trials (parameter `picked`), and so do areas
-    (parameter `brush`).
+    `data` is a result of `trade_off_data` for these axes. If the chart is selectable, clicks select trials (parameter
+    `picked`), and so do areas (parameter `brush`).
     """
     spec = results.spec
     axes = axes or default_axes(spec)

@@ -40,7 +40,7 @@ class Figure:
 class ReportContext:
     """Results of a study, and the latents of one replicate of an example trial, which are read when they are needed.
 
-    The default is the first replicate of the trial of the front that is best in disentanglement.
+    The default example is the first replicate of the trial on the front that is best in disentanglement.
     """
 
     def __init__(self, results: StudyResults, trial: int | None = None, seed: int | None = None) -> None:
@@ -60,7 +60,7 @@ class ReportContext:
 
     @cached_property
     def example(self) -> pd.Series:
-        """Results of the example trial."""
+        """Row of the example trial in the table of results."""
         if self._trial is not None:
             return self.table.set_index("trial", drop=False).loc[self._trial]
         front = self.results.front(self.table)

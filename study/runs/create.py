@@ -23,7 +23,7 @@ def create_study(store: StudyStore, resolved: ResolvedSpec, address: str | None 
     Args:
         store: Where the study will be.
         resolved: Spec of the study.
-        address: Address of the cluster for whose devices the stacks are plan_stacks; None for this machine.
+        address: Address of the cluster for whose devices the stacks are planned; None for this machine.
 
     Raises:
         UserError: If the store is not writable, or has a study of this name with another spec.

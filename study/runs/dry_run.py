@@ -158,7 +158,7 @@ def _latents_bytes(resolved: ResolvedSpec, plan: StackPlan) -> int:
 
 
 def _metrics(factors: Sequence[Factor]) -> list[str]:
-    """Return the columns of a final report without losses, or as many placeholders."""
+    """Return the metric columns of a final report, with placeholders for classes and auxiliary columns."""
     extra = sum(factor.classes for factor in factors) + _AUXILIARY_COLUMNS
     return [*metric_names([factor.name for factor in factors]), *(f"a_detail_{index}" for index in range(extra))]
 
@@ -181,7 +181,7 @@ def _random_row(columns: Sequence[str]) -> dict[str, float]:
 
 
 def _table_bytes(events: int, rows: list[dict[str, Any]]) -> int:
-    """Return the size of a table to which each event appends the same rows, as a segment that is compacted later."""
+    """Return the size of a table to which each event appends the same rows as a segment, after compaction."""
     segments = min(events, MIN_SEGMENTS_TO_COMPACT) + events // MIN_SEGMENTS_TO_COMPACT
     compacted_rows = max(0, events - MIN_SEGMENTS_TO_COMPACT) * len(rows)
     return segments * len(to_parquet(rows)) + compacted_rows * len(json.dumps(list(rows[0].values())))

@@ -143,7 +143,7 @@ class ProgressDisplay:
         return sum(not isinstance(trial, Baseline) for trial in self._running)
 
     def _is_climbing(self, steps: Mapping[int, int]) -> bool:
-        """Return whether only seed 0 trains, before the last rung, so that halving may stop the trial."""
+        """Return whether halving may still stop a trial: only seed 0 trains, and it is not past the last rung."""
         return set(steps) == {0} and steps[0] <= max(self._spec.rungs(), default=-1)
 
     def _fraction_done(self, steps: Mapping[int, int]) -> float:

@@ -55,7 +55,7 @@ def write_optuna_storage(results: StudyResults, path: Path) -> None:
 
 
 def optuna_database(results: StudyResults) -> bytes:
-    """Return the content of a file for `write_optuna_storage`."""
+    """Return the SQLite file of `write_optuna_storage`, in memory."""
     spec = results.spec
     # In memory, because Optuna makes thousands of commits.
     storage = RDBStorage("sqlite:///:memory:", engine_kwargs=_IN_MEMORY)
@@ -116,7 +116,7 @@ def _trials(results: StudyResults, past: Iterable[PastTrial]) -> dict[int, Froze
 
 
 def _curves(results: StudyResults) -> dict[int, dict[int, float]]:
-    """Return the mean of the single objective over replicates by trial and step; nothing for several objectives."""
+    """Return the mean of the single objective over replicates by trial and step; empty for several objectives."""
     reports, (objective, *others) = results.reports(), list(results.spec.objectives)
     if others or objective not in reports:
         return {}

@@ -118,7 +118,7 @@ class Search:
         return self._study.get_trials()
 
     def _trials_to_learn_from(self) -> set[int] | None:
-        """Return Optuna's numbers of the trials that TPE learns from, or None for all trials."""
+        """Return Optuna's numbers of the trials that TPE learns from: the front and the latest; None for all trials."""
         if self._spec.search.sampler != "tpe" or len(self._trials) <= _MAX_TPE_TRIALS:
             return None
         finished = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
@@ -169,7 +169,7 @@ class _FilteredStorage(InMemoryStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """Return the visible trials, as Optuna's own method."""
+        """Return the visible trials, as Optuna's method returns all trials."""
         if self._visible is None:
             return super().get_all_trials(study_id, deepcopy, states)
         trials = super().get_all_trials(study_id, deepcopy=False)
@@ -191,7 +191,7 @@ class _NumberedQMCSampler(QMCSampler):
         self._number = number
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the whole space."""
+        """Return all parameters that have more than one value, instead of those of the first trial."""
         return {name: value for name, value in self._distributions.items() if not value.single()}
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:

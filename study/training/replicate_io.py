@@ -58,7 +58,7 @@ class ReplicateFiles:
         self._store, self._resolved, self._dataset = store, resolved, dataset
 
     def restore(self, replicate: Replicate) -> Replicate:
-        """Set a replicate to its last checkpoint, if that has the same parameters, and return the replicate."""
+        """Set a replicate to its last checkpoint, unless the trial had other parameters then, and return it."""
         saved = self._store.latest_checkpoint(replicate.trial, replicate.seed)
         if saved is None or saved.record.get("parameters") != replicate.parameters:
             return replicate

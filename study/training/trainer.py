@@ -113,7 +113,7 @@ class Trainer:
         self._detach(trial)
 
     async def discard(self, trial: TrialId) -> None:
-        """Delete the checkpoints of a trial that was stopped or failed, if this trainer has trained it."""
+        """Delete the checkpoints of a trial that was stopped or failed. Ignored by trainers that did not train it."""
         if trial in self._seeds:
             self._commands.put(lambda: self._lanes.discard(trial))
 
