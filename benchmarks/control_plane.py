@@ -1,6 +1,6 @@
 """Cost of a study without its training: thousands of trials through Ray, Tune, the search and the store.
 
-    python -m benchmarks.control_plane [--trials 2000 10000] [--nodes 4 --at-once 16] [--profile FILE]
+    python -m benchmarks.control_plane [--trials 2000 10000] [--nodes 4 --at-once 16]
 
 Driver, trials and store are real; the trainer is an actor that sleeps and then reports synthetic metrics. With
 `--nodes`, Ray runs a cluster of that many nodes on this machine, each with a separate trainer. Each size runs in a
@@ -9,10 +9,7 @@ the driver's processor time per trial rises from part to part.
 """
 
 import argparse
-import cProfile
 import os
-import pstats
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -41,7 +38,6 @@ from study.training.resources import trials_per_device
 NAME = "control-plane"
 STEPS = 1000
 PARTS = 5
-PROFILED = 30  # functions in the printed profile
 MEMORY = {"rss_mb": "driver RSS MB", "gcs_mb": "GCS MB", "raylet_mb": "raylet MB", "all_of_ray_mb": "all of Ray MB"}
 
 
@@ -124,16 +120,10 @@ def measure(options: argparse.Namespace, trials: int) -> dict[str, Any]:
         meter = Meter(max(1, trials // PARTS))
         # The live view of a terminal costs more than lines of a log.
         console = Console(file=nowhere, force_terminal=not options.lines, width=120)
-        profile = cProfile.Profile()
         began, cpu_before = time.monotonic(), time.process_time()
         with without_training(store, options.sleep, options.nodes, at_once, meter.ended, meter.stopping):
-            if options.profile:
-                profile.enable()
             driver.run_study(store, trials, console, "many nodes" if options.nodes else None)
-            profile.disable()
         ended, cpu_seconds = time.monotonic(), time.process_time() - cpu_before
-        if options.profile:
-            show_profile(profile, options.profile)
         results = StudyResults(store)
         table, reading_s = timed(results.results)
         front, front_s = timed(results.front, table)
@@ -182,12 +172,6 @@ def size_of(table: Path) -> dict[str, int]:
     return {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
 
 
-def show_profile(profile: cProfile.Profile, path: Path) -> None:
-    profile.dump_stats(path)
-    for order in ("cumulative", "tottime"):
-        pstats.Stats(profile, stream=sys.stderr).sort_stats(order).print_stats(PROFILED)
-
-
 def show(result: Mapping[str, Any], reports: int) -> None:
     costs = ("trials/s", "driver CPU ms/trial", "driver CPU share", "GCS CPU ms/trial")
     print_table(
@@ -222,7 +206,6 @@ def main() -> None:
     parser.add_argument("--sleep", type=float, default=0.1, help="seconds until a report of the trainer")
     parser.add_argument("--sampler", default="random", help="of the search")
     parser.add_argument("--lines", action="store_true", help="log lines instead of a terminal's live view")
-    parser.add_argument("--profile", type=Path, help="write the driver's cProfile here; it slows the driver down")
     options = parser.parse_args()
     results = []
     for trials in options.trials:

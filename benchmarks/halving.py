@@ -125,21 +125,6 @@ def compare(spec: Spec, reports: pd.DataFrame, untrained: dict[str, float], lane
     }
 
 
-def reports_of(spec: Spec, folder: Path | None) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Train all trials, or read their reports from the folder if it has them."""
-    kept = folder / f"{spec.name}.parquet" if folder else None
-    if kept and kept.exists():
-        reports = pd.read_parquet(kept)
-        return reports, {name: float(value) for name, value in reports.attrs["untrained"].items()}
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as store:
-        reports, untrained = train_all(spec, Path(store))
-    reports.attrs["untrained"] = untrained
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        reports.to_parquet(kept)
-    return reports, untrained
-
-
 def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--trials", type=int, default=100)
@@ -150,14 +135,12 @@ def main() -> None:
     parser.add_argument("--reduction", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--lanes", type=int, default=8)
-    parser.add_argument(
-        "--reports", type=Path, metavar="FOLDER", help="read reports from here if they exist, else write"
-    )
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
     for seed in range(options.searches):
         spec = spec_of(options, seed)
-        reports, untrained = reports_of(spec, options.reports)
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as store:
+            reports, untrained = train_all(spec, Path(store))
         results += [compare(spec, reports, untrained, lanes) for lanes in (1, 8, 64)]
     head = ["search", "lanes", "steps", "hypervolume", "same steps, no halving", "final", "front kept", "volume"]
     print_table("halving against none: shares", head, [list(row.values()) for row in results])

@@ -1,6 +1,4 @@
-"""Trial-steps per second of a plain script with Ray Tune, Optuna and a DataLoader.
-
-    python -m benchmarks.plain
+"""Trial-steps per second of a plain script with Ray Tune, Optuna and a DataLoader, for `benchmarks.study --plain`.
 
 Each trial is a process that trains one model: the quickstart's network, objective, space and number of reports, batches
 from a DataLoader with worker processes, `torch.optim.Adam`, `torch.randn`. The spectrograms are made once and mapped
@@ -23,16 +21,16 @@ import torch
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from benchmarks.machine import command_started, new_parser, print_table, write_record
-from benchmarks.models import PAIRS, PlainModel, pair_loader
+from benchmarks.machine import command_started
+from benchmarks.models import PlainModel, pair_loader
 from marl.audio import AudioConfig
 from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
 from marl.data.syntone import SynTone
 from marl.models import LatentConfig
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-STEPS = {"cpu": 800, "cuda": 6000}
-WORKERS = {"cpu": 1, "cuda": 4}
+WORKERS = {"cpu": 1, "cuda": 4}  # of a DataLoader
+REPORTS, CONCURRENT_TRIALS = 4, 2
 VALIDATION_CLIPS = 2048
 LOG_MELS, META = "log_mels.npy", "meta.npz"
 
@@ -50,9 +48,7 @@ def prepare(folder: Path) -> None:
     )
 
 
-def train(
-    chosen: dict[str, Any], folder: str, steps: int, pairs: int, reports: int, workers: int, threads: int
-) -> None:
+def train(chosen: dict[str, Any], folder: str, steps: int, pairs: int, threads: int) -> None:
     """Train a trial's model and report at every budget."""
     torch.set_num_threads(threads)
     log_mels, meta = np.load(Path(folder) / LOG_MELS, mmap_mode="r"), np.load(Path(folder) / META)
@@ -83,14 +79,14 @@ def train(
             is_own = torch.cdist(shared, centres).argmin(dim=1) == validation_timbre
             return {"log_mel_rmse_db": error * float(meta["std_db"]), "shared_timbre": is_own.float().mean().item()}
 
-    batches = pair_loader(log_mels, clips, values, pairs, workers, DEVICE)
+    batches = pair_loader(log_mels, clips, values, pairs, WORKERS[DEVICE.type], DEVICE)
     for step in range(1, steps + 1):
         model.step(*next(batches))
-        if step % math.ceil(steps / reports) == 0 or step == steps:
+        if step % math.ceil(steps / REPORTS) == 0 or step == steps:
             tune.report({**evaluate(), "step": step})
 
 
-def search(trials: int, at_once: int, **run: Any) -> tuple[int, int]:
+def search(trials: int, **run: Any) -> tuple[int, int]:
     """Run all trials; return the number of trained steps and of failed trials."""
     gpus = torch.cuda.device_count()
     space = {
@@ -110,14 +106,14 @@ def search(trials: int, at_once: int, **run: Any) -> tuple[int, int]:
             logging_level=logging.ERROR,
             _temp_dir=f"{folder}/ray",
         )
-        share = {"cpu": (os.cpu_count() or 1) / at_once, "gpu": 1 / at_once if gpus else 0}
+        share = {"cpu": (os.cpu_count() or 1) / CONCURRENT_TRIALS, "gpu": 1 / CONCURRENT_TRIALS if gpus else 0}
         results = tune.Tuner(
             tune.with_resources(tune.with_parameters(train, **run), share),
             param_space=space,
             tune_config=tune.TuneConfig(
                 search_alg=OptunaSearch(metric=["log_mel_rmse_db", "shared_timbre"], mode=["min", "max"], seed=0),
                 num_samples=trials,
-                max_concurrent_trials=at_once,
+                max_concurrent_trials=CONCURRENT_TRIALS,
             ),
             run_config=tune.RunConfig(storage_path=f"{folder}/tune", verbose=0),
         ).fit()
@@ -127,14 +123,7 @@ def search(trials: int, at_once: int, **run: Any) -> tuple[int, int]:
     return sum(result.metrics.get("step", 0) for result in results if result.metrics), results.num_errors
 
 
-def measure(
-    trials: int,
-    steps: int,
-    pairs: int,
-    reports: int = 4,
-    at_once: int = 2,
-    workers: int = WORKERS[DEVICE.type],
-) -> dict[str, float]:
+def measure(trials: int, steps: int, pairs: int) -> dict[str, float]:
     """Measure this process, from its start to the end of Ray."""
     began = command_started()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -143,9 +132,8 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="plain-data-") as folder:
         prepare(Path(folder))
         ready = time.monotonic()
-        threads = max(1, (os.cpu_count() or 1) // at_once)
-        run = {"steps": steps, "pairs": pairs, "reports": reports, "workers": workers, "threads": threads}
-        trained, failed = search(trials, at_once, folder=folder, **run)
+        threads = max(1, (os.cpu_count() or 1) // CONCURRENT_TRIALS)
+        trained, failed = search(trials, folder=folder, steps=steps, pairs=pairs, threads=threads)
     seconds = time.monotonic() - began
     return {
         "trial_steps_per_second": trained / seconds,
@@ -154,28 +142,3 @@ def measure(
         "preparing_seconds": ready - began,
         "failed_trials": failed,
     }
-
-
-def main() -> None:
-    parser = new_parser(__doc__)
-    parser.add_argument("--trials", type=int, default=8, help="number of models")
-    parser.add_argument("--steps", type=int, default=STEPS[DEVICE.type], help="of each")
-    parser.add_argument("--pairs", type=int, default=PAIRS[DEVICE.type], help="of a batch")
-    parser.add_argument("--reports", type=int, default=4, help="evaluations of each")
-    parser.add_argument("--at-once", type=int, default=2, help="concurrent trials")
-    parser.add_argument("--workers", type=int, default=WORKERS[DEVICE.type], help="of each trial's DataLoader")
-    options = parser.parse_args()
-    chosen = {name: value for name, value in vars(options).items() if name != "json"}
-    results = measure(**chosen)
-    print_table(
-        "plain Ray Tune: " + ", ".join(f"{name} {value}" for name, value in chosen.items()),
-        ("", *results),
-        [("whole run", *results.values())],
-    )
-    write_record("plain", options, results)
-    if results["failed_trials"]:
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
