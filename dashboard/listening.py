@@ -181,7 +181,7 @@ def _image(sound: Sound) -> np.ndarray:
 
 
 def _clip_labels(clips: pd.DataFrame) -> dict[int, str]:
-    """Return a label for each clip from its factors and their units."""
+    """Return a label for each clip from the values of its factors, with units."""
     factors = [str(name) for name in clips if str(name).startswith("factor/")]
     return {
         int(row["clip"]): ", ".join(factor_value_label(name.removeprefix("factor/"), row[name]) for name in factors)

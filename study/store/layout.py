@@ -74,13 +74,7 @@ class StudyMetadata(BaseModel, frozen=True):
 
 
 def incompatible(spec: Any, writer: str, reason: str) -> UserError:
-    """Return the error for a study whose metadata this version cannot read.
-
-    Args:
-        spec: Spec of the study, parsed or not; only its name is used.
-        writer: Version of marl-study that created the study.
-        reason: Field that cannot be read, and the rule it breaks.
-    """
+    """Return the error for metadata that this version cannot read; `reason` is the field and the rule it breaks."""
     name = spec.get("name") if isinstance(spec, Mapping) else getattr(spec, "name", None)
     return UserError(
         f"study {name!r} was created by marl-study {writer}, and this is marl-study {version('marl-study')}: {reason}; "
