@@ -208,7 +208,7 @@ def _interpolate_plane(trials: pd.DataFrame, x: _Axis, y: _Axis) -> np.ndarray:
 
 
 def _interpolate_band(position_N: np.ndarray, mean_N: np.ndarray, middle_A: np.ndarray) -> np.ndarray:
-    """Return the metric at the middles of cells along one band, [A]. Positions of trials are sorted and distinct."""
+    """Return the metric at the middles of a band's cells, [A]; NaN far from trials, whose positions are sorted."""
     mean_A: np.ndarray = np.interp(middle_A, position_N, mean_N, left=np.nan, right=np.nan)
     distance_A = np.abs(middle_A[:, None] - position_N).min(axis=1)
     mean_A[distance_A > max(_MIN_REACH, 1 / len(position_N))] = np.nan
