@@ -28,7 +28,6 @@ _SEAM = re.compile(
 _SEPARATOR = ":small[]"  # invisible: small type around no character
 
 _UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "min": timedelta(minutes=1), "s": timedelta(seconds=1)}
-_JUST_NOW = timedelta(seconds=5)
 
 
 def plain(text: object) -> str:
@@ -72,7 +71,7 @@ def ago(moment: datetime, now: datetime) -> str:
     """
     elapsed = now - moment
     for unit, length in _UNITS.items():
-        if elapsed >= max(length, _JUST_NOW):
+        if elapsed >= max(length, timedelta(seconds=5)):
             return f"{elapsed // length} {unit} ago"
     return "just now"
 

@@ -6,16 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import (
-    MAX_SELECTED,
-    choose,
-    choose_many,
-    choose_value,
-    link,
-    parse_trials,
-    select_trials,
-    selected_trials,
-)
+from dashboard import address
 from dashboard.charts import download_chart
 from dashboard.reading import Reading
 from dashboard.text import plain
@@ -40,7 +31,7 @@ def page(reading: Reading) -> None:
     metrics = [*dict.fromkeys([*default_axes(spec)[:2], *metric_columns(table)])]
     axes = _choose_axes(spec, metrics)
     limits = _limits(spec, table, metrics)
-    selected = selected_trials(table["trial"])
+    selected = address.selected_trials(table["trial"])
     data = trade_off_data(results, axes, selected, limits)
     trials = data[~data["is_baseline"]]
     if limits:
@@ -79,7 +70,7 @@ def _choose_axes(spec: Spec, metrics: list[str]) -> Axes:
     chosen = {}
     for column, (name, selector) in zip(st.columns(4), selectors.items(), strict=True):
         with column:
-            chosen[name] = choose(name, *selector)
+            chosen[name] = address.choose(name, *selector)
     return Axes(**{name: option for name, option in chosen.items() if option != _NO_PARAMETER})
 
 
@@ -88,12 +79,12 @@ def _limits(spec: Spec, table: pd.DataFrame, metrics: list[str]) -> dict[str, fl
     with st.expander("Limits", expanded=_LIMITED in st.query_params):
         options = [name for name in metrics if name in table and table[name].notna().any()]
         limits = {}
-        for name in choose_many(_LIMITED, "Limit these metrics", options, (), objective_label):
+        for name in address.choose_many(_LIMITED, "Limit these metrics", options, (), objective_label):
             low, high = float(table[name].min()), float(table[name].max())
             high = max(high, low + 1e-6)
             is_cost = spec.direction(name) == "min"
             label = f"{objective_label(name)} {'at most' if is_cost else 'at least'}"
-            limits[name] = choose_value(name, label, low, high, high if is_cost else low)
+            limits[name] = address.choose_value(name, label, low, high, high if is_cost else low)
     return limits
 
 
@@ -109,7 +100,7 @@ def _take_selection(data: pd.DataFrame) -> None:
         for axis, limits in brush.items():
             trials = trials[trials[axis].between(*limits)]
         selected = trials["trial"].tolist()
-    select_trials(selected)
+    address.select_trials(selected)
 
 
 def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, selected: list[int], axes: Axes) -> None:
@@ -119,8 +110,8 @@ def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, select
     typed = st.text_input(
         "Trials, by number", ", ".join(map(str, selected)), help="Numbers separated by commas; empty for the front."
     )
-    if (numbers := parse_trials(typed, table["trial"])) != selected:
-        select_trials(numbers)
+    if (numbers := address.parse_trials(typed, table["trial"])) != selected:
+        address.select_trials(numbers)
         st.rerun()
     trials = selected or data[data["front"]].sort_values("x")["trial"].tolist()
     labels: dict[Any, Any] = {}
@@ -129,12 +120,12 @@ def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, select
     labels |= {f"config/{name}": parameter_label(name) for name in spec.space}
     rows = table.set_index("trial", drop=False).loc[trials].reindex(columns=["trial", "state", *labels])
     st.dataframe(rows, hide_index=True, width="stretch", column_config=labels)
-    links = {"trial": ("Open the first", 1), "compare": ("Compare (two to six)", 6), "export": ("Export", MAX_SELECTED)}
+    links = {"trial": ("Open the first", 1), "compare": ("Compare (two to six)", 6), "export": ("Export", None)}
     for column, (page_name, (label, count)) in zip(st.columns(4), links.items(), strict=False):
         with column:
-            link(page_name, label, spec.name, trials[:count])
-    if len(selected) >= MAX_SELECTED:
-        st.caption(f"A link holds at most {MAX_SELECTED} trials; the others were left out.")
+            address.link(page_name, label, spec.name, trials[:count])
+    if len(selected) >= address.MAX_SELECTED:
+        st.caption(f"A link holds at most {address.MAX_SELECTED} trials; the others were left out.")
 
 
 def _growth(reading: Reading) -> None:
@@ -163,8 +154,8 @@ def _description(data: pd.DataFrame, axes: Axes) -> str:
         f"trial {row.trial} at {row.x:.3g} and {row.y:.3g}"
         for row in trials[trials["front"]].sort_values("x").head(12).itertuples()
     )
-    return (
-        f"Scatter plot of {len(trials):,} trials: {objective_label(axes.x)} from {trials['x'].min():.3g} to "
-        f"{trials['x'].max():.3g} against {objective_label(axes.y)} from {trials['y'].min():.3g} to "
-        f"{trials['y'].max():.3g}. On the front: {front or 'none yet'}."
-    )
+    ranges = [
+        f"{objective_label(name)} from {trials[axis].min():.3g} to {trials[axis].max():.3g}"
+        for axis, name in (("x", axes.x), ("y", axes.y))
+    ]
+    return f"Scatter plot of {len(trials):,} trials: {' against '.join(ranges)}. On the front: {front or 'none yet'}."

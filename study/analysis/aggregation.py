@@ -44,10 +44,7 @@ class Aggregates(NamedTuple):
 
 
 def mean_and_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
-    """Return `mean` of a metric, and `low` and `high`: one standard deviation over replicates below and above it.
-
-    `low` and `high` are NaN for rows of results without a standard deviation.
-    """
+    """Return `mean`, and `low` and `high` (one standard deviation over replicates below and above, NaN without one)."""
     mean = rows[metric].astype(float)
     sd = rows[f"{metric}/sd"].astype(float) if f"{metric}/sd" in rows else np.nan
     return {"mean": mean, "low": mean - sd, "high": mean + sd}

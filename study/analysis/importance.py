@@ -8,13 +8,6 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.importance import (
-    FanovaImportanceEvaluator,
-    MeanDecreaseImpurityImportanceEvaluator,
-    PedAnovaImportanceEvaluator,
-    get_param_importances,
-)
-from optuna.trial import create_trial
 
 from study.errors import UserError
 from study.spec import Parameter, Spec
@@ -108,7 +101,7 @@ def _scores(
     for row in trials.to_dict("records"):
         present = {name: row[f"config/{name}"] for name in names if pd.notna(row[f"config/{name}"])}
         study.add_trial(
-            create_trial(
+            optuna.trial.create_trial(
                 value=float(row[metric]),
                 params={name: _transformed(spec.space[name], value) for name, value in present.items()},
                 distributions={name: distributions[name] for name in present},
@@ -116,14 +109,14 @@ def _scores(
         )
     quantile = min(max(_TARGET_QUANTILE, _MIN_TARGET_TRIALS / len(trials)), _MAX_TARGET_QUANTILE)
     optuna_evaluator = {
-        "ped_anova": PedAnovaImportanceEvaluator(target_quantile=quantile),
-        "fanova": FanovaImportanceEvaluator(seed=seed),
-        "mean_decrease_impurity": MeanDecreaseImpurityImportanceEvaluator(seed=seed),
+        "ped_anova": optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile),
+        "fanova": optuna.importance.FanovaImportanceEvaluator(seed=seed),
+        "mean_decrease_impurity": optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=seed),
     }[evaluator]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns of parameters of few trials; the table has their numbers
         # The forests order their columns by name, and need the names in the same order.
-        return get_param_importances(study, evaluator=optuna_evaluator, params=sorted(names))
+        return optuna.importance.get_param_importances(study, evaluator=optuna_evaluator, params=sorted(names))
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

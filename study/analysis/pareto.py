@@ -54,15 +54,13 @@ def front_candidates(results: pd.DataFrame, spec: Spec) -> FrontCandidates:
 def to_costs(values: pd.DataFrame, objectives: Mapping[str, str]) -> np.ndarray:
     """Return objectives as costs, [N, M]: maximised ones change their sign."""
     signs_M = np.array([1.0 if mode == "min" else -1.0 for mode in objectives.values()])
-    costs_NM: np.ndarray = values.reindex(columns=list(objectives)).to_numpy(dtype=float) * signs_M
-    return costs_NM
+    return np.asarray(values.reindex(columns=list(objectives)).to_numpy(dtype=float) * signs_M)
 
 
 def pareto_front(values: pd.DataFrame, objectives: Mapping[str, str]) -> Sequence[bool]:
     """Return for each row whether no other is at least as good in every objective and better in one."""
     costs_NM = to_costs(values, objectives)
-    is_on_front: list[bool] = (~is_dominated(costs_NM, costs_NM)).tolist()
-    return is_on_front
+    return list((~is_dominated(costs_NM, costs_NM)).tolist())
 
 
 def is_dominated(costs_NM: np.ndarray, others_KM: np.ndarray) -> np.ndarray:
@@ -137,8 +135,7 @@ def _dominated_in_two(costs_N2: np.ndarray, others_K2: np.ndarray) -> np.ndarray
     not_worse_N = np.searchsorted(others_K2[:, 0], first_N, side="right")  # number better or equal in the first
     by_better_N = (better_N > 0) & (best_K[better_N - 1] <= second_N)
     by_equal_N = (not_worse_N > 0) & (best_K[not_worse_N - 1] < second_N)
-    dominated_N: np.ndarray = (by_better_N | by_equal_N) & ~np.isnan(first_N)
-    return dominated_N
+    return np.asarray((by_better_N | by_equal_N) & ~np.isnan(first_N))
 
 
 def _front_of(costs_NM: np.ndarray) -> np.ndarray:
@@ -152,8 +149,7 @@ def _front_of(costs_NM: np.ndarray) -> np.ndarray:
 
 def _dominates(costs_NM: np.ndarray, cost_M: np.ndarray) -> np.ndarray:
     """Return which points dominate `cost_M`, [N]."""
-    is_dominator_N: np.ndarray = np.logical_and((costs_NM <= cost_M).all(axis=1), (costs_NM < cost_M).any(axis=1))
-    return is_dominator_N
+    return np.asarray((costs_NM <= cost_M).all(axis=1) & (costs_NM < cost_M).any(axis=1))
 
 
 def _front_numbers(costs_NM: np.ndarray) -> np.ndarray:

@@ -29,13 +29,9 @@ def front_progress(
 ) -> pd.DataFrame:
     """Return the front's hypervolume and its cost at each time at which a trial completed.
 
-    Args:
-        completed: `trial`, `time`, `run` and the means of the objectives of each complete trial.
-        reports: `trial`, `seed`, `step` and `time` of all reports.
-        runs: Runs by number.
-        live: Numbers of the runs that are running.
-        objectives: Direction of each objective.
-        reference_M: Costs of the untrained network. Without them the hypervolume is NaN.
+    `completed` has `trial`, `time`, `run` and the means of the objectives of each complete trial; `reports` has the
+    `trial`, `seed`, `step` and `time` of all reports; `live` has the numbers of the running runs. Without
+    `reference_M`, the costs of the untrained network, the hypervolume is NaN.
 
     Returns:
         A row for each trial, by time: `time`; `trial`; `complete`, the number of complete trials; `trial_steps`, the
@@ -46,15 +42,11 @@ def front_progress(
     if completed.empty:
         return pd.DataFrame(columns=["time", "trial", "complete", "trial_steps", "device_hours", "hypervolume"])
     completed = completed.sort_values("time", kind="stable", ignore_index=True)
-    return pd.DataFrame(
-        {
-            "time": completed["time"],
-            "trial": completed["trial"],
-            "complete": np.arange(1, len(completed) + 1),
-            "trial_steps": trial_steps(reports, completed["time"]),
-            "device_hours": _device_hours(runs, live, completed),
-            "hypervolume": _hypervolumes(to_costs(completed, objectives), reference_M),
-        }
+    return completed[["time", "trial"]].assign(
+        complete=np.arange(1, len(completed) + 1),
+        trial_steps=trial_steps(reports, completed["time"]),
+        device_hours=_device_hours(runs, live, completed),
+        hypervolume=_hypervolumes(to_costs(completed, objectives), reference_M),
     )
 
 
@@ -67,8 +59,7 @@ def trial_steps(reports: pd.DataFrame, times: Sequence[Any] | pd.Series) -> np.n
     highest = rows["step"].groupby(replicate).cummax()
     gained = highest - highest.groupby(replicate).shift(fill_value=0)
     total = np.concatenate([[0], gained.cumsum().to_numpy(dtype=np.int64)])
-    reached: np.ndarray = total[rows["time"].searchsorted(pd.Series(times), side="right")]
-    return reached
+    return np.asarray(total[rows["time"].searchsorted(pd.Series(times), side="right")])
 
 
 def _device_hours(runs: Mapping[int, Mapping[str, Any]], live: Container[int], completed: pd.DataFrame) -> np.ndarray:

@@ -56,15 +56,13 @@ def mean_standard_error(value_N: np.ndarray) -> np.ndarray:
     clips = value_N.shape[-1]
     if clips < 2:
         return np.full(value_N.shape[:-1], np.nan)
-    error: np.ndarray = value_N.std(axis=-1, ddof=1) / np.sqrt(clips)
-    return error
+    return np.asarray(value_N.std(axis=-1, ddof=1) / np.sqrt(clips))
 
 
 def rmse_standard_error(squared_error_N: np.ndarray) -> np.ndarray:
     """Return the standard error of an RMSE over clips, [..., N] to [...], by the delta method."""
     rmse = np.sqrt(squared_error_N.mean(axis=-1))
-    error: np.ndarray = mean_standard_error(squared_error_N) / (2 * np.where(rmse > 0, rmse, 1.0))
-    return error
+    return np.asarray(mean_standard_error(squared_error_N) / (2 * np.where(rmse > 0, rmse, 1.0)))
 
 
 def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) -> pd.Series:
@@ -79,12 +77,8 @@ def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) ->
     errors of their means. On a more crowded front, probabilities below a half are too low: 0.1 can be 0.2, and 0.3 can
     be 0.5. Trials are treated as independent, although a seed may have the same effect on all of them.
 
-    Args:
-        reports: A row for each replicate at the full budget. Rows with a non-finite objective are ignored.
-        objectives: Direction of each objective, `min` or `max`.
-
-    Returns:
-        Probability by trial; NaN if no trial has two seeds, because their spread is unknown.
+    `reports` has a row for each replicate at the full budget; rows with a non-finite objective are ignored. The
+    probability is NaN if no trial has two seeds, because their spread is unknown.
     """
     is_finite_R = np.isfinite(to_costs(reports, objectives)).all(axis=1)
     rows = reports[is_finite_R].sort_values(["trial", "seed"])
@@ -147,8 +141,7 @@ def _front_fractions(cost_TSM: np.ndarray) -> np.ndarray:
     for start in range(0, cost_TSM.shape[1], _CHUNK):
         chunk_TSM = cost_TSM[near, start : start + _CHUNK]
         count_T[near] += front_counts(chunk_TSM.transpose(2, 1, 0)).astype(int)
-    fraction_T: np.ndarray = count_T / cost_TSM.shape[1]
-    return fraction_T
+    return np.asarray(count_T / cost_TSM.shape[1])
 
 
 def _front_counts_of_two(cost_2ST: np.ndarray) -> np.ndarray:
@@ -167,8 +160,7 @@ def _front_counts_of_two(cost_2ST: np.ndarray) -> np.ndarray:
     if is_equal_ST.any():  # equal trials follow the first of them
         first_ST = np.maximum.accumulate(np.where(is_equal_ST, 0, np.arange(order_ST.shape[1])), axis=-1)
         is_front_ST = np.take_along_axis(is_front_ST, first_ST, axis=-1)
-    count_T: np.ndarray = np.bincount(order_ST[is_front_ST], minlength=order_ST.shape[1])
-    return count_T
+    return np.bincount(order_ST[is_front_ST], minlength=order_ST.shape[1])
 
 
 def _front_counts(cost_MST: np.ndarray) -> np.ndarray:

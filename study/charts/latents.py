@@ -156,8 +156,7 @@ def factor_classes(latents: pd.DataFrame, factor: Factor) -> np.ndarray:
         if unknown:
             raise MissingDataError(f"the sample of latents has an unknown {factor.name}: {unknown.pop()!r}")
         index_N = latents[column].map(index_of_value).to_numpy()
-    classes_N: np.ndarray = np.array(factor.class_of_value, dtype=np.int64)[index_N]
-    return classes_N
+    return np.asarray(np.array(factor.class_of_value, dtype=np.int64)[index_N])
 
 
 def _embed(latents_ND: np.ndarray) -> np.ndarray:

@@ -11,18 +11,7 @@ from altair.typing import ChartType
 from study.analysis import StudyResults
 from study.analysis.aggregation import mean_and_spread
 from study.analysis.parameter_effects import is_numeric
-from study.charts.style import (
-    BLUE,
-    INK,
-    ORANGE,
-    PALE,
-    RED,
-    downsample,
-    error_bars,
-    parameter_label,
-    spans_decades,
-    value_label,
-)
+from study.charts import style
 from study.formatting import format_number, objective_label
 from study.spec import Spec
 
@@ -57,13 +46,13 @@ def history_data(table: pd.DataFrame, progress: pd.DataFrame, spec: Spec, metric
 
 def history_chart(data: pd.DataFrame, metric: str) -> ChartType:
     """Draw `history_data`: a point for each trial, and a line for the best so far."""
-    base = alt.Chart(downsample(data)).encode(x=alt.X("order:Q", title="complete trials, in order of completion"))
-    bars = error_bars(base, color=INK, opacity=0.3)
-    points = base.mark_point(filled=True, size=40, color=INK, opacity=0.8).encode(
+    base = alt.Chart(style.downsample(data)).encode(x=alt.X("order:Q", title="complete trials, in order of completion"))
+    bars = style.error_bars(base, color=style.INK, opacity=0.3)
+    points = base.mark_point(filled=True, size=40, color=style.INK, opacity=0.8).encode(
         y=alt.Y("mean:Q", title=objective_label(metric), scale=alt.Scale(zero=False)),
         tooltip=["trial", alt.Tooltip("mean:Q", format=".4g"), alt.Tooltip("best:Q", format=".4g")],
     )
-    best = base.mark_line(interpolate="step-after", color=RED, strokeWidth=2).encode(y="best:Q")
+    best = base.mark_line(interpolate="step-after", color=style.RED, strokeWidth=2).encode(y="best:Q")
     return alt.layer(bars, points, best).properties(height=280)
 
 
@@ -85,7 +74,7 @@ def rungs_data(results: StudyResults) -> pd.DataFrame:
 def rungs_chart(data: pd.DataFrame) -> ChartType:
     """Draw `rungs_data`: a bar for each rung, divided into continued and stopped trials."""
     long = data.melt(["step", "reached"], ["continued", "stopped"], "decision", "trials")
-    scale = alt.Scale(domain=["continued", "stopped"], range=[BLUE, PALE])
+    scale = alt.Scale(domain=["continued", "stopped"], range=[style.BLUE, style.PALE])
     base = alt.Chart(long).mark_bar().properties(height=50 * max(2, len(data)))
     chart: ChartType = base.encode(
         y=alt.Y("step:O", title="rung, steps"),
@@ -115,14 +104,15 @@ def parallel_data(
             continue
         rows = trials.dropna(subset=[column])
         if parameter is not None and not is_numeric(parameter):
-            values = [value_label(parameter, value) for value in rows[column]]
+            values = [style.value_label(parameter, value) for value in rows[column]]
             position, distinct = pd.factorize(np.array(values), sort=True)
             position = position / max(1, len(distinct) - 1)
         else:
             numbers = rows[column].to_numpy(dtype=float)
             values = [format_number(value) for value in numbers]
-            position = _scaled(np.log(numbers) if parameter is not None and spans_decades(rows[column]) else numbers)
-        label = objective_label(name) if parameter is None else parameter_label(name)
+            is_log = parameter is not None and style.spans_decades(rows[column])
+            position = _scaled(np.log(numbers) if is_log else numbers)
+        label = objective_label(name) if parameter is None else style.parameter_label(name)
         axis = {"trial": rows["trial"], "axis": name, "label": label, "order": order}
         axes.append(pd.DataFrame(axis | {"position": position, "value": values}))
     return pd.concat(axes, ignore_index=True)
@@ -138,11 +128,11 @@ def parallel_chart(data: pd.DataFrame, metric: str) -> ChartType:
     positions = data.groupby("axis")["position"]
     ends = data.loc[pd.concat([positions.idxmin(), positions.idxmax()]).unique()]
     base = alt.Chart(data.merge(colours, on="trial", how="left")).mark_line(opacity=0.5, strokeWidth=1.3)
-    colour = alt.Color("colour:Q", scale=alt.Scale(range=[BLUE, ORANGE, RED]), legend=None)
+    colour = alt.Color("colour:Q", scale=alt.Scale(range=[style.BLUE, style.ORANGE, style.RED]), legend=None)
     lines = base.encode(x=x, y=y, detail="trial:N", color=colour, order="order:Q", tooltip=["trial:N"])
-    axes = alt.Chart(ends).mark_rule(color=PALE, opacity=0.6).encode(x=x)
-    low = alt.Chart(ends).transform_filter("datum.position < 0.5").mark_text(dy=10, color=PALE)
-    high = alt.Chart(ends).transform_filter("datum.position >= 0.5").mark_text(dy=-9, color=PALE)
+    axes = alt.Chart(ends).mark_rule(color=style.PALE, opacity=0.6).encode(x=x)
+    low = alt.Chart(ends).transform_filter("datum.position < 0.5").mark_text(dy=10, color=style.PALE)
+    high = alt.Chart(ends).transform_filter("datum.position >= 0.5").mark_text(dy=-9, color=style.PALE)
     texts = [layer.encode(x=x, y=y, text="value:N") for layer in (low, high)]
     return alt.layer(axes, lines, *texts).properties(height=340, width=900)
 
@@ -152,7 +142,7 @@ def contour_chart(
 ) -> ChartType:
     """Draw `surface_data` of a metric over two parameters, with the complete trials that it is interpolated from."""
     columns = {f"config/{first}": "x", f"config/{second}": "y", metric: "mean"}
-    trials = downsample(table[table["state"] == "complete"].dropna(subset=list(columns)))
+    trials = style.downsample(table[table["state"] == "complete"].dropna(subset=list(columns)))
     points, cells = (
         rows.assign(x=_axis_values(rows["x"], spec, first), y=_axis_values(rows["y"], spec, second))
         for rows in (trials[["trial", *columns]].rename(columns=columns), surface.dropna(subset=["mean"]))
@@ -169,22 +159,21 @@ def contour_chart(
 def _scaled(numbers: np.ndarray) -> np.ndarray:
     """Scale numbers to the range from 0 to 1; equal numbers are placed in the middle."""
     low, high = numbers.min(), numbers.max()
-    scaled: np.ndarray = (numbers - low) / (high - low) if high > low else np.full(len(numbers), 0.5)
-    return scaled
+    return np.asarray((numbers - low) / (high - low)) if high > low else np.full(len(numbers), 0.5)
 
 
 def _axis_values(values: pd.Series, spec: Spec, name: str) -> Any:
-    return values if is_numeric(spec.space[name]) else [value_label(spec.space[name], value) for value in values]
+    return values if is_numeric(spec.space[name]) else [style.value_label(spec.space[name], value) for value in values]
 
 
 def _channel(spec: Spec, name: str, axis: str, field: str | None = None) -> Any:
     """Return the encoding of a parameter along x or y: a range on the scale of the space, or a band for each choice."""
-    channel: Any = alt.X if axis == "x" else alt.Y
+    channel, title = (alt.X if axis == "x" else alt.Y), style.parameter_label(name)
     if spec.space[name].choice is not None:
-        return channel(f"{axis}:O", title=parameter_label(name), axis=alt.Axis(labelAngle=-30 if axis == "x" else 0))
+        return channel(f"{axis}:O", title=title, axis=alt.Axis(labelAngle=-30 if axis == "x" else 0))
     is_log = spec.space[name].log_uniform is not None
     scale = alt.Scale(type="log", nice=False) if is_log else alt.Scale(nice=False, zero=False)
-    return channel(f"{field or axis}:Q", title=parameter_label(name), scale=scale)
+    return channel(f"{field or axis}:Q", title=title, scale=scale)
 
 
 def _extent(spec: Spec, name: str, axis: str) -> dict[str, Any]:

@@ -151,8 +151,7 @@ def factor_value_label(name: str, value: Scalar) -> str:
     """Return a factor's value with its unit, or with the name of the factor unless the value is a word."""
     if isinstance(value, str):
         return value
-    unit = _UNITS.get(name, "")
-    return f"{value:.4g} {unit}" if unit == "Hz" else f"{name} {value:.4g}"
+    return f"{value:.4g} Hz" if _UNITS.get(name) == "Hz" else f"{name} {value:.4g}"
 
 
 def value_label(parameter: Parameter, value: Scalar) -> str:

@@ -7,6 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 from altair.typing import ChartType
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from study.analysis import StudyResults
 from study.analysis.aggregation import mean_and_spread
@@ -166,8 +167,7 @@ def _chart_columns(data: pd.DataFrame, spec: Spec, axes: Axes) -> tuple[pd.DataF
     for column, name in (("colour", axes.colour), ("size", axes.size)):
         if name is not None:
             points[column] = data.get(f"config/{name}")
-    numeric = pd.api.types.is_numeric_dtype
-    return points, {name: "Q" if numeric(points[name]) else "N" for name in parameters.values()}
+    return points, {name: "Q" if is_numeric_dtype(points[name]) else "N" for name in parameters.values()}
 
 
 def _colour(points: pd.DataFrame, axes: Axes) -> alt.Color:
@@ -176,7 +176,7 @@ def _colour(points: pd.DataFrame, axes: Axes) -> alt.Color:
         kinds = [kind for kind in _KINDS if (points["kind"] == kind).any()]
         scale = alt.Scale(domain=kinds, range=[_KINDS[kind] for kind in kinds])
         return alt.Color("kind:N", title=None, scale=scale, legend=legend)
-    if pd.api.types.is_bool_dtype(points["colour"]) or not pd.api.types.is_numeric_dtype(points["colour"]):
+    if is_bool_dtype(points["colour"]) or not is_numeric_dtype(points["colour"]):
         scale = alt.Scale(domain=sorted(points["colour"].dropna().unique()), scheme="tableau10")
         return alt.Color("colour:N", title=parameter_label(axes.colour), scale=scale, legend=legend)
     scale = alt.Scale(scheme="viridis", type="log" if spans_decades(points["colour"]) else "linear")
