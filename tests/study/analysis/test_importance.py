@@ -2,10 +2,10 @@ import math
 from functools import partial
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
-from study.analysis import importance
 from study.analysis.importance import EVALUATORS, UndeterminedError, importances
 from study.errors import UserError
 from study.spec import parse_spec
@@ -60,8 +60,8 @@ METRICS = {
 @pytest.fixture(autouse=True)
 def small_forests(monkeypatch):
     """Forests of 16 trees instead of 64, which takes a quarter of the time."""
-    fewer = partial(importance.FanovaImportanceEvaluator, n_trees=16)
-    monkeypatch.setattr(importance, "FanovaImportanceEvaluator", fewer)
+    fewer = partial(optuna.importance.FanovaImportanceEvaluator, n_trees=16)
+    monkeypatch.setattr(optuna.importance, "FanovaImportanceEvaluator", fewer)
 
 
 FORESTS = ("fanova", "mean_decrease_impurity")
