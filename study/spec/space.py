@@ -89,7 +89,7 @@ class Parameter(BaseModel):
 
 
 def parameter_order(space: Mapping[str, Parameter]) -> list[str]:
-    """Return the names of the parameters, each after those of its conditions; raise a ValueError for a circle."""
+    """Return the names of the parameters, each after the parameters in its conditions; a circle is a ValueError."""
     order: list[str] = []
     remaining = list(space)
     while remaining:

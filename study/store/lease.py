@@ -223,7 +223,7 @@ class Lease(Finishing):
     def _acquire(self) -> int:
         """Start the next run of the study, and return its number.
 
-        Of several processes that try at once, exactly one succeeds. A conditional write would be enough, but some
+        If several processes try at once, exactly one succeeds. A conditional write would be enough, but some
         servers ignore the condition. So a process first writes a request for the lease, and then lists the competing
         requests: the lowest token wins. A process that sees higher tokens only waits until they are withdrawn, because
         one of them may have listed the requests earlier and won.

@@ -97,7 +97,7 @@ class Notes:
             self._append(trial, "star")
 
     def unstar(self, trial: int) -> None:
-        """Remove the stars of a trial; errors are those of `star`."""
+        """Remove the stars of a trial; raise the same errors as `star`."""
         self._revoke(_checked_trial(trial), "unstar")
 
     def write(self, trial: int, text: str, author: str = "") -> Note:

@@ -110,7 +110,7 @@ def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def merge_segments(contents: Sequence[bytes]) -> bytes:
-    """Encode the rows of several segments as one; errors are those of `read_parquet`."""
+    """Encode the rows of several segments as one; raise the same errors as `read_parquet`."""
     return write_parquet(pa.concat_tables(map(read_parquet, contents), promote_options="permissive"))
 
 
@@ -124,7 +124,7 @@ def write_parquet(table: pa.Table) -> bytes:
 def read_segment(name: str, content: bytes) -> pa.Table:
     """Decode a segment, with a column `run` for the run that wrote it.
 
-    Errors are those of `read_parquet`, and a ValueError for other columns than those of the table.
+    It raises the same errors as `read_parquet`, and a ValueError if the columns do not fit the table.
     """
     segment = Segment.parse(name)
     rows = read_parquet(content)

@@ -111,13 +111,13 @@ class StudyWriter(Finishing):
         self._raise_error()
 
     def flush(self) -> None:
-        """Wait until all rows so far are written; errors are those of `check`."""
+        """Wait until all rows so far are written; raise the same errors as `check`."""
         with self._changed:
             self._wanted = wanted = self._added
         self._wait(lambda: self._written >= wanted)
 
     def finish(self) -> None:
-        """Wait until all rows are written and the lease is released; errors are those of `check`.
+        """Wait until all rows are written and the lease is released; raise the same errors as `check`.
 
         After an error the lease is released nevertheless, as soon as the store works.
         """
