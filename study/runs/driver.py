@@ -166,7 +166,7 @@ class _Driver:
         self.writer.flush()
         unavailable = []
         for group, replicates in StudyResults(self.store).missing_post_training().items():
-            for trial, seed in set(replicates) & set(tried.get(group, ())):
+            for trial, seed in (replicate for replicate in replicates if replicate in tried.get(group, ())):
                 reason = "not finite" if (group, trial, seed) in written else "no weights in the store"
                 logger.warning("%s of %s, seed %d: %s", group, trial_name(trial), seed, reason)
                 unavailable.append({"group": group, "trial": trial, "seed": seed, "reason": reason})

@@ -17,7 +17,7 @@ from marl.models import build_network
 from study.datasets.load import dataset_of, factors_of
 from study.formatting import format_bytes
 from study.search.sampler import Search
-from study.spec import Scalar, Spec
+from study.spec import Scalar
 from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.storage import ObjectStore
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT, to_parquet
@@ -60,16 +60,16 @@ def estimate_storage(
     spec = resolved.spec
     replicates = trials * spec.replicates
     parameters, tensors, head_parameters = _largest_model(resolved, plan)
-    row = _report(resolved, factors)
-    record = len(spec.budgets()) * len(json.dumps(row)) + len(spec.model_dump_json()) + _RECORD_BYTES
+    report, post_training_report = _reports(resolved, factors)
+    record = len(spec.budgets()) * len(json.dumps(report)) + len(spec.model_dump_json()) + _RECORD_BYTES
     model = parameters * _BYTES_PER_PARAMETER + tensors * _HEADER_PER_TENSOR + record
     # Adam keeps two moments of each parameter; heads are not part of the model, so their weights are here, too.
     state = (2 * parameters + 3 * head_parameters) * _BYTES_PER_PARAMETER + 3 * tensors * _HEADER_PER_TENSOR
     trial = {f"config/{name}": f"{math.pi}" for name in spec.space}
     trial |= {"sampler": "x" * _SAMPLER_BYTES, "error": "x" * _ERROR_BYTES}
-    tables = _table_bytes(trials * len(spec.budgets()), [row] * spec.replicates) + _table_bytes(2 * trials, [trial])
+    tables = _table_bytes(trials * len(spec.budgets()), [report] * spec.replicates) + _table_bytes(2 * trials, [trial])
     if spec.post_training:
-        tables += _table_bytes(trials, [_post_training_report(spec, factors)] * spec.replicates)
+        tables += _table_bytes(trials, [post_training_report] * spec.replicates)
     return StorageEstimate(
         models=replicates * model,
         latents=replicates * _latents_bytes(resolved, plan),
@@ -157,27 +157,20 @@ def _latents_bytes(resolved: ResolvedSpec, plan: StackPlan) -> int:
     return len(to_parquet(rows))
 
 
-def _metrics(factors: Sequence[Factor]) -> list[str]:
-    """Return the metric columns of a final report, with placeholders for classes and auxiliary columns."""
+def _reports(resolved: ResolvedSpec, factors: Sequence[Factor]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return rows like a final and a post-training report, with placeholders for classes and auxiliary columns.
+
+    Their random values compress as badly as real ones.
+    """
+    terms, groups = resolved.terms, resolved.spec.post_training
     extra = sum(factor.classes for factor in factors) + _AUXILIARY_COLUMNS
-    return [*metric_names([factor.name for factor in factors]), *(f"a_detail_{index}" for index in range(extra))]
-
-
-def _post_training_report(spec: Spec, factors: Sequence[Factor]) -> dict[str, float]:
-    names = [f"test/{name}" for name in _metrics(factors)] if "test" in spec.post_training else []
-    names += [f"{name}_{index}" for name in spec.post_training for index in range(_AUXILIARY_COLUMNS)]
-    return _random_row(names)
-
-
-def _report(resolved: ResolvedSpec, factors: Sequence[Factor]) -> dict[str, float]:
-    terms = resolved.terms
-    more = len(terms.contrasts) + len(terms.independence) + len(MultiscaleWeights.model_fields) * terms.multiscale
-    return _random_row([*_metrics(factors), *(f"loss/a_term_{index}" for index in range(_COMMON_LOSS_TERMS + more))])
-
-
-def _random_row(columns: Sequence[str]) -> dict[str, float]:
-    """Return a row of reports with random values, which compress as badly as real ones."""
-    return dict(zip(["trial", "seed", "step", "metric_version", "time", *columns], _noise(), strict=False))
+    metrics = [*metric_names([factor.name for factor in factors]), *(f"a_detail_{index}" for index in range(extra))]
+    losses = len(terms.contrasts) + len(terms.independence) + len(MultiscaleWeights.model_fields) * terms.multiscale
+    final = [*metrics, *(f"loss/a_term_{index}" for index in range(_COMMON_LOSS_TERMS + losses))]
+    late = [f"test/{name}" for name in metrics] if "test" in groups else []
+    late += [f"{name}_{index}" for name in groups for index in range(_AUXILIARY_COLUMNS)]
+    key = ["trial", "seed", "step", "metric_version", "time"]
+    return dict(zip([*key, *final], _noise(), strict=False)), dict(zip([*key, *late], _noise(), strict=False))
 
 
 def _table_bytes(events: int, rows: list[dict[str, Any]]) -> int:

@@ -199,10 +199,7 @@ class _NumberedQMCSampler(QMCSampler):
 
 
 def frozen_trial(trial: PastTrial, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    """Return a trial as a trial of Optuna. An interrupted trial becomes a running one.
-
-    The distributions are those of all parameters of the space.
-    """
+    """Return a trial as a trial of Optuna, given the distributions of all parameters. An interrupted one is running."""
     state = _STATES.get(trial.state, TrialState.RUNNING)
     return optuna.trial.create_trial(
         state=state,
