@@ -108,11 +108,11 @@ class Running:
         return self._process.pid
 
     def wait_for_line(self, part: str) -> str:
-        """Read lines until one contains the text, and return it."""
+        """Read lines until one contains the text, which may begin and end with the line breaks around it; return it."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self.lines.append(line)
-            if part in line:
+            if part in f"\n{line}":
                 return line
         raise AssertionError(f"no line with {part!r} in:\n{''.join(self.lines)}")
 

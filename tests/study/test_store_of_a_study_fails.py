@@ -81,7 +81,7 @@ def test_a_study_goes_through_it_and_has_the_values_of_one_undisturbed(
             monkeypatch.setenv(name, value)
         began = time.monotonic()
         with Running("run", spec_path, "--store", "s3://studies") as running:
-            running.wait_for_line("training")
+            running.wait_for_line("\ntraining\n")
             fault(faults)
             status = running.wait(timeout_s=1200)
         assert status == 0, "".join(running.lines)
