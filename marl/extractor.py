@@ -4,13 +4,16 @@ P is private dimensions, Q shared dimensions, F mel bands, T frames of a window,
 """
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from marl.audio import LogMel, Resampler
 from marl.data.audio_dataset import UnusableClipError
-from marl.data.audio_file import windows
+from marl.data.audio_file import MAX_RATE_HZ, MAX_VALUE, MIN_RATE_HZ, windows
 from marl.models import Network, Parameters, Posterior
 
 __all__ = ["FeatureExtractor"]
@@ -20,6 +23,9 @@ _MAX_ENCODED_WINDOWS = 64
 _MAX_INVERTED_WINDOWS = 32
 # More channels than any recording has, and fewer samples than any.
 _MAX_CHANNELS = 64
+# Zero and full scale of integer audio, as in WAV files. Other integer types have no customary full scale.
+_INTEGER_RANGES = {"uint8": (128, 1 << 7), "int16": (0, 1 << 15), "int32": (0, 1 << 31)}
+_DTYPES = ("float32", "float64", "float16", "bfloat16", *_INTEGER_RANGES)
 
 
 class FeatureExtractor:
@@ -42,12 +48,15 @@ class FeatureExtractor:
         self._network, self._parameters = network, parameters
         self._mask = torch.ones(network.latents, device=log_mel.device)
 
-    def encode(self, waveform: Tensor, sample_rate: int, channels_first: bool | None = None) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, waveform: Tensor | NDArray[Any], sample_rate: float, channels_first: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the posterior means of the private and shared latents of each window.
 
         Args:
-            waveform: Audio with a full scale of one. Mono without `channels_first`: [samples] or [batch, samples].
-            sample_rate: Sample rate of the waveform, Hz.
+            waveform: Audio. Mono without `channels_first`: [samples] or [batch, samples]. Floating-point audio has a
+                full scale of one; uint8, int16 and int32 are scaled by the range of their type.
+            sample_rate: Sample rate of the waveform, a whole number of Hz.
             channels_first: Order of a recording with channels, which are averaged: true for [channels, samples], false
                 for [samples, channels], which `soundfile.read` returns. A waveform [samples] is always mono.
 
@@ -56,9 +65,10 @@ class FeatureExtractor:
             [batch, windows, Q].
 
         Raises:
-            ValueError: If the waveform is empty or not finite, or its shape is none of these.
+            TypeError: If the waveform is not a tensor or array of these types, or the sample rate is not a number.
+            ValueError: If the waveform is empty or not finite, its shape is none of these, or no audio has the rate.
         """
-        return self._means(self._windows(_mono(waveform, channels_first), sample_rate))
+        return self._means(self._windows(_mono(_audio(waveform), channels_first), _whole_rate(sample_rate)))
 
     def encode_file(self, path: str | Path) -> tuple[Tensor, Tensor]:
         """Return the posterior means of the private and shared latents of each window of an audio file.
@@ -97,17 +107,25 @@ class FeatureExtractor:
         log_mels = self._network.from_output(output)
         return log_mels.reshape(*latents.shape[:-1], *log_mels.shape[-2:])
 
-    def reconstruct(self, waveform: Tensor, sample_rate: int, channels_first: bool | None = None) -> Tensor:
+    def reconstruct(
+        self, waveform: Tensor | NDArray[Any], sample_rate: float, channels_first: bool | None = None
+    ) -> Tensor:
         """Return the reconstruction of audio: encoded, decoded, and inverted to a waveform.
 
         `encode` describes the arguments. The result is mono audio [samples] or [batch, samples] of the same duration,
         at the sample rate of the model, `log_mel.config.sample_rate`.
         """
-        mono = _mono(waveform, channels_first)
+        mono = _mono(_audio(waveform), channels_first)
         private, shared = self.encode(mono, sample_rate)
         return self._synthesise(self.decode(private, shared), self._length(mono, sample_rate))
 
-    def swap(self, content: Tensor, content_rate: int, style: Tensor, style_rate: int) -> Tensor:
+    def swap(
+        self,
+        content: Tensor | NDArray[Any],
+        content_rate: float,
+        style: Tensor | NDArray[Any],
+        style_rate: float,
+    ) -> Tensor:
         """Return one recording with the shared features, such as the timbre, of another.
 
         Each window of `content` keeps its private features. All windows get the same shared features: their mean over
@@ -115,7 +133,7 @@ class FeatureExtractor:
         no effect, and the two recordings can differ in length.
 
         Args:
-            content: Mono audio [samples], full scale at one.
+            content: Mono audio [samples], of a type that `encode` takes.
             content_rate: Sample rate of `content`, Hz.
             style: Mono audio [samples].
             style_rate: Sample rate of `style`, Hz.
@@ -125,8 +143,10 @@ class FeatureExtractor:
             Its bits depend on the number of threads.
 
         Raises:
-            ValueError: If a waveform is not [samples], is empty or is not finite.
+            TypeError: As `encode`.
+            ValueError: If a waveform is not [samples], is empty or is not finite, or no audio has the rate.
         """
+        content, style = _audio(content, "content"), _audio(style, "style")
         for name, waveform in (("content", content), ("style", style)):
             if waveform.ndim != 1:
                 shape = tuple(waveform.shape)
@@ -146,9 +166,9 @@ class FeatureExtractor:
         private, shared = mean.reshape(*windows.shape[:-1], -1).split([self.private, self.shared], dim=-1)
         return private, shared
 
-    def _length(self, waveform: Tensor, sample_rate: int) -> int:
+    def _length(self, waveform: Tensor, sample_rate: float) -> int:
         """Return the number of samples of a waveform at the sample rate of the model."""
-        return -(-waveform.shape[-1] * self.log_mel.config.sample_rate // sample_rate)
+        return -(-waveform.shape[-1] * self.log_mel.config.sample_rate // int(sample_rate))
 
     def _synthesise(self, log_mel_FT: Tensor, samples: int) -> Tensor:
         """Return audio [..., samples] of the log-mels [..., windows, F, T] of consecutive windows.
@@ -172,15 +192,42 @@ class FeatureExtractor:
 
     def _windows(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Return windows [..., windows, S] of a mono waveform, resampled to the rate of the model."""
-        if not waveform.isfinite().all():
-            raise ValueError("waveform must be finite; it holds NaN or infinity")
-        if sample_rate <= 0:
-            raise ValueError(f"sample_rate must be positive; got {sample_rate}")
+        low, high = waveform.aminmax()  # both are NaN if one value is
+        if not (low >= -MAX_VALUE and high <= MAX_VALUE):
+            raise ValueError(
+                f"waveform must be finite, at most {MAX_VALUE:g} times full scale; got {low:g} to {high:g}"
+            )
         config = self.log_mel.config
         samples = Resampler(sample_rate, config.sample_rate)(waveform.to(self.log_mel.device))
         missing = -samples.shape[-1] % config.clip_samples
         windows: Tensor = torch.nn.functional.pad(samples, (0, missing)).unflatten(-1, (-1, config.clip_samples))
         return windows
+
+
+def _audio(waveform: object, name: str = "waveform") -> Tensor:
+    """Return a waveform as float32, full scale at one."""
+    if not isinstance(waveform, Tensor | np.ndarray):
+        raise TypeError(f"{name} must be a tensor or a NumPy array; got {type(waveform).__name__}")
+    dtype = waveform.dtype.name if isinstance(waveform, np.ndarray) else str(waveform.dtype).removeprefix("torch.")
+    if dtype not in _DTYPES:
+        raise TypeError(f"{name} must have one of the types {', '.join(_DTYPES)}; got {dtype}")
+    if isinstance(waveform, np.ndarray):  # torch takes neither negative strides nor the byte order of other machines
+        waveform = torch.from_numpy(np.require(waveform, waveform.dtype.newbyteorder("="), ["C", "W"]))
+    samples = waveform.to(torch.float32)
+    if dtype not in _INTEGER_RANGES:
+        return samples
+    zero, full_scale = _INTEGER_RANGES[dtype]
+    return (samples - zero) / full_scale
+
+
+def _whole_rate(sample_rate: object) -> int:
+    if not isinstance(sample_rate, int | float | np.integer):
+        raise TypeError(f"sample_rate must be a number; got {type(sample_rate).__name__}")
+    if not MIN_RATE_HZ <= sample_rate <= MAX_RATE_HZ or sample_rate != int(sample_rate):
+        raise ValueError(
+            f"sample_rate must be a whole number from {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,} Hz; got {sample_rate}"
+        )
+    return int(sample_rate)
 
 
 def _mono(waveform: Tensor, channels_first: bool | None) -> Tensor:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from marl.audio import Resampler
 from marl.data.audio_dataset import UnusableClipError
 
-__all__ = ["SUFFIXES", "duration_s", "read_mono", "windows"]
+__all__ = ["MAX_RATE_HZ", "MAX_VALUE", "MIN_RATE_HZ", "SUFFIXES", "duration_s", "read_mono", "windows"]
 
 SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
@@ -28,12 +28,12 @@ SUFFIXES = frozenset(
 
 _BLOCK_VALUES, _BLOCK_FRAMES = 1 << 19, 1 << 16
 _MAX_REASON_CHARS = 120
-# The power of a larger value would overflow float32.
-_MAX_VALUE = 1e12
+MAX_VALUE = 1e12
+"""Largest sample, times full scale. The power of a larger value would overflow float32."""
 # For a stream whose header has no length, libsndfile reports nearly the largest 64-bit integer.
 _UNKNOWN_FRAMES = 1 << 62
-# Rates of music and of measurement equipment; a header with another rate is damaged.
-_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+"""Sample rates of music and of measurement equipment; a header with another rate is damaged."""
 
 
 def duration_s(file: str | Path | BinaryIO) -> float:
@@ -149,8 +149,8 @@ def _blocks(sound: soundfile.SoundFile, frames: float) -> Iterator[NDArray[np.fl
         peak = float(np.abs(mono).max())
         if not math.isfinite(peak):
             raise UnusableClipError("holds values that are not finite")
-        if peak > _MAX_VALUE:
-            raise UnusableClipError(f"holds values of more than {_MAX_VALUE:g} times full scale")
+        if peak > MAX_VALUE:
+            raise UnusableClipError(f"holds values of more than {MAX_VALUE:g} times full scale")
         yield mono
         if reason is not None:
             return
@@ -167,9 +167,9 @@ def _open(file: str | Path | BinaryIO) -> Iterator[soundfile.SoundFile]:
             raise UnusableClipError(f"cannot be read: {error.strerror or error}") from None
         except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
             raise UnusableClipError(f"cannot be decoded: {_reason(error)}") from None
-        if not _MIN_RATE_HZ <= sound.samplerate <= _MAX_RATE_HZ:
+        if not MIN_RATE_HZ <= sound.samplerate <= MAX_RATE_HZ:
             raise UnusableClipError(
-                f"sample rate must be from {_MIN_RATE_HZ:,} to {_MAX_RATE_HZ:,} Hz; got {sound.samplerate:,}"
+                f"sample rate must be from {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,} Hz; got {sound.samplerate:,}"
             )
         yield sound
 

@@ -198,11 +198,48 @@ def test_a_file_that_cannot_be_encoded_is_named(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "convert",
+    [
+        lambda sound: (sound * 2**15).to(torch.int16),
+        lambda sound: (sound.double() * 2**31).to(torch.int32),
+        lambda sound: (sound * 2**15).to(torch.int16).numpy(),
+        lambda sound: (sound * 2**15).to(torch.int16).numpy().astype(">i2"),
+        lambda sound: sound.double().numpy(),
+        lambda sound: sound.flip(0).numpy()[::-1],
+        lambda sound: sound.double(),
+    ],
+)
+def test_integers_and_arrays_are_encoded_at_their_full_scale(trained, convert):
+    model, sound = marl.load(trained[1]), tone(1.0)
+    expected = torch.cat(model.encode(sound, 16_000), dim=-1)
+    found = torch.cat(model.encode(convert(sound), 16_000), dim=-1)
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=0)
+
+
+def test_8_bit_audio_is_silent_at_128(trained):
+    model = marl.load(trained[1])
+    found = model.encode(torch.full((16_000,), 128, dtype=torch.uint8), 16_000)
+    for ours, theirs in zip(found, model.encode(torch.zeros(16_000), 16_000), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_arrays_can_be_reconstructed_and_swapped(trained):
+    model, sound = marl.load(trained[1]), tone(1.0)
+    assert torch.equal(model.reconstruct(sound.numpy(), 16_000.0), model.reconstruct(sound, 16_000))
+    swapped = model.swap(sound.numpy(), 16_000, sound.numpy(), np.int64(16_000))
+    assert torch.equal(swapped, model.swap(sound, 16_000, sound, 16_000))
+
+
+@pytest.mark.parametrize(
     ("waveform", "facts"),
     [
         (torch.zeros(0), ["not empty", "(0,)"]),
+        (torch.tensor(0.5), ["dimensions", "()"]),
         (torch.zeros(2, 3, 4), ["shape", "(2, 3, 4)"]),
         (torch.tensor([0.0, float("nan")]), ["finite"]),
+        (np.array([0.0, float("-inf")]), ["finite"]),
+        (np.array([0.0, 1e300]), ["finite"]),
+        (torch.tensor([0.0, -1e20]), ["finite", "full scale"]),
     ],
 )
 def test_invalid_audio_is_rejected(trained, waveform, facts):
@@ -210,9 +247,36 @@ def test_invalid_audio_is_rejected(trained, waveform, facts):
         marl.load(trained[1]).encode(waveform, 16_000)
 
 
-def test_a_sample_rate_of_zero_is_rejected(trained):
-    with pytest.raises(ValueError, match=mentions("sample_rate", "positive", 0)):
-        marl.load(trained[1]).encode(torch.zeros(10), 0)
+@pytest.mark.parametrize(
+    ("waveform", "facts"),
+    [
+        ([0.0, 0.5], ["list", "array"]),
+        ("sound.wav", ["str", "array"]),
+        (np.array(["a"]), ["str"]),
+        (np.zeros(10, np.int64), ["int64", "int16"]),
+        (torch.zeros(10, dtype=torch.bool), ["bool", "float32"]),
+        (torch.zeros(10, dtype=torch.complex64), ["complex64", "float32"]),
+    ],
+)
+def test_other_types_than_audio_are_rejected(trained, waveform, facts):
+    model = marl.load(trained[1])
+    for call in (lambda: model.encode(waveform, 16_000), lambda: model.reconstruct(waveform, 16_000)):
+        with pytest.raises(TypeError, match=mentions("waveform", *facts)):
+            call()
+    with pytest.raises(TypeError, match=mentions("style", *facts)):
+        model.swap(tone(0.1), 16_000, waveform, 16_000)
+
+
+@pytest.mark.parametrize("rate", [0, -16_000, 999, 10**12, 16_000.5, float("nan"), float("inf"), True])
+def test_impossible_sample_rates_are_rejected(trained, rate):
+    with pytest.raises(ValueError, match=mentions("sample_rate", "1,000", "768,000", str(rate))):
+        marl.load(trained[1]).encode(torch.zeros(10), rate)
+
+
+@pytest.mark.parametrize("rate", ["16000", None, 16_000j])
+def test_sample_rates_that_are_no_numbers_are_rejected(trained, rate):
+    with pytest.raises(TypeError, match=mentions("sample_rate", type(rate).__name__)):
+        marl.load(trained[1]).encode(torch.zeros(10), rate)
 
 
 def test_a_missing_file_is_named(folder):
