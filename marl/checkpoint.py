@@ -3,6 +3,9 @@
 Bytes that are not the weights of the model in the metadata raise ValueError.
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
@@ -18,12 +21,13 @@ from marl.models import Architecture, Network, Parameters, build_network
 from marl.objective import ActiveTerms
 from marl.stack import Snapshot
 
-__all__ = ["METADATA_FILE", "MODEL_FILE", "STATE_FILE", "ModelMetadata", "build_extractor", "load"]
+__all__ = ["MANIFEST_FILE", "METADATA_FILE", "MODEL_FILE", "STATE_FILE", "ModelMetadata", "build_extractor", "load"]
 __all__ += ["load_parameters", "load_snapshot", "model_bytes", "state_bytes"]
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 METADATA_FILE = "config.json"
+MANIFEST_FILE = "manifest.json"
 _MOMENTS = ("first_moment", "second_moment")
 _HEADS = "heads"
 
@@ -90,18 +94,22 @@ def load_parameters(metadata: ModelMetadata, model: bytes, name: str = MODEL_FIL
 def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtractor:
     """Return the feature extractor in a folder with `model.safetensors` and `config.json`.
 
+    If the folder has a manifest, as exported models do, the files must have the SHA-256 that it states.
+
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is damaged; the message names it.
     """
     folder = Path(path)
+    files = {name: (folder / name).read_bytes() for name in (METADATA_FILE, MODEL_FILE)}
+    _check_manifest(folder, files)
     try:
-        metadata = ModelMetadata.model_validate_json((folder / METADATA_FILE).read_bytes())
+        metadata = ModelMetadata.model_validate_json(files[METADATA_FILE])
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise ValueError(f"{folder / METADATA_FILE}: {field or 'JSON'}: {first['msg']}") from None
-    return build_extractor(metadata, (folder / MODEL_FILE).read_bytes(), device, str(folder / MODEL_FILE))
+    return build_extractor(metadata, files[MODEL_FILE], device, str(folder / MODEL_FILE))
 
 
 def build_extractor(
@@ -112,6 +120,23 @@ def build_extractor(
     log_mel = LogMel(metadata.audio, metadata.mean_db, metadata.std_db, device)
     on_device = {name: value.to(device) for name, value in parameters.items()}
     return FeatureExtractor(build_network(_architecture(metadata)), on_device, log_mel, metadata.shared_factors)
+
+
+def _check_manifest(folder: Path, files: Mapping[str, bytes]) -> None:
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
+        hashes = {name: str(manifest["sha256"][name]) for name in files}
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        names = " and ".join(files)
+        raise ValueError(f"{folder / MANIFEST_FILE} is damaged: it does not state the SHA-256 of {names}") from None
+    for name, content in files.items():
+        if hashlib.sha256(content).hexdigest() != hashes[name]:
+            raise ValueError(
+                f"{folder / name} was changed after the export: its SHA-256 differs from {MANIFEST_FILE}; export the "
+                "model again"
+            )
 
 
 def _architecture(metadata: ModelMetadata) -> Architecture:

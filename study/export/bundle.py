@@ -17,7 +17,7 @@ import soundfile
 import torch
 
 import marl
-from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata
+from marl.checkpoint import MANIFEST_FILE, METADATA_FILE, MODEL_FILE, ModelMetadata
 from marl.data import Dataset
 from marl.evaluation import information_columns
 from marl.metrics import METRIC_VERSION
@@ -30,7 +30,7 @@ from study.storage import atomic_path
 
 __all__ = ["checksums", "export_trials", "foreign_files", "verify"]
 
-_MANIFEST_FILE, _SCORES_FILE, _CARD_FILE = "manifest.json", "scores.json", "README.md"
+_SCORES_FILE, _CARD_FILE = "scores.json", "README.md"
 _CLIPS_FOLDER, _FACTORS_FILE = "clips", "factors.csv"
 _CLIPS = 64
 _MAX_NAMED_FILES = 5
@@ -86,7 +86,7 @@ def export_trials(
 def checksums(bundle: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a bundle, as its manifest states them; none if it cannot be read."""
     try:
-        return dict(json.loads((bundle / _MANIFEST_FILE).read_text(encoding="utf-8"))["sha256"])
+        return dict(json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -100,7 +100,7 @@ def foreign_files(bundle: Path) -> list[str]:
     for path in sorted(path for path in bundle.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = path.relative_to(bundle).as_posix()
         is_regular = path.is_file() and not path.is_symlink()
-        is_manifest = name == _MANIFEST_FILE and bool(hashes)
+        is_manifest = name == MANIFEST_FILE and bool(hashes)
         if not is_regular or not (is_manifest or hashes.get(name) == _sha256(path)):
             foreign.append(name)
     return foreign
@@ -118,18 +118,18 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
     """
     hashes = checksums(bundle)
     if not hashes:
-        raise UserError(f"{bundle} is not an exported model: it has no readable {_MANIFEST_FILE}")
+        raise UserError(f"{bundle} is not an exported model: it has no readable {MANIFEST_FILE}")
     for name, expected in sorted(hashes.items()):
         path = bundle / name
         if bundle.resolve() not in path.resolve().parents:
-            raise RunError(f"{bundle / _MANIFEST_FILE} names a file outside of the bundle: {name}")
+            raise RunError(f"{bundle / MANIFEST_FILE} names a file outside of the bundle: {name}")
         if not path.is_file():
             raise RunError(f"{path} is missing")
         if _sha256(path) != expected:
             raise RunError(f"{path} was changed after the export: its SHA-256 differs")
     for name in (MODEL_FILE, METADATA_FILE, _SCORES_FILE, f"{_CLIPS_FOLDER}/{_FACTORS_FILE}"):
         if name not in hashes:
-            raise RunError(f"{bundle / _MANIFEST_FILE} does not list {name}")
+            raise RunError(f"{bundle / MANIFEST_FILE} does not list {name}")
     try:
         stated = json.loads((bundle / _SCORES_FILE).read_text(encoding="utf-8"))["on these clips"]
         computed = _score(bundle)
@@ -193,7 +193,7 @@ def _export_replicate(
                 "marl-study": version("marl-study"),
                 "sha256": {path.relative_to(draft).as_posix(): _sha256(path) for path in files},
             }
-            (draft / _MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            (draft / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {bundle}: {error.strerror or error}") from None
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import marl
 from marl import FeatureExtractor
-from marl.checkpoint import MODEL_FILE
+from marl.checkpoint import MANIFEST_FILE, MODEL_FILE
 from marl.data.audio_dataset import UnusableClipError
 from marl.data.audio_file import windows
 from study.errors import RunError, UserError
@@ -63,7 +63,7 @@ def load_model(folder: Path) -> FeatureExtractor:
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not an exported model: {error.filename} is missing") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{folder} is not an exported model: {error}") from None
+        raise UserError(f"cannot load the model in {folder}: {error}") from None
 
 
 def embed(
@@ -124,7 +124,7 @@ def model_metadata(folder: Path) -> dict[str, str]:
     """Return metadata that identifies an exported model: the SHA-256 of its weights, and its study, trial and seed."""
     metadata = {"marl.weights_sha256": hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()}
     with suppress(OSError, ValueError, TypeError):  # models that were not exported by `marl-study` have no manifest
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         metadata |= {f"marl.{name}": str(manifest[name]) for name in ("study", "trial", "seed") if name in manifest}
     return metadata
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -313,6 +314,29 @@ def test_weights_of_another_dtype_are_rejected(folder):
 def test_an_invalid_safetensors_file_is_named_and_never_executed(folder, content):
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=mentions(folder / "model.safetensors", "safetensors file")):
+        marl.load(folder)
+
+
+def write_manifest(folder, hashes):
+    (folder / "manifest.json").write_text(json.dumps({"sha256": hashes}))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_that_differs_from_the_manifest_is_named(folder, name):
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write_manifest(folder, {file: hashlib.sha256(content).hexdigest() for file, content in files.items()})
+    marl.load(folder)
+    changed = bytearray(files[name])
+    changed[-3] ^= 1
+    (folder / name).write_bytes(changed)
+    with pytest.raises(ValueError, match=mentions(folder / name, "changed", "SHA-256")):
+        marl.load(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"sha256": 3}', '{"sha256": {"model.safetensors": "0"}}'])
+def test_a_manifest_without_checksums_is_named(folder, content):
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=mentions(folder / "manifest.json", "SHA-256", "config.json")):
         marl.load(folder)
 
 

@@ -1,7 +1,9 @@
 """`marl-study embed` and `marl-study swap`, as a user calls them, with a model that was trained a little."""
 
+import hashlib
 import json
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -43,7 +45,8 @@ def model(small_dataset, tmp_path_factory) -> Path:
     """A folder with a model; its manifest says where it is from, as that of an exported one does."""
     folder = tmp_path_factory.mktemp("model")
     save_trained(CONFIG, 30, small_dataset, folder)
-    (folder / "manifest.json").write_text(json.dumps({"study": "tiny", "trial": 3, "seed": 1}))
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    (folder / "manifest.json").write_text(json.dumps({"study": "tiny", "trial": 3, "seed": 1, "sha256": hashes}))
     return folder
 
 
@@ -162,6 +165,20 @@ def test_invalid_arguments_are_rejected_before_the_embedding(
     (line,) = outcome.err.splitlines()
     assert_mentions(line, *facts)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_with_a_flipped_byte_is_not_used(cli, model, sounds, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    for words in (["embed", sounds / "a.wav", "-o", "all.parquet"], ["swap", *[sounds / "a.wav"] * 2, "-o", "out.wav"]):
+        outcome = cli(words[0], tmp_path / "model", *words[1:-1], tmp_path / words[-1])
+        assert outcome.status == 2
+        (line,) = outcome.err.splitlines()
+        assert_mentions(line, weights, "changed", "SHA-256")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_the_command_fails_if_no_file_could_be_embedded(cli, model, sounds, tmp_path):
