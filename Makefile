@@ -28,8 +28,8 @@ $(STAMP): requirements.lock pyproject.toml
 study: $(STAMP)  ## install, run the quickstart study, show its front, plot it and export its best model
 	@$(BIN)/marl-study run studies/quickstart.yaml
 	@$(BIN)/marl-study results quickstart --front
-	@$(BIN)/marl-study plot quickstart -o exported/quickstart.html
 	@$(BIN)/marl-study export quickstart --best disentanglement/separation --to exported
+	@$(BIN)/marl-study plot quickstart -o exported/quickstart.html --overwrite
 	@echo
 	@echo "try next:"
 	@echo "  $(BIN)/marl-study dashboard                       # browse the study"

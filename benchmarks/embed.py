@@ -62,7 +62,8 @@ def write_sounds(folder: Path, first: int, end: int) -> None:
 
 def run_command(model: Path, sounds: Path, output: Path) -> float:
     """Run `marl-study embed` and return its peak memory in bytes."""
-    command = [str(Path(sys.executable).with_name("marl-study")), "embed", str(model), str(sounds), "-o", str(output)]
+    command = [str(Path(sys.executable).with_name("marl-study")), "embed", str(model), str(sounds)]
+    command += ["-o", str(output), "--overwrite"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     errors = process.stderr.read()

@@ -104,7 +104,9 @@ def save_chart(chart: ChartType, path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in _FORMATS:
         raise UserError(f"a plot must be a file ending in {', '.join(_FORMATS)}; got {path.name!r}")
-    options: dict[str, Any] = {"inline": True} if suffix == ".html" else {"scale_factor": PIXEL_RATIO}
+    # Altair does not derive the format from a suffix in capitals.
+    options: dict[str, Any] = {"format": suffix.removeprefix(".")}
+    options |= {"inline": True} if suffix == ".html" else {"scale_factor": PIXEL_RATIO}
     try:
         with atomic_path(path) as draft:
             chart.save(str(draft), **options)

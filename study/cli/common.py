@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ AddressOption = Annotated[
 ClusterOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Run on the cluster that `ray up FILE` started.")
 ]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 
 
 Format = StrEnum("Format", ["table", "csv", "json"])
@@ -62,6 +63,48 @@ def open_results(store: str, study: str) -> "StudyResults":
     from study.analysis import StudyResults
 
     return StudyResults(open_study(store, study))
+
+
+def check_output(
+    option: str,
+    output: Path,
+    overwrite: bool,
+    suffixes: tuple[str, ...] = (),
+    inputs: Iterable[str | Path] = (),
+) -> None:
+    """Raise UserError unless a command may write a file.
+
+    It replaces an existing file with `--overwrite` only, and never one of its inputs.
+    """
+    if suffixes and output.suffix.lower() not in suffixes:
+        raise UserError(f"{option}: must end in {' or '.join(suffixes)}; got {output}")
+    try:
+        if not output.parent.is_dir():
+            raise UserError(f"{option}: there is no folder {output.parent}")
+        if output.is_dir():
+            raise UserError(f"{option}: must be a file; {output} is a folder")
+        if output.exists():
+            if any(Path(path).exists() and output.samefile(path) for path in inputs):
+                raise UserError(f"{option}: must be a new file; {output} is an input of the command")
+            if not output.is_file():
+                raise UserError(f"{option}: must be a regular file; got {output}")
+        if not overwrite and (output.exists() or output.is_symlink()):
+            raise UserError(f"{option}: {output} already exists; choose another name, or replace it with --overwrite")
+    except OSError as error:
+        raise UserError(f"{option}: cannot write {output}: {error.strerror}") from None
+
+
+def check_output_folder(option: str, folder: Path, overwrite: bool) -> None:
+    """Raise UserError unless a command may write files into the folder: it is new, empty, or given `--overwrite`."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{option}: must be a folder; {folder} is a file")
+        if not overwrite and folder.is_dir() and any(folder.iterdir()):
+            raise UserError(
+                f"{option}: {folder} already holds files; choose a new folder, or replace files in it with --overwrite"
+            )
+    except OSError as error:
+        raise UserError(f"{option}: cannot write {folder}: {error.strerror}") from None
 
 
 class Destination:

@@ -12,8 +12,11 @@ from study.cli.common import (
     Format,
     FormatOption,
     JsonOption,
+    OverwriteOption,
     StoreOption,
     StudyArgument,
+    check_output,
+    check_output_folder,
     log,
     open_results,
     print_table,
@@ -71,6 +74,7 @@ def results(
     optuna: Annotated[
         Path | None, typer.Option("--optuna", metavar="FILE", help="Write all trials as an Optuna storage instead.")
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Show the results of a study: means over replicates.
 
@@ -81,7 +85,7 @@ def results(
     The hypervolume is the volume between the front and the scores of the untrained network, in the product of the
     units of the objectives. More is better.
 
-    With --optuna, all trials are written to a new SQLite file for `optuna.load_study` and optuna-dashboard.
+    With --optuna, all trials are written to an SQLite file for `optuna.load_study` and optuna-dashboard.
 
     Example: marl-study results quickstart --front --format csv
     """
@@ -89,6 +93,8 @@ def results(
         raise UserError("--front and --progress: give one of them, they show different tables; got both")
     if optuna and (front or progress or output is not Format.table):
         raise UserError("--optuna: writes all trials and shows no table; leave out --front, --progress and --format")
+    if optuna:
+        check_output("--optuna", optuna, overwrite)
     study_results = open_results(store, study)
     if optuna:
         from study.search.optuna_export import write_optuna_storage
@@ -158,11 +164,13 @@ def plot(
     study: StudyArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="A file ending in .html, .png or .svg.")],
     store: StoreOption = DEFAULT_STORE,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Draw the trade-off between the objectives, with error bars.
 
     Example: marl-study plot quickstart -o tradeoff.html
     """
+    check_output("--output", output, overwrite)
     from study.charts.style import save_chart
     from study.charts.trade_off import trade_off_chart
 
@@ -174,6 +182,7 @@ def report(
     study: StudyArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that gets index.html.")],
     store: StoreOption = DEFAULT_STORE,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a study as one page of figures.
 
@@ -181,6 +190,7 @@ def report(
 
     Example: marl-study report quickstart -o report
     """
+    check_output_folder("--output", output, overwrite)
     study_results = open_results(store, study)
     from study.report.page import write_report  # imports torch, so that a missing study is reported before
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study.cli.common import StoreOption, StudyArgument, log, open_results, open_study, stdout
+from study.cli.common import OverwriteOption, StoreOption, StudyArgument, log, open_results, open_study, stdout
 from study.errors import DEFAULT_STORE, RunError, UserError, command_for
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ def export(
     licence: Annotated[
         str | None, typer.Option("--licence", metavar="NAME", help="Licence in the model card, such as CC-BY-4.0.")
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace exported folders even if files in them were changed or added.")
-    ] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Export models with all that is needed to use them.
+
+    A model that was exported before is left as it is. If its folder holds another model, another licence or changed
+    files, nothing is exported; --overwrite replaces the whole folder.
 
     Example: marl-study export quickstart --best disentanglement/separation --to exported
     """
@@ -50,7 +51,11 @@ def export(
         trials = list(dict.fromkeys(trial or ())) or [int(number) for number in study_results.front()["trial"]]
     if not trials:
         raise UserError(f"study {study!r} has no complete trial yet, so it has no front")
-    for bundle in export_trials(study_results, trials, metric, to, licence, force):
+
+    def exists(bundle: Path) -> None:
+        log(f"already exported, identical: {bundle}")
+
+    for bundle in export_trials(study_results, trials, metric, to, licence, overwrite, exists):
         typer.echo(str(bundle))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from study.cli.common import log, stderr
+from study.cli.common import OverwriteOption, check_output, log, stderr
 from study.errors import RunError, UserError
 
 __all__ = ["embed", "swap"]
@@ -19,6 +19,7 @@ def embed(
     model: ModelArgument,
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Audio files, folders, s3://bucket/prefix.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A file ending in .parquet.")],
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write features of recordings as a Parquet table.
 
@@ -28,7 +29,6 @@ def embed(
 
     Example: marl-study embed exported/quickstart-trial-7-seed-0 recordings -o features.parquet
     """
-    _check_output(output, (".parquet",))
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from study.export.embed import embed as write
@@ -36,7 +36,10 @@ def embed(
     from study.export.recordings import find_recordings
     from study.formatting import printable
 
-    extractor, sounds = load_model(model), find_recordings(audio)
+    sounds = find_recordings(audio)
+    local = (str(recording.open()) for recording in sounds if not recording.held_bytes)
+    check_output("--output", output, overwrite, (".parquet",), local)
+    extractor = load_model(model)
     rate_column = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn())
     started = time.monotonic()
@@ -66,6 +69,7 @@ def swap(
     content: Annotated[Path, typer.Argument(metavar="A", help="Recording that gives the private features.")],
     other: Annotated[Path, typer.Argument(metavar="B", help="Recording that gives the shared features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A file ending in .wav or .flac.")],
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Play recording A with the shared features of recording B.
 
@@ -75,7 +79,7 @@ def swap(
 
     Example: marl-study swap exported/quickstart-trial-7-seed-0 flute.wav violin.wav -o swapped.wav
     """
-    _check_output(output, _SOUNDS)
+    check_output("--output", output, overwrite, _SOUNDS, (content, other))
     import soundfile
     import torch
 
@@ -102,13 +106,3 @@ def swap(
         raise UserError(f"--output: cannot write {output}: {error}") from None
     factors = " and ".join(extractor.shared_factors) or "shared features"
     log(f"{output}: {factors} of {other}, private features of {content}")
-
-
-def _check_output(output: Path, suffixes: tuple[str, ...]) -> None:
-    """Raise a UserError unless the output file can be created."""
-    if output.suffix.lower() not in suffixes:
-        raise UserError(f"--output: must end in {' or '.join(suffixes)}; got {output}")
-    if not output.parent.is_dir():
-        raise UserError(f"--output: the folder {output.parent} does not exist")
-    if output.is_dir():
-        raise UserError(f"--output: must be a file; {output} is a folder")

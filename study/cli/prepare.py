@@ -11,9 +11,11 @@ from study.cli.common import (
     Format,
     FormatOption,
     JsonOption,
+    OverwriteOption,
     SetOption,
     SpecArgument,
     StoreOption,
+    check_output_folder,
     log,
     print_table,
     stderr,
@@ -129,6 +131,7 @@ def describe(
     examples: Annotated[
         Path | None, typer.Option("--examples", metavar="DIR", help="Folder that gets examples as WAV files.")
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Describe prepared sounds: counts, factors, durations, loudness, and the rejected files with reasons.
 
@@ -136,6 +139,8 @@ def describe(
 
     Example: marl-study data describe studies/instruments.yaml --examples examples
     """
+    if examples is not None:
+        check_output_folder("--examples", examples, overwrite)
     from study.datasets.load import with_content
     from study.datasets.summarise import summarise, summary_tables, write_examples
     from study.storage import ObjectStore

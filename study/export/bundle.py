@@ -6,7 +6,7 @@ weights even if the checksums were recomputed.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from marl.metrics import METRIC_VERSION
 from study.analysis import StudyResults
 from study.datasets.load import dataset_of
 from study.errors import RunError, UserError
+from study.export.manifest import checksums, foreign_files, is_intact, read_manifest, sha256_of
 from study.export.model_card import ExportedModel, model_card
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import atomic_path
+from study.store import Checkpoint
 
-__all__ = ["checksums", "export_trials", "foreign_files", "verify"]
+__all__ = ["export_trials", "verify"]
 
 _SCORES_FILE, _CARD_FILE = "scores.json", "README.md"
 _CLIPS_FOLDER, _FACTORS_FILE = "clips", "factors.csv"
@@ -41,11 +43,17 @@ _INFORMATION_TOLERANCE = 0.05
 
 
 def export_trials(
-    results: StudyResults, trials: list[int], metric: str, folder: Path, licence: str | None = None, force: bool = False
+    results: StudyResults,
+    trials: list[int],
+    metric: str,
+    folder: Path,
+    licence: str | None = None,
+    overwrite: bool = False,
+    on_existing: Callable[[Path], None] = lambda _: None,
 ) -> list[Path]:
     """Write a bundle for each trial, of its best replicate in a metric, and return their paths.
 
-    A bundle that exists and is intact is not written again.
+    A bundle of the same model and licence that exists and is intact is not written again.
 
     Args:
         results: Results of the study.
@@ -53,11 +61,12 @@ def export_trials(
         metric: Metric that selects the replicate.
         folder: Folder that gets a subfolder for each bundle.
         licence: Licence of the models, for their cards.
-        force: Replace folders even if they hold files that were changed or that the export did not write.
+        overwrite: Replace folders that exist, whatever they hold.
+        on_existing: Called with the path of each bundle that is not written again.
 
     Raises:
-        UserError: If a trial is not complete, its weights were deleted, or a folder holds foreign files or cannot be
-            written.
+        UserError: If a trial is not complete, its weights were deleted, or a folder holds another model or foreign
+            files or cannot be written. No bundle is written if a folder cannot be replaced.
         RunError: If a checkpoint is missing or damaged.
     """
     states = results.results().set_index("trial")["state"]
@@ -66,44 +75,20 @@ def export_trials(
             raise UserError(f"only complete trials can be exported; trial {trial} is {state}")
     seeds = {trial: _best_replicate(results, trial, metric) for trial in trials}
     bundles = {trial: folder / f"{results.spec.name}-trial-{trial}-seed-{seed}" for trial, seed in seeds.items()}
-    for bundle in bundles.values():
-        foreign = foreign_files(bundle)
-        if foreign and not force and not _is_intact(bundle):
-            names = ", ".join(foreign[:_MAX_NAMED_FILES])
-            more = f" and {len(foreign) - _MAX_NAMED_FILES} more" if len(foreign) > _MAX_NAMED_FILES else ""
-            raise UserError(
-                f"{bundle} holds files that were changed or that the export did not write: {names}{more}; move them, "
-                "or replace the folder with --force"
-            )
+    existing = set()
+    for trial, bundle in bundles.items():
+        if not overwrite and bundle.exists():
+            _check_same(bundle, results, trial, seeds[trial], licence)
+            if is_intact(bundle):
+                existing.add(trial)
     dataset: Dataset | None = None
     for trial, bundle in bundles.items():
-        if not _is_intact(bundle):
+        if trial in existing:
+            on_existing(bundle)
+        else:
             dataset = dataset or dataset_of(ResolvedSpec(results.spec), results.store.objects, torch.device("cpu"))
             _export_replicate(results, dataset, trial, seeds[trial], metric, bundle, licence)
     return list(bundles.values())
-
-
-def checksums(bundle: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a bundle, as its manifest states them; none if it cannot be read."""
-    try:
-        return dict(json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def foreign_files(bundle: Path) -> list[str]:
-    """Return the files in a bundle's folder that were changed after the export, or that the export did not write."""
-    if not bundle.is_dir():
-        return [bundle.name] if bundle.exists() else []
-    hashes = checksums(bundle)
-    foreign = []
-    for path in sorted(path for path in bundle.rglob("*") if path.is_symlink() or not path.is_dir()):
-        name = path.relative_to(bundle).as_posix()
-        is_regular = path.is_file() and not path.is_symlink()
-        is_manifest = name == MANIFEST_FILE and bool(hashes)
-        if not is_regular or not (is_manifest or hashes.get(name) == _sha256(path)):
-            foreign.append(name)
-    return foreign
 
 
 def verify(bundle: Path) -> dict[str, tuple[float, float]]:
@@ -125,7 +110,7 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
             raise RunError(f"{bundle / MANIFEST_FILE} names a file outside of the bundle: {name}")
         if not path.is_file():
             raise RunError(f"{path} is missing")
-        if _sha256(path) != expected:
+        if sha256_of(path) != expected:
             raise RunError(f"{path} was changed after the export: its SHA-256 differs")
     for name in (MODEL_FILE, METADATA_FILE, _SCORES_FILE, f"{_CLIPS_FOLDER}/{_FACTORS_FILE}"):
         if name not in hashes:
@@ -148,17 +133,39 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
     return {name: (stated[name], value) for name, value in computed.items()}
 
 
-def _is_intact(bundle: Path) -> bool:
-    """Return whether all files of a bundle exist and are unchanged; other files are ignored."""
-    hashes = checksums(bundle)
-    return bool(hashes) and all(
-        (bundle / name).is_file() and _sha256(bundle / name) == expected for name, expected in hashes.items()
-    )
+def _check_same(bundle: Path, results: StudyResults, trial: int, seed: int, licence: str | None) -> None:
+    """Raise UserError if a folder holds foreign files, or a bundle of another model or licence."""
+    foreign = foreign_files(bundle)
+    if foreign and not is_intact(bundle):
+        names = ", ".join(foreign[:_MAX_NAMED_FILES])
+        more = f" and {len(foreign) - _MAX_NAMED_FILES} more" if len(foreign) > _MAX_NAMED_FILES else ""
+        raise UserError(
+            f"{bundle} holds files that were changed or that the export did not write: {names}{more}; move them, or "
+            "replace the folder with --overwrite"
+        )
+    if not (hashes := checksums(bundle)):
+        return
+    files = _final_checkpoint(results, trial, seed).files
+    stated = read_manifest(bundle)
+    wanted = {"study": results.spec.name, "trial": trial, "seed": seed, "licence": licence}
+    differences = [
+        f"{name} {stated.get(name) or 'none'} instead of {value or 'none'}"
+        for name, value in wanted.items()
+        if stated.get(name) != value
+    ]
+    differences += [
+        f"another {name}"
+        for name in (MODEL_FILE, METADATA_FILE)
+        if hashes.get(name) != hashlib.sha256(files[name]).hexdigest()
+    ]
+    if differences:
+        raise UserError(
+            f"{bundle} holds another model: {', '.join(differences)}; choose another folder, or replace it with "
+            "--overwrite"
+        )
 
 
-def _export_replicate(
-    results: StudyResults, dataset: Dataset, trial: int, seed: int, metric: str, bundle: Path, licence: str | None
-) -> None:
+def _final_checkpoint(results: StudyResults, trial: int, seed: int) -> Checkpoint:
     checkpoint = results.store.latest_checkpoint(trial, seed)
     if checkpoint is None or checkpoint.step != results.spec.train.steps:
         if (when := results.store.discarded(trial)) is not None:
@@ -168,6 +175,13 @@ def _export_replicate(
                 "under another name with its configuration in `include`"
             )
         raise RunError(f"the checkpoint of trial {trial}, seed {seed} is missing or damaged in {results.store.uri}")
+    return checkpoint
+
+
+def _export_replicate(
+    results: StudyResults, dataset: Dataset, trial: int, seed: int, metric: str, bundle: Path, licence: str | None
+) -> None:
+    checkpoint = _final_checkpoint(results, trial, seed)
     means = results.results().set_index("trial").loc[trial].to_dict()
     scores = _metrics(_final_reports(results, trial).loc[seed].to_dict())
     card = model_card(results.spec, dataset, ExportedModel(trial, seed, metric, scores, means), licence)
@@ -190,8 +204,9 @@ def _export_replicate(
                 "study": results.spec.name,
                 "trial": trial,
                 "seed": seed,
+                "licence": licence,
                 "marl-study": version("marl-study"),
-                "sha256": {path.relative_to(draft).as_posix(): _sha256(path) for path in files},
+                "sha256": {path.relative_to(draft).as_posix(): sha256_of(path) for path in files},
             }
             (draft / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     except OSError as error:
@@ -260,7 +275,3 @@ def _score(bundle: Path) -> dict[str, float]:
         **{name: float(values_K[0]) for name, values_K in columns.items()},
         **dict(zip(clip_names, error_N.sqrt().tolist(), strict=True)),
     }
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -39,13 +39,11 @@ _IN_MEMORY: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_s
 
 
 def write_optuna_storage(results: StudyResults, path: Path) -> None:
-    """Write a study to a new file, atomically. Missing folders are created.
+    """Write a study to a file, atomically. Missing folders are created.
 
     Raises:
-        UserError: If the file exists, or cannot be written.
+        UserError: If the file cannot be written.
     """
-    if path.exists():
-        raise UserError(f"{path} already exists; a storage of Optuna must be a new file, so choose another name")
     content = optuna_database(results)
     try:
         with atomic_path(path) as draft:

@@ -34,7 +34,7 @@ def test_a_trial_without_both_objectives_is_not_drawn(finished):
 
 
 @pytest.mark.parametrize(
-    ("name", "begins"), [("a.png", b"\x89PNG"), ("b.svg", b"<svg"), ("c.html", b"<!DOCTYPE html>")]
+    ("name", "begins"), [("a.png", b"\x89PNG"), ("b.SVG", b"<svg"), ("c.html", b"<!DOCTYPE html>")]
 )
 def test_plots_are_written_in_three_formats(finished, tmp_path, name, begins):
     path = tmp_path / "new folder" / name

@@ -278,7 +278,8 @@ def test_errors_leave_no_partial_table(model, sounds, tmp_path):
 
 def test_a_swap_has_the_private_features_of_one_sound_and_the_shared_ones_of_another(cli, model, sounds, tmp_path):
     content, other = sounds / "deep/c.flac", sounds / "long.wav"
-    outcome = cli("swap", model, content, other, "-o", tmp_path / "swapped.wav")
+    (tmp_path / "swapped.wav").write_text("earlier")
+    outcome = cli("swap", model, content, other, "-o", tmp_path / "swapped.wav", "--overwrite")
     assert outcome.status == 0, outcome.err
     assert_mentions(outcome.err, tmp_path / "swapped.wav", f"timbre of {other}", f"of {content}")
     heard, sample_rate = soundfile.read(tmp_path / "swapped.wav", dtype="float32")

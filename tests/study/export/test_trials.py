@@ -10,7 +10,8 @@ import torch
 
 import marl
 from study.errors import RunError, UserError
-from study.export.bundle import export_trials, foreign_files, verify
+from study.export.bundle import export_trials, verify
+from study.export.manifest import foreign_files
 from tests.messages import assert_mentions, mentions
 
 pytestmark = pytest.mark.slow
@@ -138,12 +139,67 @@ def test_exporting_again_keeps_a_folder_that_the_user_changed_unless_forced(fini
     command = ["export", "tiny", "--trial", 0, "--to", tmp_path / "out", "--store", finished.store.objects.uri]
     outcome = cli(*command)
     assert outcome.status == 2
-    assert_mentions(outcome.err, bundle, "README.md", "notes/mine.txt", "--force")
+    assert_mentions(outcome.err, bundle, "README.md", "notes/mine.txt", "--overwrite")
     assert (bundle / "README.md").read_text() == "my own card"
     assert (bundle / "notes" / "mine.txt").read_text() == "mine"
-    assert cli(*command, "--force").status == 0
+    assert cli(*command, "--overwrite").status == 0
     assert foreign_files(bundle) == []
     verify(bundle)
+
+
+@pytest.fixture
+def export_zero(finished, tmp_path, cli):
+    """Exports trial 0 again over a bundle without a licence; with the bundle."""
+    (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path / "out")
+    words = ["export", "tiny", "--trial", 0, "--to", tmp_path / "out", "--store", finished.store.objects.uri]
+    return bundle, lambda *more: cli(*words, *more)
+
+
+def contents(bundle):
+    return {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+
+
+def test_exporting_an_identical_model_again_succeeds_and_is_reported(export_zero):
+    bundle, export = export_zero
+    outcome = export()
+    assert (outcome.status, outcome.out) == (0, f"{bundle}\n")
+    assert_mentions(outcome.err, bundle, "already", "identical")
+
+
+def test_a_bundle_with_another_licence_is_replaced_only_if_asked_for(export_zero):
+    bundle, export = export_zero
+    before = contents(bundle)
+    outcome = export("--licence", "CC-BY-4.0")
+    assert outcome.status == 2
+    assert_mentions(outcome.err, bundle, "licence", "CC-BY-4.0", "--overwrite")
+    assert contents(bundle) == before
+    assert export("--licence", "CC-BY-4.0", "--overwrite").status == 0
+    assert json.loads((bundle / "manifest.json").read_text())["licence"] == "CC-BY-4.0"
+    assert "Licence: CC-BY-4.0." in (bundle / "README.md").read_text()
+    assert export().status == 2
+
+
+def test_a_bundle_of_another_study_or_with_other_weights_is_replaced_only_if_asked_for(export_zero):
+    bundle, export = export_zero
+    weights = safetensors.torch.load_file(bundle / "model.safetensors")
+    safetensors.torch.save_file({name: value + 1 for name, value in weights.items()}, bundle / "model.safetensors")
+    compute_checksums_anew(bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "study": "other"}))
+    before = contents(bundle)
+    outcome = export()
+    assert outcome.status == 2
+    assert_mentions(outcome.err, bundle, "study other", "model.safetensors", "--overwrite")
+    assert contents(bundle) == before
+    assert export("--overwrite").status == 0
+    verify(bundle)
+
+
+def test_nothing_is_exported_if_one_of_several_bundles_cannot_be_replaced(finished, tmp_path):
+    export_trials(finished, [1], SEPARATION, tmp_path / "out", "CC-BY-4.0")
+    with pytest.raises(UserError, match=mentions("trial-1", "licence")):
+        export_trials(finished, [0, 1], SEPARATION, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 def test_all_files_of_a_folder_without_a_manifest_are_foreign(tmp_path):

@@ -189,6 +189,8 @@ def test_the_command_writes_the_page_and_prints_its_path(store, tmp_path, cli, f
     assert (outcome.status, outcome.out) == (0, "")
     assert outcome.err == f"report: {tmp_path / 'report' / 'index.html'}\n"
     assert (tmp_path / "report" / "index.html").is_file()
+    assert cli("report", "tiny", "-o", tmp_path / "report", "--store", store.objects.uri).status == 2
+    assert cli("report", "tiny", "-o", tmp_path / "report", "--store", store.objects.uri, "--overwrite").status == 0
 
 
 def test_a_missing_study_is_reported_with_the_existing_ones(store, tmp_path, cli):

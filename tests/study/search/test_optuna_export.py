@@ -166,13 +166,6 @@ def test_a_search_can_continue_in_the_file(results, exported, tmp_path):
     assert [best.number for best in load(tmp_path / "new folder" / "tiny.db").best_trials] == [5]
 
 
-def test_an_existing_file_is_not_changed(results, tmp_path):
-    (tmp_path / "mine.db").write_text("mine")
-    with pytest.raises(UserError, match=mentions("mine.db", "already")):
-        write_optuna_storage(results, tmp_path / "mine.db")
-    assert (tmp_path / "mine.db").read_text() == "mine"
-
-
 def test_a_file_that_cannot_be_written_is_reported_and_leaves_no_file(results, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=mentions("tiny.db", "write")):
@@ -192,7 +185,10 @@ def test_the_command_writes_the_file_and_prints_how_to_open_it(cli, results, tmp
     assert len(load(path).trials) == 5
     again = cli("results", "tiny", "--store", store, "--optuna", path)
     assert again.status == 2
-    assert_mentions(again.err, path, "already")
+    assert_mentions(again.err, path, "already", "--overwrite")
+    path.write_text("mine")
+    assert cli("results", "tiny", "--store", store, "--optuna", path, "--overwrite").status == 0
+    assert len(load(path).trials) == 5
 
 
 @pytest.mark.parametrize("words", [("--front",), ("--progress",), ("--format", "csv")])
