@@ -4,7 +4,7 @@ Results go to stdout, everything else to stderr. Exit status: 0 when the command
 its arguments are wrong, 130 after Ctrl-C.
 """
 
-import os
+import io
 import sys
 import warnings
 from collections.abc import Callable
@@ -60,8 +60,7 @@ def _options(
 def main() -> None:
     """Run a command. An error is reported in one line that says what to do."""
     warnings.showwarning = show_warning
-    try:
-        sys.exit(exit_status(app))
-    except BrokenPipeError:  # the reader of the output has closed the pipe, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # not every encoding has all characters
+    sys.exit(exit_status(app))

@@ -1,12 +1,15 @@
 """What the commands share: options, output on stdout and stderr, logging, and the exit status."""
 
+import errno
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -15,6 +18,7 @@ from study.errors import DEFAULT_STORE, Interrupted, RunError, UnreadableObject,
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
+    from rich.table import Table
 
     from study.analysis import StudyResults
     from study.store import StudyStore
@@ -143,6 +147,8 @@ class Destination:
 
 
 _PIPE_WIDTH = 200
+# Longer cells may be broken at spaces, so that a column of sentences does not push out the others.
+_MAX_UNBROKEN = 20
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
@@ -151,7 +157,12 @@ def stderr() -> "Console":
     """Return the console for messages."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    class MessageConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Continue without messages if their reader has ended."""
+            _discard(sys.stderr)
+
+    return MessageConsole(stderr=True, highlight=False)
 
 
 def stdout() -> "Console":
@@ -159,6 +170,28 @@ def stdout() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def show_table(table: "Table") -> None:
+    """Print a table on stdout. On a terminal that is too narrow, columns at the right are left out, and named."""
+    console = stdout()
+    hidden = drop_columns(table, console) if console.is_terminal else []
+    console.print(table)
+    if hidden:
+        log(f"left out of a narrow terminal: {', '.join(hidden)}; widen it, or pipe the output")
+
+
+def drop_columns(table: "Table", console: "Console") -> list[str]:
+    """Remove columns from the right until the table fits the console, and return their headings."""
+    from rich.cells import cell_len
+
+    for column in table.columns:
+        column.min_width = min(_MAX_UNBROKEN, max((cell_len(str(cell)) for cell in column.cells), default=0))
+    hidden: list[str] = []
+    unbounded = console.options.update_width(10_000)
+    while len(table.columns) > 1 and console.measure(table, options=unbounded).minimum > console.width:
+        hidden.insert(0, str(table.columns.pop().header).replace(".\n", ".").replace("\n", " "))
+    return hidden
 
 
 def log(line: str) -> None:
@@ -181,19 +214,34 @@ def configure_logging(verbose: int, quiet: bool) -> None:
 
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Run a command and return its exit status. With `--debug` errors are raised."""
+    """Run a command and return its exit status. With `--debug` errors are shown with their traceback."""
     try:
         command()
     except SystemExit as leave:
+        if isinstance(leave.__context__, BrokenPipeError):  # Typer and rich exit with 1 when `head` has read enough
+            _discard(sys.stdout)
+            return 0
         return leave.code if isinstance(leave.code, int) else 1
     except (UserError, RunError) as error:
         if "--debug" in sys.argv:
-            raise
-        log(f"error: {error}")
+            traceback.print_exc()
+        else:
+            log(f"error: {error}")
         return 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _discard(sys.stdout)
+        log(f"error: cannot write the output: {error.strerror}")
+        return 2
     except Interrupted:
         return 130
     return 0
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is left of a stream nowhere, because Python writes it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

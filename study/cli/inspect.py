@@ -20,7 +20,7 @@ from study.cli.common import (
     log,
     open_results,
     print_table,
-    stdout,
+    show_table,
 )
 from study.errors import DEFAULT_STORE, UserError
 
@@ -118,10 +118,10 @@ def results(
         print_table(table, output)
         return
     if progress:
-        stdout().print(progress_table(table, f"progress of study {study}"))
+        show_table(progress_table(table, f"progress of study {study}"))
     else:
         title = f"front of study {study}" if front else f"study {study}"
-        stdout().print(results_table(table, study_results.spec, title))
+        show_table(results_table(table, study_results.spec, title))
     log(volume_line(study_results.hypervolume(), study_results.trial_steps()))
 
 
@@ -155,7 +155,7 @@ def leakage(
     classes = dict(zip((factor.name for factor in clips.factors), clips.num_eval_classes("validation"), strict=True))
     table = leakage_of(study_results, number, classes, min(HELD_OUT_CLIPS, len(clips.splits["validation"])))
     if output is Format.table:
-        stdout().print(leakage_table(table, f"study {study}, trial {number}: 0 is chance, 1 is all of the factor"))
+        show_table(leakage_table(table, f"study {study}, trial {number}: 0 is chance, 1 is all of the factor"))
     else:
         print_table(table, output)
 

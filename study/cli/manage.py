@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study.cli.common import OverwriteOption, StoreOption, StudyArgument, log, open_results, open_study, stdout
+from study.cli.common import OverwriteOption, StoreOption, StudyArgument, log, open_results, open_study, show_table
 from study.errors import DEFAULT_STORE, RunError, UserError, command_for
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def clean(
         return
     if not dry_run:
         clean_up(study_results, plan)
-    stdout().print(cleanup_table(plan, dry_run))
+    show_table(cleanup_table(plan, dry_run))
     typer.echo(kept_line(plan))
 
 

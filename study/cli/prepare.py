@@ -18,6 +18,7 @@ from study.cli.common import (
     check_output_folder,
     log,
     print_table,
+    show_table,
     stderr,
     stdout,
 )
@@ -151,7 +152,8 @@ def describe(
     if output is Format.table:
         log(description.uri)
         for table in summary_tables(description):
-            stdout().print(table, "")
+            show_table(table)
+            typer.echo()
     else:
         print_table(description.factors, output)
     if examples is not None:

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-import study.cli
-from study.errors import Interrupted, UserError
+from study.errors import Interrupted
 from study.store.writer import StudyWriter
 from tests.messages import assert_mentions
 from tests.study.commands import ROOT, Outcome, command
@@ -176,10 +175,11 @@ def test_invalid_arguments_fail_before_any_work(cli, finished_store, words, fact
 
 
 def test_a_traceback_is_printed_only_on_request(cli, tmp_path, monkeypatch):
-    assert "Traceback" not in cli("status", "other", "--store", tmp_path).err
-    monkeypatch.setattr("sys.argv", ["marl-study", "--debug", "status", "other", "--store", str(tmp_path)])
-    with pytest.raises(UserError):
-        study.cli.main()
+    plain, debug = (cli(*words, "status", "other", "--store", tmp_path) for words in ((), ("--debug",)))
+    assert "Traceback" not in plain.err
+    assert "Traceback" in debug.err
+    assert plain.status == debug.status == 2
+    assert plain.err.strip().removeprefix("error: ") in debug.err
 
 
 @pytest.mark.parametrize("name", COMMANDS)
