@@ -31,6 +31,7 @@ _POLL_S = 0.5
 _MAX_INPUTS_IN_FLIGHT = 8
 # Models in one call of a trainer. Calls cannot be interrupted, so a call must be short.
 _MODELS_PER_CALL = 16
+_MAX_NAMED = 20
 
 
 class TrainerLostError(RunError):
@@ -135,6 +136,8 @@ def rescore(
 
     Raises:
         UserError: If there is no such group or complete trial, or another run of the study is live.
+        RunError: If weights are missing or damaged, after all other models were evaluated. Trials whose weights `clean`
+            deleted are left out, unless `trials` names them or no model remains.
     """
     names = list(RESCORABLE if metrics is None else metrics)
     for name in names:
@@ -176,4 +179,22 @@ def rescore(
             evaluated.add((row["trial"], row["seed"]))
             writer.add("reports", row)
         writer.record_trainers([ray.get(trainer.progress.remote())])
+    missing = [replicate for replicate in replicates if replicate not in evaluated]
+    deleted = [trial for trial in dict.fromkeys(trial for trial, _ in missing) if store.discarded(trial) is not None]
+    if deleted and trials is None:
+        line = f"left out, because `marl-study clean` deleted their weights: trials {_named(map(str, deleted))}"
+        console.print(line, soft_wrap=True)
+        missing = [(trial, seed) for trial, seed in missing if trial not in deleted] if evaluated else missing
+    if missing:
+        models = _named(f"trial {trial} seed {seed}" for trial, seed in missing)
+        raise RunError(
+            f"evaluated {len(evaluated)} of {len(replicates)} models; the weights of the others are missing or damaged "
+            f"in {store.uri}: {models}"
+        )
     return len(evaluated)
+
+
+def _named(names: Iterable[str]) -> str:
+    """Join the first names, and count the others."""
+    first, others = (known := list(names))[:_MAX_NAMED], len(known) - _MAX_NAMED
+    return ", ".join(first) + (f" and {others} more" if others > 0 else "")

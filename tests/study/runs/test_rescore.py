@@ -56,6 +56,28 @@ def test_a_slow_metric_is_computed_for_the_requested_trials(cli_on_ray, finished
 
 
 @pytest.mark.slow
+def test_models_without_weights_are_named_after_the_others_were_evaluated(cli_on_ray, finished_store, finished):
+    finished.store.objects.delete("tiny/checkpoints/1/0")
+    finished.store.objects.write("tiny/checkpoints/2/1/30/model.safetensors", b"damaged")
+    finished.store.delete_checkpoints(3)
+    finished.store.write_discarded(3)
+    words = ("rescore", "tiny", "--store", finished_store, "--metrics", "fidelity")
+    outcome = cli_on_ray(*words)
+    assert outcome.status == 1
+    assert_mentions(outcome.err, "left out", "clean", "trials 3")
+    last = outcome.err.splitlines()[-1]
+    assert_mentions(last, "error:", "trial 1 seed 0", "trial 2 seed 1", finished_store)
+    assert "trial 3" not in last
+    rows = finished.store.read("reports")
+    again = rows[rows["run"] > 1]
+    assert sorted(zip(again["trial"], again["seed"], strict=True)) == [(0, 0), (0, 1), (1, 1), (2, 0)]
+    outcome = cli_on_ray(*words, "--trial", 3)
+    assert outcome.status == 1
+    assert_mentions(outcome.err, "trial 3 seed 0", "trial 3 seed 1")
+    assert cli_on_ray(*words, "--trial", 0).status == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "facts"),
     [
