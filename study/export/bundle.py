@@ -61,7 +61,7 @@ def export_trials(
         metric: Metric that selects the replicate.
         folder: Folder that gets a subfolder for each bundle.
         licence: Licence of the models, for their cards.
-        overwrite: Replace folders that exist, whatever they hold.
+        overwrite: Replace existing folders with all their files.
         on_existing: Called with the path of each bundle that is not written again.
 
     Raises:
