@@ -111,10 +111,10 @@ def test_an_outage_is_reported_and_the_page_recovers(page, served, known, tmp_pa
     Lease(known, {"trials": 5})
     open_view(page, f"{served(known.objects.uri)}/trade-off?study=tiny")
     (tmp_path / "runs").rename(tmp_path / "away")
-    expect(page.get_by_text("The store cannot be read now")).to_be_visible()
+    expect(page.get_by_text("The store cannot be read: ")).to_be_visible()
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
     (tmp_path / "away").rename(tmp_path / "runs")
-    expect(page.get_by_text("The store cannot be read now")).to_have_count(0)
+    expect(page.get_by_text("The store cannot be read: ")).to_have_count(0)
 
 
 @pytest.mark.nightly
