@@ -1,6 +1,7 @@
 """Fixtures of several folders: reference values, small data, and a tiny study that ran once."""
 
 import copy
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.study.processes import Switches, environment, shared_ray
 from tests.study.s3_server import S3Server, s3_server
 
 # The time of an example depends more on other load than on the code.
-settings.register_profile("any machine", deadline=None)
+settings.register_profile("any machine", deadline=None, max_examples=100 if os.environ.get("CI") else 40)
 settings.load_profile("any machine")
 
 REFERENCES = Path(__file__).parent / "references"
