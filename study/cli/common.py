@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="MARL_STORE", help="Folder or s3://bucket/prefix that holds the studies.")
 ]
-StudyArgument = Annotated[str, typer.Argument(help="Name of the study.")]
+
+
+def _study_name(text: str) -> str:
+    from study.spec import study_name
+
+    return study_name(text)
+
+
+StudyArgument = Annotated[str, typer.Argument(help="Name of the study.", callback=_study_name)]
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the study.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field of the spec.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

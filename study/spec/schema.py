@@ -15,9 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from study.errors import UserError
 from study.spec.space import Parameter, Scalar, parameter_order
 
-__all__ = ["STUDY_NAME", "Baseline", "Spec", "TrialId", "explain", "parse_spec", "proxy_metric"]
+__all__ = ["Baseline", "Spec", "TrialId", "explain", "is_study_name", "parse_spec", "proxy_metric", "study_name"]
 
-STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_STUDY_NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+
+
+def is_study_name(name: str) -> bool:
+    """Return whether a study can have this name. No such name is a path that leads out of the store."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) is not None
+
+
+def study_name(text: str) -> str:
+    """Return the name of a study without the slash that shells complete; raise a UserError if it is not a name."""
+    name = text.removesuffix("/")
+    if not is_study_name(name):
+        raise UserError(f"name of a study: {_STUDY_NAME_RULE}; got {text!r}")
+    return name
 
 
 class Baseline(StrEnum):
@@ -126,10 +139,8 @@ class Spec(_Section):
     @field_validator("name")
     @classmethod
     def _check_name(cls, value: str) -> str:
-        if not STUDY_NAME.fullmatch(value):
-            raise ValueError(
-                f"must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit; got {value!r}"
-            )
+        if not is_study_name(value):
+            raise ValueError(f"{_STUDY_NAME_RULE}; got {value!r}")
         return value
 
     @field_validator("halving", mode="before")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, mode
 
 from study.errors import UserError
 from study.formatting import printable
-from study.spec import STUDY_NAME, Spec, explain
+from study.spec import Spec, explain, is_study_name
 from study.storage import ObjectStore, TooLargeError
 from study.store.checkpoints import Checkpoints
 from study.store.lease import RunRecords
@@ -183,5 +183,5 @@ class StudyStore(RunRecords, Checkpoints):
 
 def list_studies(objects: ObjectStore) -> list[str]:
     """Return the names of the studies in a store."""
-    names = [name for name in objects.folders() if STUDY_NAME.fullmatch(name)]
+    names = [name for name in objects.folders() if is_study_name(name)]
     return [name for name in names if objects.names(f"{name}/{_METADATA}")]

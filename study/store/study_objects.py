@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from study.errors import UnreadableObject
 from study.formatting import printable
+from study.spec import study_name
 from study.storage import Entry, ObjectStore, TooLargeError
 
 __all__ = ["StudyCache", "StudyObjects", "json_object"]
@@ -68,11 +69,15 @@ class StudyCache:
 
 
 class StudyObjects:
-    """Objects of one study. A damaged object is named in a warning and left out."""
+    """Objects of one study. A damaged object is named in a warning and left out.
+
+    Raises:
+        UserError: If the name cannot be that of a study, such as a path.
+    """
 
     def __init__(self, objects: ObjectStore, name: str, cache: StudyCache | None = None) -> None:
         self.objects = objects
-        self.name = name
+        self.name = study_name(name)
         self.cache = cache
 
     @property

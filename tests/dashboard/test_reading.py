@@ -31,6 +31,12 @@ def again(reader):
     return reader.latest("tiny")
 
 
+@pytest.mark.parametrize("path", ["../other/tiny", "tiny/../tiny", "..", ""])
+def test_an_address_cannot_lead_out_of_the_store(reader, path):
+    with pytest.raises(UserError, match=mentions("name", "letter", repr(path))):
+        reader.latest(path)
+
+
 def test_values_are_computed_once_per_reading(reader):
     first = reader.latest("tiny")
     calls = []
