@@ -3,10 +3,20 @@
 This module imports nothing of the project.
 """
 
+import difflib
 import math
 import re
+from collections.abc import Iterable
 
-__all__ = ["cell_text", "format_bytes", "format_duration", "format_number", "objective_label", "printable"]
+__all__ = [
+    "cell_text",
+    "format_bytes",
+    "format_duration",
+    "format_number",
+    "objective_label",
+    "printable",
+    "suggestion",
+]
 
 _LABELS = {
     "fidelity/log_mel_rmse_db": "log-mel RMSE (dB)",
@@ -14,6 +24,8 @@ _LABELS = {
     "disentanglement/mig": "MIG",
 }
 _MAX_PRINTABLE = 300
+_MAX_LISTED = 200  # characters of a list of names
+_FIRST_NAMES = 5
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -59,3 +71,16 @@ def printable(text: str) -> str:
     """Return a text in one line of at most `_MAX_PRINTABLE` characters, without control characters."""
     line = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
     return line if len(line) <= _MAX_PRINTABLE else f"{line[:_MAX_PRINTABLE]}…"
+
+
+def suggestion(word: str, names: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the names that are meant, and all names if they are few."""
+    known = list(names)
+    close = [name for name in known if len(word) > 2 and word in name][:3] or difflib.get_close_matches(word, known)
+    listed = ", ".join(known)
+    if close and len(listed) > _MAX_LISTED:
+        return f"did you mean {' or '.join(close)}?"
+    if len(listed) > _MAX_LISTED:
+        listed = f"{', '.join(known[:_FIRST_NAMES])} and {len(known) - _FIRST_NAMES} more"
+    guess = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{guess}there are: {listed or 'none'}"

@@ -20,11 +20,10 @@ class PatchNetwork(Network):
 
     def __init__(self, architecture: Architecture) -> None:
         bands, frames, model, _, _ = architecture
-        if bands % model.patch_bands or frames % model.patch_frames:
-            raise ValueError(
-                f"patches of {model.patch_bands} bands x {model.patch_frames} frames must tile a spectrogram of "
-                f"{bands} x {frames}: model.patch_bands and model.patch_frames must divide mel_bands and frames"
-            )
+        if bands % model.patch_bands:
+            raise ValueError(f"model.patch_bands must divide the {bands} mel_bands; got {model.patch_bands}")
+        if frames % model.patch_frames:
+            raise ValueError(f"model.patch_frames must divide the {frames} frames; got {model.patch_frames}")
         self._patch = model.patch_bands, model.patch_frames
         self._grid = bands // model.patch_bands, frames // model.patch_frames
         self.patches, values = math.prod(self._grid), math.prod(self._patch)

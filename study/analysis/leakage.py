@@ -35,8 +35,10 @@ def leakage(results: StudyResults, trial: int, classes: Mapping[str, int], clips
     """
     table = results.results()
     complete = table[table["state"] == "complete"].set_index("trial")
+    if complete.empty:
+        raise UserError(f"study {results.spec.name!r} has no complete trial yet")
     if trial not in complete.index:
-        numbers = ", ".join(map(str, complete.index)) or "none"
+        numbers = ", ".join(map(str, complete.index))
         raise UserError(f"--trial: must be a complete trial ({numbers}); got {trial}")
     row = complete.loc[trial]
     rows = []

@@ -16,6 +16,7 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import KDTree, QhullError
 
 from study.errors import UserError
+from study.formatting import suggestion
 from study.spec import Parameter, Scalar, Spec
 
 __all__ = ["Sweep", "find_sweep", "is_numeric", "slice_data", "surface_data"]
@@ -219,7 +220,7 @@ def _rows(table: pd.DataFrame, spec: Spec, parameters: list[str], metric: str) -
     """Return the trials that have the parameters and the metric, by number, with a column for its interval."""
     for name in parameters:
         if name not in spec.space:
-            raise UserError(f"study {spec.name!r} has no parameter {name!r}; its space has {', '.join(spec.space)}")
+            raise UserError(f"study {spec.name!r} has no parameter {name!r}; {suggestion(name, spec.space)}")
     columns = [f"config/{name}" for name in parameters]
     missing = {name: np.nan for name in (*columns, metric, f"{metric}/ci") if name not in table}
     rows = table.assign(**missing).dropna(subset=[*columns, metric])

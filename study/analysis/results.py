@@ -19,6 +19,7 @@ from study.analysis.pareto import front_candidates, hypervolume, pareto_front, t
 from study.analysis.progress import front_progress, reference_point
 from study.analysis.statistics import ci_half_width, front_probabilities
 from study.errors import UserError, command_for
+from study.formatting import suggestion
 from study.spec import Baseline, Spec, TrialId
 from study.store import StudyMetadata, StudyStore
 from study.store.lease import is_live
@@ -133,12 +134,15 @@ class StudyResults:
     def best_trial(self, metric: str) -> int:
         """Return the number of the complete trial that is best in a metric."""
         table = self.results()
-        if metric not in table or metric.startswith("config/") or not pd.api.types.is_float_dtype(table[metric]):
-            metrics = ", ".join(metric_columns(table)) or "none yet"
-            raise UserError(f"--best: must be a metric of the study ({metrics}); got {metric!r}")
-        values = table[table["state"] == "complete"].set_index("trial")[metric].dropna()
-        if values.empty:
+        complete = table[table["state"] == "complete"].set_index("trial")
+        if complete.empty:
             raise UserError(f"study {self.spec.name!r} has no complete trial yet")
+        if metric not in metric_columns(table) or not pd.api.types.is_float_dtype(table[metric]):
+            known = suggestion(metric, dict.fromkeys([*self.spec.objectives, *metric_columns(table)]))
+            raise UserError(f"--best: must be a metric of the study; got {metric!r}; {known}")
+        values = complete[metric].dropna()
+        if values.empty:
+            raise UserError(f"no complete trial of study {self.spec.name!r} has a value of {metric!r}")
         return int(values.idxmin() if self.spec.direction(metric) == "min" else values.idxmax())
 
     def missing_post_training(self) -> dict[str, list[tuple[TrialId, int]]]:

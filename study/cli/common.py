@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from study.analysis import StudyResults
+    from study.spec.resolved_spec import ResolvedSpec
     from study.store import StudyStore
 
 StoreOption = Annotated[
@@ -60,6 +61,18 @@ def print_table(table: "pd.DataFrame", output: Format) -> None:
         typer.echo(table.to_csv(index=False), nl=False)
     else:
         typer.echo(table.to_json(orient="records", indent=1, date_format="iso"))
+
+
+def read_spec(spec_file: Path, overrides: list[str] | None = None, trials: int | None = None) -> "ResolvedSpec":
+    """Return the resolved spec of a file with the changes of options; log a warning for what may be a mistake."""
+    from study.spec.loader import read_spec as read
+
+    resolved = read(spec_file, overrides or (), trials)
+    for name, direction in resolved.spec.objectives.items():
+        if direction != resolved.spec.usual_direction(name):
+            better = "lower" if direction == "max" else "higher"
+            log(f"warning: objectives: {better} values of {name} are better, but the spec asks for {direction}")
+    return resolved
 
 
 def open_study(store: str, study: str) -> "StudyStore":

@@ -18,6 +18,7 @@ from study.cli.common import (
     check_output_folder,
     log,
     print_table,
+    read_spec,
     show_table,
     stderr,
     stdout,
@@ -56,11 +57,9 @@ def doctor(
     """
     from study.datasets.load import with_content
     from study.doctor import render_finding, run_checks
-    from study.spec.loader import load_spec
-    from study.spec.resolve import resolve
     from study.storage import ObjectStore
 
-    spec = with_content(resolve(load_spec(spec_file)), ObjectStore(store)) if spec_file else None
+    spec = with_content(read_spec(spec_file), ObjectStore(store)) if spec_file else None
     findings = []
     for finding in run_checks(spec, store, address):
         findings.append(finding)
@@ -83,12 +82,10 @@ def compile_stacks(spec_file: SpecArgument, store: StoreOption = DEFAULT_STORE) 
     """
     from study.datasets.load import with_content
     from study.formatting import format_duration
-    from study.spec.loader import load_spec
-    from study.spec.resolve import resolve
     from study.storage import ObjectStore
     from study.training.dry_run_worker import PlanReport, dry_run_stacks
 
-    spec = with_content(resolve(load_spec(spec_file)), ObjectStore(store))
+    spec = with_content(read_spec(spec_file), ObjectStore(store))
     for report in dry_run_stacks(spec, store, measure_s=None):
         if isinstance(report, PlanReport):
             plan = report.plan
@@ -163,10 +160,7 @@ def describe(
 
 def _prepared_spec(file: Path, overrides: list[str] | None) -> "ResolvedSpec":
     """Return the resolved spec of a data set that has to be prepared."""
-    from study.spec.loader import load_spec
-    from study.spec.resolve import resolve
-
-    resolved = resolve(load_spec(file, list(overrides or [])))
+    resolved = read_spec(file, overrides)
     if not resolved.needs_preparation:
         raise UserError(f"data.kind: {resolved.data.kind} is computed when a study starts and needs no preparation")
     return resolved

@@ -14,6 +14,7 @@ from study.cli.common import (
     StudyArgument,
     log,
     open_results,
+    read_spec,
     stderr,
 )
 from study.errors import DEFAULT_STORE, Interrupted, RunError, UserError, command_for
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = ["rescore", "resume", "run"]
 
+_MAX_TRIALS = 1_000_000  # as `study.spec.schema.MAX_TRIALS`, which takes a while to import
+
 
 def run(
     spec_file: SpecArgument,
     store: StoreOption = DEFAULT_STORE,
     overrides: SetOption = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, instead of search.trials.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, max=_MAX_TRIALS, help="Number of trials, instead of search.trials.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved spec and an estimate of the duration, run nothing.")
     ] = False,
@@ -42,15 +47,10 @@ def run(
     Example: marl-study run studies/quickstart.yaml --set train.steps=400
     """
     from study.runs.create import create_study
-    from study.spec.loader import load_spec
-    from study.spec.resolve import resolve
     from study.storage import ObjectStore
     from study.store import StudyStore
 
-    changes = list(overrides or [])
-    if trials is not None:
-        changes.append(f"search.trials={trials}")
-    resolved = resolve(load_spec(spec_file, changes))
+    resolved = read_spec(spec_file, overrides, trials)
     spec = resolved.spec
     objects = ObjectStore(store)
     if dry_run:
@@ -60,7 +60,8 @@ def run(
         typer.echo(describe_dry_run(with_content(resolved, objects), objects))
         return
     destination = Destination(address, cluster, store)
-    arguments = ["run", spec_file.name, *(word for change in changes for word in ("--set", change))]
+    arguments = ["run", spec_file.name, *(word for change in overrides or () for word in ("--set", change))]
+    arguments += [] if trials is None else ["--trials", str(trials)]
     if destination.is_remote:
         destination.submit(spec.name, arguments, spec_file)
         return
@@ -79,9 +80,12 @@ def run(
 def resume(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
-    trials: Annotated[int | None, typer.Option(min=1, help="Raise the number of trials of the study to this.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, max=_MAX_TRIALS, help="Raise the number of trials of the study to this.")
+    ] = None,
     confirm: Annotated[
-        int | None, typer.Option(min=1, metavar="SEEDS", help="Then train the front again under this many new seeds.")
+        int | None,
+        typer.Option(min=1, max=1000, metavar="SEEDS", help="Then train the front again under this many new seeds."),
     ] = None,
     address: AddressOption = None,
     cluster: ClusterOption = None,

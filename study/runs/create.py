@@ -34,10 +34,13 @@ def create_study(store: StudyStore, resolved: ResolvedSpec, address: str | None 
         if (existing := spec_of(metadata)) != resolved:
             old, new = (spec.model_dump(mode="json") for spec in (existing.spec, resolved.spec))
             names = [name for name in old if old[name] != new[name]]
+            resume, exists = command_for(store.uri, "resume"), f"study {store.name!r} is already in {store.objects.uri}"
+            if names == ["search"] and old["search"] | {"trials": new["search"]["trials"]} == new["search"]:
+                trials = new["search"]["trials"]
+                raise UserError(f"{exists}; to bring it to {trials} trials, use `{resume} --trials {trials}`")
             raise UserError(
-                f"study {store.name!r} is already in {store.objects.uri} with another spec "
-                f"({', '.join(names[:3])} differ{'s' if len(names) == 1 else ''}); rename this one, resume the "
-                f"existing one with `{command_for(store.uri, 'resume')}`, or delete it"
+                f"{exists} with another spec ({', '.join(names[:3])} differ{'s' if len(names) == 1 else ''}); rename "
+                f"this one with --set name=NAME, or resume the existing one with `{resume}`"
             )
         return metadata
     if address is None:

@@ -15,6 +15,7 @@ from marl.evaluation.post_training import POST_TRAINING
 from study.analysis import StudyResults
 from study.environment import versions
 from study.errors import Interrupted, RunError, UserError
+from study.formatting import suggestion
 from study.in_flight import in_flight
 from study.runs.ray_cluster import ray_session
 from study.spec import TrialId
@@ -142,8 +143,8 @@ def rescore(
     names = list(RESCORABLE if metrics is None else metrics)
     for name in names:
         if name not in (*RESCORABLE, *POST_TRAINING):
-            known = ", ".join((*RESCORABLE, *POST_TRAINING))
-            raise UserError(f"--metrics: must be groups of metrics ({known}); got {name!r}")
+            known = suggestion(name, (*RESCORABLE, *POST_TRAINING))
+            raise UserError(f"--metrics: must be groups of metrics; got {name!r}; {known}")
         if name in POST_TRAINING and split != "validation":
             raise UserError(f"--test: {name} is defined on validation clips only; leave it out")
     table = results.trials()

@@ -1,6 +1,15 @@
 """The spec of a study: its schema, its search space, the YAML loader, and resolution into configurations of marl."""
 
-from study.spec.schema import Baseline, Spec, TrialId, explain, is_study_name, parse_spec, proxy_metric, study_name
+from study.spec.problems import explain
+from study.spec.schema import (
+    Baseline,
+    Spec,
+    TrialId,
+    is_study_name,
+    parse_spec,
+    proxy_metric,
+    study_name,
+)
 from study.spec.space import Parameter, Scalar, active_parameters, grid, parameter_order
 
 __all__ = [

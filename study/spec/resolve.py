@@ -1,6 +1,7 @@
 """Resolution of a spec: defaults filled in, and every section checked against marl before anything trains."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
@@ -8,11 +9,12 @@ from pydantic import BaseModel, ValidationError
 from marl.config import Config
 from marl.data import SPLIT_UNITS, AudioDatasetConfig
 from marl.evaluation import INTERMEDIATE, metric_names
-from marl.models import build_network
+from marl.models import Network, build_network
 from marl.objective import check_compatible
-from study.errors import UserError
+from study.formatting import suggestion
+from study.spec.problems import Problem, SpecError, find_problems
 from study.spec.resolved_spec import ResolvedSpec
-from study.spec.schema import Spec, explain, proxy_metric
+from study.spec.schema import Spec, proxy_metric
 from study.spec.space import Parameter, Scalar, active_parameters, grid
 
 __all__ = ["resolve"]
@@ -24,60 +26,128 @@ def resolve(spec: Spec) -> ResolvedSpec:
     """Return the spec with every default filled in, checked against marl.
 
     Raises:
-        UserError: When a section, a value of the space, or a name breaks a rule.
+        SpecError: When sections, values of the space, or names break rules. All such problems are in one error.
     """
-    resolved = ResolvedSpec(spec)
-    _check_data(resolved)
-    _check_objectives(resolved)
-    sections = {name: getattr(resolved.base_config, name).model_dump(mode="json") for name in Config.model_fields}
-    sections |= {"data": resolved.data.model_dump(mode="json"), "audio": resolved.audio.model_dump(mode="json")}
-    resolved = ResolvedSpec(spec.model_copy(update=sections))
-    space = {name: _typed_parameter(resolved, name, parameter) for name, parameter in spec.space.items()}
+    problems = _Problems()
+    # Without the faulty sections, the rest is checked all the same.
+    sections = {}
+    given = ResolvedSpec(spec)
+    for name in (*Config.model_fields, "audio", "data"):
+        with problems.collect():
+            section = given.section(name) if name in Config.model_fields else getattr(given, name)
+            sections[name] = section.model_dump(mode="json")
+    faulty = {*Config.model_fields, "audio", "data"} - sections.keys()
+    resolved = ResolvedSpec(spec.model_copy(update=sections | {name: {} for name in faulty}))
+    if "data" not in faulty:
+        with problems.collect():
+            _check_data(resolved)
+        if "views" not in faulty:
+            with problems.collect():
+                _check_shared(resolved)
+        for objective in spec.objectives:
+            with problems.collect():
+                _check_objective(resolved, objective)
+    space = {}
+    for name, parameter in spec.space.items():
+        with problems.collect():
+            space[name] = _typed_parameter(resolved, name, parameter)
+    problems.check()
     resolved = ResolvedSpec(resolved.spec.model_copy(update={"space": space}))
-    include = tuple(_typed_included(resolved, number, values) for number, values in enumerate(spec.include))
-    search = spec.search.model_copy(update={"trials": _trials(resolved.spec)})
-    resolved = ResolvedSpec(resolved.spec.model_copy(update={"include": include, "search": search}))
-    _check_networks(resolved)
-    return resolved
+    include = []
+    for number, values in enumerate(spec.include):
+        with problems.collect():
+            include.append(_typed_included(resolved, number, values))
+    with problems.collect():
+        search = spec.search.model_copy(update={"trials": _trials(resolved.spec)})
+    with problems.collect():
+        _check_networks(resolved)
+    problems.check()
+    return ResolvedSpec(resolved.spec.model_copy(update={"include": tuple(include), "search": search}))
+
+
+class _Problems:
+    """Collects the problems of several checks."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        try:
+            yield
+        except SpecError as error:
+            self._found += error.problems
+
+    def check(self) -> None:
+        if self._found:
+            raise SpecError(dict.fromkeys(self._found))
+
+
+def _problem(path: str, message: object) -> SpecError:
+    return SpecError([Problem(path, str(message))])
 
 
 def _check_data(resolved: ResolvedSpec) -> None:
     data, factors = resolved.data, resolved.factors
     if isinstance(data, AudioDatasetConfig) and data.split not in (allowed := (*SPLIT_UNITS, *factors)):
-        raise UserError(f"data.split: must be one of {', '.join(allowed)}; got {data.split!r}")
-    shared = resolved.base_config.views.shared
-    if not shared or not set(shared) < set(factors):
-        raise UserError(f"views.shared: must name some but not all of {', '.join(factors)}; got {list(shared)}")
+        raise _problem("data.split", f"must be a unit of splits; got {data.split!r}; {suggestion(data.split, allowed)}")
 
 
-def _check_objectives(resolved: ResolvedSpec) -> None:
-    intermediate = metric_names(resolved.factors, INTERMEDIATE)
-    for name in resolved.spec.objectives:
-        if name not in resolved.metrics:
-            raise UserError(f"objectives: {name!r} is not a metric; there are {', '.join(resolved.metrics)}")
-        if resolved.spec.halving and proxy_metric(name) not in intermediate:
-            raise UserError(
-                f"objectives: with halving, must be metrics of intermediate reports; got {name!r}, which only final "
-                "reports have; choose another metric or leave out halving"
-            )
+def _check_shared(resolved: ResolvedSpec) -> None:
+    shared, factors = resolved.base_config.views.shared, resolved.factors
+    for name in shared:
+        if name not in factors:
+            raise _problem("views.shared", f"no factor {name!r}; got {list(shared)}; {suggestion(name, factors)}")
+    if not set() < set(shared) < set(factors):
+        raise _problem("views.shared", f"must name some but not all of {', '.join(factors)}; got {list(shared)}")
+
+
+def _check_objective(resolved: ResolvedSpec, name: str) -> None:
+    if name not in resolved.metrics:
+        raise _problem("objectives", f"{name!r} is not a metric; {suggestion(name, resolved.metrics)}")
+    if resolved.spec.halving and proxy_metric(name) not in metric_names(resolved.factors, INTERMEDIATE):
+        raise _problem(
+            "objectives",
+            f"with halving, must be metrics of intermediate reports; got {name!r}, which only final reports have; "
+            "choose another metric or leave out halving",
+        )
 
 
 def _check_networks(resolved: ResolvedSpec) -> None:
     """Check that every extreme of the space has a network that fits the spectrogram, and terms that fit together."""
-    plan = resolved.stack_plan(lanes=1)
-    for name, parameter in resolved.spec.space.items():
-        conditions = {other: values[0] for other, values in parameter.when.items()}
-        for value in parameter.extremes():
-            try:
-                config = resolved.trial_config({**conditions, name: value})
-                build_network(plan.architecture(resolved.audio, config))
-            except ValueError as error:
-                raise UserError(f"space.{name}: {error}") from None
+    space, problems = resolved.spec.space, _Problems()
+    # Only these parameters decide about the network.
+    own = {name: parameter.extremes()[0] for name, parameter in space.items() if name.startswith("model.")}
+    networks = [
+        {**own, **{other: values[0] for other, values in space[name].when.items()}, name: value}
+        for name in own
+        for value in space[name].extremes()
+    ]
+    for parameters in networks or [own]:
+        with problems.collect():
+            _build_network(resolved, resolved.trial_config(parameters))
+    problems.check()
     for candidate in resolved.candidates:
-        try:
-            check_compatible(candidate, build_network(plan.architecture(resolved.audio, candidate)))
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        with problems.collect():
+            network = _build_network(resolved, candidate)
+            try:
+                check_compatible(candidate, network)
+            except ValueError as error:
+                raise _problem_of_model(error, space) from None
+    problems.check()
+
+
+def _build_network(resolved: ResolvedSpec, config: Config) -> Network:
+    try:
+        return build_network(resolved.stack_plan(lanes=1).architecture(resolved.audio, config))
+    except ValueError as error:
+        raise _problem_of_model(error, resolved.spec.space) from None
+
+
+def _problem_of_model(error: ValueError, space: Mapping[str, Parameter]) -> SpecError:
+    """Return the problem of a message of marl, which begins with the path of the field at fault."""
+    field, _, message = str(error).partition(" ")
+    return _problem(f"space.{field}" if field in space else field, message)
 
 
 def _trials(spec: Spec) -> int:
@@ -87,9 +157,9 @@ def _trials(spec: Spec) -> int:
     try:
         cells = len(spec.include) + len(grid(spec.space))
     except ValueError as error:
-        raise UserError(f"search.sampler: {error}") from None
+        raise _problem("search.sampler", error) from None
     if trials not in (None, cells):
-        raise UserError(f"search.trials: must be {cells}, the number of grid cells, or be left out; got {trials}")
+        raise _problem("search.trials", f"must be {cells}, the number of grid cells, or be left out; got {trials}")
     return cells
 
 
@@ -102,11 +172,13 @@ def _typed_parameter(resolved: ResolvedSpec, name: str, parameter: Parameter) ->
     }
     parameter = parameter.model_copy(update={"when": when})
     if parameter.choice is not None:
+        if len(set(typed)) < len(typed):
+            raise _problem(f"space.{name}", f"choice must not hold a value twice; got {list(parameter.choice)}")
         return parameter.model_copy(update={"choice": typed})
     if isinstance(typed[0], bool | str):
-        raise UserError(f"space.{name}: takes a choice, because it is not a number; got a range")
+        raise _problem(f"space.{name}", "takes a choice, because it is not a number; got a range")
     if isinstance(typed[0], int) and parameter.int is None:
-        raise UserError(f"space.{name}: takes choice or int, because it is a whole number; got another range")
+        raise _problem(f"space.{name}", "takes choice or int, because it is a whole number; got another range")
     return parameter
 
 
@@ -115,23 +187,21 @@ def _typed_value(resolved: ResolvedSpec, name: str, value: Scalar) -> Scalar:
     for part in name.split("."):
         fields = owner.model_fields if isinstance(owner, type) and issubclass(owner, BaseModel) else {}
         if part not in fields:
-            raise UserError(f"space.{name}: no such field of a model's configuration{_listed(fields)}")
+            known = f"; {suggestion(part, fields)}" if fields else ""
+            raise _problem(f"space.{name}", f"no such field of a model's configuration{known}")
         owner = fields[part].annotation
     if isinstance(owner, type) and issubclass(owner, BaseModel):
-        raise UserError(f"space.{name}: must be a field, not a section{_listed(owner.model_fields)}")
+        listed = ", ".join(owner.model_fields)
+        raise _problem(f"space.{name}", f"must be a field, not a section; there are: {listed}")
     if name == "views.shared":
-        raise UserError("space.views.shared: must be the same for all trials; set views.shared instead")
+        raise _problem("space.views.shared", "must be the same for all trials; set views.shared instead")
     try:
         typed: Any = resolved.trial_config({name: value})
     except ValidationError as error:
-        raise UserError(f"space.{explain(error, Config)}") from None
+        raise SpecError(find_problems(error, Config, "space")) from None
     for part in name.split("."):
         typed = getattr(typed, part)
     return cast("Scalar", typed)
-
-
-def _listed(fields: Mapping[str, Any]) -> str:
-    return f"; there are {', '.join(fields)}" if fields else ""
 
 
 def _typed_included(resolved: ResolvedSpec, number: int, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -140,11 +210,11 @@ def _typed_included(resolved: ResolvedSpec, number: int, values: Mapping[str, Sc
     for name in sorted(values.keys() | set(active)):
         if name not in active:
             reason = "the parameter's condition does not hold" if name in space else "it is not in the space"
-            raise UserError(f"include.{number}.{name}: must be left out, because {reason}; got {values[name]!r}")
+            raise _problem(f"include.{number}.{name}", f"must be left out, because {reason}; got {values[name]!r}")
         if name not in values:
-            raise UserError(f"include.{number}.{name}: is required")
+            raise _problem(f"include.{number}.{name}", "is required")
     typed = {name: _typed_value(resolved, name, value) for name, value in values.items()}
     for name, value in typed.items():
         if not space[name].contains(value):
-            raise UserError(f"include.{number}.{name}: must lie in the space; got {value!r}")
+            raise _problem(f"include.{number}.{name}", f"must lie in the space; got {value!r}")
     return typed

@@ -1,7 +1,7 @@
 """A resolved spec, with the configurations of marl that follow from it, and the plan of its stacks."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -15,8 +15,9 @@ from marl.evaluation import metric_names
 from marl.models import Architecture, LatentConfig
 from marl.objective import ActiveTerms, extra_forward_passes
 from marl.stack import Precision, Stack
-from study.errors import UserError
-from study.spec.schema import Spec, explain
+from study.formatting import suggestion
+from study.spec.problems import Problem, SpecError, find_problems
+from study.spec.schema import Spec
 from study.spec.space import Parameter, Scalar, active_parameters
 
 __all__ = ["ResolvedSpec", "StackKey", "StackPlan"]
@@ -51,8 +52,10 @@ class ResolvedSpec:
     def data(self) -> AnyDatasetConfig:
         """Configuration of the data."""
         kind = self.spec.data.get("kind", "syntone")
-        if kind not in KINDS:
-            raise UserError(f"data.kind: must be one of {', '.join(KINDS)}; got {kind!r}")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise SpecError(
+                [Problem("data.kind", f"must be a kind of data; got {kind!r}; {suggestion(str(kind), KINDS)}")]
+            )
         return _validated(KINDS[kind], "data", self.spec.data)
 
     @property
@@ -68,7 +71,15 @@ class ResolvedSpec:
     @cached_property
     def base_config(self) -> Config:
         """Configuration of a model without any parameter of the space; its network need not be valid."""
-        return _validated(Config, "", {section: getattr(self.spec, section) for section in Config.model_fields})
+        return self._config(Config.model_fields)
+
+    def section(self, name: str) -> BaseModel:
+        """Return one section of `base_config`; the others need not be valid."""
+        section: BaseModel = getattr(self._config([name]), name)
+        return section
+
+    def _config(self, sections: Iterable[str]) -> Config:
+        return _validated(Config, "", {section: getattr(self.spec, section) for section in sections})
 
     @cached_property
     def network_config(self) -> Config:
@@ -216,11 +227,11 @@ class StackPlan(BaseModel, frozen=True):
 
 
 def _validated(model: type[_Model], prefix: str, content: Mapping[str, Any]) -> _Model:
-    """Return a section of a spec as a configuration; raise a UserError with field, rule and value."""
+    """Return a section of a spec as a configuration; raise a SpecError with field, rule and value."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise UserError(explain(error, model, prefix)) from None
+        raise SpecError(find_problems(error, model, prefix)) from None
 
 
 def _decisive_values(name: str, parameter: Parameter, conditions: set[Scalar]) -> list[Scalar]:

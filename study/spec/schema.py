@@ -5,17 +5,31 @@ that configure models.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from study.errors import UserError
-from study.spec.space import Parameter, Scalar, parameter_order
+from study.formatting import suggestion
+from study.spec.problems import SpecError, find_problems, shown
+from study.spec.space import Parameter, SpecScalar, parameter_order
 
-__all__ = ["Baseline", "Spec", "TrialId", "explain", "is_study_name", "parse_spec", "proxy_metric", "study_name"]
+__all__ = [
+    "MAX_TRIALS",
+    "Baseline",
+    "Spec",
+    "TrialId",
+    "is_study_name",
+    "parse_spec",
+    "proxy_metric",
+    "study_name",
+]
+
+MAX_TRIALS = 1_000_000
+_MAX_STEPS = 1_000_000_000
+_MAX_SEED = 2**32 - 1  # of NumPy and Optuna
 
 _STUDY_NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
 
@@ -56,10 +70,16 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class _Train(_Section):
-    steps: int = Field(6000, ge=1)
-    batch_pairs: int = Field(128, ge=16, multiple_of=16)
-    reports: int = Field(6, ge=1)
+class _StrictSection(_Section):
+    """Section whose numbers are neither text nor true or false."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Train(_StrictSection):
+    steps: int = Field(6000, ge=1, le=_MAX_STEPS)
+    batch_pairs: int = Field(128, ge=16, le=65536, multiple_of=16)
+    reports: int = Field(6, ge=1, le=1000)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @model_validator(mode="after")
@@ -69,14 +89,14 @@ class _Train(_Section):
         return self
 
 
-class _Search(_Section):
+class _Search(_StrictSection):
     sampler: Literal["tpe", "nsga2", "gp", "qmc", "random", "grid"] = "tpe"
-    trials: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
+    trials: int | None = Field(None, ge=1, le=MAX_TRIALS)
+    seed: int = Field(0, ge=0, le=_MAX_SEED)
 
 
-class _Halving(_Section):
-    reduction_factor: int = Field(3, ge=2)
+class _Halving(_StrictSection):
+    reduction_factor: int = Field(3, ge=2, le=1000)
     min_steps: int = Field(600, ge=1)
 
 
@@ -86,12 +106,23 @@ class _Resources(_Section):
     devices: int | Literal["auto"] = "auto"
     data_gib: float | Literal["auto"] = "auto"
 
-    @field_validator("lanes", "devices", "data_gib")
+    @field_validator("*", mode="before")
     @classmethod
-    def _check_minimum(cls, value: float | str, info: ValidationInfo) -> float | str:
-        minimum = 0 if info.field_name == "data_gib" else 1
-        if not isinstance(value, str) and value < minimum:
-            raise ValueError(f"must be at least {minimum}, or auto; got {value}")
+    def _check_range(cls, value: Any, info: ValidationInfo) -> Any:
+        """Check type and range before Pydantic does, whose errors of alternatives are long."""
+        if value == "auto":
+            return value
+        if info.field_name == "compile":
+            if not isinstance(value, bool):
+                raise ValueError(f"must be true, false or auto; got {shown(value)}")
+            return value
+        low, high = (0, 1e6) if info.field_name == "data_gib" else (1, 4096)
+        types = (int, float) if info.field_name == "data_gib" else int
+        if isinstance(value, bool) or not isinstance(value, types):
+            kind = "a number" if info.field_name == "data_gib" else "an integer"
+            raise ValueError(f"must be {kind}, or auto; got {shown(value)}")
+        if not low <= value <= high:
+            raise ValueError(f"must be at least {low}, at most {high:,.0f}, or auto; got {shown(value)}")
         return value
 
 
@@ -124,14 +155,14 @@ class Spec(_Section):
     independence: dict[str, Any] = {}
     optimiser: dict[str, Any] = {}
     train: _Train = _Train()
-    replicates: int = Field(3, ge=1)
-    first_seed: int = Field(0, ge=0)
+    replicates: int = Field(3, ge=1, le=1000, strict=True)
+    first_seed: int = Field(0, ge=0, le=_MAX_SEED, strict=True)
     space: dict[str, Parameter] = Field(min_length=1)
     objectives: dict[str, Literal["min", "max"]] = Field(
         {"fidelity/log_mel_rmse_db": "min", "disentanglement/separation": "max"}, min_length=1
     )
     search: _Search = _Search()
-    include: tuple[dict[str, Scalar], ...] = ()
+    include: tuple[dict[str, SpecScalar], ...] = ()
     halving: _Halving | None = None
     post_training: tuple[Literal["test", "samples", "dci", "sound"], ...] = ("test", "samples", "dci", "sound")
     resources: _Resources = _Resources()
@@ -167,9 +198,8 @@ class Spec(_Section):
         for name, parameter in self.space.items():
             for other, values in parameter.when.items():
                 if other not in self.space:
-                    raise ValueError(
-                        f"space.{name}.when: {other!r} must be a parameter of the space ({', '.join(self.space)})"
-                    )
+                    known = suggestion(other, self.space)
+                    raise ValueError(f"space.{name}.when: {other!r} must be a parameter of the space; {known}")
                 for value in values:
                     if not self.space[other].contains(value):
                         raise ValueError(f"space.{name}.when: {other} cannot have the value {value!r}")
@@ -186,12 +216,14 @@ class Spec(_Section):
         return range(self.first_seed, self.first_seed + self.replicates)
 
     def direction(self, metric: str) -> Literal["min", "max"]:
-        """Return the better direction of a metric: for an objective the one that the spec gives.
+        """Return the better direction of a metric: for an objective the one that the spec gives."""
+        return self.objectives.get(metric) or self.usual_direction(metric)
 
-        Otherwise lower is better for errors, losses and the information of the wrong subspace about a factor.
+    def usual_direction(self, metric: str) -> Literal["min", "max"]:
+        """Return the better direction of a metric, whether or not it is an objective; the spec must be resolved.
+
+        Lower is better for errors, losses and the information of the wrong subspace about a factor.
         """
-        if metric in self.objectives:
-            return self.objectives[metric]
         if metric.startswith(_LOWER_IS_BETTER):
             return "min"
         group, _, rest = metric.removeprefix("test/").partition("/")
@@ -240,35 +272,8 @@ def proxy_metric(objective: str) -> str:
 
 
 def parse_spec(content: Mapping[str, Any], source: str) -> Spec:
-    """Return the spec with these fields; raise a UserError that begins with the source if one breaks a rule."""
+    """Return the spec with these fields; raise a SpecError that names the source if one breaks a rule."""
     try:
         return Spec.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{source}: {explain(error, Spec)}") from None
-
-
-def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """Return the first error of a validation as one line: field, rule and received value.
-
-    `prefix` is the path of the model in the spec. An unknown field is answered with the fields of the model.
-    """
-    first = error.errors()[0]
-    path = ".".join([*([prefix] if prefix else []), *map(str, first["loc"])])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = f"no such field; there are {', '.join(_field_names(model, first['loc'][:-1]))}"
-    elif first["type"] == "missing":
-        message = "is required"
-    elif first["type"] != "value_error":
-        message = f"{re.sub('^Input should', 'must', message)}; got {first['input']!r}"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{path}: {message}{more}" if path else f"{message}{more}"
-
-
-def _field_names(model: Any, path: Iterable[Any]) -> list[str]:
-    """Return the field names of the section at a path; path elements of a mapping of sections are its keys."""
-    for part in path:
-        model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[-1]
-        if NoneType in get_args(model):  # optional section
-            model = get_args(model)[0]
-    return list(model.model_fields)
+        raise SpecError(problem._replace(source=source) for problem in find_problems(error, Spec)) from None

@@ -1,16 +1,31 @@
 """The search space: its parameters, the conditions between them, and all cells of a grid."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
-__all__ = ["Parameter", "Scalar", "active_parameters", "grid", "parameter_order"]
+from study.spec.problems import shown
+
+__all__ = ["Parameter", "Scalar", "SpecScalar", "active_parameters", "grid", "parameter_order"]
 
 Scalar = bool | int | float | str
 
 _Int = int  # `Parameter` has a field named `int`, which hides the type
 _RANGES = ("choice", "uniform", "log_uniform", "int")
+_MAX_CELLS = 1_000_000
+
+
+def _check_scalar(value: Any) -> Any:
+    """Check the type before Pydantic does, whose errors of alternatives are long."""
+    if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"must be a finite number, true, false or text; got {shown(value)}")
+    return value
+
+
+SpecScalar = Annotated[Scalar, BeforeValidator(_check_scalar)]
+"""A scalar as a field of a model."""
 
 
 class Parameter(BaseModel):
@@ -21,17 +36,32 @@ class Parameter(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    choice: tuple[Scalar, ...] | None = None
+    choice: tuple[SpecScalar, ...] | None = None
     uniform: tuple[float, float] | None = None
     log_uniform: tuple[float, float] | None = None
     int: tuple[_Int, _Int] | None = None
-    when: dict[str, tuple[Scalar, ...]] = {}
+    when: dict[str, tuple[SpecScalar, ...]] = {}
 
     @field_validator("when", mode="before")
     @classmethod
     def _wrap_single_values(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: values if isinstance(values, list | tuple) else [values] for name, values in value.items()}
+        return value
+
+    @field_validator("uniform", "log_uniform", "int", mode="before")
+    @classmethod
+    def _check_numbers(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and any(isinstance(bound, bool) for bound in value):
+            raise ValueError(f"must be two numbers; got {list(value)}")
+        return value
+
+    @field_validator("when")
+    @classmethod
+    def _check_when(cls, value: dict[str, tuple[Scalar, ...]]) -> dict[str, tuple[Scalar, ...]]:
+        for name, values in value.items():
+            if not values:
+                raise ValueError(f"must hold at least one value of {name}; got none")
         return value
 
     @model_validator(mode="after")
@@ -42,7 +72,8 @@ class Parameter(BaseModel):
         if self.choice is not None:
             if not self.choice:
                 raise ValueError("choice must hold at least one value; got none")
-            if len(set(map(repr, self.choice))) < len(self.choice):
+            # True equals 1, but is another value.
+            if len({(isinstance(value, bool), value) for value in self.choice}) < len(self.choice):
                 raise ValueError(f"choice must not hold a value twice; got {list(self.choice)}")
             return self
         low, high = self.bounds
@@ -114,18 +145,20 @@ def grid(space: Mapping[str, Parameter]) -> list[dict[str, Scalar]]:
     """Return all combinations of values, each without the parameters whose conditions do not hold.
 
     Raises:
-        ValueError: When a parameter has infinitely many values.
+        ValueError: When a parameter has infinitely many values, or there are more than a million combinations.
     """
     cells: list[dict[str, Scalar]] = [{}]
     for name in parameter_order(space):
         parameter = space[name]
-        values: Iterable[Scalar]
+        values: Sequence[Scalar]
         if parameter.choice is not None:
             values = parameter.choice
         elif parameter.int is not None:
             values = range(parameter.int[0], parameter.int[1] + 1)
         else:
             raise ValueError(f"space.{name} has infinitely many values; a grid needs choice or int for every parameter")
+        if len(cells) * len(values) > _MAX_CELLS:
+            raise ValueError(f"a grid must have at most {_MAX_CELLS:,} cells; choose fewer values for space.{name}")
         cells = [
             extended
             for cell in cells

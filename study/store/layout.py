@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from study.errors import UserError
-from study.formatting import printable
+from study.formatting import printable, suggestion
 from study.spec import Spec, explain, is_study_name
 from study.storage import ObjectStore, TooLargeError
 from study.store.checkpoints import Checkpoints
@@ -103,8 +103,8 @@ class StudyStore(RunRecords, Checkpoints):
         try:
             content = self._read(_METADATA, _METADATA_LIMIT)
         except FileNotFoundError:
-            names = ", ".join(list_studies(self.objects)) or "none"
-            raise UserError(f"no study {self.name!r} in {self.objects.uri}; there are: {names}") from None
+            known = suggestion(self.name, list_studies(self.objects))
+            raise UserError(f"no study {self.name!r} in {self.objects.uri}; {known}") from None
         except TooLargeError as error:
             raise UserError(f"{self.uri}/{_METADATA} is damaged: {error}") from None
         try:

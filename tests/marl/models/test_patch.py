@@ -21,7 +21,7 @@ def test_patches_tile_the_spectrogram_and_invert(bands, frames):
 
 
 def test_patches_that_do_not_tile_are_rejected():
-    with pytest.raises(ValueError, match=mentions("7 bands", "64 frames", "64 x 64")):
+    with pytest.raises(ValueError, match=mentions("model.patch_bands", 7, 64)):
         network(patch_bands=7)
 
 

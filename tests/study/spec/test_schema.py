@@ -82,6 +82,24 @@ def test_a_missing_field_is_named(tiny, name):
         ({"audio": {"frames": 63}}, ("audio", "frames", "divide")),
         ({"loss": {"private": {"gamma": -1}}}, ("loss.private.gamma", 0, -1)),
         ({"model": {"patch_bands": 7}}, ("model", "patch_bands", 7)),
+        ({"train": {"steps": 10**20}}, ("train.steps", 10**9, 10**20)),
+        ({"train": {"reports": 10**6}}, ("train.reports", 1000, 10**6)),
+        ({"train": {"steps": True}}, ("train.steps", "integer", True)),
+        ({"search": {"trials": 10**11}}, ("search.trials", 10**6, 10**11)),
+        ({"search": {"seed": 2**70}}, ("search.seed", 2**32 - 1, 2**70)),
+        ({"first_seed": 2**70}, ("first_seed", 2**32 - 1, 2**70)),
+        ({"replicates": 10**9}, ("replicates", 1000, 10**9)),
+        ({"replicates": True}, ("replicates", "integer", True)),
+        ({"replicates": "3"}, ("replicates", "integer", "'3'")),
+        ({"resources": {"lanes": 10**12}}, ("resources.lanes", 4096, 10**12)),
+        ({"resources": {"lanes": "many"}}, ("resources.lanes", "integer", "auto", "'many'")),
+        ({"resources": {"compile": "yes"}}, ("resources.compile", "true", "false", "auto", "'yes'")),
+        ({"resources": {"data_gib": True}}, ("resources.data_gib", "number", True)),
+        ({"contrast": {"projection": "yes"}}, ("contrast.projection", "true", "false", "'yes'")),
+        ({"latent": {"private": True}}, ("latent.private", "integer", True)),
+        ({"latent": {"private": "4"}}, ("latent.private", "integer", "'4'")),
+        ({"loss": {"private": {"gamma": True}}}, ("loss.private.gamma", "number", True)),
+        ({"include": [{"latent.private": [2]}]}, ("include.0.latent.private", "number", "[2]")),
     ],
 )
 def test_invalid_values_are_reported_with_field_rule_and_value(tiny, change, facts):
@@ -96,6 +114,12 @@ def test_invalid_values_are_reported_with_field_rule_and_value(tiny, change, fac
         ("loss.private.gamma", {"uniform": [0, 1], "choice": [1]}, ("choice, uniform",)),
         ("loss.private.gamma", {"choice": []}, ("space.loss.private.gamma", "choice")),
         ("loss.private.gamma", {"choice": [1, 2, 1]}, ("space.loss.private.gamma", "twice")),
+        ("latent.private", {"choice": [4, 4.0]}, ("space.latent.private", "twice", "[4, 4.0]")),
+        ("loss.private.gamma", {"choice": [0.1, "1e-1"]}, ("space.loss.private.gamma", "twice")),
+        ("latent.private", {"choice": [[4], 8]}, ("space.latent.private.choice.0", "number", "[4]")),
+        ("latent.private", {"choice": [True, 2]}, ("space.latent.private", "integer", True)),
+        ("loss.private.gamma", {"uniform": [True, 2]}, ("space.loss.private.gamma", "number", True)),
+        ("latent.private", {"choice": [2], "when": {"x": []}}, ("space.latent.private.when", "at least one", "x")),
         ("loss.private.gamma", {"uniform": [2, 1]}, ("space.loss.private.gamma", "[2.0, 1.0]")),
         ("loss.private.gamma", {"log_uniform": [0, 1]}, ("space.loss.private.gamma", "log_uniform", "greater than 0")),
         ("loss.private.gamma", {"uniform": [-1, 1]}, ("space.loss.private.gamma", 0, -1)),
@@ -141,6 +165,13 @@ def test_a_condition_on_a_value_that_never_comes_is_refused(tiny):
     tiny["space"]["contrast.temperature"]["when"] = {"contrast.strategy": "supcon"}
     with pytest.raises(UserError, match=mentions("contrast.temperature", "contrast.strategy", "'supcon'")):
         resolved(tiny)
+
+
+def test_a_grid_has_a_limit(tiny):
+    tiny |= {"space": {"latent.private": {"int": [1, 1000]}, "model.hidden": {"choice": [16, 32]}}}
+    tiny["space"]["model.head"] = {"int": [16, 10**6]}
+    with pytest.raises(UserError, match=mentions("search.sampler", 10**6)):
+        resolved({**tiny, "search": {"sampler": "grid"}})
 
 
 def test_conditions_that_go_round_in_a_circle_are_refused(tiny):
