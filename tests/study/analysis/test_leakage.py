@@ -5,6 +5,7 @@ import pytest
 from study.analysis import StudyResults
 from study.analysis.leakage import leakage
 from study.errors import UserError
+from tests.messages import mentions
 from tests.study.report.studies import trial_of, write_study
 
 CLASSES = {"timbre": 4, "frequency": 8, "amplitude": 1}
@@ -32,3 +33,11 @@ def test_accuracies_are_rescaled_so_that_chance_is_zero(results):
 def test_only_a_complete_trial_has_leakage(results):
     with pytest.raises(UserError, match=r"complete trial \(0\); got 1"):
         leakage(results, 1, CLASSES, clips=100)
+
+
+def test_before_a_trial_is_complete_nothing_is_blamed_on_an_option(tmp_path, tiny):
+    results = StudyResults(write_study(tmp_path / "new", tiny, [trial_of([2.0, 2.0], [0.1, 0.1], "pruned")]))
+    for call in (lambda: leakage(results, 1, CLASSES, clips=100), lambda: results.best_trial("disentanglement/sap")):
+        with pytest.raises(UserError, match=mentions("'tiny'", "no complete trial")) as caught:
+            call()
+        assert "--" not in str(caught.value)
