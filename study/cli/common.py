@@ -168,6 +168,7 @@ class Destination:
 
 
 _PIPE_WIDTH = 200
+_INTERRUPTED = 130
 # Longer cells may be broken at spaces, so that a column of sentences does not push out the others.
 _MAX_UNBROKEN = 20
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -242,6 +243,8 @@ def exit_status(command: Callable[[], object]) -> int:
         if isinstance(leave.__context__, BrokenPipeError):  # Typer and rich exit with 1 when `head` has read enough
             _discard(sys.stdout)
             return 0
+        if leave.code == _INTERRUPTED:  # Typer exits so after Ctrl-C
+            log("stopped")
         return leave.code if isinstance(leave.code, int) else 1
     except (UserError, RunError) as error:
         if "--debug" in sys.argv:
@@ -255,8 +258,9 @@ def exit_status(command: Callable[[], object]) -> int:
         _discard(sys.stdout)
         log(f"error: cannot write the output: {error.strerror}")
         return 2
-    except Interrupted:
-        return 130
+    except Interrupted as error:
+        log(str(error) or "stopped")
+        return _INTERRUPTED
     return 0
 
 

@@ -164,17 +164,19 @@ def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
     from study.datasets.load import factors_of
     from study.runs.create import spec_of
     from study.runs.driver import run_study
-    from study.runs.dry_run import estimate_storage, storage_line
+    from study.runs.dry_run import check_free_space, estimate_storage, storage_line
     from study.spec.resolved_spec import StackPlan
 
     resolved = spec_of(before.metadata)
     plan = StackPlan.model_validate(before.metadata.stack)
-    log(storage_line(estimate_storage(resolved, plan, remaining, factors_of(resolved, store.objects)), store.uri))
+    estimate = estimate_storage(resolved, plan, remaining, factors_of(resolved, store.objects))
+    log(storage_line(estimate, store.uri))
+    if warning := check_free_space(estimate, store.objects.uri, halving=resolved.spec.halving is not None):
+        log(f"warning: {warning}")
     try:
         run_study(store, target, stderr(), address)
     except (Interrupted, KeyboardInterrupt):  # KeyboardInterrupt: a second Ctrl-C while checkpoints are written
-        log(f"stopped; resume it with: {command_for(store.uri, 'resume')}")
-        raise Interrupted from None
+        raise Interrupted(f"stopped; resume it with: {command_for(store.uri, 'resume')}") from None
     states = StudyResults(store).trials()["state"].value_counts()
     log(f"study {store.name} is done: " + ", ".join(f"{count} {state}" for state, count in states.items()))
     if not states.get("complete", 0):

@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
@@ -16,9 +15,10 @@ from marl.evaluation import RESCORABLE
 from study.analysis import StudyResults, trial_name
 from study.environment import versions
 from study.errors import Interrupted
-from study.runs.post_training import TrainerLostError, evaluate_stored, handle_signals
+from study.runs.post_training import TrainerLostError, evaluate_stored
 from study.runs.progress import ProgressDisplay
 from study.runs.ray_cluster import RUN_STARTED, ray_session
+from study.runs.signals import StopSignals, handle_signals
 from study.search.halving import HalvingScheduler, rungs_so_far
 from study.search.sampler import past_trials
 from study.search.tune import MAX_ACTOR_RESTARTS, StudyCallback, StudySearcher
@@ -65,7 +65,11 @@ def run_study(store: StudyStore, target: int, console: Console, address: str | N
     results = StudyResults(store)
     spec = results.spec
     display = ProgressDisplay(spec, target, console, lambda line: writer.log(line))
-    with StudyWriter(store, target, on_outage=display.log) as writer:
+    stop = StopSignals()
+    with (
+        handle_signals(stop, signal.SIGINT, signal.SIGTERM),
+        StudyWriter(store, target, on_outage=display.log) as writer,
+    ):
         trials = past_trials(results)
         for trial in trials:
             if trial.state not in ("running", "interrupted"):
@@ -79,9 +83,8 @@ def run_study(store: StudyStore, target: int, console: Console, address: str | N
             resources = ResourcePlan(store.objects.uri, spec, plan.lanes, is_shared=address is not None)
             searcher.max_running = resources.max_trials
             with TrainerGroup(store.objects.uri, spec.name, writer.run) as trainers:
-                driver = _Driver(store, spec, writer, searcher, display, resources, trainers)
-                with handle_signals(driver.interrupt, signal.SIGINT, signal.SIGTERM):
-                    driver.run(HalvingScheduler(rungs) if rungs else None)
+                driver = _Driver(store, spec, writer, searcher, display, resources, trainers, stop)
+                driver.run(HalvingScheduler(rungs) if rungs else None)
 
 
 @dataclass
@@ -95,7 +98,7 @@ class _Driver:
     display: ProgressDisplay
     resources: ResourcePlan
     trainers: TrainerGroup
-    is_interrupted: bool = False
+    stop: StopSignals
     is_training: bool = False
     progress_at: float = 0.0
     notices: set[str] = field(default_factory=set)
@@ -103,16 +106,11 @@ class _Driver:
     def run(self, scheduler: TrialScheduler | None) -> None:
         """Train all trials, then evaluate the front."""
         self.display.set_phase("starting the trainer")
+        self.stop.is_graceful = True
         if self.searcher.remaining:
             self._train(scheduler)
         self.writer.flush()
         self._evaluate_front()
-
-    def interrupt(self, signum: int, frame: FrameType | None) -> None:
-        """Handle a signal: stop after checkpoints at the first, and at once at the second."""
-        if self.is_interrupted:
-            raise Interrupted
-        self.is_interrupted = True
 
     def _train(self, scheduler: TrialScheduler | None) -> None:
         steps = self.spec.train.steps
@@ -208,9 +206,9 @@ class _Driver:
             Interrupted: If the run is to stop.
         """
         self.writer.check()
-        if self.is_interrupted or self.writer.stop_requested:
-            hint = " (press Ctrl-C again to stop at once)" if self.is_interrupted else ": requested by `stop`"
-            self.is_interrupted = True
+        if self.stop.requested or self.writer.stop_requested:
+            hint = " (press Ctrl-C again to stop at once)" if self.stop.requested else ": requested by `stop`"
+            self.stop.requested = True
             self.display.log(f"stopping after checkpoints are written{hint}")
             self.writer.flush()
             if self.is_training:  # else there is nothing to checkpoint

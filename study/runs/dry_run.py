@@ -3,7 +3,9 @@
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,15 +17,16 @@ from marl.data import HELD_OUT_SHARE, ComputedDatasetConfig, Factor
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.models import build_network
 from study.datasets.load import dataset_of, factors_of
+from study.errors import UserError
 from study.formatting import format_bytes
 from study.search.sampler import Search
 from study.spec import Scalar
 from study.spec.resolved_spec import ResolvedSpec, StackPlan
-from study.storage import ObjectStore
+from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT, to_parquet
 from study.training.planning import device_type, plan_stacks, steps_per_second
 
-__all__ = ["StorageEstimate", "describe_dry_run", "estimate_storage", "storage_line"]
+__all__ = ["StorageEstimate", "check_free_space", "describe_dry_run", "estimate_storage", "storage_line"]
 
 _BYTES_PER_PARAMETER = 4  # float32
 _HEADER_PER_TENSOR = 128
@@ -82,6 +85,33 @@ def storage_line(estimate: StorageEstimate, uri: str) -> str:
     """Return the estimate as a line of text."""
     total = format_bytes(estimate.kept + estimate.training)
     return f"will write at most {total} to {uri}, {format_bytes(estimate.training)} of it only during training"
+
+
+def check_free_space(estimate: StorageEstimate, uri: str, halving: bool) -> str | None:
+    """Compare the free space of a store's disk with the estimate of what a run writes.
+
+    Args:
+        estimate: Upper bounds of what the run writes. A study without halving writes at least half of it.
+        uri: Address of the store. Only folders of this machine have a known size.
+        halving: Whether trials may stop early.
+
+    Returns:
+        A warning if the disk may become full, else None.
+
+    Raises:
+        UserError: If the run cannot fit.
+    """
+    if "://" in uri:
+        return None
+    folder = Path(uri)
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    needed = estimate.kept + estimate.training
+    if free >= needed:
+        return None
+    message = f"store {uri} has {format_bytes(free)} free, and the run may write {format_bytes(needed)}"
+    if free < needed / 2 and not halving:
+        raise UserError(f"{message}; free some space, or use another --store")
+    return f"{message}; when the disk is full, the run retries for {RUN_RETRY_TIMEOUT_S / 60:.0f} min and then stops"
 
 
 def describe_dry_run(resolved: ResolvedSpec, objects: ObjectStore) -> str:

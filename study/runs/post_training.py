@@ -2,9 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import cycle
-from types import FrameType
 from typing import Any
 
 import ray
@@ -18,6 +16,7 @@ from study.errors import Interrupted, RunError, UserError
 from study.formatting import suggestion
 from study.in_flight import in_flight
 from study.runs.ray_cluster import ray_session
+from study.runs.signals import StopSignals, handle_signals
 from study.spec import TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
@@ -25,7 +24,7 @@ from study.store.writer import StudyWriter
 from study.training.client import TrainerGroup
 from study.training.planning import device_type
 
-__all__ = ["TrainerLostError", "evaluate_stored", "handle_signals", "rescore"]
+__all__ = ["TrainerLostError", "evaluate_stored", "rescore"]
 
 _POLL_S = 0.5
 # The inputs of one model hold some megabytes of audio.
@@ -106,17 +105,6 @@ def _results(calls: Iterable[Any], max_in_flight: int, tick: Callable[[], None])
             raise RunError(f"a model could not be evaluated: {reason}") from error
 
 
-@contextmanager
-def handle_signals(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
-    """Set a handler of signals within the context."""
-    previous = {number: signal.signal(number, handler) for number in signals}
-    try:
-        yield
-    finally:
-        for number, previous_handler in previous.items():
-            signal.signal(number, previous_handler)
-
-
 def rescore(
     results: StudyResults, metrics: Sequence[str] | None, trials: Sequence[int] | None, split: str, console: Console
 ) -> int:
@@ -156,26 +144,23 @@ def rescore(
     chosen = complete if trials is None else sorted(set(trials))
     replicates = [(trial, seed) for trial in chosen for seed in results.spec.seeds]
     store = StudyStore(ObjectStore(results.store.objects.uri, RUN_RETRY_TIMEOUT_S), results.store.name)
-    is_interrupted = False
-
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        nonlocal is_interrupted
-        is_interrupted = True
+    stop = StopSignals()
 
     def tick() -> None:
         writer.check()
-        if is_interrupted:
+        if stop.requested:
             raise Interrupted
 
     evaluated: set[tuple[TrialId, int]] = set()
     with (
+        handle_signals(stop, signal.SIGINT),
         StudyWriter(store, results.target) as writer,
-        handle_signals(interrupt, signal.SIGINT),
         ray_session(None),
         TrainerGroup(store.objects.uri, store.name, writer.run) as group,
     ):
         console.print(f"evaluating {len(replicates)} models on {device_type()}: {', '.join(names)}", soft_wrap=True)
         trainer = group.start(versions(), device_type())
+        stop.is_graceful = True
         for row in evaluate_stored([trainer], replicates, names, split, tick):
             evaluated.add((row["trial"], row["seed"]))
             writer.add("reports", row)

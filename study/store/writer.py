@@ -9,6 +9,7 @@ from typing import Any
 
 from study.environment import commit, package_versions
 from study.errors import RunError, UserError
+from study.storage import RUN_RETRY_TIMEOUT_S
 from study.store.layout import StudyStore
 from study.store.lease import Finishing, Lease
 from study.store.tables import Table
@@ -146,7 +147,9 @@ class StudyWriter(Finishing):
         if (outage is None) == (self._reported_outage is None):
             return
         self._reported_outage = outage
-        self._on_outage(f"store {self._store.objects.uri} works again" if outage is None else f"{outage}; retrying")
+        minutes = RUN_RETRY_TIMEOUT_S / 60
+        uri = self._store.objects.uri
+        self._on_outage(f"store {uri} works again" if outage is None else f"{outage}; retrying for {minutes:.0f} min")
 
     def _raise_error(self) -> None:
         error = self._error

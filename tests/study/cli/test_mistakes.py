@@ -1,5 +1,8 @@
 """Mistakes on the command line are answered in one line, and cost nothing."""
 
+import subprocess
+import sys
+
 import pytest
 
 from study.spec.schema import MAX_TRIALS
@@ -98,3 +101,26 @@ def test_an_objective_that_asks_for_the_worse_direction_is_warned_about(cli, spe
     assert outcome.status == 0, outcome.err
     (line,) = outcome.err.strip().splitlines()
     assert_mentions(line, "warning: ", "fidelity/log_mel_rmse_db", "lower", "max")
+
+
+@pytest.mark.parametrize("where", ["study.cli.app", "study.analysis"])
+def test_ctrl_c_while_modules_are_imported_is_answered_in_one_line(tmp_path, where):
+    program = f"""
+import builtins, sys
+real = builtins.__import__
+def interrupted(name, *arguments):
+    if name == "{where}":
+        raise KeyboardInterrupt
+    return real(name, *arguments)
+builtins.__import__ = interrupted
+from study.cli import main
+sys.argv = ["marl-study", "status", "quickstart", "--store", "{tmp_path}"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_an_endpoint_that_is_no_address_is_answered_in_one_line(cli, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    assert_refused(cli("status", "quickstart", "--store", "s3://bucket/studies"), "s3://bucket/studies", "nonsense")

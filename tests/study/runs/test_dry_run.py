@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 
 from study.errors import Interrupted
+from study.formatting import format_bytes
 from study.runs.dry_run import estimate_storage, storage_line
 from study.spec import parse_spec
 from study.spec.resolve import resolve
@@ -50,6 +53,39 @@ def test_a_run_starts_with_that_line_for_its_trials_and_the_plain_vae(cli, spec_
     outcome = cli("run", spec_file(tiny), "--store", tmp_path / "runs")
     assert outcome.status == 130
     assert outcome.err.startswith(storage_line(of(tiny, trials=5), str(tmp_path / "runs" / "tiny")))
+
+
+@pytest.mark.parametrize(("share", "halving", "status"), [(2.0, False, 130), (0.9, False, 130), (0.4, True, 130)])
+def test_a_disk_that_may_become_full_is_warned_about(
+    cli, spec_file, tiny, tmp_path, monkeypatch, share, halving, status
+):
+    if halving:
+        tiny["halving"] = {"min_steps": 10}
+    outcome = cli_with_free_space(cli, spec_file(tiny), tmp_path, monkeypatch, share * size(of(tiny, trials=5)))
+    assert outcome.status == status, outcome.err
+    assert ("warning: " in outcome.err) == (share < 1)
+    if share < 1:
+        assert_mentions(outcome.err, "warning", tmp_path, "free", "10 min")
+
+
+def test_a_study_that_cannot_fit_the_disk_is_refused_before_it_trains(cli, spec_file, tiny, tmp_path, monkeypatch):
+    needed = size(of(tiny, trials=5))
+    outcome = cli_with_free_space(cli, spec_file(tiny), tmp_path, monkeypatch, 0.4 * needed)
+    assert outcome.status == 2
+    assert_mentions(outcome.err, "error: ", tmp_path, format_bytes(0.4 * needed), format_bytes(needed), "--store")
+
+
+def size(estimate):
+    return estimate.kept + estimate.training
+
+
+def cli_with_free_space(cli, spec_path, folder, monkeypatch, free):
+    def stopped_at_once(*arguments):
+        raise Interrupted
+
+    monkeypatch.setattr("study.runs.driver.run_study", stopped_at_once)
+    monkeypatch.setattr("study.runs.dry_run.shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    return cli("run", spec_path, "--store", folder / "runs")
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ import contextlib
 import io
 import math
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,7 @@ from study.analysis import StudyResults
 from study.errors import Interrupted, RunError, UserError
 from study.runs import driver
 from study.runs.post_training import TrainerLostError
+from study.runs.signals import StopSignals
 from study.store import StudyStore
 from study.training import client
 from tests.messages import assert_mentions, mentions
@@ -145,11 +148,39 @@ def test_a_run_that_records_no_such_metrics_properly_is_unreadable(store, ended)
         assert set(store.runs()) == {1}
 
 
-def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd):
+def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd, monkeypatch):
     """Printing or logging could interrupt a write to the same stream, or wait for a lock that the main thread holds."""
-    interrupted = SimpleNamespace(is_interrupted=False)  # without a display, a writer or a log
-    driver._Driver.interrupt(interrupted, signal.SIGINT, None)
-    assert interrupted.is_interrupted
+    monkeypatch.setattr("study.runs.signals._end_process", lambda: None)
+    stop = StopSignals()  # without a display, a writer or a log
+    stop.is_graceful = True
+    stop(signal.SIGINT, None)
+    assert stop.requested
     with pytest.raises(Interrupted):
-        driver._Driver.interrupt(interrupted, signal.SIGINT, None)
+        stop(signal.SIGINT, None)
     assert capfd.readouterr() == ("", "")
+
+
+# A process that ignores exceptions, as one does that waits for a store that fails.
+_WAITS_FOREVER = """
+import os, signal, time
+from study.runs.signals import StopSignals, handle_signals
+stop = StopSignals()
+stop.is_graceful = True
+with handle_signals(stop, signal.SIGINT):
+    print("waits", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+"""
+
+
+def test_a_second_ctrl_c_ends_the_process_within_3_s_though_the_store_fails():
+    with subprocess.Popen([sys.executable, "-c", _WAITS_FOREVER], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"waits\n"
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=3.0) == 130
