@@ -24,7 +24,8 @@ _LABELS = {
     "disentanglement/mig": "MIG",
 }
 _MAX_PRINTABLE = 300
-_MAX_LISTED = 200  # characters of a list of names
+# Characters of a list of names.
+_MAX_LISTED, _MAX_LISTED_BESIDE_GUESS = 200, 60
 _FIRST_NAMES = 5
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -78,7 +79,7 @@ def suggestion(word: str, names: Iterable[str]) -> str:
     known = list(names)
     close = [name for name in known if len(word) > 2 and word in name][:3] or difflib.get_close_matches(word, known)
     listed = ", ".join(known)
-    if close and len(listed) > _MAX_LISTED:
+    if close and len(listed) > _MAX_LISTED_BESIDE_GUESS:
         return f"did you mean {' or '.join(close)}?"
     if len(listed) > _MAX_LISTED:
         listed = f"{', '.join(known[:_FIRST_NAMES])} and {len(known) - _FIRST_NAMES} more"

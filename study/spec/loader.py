@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from study.errors import UserError
-from study.spec.problems import Problem, SpecError, shown
+from study.spec.problems import NO_SUCH_FIELD, Problem, SpecError, shown
 from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec
 from study.spec.schema import Spec, parse_spec
@@ -153,7 +153,8 @@ def _with_source(problem: Problem, file: str, changes: Iterable[str]) -> Problem
     for change in changes:
         option, _, path = change.partition(" ")
         is_section = path.startswith(f"{problem.path}.") if problem.path else "." in path
-        if f"{problem.path}.".startswith(f"{path}.") or (is_section and path.rpartition(".")[2] in problem.message):
+        is_named = path.rpartition(".")[2] in problem.message or problem.message.startswith(NO_SUCH_FIELD)
+        if f"{problem.path}.".startswith(f"{path}.") or (is_section and is_named):
             path = "" if option == "--trials" else max(path, problem.path, key=len)
             return Problem(path, problem.message, option)
     return problem._replace(source=file)

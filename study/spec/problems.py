@@ -10,7 +10,10 @@ from pydantic import BaseModel, ValidationError
 from study.errors import UserError
 from study.formatting import suggestion
 
-__all__ = ["Problem", "SpecError", "explain", "find_problems", "shown"]
+__all__ = ["NO_SUCH_FIELD", "Problem", "SpecError", "explain", "find_problems", "shown"]
+
+NO_SUCH_FIELD = "no such field"
+"""Beginning of the message about an unknown field."""
 
 _MAX_SHOWN = 80
 
@@ -52,11 +55,12 @@ def find_problems(error: ValidationError, model: type[BaseModel], prefix: str = 
         *section, field = path = [*detail["loc"]] or [""]
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
-            message = f"no such field; {suggestion(str(field), _field_names(model, section))}"
+            message = f"{NO_SUCH_FIELD}; {suggestion(str(field), _field_names(model, section))}"
         elif detail["type"] == "missing":
             message = "is required"
         elif detail["type"] != "value_error":
-            message = f"{re.sub('^Input should', 'must', message)}; got {shown(detail['input'])}"
+            rule = re.sub(r"^\w+ should", "must", message)
+            message = f"{rule}; got {shown(detail['input'])}"
         problems.append(Problem(".".join(filter(None, [prefix, *map(str, path)])), message))
     return problems
 

@@ -55,14 +55,12 @@ def test_a_run_starts_with_that_line_for_its_trials_and_the_plain_vae(cli, spec_
     assert outcome.err.startswith(storage_line(of(tiny, trials=5), str(tmp_path / "runs" / "tiny")))
 
 
-@pytest.mark.parametrize(("share", "halving", "status"), [(2.0, False, 130), (0.9, False, 130), (0.4, True, 130)])
-def test_a_disk_that_may_become_full_is_warned_about(
-    cli, spec_file, tiny, tmp_path, monkeypatch, share, halving, status
-):
+@pytest.mark.parametrize(("share", "halving"), [(2.0, False), (0.9, False), (0.4, True)])
+def test_a_disk_that_may_become_full_is_warned_about(cli, spec_file, tiny, tmp_path, monkeypatch, share, halving):
     if halving:
         tiny["halving"] = {"min_steps": 10}
     outcome = cli_with_free_space(cli, spec_file(tiny), tmp_path, monkeypatch, share * size(of(tiny, trials=5)))
-    assert outcome.status == status, outcome.err
+    assert outcome.status == 130, outcome.err
     assert ("warning: " in outcome.err) == (share < 1)
     if share < 1:
         assert_mentions(outcome.err, "warning", tmp_path, "free", "10 min")
