@@ -65,7 +65,7 @@ def print_table(table: "pd.DataFrame", output: Format) -> None:
 
 def read_spec(spec_file: Path, overrides: list[str] | None = None, trials: int | None = None) -> "ResolvedSpec":
     """Return the resolved spec of a file with the changes of options; log a warning for what may be a mistake."""
-    from study.spec.loader import read_spec as read
+    from study.spec.resolve import read_spec as read
 
     resolved = read(spec_file, overrides or (), trials)
     for name, direction in resolved.spec.objectives.items():

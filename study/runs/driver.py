@@ -84,7 +84,9 @@ def run_study(store: StudyStore, target: int, console: Console, address: str | N
             searcher.max_running = resources.max_trials
             with TrainerGroup(store.objects.uri, spec.name, writer.run) as trainers:
                 driver = _Driver(store, spec, writer, searcher, display, resources, trainers, stop)
+                stop.is_graceful = True
                 driver.run(HalvingScheduler(rungs) if rungs else None)
+                stop.is_graceful = False
 
 
 @dataclass
@@ -106,7 +108,6 @@ class _Driver:
     def run(self, scheduler: TrialScheduler | None) -> None:
         """Train all trials, then evaluate the front."""
         self.display.set_phase("starting the trainer")
-        self.stop.is_graceful = True
         if self.searcher.remaining:
             self._train(scheduler)
         self.writer.flush()

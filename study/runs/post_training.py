@@ -164,6 +164,7 @@ def rescore(
         for row in evaluate_stored([trainer], replicates, names, split, tick):
             evaluated.add((row["trial"], row["seed"]))
             writer.add("reports", row)
+        stop.is_graceful = False
         writer.record_trainers([ray.get(trainer.progress.remote())])
     missing = [replicate for replicate in replicates if replicate not in evaluated]
     deleted = [trial for trial in dict.fromkeys(trial for trial, _ in missing) if store.discarded(trial) is not None]

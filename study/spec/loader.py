@@ -1,49 +1,33 @@
 """Reads a spec from a YAML file, with fields changed on the command line."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from study.errors import UserError
-from study.spec.problems import NO_SUCH_FIELD, Problem, SpecError, shown
-from study.spec.resolve import resolve
-from study.spec.resolved_spec import ResolvedSpec
+from study.spec.problems import shown
 from study.spec.schema import Spec, parse_spec
 
-__all__ = ["apply_overrides", "load_spec", "read_spec"]
+__all__ = ["apply_overrides", "load_fields", "load_spec"]
 
 # Maximum number of values in a file, with those that its aliases repeat.
 _MAX_VALUES = 100_000
 
 
-def read_spec(path: str | Path, overrides: Iterable[str] = (), trials: int | None = None) -> ResolvedSpec:
-    """Return the resolved spec of a YAML file, with the changes of `apply_overrides`.
+def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
+    """Return the spec of a YAML file, with the changes of `apply_overrides`; raise a UserError for a wrong file."""
+    return parse_spec(load_fields(path, overrides), source=str(path))
 
-    Args:
-        path: File of the spec.
-        overrides: Values of the option `--set`.
-        trials: Value of the option `--trials`.
+
+def load_fields(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the fields of the spec in a YAML file, with the changes of `apply_overrides`.
 
     Raises:
-        UserError: When the file cannot be read or is not YAML.
-        SpecError: When fields break rules. Each problem names the option, or else the file, that sets the field.
+        UserError: When the file cannot be read, is not YAML, or holds no fields.
     """
-    overrides = list(overrides)
-    changes = [f"--set {override.partition('=')[0]}" for override in overrides]
-    if trials is not None:
-        overrides.append(f"search.trials={trials}")
-        changes.append("--trials search.trials")
-    try:
-        return resolve(load_spec(path, overrides))
-    except SpecError as error:
-        raise SpecError(_with_source(problem, str(path), changes) for problem in error.problems) from None
-
-
-def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
-    """Return the spec of a YAML file, with the changes of `apply_overrides`; errors are those of `read_spec`."""
     try:
         content = _parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -55,10 +39,7 @@ def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold the fields of a spec, such as name, data and space; got {shown(content)}")
     apply_overrides(content, overrides)
-    try:
-        return parse_spec(content, source="")
-    except SpecError as error:
-        raise SpecError([*error.problems, *_further_problems(content, error.problems)]) from None
+    return content
 
 
 def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> None:
@@ -131,30 +112,3 @@ def _count_values(node: yaml.Node, counts: dict[int, float]) -> float:
         raise yaml.MarkedYAMLError(problem=f"more than {_MAX_VALUES:,} values", problem_mark=node.start_mark)
     counts[id(node)] = total
     return total
-
-
-def _further_problems(content: Mapping[str, Any], found: Iterable[Problem]) -> Iterable[Problem]:
-    """Return the problems of a spec without the fields that have problems already."""
-    faulty = {problem.path.partition(".")[0] for problem in found}
-    if faulty & {"", "data", "space"}:  # the rest cannot be checked without them
-        return ()
-    if "train" in faulty:
-        faulty.add("halving")  # its rule depends on the steps
-    rest = {"name": "unnamed"} | {name: value for name, value in content.items() if name not in faulty}
-    try:
-        resolve(parse_spec(rest, source=""))
-    except SpecError as error:
-        return error.problems
-    return ()
-
-
-def _with_source(problem: Problem, file: str, changes: Iterable[str]) -> Problem:
-    """Return a problem with the option that set its field, or a field of its section; else with the file."""
-    for change in changes:
-        option, _, path = change.partition(" ")
-        is_section = path.startswith(f"{problem.path}.") if problem.path else "." in path
-        is_named = path.rpartition(".")[2] in problem.message or problem.message.startswith(NO_SUCH_FIELD)
-        if f"{problem.path}.".startswith(f"{path}.") or (is_section and is_named):
-            path = "" if option == "--trials" else max(path, problem.path, key=len)
-            return Problem(path, problem.message, option)
-    return problem._replace(source=file)

@@ -1,7 +1,8 @@
 """Resolution of a spec: defaults filled in, and every section checked against marl before anything trains."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
@@ -12,14 +13,43 @@ from marl.evaluation import INTERMEDIATE, metric_names
 from marl.models import Network, build_network
 from marl.objective import check_compatible
 from study.formatting import suggestion
-from study.spec.problems import Problem, SpecError, find_problems
+from study.spec.loader import load_fields
+from study.spec.problems import NO_SUCH_FIELD, Problem, SpecError, find_problems
 from study.spec.resolved_spec import ResolvedSpec
-from study.spec.schema import Spec, proxy_metric
+from study.spec.schema import Spec, parse_spec, proxy_metric
 from study.spec.space import Parameter, Scalar, active_parameters, grid
 
-__all__ = ["resolve"]
+__all__ = ["read_spec", "resolve"]
 
 _DEFAULT_TRIALS = 100
+
+
+def read_spec(path: str | Path, overrides: Iterable[str] = (), trials: int | None = None) -> ResolvedSpec:
+    """Return the resolved spec of a YAML file, with the changes of `apply_overrides`.
+
+    Args:
+        path: File of the spec.
+        overrides: Values of the option `--set`.
+        trials: Value of the option `--trials`.
+
+    Raises:
+        UserError: When the file cannot be read or is not YAML.
+        SpecError: When fields break rules. Each problem names the option, or else the file, that sets the field.
+    """
+    overrides = list(overrides)
+    changes = [f"--set {override.partition('=')[0]}" for override in overrides]
+    if trials is not None:
+        overrides.append(f"search.trials={trials}")
+        changes.append("--trials search.trials")
+    try:
+        fields = load_fields(path, overrides)
+        try:
+            spec = parse_spec(fields, source="")
+        except SpecError as error:
+            raise SpecError([*error.problems, *_further_problems(fields, error.problems)]) from None
+        return resolve(spec)
+    except SpecError as error:
+        raise SpecError(_with_source(problem, str(path), changes) for problem in error.problems) from None
 
 
 def resolve(spec: Spec) -> ResolvedSpec:
@@ -218,3 +248,30 @@ def _typed_included(resolved: ResolvedSpec, number: int, values: Mapping[str, Sc
         if not space[name].contains(value):
             raise _problem(f"include.{number}.{name}", f"must lie in the space; got {value!r}")
     return typed
+
+
+def _further_problems(content: Mapping[str, Any], found: Iterable[Problem]) -> Iterable[Problem]:
+    """Return the problems of a spec without the fields that have problems already."""
+    faulty = {problem.path.partition(".")[0] for problem in found}
+    if faulty & {"", "data", "space"}:  # the rest cannot be checked without them
+        return ()
+    if "train" in faulty:
+        faulty.add("halving")  # its rule depends on the steps
+    rest = {"name": "unnamed"} | {name: value for name, value in content.items() if name not in faulty}
+    try:
+        resolve(parse_spec(rest, source=""))
+    except SpecError as error:
+        return error.problems
+    return ()
+
+
+def _with_source(problem: Problem, file: str, changes: Iterable[str]) -> Problem:
+    """Return a problem with the option that set its field, or a field of its section; else with the file."""
+    for change in changes:
+        option, _, path = change.partition(" ")
+        is_section = path.startswith(f"{problem.path}.") if problem.path else "." in path
+        is_named = path.rpartition(".")[2] in problem.message or problem.message.startswith(NO_SUCH_FIELD)
+        if f"{problem.path}.".startswith(f"{path}.") or (is_section and is_named):
+            path = "" if option == "--trials" else max(path, problem.path, key=len)
+            return Problem(path, problem.message, option)
+    return problem._replace(source=file)

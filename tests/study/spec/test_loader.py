@@ -2,7 +2,8 @@ import pytest
 import yaml
 
 from study.errors import UserError
-from study.spec.loader import apply_overrides, load_spec, read_spec
+from study.spec.loader import apply_overrides, load_spec
+from study.spec.resolve import read_spec
 from tests.messages import assert_mentions, mentions
 
 
