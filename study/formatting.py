@@ -25,7 +25,7 @@ _LABELS = {
 }
 _MAX_PRINTABLE = 300
 # Characters of a list of names.
-_MAX_LISTED, _MAX_LISTED_BESIDE_GUESS = 200, 60
+_MAX_LISTED, _MAX_LISTED_BESIDE_GUESS = 200, 80
 _FIRST_NAMES = 5
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
