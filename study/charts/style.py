@@ -8,10 +8,10 @@ import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
+from study.atomic_path import atomic_path
 from study.errors import UserError
 from study.formatting import objective_label
 from study.spec import Parameter, Scalar, Spec
-from study.storage import atomic_path
 
 __all__ = [
     "BLUE",

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
 from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels
+from study.atomic_path import atomic_path
 from study.datasets.prepared_set import PreparedSet, key_of
 from study.environment import cache_folder
 from study.errors import UserError
 from study.spec.resolved_spec import ResolvedSpec
-from study.storage import ObjectStore, atomic_path
+from study.storage import ObjectStore
 
 __all__ = ["as_user_error", "clips_of", "dataset_of", "factors_of", "find", "load_dataset", "with_content"]
 

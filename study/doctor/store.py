@@ -1,23 +1,20 @@
 """Checks of the store: write, list, read, delete, throughput, location, clock and free space."""
 
+import contextlib
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from study.doctor.checks import Finding
 from study.errors import UserError
 from study.formatting import format_bytes
 from study.runs.dry_run import StorageEstimate
-from study.storage import ObjectStore, StorageError
-from study.storage.bucket import Bucket
+from study.storage import ObjectStore
 
 __all__ = ["check_clock", "check_room", "check_speed", "check_store", "store_error_here"]
 
@@ -50,22 +47,23 @@ def check_store(uri: str, size: StorageEstimate | None) -> Iterator[Finding]:
         UserError: If the address is invalid.
     """
     objects = ObjectStore(uri)
-    name, large = f"check-{uuid.uuid4().hex}", f"check-{uuid.uuid4().hex}"
+    folder = f"check-{uuid.uuid4().hex}"
     is_bucket = uri.startswith("s3://")
     try:
-        yield _check_operations(objects, name)
+        yield _check_operations(objects, folder)
         if is_bucket:
             yield check_clock((objects.now() - datetime.now(UTC)).total_seconds(), "the store's clock")
-            yield from _check_bucket(Bucket(uri), name)
-        yield check_speed(_speed(objects, large), size)
-    except (UserError, StorageError, FileNotFoundError) as error:  # FileNotFoundError: the object written just before
+            yield from _check_bucket(objects, f"{folder}/condition")
+        yield check_speed(_speed(objects, f"{folder}/large"), size)
+    except (UserError, FileNotFoundError) as error:  # FileNotFoundError: the object written just before
         yield Finding(_CHECK, "fail", str(error), "a study must be able to write, list, read and delete there")
         return
     finally:
-        _delete(objects, name, large)
+        with contextlib.suppress(UserError):  # the failure has been reported already
+            objects.delete(folder)
     if size is not None:
-        folder = Path(objects.uri).absolute()
-        existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        path = Path(objects.uri).absolute()
+        existing = next((parent for parent in (path, *path.parents) if parent.exists()), path)
         free = None if is_bucket else shutil.disk_usage(existing).free
         yield check_room(size, objects.uri, free)
 
@@ -119,15 +117,16 @@ def store_error_here(uri: str, name: str) -> str:
     return ""
 
 
-def _check_operations(objects: ObjectStore, name: str) -> Finding:
-    objects.names(name)  # opens the connection, which is not measured
+def _check_operations(objects: ObjectStore, folder: str) -> Finding:
+    name = f"{folder}/small"
+    objects.names(folder)  # opens the connection, which is not measured
     _, writing = _timed(lambda: objects.write(name, b"marl-study"))
-    listed, listing = _timed(lambda: objects.names(name))
+    listed, listing = _timed(lambda: objects.names(folder))
     content, reading = _timed(lambda: objects.read(name))
     _, deleting = _timed(lambda: objects.delete(name))
     times = {"write": writing, "list": listing, "read": reading, "delete": deleting}
     value = f"{objects.uri}: " + ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in times.items())
-    if listed != [name] or content != b"marl-study" or objects.names(name):
+    if listed != [name] or content != b"marl-study" or objects.names(folder):
         value = f"{objects.uri}: the store did not show an object that was written or deleted"
         advice = "a study needs a store that shows every write and deletion immediately"
         return Finding(_CHECK, "fail", value, advice)
@@ -136,9 +135,12 @@ def _check_operations(objects: ObjectStore, name: str) -> Finding:
     return Finding(_CHECK, "pass", value)
 
 
-def _check_bucket(bucket: Bucket, name: str) -> Iterator[Finding]:
-    """Check the region of a bucket, and whether it honours conditional writes."""
-    meta, region = bucket.client.meta, _region(bucket)
+def _check_bucket(objects: ObjectStore, name: str) -> Iterator[Finding]:
+    """Check the region of a bucket of S3, and whether it honours conditional writes."""
+    filesystem, bucket = objects.filesystem, objects.uri.removeprefix("s3://").partition("/")[0]
+    meta, region = filesystem.s3.meta, None
+    with contextlib.suppress(OSError):  # the keys may not ask, or the server does not tell
+        region = filesystem.call_s3("head_bucket", Bucket=bucket).get("BucketRegion")
     value = f"{meta.endpoint_url}, region {region or 'unknown'}"
     if region and meta.region_name not in (region, _NO_REGION):
         advice = "use a bucket in the region of the machines: traffic between regions is slow and costs money"
@@ -146,21 +148,15 @@ def _check_bucket(bucket: Bucket, name: str) -> Iterator[Finding]:
     else:
         yield Finding("endpoint", "pass", value)
     try:
-        bucket.create(name, b"first")
-        answer = "ignored" if bucket.create(name, b"second") else "honoured"
-    except StorageError as error:
+        objects.write(name, b"first")
+        filesystem.pipe_file(f"{objects.uri}/{name}", b"second", mode="create")
+        answer = "ignored"
+    except FileExistsError:
+        answer = "honoured"
+    except OSError as error:
         answer = f"refused ({error})"
     # A study works with and without conditional writes.
     yield Finding("condition", "pass", f"conditional writes (If-None-Match) are {answer}")
-
-
-def _region(bucket: Bucket) -> str | None:
-    """Return the region of a bucket; None if the server does not tell or the keys may not ask."""
-    name = bucket.uri.removeprefix("s3://").partition("/")[0]
-    with suppress(BotoCoreError, ClientError):
-        region: str | None = bucket.client.head_bucket(Bucket=name).get("BucketRegion")
-        return region
-    return None
 
 
 def _speed(objects: ObjectStore, name: str) -> Speed:
@@ -176,9 +172,3 @@ def _speed(objects: ObjectStore, name: str) -> Speed:
 def _timed(action: Callable[[], _Result]) -> tuple[_Result, float]:
     started = time.perf_counter()
     return action(), time.perf_counter() - started
-
-
-def _delete(objects: ObjectStore, *names: str) -> None:
-    with suppress(UserError, FileNotFoundError):  # the failure has been reported already
-        for name in names:
-            objects.delete(name)

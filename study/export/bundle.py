@@ -22,12 +22,12 @@ from marl.data import Dataset
 from marl.evaluation import information_columns
 from marl.metrics import METRIC_VERSION
 from study.analysis import StudyResults
+from study.atomic_path import atomic_path
 from study.datasets.load import dataset_of
 from study.errors import RunError, UserError
 from study.export.manifest import checksums, foreign_files, is_intact, read_manifest, sha256_of
 from study.export.model_card import ExportedModel, model_card
 from study.spec.resolved_spec import ResolvedSpec
-from study.storage import atomic_path
 from study.store import Checkpoint
 
 __all__ = ["export_trials", "verify"]

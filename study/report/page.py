@@ -10,11 +10,11 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from study.analysis import STATES, StudyResults
+from study.atomic_path import atomic_path
 from study.charts.style import PIXEL_RATIO, MissingDataError, save_chart, styled
 from study.errors import UserError
 from study.formatting import objective_label
 from study.report.figures import FIGURES, Figure, ReportContext, parameters_text
-from study.storage import atomic_path
 
 __all__ = ["DrawnFigure", "Report", "render", "write_report"]
 

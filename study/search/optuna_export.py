@@ -28,10 +28,10 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.pool import StaticPool
 
 from study.analysis import StudyResults, metric_columns
+from study.atomic_path import atomic_path
 from study.errors import UserError
 from study.search.sampler import PastTrial, distribution_of, frozen_trial, past_trials
 from study.spec import Baseline
-from study.storage import atomic_path
 
 __all__ = ["optuna_database", "write_optuna_storage"]
 

@@ -1,14 +1,6 @@
-"""Objects in a folder or a bucket: written whole, verified, and retried while storage fails."""
+"""Objects in a folder or a bucket through fsspec: written whole, verified, and retried while storage fails."""
 
-from study.storage.backend import UNFINISHED, Entry, StorageError, TooLargeError, atomic_path
-from study.storage.object_store import RUN_RETRY_TIMEOUT_S, ObjectStore
+from study.storage.errors import StorageError, TooLargeError
+from study.storage.object_store import RUN_RETRY_TIMEOUT_S, Entry, ObjectStore
 
-__all__ = [
-    "RUN_RETRY_TIMEOUT_S",
-    "UNFINISHED",
-    "Entry",
-    "ObjectStore",
-    "StorageError",
-    "TooLargeError",
-    "atomic_path",
-]
+__all__ = ["RUN_RETRY_TIMEOUT_S", "Entry", "ObjectStore", "StorageError", "TooLargeError"]

@@ -1,18 +1,26 @@
 """The object store of studies: whole writes, bounded reads, and retries while storage fails."""
 
-import random
+import contextlib
+import json
+import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import fsspec
+import tenacity
+
+from study.atomic_path import UNFINISHED
 from study.errors import UserError
-from study.storage.backend import UNFINISHED, Backend, Entry, Folder, StorageError, TooLargeError
+from study.storage.errors import StorageError, TooLargeError, as_storage_error, response_code
+from study.storage.object_folder import ObjectFolder
 
-__all__ = ["RUN_RETRY_TIMEOUT_S", "ObjectStore", "retry"]
+__all__ = ["RUN_RETRY_TIMEOUT_S", "Entry", "ObjectStore"]
 
 RUN_RETRY_TIMEOUT_S = 600.0
 """How long processes of a running study retry, in seconds."""
@@ -20,74 +28,74 @@ RUN_RETRY_TIMEOUT_S = 600.0
 _Result = TypeVar("_Result")
 
 _COMMAND_RETRY_TIMEOUT_S = 10.0
-_FIRST_PAUSE_S = 0.2
 _MAX_PAUSE_S = 15.0
-# Failures that end sooner are not reported.
-_OUTAGE_AFTER_S = 5.0
+_OUTAGE_AFTER_S = 5.0  # failures that end sooner are not reported
 _MAX_BYTES = 1 << 30
+_CLOCK_MAX_AGE_S = 300.0
+# The date of a response has whole seconds, and the response travelled: smaller differences are ignored.
+_CLOCK_TOLERANCE = timedelta(seconds=2)
+_PRECONDITION_FAILED, _RANGE_NOT_SATISFIABLE, _NOT_IMPLEMENTED = 412, 416, 501
+_EXTRAS = {"gs": "gcs", "az": "azure"}
+_SCHEMES = ("", "file", "s3", "memory", *_EXTRAS)
+_S3_OPTIONS = {
+    "config_kwargs": {
+        "max_pool_connections": 32,
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        # Servers other than AWS reject, or answer wrongly, the checksums that botocore sends by default.
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+    }
+}
 
 
-def retry(action: Callable[[], _Result], retry_timeout_s: float, retryable: Callable[[Exception], bool]) -> _Result:
-    """Call an action until it succeeds, with growing random pauses.
+class Entry(NamedTuple):
+    """An object in a listing: its size in bytes, and a tag that changes whenever the object is written."""
 
-    Args:
-        action: Called at least once, and once more when the timeout ends.
-        retry_timeout_s: How long to retry, in seconds.
-        retryable: Called with each failure; returns whether the same call may succeed later.
-
-    Raises:
-        Exception: The error of the action, if it is not retryable or the timeout has ended.
-    """
-    deadline = time.monotonic() + retry_timeout_s
-    max_pause_s = _FIRST_PAUSE_S
-    while True:
-        try:
-            return action()
-        except Exception as error:
-            left_s = deadline - time.monotonic()
-            if not retryable(error) or left_s <= 0:
-                raise
-        # Random, so that processes that failed together do not retry together.
-        time.sleep(min(left_s, random.uniform(0.5, 1.0) * max_pause_s))  # noqa: S311  # not for secrets
-        max_pause_s = min(2 * max_pause_s, _MAX_PAUSE_S)
+    size: int
+    etag: str
 
 
 class ObjectStore:
-    """A tree of objects in a local folder or in S3. Threads may share it.
+    """A tree of objects in a folder or a bucket. Threads may share it.
 
-    Credentials and endpoint of S3 come from the usual variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-    AWS_ENDPOINT_URL), from ~/.aws, or from the role of the machine.
+    Credentials and endpoint come from the provider's usual variables and files (AWS_PROFILE, AWS_ENDPOINT_URL, ~/.aws,
+    GOOGLE_APPLICATION_CREDENTIALS, …); MARL_STORAGE_OPTIONS may hold further arguments of the filesystem as JSON.
 
     Args:
-        uri: A path of this machine, or `s3://bucket/prefix`.
+        uri: A path of this machine, or `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`.
         retry_timeout_s: How long to retry a failed call, in seconds. Up to the default only retryable failures are
             retried. A longer timeout means that the store worked before, so every failure is retried: credentials may
             be refreshed and a full disk cleared.
 
     Raises:
-        UserError: If the URI has another scheme.
+        UserError: If the store cannot be reached, refuses, or is full. All methods raise it.
     """
 
     def __init__(self, uri: str, retry_timeout_s: float = _COMMAND_RETRY_TIMEOUT_S) -> None:
         scheme, _, path = uri.rpartition("://")
-        if scheme not in ("", "s3", "file") or (scheme == "s3" and not path.strip("/")):
-            raise UserError(f"--store: must be a folder or s3://bucket/prefix; got {uri!r}")
-        self._backend: Backend
-        if scheme == "s3":
-            from study.storage.bucket import Bucket  # imports botocore, which takes a while
-
-            self._backend = Bucket(uri)
+        if scheme not in _SCHEMES or (scheme not in ("", "file") and not path.strip("/")):
+            raise UserError(f"--store: must be a folder, or s3://, gs:// or az://bucket/prefix; got {uri!r}")
+        if scheme in ("", "file"):
+            # Symbolic links stay as they are named.
+            self.uri = self._root = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
         else:
-            self._backend = Folder(path)
+            self.uri = uri.rstrip("/")
+            self._root = f"{'/' if scheme == 'memory' else ''}{path.strip('/')}"
         self._retry_timeout_s = retry_timeout_s
+        self._lock = threading.Lock()
+        self._filesystem: Any = None
         # Calls that are being retried: when each began to fail, by both clocks, and why.
         self._failing: dict[object, tuple[float, datetime, str]] = {}
-        self._lock = threading.Lock()
+        self._clock_offset = timedelta()
+        self._clock_read = -float("inf")
 
     @property
-    def uri(self) -> str:
-        """Address of the tree."""
-        return self._backend.uri
+    def filesystem(self) -> Any:
+        """The filesystem of fsspec, with the credentials that existed when it was created."""
+        with self._lock:
+            if self._filesystem is None:
+                self._filesystem = _filesystem(self.uri)
+            return self._filesystem
 
     @property
     def outage(self) -> str | None:
@@ -100,85 +108,83 @@ class ObjectStore:
         return f"store {self.uri} fails since {time_utc:%H:%M:%S} UTC: {reason}"
 
     def now(self) -> datetime:
-        """Return the current time by the clock of the store, in UTC.
-
-        Machines whose own clocks differ agree on it within seconds. A folder has the clock of this machine.
-        """
-        return datetime.now(UTC) + self._retried(self._backend.clock_offset)
+        """Return the current time in UTC: by the clock of S3, else by the clock of this machine."""
+        if self.uri.startswith("s3://") and time.monotonic() - self._clock_read > _CLOCK_MAX_AGE_S:
+            self._retried(self._ask_clock)
+        return datetime.now(UTC) + self._clock_offset
 
     def read(self, name: str, limit: int = _MAX_BYTES) -> bytes:
-        """Return the content of an object.
-
-        Args:
-            name: Name of the object.
-            limit: Maximum size in bytes.
-
-        Raises:
-            FileNotFoundError: If there is no object of this name.
-            TooLargeError: If the object is larger than `limit`.
-            UserError: If the store cannot be reached, or refuses.
-        """
-        return self._retried(lambda: self._backend.read(name, limit))
+        """Return the content of an object; raise FileNotFoundError, or TooLargeError above `limit` bytes."""
+        return self._retried(lambda: self._read(name, limit))
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Read objects concurrently, with one request each.
-
-        Returns:
-            Contents by name, without objects that do not exist.
-
-        Raises:
-            UserError: If the store cannot be reached, or refuses.
-        """
-        contents: dict[str, bytes] = {}
-        absent: set[str] = set()
+        """Read objects concurrently, and return their contents by name, without objects that do not exist."""
+        contents: dict[str, bytes | None] = {}
 
         def read() -> None:
-            remaining = [name for name in names if name not in contents and name not in absent]
+            remaining = [name for name in names if name not in contents]
+            paths = [self._path(name) for name in remaining]
+            results = self.filesystem.cat_ranges(paths, 0, _MAX_BYTES + 1, on_error="return")
             errors: list[StorageError] = []
-            for name, content in zip(remaining, self._backend.read_all(remaining, _MAX_BYTES), strict=True):
-                if isinstance(content, FileNotFoundError):
-                    absent.add(name)
-                elif isinstance(content, bytes):
-                    contents[name] = content
-                elif isinstance(content, StorageError):
-                    errors.append(content)
-                else:
-                    raise content
+            for name, result in zip(remaining, results, strict=True):
+                try:
+                    contents[name] = _content(result, _MAX_BYTES)
+                except FileNotFoundError:
+                    contents[name] = None
+                except StorageError as error:
+                    errors.append(error)
             if errors:  # permanent errors first; otherwise only the failed reads are repeated
                 raise min(errors, key=lambda error: error.retryable)
 
         if names:
             self._retried(read)
-        return contents
+        return {name: content for name, content in contents.items() if content is not None}
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an object whole: readers see the earlier content or all of the new one.
+        """Write an object whole: readers see the earlier content or all of the new one."""
 
-        Raises:
-            UserError: If the store cannot be reached, refuses, or is full.
-        """
-        self._retried(lambda: self._backend.write(name, content))
+        def write() -> None:
+            response = self.filesystem.pipe_file(self._path(name), content)
+            self._note_clock(response)
+            etag = response.get("ETag") if isinstance(response, dict) else None
+            try:
+                info = self.filesystem.info(self._path(name))
+            except FileNotFoundError:
+                info = {}
+            if info.get("size") != len(content) or (etag and info.get("ETag") != etag):
+                raise StorageError("the store lost an object that it accepted", retryable=True)
+
+        self._retried(write)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write an object unless one of this name exists.
+        """Write an object unless one of this name exists; return True if the object has this content now.
 
-        Returns:
-            True if the object has this content now. Of several processes that create one object at once, one gets
-            True in a folder and on servers that support conditional writes, such as AWS. On other servers two may get
-            True, and the last content stays.
-
-        Raises:
-            UserError: If the store cannot be reached, refuses, or is full.
+        Of several processes that create one object at once, one gets True in a folder and on servers that support
+        conditional writes, such as AWS. On other servers two may get True, and the last content stays.
         """
 
+        def has_content() -> bool | None:
+            try:
+                return self._read(name, len(content)) == content
+            except FileNotFoundError:
+                return None
+            except TooLargeError:
+                return False
+
         def create() -> bool:
-            if self._has_content(name, content) is None:
-                self._backend.create(name, content)
+            if has_content() is None:
+                try:
+                    self.filesystem.pipe_file(self._path(name), content, mode="create")
+                except OSError as error:
+                    _, status = response_code(error)
+                    if status == _NOT_IMPLEMENTED:
+                        self.filesystem.pipe_file(self._path(name), content)
+                    elif status != _PRECONDITION_FAILED and not isinstance(error, FileExistsError):
+                        raise
             # The response of an earlier attempt may have been lost, or the object itself.
-            has_content = self._has_content(name, content)
-            if has_content is None:
+            if (created := has_content()) is None:
                 raise StorageError("the store lost an object that it accepted", retryable=True)
-            return has_content
+            return created
 
         return self._retried(create)
 
@@ -191,24 +197,38 @@ class ObjectStore:
         return {name: entry.size for name, entry in self.entries(prefix).items()}
 
     def entries(self, prefix: str) -> dict[str, Entry]:
-        """Return all objects under a prefix, sorted by name. S3 takes one request for each thousand objects."""
-        entries = self._retried(lambda: self._backend.entries(prefix))
-        return {name: entries[name] for name in sorted(entries) if not Path(name).name.startswith(UNFINISHED)}
+        """Return all objects under a prefix, sorted by name. A bucket takes one request for each thousand objects."""
+        folder, start = f"{prefix}/" if prefix else "", len(self._root) + 1
+        found = self._retried(lambda: self.filesystem.find(self._root, detail=True, prefix=folder))
+        infos = {path[start:]: info for path, info in sorted(found.items()) if path[start:].startswith(folder)}
+        return {
+            name: Entry(info["size"], _etag(info))
+            for name, info in infos.items()
+            # Some tools create an object for a folder.
+            if not name.endswith("/") and not Path(name).name.startswith(UNFINISHED)
+        }
 
     def folders(self) -> list[str]:
         """Return the names of the top-level folders, sorted."""
-        return sorted(self._retried(self._backend.folders))
+        try:
+            infos = self._retried(lambda: self.filesystem.ls(self._root, detail=True))
+        except FileNotFoundError:
+            return []
+        return sorted(Path(info["name"]).name for info in infos if info["type"] == "directory")
 
     def delete(self, prefix: str) -> None:
         """Delete an object, or all objects under a prefix."""
-        self._retried(lambda: self._backend.delete(prefix))
+
+        def delete() -> None:
+            self.filesystem.rm(self._path(prefix), recursive=True)
+            if self.filesystem.exists(self._path(prefix)):  # s3fs does not raise the errors of single objects
+                raise StorageError(f"objects under {prefix!r} could not be deleted", retryable=True)
+
+        with contextlib.suppress(FileNotFoundError):
+            self._retried(delete)
 
     def check_writable(self) -> None:
-        """Write, list, read and delete a small object.
-
-        Raises:
-            UserError: If one of these calls fails.
-        """
+        """Write, read and delete a small object; raise a UserError if one of these calls fails."""
         name = f"check-{uuid.uuid4().hex}"
         self.write(name, b"marl-study")
         try:
@@ -217,20 +237,53 @@ class ObjectStore:
         finally:
             self.delete(name)
 
-    def _has_content(self, name: str, content: bytes) -> bool | None:
-        """Return whether an object has a content; None if it does not exist."""
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _read(self, name: str, limit: int) -> bytes:
+        (result,) = self.filesystem.cat_ranges([self._path(name)], 0, limit + 1, on_error="return")
+        return _content(result, limit)
+
+    def _ask_clock(self) -> None:
+        """Note the date of a response of S3; a refusal has a date too."""
         try:
-            return self._backend.read(name, len(content)) == content
-        except FileNotFoundError:
-            return None
-        except TooLargeError:
-            return False
+            response = self.filesystem.call_s3("head_bucket", Bucket=self._root.partition("/")[0])
+        except OSError as error:
+            response = getattr(error.__cause__, "response", None)
+            if response is None:
+                raise
+        self._note_clock(response)
+
+    def _note_clock(self, response: Any) -> None:
+        """Set the offset of the store's clock from the date of a response of S3."""
+        try:
+            date = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
+        except (KeyError, TypeError, ValueError):
+            return
+        offset = date + timedelta(seconds=0.5) - datetime.now(UTC)
+        if abs(offset - self._clock_offset) > _CLOCK_TOLERANCE:
+            self._clock_offset = offset
+        self._clock_read = time.monotonic()
 
     def _retried(self, action: Callable[[], _Result]) -> _Result:
-        """Call an action of the backend, and retry it; raise a UserError if it fails for good."""
+        """Call an action, and retry it with growing random pauses; raise a UserError if it fails for good."""
         began, call = time.monotonic(), object()
+
+        def attempt() -> _Result:
+            try:
+                return action()
+            except Exception as error:
+                raise as_storage_error(error) from error
+
+        pause = tenacity.wait_random_exponential(multiplier=0.4, max=_MAX_PAUSE_S)
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_delay(self._retry_timeout_s),
+            wait=lambda state: min(pause(state), max(0.0, began + self._retry_timeout_s - time.monotonic())),
+            retry=tenacity.retry_if_exception(lambda error: self._is_retryable(call, error)),
+            reraise=True,
+        )
         try:
-            return retry(action, self._retry_timeout_s, lambda error: self._is_retryable(call, error))
+            return retrying(attempt)
         except StorageError as error:
             waited_s = time.monotonic() - began
             retried = f"; retried for {waited_s:.0f} s" if waited_s > _OUTAGE_AFTER_S else ""
@@ -239,12 +292,45 @@ class ObjectStore:
             with self._lock:
                 self._failing.pop(call, None)
 
-    def _is_retryable(self, call: object, error: Exception) -> bool:
+    def _is_retryable(self, call: object, error: BaseException) -> bool:
         if not isinstance(error, StorageError):
             return False
         with self._lock:
             began, time_utc, _ = self._failing.get(call, (time.monotonic(), datetime.now(UTC), ""))
             self._failing[call] = began, time_utc, str(error)
-        if error.is_refusal:
-            self._backend.refresh_credentials()
+            if error.is_refusal:
+                self._filesystem = None  # credentials of a role or a file are replaced while a study runs
         return error.retryable or self._retry_timeout_s > _COMMAND_RETRY_TIMEOUT_S
+
+
+def _filesystem(uri: str) -> Any:
+    scheme, separator, _ = uri.partition("://")
+    if not separator:
+        return ObjectFolder()
+    try:
+        options = json.loads(os.environ.get("MARL_STORAGE_OPTIONS") or "{}")
+        defaults = {"use_listings_cache": False, **(_S3_OPTIONS if scheme == "s3" else {})}
+        filesystem = fsspec.filesystem(scheme, skip_instance_cache=True, **{**defaults, **options})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"MARL_STORAGE_OPTIONS: must be a JSON object of arguments of fsspec; {error}") from error
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme, "")
+        raise UserError(f"--store {scheme}://: run `pip install 'marl-study[{extra}]'` first; {error}") from error
+    filesystem.retries = 1  # `ObjectStore` retries
+    return filesystem
+
+
+def _content(result: bytes | Exception, limit: int) -> bytes:
+    """Return the content that a read returned, or raise its error."""
+    if isinstance(result, Exception):
+        if response_code(result)[1] != _RANGE_NOT_SATISFIABLE:  # the answer for an empty object
+            raise as_storage_error(result) from result
+        result = b""
+    if len(result) > limit:
+        raise TooLargeError(limit)
+    return result
+
+
+def _etag(info: dict[str, Any]) -> str:
+    tags = (info.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "created", "ino"))
+    return " ".join(str(tag) for tag in (info["size"], *tags) if tag)

@@ -91,7 +91,7 @@ class StudyObjects:
         """Return decoded objects of a folder by name, or why they cannot be read; cached ones are not read again."""
         etags = {name: entry.etag for name, entry in entries.items() if entry.size <= limit}
         values = (self.cache or StudyCache()).read(folder, etags, self._read_all, decode)
-        return {name: values[name] if name in values else TooLargeError(entries[name].size, limit) for name in entries}
+        return {name: values[name] if name in values else TooLargeError(limit, entries[name].size) for name in entries}
 
     def _readable(self, values: Mapping[str, _Value | Exception]) -> Iterator[tuple[str, _Value]]:
         """Yield the values that are not errors, and name each error in a warning."""

@@ -14,10 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
-
 from tests.study.s3_server import S3Server
 
 _SKEW_ALLOWED = timedelta(minutes=15)
@@ -98,20 +94,7 @@ class FaultyS3:
                     self._pass_on(request, body)
                     self._written.add(request.path)
             return
-        if self.clock_ahead:
-            self._sign_again(request, body)
         self._pass_on(request, body)
-
-    def _sign_again(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
-        """Sign a request with the clock of the server behind."""
-        keys = Credentials(self.environment["AWS_ACCESS_KEY_ID"], self.environment["AWS_SECRET_ACCESS_KEY"])
-        signed = ("host", "content-md5", "x-amz-content-sha256")
-        kept = {name: value for name, value in request.headers.items() if name.lower() in signed}
-        again = AWSRequest(request.command, f"http://{request.headers['Host']}{request.path}", kept, body)
-        S3SigV4Auth(keys, "s3", "us-east-1").add_auth(again)
-        for name in ("Authorization", "X-Amz-Date", "X-Amz-Content-SHA256"):
-            del request.headers[name]
-            request.headers[name] = again.headers[name]
 
     def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         answer, content = self._ask(request.command, request.path, dict(request.headers), body)

@@ -1,5 +1,6 @@
 """What an S3 server may do to a study: fail, hang, be slow, refuse keys, lose what it took, be full, know no time."""
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ import pytest
 
 import study.storage.object_store as module
 from study.errors import RunError, UserError
-from study.storage import ObjectStore, bucket
+from study.storage import ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
 from tests.messages import assert_mentions, mentions
@@ -34,7 +35,6 @@ def faults(server, monkeypatch):
         for name, value in proxy.environment.items():
             monkeypatch.setenv(name, value)
         yield proxy
-    bucket._Signature.offset = timedelta()
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_keys_that_were_renewed_in_their_file_are_taken_up(faults, uri, monkeypa
 
 
 def test_requests_to_a_hanging_server_time_out(faults, uri, monkeypatch):
-    monkeypatch.setattr(bucket, "_CONFIG", bucket._CONFIG.merge(bucket.Config(read_timeout=1)))
+    monkeypatch.setenv("MARL_STORAGE_OPTIONS", json.dumps({"config_kwargs": {"read_timeout": 1}}))
     faults.hangs = True
     threading.Timer(2.5, lambda: setattr(faults, "hangs", False)).start()
     began = time.monotonic()
@@ -168,9 +168,19 @@ def test_only_one_of_many_creates_an_object_if_the_server_supports_conditions(fa
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_a_machine_whose_clock_is_an_hour_off_is_served_and_knows_the_servers_time(faults, uri, hours):
-    """The other way round it is the same: the server's clock is off."""
+def test_a_machine_whose_clock_is_an_hour_off_is_refused_with_the_reason_and_knows_the_time_of_the_store(
+    faults, uri, hours
+):
     faults.clock_ahead = timedelta(hours=hours)
+    objects = ObjectStore(uri)
+    with pytest.raises(UserError, match=mentions(uri, "clock", "NTP")):
+        objects.write("a", b"content")
+    assert abs(objects.now() - datetime.now(UTC) - faults.clock_ahead) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_a_machine_whose_clock_is_minutes_off_is_served_and_knows_the_time_of_the_store(faults, uri, minutes):
+    faults.clock_ahead = timedelta(minutes=minutes)
     objects = ObjectStore(uri)
     objects.write("a", b"content")
     assert objects.read("a") == b"content"
@@ -222,7 +232,7 @@ def test_a_writer_raises_after_its_retry_timeout(faults, uri):
 
 def test_a_run_of_a_machine_whose_clock_is_off_is_neither_taken_over_nor_kept_alive(faults, uri):
     """Heartbeats are written and judged by the server's clock."""
-    faults.clock_ahead = timedelta(hours=1)
+    faults.clock_ahead = timedelta(minutes=10)
     store = StudyStore(ObjectStore(uri), "tiny")
     writer = StudyWriter(store, trials=1)
     heartbeat = datetime.fromisoformat(store.runs()[1]["heartbeat"])

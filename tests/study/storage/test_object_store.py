@@ -1,16 +1,20 @@
 """One contract for every kind of storage, and what each says when it refuses."""
 
 import os
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from gcp_storage_emulator.server import create_server
 
+from study.atomic_path import atomic_path
 from study.errors import UserError
-from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore, StorageError, atomic_path
-from study.storage.backend import Folder
+from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore, TooLargeError
+from study.storage.object_folder import ObjectFolder
 from tests.messages import assert_mentions, mentions
 from tests.study.s3_server import s3_server
 
@@ -28,10 +32,34 @@ def s3_keys(server, monkeypatch):
     return server
 
 
-@pytest.fixture(params=["folder", "s3"])
-def objects(request, tmp_path):
+@pytest.fixture(scope="module")
+def gcs_server():
+    """An emulator of Google Cloud Storage."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:
+        # By default the emulator serves one connection at a time.
+        patch.setattr("http.server.HTTPServer", ThreadingHTTPServer)
+        patch.setattr(ThreadingHTTPServer, "request_queue_size", 128)
+        server = create_server("127.0.0.1", port, in_memory=True, default_bucket="studies")
+        server.start()
+        yield f"http://127.0.0.1:{port}"
+        server.stop()
+
+
+@pytest.fixture(params=["folder", "memory", "s3", "gs"])
+def objects(request, tmp_path, monkeypatch):
     if request.param == "folder":
         return ObjectStore(str(tmp_path / "store"))
+    if request.param == "memory":
+        return ObjectStore(f"memory://studies/{tmp_path.name}")
+    if request.param == "gs":
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("gcs_server"))
+        # gcsfs otherwise asks for the type of the bucket by gRPC, which the emulator does not speak.
+        monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        monkeypatch.setenv("MARL_STORAGE_OPTIONS", '{"token": "anon"}')
+        return ObjectStore(f"gs://studies/{tmp_path.name}")
     request.getfixturevalue("s3_keys")
     return ObjectStore(f"s3://studies/{tmp_path.name}")
 
@@ -117,6 +145,22 @@ def test_a_store_that_can_be_written_is_left_as_it_was(objects):
     assert objects.names("") == ["kept"]
 
 
+def test_an_object_of_the_size_limit_is_read_and_a_larger_one_is_refused(objects):
+    for content in (b"", b"12345"):
+        objects.write("a", content)
+        assert objects.read("a", limit=len(content)) == content
+    with pytest.raises(TooLargeError, match="4"):
+        objects.read("a", limit=4)
+
+
+def test_an_object_is_created_once_and_by_the_process_whose_content_it_has(objects):
+    assert objects.create("a", b"first")
+    assert objects.create("a", b"first")
+    assert not objects.create("a", b"other")
+    assert not objects.create("a", b"longer")
+    assert objects.read("a") == b"first"
+
+
 def test_an_empty_store_has_no_folders(objects):
     assert objects.folders() == []
 
@@ -159,15 +203,15 @@ def test_an_object_deleted_during_a_listing_is_listed(tmp_path, monkeypatch):
 def test_a_call_that_succeeds_does_not_end_the_outage_of_another(tmp_path, monkeypatch):
     monkeypatch.setattr("study.storage.object_store._OUTAGE_AFTER_S", 0.1)
     objects = ObjectStore(str(tmp_path), RUN_RETRY_TIMEOUT_S)
-    is_full, write = threading.Event(), Folder.write
+    is_full, write = threading.Event(), ObjectFolder.pipe_file
     is_full.set()
 
-    def writing(self, name, content):
+    def pipe_file(self, path, value):
         if is_full.is_set():
-            raise StorageError("disk full", retryable=False)
-        write(self, name, content)
+            raise OSError(28, "disk full")
+        write(self, path, value)
 
-    monkeypatch.setattr(Folder, "write", writing)
+    monkeypatch.setattr(ObjectFolder, "pipe_file", pipe_file)
     with ThreadPoolExecutor(1) as threads:
         call = threads.submit(objects.write, "a", b"content")
         deadline = time.monotonic() + 20

@@ -12,6 +12,7 @@ from study.storage import ObjectStore
 from study.store import StudyCache, StudyStore
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT
 from tests.messages import mentions
+from tests.study.faulty_s3 import faulty_s3
 from tests.study.report.studies import trial_of, write_study
 from tests.study.s3_server import s3_server
 from tests.study.stores import RUN
@@ -169,31 +170,22 @@ def server(tmp_path_factory):
 
 @pytest.mark.parametrize("trials", [2, 300])
 def test_the_requests_of_a_refresh_do_not_depend_on_the_number_of_trials(server, tmp_path, monkeypatch, tiny, trials):
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    written = write_study(f"s3://studies/{tmp_path.name}", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])] * trials)
-    for sequence in range(100, 110):
-        written.append("reports", 1, sequence, rows(0))
-    events = written.objects._backend.client.meta.events
-    asked = []
-
-    def note(request, **_):
-        asked.append(f"{request.method} {request.url.split('?')[0].removeprefix(server.endpoint)}")
-
-    events.register("before-send.s3", note)
-    try:
+    with faulty_s3(server) as proxy:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        written = write_study(f"s3://studies/{tmp_path.name}", tiny, [trial_of([4.0, 4.2], [0.2, 0.4])] * trials)
+        for sequence in range(100, 110):
+            written.append("reports", 1, sequence, rows(0))
         store = StudyStore(written.objects, written.name, StudyCache())
 
         def refresh():
-            asked.clear()
+            proxy.asked.clear()
             results = StudyResults(store)
             results.results(), results.front(), results.progress(), results.baselines()
-            return len(asked)
+            return len(proxy.asked)
 
         # The document, baselines (which are not there), and lists of runs, trials and reports. Each part is new.
-        assert refresh() == 5 + 1 + 1 + 1 + 10, asked
-        assert refresh() == 5, asked
+        assert refresh() == 5 + 1 + 1 + 1 + 10, proxy.asked
+        assert refresh() == 5, proxy.asked
         written.append("reports", 1, 200, rows(1))
-        assert refresh() == 5 + 1, asked
-    finally:
-        events.unregister("before-send.s3", note)
+        assert refresh() == 5 + 1, proxy.asked
