@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import ValidationError
-from ray.autoscaler._private.aws.config import _create_default_inbound_rules
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.study.commands import ROOT
@@ -76,21 +75,20 @@ def check_aws(file: File) -> None:
         assert re.fullmatch(r"[a-z0-9]+\.\w+", node["InstanceType"])
         assert node["ImageId"] == head["node_config"]["ImageId"]
         assert re.fullmatch(r"ami-[0-9a-f]{17}", node["ImageId"])
+        # Ray would make a group that lets SSH in from anywhere for a machine without one.
+        assert node["SecurityGroupIds"] == ["sg-00000000000000000"]
         assert node["MetadataOptions"] == {"HttpTokens": "required"}
         assert all(disk["Ebs"]["DeleteOnTermination"] for disk in node["BlockDeviceMappings"])
     assert "clusters/off_without_ray.sh" in file["worker_start_ray_commands"][-1]
     assert 0 < file["idle_timeout_minutes"] <= 5
     provider = file["provider"]
-    assert set(provider) == {"type", "region", "availability_zone", "cache_stopped_nodes", "security_group"}
+    assert set(provider) == {"type", "region", "availability_zone", "cache_stopped_nodes"}
     assert provider["cache_stopped_nodes"] is False
     assert all(zone.startswith(provider["region"]) for zone in provider["availability_zone"].split(","))
-    rules = _create_default_inbound_rules({"sg-1"}, provider["security_group"].get("IpPermissions", []))
-    from_anywhere = [rule for rule in rules if not rule.get("UserIdGroupPairs")]
-    assert [(rule["FromPort"], rule["ToPort"], rule["IpProtocol"]) for rule in from_anywhere] == [(22, 22, "tcp")]
 
 
 KEYS_OF_AN_INSTANCE = {
-    *("InstanceType", "ImageId", "IamInstanceProfile", "MetadataOptions"),
+    *("InstanceType", "ImageId", "SecurityGroupIds", "IamInstanceProfile", "MetadataOptions"),
     *("InstanceMarketOptions", "InstanceInitiatedShutdownBehavior", "BlockDeviceMappings"),
 }
 
@@ -215,9 +213,8 @@ AWS_MISTAKES: dict[str, Callable[[File], None]] = {
     "a shutdown that is none": change_instance("l4", InstanceInitiatedShutdownBehavior="stop"),
     "idle for long": lambda file: file.update(idle_timeout_minutes=60),
     "stopped, not terminated": lambda file: file["provider"].update(cache_stopped_nodes=True),
-    "an open port": lambda file: file["provider"]["security_group"].update(
-        IpPermissions=[{"FromPort": 8265, "ToPort": 8265, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
-    ),
+    "SSH from anywhere": change_instance("a10g", SecurityGroupIds=None),
+    "a group that Ray makes": lambda file: file["provider"].update(security_group={"GroupName": "marl-study"}),
     "an unknown key of the provider": lambda file: file["provider"].update(zone="a"),
     "zones of another region": lambda file: file["provider"].update(region="eu-west-1"),
 }
