@@ -1,6 +1,6 @@
 """Objects in a folder or a bucket through fsspec: written whole, verified, and retried while storage fails."""
 
-from study.storage.errors import StorageError, TooLargeError
+from study.storage.failures import TooLargeError
 from study.storage.object_store import RUN_RETRY_TIMEOUT_S, Entry, ObjectStore
 
-__all__ = ["RUN_RETRY_TIMEOUT_S", "Entry", "ObjectStore", "StorageError", "TooLargeError"]
+__all__ = ["RUN_RETRY_TIMEOUT_S", "Entry", "ObjectStore", "TooLargeError"]

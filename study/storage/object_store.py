@@ -17,7 +17,7 @@ import tenacity
 
 from study.atomic_path import UNFINISHED
 from study.errors import UserError
-from study.storage.errors import StorageError, TooLargeError, as_storage_error, response_code
+from study.storage.failures import TooLargeError, failure_of, response_code
 from study.storage.object_folder import ObjectFolder
 
 __all__ = ["RUN_RETRY_TIMEOUT_S", "Entry", "ObjectStore"]
@@ -34,6 +34,7 @@ _MAX_BYTES = 1 << 30
 _CLOCK_MAX_AGE_S = 300.0
 # The date of a response has whole seconds, and the response travelled: smaller differences are ignored.
 _CLOCK_TOLERANCE = timedelta(seconds=2)
+_LOST = "the store lost an object that it accepted"
 _PRECONDITION_FAILED, _RANGE_NOT_SATISFIABLE, _NOT_IMPLEMENTED = 412, 416, 501
 _EXTRAS = {"gs": "gcs", "az": "azure"}
 _SCHEMES = ("", "file", "s3", "memory", *_EXTRAS)
@@ -125,16 +126,14 @@ class ObjectStore:
             remaining = [name for name in names if name not in contents]
             paths = [self._path(name) for name in remaining]
             results = self.filesystem.cat_ranges(paths, 0, _MAX_BYTES + 1, on_error="return")
-            errors: list[StorageError] = []
+            failed: list[Exception] = []
             for name, result in zip(remaining, results, strict=True):
-                try:
-                    contents[name] = _content(result, _MAX_BYTES)
-                except FileNotFoundError:
-                    contents[name] = None
-                except StorageError as error:
-                    errors.append(error)
-            if errors:  # permanent errors first; otherwise only the failed reads are repeated
-                raise min(errors, key=lambda error: error.retryable)
+                if isinstance(result, Exception) and failure_of(result) and not _is_empty(result):
+                    failed.append(result)
+                else:
+                    contents[name] = None if isinstance(result, FileNotFoundError) else _content(result, _MAX_BYTES)
+            if failed:  # only the failed reads are repeated
+                raise failed[0]
 
         if names:
             self._retried(read)
@@ -152,7 +151,7 @@ class ObjectStore:
             except FileNotFoundError:
                 info = {}
             if info.get("size") != len(content) or (etag and info.get("ETag") != etag):
-                raise StorageError("the store lost an object that it accepted", retryable=True)
+                raise OSError(_LOST)
 
         self._retried(write)
 
@@ -183,7 +182,7 @@ class ObjectStore:
                         raise
             # The response of an earlier attempt may have been lost, or the object itself.
             if (created := has_content()) is None:
-                raise StorageError("the store lost an object that it accepted", retryable=True)
+                raise OSError(_LOST)
             return created
 
         return self._retried(create)
@@ -222,7 +221,7 @@ class ObjectStore:
         def delete() -> None:
             self.filesystem.rm(self._path(prefix), recursive=True)
             if self.filesystem.exists(self._path(prefix)):  # s3fs does not raise the errors of single objects
-                raise StorageError(f"objects under {prefix!r} could not be deleted", retryable=True)
+                raise OSError(f"objects under {prefix!r} could not be deleted")
 
         with contextlib.suppress(FileNotFoundError):
             self._retried(delete)
@@ -269,12 +268,6 @@ class ObjectStore:
         """Call an action, and retry it with growing random pauses; raise a UserError if it fails for good."""
         began, call = time.monotonic(), object()
 
-        def attempt() -> _Result:
-            try:
-                return action()
-            except Exception as error:
-                raise as_storage_error(error) from error
-
         pause = tenacity.wait_random_exponential(multiplier=0.4, max=_MAX_PAUSE_S)
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self._retry_timeout_s),
@@ -283,24 +276,27 @@ class ObjectStore:
             reraise=True,
         )
         try:
-            return retrying(attempt)
-        except StorageError as error:
-            waited_s = time.monotonic() - began
+            return retrying(action)
+        except Exception as error:
+            failure, waited_s = failure_of(error), time.monotonic() - began
+            if failure is None:
+                raise
             retried = f"; retried for {waited_s:.0f} s" if waited_s > _OUTAGE_AFTER_S else ""
-            raise UserError(f"store {self.uri}: {error}{retried}") from error
+            raise UserError(f"store {self.uri}: {failure.reason}{retried}") from error
         finally:
             with self._lock:
                 self._failing.pop(call, None)
 
     def _is_retryable(self, call: object, error: BaseException) -> bool:
-        if not isinstance(error, StorageError):
+        failure = failure_of(error)
+        if failure is None:
             return False
         with self._lock:
             began, time_utc, _ = self._failing.get(call, (time.monotonic(), datetime.now(UTC), ""))
-            self._failing[call] = began, time_utc, str(error)
-            if error.is_refusal:
+            self._failing[call] = began, time_utc, failure.reason
+            if failure.is_refusal:
                 self._filesystem = None  # credentials of a role or a file are replaced while a study runs
-        return error.retryable or self._retry_timeout_s > _COMMAND_RETRY_TIMEOUT_S
+        return failure.retryable or self._retry_timeout_s > _COMMAND_RETRY_TIMEOUT_S
 
 
 def _filesystem(uri: str) -> Any:
@@ -312,10 +308,10 @@ def _filesystem(uri: str) -> Any:
         defaults = {"use_listings_cache": False, **(_S3_OPTIONS if scheme == "s3" else {})}
         filesystem = fsspec.filesystem(scheme, skip_instance_cache=True, **{**defaults, **options})
     except (TypeError, ValueError) as error:
-        raise UserError(f"MARL_STORAGE_OPTIONS: must be a JSON object of arguments of fsspec; {error}") from error
+        raise UserError(f"{uri}: MARL_STORAGE_OPTIONS must be a JSON object of arguments of fsspec; {error}") from error
     except ImportError as error:
         extra = _EXTRAS.get(scheme, "")
-        raise UserError(f"--store {scheme}://: run `pip install 'marl-study[{extra}]'` first; {error}") from error
+        raise UserError(f"{uri}: run `pip install 'marl-study[{extra}]'` first; {error}") from error
     filesystem.retries = 1  # `ObjectStore` retries
     return filesystem
 
@@ -323,12 +319,17 @@ def _filesystem(uri: str) -> Any:
 def _content(result: bytes | Exception, limit: int) -> bytes:
     """Return the content that a read returned, or raise its error."""
     if isinstance(result, Exception):
-        if response_code(result)[1] != _RANGE_NOT_SATISFIABLE:  # the answer for an empty object
-            raise as_storage_error(result) from result
+        if not _is_empty(result):
+            raise result
         result = b""
     if len(result) > limit:
         raise TooLargeError(limit)
     return result
+
+
+def _is_empty(error: Exception) -> bool:
+    """Return True for the error that a server returns for a range of an empty object."""
+    return response_code(error)[1] == _RANGE_NOT_SATISFIABLE
 
 
 def _etag(info: dict[str, Any]) -> str:

@@ -68,11 +68,13 @@ def test_a_request_is_sent_once_a_try(faults, uri):
 @pytest.mark.parametrize("status", [403, 507])
 def test_permanent_errors_end_a_command_at_once_while_a_study_retries(faults, uri, status):
     facts = {403: ("denied", "keys"), 507: ("full",)}[status]
+    hasty = ObjectStore(uri)
+    hasty.names("")  # connects
     faults.only = {"PUT"}
     faults.status = status
     began = time.monotonic()
     with pytest.raises(UserError, match=mentions(uri, *facts)):
-        ObjectStore(uri).write("a", b"content")
+        hasty.write("a", b"content")
     assert time.monotonic() - began < 1.0
     patient = ObjectStore(uri, RUN_RETRY_TIMEOUT_S)
     faults.fails_for(3.0, status)

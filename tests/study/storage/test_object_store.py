@@ -256,6 +256,9 @@ def test_an_unknown_kind_of_store_is_refused():
         ({"AWS_ACCESS_KEY_ID": "nobody"}, "s3://studies/x", ["denied", "keys"]),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "s3://studies/x", ["keys", "AWS_ACCESS_KEY_ID"]),
         ({}, "s3://nowhere/x", ["no such bucket"]),
+        ({"AWS_ENDPOINT_URL": "nonsense"}, "s3://studies/x", ["endpoint", "nonsense"]),
+        ({"MARL_STORAGE_OPTIONS": "anon"}, "s3://studies/x", ["MARL_STORAGE_OPTIONS", "JSON"]),
+        ({"MARL_STORAGE_OPTIONS": '["anon"]'}, "s3://studies/x", ["MARL_STORAGE_OPTIONS", "JSON"]),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "s3://studies/x", ["Could not connect", "http://127.0.0.1:1"]),
     ],
 )

@@ -1,30 +1,17 @@
-"""Errors of storage, whatever library raises them."""
+"""Failures of storage, whatever library raises them."""
 
 import errno
+from typing import NamedTuple
 
 from study.errors import UserError
 
-__all__ = ["StorageError", "TooLargeError", "as_storage_error", "response_code"]
+__all__ = ["Failure", "TooLargeError", "failure_of", "response_code"]
 
 _INSUFFICIENT_STORAGE = 507
 _PERMANENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR, errno.EACCES, errno.EPERM)
 _PERMANENT_TYPES = {"ParamValidationError", "ProfileNotFound", "InvalidRegionError", "InvalidConfigError"}
 _RETRYABLE_CODES = {"RequestTimeout", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
 _REFUSAL_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"}
-
-
-class StorageError(Exception):
-    """Storage cannot be reached, or refuses a call.
-
-    Attributes:
-        retryable: Whether the same call may succeed later.
-        is_refusal: Whether credentials were refused.
-    """
-
-    def __init__(self, reason: str, retryable: bool, is_refusal: bool = False) -> None:
-        super().__init__(reason)
-        self.retryable = retryable
-        self.is_refusal = is_refusal
 
 
 class TooLargeError(ValueError):
@@ -34,28 +21,35 @@ class TooLargeError(ValueError):
         super().__init__(f"must have at most {limit:,} bytes; got {'more' if size is None else f'{size:,}'}")
 
 
-def as_storage_error(error: Exception) -> Exception:
-    """Return the StorageError for an error of a filesystem; absent objects and programming errors keep their types."""
+class Failure(NamedTuple):
+    """Reason of a failed call, whether the same call may succeed later, and whether credentials were refused."""
+
+    reason: str
+    retryable: bool
+    is_refusal: bool = False
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """Return the failure of storage that an error means; None if an object is absent or too large, or for a defect."""
     code, status = response_code(error)
     if code == "NoSuchBucket":
-        return StorageError("there is no such bucket", retryable=False)
-    if isinstance(error, StorageError | TooLargeError | UserError | FileNotFoundError | TypeError | AttributeError):
-        return error
+        return Failure("there is no such bucket", retryable=False)
+    if isinstance(error, FileNotFoundError | TooLargeError | UserError | TypeError | AttributeError):
+        return None
     reason = f"{code}: {error}" if code else getattr(error, "strerror", None) or str(error) or type(error).__name__
     if status == _INSUFFICIENT_STORAGE or "StorageFull" in code or "QuotaExceeded" in code:
-        return StorageError(f"it is full ({reason})", retryable=False)
+        return Failure(f"it is full ({reason})", retryable=False)
     if code == "RequestTimeTooSkewed":
-        return StorageError(f"the clock of this machine is off; synchronise it by NTP ({reason})", retryable=False)
+        return Failure(f"the clock of this machine is off; synchronise it by NTP ({reason})", retryable=False)
     if "Credential" in type(error).__name__:
-        reason = "no keys found; for S3 set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        return StorageError(reason, retryable=False, is_refusal=True)
+        return Failure("no keys found; for S3 set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", False, True)
     if status in (401, 403) or code in _REFUSAL_CODES:
-        return StorageError(f"access denied; check the keys and their rights ({reason})", False, is_refusal=True)
+        return Failure(f"access denied; check the keys and their rights ({reason})", False, is_refusal=True)
     if status:
-        return StorageError(reason, status >= 500 or status in (408, 409, 429) or code in _RETRYABLE_CODES)
+        return Failure(reason, status >= 500 or status in (408, 409, 429) or code in _RETRYABLE_CODES)
     is_permanent = isinstance(error, ValueError) or type(error).__name__ in _PERMANENT_TYPES
     is_permanent |= isinstance(error, OSError) and error.errno in _PERMANENT_ERRNOS
-    return StorageError(reason, not is_permanent, is_refusal=isinstance(error, PermissionError))
+    return Failure(reason, not is_permanent, is_refusal=isinstance(error, PermissionError))
 
 
 def response_code(error: BaseException) -> tuple[str, int]:
