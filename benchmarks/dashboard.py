@@ -34,7 +34,7 @@ class Reader:
         self.readings: list[dict[str, Any]] = []
         self._requests = 0
         if store.objects.uri.startswith("s3://"):
-            store.objects._backend.client.meta.events.register("before-send.s3", self._count)
+            store.objects.filesystem.s3.meta.events.register("before-send.s3", self._count)
 
     def read(self, what: str) -> StudyResults:
         self._requests, cpu, began = 0, time.process_time(), time.perf_counter()
