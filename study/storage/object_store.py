@@ -38,14 +38,17 @@ _LOST = "the store lost an object that it accepted"
 _PRECONDITION_FAILED, _RANGE_NOT_SATISFIABLE, _NOT_IMPLEMENTED = 412, 416, 501
 _EXTRAS = {"gs": "gcs", "az": "azure"}
 _SCHEMES = ("", "file", "s3", "memory", *_EXTRAS)
-_S3_OPTIONS = {
-    "config_kwargs": {
-        "max_pool_connections": 32,
-        "retries": {"total_max_attempts": 1, "mode": "standard"},
-        # Servers other than AWS reject, or answer wrongly, the checksums that botocore sends by default.
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-    }
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "gs": {"requests_timeout": 15},
+    "s3": {
+        "config_kwargs": {
+            "max_pool_connections": 32,
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
+            # Servers other than AWS reject, or answer wrongly, the checksums that botocore sends by default.
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+        }
+    },
 }
 
 
@@ -305,7 +308,7 @@ def _filesystem(uri: str) -> Any:
         return ObjectFolder()
     try:
         options = json.loads(os.environ.get("MARL_STORAGE_OPTIONS") or "{}")
-        defaults = {"use_listings_cache": False, **(_S3_OPTIONS if scheme == "s3" else {})}
+        defaults = {"use_listings_cache": False, **_OPTIONS.get(scheme, {})}
         filesystem = fsspec.filesystem(scheme, skip_instance_cache=True, **{**defaults, **options})
     except (TypeError, ValueError) as error:
         raise UserError(f"{uri}: MARL_STORAGE_OPTIONS must be a JSON object of arguments of fsspec; {error}") from error

@@ -48,7 +48,7 @@ def gcs_server():
         server.stop()
 
 
-@pytest.fixture(params=["folder", "memory", "s3", "gs"])
+@pytest.fixture(params=["folder", "memory", "s3", pytest.param("gs", marks=pytest.mark.nightly)])
 def objects(request, tmp_path, monkeypatch):
     if request.param == "folder":
         return ObjectStore(str(tmp_path / "store"))
