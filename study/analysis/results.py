@@ -138,8 +138,8 @@ class StudyResults:
         if complete.empty:
             raise UserError(f"study {self.spec.name!r} has no complete trial yet")
         if metric not in metric_columns(table) or not pd.api.types.is_float_dtype(table[metric]):
-            known = suggestion(metric, dict.fromkeys([*self.spec.objectives, *metric_columns(table)]))
-            raise UserError(f"--best: must be a metric of the study; got {metric!r}; {known}")
+            objectives, known = " or ".join(self.spec.objectives), suggestion(metric, metric_columns(table))
+            raise UserError(f"--best: must be a metric of the study, such as {objectives}; got {metric!r}; {known}")
         values = complete[metric].dropna()
         if values.empty:
             raise UserError(f"no complete trial of study {self.spec.name!r} has a value of {metric!r}")

@@ -14,7 +14,7 @@ from rich.console import Console
 from marl.evaluation import RESCORABLE
 from study.analysis import StudyResults, trial_name
 from study.environment import versions
-from study.errors import Interrupted
+from study.errors import Interrupted, command_for
 from study.runs.post_training import TrainerLostError, evaluate_stored
 from study.runs.progress import ProgressDisplay
 from study.runs.ray_cluster import RUN_STARTED, ray_session
@@ -65,7 +65,7 @@ def run_study(store: StudyStore, target: int, console: Console, address: str | N
     results = StudyResults(store)
     spec = results.spec
     display = ProgressDisplay(spec, target, console, lambda line: writer.log(line))
-    stop = StopSignals()
+    stop = StopSignals(f"stopped at once; resume it with: {command_for(store.uri, 'resume')}")
     with (
         handle_signals(stop, signal.SIGINT, signal.SIGTERM),
         StudyWriter(store, target, on_outage=display.log) as writer,

@@ -35,7 +35,8 @@ class StopSignals:
     prints nor takes locks, because the main thread may hold them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, farewell: str = "stopped at once") -> None:
+        self._farewell = farewell.encode()
         self.requested = False
         self.is_graceful = False
 
@@ -43,13 +44,13 @@ class StopSignals:
         """Handle a signal."""
         was_requested, self.requested = self.requested, True
         if was_requested:
-            _thread.start_new_thread(_end_process, ())
+            _thread.start_new_thread(_end_process, (self._farewell,))
         if was_requested or not self.is_graceful:
             raise Interrupted
 
 
-def _end_process() -> None:
+def _end_process(farewell: bytes) -> None:
     time.sleep(_END_WITHIN_S)
     # Rich hides the cursor while it shows progress.
-    os.write(2, b"\x1b[?25hstopped at once\n" if os.isatty(2) else b"stopped at once\n")
+    os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + farewell + b"\n")
     os._exit(130)

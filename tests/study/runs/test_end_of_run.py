@@ -150,7 +150,7 @@ def test_a_run_that_records_no_such_metrics_properly_is_unreadable(store, ended)
 
 def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd, monkeypatch):
     """Printing or logging could interrupt a write to the same stream, or wait for a lock that the main thread holds."""
-    monkeypatch.setattr("study.runs.signals._end_process", lambda: None)
+    monkeypatch.setattr("study.runs.signals._end_process", lambda farewell: None)
     stop = StopSignals()  # without a display, a writer or a log
     stop.is_graceful = True
     stop(signal.SIGINT, None)
@@ -164,7 +164,7 @@ def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd
 _WAITS_FOREVER = """
 import os, signal, time
 from study.runs.signals import StopSignals, handle_signals
-stop = StopSignals()
+stop = StopSignals("stopped at once; resume it")
 stop.is_graceful = True
 with handle_signals(stop, signal.SIGINT):
     print("waits", flush=True)
@@ -177,10 +177,12 @@ with handle_signals(stop, signal.SIGINT):
 
 
 def test_a_second_ctrl_c_ends_the_process_within_3_s_though_the_store_fails():
-    with subprocess.Popen([sys.executable, "-c", _WAITS_FOREVER], stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", _WAITS_FOREVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"waits\n"
         process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=3.0) == 130
+        assert process.stderr.read() == b"stopped at once; resume it\n"
