@@ -34,7 +34,7 @@ class Folder(AudioDatasetConfig):
     """Configuration of custom recordings of any format, length, sample rate and number of channels.
 
     Attributes:
-        path: Folder of the audio files.
+        path: Folder of the audio files. `marl-study` also takes the address of a bucket.
         table: CSV or Parquet file with a row per audio file, relative to the folder.
         factors: Columns of the table that are factors. A column whose known cells are all numbers has numbers, any
             other has words. An empty cell is unknown.

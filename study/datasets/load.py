@@ -1,7 +1,9 @@
 """Find the dataset of a spec and load it: spectrograms on the device if they fit, else memory-mapped from a file."""
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +14,9 @@ from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
 from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels
+from marl.data.audio_dataset import Entry
+from marl.data.audio_file import SUFFIXES
+from marl.data.folder import Folder
 from study.atomic_path import atomic_path
 from study.datasets.prepared_set import PreparedSet, key_of
 from study.environment import cache_folder
@@ -19,16 +24,53 @@ from study.errors import UserError
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
-__all__ = ["as_user_error", "clips_of", "dataset_of", "factors_of", "find", "load_dataset", "with_content"]
+__all__ = ["as_user_error", "clips_of", "dataset_of", "factors_of", "find", "load_dataset", "local_copy"]
+__all__ += ["with_content"]
 
 _Result = TypeVar("_Result")
 
 _SHARE_OF_MEMORY = 0.5
+_FILES_AT_ONCE = 16
 
 
 def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
     """Return the prepared set for the current content of a dataset's files; it may not be prepared yet."""
-    return PreparedSet(objects, key_of(config, audio, as_user_error(config.digest)))
+    return PreparedSet(objects, key_of(config, audio, as_user_error(local_copy(config).digest)))
+
+
+def local_copy(config: AudioDatasetConfig, entries: Sequence[Entry] | None = None) -> AudioDatasetConfig:
+    """Return the configuration with a copy of its files on this machine if they lie in a bucket.
+
+    Files that changed in the bucket are copied again, and files that were deleted there are deleted from the copy.
+
+    Args:
+        config: Configuration of a dataset. Only a `folder` may lie in a bucket.
+        entries: Entries whose files are copied; by default the table and all audio files.
+    """
+    if not isinstance(config, Folder) or "://" not in config.path:
+        return config
+    bucket, folder = ObjectStore(config.path, 60.0), cache_folder() / "recordings" / _hash(config.path)
+    etags = {name: _hash(entry.etag) for name, entry in bucket.entries("").items()}
+    audio = {name for name in etags if PurePosixPath(name).suffix.lower() in SUFFIXES}
+    # The file beside a copy holds the tag of the object that was copied.
+    copied = {path.relative_to(folder).as_posix().removesuffix(".etag") for path in folder.rglob("*.etag")}
+    wanted = {config.table, *audio, *copied} if entries is None else {entry.locator[0] for entry in entries}
+    tags = {name: folder / f"{name}.etag" for name in wanted if ".." not in PurePosixPath(name).parts}
+    stale = [name for name, tag in tags.items() if not tag.is_file() or tag.read_text() != etags.get(name)]
+    for first in range(0, len(stale), _FILES_AT_ONCE):
+        names = stale[first : first + _FILES_AT_ONCE]
+        for name in names:
+            tags[name].unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
+        for name, content in bucket.read_all([name for name in names if name in etags]).items():
+            for path, data in ((folder / name, content), (tags[name], etags[name].encode())):
+                with atomic_path(path) as draft:
+                    draft.write_bytes(data)
+    return config.model_copy(update={"path": str(folder)})
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def with_content(

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from marl.audio import AudioConfig
 from marl.data import AudioDatasetConfig
 from marl.data.audio_dataset import Entry, prepare_clips
-from study.datasets.load import as_user_error, find
+from study.datasets.load import as_user_error, find, local_copy
 from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
 from study.formatting import format_duration
@@ -38,7 +38,7 @@ def _prepare(
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Prepare the missing chunks of a set on all processors of a machine or a cluster, then commit the set."""
-    entries = as_user_error(config.entries)
+    entries = as_user_error(local_copy(config).entries)
     if not entries:
         raise UserError("data: no clips prepared")
     name, count = Counter(entry.name for entry in entries).most_common(1)[0]
@@ -90,7 +90,7 @@ def _prepare_chunk(
     import torch
 
     torch.set_num_threads(1)  # one task runs on each processor
-    clips = prepare_clips(config, entries, audio)
+    clips = prepare_clips(local_copy(config, entries), entries, audio)
     PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, clips, config.factor_names, audio)
 
 
@@ -114,7 +114,7 @@ def ensure_prepared(
         console.print(f"data: {_counts(prepared)}: prepared already", markup=False, soft_wrap=True)
         return prepared
     objects.check_writable()
-    entries = len(as_user_error(config.entries))
+    entries = len(as_user_error(local_copy(config).entries))
     console.print(f"data: preparing {entries:,} clips of {config.kind}", markup=False, soft_wrap=True)
 
     started = time.monotonic()

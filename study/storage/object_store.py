@@ -199,10 +199,21 @@ class ObjectStore:
         return {name: entry.size for name, entry in self.entries(prefix).items()}
 
     def entries(self, prefix: str) -> dict[str, Entry]:
-        """Return all objects under a prefix, sorted by name. A bucket takes one request for each thousand objects."""
+        """Return an object, or all objects under a prefix, sorted by name.
+
+        A bucket takes one request for each thousand objects, and two more if there is none under the prefix.
+        """
         folder, start = f"{prefix}/" if prefix else "", len(self._root) + 1
-        found = self._retried(lambda: self.filesystem.find(self._root, detail=True, prefix=folder))
-        infos = {path[start:]: info for path, info in sorted(found.items()) if path[start:].startswith(folder)}
+
+        def find() -> dict[str, Any]:
+            found = self.filesystem.find(self._root, detail=True, prefix=folder)
+            infos = {path[start:]: info for path, info in sorted(found.items()) if path[start:].startswith(folder)}
+            with contextlib.suppress(FileNotFoundError):
+                if not infos and prefix and (info := self.filesystem.info(self._path(prefix)))["type"] == "file":
+                    return {prefix: info}
+            return infos
+
+        infos = self._retried(find)
         return {
             name: Entry(info["size"], _etag(info))
             for name, info in infos.items()

@@ -1,13 +1,16 @@
+import numpy as np
 import pytest
 import torch
 
-from study.datasets.load import clips_of, dataset_of, factors_of
+from marl.data.folder import Folder
+from study.datasets.load import clips_of, dataset_of, factors_of, find, local_copy
 from study.errors import UserError
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
 from tests.messages import mentions
-from tests.study.datasets.tones import prepared
+from tests.study.datasets.recordings import write_recordings
+from tests.study.datasets.tones import AUDIO, prepared
 
 CPU = torch.device("cpu")
 
@@ -52,3 +55,29 @@ def test_log_mels_beyond_the_memory_limit_stay_on_the_host(tiny, objects):
 def test_prepared_sets_of_other_settings_are_rejected(tiny, objects, changes, facts):
     with pytest.raises(UserError, match=mentions(*facts)):
         dataset_of(spec_of(tiny, **changes), objects, CPU)
+
+
+def test_recordings_in_a_bucket_give_the_prepared_set_of_the_same_files_in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = write_recordings(tmp_path / "sounds", singers=2, pitches=2)
+    bucket, objects = ObjectStore(f"memory://recordings/{tmp_path.name}"), ObjectStore(str(tmp_path / "store"))
+    here = Folder(path=str(folder), factors=("vowel", "voice"))
+    there = here.model_copy(update={"path": bucket.uri})
+    for path in folder.rglob("*.*"):
+        bucket.write(path.relative_to(folder).as_posix(), path.read_bytes())
+
+    assert find(there, AUDIO, objects).key == find(here, AUDIO, objects).key
+    entries = local_copy(there).entries()
+    assert entries == here.entries()
+    (needed,) = (entry for entry in entries if entry.name.endswith("a-1.flac") and "00" in entry.name)
+    assert np.array_equal(
+        local_copy(there, [needed]).waveform(needed, 16_000, 16_000), here.waveform(needed, 16_000, 16_000)
+    )
+
+    (folder / needed.name).write_bytes((folder / "singer-01/e-0.flac").read_bytes())
+    assert find(there, AUDIO, objects).key != find(here, AUDIO, objects).key
+    bucket.write(needed.name, (folder / needed.name).read_bytes())
+    assert find(there, AUDIO, objects).key == find(here, AUDIO, objects).key
+    bucket.delete(needed.name)
+    (folder / needed.name).unlink()
+    assert find(there, AUDIO, objects).key == find(here, AUDIO, objects).key

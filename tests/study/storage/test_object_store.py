@@ -106,6 +106,7 @@ def test_names_are_all_objects_under_a_prefix_sorted(objects):
     for name in ("x/2", "x/10/deep", "x/1", "xy", "z"):
         objects.write(name, b"")
     assert objects.names("x") == ["x/1", "x/10/deep", "x/2"]
+    assert objects.names("x/1") == ["x/1"]
     assert objects.names("nothing") == []
     assert objects.folders() == ["x"]
 
