@@ -119,3 +119,8 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_an_endpoint_that_is_no_address_is_answered_in_one_line(cli, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    assert_refused(cli("status", "quickstart", "--store", "s3://bucket/studies"), "s3://bucket/studies", "nonsense")
