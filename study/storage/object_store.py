@@ -203,17 +203,7 @@ class ObjectStore:
 
         A bucket takes one request for each thousand objects, and two more if there is none under the prefix.
         """
-        folder, start = f"{prefix}/" if prefix else "", len(self._root) + 1
-
-        def find() -> dict[str, Any]:
-            found = self.filesystem.find(self._root, detail=True, prefix=folder)
-            infos = {path[start:]: info for path, info in sorted(found.items()) if path[start:].startswith(folder)}
-            with contextlib.suppress(FileNotFoundError):
-                if not infos and prefix and (info := self.filesystem.info(self._path(prefix)))["type"] == "file":
-                    return {prefix: info}
-            return infos
-
-        infos = self._retried(find)
+        infos = self._retried(lambda: self._find(prefix))
         return {
             name: Entry(info["size"], _etag(info))
             for name, info in infos.items()
@@ -234,7 +224,7 @@ class ObjectStore:
 
         def delete() -> None:
             self.filesystem.rm(self._path(prefix), recursive=True)
-            if self.filesystem.exists(self._path(prefix)):  # s3fs does not raise the errors of single objects
+            if self._find(prefix):  # s3fs does not raise the errors of single objects
                 raise OSError(f"objects under {prefix!r} could not be deleted")
 
         with contextlib.suppress(FileNotFoundError):
@@ -255,7 +245,19 @@ class ObjectStore:
 
     def _read(self, name: str, limit: int) -> bytes:
         (result,) = self.filesystem.cat_ranges([self._path(name)], 0, limit + 1, on_error="return")
-        return _content(result, limit)
+        try:
+            return _content(result, limit)
+        except TooLargeError:
+            raise TooLargeError(limit, self.filesystem.info(self._path(name))["size"]) from None
+
+    def _find(self, prefix: str) -> dict[str, dict[str, Any]]:
+        folder, start = f"{prefix}/" if prefix else "", len(self._root) + 1
+        found = self.filesystem.find(self._root, detail=True, prefix=folder)
+        infos = {path[start:]: info for path, info in sorted(found.items()) if path[start:].startswith(folder)}
+        with contextlib.suppress(FileNotFoundError):
+            if not infos and prefix and (info := self.filesystem.info(self._path(prefix)))["type"] == "file":
+                return {prefix: info}
+        return infos
 
     def _ask_clock(self) -> None:
         """Note the date of a response of S3; a refusal has a date too."""

@@ -117,8 +117,8 @@ def change_metadata(store, study, *path, value):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        (("spec", "curriculum"), "spec.curriculum: no such field; there are name, data,"),
-        (("spec", "search", "patience"), "spec.search.patience: no such field; there are sampler, trials, seed"),
+        (("spec", "curriculum"), "spec.curriculum: no such field; there are: name, data,"),
+        (("spec", "search", "patience"), "spec.search.patience: no such field; there are: sampler, trials, seed"),
         (("format",), "format: must be 2; got 9"),
     ],
 )
@@ -144,7 +144,7 @@ def test_a_study_with_an_unknown_field_of_models_is_read_but_not_resumed(cli, st
     refused = cli("resume", "tiny", "--store", store)
     assert refused.status == 2
     assert f"created by marl-study {LATER}" in refused.err
-    assert "contrast.margin: no such field; there are strategy, shared," in refused.err
+    assert "contrast.margin: no such field; there are: strategy, shared," in refused.err
     assert sorted(store.rglob("*")) == before
 
 

@@ -15,6 +15,7 @@ from study.storage import ObjectStore
 from tests.messages import assert_mentions
 from tests.study.commands import Outcome, Running, run_on_ray
 from tests.study.datasets.recordings import vowel, write_recordings, write_spec
+from tests.study.processes import wait_until
 
 pytestmark = pytest.mark.slow
 TIMGM = Path("/usr/share/sounds/sf2/TimGM6mb.sf2")
@@ -148,8 +149,7 @@ def test_a_killed_build_continues_with_the_missing_chunks(cli_on_ray, tmp_path):
     with Running("data", "build", spec, "--store", store) as building:
         building.wait_for_line("preparing 768 clips of soundfont")
         sets = store / "_data"
-        while len(list(sets.glob("*/chunks/*.parquet"))) < 2:
-            os.sched_yield()
+        wait_until(lambda: len(list(sets.glob("*/chunks/*.parquet"))) >= 2, 120, lambda: "two chunks were not written")
         building.kill()
     before = {path: path.stat().st_mtime_ns for path in sets.glob("*/chunks/*.parquet")}
     assert not list(sets.glob("*/set.json"))
