@@ -70,7 +70,8 @@ class MortalStore(ObjectStore):
         if is_fatal and self._when == "before":
             self.is_dead = True
         result = action()
-        if match := _RECORD.search(name):
+        # A write that another thread had begun before the death may end after it.
+        if not self.is_dead and (match := _RECORD.search(name)):
             trial, seed, step = map(int, match.groups())
             self.checkpoints[trial, seed] = step
         if is_fatal:
