@@ -32,6 +32,8 @@ from tests.study.commands import TINY
 from tests.study.report.studies import PLAIN, trial_of, write_study
 from tests.study.stores import run_elsewhere
 
+pytestmark = pytest.mark.slow
+
 PART = "tiny/reports/0001-000000.parquet"  # before all others
 NOW = datetime.now(UTC)
 CONFIG = PLAIN | {"contrast.temperature": 0.5}

@@ -51,6 +51,7 @@ def test_logs_are_the_lines_of_all_runs_with_their_time(cli, store):
     assert "run two" in second
 
 
+@pytest.mark.slow
 def test_logs_that_are_followed_end_with_the_study_and_miss_no_line(cli, store):
     running = threading.Thread(target=driver, args=(StudyWriter(store, trials=1), False))
     running.start()

@@ -176,6 +176,7 @@ with handle_signals(stop, signal.SIGINT):
 """
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_the_process_within_3_s_though_the_store_fails():
     command = [sys.executable, "-c", _WAITS_FOREVER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

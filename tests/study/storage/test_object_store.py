@@ -48,7 +48,14 @@ def gcs_server():
         server.stop()
 
 
-@pytest.fixture(params=["folder", "memory", "s3", pytest.param("gs", marks=pytest.mark.nightly)])
+@pytest.fixture(
+    params=[
+        "folder",
+        "memory",
+        pytest.param("s3", marks=pytest.mark.slow),
+        pytest.param("gs", marks=pytest.mark.nightly),
+    ]
+)
 def objects(request, tmp_path, monkeypatch):
     if request.param == "folder":
         return ObjectStore(str(tmp_path / "store"))
@@ -238,6 +245,7 @@ def test_a_read_only_place_is_refused():
         ObjectStore("/proc/store").check_writable()
 
 
+@pytest.mark.slow
 def test_reading_many_objects_raises_the_cause(s3_keys, monkeypatch):
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
@@ -250,6 +258,7 @@ def test_an_unknown_kind_of_store_is_refused():
         ObjectStore("ftpx://somewhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "uri", "facts"),
     [

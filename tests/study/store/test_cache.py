@@ -168,6 +168,7 @@ def server(tmp_path_factory):
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trials", [2, 300])
 def test_the_requests_of_a_refresh_do_not_depend_on_the_number_of_trials(server, tmp_path, monkeypatch, tiny, trials):
     with faulty_s3(server) as proxy:

@@ -133,6 +133,7 @@ def server(tmp_path_factory):
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "rounds"),
     [

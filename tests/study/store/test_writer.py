@@ -195,6 +195,7 @@ def test_without_rows_nothing_is_written(store):
     assert store.objects.names("tiny/trials") == []
 
 
+@pytest.mark.slow
 def test_the_heartbeat_is_renewed_while_the_driver_calls_and_stops_when_it_hangs(store, monkeypatch):
     def heartbeat():
         return store.runs()[1]["heartbeat"]
