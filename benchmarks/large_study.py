@@ -111,7 +111,7 @@ def groups_of(trials: range) -> Iterator[range]:
 def reports_of(
     keys_N3: np.ndarray, intermediate: list[str], final: list[str], started: datetime, numbers: np.random.Generator
 ) -> pa.Table:
-    """Return rows like those of `to_parquet`: final columns are empty in intermediate reports, or absent."""
+    """Return rows in the form of `to_parquet`: final columns are empty in intermediate reports, or absent."""
     trial_N, seed_N, step_N = keys_N3.T
     is_intermediate_N = step_N < STEPS
     found = {"trial": trial_N, "seed": seed_N, "step": step_N, "metric_version": np.ones(len(keys_N3), dtype=int)}

@@ -35,7 +35,7 @@ _FILES_AT_ONCE = 16
 
 def find(config: AudioDatasetConfig, audio: AudioConfig, objects: ObjectStore) -> PreparedSet:
     """Return the prepared set for the current content of a dataset's files; it may not be prepared yet."""
-    return PreparedSet(objects, key_of(config, audio, as_user_error(local_copy(config).digest)))
+    return PreparedSet(objects, key_of(config, audio, as_user_error(lambda: local_copy(config).digest())))
 
 
 def local_copy(config: AudioDatasetConfig, entries: Sequence[Entry] | None = None) -> AudioDatasetConfig:
@@ -46,16 +46,22 @@ def local_copy(config: AudioDatasetConfig, entries: Sequence[Entry] | None = Non
     Args:
         config: Configuration of a dataset. Only a `folder` may lie in a bucket.
         entries: Entries whose files are copied; by default the table and all audio files.
+
+    Raises:
+        ValueError: If the bucket has no table, or a file is too large to be read.
     """
     if not isinstance(config, Folder) or "://" not in config.path:
         return config
     bucket, folder = ObjectStore(config.path, 60.0), cache_folder() / "recordings" / _hash(config.path)
     etags = {name: _hash(entry.etag) for name, entry in bucket.entries("").items()}
+    if config.table not in etags:
+        raise ValueError(f"table must be a CSV or Parquet file; {config.path}/{config.table} does not exist")
     audio = {name for name in etags if PurePosixPath(name).suffix.lower() in SUFFIXES}
     # The file beside a copy holds the tag of the object that was copied.
     copied = {path.relative_to(folder).as_posix().removesuffix(".etag") for path in folder.rglob("*.etag")}
     wanted = {config.table, *audio, *copied} if entries is None else {entry.locator[0] for entry in entries}
-    tags = {name: folder / f"{name}.etag" for name in wanted if ".." not in PurePosixPath(name).parts}
+    # Names of objects may contain `..` or begin with a slash: they must not lead out of the folder.
+    tags = {name: folder / f"{name}.etag" for name in wanted if not {"..", "/"} & {*PurePosixPath(name).parts}}
     stale = [name for name, tag in tags.items() if not tag.is_file() or tag.read_text() != etags.get(name)]
     for first in range(0, len(stale), _FILES_AT_ONCE):
         names = stale[first : first + _FILES_AT_ONCE]

@@ -38,7 +38,7 @@ def _prepare(
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Prepare the missing chunks of a set on all processors of a machine or a cluster, then commit the set."""
-    entries = as_user_error(local_copy(config).entries)
+    entries = as_user_error(lambda: local_copy(config).entries())
     if not entries:
         raise UserError("data: no clips prepared")
     name, count = Counter(entry.name for entry in entries).most_common(1)[0]
@@ -114,7 +114,7 @@ def ensure_prepared(
         console.print(f"data: {_counts(prepared)}: prepared already", markup=False, soft_wrap=True)
         return prepared
     objects.check_writable()
-    entries = len(as_user_error(local_copy(config).entries))
+    entries = len(as_user_error(lambda: local_copy(config).entries()))
     console.print(f"data: preparing {entries:,} clips of {config.kind}", markup=False, soft_wrap=True)
 
     started = time.monotonic()

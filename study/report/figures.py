@@ -126,7 +126,7 @@ def numeric_figure(context: ReportContext) -> Figure:
         )
     else:
         has_reference = any(name in sweep.reference for name in panels)
-        others = "All other parameters have their reference values" if has_reference else "Nothing else varies"
+        others = "The other parameters have their reference values" if has_reference else "The others are fixed"
         ring = "; a ring marks the reference" if has_reference else ""
         caption = (
             f"Each panel shows the complete trials that differ in one parameter alone, {trials} in total. Points are "

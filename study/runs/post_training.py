@@ -47,8 +47,8 @@ def evaluate_stored(
 ) -> Iterator[dict[str, Any]]:
     """Evaluate stored models, and yield rows of `reports/`; none for a model without weights in the store.
 
-    Trainers compute the groups of `marl.evaluation.METRIC_GROUPS`. For those of `POST_TRAINING`, trainers encode clips
-    and Ray tasks compute the metrics; each group has separate rows.
+    Trainers compute the groups of `marl.evaluation.METRIC_GROUPS`. For groups of `POST_TRAINING`, trainers encode clips
+    and Ray tasks compute the metrics. Each group has separate rows.
 
     Args:
         trainers: Handles of trainers, at least one.

@@ -191,7 +191,7 @@ class _NumberedQMCSampler(QMCSampler):
         self._number = number
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return all parameters that have more than one value, instead of those of the first trial."""
+        """Return all parameters that have several values; Optuna would return the parameters of the first trial."""
         return {name: value for name, value in self._distributions.items() if not value.single()}
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:

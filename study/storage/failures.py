@@ -1,4 +1,4 @@
-"""Failures of storage, whatever library raises them."""
+"""Failures of storage, told apart by the errors of botocore, fsspec and the operating system."""
 
 import errno
 from typing import NamedTuple

@@ -1,7 +1,6 @@
 """The object store of studies: whole writes, bounded reads, and retries while storage fails."""
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -10,17 +9,16 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import fsspec
 import tenacity
 
 from study.atomic_path import UNFINISHED
 from study.errors import UserError
 from study.storage.failures import TooLargeError, failure_of, response_code
-from study.storage.object_folder import ObjectFolder
+from study.storage.filesystem import Entry, open_filesystem
 
-__all__ = ["RUN_RETRY_TIMEOUT_S", "Entry", "ObjectStore"]
+__all__ = ["RUN_RETRY_TIMEOUT_S", "ObjectStore"]
 
 RUN_RETRY_TIMEOUT_S = 600.0
 """How long processes of a running study retry, in seconds."""
@@ -36,27 +34,7 @@ _CLOCK_MAX_AGE_S = 300.0
 _CLOCK_TOLERANCE = timedelta(seconds=2)
 _LOST = "the store lost an object that it accepted"
 _PRECONDITION_FAILED, _RANGE_NOT_SATISFIABLE, _NOT_IMPLEMENTED = 412, 416, 501
-_EXTRAS = {"gs": "gcs", "az": "azure"}
-_SCHEMES = ("", "file", "s3", "memory", *_EXTRAS)
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "gs": {"requests_timeout": 15},
-    "s3": {
-        "config_kwargs": {
-            "max_pool_connections": 32,
-            "retries": {"total_max_attempts": 1, "mode": "standard"},
-            # Servers other than AWS reject, or answer wrongly, the checksums that botocore sends by default.
-            "request_checksum_calculation": "when_required",
-            "response_checksum_validation": "when_required",
-        }
-    },
-}
-
-
-class Entry(NamedTuple):
-    """An object in a listing: its size in bytes, and a tag that changes whenever the object is written."""
-
-    size: int
-    etag: str
+_SCHEMES = ("", "file", "s3", "gs", "az", "memory")
 
 
 class ObjectStore:
@@ -98,7 +76,7 @@ class ObjectStore:
         """The filesystem of fsspec, with the credentials that existed when it was created."""
         with self._lock:
             if self._filesystem is None:
-                self._filesystem = _filesystem(self.uri)
+                self._filesystem = open_filesystem(self.uri)
             return self._filesystem
 
     @property
@@ -129,7 +107,7 @@ class ObjectStore:
             remaining = [name for name in names if name not in contents]
             paths = [self._path(name) for name in remaining]
             results = self.filesystem.cat_ranges(paths, 0, _MAX_BYTES + 1, on_error="return")
-            failed: list[Exception] = []
+            failed = []
             for name, result in zip(remaining, results, strict=True):
                 if isinstance(result, Exception) and failure_of(result) and not _is_empty(result):
                     failed.append(result)
@@ -161,7 +139,7 @@ class ObjectStore:
     def create(self, name: str, content: bytes) -> bool:
         """Write an object unless one of this name exists; return True if the object has this content now.
 
-        Of several processes that create one object at once, one gets True in a folder and on servers that support
+        If several processes create one object at once, one gets True in a folder and on servers that support
         conditional writes, such as AWS. On other servers two may get True, and the last content stays.
         """
 
@@ -191,12 +169,8 @@ class ObjectStore:
         return self._retried(create)
 
     def names(self, prefix: str) -> list[str]:
-        """Return the names of all objects under a prefix, sorted."""
+        """Return the names of `entries`."""
         return list(self.entries(prefix))
-
-    def sizes(self, prefix: str) -> dict[str, int]:
-        """Return the sizes in bytes of all objects under a prefix, sorted by name."""
-        return {name: entry.size for name, entry in self.entries(prefix).items()}
 
     def entries(self, prefix: str) -> dict[str, Entry]:
         """Return an object, or all objects under a prefix, sorted by name.
@@ -205,7 +179,7 @@ class ObjectStore:
         """
         infos = self._retried(lambda: self._find(prefix))
         return {
-            name: Entry(info["size"], _etag(info))
+            name: Entry.of(info)
             for name, info in infos.items()
             # Some tools create an object for a folder.
             if not name.endswith("/") and not Path(name).name.startswith(UNFINISHED)
@@ -283,7 +257,6 @@ class ObjectStore:
     def _retried(self, action: Callable[[], _Result]) -> _Result:
         """Call an action, and retry it with growing random pauses; raise a UserError if it fails for good."""
         began, call = time.monotonic(), object()
-
         pause = tenacity.wait_random_exponential(multiplier=0.4, max=_MAX_PAUSE_S)
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self._retry_timeout_s),
@@ -315,23 +288,6 @@ class ObjectStore:
         return failure.retryable or self._retry_timeout_s > _COMMAND_RETRY_TIMEOUT_S
 
 
-def _filesystem(uri: str) -> Any:
-    scheme, separator, _ = uri.partition("://")
-    if not separator:
-        return ObjectFolder()
-    try:
-        options = json.loads(os.environ.get("MARL_STORAGE_OPTIONS") or "{}")
-        defaults = {"use_listings_cache": False, **_OPTIONS.get(scheme, {})}
-        filesystem = fsspec.filesystem(scheme, skip_instance_cache=True, **{**defaults, **options})
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{uri}: MARL_STORAGE_OPTIONS must be a JSON object of arguments of fsspec; {error}") from error
-    except ImportError as error:
-        extra = _EXTRAS.get(scheme, "")
-        raise UserError(f"{uri}: run `pip install 'marl-study[{extra}]'` first; {error}") from error
-    filesystem.retries = 1  # `ObjectStore` retries
-    return filesystem
-
-
 def _content(result: bytes | Exception, limit: int) -> bytes:
     """Return the content that a read returned, or raise its error."""
     if isinstance(result, Exception):
@@ -346,8 +302,3 @@ def _content(result: bytes | Exception, limit: int) -> bytes:
 def _is_empty(error: Exception) -> bool:
     """Return True for the error that a server returns for a range of an empty object."""
     return response_code(error)[1] == _RANGE_NOT_SATISFIABLE
-
-
-def _etag(info: dict[str, Any]) -> str:
-    tags = (info.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "created", "ino"))
-    return " ".join(str(tag) for tag in (info["size"], *tags) if tag)

@@ -144,7 +144,8 @@ class Notes:
         """Return all readable events, by name."""
         prefix = f"{self._store.name}/"
         sizes = {
-            path.removeprefix(prefix): size for path, size in self._store.objects.sizes(f"{prefix}{_FOLDER}").items()
+            path.removeprefix(prefix): entry.size
+            for path, entry in self._store.objects.entries(f"{prefix}{_FOLDER}").items()
         }
         new = {name: size for name, size in sizes.items() if name not in self._cached}
         refused = {name: "is not an event of a trial" for name in new if not _NAME.fullmatch(name)} | {

@@ -35,7 +35,7 @@ _EXIT_DELAY_S = 1.0  # time for trials to receive an error before the process en
 class Trainer:
     """Trains replicates of one study on one device: `cpu` or `cuda`.
 
-    With other `study.environment.versions` than those of the driver, the trainer refuses to train.
+    The trainer refuses to train if its `study.environment.versions` differ from the driver's.
     """
 
     def __init__(self, store_uri: str, study: str, device: str, versions: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from study.datasets.load import clips_of, dataset_of, factors_of, find, local_co
 from study.errors import UserError
 from study.spec import parse_spec
 from study.spec.resolve import resolve
-from study.storage import ObjectStore
+from study.storage import Entry, ObjectStore
 from tests.messages import mentions
 from tests.study.datasets.recordings import write_recordings
 from tests.study.datasets.tones import AUDIO, prepared
@@ -81,3 +81,22 @@ def test_recordings_in_a_bucket_give_the_prepared_set_of_the_same_files_in_a_fol
     bucket.delete(needed.name)
     (folder / needed.name).unlink()
     assert find(there, AUDIO, objects).key == find(here, AUDIO, objects).key
+
+
+def test_names_in_a_bucket_do_not_lead_out_of_the_copy(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bucket = ObjectStore(f"memory://recordings/{tmp_path.name}")
+    names = ["factors.csv", "good.wav", "../../above.wav", f"{tmp_path}/absolute.wav"]
+    monkeypatch.setattr(ObjectStore, "entries", lambda *_: {name: Entry(3, "tag") for name in names})
+    monkeypatch.setattr(ObjectStore, "read_all", lambda _, wanted: dict.fromkeys(wanted, b"abc"))
+    copy = local_copy(Folder(path=bucket.uri, factors=("vowel",)))
+    files = {path.relative_to(tmp_path / "cache") for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert {path.name for path in files} == {"factors.csv", "factors.csv.etag", "good.wav", "good.wav.etag"}
+    assert all(str(tmp_path / "cache" / path).startswith(copy.path) for path in files)
+
+
+def test_a_bucket_without_the_table_is_the_users_mistake(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = Folder(path=f"memory://recordings/{tmp_path.name}", factors=("vowel",))
+    with pytest.raises(UserError, match=mentions("table", f"{config.path}/factors.csv")):
+        find(config, AUDIO, ObjectStore(str(tmp_path / "store")))

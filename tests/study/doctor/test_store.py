@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from datetime import timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,6 +12,7 @@ import pytest
 from study.doctor.store import Speed, check_clock, check_room, check_speed, check_store, store_error_here
 from study.runs.dry_run import StorageEstimate
 from tests.messages import assert_mentions
+from tests.study.faulty_s3 import faulty_s3
 from tests.study.s3_server import s3_server
 
 SMALL = StorageEstimate(models=1_000_000, latents=100_000, tables=10_000, training=600_000)
@@ -59,6 +61,17 @@ def test_a_bucket_passes_and_its_endpoint_clock_and_conditions_are_reported(s3):
     assert found["endpoint"].value.startswith(s3.endpoint)
     assert_mentions(found["condition"].value, "ignored")  # this server does
     assert not [path for path in (s3.folder / "studies").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_a_clock_that_is_an_hour_off_is_stated_beside_the_refusal_of_s3(s3, monkeypatch):
+    with faulty_s3(s3) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.environment["AWS_ENDPOINT_URL"])
+        proxy.clock_ahead = timedelta(hours=1)
+        found = {finding.check: finding for finding in check_store("s3://studies/here", None)}
+    assert {check: finding.verdict for check, finding in found.items()} == {"clock": "warn", "store": "fail"}
+    assert_mentions(found["clock"].value, "ahead")
+    assert_mentions(found["store"].value, "clock", "NTP")
 
 
 @pytest.mark.slow

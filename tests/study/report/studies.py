@@ -1,4 +1,4 @@
-"""Small studies with known numbers, written like those of a run."""
+"""Small studies with known numbers, written as a run writes them."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product

@@ -14,7 +14,7 @@ from gcp_storage_emulator.server import create_server
 from study.atomic_path import atomic_path
 from study.errors import UserError
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore, TooLargeError
-from study.storage.object_folder import ObjectFolder
+from study.storage.filesystem import ObjectFolder, open_filesystem
 from tests.messages import assert_mentions, mentions
 from tests.study.s3_server import s3_server
 
@@ -121,8 +121,7 @@ def test_names_are_all_objects_under_a_prefix_sorted(objects):
 def test_sizes_are_bytes_by_name_sorted(objects):
     for name, size in (("x/2", 5), ("x/10/deep", 0), ("xy", 1)):
         objects.write(name, b"." * size)
-    assert list(objects.sizes("x").items()) == [("x/10/deep", 0), ("x/2", 5)]
-    assert objects.sizes("nothing") == {}
+    assert [(name, entry.size) for name, entry in objects.entries("x").items()] == [("x/10/deep", 0), ("x/2", 5)]
 
 
 def test_names_see_what_another_process_just_wrote(objects):
@@ -251,6 +250,14 @@ def test_reading_many_objects_raises_the_cause(s3_keys, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(UserError, match=mentions("s3://studies/x", "denied", "keys")):
         ObjectStore("s3://studies/x").read_all(["a", "b"])
+
+
+def test_storage_options_of_the_user_add_to_those_that_other_servers_than_aws_need(monkeypatch):
+    monkeypatch.setenv("MARL_STORAGE_OPTIONS", '{"anon": true, "config_kwargs": {"read_timeout": 1}}')
+    filesystem = open_filesystem("s3://studies/x")
+    assert filesystem.anon
+    assert filesystem.config_kwargs["read_timeout"] == 1
+    assert filesystem.config_kwargs["request_checksum_calculation"] == "when_required"
 
 
 def test_an_unknown_kind_of_store_is_refused():

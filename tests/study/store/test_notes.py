@@ -220,8 +220,8 @@ def test_a_study_that_was_deleted_gets_no_notes(store, notes):
 
 def test_events_are_read_once(store, notes, monkeypatch):
     lists, reads = [], []
-    sizes, read_all = store.objects.sizes, store.objects.read_all
-    monkeypatch.setattr(store.objects, "sizes", lambda prefix: (lists.append(prefix), sizes(prefix))[1])
+    entries, read_all = store.objects.entries, store.objects.read_all
+    monkeypatch.setattr(store.objects, "entries", lambda prefix: (lists.append(prefix), entries(prefix))[1])
     monkeypatch.setattr(store.objects, "read_all", lambda names: (reads.extend(names), read_all(names))[1])
     for number in range(30):
         put(store, GOOD, number=number)

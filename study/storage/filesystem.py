@@ -1,16 +1,46 @@
-"""A local filesystem of fsspec with the guarantees of an object store."""
+"""Filesystems of fsspec: local ones with the guarantees of an object store, and those of buckets with our settings."""
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
+import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from study.atomic_path import atomic_path
+from study.errors import UserError
 
-__all__ = ["ObjectFolder"]
+__all__ = ["Entry", "ObjectFolder", "open_filesystem"]
+
+_EXTRAS = {"gs": "gcs", "az": "azure"}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "gs": {"requests_timeout": 15},
+    "s3": {
+        "config_kwargs": {
+            "max_pool_connections": 32,
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
+            # Servers other than AWS reject, or answer wrongly, the checksums that botocore sends by default.
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+        }
+    },
+}
+
+
+class Entry(NamedTuple):
+    """An object in a listing: its size in bytes, and a tag that changes whenever the object is written."""
+
+    size: int
+    etag: str
+
+    @classmethod
+    def of(cls, info: dict[str, Any]) -> Self:
+        """Return the entry for the information of any filesystem about an object."""
+        tags = (info.get(key) for key in ("size", "ETag", "etag", "md5Hash", "mtime", "created", "ino"))
+        return cls(info["size"], " ".join(str(tag) for tag in tags if tag))
 
 
 class ObjectFolder(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -53,3 +83,22 @@ class ObjectFolder(LocalFileSystem):  # type: ignore[misc]  # fsspec has no type
         except FileNotFoundError:
             return {"type": "file", "size": 0, "mtime": "deleted"}
         return info
+
+
+def open_filesystem(uri: str) -> Any:
+    """Return the filesystem of an address, with the options in MARL_STORAGE_OPTIONS for buckets."""
+    scheme, separator, _ = uri.partition("://")
+    if not separator:
+        return ObjectFolder()
+    options = {"use_listings_cache": False, **_OPTIONS.get(scheme, {})}
+    try:
+        for name, value in dict(json.loads(os.environ.get("MARL_STORAGE_OPTIONS") or "{}")).items():
+            options[name] = {**options.get(name, {}), **value} if isinstance(value, dict) else value
+        filesystem = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{uri}: MARL_STORAGE_OPTIONS must be a JSON object of arguments of fsspec; {error}") from error
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme, "")
+        raise UserError(f"{uri}: run `pip install 'marl-study[{extra}]'` first; {error}") from error
+    filesystem.retries = 1  # `ObjectStore` retries
+    return filesystem
