@@ -2,9 +2,10 @@
 
     python -m benchmarks.throughput
 
-Every way trains the same network, objective, batch and optimiser on all of SynTone: on a GPU the default network with
-128 pairs a batch, on a processor the quickstart's with 32. Plain training is what a user would write:
-`torch.optim.Adam`, `torch.randint` for the batch, `torch.randn` for the noise, and no hashing of random numbers. The
+Every way trains the same network and objective with the same optimiser on all of SynTone: on a GPU the default network
+with 128 pairs a batch, on a processor the quickstart's with 32. Plain training is what a user would write:
+`torch.optim.Adam`, `torch.randint` for the batch, `torch.randn` for the noise, and no hashing of random numbers. Its
+second clips may equal the first ones in other factors, which saves it work; a `DataLoader` draws such clips again. The
 ways take turns, so that other load on the machine slows all of them; the median over rounds counts. The
 share of the floor is that of `benchmarks.floor`, by rates measured in the same run. "First step" is the time of the
 first step of a new stack, once with an empty cache of compiled steps and then with a warm one.

@@ -1,6 +1,7 @@
 """Base of all configurations."""
 
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -21,13 +22,16 @@ class BaseConfig(BaseModel):
     @classmethod
     def _check_type(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse the conversions of Pydantic that hide a mistake. Text is a number where YAML reads 1e-3 as text."""
-        wanted = cls.model_fields[info.field_name or ""].annotation
-        if wanted is bool and isinstance(value, int | float | str) and not isinstance(value, bool):
-            raise ValueError(f"must be true or false; got {value!r}")
-        if wanted is int and isinstance(value, bool | str):
-            raise ValueError(f"must be an integer; got {value!r}")
-        if wanted is float and isinstance(value, bool):
-            raise ValueError(f"must be a number; got {value!r}")
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        is_tuple, is_union = get_origin(annotation) is tuple, isinstance(annotation, UnionType)
+        wanted = {*get_args(annotation)} - {NoneType, ...} if is_tuple or is_union else {annotation}
+        for item in value if is_tuple and isinstance(value, list | tuple) else [value]:
+            if wanted == {bool} and isinstance(item, int | float | str) and not isinstance(item, bool):
+                raise ValueError(f"must be true or false; got {item!r}")
+            if wanted == {int} and isinstance(item, bool | str):
+                raise ValueError(f"must be an integer; got {item!r}")
+            if wanted & {int, float} and bool not in wanted and isinstance(item, bool):
+                raise ValueError(f"must be a number; got {item!r}")
         return value
 
 

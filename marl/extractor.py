@@ -221,7 +221,7 @@ def _audio(waveform: object, name: str = "waveform") -> Tensor:
 
 
 def _whole_rate(sample_rate: object) -> int:
-    if not isinstance(sample_rate, int | float | np.integer):
+    if not isinstance(sample_rate, int | float | np.integer | np.floating):
         raise TypeError(f"sample_rate must be a number; got {type(sample_rate).__name__}")
     if not MIN_RATE_HZ <= sample_rate <= MAX_RATE_HZ or sample_rate != int(sample_rate):
         raise ValueError(

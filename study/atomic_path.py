@@ -20,12 +20,13 @@ _LINKS_UNSUPPORTED = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 def atomic_path(path: Path, exclusive: bool = False) -> Iterator[Path]:
     """Provide the path of a draft that gets its name when the block ends without an error.
 
-    Readers see the earlier file or the whole new one. After an error, or if the block writes no draft, the path stays
-    as it was.
+    Readers see the earlier file or the whole new one; an earlier folder is deleted just before the new one gets its
+    name. After an error, or if the block writes no draft, the path stays as it was.
 
     Args:
         path: File or folder to write; its parent folders are created.
-        exclusive: Raise FileExistsError instead of replacing a file. Of several processes, one succeeds.
+        exclusive: Raise FileExistsError instead of replacing a file. Of several processes, one succeeds,
+            unless the file system has no hard links.
 
     Yields:
         Path in the same folder, with the same suffix.

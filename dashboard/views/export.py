@@ -41,6 +41,8 @@ def page(reading: Reading) -> None:
     )
     options = " ".join(f"--trial {trial}" for trial in trials)
     st.code(f"{command_for(results.store.uri, 'export')} {options} --to exported", language="bash")
+    if metric != objectives[-1]:
+        st.caption(f"The command exports the replicate that is best in {objective_label(objectives[-1])}.")
     request = (spec.name, tuple(trials), metric)
     if st.button("Prepare the download", type="primary"):
         try:

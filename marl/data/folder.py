@@ -46,7 +46,7 @@ class Folder(AudioDatasetConfig):
         split: See `AudioDatasetConfig`; by default no two splits share a group.
     """
 
-    description: ClassVar[str] = "recordings of the study's own"
+    description: ClassVar[str] = "custom recordings"
 
     kind: Literal["folder"] = "folder"
     path: str

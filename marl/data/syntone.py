@@ -15,13 +15,12 @@ from torch import Tensor
 
 from marl import randomness
 from marl.audio import AudioConfig, LogMel
-from marl.data.audio_dataset import ComputedDatasetConfig
+from marl.data.audio_dataset import MAX_CLASSES, ComputedDatasetConfig
 from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor, LogMels
 
 __all__ = ["DATASET", "TIMBRES", "SynTone", "amplitudes", "frequencies_hz", "synthesise"]
 
 TIMBRES = ("sine", "triangle", "sawtooth", "square")
-_MAX_CLASSES = 20
 _CHUNK, _STANDARDISED_CLIPS = 200, 1024
 _REFERENCE = """@misc{brima2024syntone,
   title = {Learning Disentangled Audio Representations through Controlled Synthesis},
@@ -126,7 +125,7 @@ def synthesise(timbre: str, frequency_hz: Tensor, samples: int, sample_rate: int
 
 
 def _numeric_factor(name: str, values: Tensor) -> Factor:
-    classes = min(_MAX_CLASSES, len(values))
+    classes = min(MAX_CLASSES, len(values))
     return Factor(name, tuple(values.tolist()), tuple(i * classes // len(values) for i in range(len(values))))
 
 

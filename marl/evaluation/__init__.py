@@ -1,7 +1,8 @@
 """Evaluation: which metrics are computed, from what, and when.
 
-During training a stack computes the metrics of many models in one batch on the device, for intermediate and for final
-reports. `marl.evaluation.post_training` has the metrics that are computed after training, for single models.
+During training the metrics of many models are computed together, for intermediate and for final reports: on the device,
+except the classifiers of SAP, explicitness and the beta-VAE score, which scikit-learn fits on the processor.
+`marl.evaluation.post_training` has the metrics that are computed after training, for single models.
 """
 
 from collections.abc import Sequence

@@ -70,5 +70,5 @@ def _accuracy(
 
     if (fit_class_N == fit_class_N[0]).all():
         return float(np.mean(held_out_class_N == fit_class_N[0]))
-    machine = LinearSVC(C=0.01, class_weight="balanced", dual=False, tol=_TOLERANCE)
+    machine = LinearSVC(C=0.01, class_weight="balanced", dual=False, tol=_TOLERANCE, random_state=0)
     return float(machine.fit(fit_N1, fit_class_N).score(held_out_N1, held_out_class_N))

@@ -170,7 +170,7 @@ def plot(
 
     Example: marl-study plot quickstart -o tradeoff.html
     """
-    check_output("--output", output, overwrite)
+    check_output("--output", output, overwrite, (".html", ".png", ".svg"))
     from study.charts.style import save_chart
     from study.charts.trade_off import trade_off_chart
 

@@ -53,7 +53,7 @@ def export(
         raise UserError(f"study {study!r} has no complete trial yet, so it has no front")
 
     def exists(bundle: Path) -> None:
-        log(f"already exported, identical: {bundle}")
+        log(f"already exported, same model and licence: {bundle}")
 
     for bundle in export_trials(study_results, trials, metric, to, licence, overwrite, exists):
         typer.echo(str(bundle))

@@ -54,14 +54,14 @@ def embed(
             log(f"left out: {printable(name)}: {printable(reason)}")
 
         found = write(extractor, sounds, output, model_metadata(model), done, rejected)
+    if not found.windows:
+        raise RunError(f"no file could be embedded, {len(found.rejected)} left out; nothing was written to {output}")
     took_s = time.monotonic() - started
     without = f", {len(found.rejected)} left out" if found.rejected else ""
     log(
         f"embedded {found.windows} windows of {found.files} files in {took_s:.1f} s "
         f"({found.windows / took_s:.0f} windows/s){without}: {output}"
     )
-    if not found.windows:
-        raise RunError("no file could be embedded")
 
 
 def swap(

@@ -34,11 +34,11 @@ def _prepare(
     prepared: PreparedSet,
     config: AudioDatasetConfig,
     audio: AudioConfig,
+    entries: Sequence[Entry],
     session: AbstractContextManager[Any],
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Prepare the missing chunks of a set on all processors of a machine or a cluster, then commit the set."""
-    entries = as_user_error(lambda: local_copy(config).entries())
     if not entries:
         raise UserError("data: no clips prepared")
     name, count = Counter(entry.name for entry in entries).most_common(1)[0]
@@ -54,6 +54,8 @@ def _prepare(
             for number in _prepare_chunks(prepared, config, audio, todo):
                 done += len(chunks[number])
                 on_progress(done, len(entries))
+    if find(config, audio, prepared.objects).key != prepared.key:
+        raise UserError("data: the files changed while they were prepared; run `marl-study data build SPEC` again")
     prepared.complete(len(chunks), config, audio, config.factor_names)
 
 
@@ -114,12 +116,12 @@ def ensure_prepared(
         console.print(f"data: {_counts(prepared)}: prepared already", markup=False, soft_wrap=True)
         return prepared
     objects.check_writable()
-    entries = len(as_user_error(lambda: local_copy(config).entries()))
-    console.print(f"data: preparing {entries:,} clips of {config.kind}", markup=False, soft_wrap=True)
+    entries = as_user_error(lambda: local_copy(config).entries())
+    console.print(f"data: preparing {len(entries):,} clips of {config.kind}", markup=False, soft_wrap=True)
 
     started = time.monotonic()
     with _progress(console) as on_progress:
-        _prepare(prepared, config, audio, session, on_progress)
+        _prepare(prepared, config, audio, entries, session, on_progress)
     took = format_duration(time.monotonic() - started)
     console.print(f"data: {_counts(prepared)}, prepared in {took}", markup=False, soft_wrap=True)
     rejected = prepared.table.dropna(subset=["rejected"])

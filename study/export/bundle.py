@@ -53,7 +53,7 @@ def export_trials(
 ) -> list[Path]:
     """Write a bundle for each trial, of its best replicate in a metric, and return their paths.
 
-    A bundle of the same model and licence that exists and is intact is not written again.
+    A bundle of the same model and licence that exists and is intact is not written again, unless `overwrite` is set.
 
     Args:
         results: Results of the study.
@@ -87,7 +87,7 @@ def export_trials(
             on_existing(bundle)
         else:
             dataset = dataset or dataset_of(ResolvedSpec(results.spec), results.store.objects, torch.device("cpu"))
-            _export_replicate(results, dataset, trial, seeds[trial], metric, bundle, licence)
+            _export_replicate(results, dataset, trial, seeds[trial], metric, bundle, licence, overwrite)
     return list(bundles.values())
 
 
@@ -149,7 +149,7 @@ def _check_same(bundle: Path, results: StudyResults, trial: int, seed: int, lice
     stated = read_manifest(bundle)
     wanted = {"study": results.spec.name, "trial": trial, "seed": seed, "licence": licence}
     differences = [
-        f"{name} {stated.get(name) or 'none'} instead of {value or 'none'}"
+        f"{name} {_or_none(stated.get(name))} instead of {_or_none(value)}"
         for name, value in wanted.items()
         if stated.get(name) != value
     ]
@@ -163,6 +163,10 @@ def _check_same(bundle: Path, results: StudyResults, trial: int, seed: int, lice
             f"{bundle} holds another model: {', '.join(differences)}; choose another folder, or replace it with "
             "--overwrite"
         )
+
+
+def _or_none(value: object) -> object:
+    return "none" if value is None else value
 
 
 def _final_checkpoint(results: StudyResults, trial: int, seed: int) -> Checkpoint:
@@ -179,7 +183,14 @@ def _final_checkpoint(results: StudyResults, trial: int, seed: int) -> Checkpoin
 
 
 def _export_replicate(
-    results: StudyResults, dataset: Dataset, trial: int, seed: int, metric: str, bundle: Path, licence: str | None
+    results: StudyResults,
+    dataset: Dataset,
+    trial: int,
+    seed: int,
+    metric: str,
+    bundle: Path,
+    licence: str | None,
+    overwrite: bool,
 ) -> None:
     checkpoint = _final_checkpoint(results, trial, seed)
     means = results.results().set_index("trial").loc[trial].to_dict()
@@ -209,6 +220,8 @@ def _export_replicate(
                 "sha256": {path.relative_to(draft).as_posix(): sha256_of(path) for path in files},
             }
             (draft / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            if not overwrite and bundle.exists():  # scoring takes a while
+                _check_same(bundle, results, trial, seed, licence)
     except OSError as error:
         raise UserError(f"cannot write {bundle}: {error.strerror or error}") from None
 

@@ -36,7 +36,7 @@ def foreign_files(bundle: Path) -> list[str]:
         name = path.relative_to(bundle).as_posix()
         is_regular = path.is_file() and not path.is_symlink()
         is_manifest = name == MANIFEST_FILE and bool(hashes)
-        if not is_regular or not (is_manifest or hashes.get(name) == sha256_of(path)):
+        if not is_regular or not (is_manifest or _has_hash(path, hashes.get(name))):
             foreign.append(name)
     return foreign
 
@@ -44,9 +44,14 @@ def foreign_files(bundle: Path) -> list[str]:
 def is_intact(bundle: Path) -> bool:
     """Return whether all files of a bundle exist and are unchanged; other files are ignored."""
     hashes = checksums(bundle)
-    return bool(hashes) and all(
-        (bundle / name).is_file() and sha256_of(bundle / name) == expected for name, expected in hashes.items()
-    )
+    return bool(hashes) and all(_has_hash(bundle / name, expected) for name, expected in hashes.items())
+
+
+def _has_hash(path: Path, expected: str | None) -> bool:
+    try:
+        return path.is_file() and sha256_of(path) == expected
+    except OSError:  # unreadable
+        return False
 
 
 def sha256_of(path: Path) -> str:

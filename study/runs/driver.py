@@ -40,8 +40,9 @@ _PROGRESS_EVERY_S = 1.0
 _MAX_TRAINER_LOSSES = 4
 # Ray forgets the name of a dead trainer a moment after its death.
 _RETRY_PAUSE_S = 2.0
-# Groups of metrics and split of the groups of `post_training` in a spec that are not named like their metrics.
-_POST_TRAINING: dict[str, tuple[Sequence[str], str]] = {
+# Metric groups and split of a `post_training` group of the spec. Any other group is the metric group of the same name,
+# on validation clips.
+_METRICS_OF_GROUP: dict[str, tuple[Sequence[str], str]] = {
     "test": (RESCORABLE, "test"),
     "samples": (("sampled_probes",), "validation"),
 }
@@ -179,7 +180,7 @@ class _Driver:
         trainers = self.trainers.handles() or [self.trainers.start(versions(), self.resources.device)]
         written = set()
         for group, replicates in missing.items():
-            metric_groups, split = _POST_TRAINING.get(group, ((group,), "validation"))
+            metric_groups, split = _METRICS_OF_GROUP.get(group, ((group,), "validation"))
             for row in evaluate_stored(trainers, replicates, metric_groups, split, self._check_and_show):
                 self.writer.add("reports", row)
                 written.add((group, row["trial"], row["seed"]))

@@ -1,4 +1,4 @@
-"""Filesystems of fsspec: local ones with the guarantees of an object store, and those of buckets with our settings."""
+"""A local filesystem of fsspec with the guarantees of an object store, and filesystems of buckets."""
 
 import errno
 import json

@@ -189,7 +189,7 @@ class Lease(Finishing):
         logger.info("run %d of study %s acquired the lease", self.run, store.name)
 
     def now(self) -> datetime:
-        """Return the time of the store's clock, as of the last heartbeat, without a request."""
+        """Return the current time by the store's clock, whose offset was measured at the last heartbeat."""
         return datetime.now(UTC) + self._clock_offset
 
     def check(self) -> None:

@@ -30,9 +30,9 @@ _TABLES: tuple[Table, ...] = ("log", "reports", "trials")
 class StudyWriter(Finishing):
     """A run of a study: its lease, its heartbeat, and its rows of tables.
 
-    A thread writes, so that a slow or failing store does not block the caller. Rows that could not be written are kept
-    and written later. As a context manager it finishes at the end of the block; after an error in the block, an error
-    of finishing is logged instead of raised.
+    A thread writes, so that a slow or failing store does not block the caller. The store retries failed writes for
+    `RUN_RETRY_TIMEOUT_S`. After that the run ends, and rows that are not yet written are lost. As a context manager it
+    finishes at the end of the block; after an error in the block, an error of finishing is logged instead of raised.
 
     Args:
         store: The study.

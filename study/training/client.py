@@ -83,7 +83,7 @@ def end_trainers(store_uri: str, study: str, except_run: int | None = None) -> N
 
 
 class TrainerGroup:
-    """The trainers of a run, ended at the end of a `with` block. No method waits for the answers of all trainers.
+    """The trainers of a run, ended at the end of a `with` block. `handles` and `progress` do not wait for trainers.
 
     Attributes:
         ended: Last progress of each trainer that has ended.
@@ -91,7 +91,7 @@ class TrainerGroup:
 
     def __init__(self, store_uri: str, study: str, run: int) -> None:
         self.ended: list[dict[str, Any]] = []
-        self._address = (store_uri, study, run)
+        self._trainer_arguments = (store_uri, study, run)
         # By name: handles, pending calls of `progress`, and their last results.
         self._handles: dict[str, Any] = {}
         self._pending: dict[str, Any] = {}
@@ -99,25 +99,25 @@ class TrainerGroup:
 
     def __enter__(self) -> Self:
         """End the trainers of earlier runs, which outlive a driver that dies."""
-        store_uri, study, run = self._address
+        store_uri, study, run = self._trainer_arguments
         end_trainers(store_uri, study, except_run=run)
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the trainers. An error is logged, so that it hides no error of the run."""
         try:
-            end_trainers(*self._address[:2])
+            end_trainers(*self._trainer_arguments[:2])
         except Exception as error:
-            logger.warning("trainers of study %s were not ended: %s", self._address[1], error)
+            logger.warning("trainers of study %s were not ended: %s", self._trainer_arguments[1], error)
 
     def start(self, versions: Mapping[str, str], device: str) -> Any:
         """Return a handle of a trainer on any node with a device of a type; start it if necessary."""
         request = {"num_cpus": 0, "num_gpus": 1} if device == "cuda" else {"num_cpus": _MIN_CPU}
-        return ray.get(ray.remote(**request)(find_or_start).remote(*self._address, versions))
+        return ray.get(ray.remote(**request)(find_or_start).remote(*self._trainer_arguments, versions))
 
     def handles(self) -> list[Any]:
         """Return handles of all running trainers."""
-        names = set(actor_names(_prefix(*self._address)))
+        names = set(actor_names(_prefix(*self._trainer_arguments)))
         for name in self._handles.keys() - names:
             self._forget(name)
         for name in sorted(names - self._handles.keys()):
@@ -176,7 +176,7 @@ class StudyTrial(tune.Trainable):
         self._trial: TrialId = config["trial"]
         self._parameters: dict[str, Scalar] = config["parameters"]
         self._full_budget: int = config["steps"]
-        self._address = (config["store"], config["study"], config["run"], config["versions"])
+        self._trainer_arguments = (config["store"], config["study"], config["run"], config["versions"])
         self._reported = 0
         self._trainer: Any = None
         self._shared_crashes = self._isolated_crashes = 0
@@ -199,7 +199,7 @@ class StudyTrial(tune.Trainable):
         while result is None:
             try:
                 if self._trainer is None:
-                    self._trainer = find_or_start(*self._address)
+                    self._trainer = find_or_start(*self._trainer_arguments)
                 is_suspected = self._shared_crashes >= _MAX_SHARED_CRASHES
                 arguments = self._trial, self._parameters, self._reported, is_suspected, self._is_isolated
                 result = ray.get(self._trainer.next_report.remote(*arguments))

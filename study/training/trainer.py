@@ -52,7 +52,7 @@ class Trainer:
         self._refused: str | None = None  # why no trial of this study can train
         self._preempted: str | None = None  # why this machine can train no longer
         self._is_draining = self._is_drained = False
-        self._progress: dict[str, Any] = {"phase": "starting the trainer", "ready": False, "replicates": []}
+        self._progress: dict[str, Any] = {"phase": "starting the trainer", "ready": False}
         self._isolated: TrialId | None = None
         threading.Thread(target=self._run, name="training", daemon=True).start()
         threading.Thread(target=self._watch_for_preemption, name="preemption", daemon=True).start()

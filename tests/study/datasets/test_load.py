@@ -1,8 +1,11 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 
 from marl.data.folder import Folder
+from study.datasets import prepare
 from study.datasets.load import clips_of, dataset_of, factors_of, find, local_copy
 from study.errors import UserError
 from study.spec import parse_spec
@@ -100,3 +103,17 @@ def test_a_bucket_without_the_table_is_the_users_mistake(tmp_path, monkeypatch):
     config = Folder(path=f"memory://recordings/{tmp_path.name}", factors=("vowel",))
     with pytest.raises(UserError, match=mentions("table", f"{config.path}/factors.csv")):
         find(config, AUDIO, ObjectStore(str(tmp_path / "store")))
+
+
+def test_files_that_change_while_they_are_prepared_complete_no_set(tmp_path, monkeypatch):
+    folder = write_recordings(tmp_path / "sounds", singers=1, pitches=1)
+    config, objects = Folder(path=str(folder), factors=("vowel",)), ObjectStore(str(tmp_path / "store"))
+
+    def chunks(prepared, config, audio, todo):
+        (folder / "factors.csv").write_text((folder / "factors.csv").read_text().replace(",i,", ",e,"))
+        yield from (number for number, _ in todo)
+
+    monkeypatch.setattr(prepare, "_prepare_chunks", chunks)
+    with pytest.raises(UserError, match=mentions("files", "changed", "marl-study data build")):
+        prepare._prepare(find(config, AUDIO, objects), config, AUDIO, config.entries(), nullcontext(), lambda *_: None)
+    assert objects.names("") == []

@@ -1,4 +1,5 @@
 import hashlib
+import html
 import json
 import shutil
 from pathlib import Path
@@ -7,8 +8,10 @@ import pytest
 import safetensors.torch
 import soundfile
 import torch
+import yaml
 
 import marl
+import study.export.bundle as bundle_module
 from study.errors import RunError, UserError
 from study.export.bundle import export_trials, verify
 from study.export.manifest import foreign_files
@@ -97,7 +100,7 @@ def test_the_card_describes_the_model_and_its_use(bundle):
 
 def test_the_card_has_data_intervals_and_citations(bundle, finished):
     card = (bundle / "README.md").read_text()
-    assert card.startswith("---\nlicense: unknown\n")
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "unknown"
     assert_mentions(card, "640 clips", "1 s", "16,000 Hz", "512 for training", "64 for validation", "64 for test")
     assert "| timbre | shared | 4 | 4 |" in card
     assert "| frequency | private | 40 | 20 |" in card
@@ -108,11 +111,28 @@ def test_the_card_has_data_intervals_and_citations(bundle, finished):
     assert all(paper in card for paper in ("2411.02711", "2507.22995", "2207.04471", "Brima"))
 
 
-def test_the_card_has_the_given_licence(finished, tmp_path):
-    (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path, "CC-BY-4.0")
-    card = (bundle / "README.md").read_text()
-    assert card.startswith("---\nlicense: CC-BY-4.0\n")
-    assert "Licence: CC-BY-4.0." in card
+@pytest.mark.parametrize("licence", ["CC-BY-4.0", 'Bob\'s own: free & "open"'])
+def test_the_card_has_the_given_licence(finished, tmp_path, licence):
+    (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path, licence)
+    _, header, text = (bundle / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(header)["license"] == licence
+    assert f"Licence: {licence}." in html.unescape(text)
+
+
+def test_a_folder_that_appears_while_a_model_is_scored_is_kept(finished, tmp_path, monkeypatch):
+    score = bundle_module._score
+
+    def score_while_the_user_writes(draft):
+        for seed in range(2):
+            folder = draft.parent / f"tiny-trial-0-seed-{seed}"
+            folder.mkdir()
+            (folder / "notes.txt").write_text("mine")
+        return score(draft)
+
+    monkeypatch.setattr(bundle_module, "_score", score_while_the_user_writes)
+    with pytest.raises(UserError, match=mentions("notes.txt", "--overwrite")):
+        export_trials(finished, [0], SEPARATION, tmp_path / "out")
+    assert {path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"mine"}
 
 
 def test_exporting_again_keeps_an_intact_bundle_and_restores_deleted_files(finished, tmp_path):
@@ -163,7 +183,7 @@ def test_exporting_an_identical_model_again_succeeds_and_is_reported(export_zero
     bundle, export = export_zero
     outcome = export()
     assert (outcome.status, outcome.out) == (0, f"{bundle}\n")
-    assert_mentions(outcome.err, bundle, "already", "identical")
+    assert_mentions(outcome.err, bundle, "already", "same model")
 
 
 def test_a_bundle_with_another_licence_is_replaced_only_if_asked_for(export_zero):
