@@ -162,7 +162,7 @@ def test_wrong_keys_are_reported_before_training_and_not_shown(cli, spec_file, t
         (("export", "tiny", "--to", "out", "--front", "--trial", "1"), ["--front", "--trial", "--best"]),
         (("export", "tiny", "--to", "out", "--best", "beauty"), ["'beauty'", "metric"]),
         (("export", "tiny", "--to", "out", "--trial", "17"), ["trial 17"]),
-        (("plot", "tiny", "-o", "plot.gif"), [".html", ".png", ".svg", "'plot.gif'"]),
+        (("plot", "tiny", "-o", "plot.gif"), [".html", ".png", ".svg", "plot.gif"]),
         (("resume", "tiny", "--trials", "2"), ["trials", 4, 2]),
         (("delete", "tiny"), ["4 trials", "--yes"]),
         (("results", "tiny", "--front", "--progress"), ["--front", "--progress"]),
