@@ -103,7 +103,7 @@ def test_an_objective_that_asks_for_the_worse_direction_is_warned_about(cli, spe
     assert_mentions(line, "warning: ", "fidelity/log_mel_rmse_db", "lower", "max")
 
 
-@pytest.mark.parametrize("where", ["study.cli.app", "study.analysis"])
+@pytest.mark.parametrize("where", ["study.cli.common", "study.analysis"])
 def test_ctrl_c_while_modules_are_imported_is_answered_in_one_line(tmp_path, where):
     program = f"""
 import builtins, sys
