@@ -11,8 +11,7 @@ import random
 from benchmarks.machine import ROOT, log, new_parser, print_table, timed, write_record
 from study.search.sampler import PastTrial, Search
 from study.spec import Spec
-from study.spec.loader import load_spec
-from study.spec.resolve import resolve
+from study.spec.resolve import read_spec
 
 SAMPLERS = ("random", "qmc", "nsga2", "tpe", "gp")
 PATIENCE_S = 30.0
@@ -20,7 +19,7 @@ PATIENCE_S = 30.0
 
 def spec_of(sampler: str) -> Spec:
     changes = [f"search.sampler={sampler}", "search.trials=100000"]
-    return resolve(load_spec(ROOT / "studies" / "tradeoff.yaml", changes)).spec
+    return read_spec(ROOT / "studies" / "tradeoff.yaml", changes).spec
 
 
 def past_trials(count: int) -> list[PastTrial]:

@@ -33,8 +33,7 @@ from benchmarks.phases import phases, sample
 from study.environment import process_env
 from study.runs.create import create_study
 from study.search.sampler import Search
-from study.spec.loader import load_spec
-from study.spec.resolve import resolve
+from study.spec.resolve import read_spec
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
@@ -58,7 +57,7 @@ def spec_of(options: argparse.Namespace, trials: int) -> ResolvedSpec:
         f"search.trials={trials}",
         "halving=none",
     ]
-    return resolve(load_spec(ROOT / "studies" / "quickstart.yaml", [*changes, *options.set]))
+    return read_spec(ROOT / "studies" / "quickstart.yaml", [*changes, *options.set])
 
 
 def bare_stack(options: argparse.Namespace) -> float:

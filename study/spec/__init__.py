@@ -1,6 +1,6 @@
 """The spec of a study: its schema, its search space, the YAML loader, and resolution into configurations of marl."""
 
-from study.spec.problems import explain
+from study.spec.loader import explain
 from study.spec.schema import (
     Baseline,
     Spec,

@@ -1,25 +1,35 @@
-"""Reads a spec from a YAML file, with fields changed on the command line."""
+"""Loads the fields of a spec from a YAML file, with changes of the command line, and describes problems of fields."""
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from study.errors import UserError
-from study.spec.problems import shown
-from study.spec.schema import Spec, parse_spec
+from study.formatting import suggestion
 
-__all__ = ["apply_overrides", "load_fields", "load_spec"]
+__all__ = [
+    "NO_SUCH_FIELD",
+    "Problem",
+    "SpecError",
+    "apply_overrides",
+    "explain",
+    "find_problems",
+    "load_fields",
+    "shown",
+]
+
+NO_SUCH_FIELD = "no such field"
+"""Beginning of the message about an unknown field."""
 
 # Maximum number of values in a file, with those that its aliases repeat.
 _MAX_VALUES = 100_000
-
-
-def load_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
-    """Return the spec of a YAML file, with the changes of `apply_overrides`; raise a UserError for a wrong file."""
-    return parse_spec(load_fields(path, overrides), source=str(path))
+_MAX_SHOWN = 80
 
 
 def load_fields(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -112,3 +122,65 @@ def _count_values(node: yaml.Node, counts: dict[int, float]) -> float:
         raise yaml.MarkedYAMLError(problem=f"more than {_MAX_VALUES:,} values", problem_mark=node.start_mark)
     counts[id(node)] = total
     return total
+
+
+class Problem(NamedTuple):
+    """One mistake in a spec: the path of the field at fault (empty for several fields), and the rule that it breaks.
+
+    `source` is where the field was set: a file or an option of the command line.
+    """
+
+    path: str
+    message: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.source} {self.path}".strip() if self.source.startswith("--") else self.source
+        return ": ".join(filter(None, (where, "" if self.source.startswith("--") else self.path, self.message)))
+
+
+class SpecError(UserError):
+    """A spec breaks rules: `problems` are all that were found."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems]
+        super().__init__("\n  ".join(lines if len(lines) == 1 else [f"{len(lines)} mistakes in the spec:", *lines]))
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the first problem of a validation as one line: field, rule and received value."""
+    first, *others = find_problems(error, model)
+    return f"{first} (and {len(others)} more)" if others else str(first)
+
+
+def find_problems(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """Return all problems of a validation; `prefix` is the path of the model in the spec."""
+    problems = []
+    for detail in error.errors():
+        *section, field = path = [*detail["loc"]] or [""]
+        message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            message = f"{NO_SUCH_FIELD}; {suggestion(str(field), _field_names(model, section))}"
+        elif detail["type"] == "missing":
+            message = "is required"
+        elif detail["type"] != "value_error":
+            rule = re.sub(r"^\w+ should", "must", message)
+            message = f"{rule}; got {shown(detail['input'])}"
+        problems.append(Problem(".".join(filter(None, [prefix, *map(str, path)])), message))
+    return problems
+
+
+def shown(value: Any) -> str:
+    """Return a received value for a message, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def _field_names(model: Any, path: Iterable[Any]) -> list[str]:
+    """Return the field names of the section at a path; path elements of a mapping of sections are its keys."""
+    for part in path:
+        model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[-1]
+        if NoneType in get_args(model):  # optional section
+            model = get_args(model)[0]
+    return list(model.model_fields)

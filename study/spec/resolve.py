@@ -13,8 +13,7 @@ from marl.evaluation import INTERMEDIATE, metric_names
 from marl.models import Network, build_network
 from marl.objective import check_compatible
 from study.formatting import suggestion
-from study.spec.loader import load_fields
-from study.spec.problems import NO_SUCH_FIELD, Problem, SpecError, find_problems
+from study.spec.loader import NO_SUCH_FIELD, Problem, SpecError, find_problems, load_fields
 from study.spec.resolved_spec import ResolvedSpec
 from study.spec.schema import Spec, parse_spec, proxy_metric
 from study.spec.space import Parameter, Scalar, active_parameters, grid

@@ -16,7 +16,7 @@ from marl.models import Architecture, LatentConfig
 from marl.objective import ActiveTerms, extra_forward_passes
 from marl.stack import Precision, Stack
 from study.formatting import suggestion
-from study.spec.problems import Problem, SpecError, find_problems
+from study.spec.loader import Problem, SpecError, find_problems
 from study.spec.schema import Spec
 from study.spec.space import Parameter, Scalar, active_parameters
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from study.errors import UserError
 from study.formatting import suggestion
-from study.spec.problems import SpecError, find_problems, shown
+from study.spec.loader import SpecError, find_problems, shown
 from study.spec.space import Parameter, SpecScalar, parameter_order
 
 __all__ = [

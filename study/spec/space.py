@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
-from study.spec.problems import shown
+from study.spec.loader import shown
 
 __all__ = ["Parameter", "Scalar", "SpecScalar", "active_parameters", "grid", "parameter_order"]
 

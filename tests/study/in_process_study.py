@@ -20,8 +20,7 @@ from study.analysis import StudyResults
 from study.runs.create import create_study
 from study.search.sampler import past_trials
 from study.search.tune import StudyCallback, StudySearcher
-from study.spec.loader import load_spec
-from study.spec.resolve import resolve
+from study.spec.resolve import read_spec
 from study.storage import ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
@@ -152,7 +151,7 @@ def run_study(objects, resolved):
 def create_older_study() -> None:
     """Create the files of `older_study`: the study after a death, and the reports of an undisturbed run."""
     folder = Path(__file__).with_name("older_study")
-    resolved = resolve(load_spec(folder / "older.yaml"))
+    resolved = read_spec(folder / "older.yaml")
     death = ("write", r"^older/checkpoints/3/\d+/15/replicate.json", 2)
     with tempfile.TemporaryDirectory() as undisturbed, pytest.MonkeyPatch.context() as patch:
         patch.setattr("study.training.lanes.write_baselines_once", lambda *_: None)

@@ -14,8 +14,7 @@ import pytest
 
 from study.runs.create import create_study, spec_of
 from study.spec import parse_spec
-from study.spec.loader import load_spec
-from study.spec.resolve import resolve
+from study.spec.resolve import read_spec, resolve
 from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import assert_mentions
@@ -39,7 +38,7 @@ def resumed(tmp_path_factory) -> Path:
     store = Path(shutil.copytree(OLDER / "store", tmp_path_factory.mktemp("resumed") / "store"))
     with simulated_processes(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("study.training.lanes.write_baselines_once", lambda *_: None)
-        run_study(ObjectStore(str(store)), resolve(load_spec(OLDER / "older.yaml")))
+        run_study(ObjectStore(str(store)), read_spec(OLDER / "older.yaml"))
     return store
 
 

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from study.errors import UserError
-from study.spec.loader import apply_overrides, load_spec
+from study.spec.loader import apply_overrides, load_fields
 from study.spec.resolve import read_spec
 from tests.messages import assert_mentions, mentions
 
@@ -56,12 +56,12 @@ def test_files_that_hold_no_spec_are_refused(tmp_path, content, facts):
     path = tmp_path / "spec.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=mentions(*facts)):
-        load_spec(path)
+        load_fields(path)
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=mentions("missing.yaml", "No such file")):
-        load_spec(tmp_path / "missing.yaml")
+        load_fields(tmp_path / "missing.yaml")
 
 
 def write(folder, text):

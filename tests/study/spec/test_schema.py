@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from study.errors import UserError
 from study.spec import Parameter, Spec, active_parameters, parse_spec
-from study.spec.loader import load_spec
-from study.spec.resolve import resolve
+from study.spec.resolve import read_spec, resolve
 from tests.messages import mentions
 from tests.study.commands import ROOT
 
@@ -330,7 +329,7 @@ def test_augmentations_of_views_divide_stacks_but_drop_no_term(tiny, small_datas
 
 
 def test_few_configurations_represent_many_weights():
-    spec = resolve(load_spec(ROOT / "studies" / "tradeoff.yaml"))
+    spec = read_spec(ROOT / "studies" / "tradeoff.yaml")
     assert len(spec.candidates) < 100
     assert spec.terms.independence == ("adversarial", "cross_covariance", "hsic")
 
@@ -390,5 +389,5 @@ def test_choices_tell_true_from_one_and_text_from_numbers():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_ready_study_is_the_same_after_it_was_stored(path):
-    spec = resolve(load_spec(path)).spec
+    spec = read_spec(path).spec
     assert Spec.model_validate_json(spec.model_dump_json(exclude_none=True)) == spec
