@@ -1,18 +1,57 @@
-"""Charts of one trial: its learning curves, and the accuracy of probes on each subspace."""
+"""Charts of one trial: learning curves, accuracy of probes on each subspace, and latents of one replicate.
+
+A sample of latents has a row for each clip, with `clip`, `factor/<name>`, `private/<number>` and `shared/<number>`.
+N is clips, D latents, C factors. torch is imported only where latents are compared with factors.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import TYPE_CHECKING
 
 import altair as alt
+import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.charts.style import COLOURS, GREY, INK, RED, WIDTH, MissingDataError, error_bars, metric_lines
+from study.charts.style import (
+    COLOURS,
+    GREY,
+    INK,
+    RED,
+    SUBSPACES,
+    WIDTH,
+    MissingDataError,
+    error_bars,
+    factor_label,
+    latent_columns,
+    metric_lines,
+)
 from study.spec import Spec
 
-__all__ = ["accuracy_chart", "accuracy_data", "learning_chart", "learning_data"]
+if TYPE_CHECKING:
+    from marl.data import Factor
 
-_MAX_COLUMNS = 4
+__all__ = [
+    "MAX_CLIPS",
+    "accuracy_chart",
+    "accuracy_data",
+    "factor_classes",
+    "learning_chart",
+    "learning_data",
+    "mutual_information_chart",
+    "mutual_information_data",
+    "umap_chart",
+    "umap_data",
+]
+
+MAX_CLIPS = 1000
+"""Maximum number of clips in a UMAP: the first of the sample, whose order is random."""
+
+_MIN_CLIPS = 20
+_NEIGHBOURS = 15
+_MAX_COLUMNS, _MAX_UMAP_COLUMNS = 4, 3
+_SHADES = ("#f4f7fa", "#bfd3e3", "#7ba5c6", "#30638e", "#132f49")
+_MAX_CELL, _MIN_CELL, _MIN_CELL_WITH_TEXT = 34, 5, 24  # pixels
 
 
 def learning_data(reports: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
@@ -96,3 +135,138 @@ def accuracy_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
         panel = alt.layer(bars, chance, untrained, wide, narrow)
         panels.append(panel.properties(width=width, height=200, title=title))
     return alt.concat(*panels, columns=_MAX_COLUMNS, spacing=24)
+
+
+def mutual_information_data(latents: pd.DataFrame, factors: "Sequence[Factor]") -> pd.DataFrame:
+    """Return the mutual information of each latent with each factor, as the study's metrics compute it.
+
+    Returns:
+        `factor`, `subspace`, `latent` (its number), and `nmi`, the mutual information divided by the factor's entropy;
+        0 for a factor with one class.
+    """
+    import torch
+
+    from marl.metrics.mutual_information import information
+
+    columns = [(subspace, name) for subspace in SUBSPACES for name in latent_columns(latents, subspace)]
+    if not columns:
+        raise MissingDataError("the sample of latents has no latents")
+    latents_ND = latents[[name for _, name in columns]].to_numpy(dtype=np.float64)
+    classes_NC = torch.from_numpy(np.stack([factor_classes(latents, factor) for factor in factors], axis=1))
+    finite_1ND = torch.tensor(latents_ND).nan_to_num(0.0, 0.0, 0.0)[None]
+    table = information(finite_1ND, torch.ones_like(finite_1ND[:, 0]), classes_NC)
+    entropy_C = table.factor_entropy_C
+    nmi_DC = torch.where(entropy_C > 0, table.mutual_KDC[0] / entropy_C, 0.0)
+    rows = [
+        (factor.name, subspace, int(name.rpartition("/")[2])) for (subspace, name), factor in product(columns, factors)
+    ]
+    return pd.DataFrame(rows, columns=["factor", "subspace", "latent"]).assign(nmi=nmi_DC.flatten().numpy())
+
+
+def mutual_information_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
+    """Draw `mutual_information_data`: a row for each factor, a column for each latent, a panel for each subspace.
+
+    `home` is the subspace that is meant to hold each factor.
+    """
+    count = len(data[["subspace", "latent"]].drop_duplicates())
+    cell = int(np.clip((WIDTH - 220) // count, _MIN_CELL, _MAX_CELL))
+    names = {name: f"{name} ({home[name]})" for name in data["factor"].unique()}
+    labelled = data.assign(row=data["factor"].map(names), text=data["nmi"].map("{:.2f}".format))
+    x_axis = alt.Axis(labelAngle=0, labelOverlap=True, ticks=False, domain=False, grid=False)
+    y_axis = alt.Axis(labelLimit=180, ticks=False, domain=False, labelFontSize=11, grid=False)
+    colour = alt.Color(
+        "nmi:Q",
+        title="mutual information / entropy",
+        scale=alt.Scale(domain=[0, 1], range=list(_SHADES)),
+        legend=alt.Legend(orient="bottom", gradientLength=200, titleLimit=260),
+    )
+    panels: list[ChartType] = []
+    for subspace in data["subspace"].unique():
+        base = alt.Chart(labelled[labelled["subspace"] == subspace]).encode(
+            x=alt.X("latent:O", title="latent", axis=x_axis),
+            y=alt.Y("row:N", title=None, sort=list(names.values()), axis=None if panels else y_axis),
+        )
+        layers = [base.mark_rect(stroke="white", strokeWidth=1).encode(color=colour)]
+        if cell >= _MIN_CELL_WITH_TEXT:
+            text = base.mark_text(fontSize=10 if cell > 28 else 8.5).encode(
+                text="text:N", color=alt.condition("datum.nmi > 0.45", alt.value("white"), alt.value("#333333"))
+            )
+            layers.append(text)
+        title = alt.Title(subspace, color=COLOURS[subspace])
+        panels.append(alt.layer(*layers).properties(width=alt.Step(cell), height=alt.Step(max(cell, 26)), title=title))
+    return alt.hconcat(*panels, spacing=18)
+
+
+def umap_data(latents: pd.DataFrame) -> pd.DataFrame:
+    """Return the positions of the clips in the UMAP of each subspace.
+
+    Returns:
+        `clip`, `subspace`, `x`, `y`, and the factors by their names in the store. Empty subspaces are skipped.
+    """
+    sample = latents.iloc[:MAX_CLIPS]
+    if len(sample) < _MIN_CLIPS:
+        raise MissingDataError(f"UMAP needs at least {_MIN_CLIPS} clips; the sample of latents has {len(sample)}")
+    clips = sample[["clip", *(name for name in sample if str(name).startswith("factor/"))]]
+    maps = []
+    for subspace in SUBSPACES:
+        if columns := latent_columns(sample, subspace):
+            position_N2 = _embed(sample[columns].to_numpy(dtype=np.float32))
+            maps.append(clips.assign(subspace=subspace, x=position_N2[:, 0], y=position_N2[:, 1]))
+    if not maps:
+        raise MissingDataError("the sample of latents has no latents")
+    return pd.concat(maps, ignore_index=True)
+
+
+def umap_chart(data: pd.DataFrame) -> ChartType:
+    """Draw `umap_data`: a row for each subspace, a column for each factor."""
+    factors = [str(name).removeprefix("factor/") for name in data if str(name).startswith("factor/")]
+    size = WIDTH // min(max(len(factors), 2), _MAX_UMAP_COLUMNS) - 40
+    gradient = alt.Legend(orient="top", gradientLength=size - 10, gradientThickness=8, gradientOpacity=1, tickCount=4)
+    symbols = alt.Legend(orient="top", columns=4, labelLimit=70, columnPadding=6, symbolSize=50, symbolOpacity=1)
+    y_axis = alt.Axis(labels=False, ticks=False, grid=False, domain=False, titleFontSize=12)
+    scale = alt.Scale(zero=False)
+    columns: list[ChartType] = []
+    for index, factor in enumerate(factors):
+        values = data[f"factor/{factor}"]
+        points = data[["subspace", "x", "y"]].assign(value=values)
+        is_number = pd.api.types.is_numeric_dtype(values)
+        colour = alt.Color(
+            "value:Q" if is_number else "value:N",
+            title=factor_label(factor),
+            scale=alt.Scale(scheme="viridis" if is_number else "tableau10"),
+            legend=gradient if is_number else symbols,
+        )
+        rows = []
+        for subspace in data["subspace"].unique():
+            title = f"{subspace} latents" if index % _MAX_UMAP_COLUMNS == 0 else None
+            base = alt.Chart(points[points["subspace"] == subspace]).mark_circle(size=9, opacity=0.8)
+            x, y = alt.X("x:Q", axis=None, scale=scale), alt.Y("y:Q", title=title, axis=y_axis, scale=scale)
+            rows.append(base.encode(x=x, y=y, color=colour).properties(width=size, height=size))
+        columns.append(alt.vconcat(*rows, spacing=10))
+    chart: ChartType = alt.concat(*columns, columns=_MAX_UMAP_COLUMNS, spacing=16).resolve_scale(color="independent")
+    return chart
+
+
+def factor_classes(latents: pd.DataFrame, factor: "Factor") -> np.ndarray:
+    """Return the class of each clip, int64 [N]. A number is rounded to the nearest value of the factor."""
+    column = f"factor/{factor.name}"
+    if column not in latents:
+        raise MissingDataError(f"the sample of latents lacks the {factor.name} of its clips")
+    values = np.array(factor.values)
+    if pd.api.types.is_numeric_dtype(latents[column]) and np.issubdtype(values.dtype, np.number):
+        index_N = np.abs(latents[column].to_numpy()[:, None] - values).argmin(axis=1)
+    else:
+        index_of_value = {value: index for index, value in enumerate(factor.values)}
+        unknown = set(latents[column]) - set(index_of_value)
+        if unknown:
+            raise MissingDataError(f"the sample of latents has an unknown {factor.name}: {unknown.pop()!r}")
+        index_N = latents[column].map(index_of_value).to_numpy()
+    return np.asarray(np.array(factor.class_of_value, dtype=np.int64)[index_N])
+
+
+def _embed(latents_ND: np.ndarray) -> np.ndarray:
+    """Return the UMAP to two dimensions, float64 [N, 2]. It is deterministic on one machine."""
+    from umap import UMAP  # takes ten seconds to compile
+
+    reducer = UMAP(n_neighbors=min(_NEIGHBOURS, len(latents_ND) - 1), min_dist=0.1, random_state=0, n_jobs=1)
+    return np.asarray(reducer.fit_transform(np.nan_to_num(latents_ND)), dtype=np.float64)

@@ -13,7 +13,14 @@ from study.analysis.parameter_effects import Sweep, find_sweep
 from study.charts.parameter_panels import categorical_chart, numeric_chart, sweep_panels
 from study.charts.style import SUBSPACES, MissingDataError, parameter_label, value_label
 from study.charts.trade_off import trade_off_chart, trade_off_data
-from study.charts.trial import accuracy_chart, accuracy_data
+from study.charts.trial import (
+    accuracy_chart,
+    accuracy_data,
+    mutual_information_chart,
+    mutual_information_data,
+    umap_chart,
+    umap_data,
+)
 from study.spec import Scalar, Spec
 from study.spec.resolved_spec import ResolvedSpec
 
@@ -167,8 +174,6 @@ def accuracy_figure(context: ReportContext) -> Figure:
 
 def mutual_information_figure(context: ReportContext) -> Figure:
     """Return the mutual information between the latents of the example trial and the factors."""
-    from study.charts.latents import mutual_information_chart, mutual_information_data  # imports torch
-
     data = mutual_information_data(context.latents, context.factors)
     caption = (
         f"A cell is the mutual information between one latent of trial {context.trial}, seed {context.seed}, and "
@@ -182,8 +187,6 @@ def mutual_information_figure(context: ReportContext) -> Figure:
 
 def umap_figure(context: ReportContext) -> Figure:
     """Return the UMAP of each subspace of the example trial."""
-    from study.charts.latents import umap_chart, umap_data
-
     data = umap_data(context.latents)
     caption = (
         f"Each point is one of {data['clip'].nunique():,} held-out clips in one subspace of trial {context.trial}, "

@@ -56,4 +56,4 @@ def no_baselines(monkeypatch):
 @pytest.fixture
 def flat_maps(monkeypatch):
     """Replace UMAP, whose compilation takes half a minute, with the first latent twice."""
-    monkeypatch.setattr("study.charts.latents._embed", lambda latents_ND: latents_ND[:, [0, 0]])
+    monkeypatch.setattr("study.charts.trial._embed", lambda latents_ND: latents_ND[:, [0, 0]])

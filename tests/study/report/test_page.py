@@ -56,7 +56,7 @@ def _whole(tmp_path_factory):
     store.write_latents(1, 0, separated())
     store.write_run(1, store.runs()[1] | {"commit": "0123abc"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("study.charts.latents._embed", lambda latents_ND: latents_ND[:, [0, 0]])  # as `flat_maps`
+        patch.setattr("study.charts.trial._embed", lambda latents_ND: latents_ND[:, [0, 0]])  # as `flat_maps`
         return store, write_report(StudyResults(store), folder / "new" / "report")
 
 
