@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from study.runs.progress import ProgressDisplay
+from study.runs.terminal import ProgressDisplay
 from study.spec import Baseline, parse_spec
 from study.spec.resolve import resolve
 from tests.messages import assert_mentions
@@ -18,7 +18,7 @@ def spec(tiny):
 def clock(monkeypatch):
     """Seconds, which a test sets."""
     now = [0.0]
-    monkeypatch.setattr("study.runs.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("study.runs.terminal.time.monotonic", lambda: now[0])
     return now
 
 
