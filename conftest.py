@@ -21,7 +21,7 @@ _LONGEST = (
     "tests/marl/stack/test_stack.py",
     "tests/marl/stack/test_compile_step.py",
     "tests/study/test_crafted_objects.py",
-    "tests/study/report/test_page.py",
+    "tests/study/report/test_report.py",
     "tests/study/analysis/test_importance.py",
     "tests/marl/metrics/test_boosted_trees.py",
     "tests/marl/test_extractor.py",

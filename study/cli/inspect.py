@@ -192,7 +192,7 @@ def report(
     """
     check_output_folder("--output", output, overwrite)
     study_results = open_results(store, study)
-    from study.report.page import write_report  # imports torch, so that a missing study is reported before
+    from study.report import write_report  # imports torch, so that a missing study is reported before
 
     page = write_report(study_results, output)
     for picture, reason in page.missing.items():

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from study.analysis import StudyResults
+from study.report import render, write_report
 from study.report.figures import FIGURES
-from study.report.page import render, write_report
 from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.messages import assert_mentions
@@ -37,7 +37,7 @@ def unrendered(monkeypatch):
         chart.to_dict()
         path.write_bytes(bytes(16) + (1200).to_bytes(4, "big"))
 
-    monkeypatch.setattr("study.report.page.save_chart", save)
+    monkeypatch.setattr("study.report.save_chart", save)
 
 
 @pytest.fixture
