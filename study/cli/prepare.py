@@ -56,7 +56,8 @@ def doctor(
     Example: marl-study doctor studies/tradeoff.yaml --store s3://bucket/studies --address auto
     """
     from study.datasets.load import with_content
-    from study.doctor import render_finding, run_checks
+    from study.doctor import run_checks
+    from study.doctor.checks import render_finding
     from study.storage import ObjectStore
 
     spec = with_content(read_spec(spec_file), ObjectStore(store)) if spec_file else None

@@ -1,6 +1,6 @@
 """What doctor says of a stack that was made."""
 
-from study.doctor.preflight import StackResult, check_stack
+from study.doctor import StackResult, check_stack
 from study.spec.resolved_spec import StackPlan
 from study.training.dry_run_worker import PlanReport, StepReport
 from tests.messages import assert_mentions

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from marl.objective import ActiveTerms
+from study.doctor import TYPICAL
 from study.doctor.checks import Finding, render_finding
-from study.doctor.preflight import TYPICAL
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from tests.messages import assert_mentions
