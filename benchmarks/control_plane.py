@@ -33,7 +33,7 @@ from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
-from study.training.resources import trials_per_device
+from study.training.nodes import trials_per_device
 
 NAME = "control-plane"
 STEPS = 1000

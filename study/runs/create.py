@@ -99,7 +99,7 @@ def _plan_on_cluster(address: str, resolved: ResolvedSpec, objects: ObjectStore)
     import ray
 
     from study.runs.ray_cluster import ray_session
-    from study.training.resources import ResourcePlan
+    from study.training.nodes import ResourcePlan
 
     with ray_session(address):
         resources = ResourcePlan(objects.uri, resolved.spec, lanes=1, is_shared=True)

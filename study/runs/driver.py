@@ -27,7 +27,7 @@ from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
 from study.training.client import StudyTrial, TrainerGroup
-from study.training.resources import ResourcePlan
+from study.training.nodes import ResourcePlan
 
 __all__ = ["run_study"]
 

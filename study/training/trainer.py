@@ -267,7 +267,7 @@ class Trainer:
         if not ray.is_initialized():
             return
         try:
-            from study.training.preemption import wait_for_preemption
+            from study.training.nodes import wait_for_preemption
 
             wait_for_preemption(ray.get_runtime_context().get_node_id())
         except Exception:  # private parts of Ray may change; training continues

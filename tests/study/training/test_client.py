@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from study.training.client import NAMESPACE, TrainerGroup, end_trainers, study_id
-from study.training.resources import register_study, registered_studies
+from study.training.nodes import register_study, registered_studies
 from tests.study.processes import assert_no_actor_is_left, wait_until
 
 pytestmark = pytest.mark.slow

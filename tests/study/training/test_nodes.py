@@ -6,9 +6,62 @@ from http.server import ThreadingHTTPServer
 
 import pytest
 
-from study.training import preemption
-from study.training.preemption import MetadataService, wait_for_preemption
+from study.spec import parse_spec
+from study.spec.resolve import resolve
+from study.training import nodes
+from study.training.nodes import Devices, MetadataService, cluster_devices, trials_per_device, wait_for_preemption
 from tests.cluster import metadata_service
+
+HEAD = {"Alive": True, "Resources": {"node:1": 1.0}}
+CLUSTER_FILE = {
+    "max_workers": 6,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "max_workers": 0},
+        "small": {"resources": {"CPU": 4, "GPU": 1}, "max_workers": 4},
+        "large": {"resources": {"CPU": 48, "GPU": 4}, "max_workers": 1},
+    },
+}
+
+
+def node(**resources):
+    return {"Alive": True, "Resources": resources}
+
+
+def test_a_head_without_cpus_is_no_device():
+    assert cluster_devices([HEAD, node(CPU=8.0), node(CPU=2.0)], {}) == Devices("cpu", 2, 2.0)
+
+
+def test_gpus_are_the_devices_of_a_cluster_that_has_any():
+    assert cluster_devices([HEAD, node(CPU=8.0, GPU=4.0), node(CPU=4.0)], {}) == Devices("cuda", 4, 4.0)
+
+
+def test_dead_nodes_do_not_count():
+    assert cluster_devices([node(CPU=2.0), {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 1.0}}], {}).count == 1
+
+
+def test_nodes_that_the_autoscaler_can_add_count():
+    assert cluster_devices([HEAD], CLUSTER_FILE) == Devices("cuda", 8, 1)
+
+
+def test_the_maximum_number_of_workers_is_a_limit():
+    assert cluster_devices([HEAD], {**CLUSTER_FILE, "max_workers": 1}).count == 2 * 1 * 2
+
+
+def test_hosts_on_premises_count_before_they_join():
+    file = {
+        "max_workers": 2,
+        "head_node_type": "local.cluster.node",
+        "available_node_types": {"local.cluster.node": {"resources": {}, "max_workers": 2}},
+    }
+    assert cluster_devices([HEAD], file) == Devices("cpu", 2, 1)
+
+
+@pytest.mark.parametrize(("lanes", "halved", "all_at_once"), [(64, 72, 36), (8, 9, 5), (3, 4, 3), (1, 2, 2)])
+def test_trials_fill_the_lanes_and_some_queue(tiny, lanes, halved, all_at_once):
+    halving = {**tiny, "halving": {"reduction_factor": 2, "min_steps": 5}}
+    assert trials_per_device(resolve(parse_spec(halving, "test")).spec, lanes) == halved
+    assert trials_per_device(resolve(parse_spec(tiny, "test")).spec, lanes) == all_at_once
 
 
 @pytest.fixture
@@ -60,7 +113,7 @@ def test_the_service_is_not_available_outside_of_ec2(notice, monkeypatch):
 def pauses(monkeypatch):
     """The pauses of the watch, none of which is made."""
     pauses = []
-    monkeypatch.setattr(preemption.time, "sleep", pauses.append)
+    monkeypatch.setattr(nodes.time, "sleep", pauses.append)
     return pauses
 
 
@@ -73,7 +126,7 @@ def test_an_error_of_ray_is_logged_and_the_watch_continues(monkeypatch, pauses, 
             raise response
         return response
 
-    monkeypatch.setattr(preemption, "_draining_nodes", draining_nodes)
+    monkeypatch.setattr(nodes, "_draining_nodes", draining_nodes)
     wait_for_preemption("this")
     assert len(pauses) == 4
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
@@ -91,8 +144,8 @@ def test_a_rejected_drain_is_requested_again_after_growing_pauses_and_then_given
             raise rejection
         return rejection
 
-    monkeypatch.setattr(preemption, "_draining_nodes", dict)
-    monkeypatch.setattr(preemption, "_request_drain", request_drain)
+    monkeypatch.setattr(nodes, "_draining_nodes", dict)
+    monkeypatch.setattr(nodes, "_request_drain", request_drain)
     notice.write_text(json.dumps({"action": "terminate", "time": "2026-11-22T05:06:07Z"}))
     wait_for_preemption("this")  # the trainer writes its checkpoints all the same
     assert requests == [("this", datetime(2026, 11, 22, 5, 6, 7, tzinfo=UTC))] * 4
