@@ -45,8 +45,8 @@ _REFRESH_INTERVAL_S = 5.0
 _CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
 # Prefix of the names of actors that register studies.
 _PREFIX = "study/"
-_ENDPOINT = "http://169.254.169.254"
-_TIMEOUT_S = 1.0
+_METADATA_ENDPOINT = "http://169.254.169.254"
+_METADATA_TIMEOUT_S = 1.0
 _TOKEN_TTL_S = 21600
 _POLL_S = 5.0
 _DRAIN_PAUSES_S = (1.0, 2.0, 4.0)  # between attempts
@@ -178,7 +178,7 @@ class MetadataService:
     """
 
     def __init__(self) -> None:
-        self._endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", _ENDPOINT).rstrip("/")
+        self._endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", _METADATA_ENDPOINT).rstrip("/")
         self._token: str | None = None
 
     def is_available(self) -> bool:
@@ -201,7 +201,7 @@ class MetadataService:
     def _request(self, path: str, method: str, headers: dict[str, str]) -> str | None:
         request = urllib.request.Request(self._endpoint + path, method=method, headers=headers)  # noqa: S310  # http only
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=_METADATA_TIMEOUT_S) as response:  # noqa: S310
                 return str(response.read(10_000).decode())
         except urllib.error.HTTPError as error:
             if error.code == 401:  # the token has expired
