@@ -36,7 +36,7 @@ def _app() -> "typer.Typer":
     """Return all commands, and the options before a command. `main` handles Ctrl-C while this imports the commands."""
     import typer
 
-    from study.cli import inspect, manage, models, prepare, run
+    from study.cli import manage, models, prepare, results, run
     from study.cli.common import configure_logging
 
     app = typer.Typer(
@@ -47,12 +47,12 @@ def _app() -> "typer.Typer":
         rich_markup_mode=None,
     )
     command: Callable[..., None]
-    for command in (prepare.doctor, run.run, run.resume, inspect.ls, inspect.status, manage.logs, manage.stop):
+    for command in (prepare.doctor, run.run, run.resume, manage.ls, manage.status, manage.logs, manage.stop):
         app.command()(command)
-    for command in (inspect.results, inspect.leakage, inspect.plot, inspect.report, inspect.dashboard, manage.export):
+    for command in (results.results, results.leakage, results.plot, results.report, results.dashboard, models.export):
         app.command()(command)
     app.command("compile")(prepare.compile_stacks)
-    for command in (manage.verify, models.embed, models.swap, run.rescore, manage.clean, manage.delete):
+    for command in (models.verify, models.embed, models.swap, run.rescore, manage.clean, manage.delete):
         app.command()(command)
     app.add_typer(prepare.data, name="data")
 

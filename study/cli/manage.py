@@ -1,123 +1,60 @@
-"""Commands that manage studies: export, verify, clean, delete, logs, stop."""
+"""Commands that manage the studies of a store: ls, status, logs, stop, clean, delete."""
 
+import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from study.cli.common import OverwriteOption, StoreOption, StudyArgument, log, open_results, open_study, show_table
+from study.cli.common import JsonOption, StoreOption, StudyArgument, log, open_results, open_study, show_table
+from study.cli.results import volume_line
 from study.errors import DEFAULT_STORE, RunError, UserError, command_for
 
 if TYPE_CHECKING:
     from study.store import StudyStore
 
-__all__ = ["clean", "delete", "export", "logs", "stop", "verify"]
+__all__ = ["clean", "delete", "logs", "ls", "status", "status_lines", "stop"]
 
 _POLL_S = 2.0
 # A run looks for stop requests every ten seconds and then writes checkpoints.
 _STOP_TIMEOUT_S = 60.0
 
 
-def export(
-    study: StudyArgument,
-    to: Annotated[Path, typer.Option("--to", help="Folder that gets one folder for each model.")],
-    store: StoreOption = DEFAULT_STORE,
-    front: Annotated[bool, typer.Option("--front", help="Every trial of the front.")] = False,
-    trial: Annotated[list[int] | None, typer.Option("--trial", min=0, help="This trial; may be repeated.")] = None,
-    best: Annotated[str | None, typer.Option("--best", metavar="COLUMN", help="The best trial in a metric.")] = None,
-    licence: Annotated[
-        str | None, typer.Option("--licence", metavar="NAME", help="Licence in the model card, such as CC-BY-4.0.")
-    ] = None,
-    overwrite: OverwriteOption = False,
-) -> None:
-    """Export models with all that is needed to use them.
+def ls(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the studies of a store.
 
-    A model that was exported before is left as it is. If its folder holds another model, another licence or changed
-    files, nothing is exported; --overwrite replaces the whole folder.
+    A study that cannot be read is named on stderr and left out.
 
-    Example: marl-study export quickstart --best disentanglement/separation --to exported
+    Example: marl-study ls --store s3://bucket/studies
     """
-    from study.export.bundle import export_trials
+    from study.storage import ObjectStore
+    from study.store import list_studies
 
-    if sum([front, bool(trial), best is not None]) != 1:
-        raise UserError("which models: give exactly one of --front, --trial ID and --best COLUMN")
-    study_results = open_results(store, study)
-    metric = best or list(study_results.spec.objectives)[-1]
-    if best is not None:
-        trials = [study_results.best_trial(best)]
-    else:
-        trials = list(dict.fromkeys(trial or ())) or [int(number) for number in study_results.front()["trial"]]
-    if not trials:
-        raise UserError(f"study {study!r} has no complete trial yet, so it has no front")
-
-    def exists(bundle: Path) -> None:
-        log(f"already exported, same model and licence: {bundle}")
-
-    for bundle in export_trials(study_results, trials, metric, to, licence, overwrite, exists):
-        typer.echo(str(bundle))
-
-
-def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")]) -> None:
-    """Check an exported model and score it again.
-
-    Example: marl-study verify exported/quickstart-trial-7-seed-0
-    """
-    from study.export.bundle import verify as verify_bundle
-
-    scores = verify_bundle(folder)
-    for name, (stated, computed) in scores.items():
-        if " of " in name:  # scores of single clips
-            continue
-        typer.echo(f"{name:<34} stated {stated:9.4f}   found {computed:9.4f}")
-    log(f"verified: {folder}")
-
-
-def delete(
-    study: StudyArgument,
-    store: StoreOption = DEFAULT_STORE,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
-) -> None:
-    """Delete a study with all its models and results.
-
-    Example: marl-study delete quickstart --yes
-    """
-    study_results = open_results(store, study)
-    uri = study_results.store.uri
-    if study_results.is_live:
-        raise UserError(f"study {study!r} is running; stop it first: {command_for(uri, 'stop')}")
-    if not yes:
-        trials = len(study_results.trials())
-        raise UserError(f"this would delete {trials} trials and their models in {uri}; add --yes to confirm")
-    study_results.store.delete()
-    log(f"deleted {uri}")
-
-
-def clean(
-    study: StudyArgument,
-    store: StoreOption = DEFAULT_STORE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
-) -> None:
-    """Delete weights of trials far from the front.
-
-    Objects that interrupted writers left are deleted too. Results and latents stay.
-
-    Weights of the front stay, and weights of trials that would be on it if improved by one standard deviation.
-
-    Example: marl-study clean quickstart --dry-run
-    """
-    from study.runs.cleanup import clean_up, cleanup_table, kept_line, plan_cleanup
-
-    study_results = open_results(store, study)
-    plan = plan_cleanup(study_results)
-    if not plan.deletions:
-        typer.echo("nothing to delete")
+    objects = ObjectStore(store)
+    studies = []
+    for name in list_studies(objects):
+        try:
+            studies.append(open_results(store, name).status())
+        except UserError as error:
+            log(f"warning: {error}; it was left out")
+    if as_json:
+        typer.echo(json.dumps(studies, indent=1))
         return
-    if not dry_run:
-        clean_up(study_results, plan)
-    show_table(cleanup_table(plan, dry_run))
-    typer.echo(kept_line(plan))
+    if not studies:
+        log(f"no studies in {objects.uri}")
+    for study in studies:
+        states = ", ".join(f"{count} {state}" for state, count in study["trials"].items() if count)
+        typer.echo(f"{study['study']:<24} {study['state']:<12} {states or 'no trials'} of {study['target']}")
+
+
+def status(study: StudyArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Show the state of a study, its trials by state, and its runs.
+
+    Example: marl-study status quickstart
+    """
+    state = open_results(store, study).status()
+    typer.echo(json.dumps(state, indent=1) if as_json else status_lines(state))
 
 
 def logs(
@@ -156,6 +93,68 @@ def stop(study: StudyArgument, store: StoreOption = DEFAULT_STORE) -> None:
             )
         time.sleep(_POLL_S)
     log(f"stopped; resume it with: {command_for(study_store.uri, 'resume')}")
+
+
+def clean(
+    study: StudyArgument,
+    store: StoreOption = DEFAULT_STORE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
+) -> None:
+    """Delete weights of trials far from the front.
+
+    Objects that interrupted writers left are deleted too. Results and latents stay.
+
+    Weights of the front stay, and weights of trials that would be on it if improved by one standard deviation.
+
+    Example: marl-study clean quickstart --dry-run
+    """
+    from study.runs.cleanup import clean_up, cleanup_table, kept_line, plan_cleanup
+
+    study_results = open_results(store, study)
+    plan = plan_cleanup(study_results)
+    if not plan.deletions:
+        typer.echo("nothing to delete")
+        return
+    if not dry_run:
+        clean_up(study_results, plan)
+    show_table(cleanup_table(plan, dry_run))
+    typer.echo(kept_line(plan))
+
+
+def delete(
+    study: StudyArgument,
+    store: StoreOption = DEFAULT_STORE,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+) -> None:
+    """Delete a study with all its models and results.
+
+    Example: marl-study delete quickstart --yes
+    """
+    study_results = open_results(store, study)
+    uri = study_results.store.uri
+    if study_results.is_live:
+        raise UserError(f"study {study!r} is running; stop it first: {command_for(uri, 'stop')}")
+    if not yes:
+        trials = len(study_results.trials())
+        raise UserError(f"this would delete {trials} trials and their models in {uri}; add --yes to confirm")
+    study_results.store.delete()
+    log(f"deleted {uri}")
+
+
+def status_lines(status: dict[str, Any]) -> str:
+    """Return the status of a study as lines of text."""
+    states = ", ".join(f"{count} {state}" for state, count in status["trials"].items() if count)
+    lines = [
+        f"study {status['study']}: {status['state']}",
+        f"trials: {states or 'none yet'}, of {status['target']}",
+        f"front: {', '.join(map(str, status['front'])) or 'no complete trial yet'}",
+        f"reached: {volume_line(status['hypervolume'], status['trial_steps'])}",
+        f"runs: {status['runs']}, last heartbeat {status['last_heartbeat'] or 'none'}",
+        f"store: {status['uri']}",
+    ]
+    if status["state"] == "interrupted":
+        lines.append(f"resume with: {status['resume']}")
+    return "\n".join(lines)
 
 
 def _log_lines(store: str, study: str, follow: bool) -> Iterator[str]:

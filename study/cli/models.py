@@ -1,4 +1,4 @@
-"""Commands that apply an exported model to recordings: embed, swap."""
+"""Commands about exported models: export, verify, embed, swap."""
 
 import time
 from pathlib import Path
@@ -6,13 +6,67 @@ from typing import Annotated
 
 import typer
 
-from study.cli.common import OverwriteOption, check_output, log, stderr
-from study.errors import RunError, UserError
+from study.cli.common import OverwriteOption, StoreOption, StudyArgument, check_output, log, open_results, stderr
+from study.errors import DEFAULT_STORE, RunError, UserError
 
-__all__ = ["embed", "swap"]
+__all__ = ["embed", "export", "swap", "verify"]
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of an exported model.")]
 _SOUNDS = (".wav", ".flac")
+
+
+def export(
+    study: StudyArgument,
+    to: Annotated[Path, typer.Option("--to", help="Folder that gets one folder for each model.")],
+    store: StoreOption = DEFAULT_STORE,
+    front: Annotated[bool, typer.Option("--front", help="Every trial of the front.")] = False,
+    trial: Annotated[list[int] | None, typer.Option("--trial", min=0, help="This trial; may be repeated.")] = None,
+    best: Annotated[str | None, typer.Option("--best", metavar="COLUMN", help="The best trial in a metric.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="NAME", help="Licence in the model card, such as CC-BY-4.0.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Export models with all that is needed to use them.
+
+    A model that was exported before is left as it is. If its folder holds another model, another licence or changed
+    files, nothing is exported; --overwrite replaces the whole folder.
+
+    Example: marl-study export quickstart --best disentanglement/separation --to exported
+    """
+    from study.export.bundle import export_trials
+
+    if sum([front, bool(trial), best is not None]) != 1:
+        raise UserError("which models: give exactly one of --front, --trial ID and --best COLUMN")
+    study_results = open_results(store, study)
+    metric = best or list(study_results.spec.objectives)[-1]
+    if best is not None:
+        trials = [study_results.best_trial(best)]
+    else:
+        trials = list(dict.fromkeys(trial or ())) or [int(number) for number in study_results.front()["trial"]]
+    if not trials:
+        raise UserError(f"study {study!r} has no complete trial yet, so it has no front")
+
+    def exists(bundle: Path) -> None:
+        log(f"already exported, same model and licence: {bundle}")
+
+    for bundle in export_trials(study_results, trials, metric, to, licence, overwrite, exists):
+        typer.echo(str(bundle))
+
+
+def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")]) -> None:
+    """Check an exported model and score it again.
+
+    Example: marl-study verify exported/quickstart-trial-7-seed-0
+    """
+    from study.export.bundle import verify as verify_bundle
+
+    scores = verify_bundle(folder)
+    for name, (stated, computed) in scores.items():
+        if " of " in name:  # scores of single clips
+            continue
+        typer.echo(f"{name:<34} stated {stated:9.4f}   found {computed:9.4f}")
+    log(f"verified: {folder}")
 
 
 def embed(

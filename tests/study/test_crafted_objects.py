@@ -19,7 +19,7 @@ import pytest
 
 from dashboard.reading import StoreReader
 from study.analysis import StudyResults
-from study.cli.tables import status_lines
+from study.cli.manage import status_lines
 from study.errors import RunError, UnreadableObject, UserError
 from study.export.audition import Audition
 from study.export.bundle import export_trials

@@ -1,17 +1,16 @@
-"""Commands that show what a store holds: ls, status, results, leakage, plot, report, dashboard."""
+"""Commands that show the results of studies: results, leakage, plot, report, dashboard."""
 
-import json
+import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from study.cli.common import (
     Format,
     FormatOption,
-    JsonOption,
     OverwriteOption,
     StoreOption,
     StudyArgument,
@@ -23,46 +22,15 @@ from study.cli.common import (
     show_table,
 )
 from study.errors import DEFAULT_STORE, UserError
+from study.formatting import cell_text, format_number, objective_label, printable
 
-__all__ = ["dashboard", "leakage", "ls", "plot", "report", "results", "status"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
 
+    from study.spec import Spec
 
-def ls(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """List the studies of a store.
-
-    A study that cannot be read is named on stderr and left out.
-
-    Example: marl-study ls --store s3://bucket/studies
-    """
-    from study.storage import ObjectStore
-    from study.store import list_studies
-
-    objects = ObjectStore(store)
-    studies = []
-    for name in list_studies(objects):
-        try:
-            studies.append(open_results(store, name).status())
-        except UserError as error:
-            log(f"warning: {error}; it was left out")
-    if as_json:
-        typer.echo(json.dumps(studies, indent=1))
-        return
-    if not studies:
-        log(f"no studies in {objects.uri}")
-    for study in studies:
-        states = ", ".join(f"{count} {state}" for state, count in study["trials"].items() if count)
-        typer.echo(f"{study['study']:<24} {study['state']:<12} {states or 'no trials'} of {study['target']}")
-
-
-def status(study: StudyArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Show the state of a study, its trials by state, and its runs.
-
-    Example: marl-study status quickstart
-    """
-    from study.cli.tables import status_lines
-
-    state = open_results(store, study).status()
-    typer.echo(json.dumps(state, indent=1) if as_json else status_lines(state))
+__all__ = ["dashboard", "leakage", "plot", "report", "results", "volume_line"]
 
 
 def results(
@@ -104,8 +72,6 @@ def results(
         return
     import pandas as pd
 
-    from study.cli.tables import progress_table, results_table, volume_line
-
     if progress:
         table = study_results.progress()
     else:
@@ -118,10 +84,10 @@ def results(
         print_table(table, output)
         return
     if progress:
-        show_table(progress_table(table, f"progress of study {study}"))
+        show_table(_progress_table(table, f"progress of study {study}"))
     else:
         title = f"front of study {study}" if front else f"study {study}"
-        show_table(results_table(table, study_results.spec, title))
+        show_table(_results_table(table, study_results.spec, title))
     log(volume_line(study_results.hypervolume(), study_results.trial_steps()))
 
 
@@ -144,7 +110,6 @@ def leakage(
     """
     from marl.evaluation import HELD_OUT_CLIPS
     from study.analysis.leakage import leakage as leakage_of
-    from study.cli.tables import leakage_table
     from study.datasets.load import clips_of
     from study.spec.resolved_spec import ResolvedSpec
 
@@ -155,7 +120,7 @@ def leakage(
     classes = dict(zip((factor.name for factor in clips.factors), clips.num_eval_classes("validation"), strict=True))
     table = leakage_of(study_results, number, classes, min(HELD_OUT_CLIPS, len(clips.splits["validation"])))
     if output is Format.table:
-        show_table(leakage_table(table, f"study {study}, trial {number}: 0 is chance, 1 is all of the factor"))
+        show_table(_leakage_table(table, f"study {study}, trial {number}: 0 is chance, 1 is all of the factor"))
     else:
         print_table(table, output)
 
@@ -220,3 +185,77 @@ def dashboard(
     os.execv(  # noqa: S606  # Streamlit replaces this process
         sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *options, "--", ObjectStore(store).uri]
     )
+
+
+def _results_table(results: "pd.DataFrame", spec: "Spec", title: str) -> "Table":
+    """Return a table of results: state, objectives with 90 % intervals, probability of the front, configuration."""
+    from study.spec import Baseline
+
+    table = _table(title)
+    table.add_column("trial", justify="right")
+    table.add_column("state")
+    for name, mode in spec.objectives.items():
+        better = "lower" if mode == "min" else "higher"
+        table.add_column(f"{objective_label(name)}\n({better} is better)", justify="right")
+    table.add_column("probability of\nthe front", justify="right")
+    for name in spec.space:
+        table.add_column(name.replace(".", ".\n"), justify="right")
+    for _, row in results.iterrows():
+        if row["kind"] == "baseline":
+            cells = ["", Baseline(row["baseline"]).label]
+        else:
+            cells = [str(row["trial"]), printable(str(row["state"]))]
+        cells += [_with_spread(row.get(name), row.get(f"{name}/ci")) for name in spec.objectives]
+        cells.append(cell_text(row.get("front_probability")))
+        cells += [cell_text(row.get(f"config/{name}")) for name in spec.space]
+        table.add_row(*cells)
+    return table
+
+
+def _progress_table(progress: "pd.DataFrame", title: str) -> "Table":
+    """Return a table of the front's growth: a row for each complete trial."""
+    table = _table(title)
+    for heading in ("time (UTC)", "trial", "complete", "trial-steps", "device-hours", "hypervolume"):
+        table.add_column(heading, justify="right")
+    for row in progress.itertuples():
+        counts = str(row.trial), str(row.complete), f"{row.trial_steps:,}", f"{row.device_hours:.3f}"
+        table.add_row(f"{row.time:%Y-%m-%d %H:%M:%S}", *counts, cell_text(row.hypervolume))
+    return table
+
+
+def _leakage_table(leaks: "pd.DataFrame", title: str) -> "Table":
+    """Return a table of `leakage`: a row for each factor and subspace, a column for each probe."""
+    from study.analysis.leakage import PROBES
+
+    table = _table(title)
+    table.add_column("factor")
+    table.add_column("subspace")
+    kinds = list(PROBES.values())
+    for probe, of in kinds:
+        table.add_column(f"{probe} probe\non {of}", justify="right")
+    for (factor, subspace), rows in leaks.groupby(["factor", "subspace"], sort=False):
+        cells = {(row.probe, row.of): f"{row.leakage:.3f} ± {row.ci:.3f}" for row in rows.itertuples()}
+        mark = "" if rows["belongs"].all() else " (leak)"
+        table.add_row(str(factor), f"{subspace}{mark}", *(cells.get(kind, "–") for kind in kinds))
+    return table
+
+
+def volume_line(hypervolume: float | None, trial_steps: int) -> str:
+    """Return the hypervolume, if it is known, and the number of steps that it took."""
+    if hypervolume is None or math.isnan(hypervolume):
+        return f"{trial_steps:,} trial-steps"
+    return f"hypervolume {format_number(hypervolume)} after {trial_steps:,} trial-steps"
+
+
+def _table(title: str) -> "Table":
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+
+
+def _with_spread(mean: float | None, spread: float | None) -> str:
+    if mean is None or math.isnan(mean):
+        return "–"
+    if spread is None or math.isnan(spread):
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {spread:.3f}"
