@@ -1,15 +1,34 @@
-"""Errors that the command line reports in one line, and the commands that its messages suggest.
+"""Errors that the command line reports in one line, the commands that they suggest, and what errors of storage mean.
 
 This module imports nothing of the project, so that `--help` starts quickly.
 """
 
+import errno
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["DEFAULT_STORE", "Interrupted", "RunError", "UnreadableObject", "UserError", "command_for"]
+__all__ = [
+    "DEFAULT_STORE",
+    "Interrupted",
+    "RunError",
+    "StorageFailure",
+    "TooLargeError",
+    "UnreadableObject",
+    "UserError",
+    "command_for",
+    "response_code",
+    "storage_failure",
+]
 
 DEFAULT_STORE = "runs"
 """Folder of studies where `--store` is not given."""
+
+_INSUFFICIENT_STORAGE = 507
+_PERMANENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR, errno.EACCES, errno.EPERM)
+_PERMANENT_TYPES = {"ParamValidationError", "ProfileNotFound", "InvalidRegionError", "InvalidConfigError"}
+_RETRYABLE_CODES = {"RequestTimeout", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
+_REFUSAL_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"}
 
 
 def command_for(study_uri: str, command: str) -> str:
@@ -36,3 +55,51 @@ class Interrupted(BaseException):
 
 class UnreadableObject(UserWarning):
     """An object of the store is truncated or corrupt and was left out."""
+
+
+class TooLargeError(ValueError):
+    """An object is larger than its kind can be. It is not read."""
+
+    def __init__(self, limit: int, size: int | None = None) -> None:
+        super().__init__(f"must have at most {limit:,} bytes; got {'more' if size is None else f'{size:,}'}")
+
+
+class StorageFailure(NamedTuple):
+    """Why a call of a store failed, whether the same call may succeed later, and whether credentials were refused."""
+
+    reason: str
+    retryable: bool
+    is_refusal: bool = False
+
+
+def storage_failure(error: BaseException) -> StorageFailure | None:
+    """Return the failure of storage that an error means; None if an object is absent or too large, or for a defect."""
+    code, status = response_code(error)
+    if code == "NoSuchBucket":
+        return StorageFailure("there is no such bucket", retryable=False)
+    if isinstance(error, FileNotFoundError | TooLargeError | UserError | TypeError | AttributeError):
+        return None
+    reason = f"{code}: {error}" if code else getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if status == _INSUFFICIENT_STORAGE or "StorageFull" in code or "QuotaExceeded" in code:
+        return StorageFailure(f"it is full ({reason})", retryable=False)
+    if code == "RequestTimeTooSkewed":
+        return StorageFailure(f"the clock of this machine is off; synchronise it by NTP ({reason})", retryable=False)
+    if "Credential" in type(error).__name__:
+        return StorageFailure("no keys found; for S3 set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", False, True)
+    if status in (401, 403) or code in _REFUSAL_CODES:
+        return StorageFailure(f"access denied; check the keys and their rights ({reason})", False, is_refusal=True)
+    if status:
+        return StorageFailure(reason, status >= 500 or status in (408, 409, 429) or code in _RETRYABLE_CODES)
+    is_permanent = isinstance(error, ValueError) or type(error).__name__ in _PERMANENT_TYPES
+    is_permanent |= isinstance(error, OSError) and error.errno in _PERMANENT_ERRNOS
+    return StorageFailure(reason, not is_permanent, is_refusal=isinstance(error, PermissionError))
+
+
+def response_code(error: BaseException) -> tuple[str, int]:
+    """Return the error code and the HTTP status of the S3 response that caused an error, or "" and 0."""
+    for source in (error, error.__cause__):
+        response = getattr(source, "response", None)
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            return str(response.get("Error", {}).get("Code", "")), int(status)
+    return "", 0

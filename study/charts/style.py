@@ -8,9 +8,9 @@ import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
-from study.atomic_path import atomic_path
 from study.errors import UserError
 from study.formatting import objective_label
+from study.local_files import atomic_path
 from study.spec import Parameter, Scalar, Spec
 
 __all__ = [

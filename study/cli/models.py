@@ -139,8 +139,8 @@ def swap(
 
     from marl.data.audio_dataset import UnusableClipError
     from marl.data.audio_file import read_mono
-    from study.atomic_path import atomic_path
     from study.export.embed import load_model
+    from study.local_files import atomic_path
 
     extractor = load_model(model)
     rate = extractor.log_mel.config.sample_rate

@@ -17,10 +17,10 @@ from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset,
 from marl.data.audio_dataset import Entry
 from marl.data.audio_file import SUFFIXES
 from marl.data.folder import Folder
-from study.atomic_path import atomic_path
 from study.datasets.prepared_set import PreparedSet, key_of
 from study.environment import cache_folder
 from study.errors import UserError
+from study.local_files import atomic_path
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 

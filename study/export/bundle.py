@@ -22,11 +22,11 @@ from marl.data import Dataset
 from marl.evaluation import information_columns
 from marl.metrics import METRIC_VERSION
 from study.analysis import StudyResults
-from study.atomic_path import atomic_path
 from study.datasets.load import dataset_of
 from study.errors import RunError, UserError
 from study.export.manifest import checksums, foreign_files, is_intact, read_manifest, sha256_of
 from study.export.model_card import ExportedModel, model_card
+from study.local_files import atomic_path
 from study.spec.resolved_spec import ResolvedSpec
 from study.store import Checkpoint
 

@@ -27,10 +27,10 @@ from marl import FeatureExtractor
 from marl.checkpoint import MANIFEST_FILE, MODEL_FILE
 from marl.data.audio_dataset import UnusableClipError
 from marl.data.audio_file import windows
-from study.atomic_path import atomic_path
 from study.errors import RunError, UserError
 from study.export.recordings import Recording
 from study.in_flight import in_flight
+from study.local_files import atomic_path
 
 __all__ = ["EmbeddingResult", "embed", "load_model", "model_metadata"]
 

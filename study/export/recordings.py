@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from marl.data.audio_dataset import UnusableClipError
 from marl.data.audio_file import SUFFIXES
-from study.errors import UserError
-from study.storage import ObjectStore, TooLargeError
+from study.errors import TooLargeError, UserError
+from study.storage import ObjectStore
 
 __all__ = ["Recording", "find_recordings"]
 

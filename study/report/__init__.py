@@ -10,10 +10,10 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from study.analysis import STATES, StudyResults
-from study.atomic_path import atomic_path
 from study.charts.style import PIXEL_RATIO, MissingDataError, save_chart, styled
 from study.errors import UserError
 from study.formatting import objective_label
+from study.local_files import atomic_path
 from study.report.figures import FIGURES, Figure, ReportContext, parameters_text
 
 __all__ = ["DrawnFigure", "Report", "render", "write_report"]

@@ -28,8 +28,8 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.pool import StaticPool
 
 from study.analysis import StudyResults, metric_columns
-from study.atomic_path import atomic_path
 from study.errors import UserError
+from study.local_files import atomic_path
 from study.search.sampler import PastTrial, distribution_of, frozen_trial, past_trials
 from study.spec import Baseline
 

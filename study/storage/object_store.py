@@ -1,6 +1,7 @@
 """The object store of studies: whole writes, bounded reads, and retries while storage fails."""
 
 import contextlib
+import json
 import os
 import threading
 import time
@@ -9,16 +10,15 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import fsspec
 import tenacity
 
-from study.atomic_path import UNFINISHED
-from study.errors import UserError
-from study.storage.failures import TooLargeError, failure_of, response_code
-from study.storage.filesystem import Entry, open_filesystem
+from study.errors import TooLargeError, UserError, response_code, storage_failure
+from study.local_files import UNFINISHED, ObjectFolder
 
-__all__ = ["RUN_RETRY_TIMEOUT_S", "ObjectStore"]
+__all__ = ["RUN_RETRY_TIMEOUT_S", "Entry", "ObjectStore"]
 
 RUN_RETRY_TIMEOUT_S = 600.0
 """How long processes of a running study retry, in seconds."""
@@ -27,14 +27,30 @@ _Result = TypeVar("_Result")
 
 _COMMAND_RETRY_TIMEOUT_S = 10.0
 _MAX_PAUSE_S = 15.0
-_OUTAGE_AFTER_S = 5.0  # failures that end sooner are not reported
+_OUTAGE_AFTER = timedelta(seconds=5)  # failures that end sooner are not reported
 _MAX_BYTES = 1 << 30
-_CLOCK_MAX_AGE_S = 300.0
 # The date of a response has whole seconds, and the response travelled: smaller differences are ignored.
 _CLOCK_TOLERANCE = timedelta(seconds=2)
 _LOST = "the store lost an object that it accepted"
+# Schemes of addresses, and whether they name a bucket.
+_SCHEMES = {"": False, "file": False, "s3": True, "gs": True, "az": True, "memory": True}
+_EXTRAS = {"gs": "gcs", "az": "azure"}
+_CONFIG_OF_BOTOCORE = {
+    "max_pool_connections": 32,
+    "retries": {"total_max_attempts": 1, "mode": "standard"},
+    # Servers other than AWS reject, or answer wrongly, the checksums that botocore sends by default.
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+}
+_OPTIONS: dict[str, dict[str, Any]] = {"gs": {"requests_timeout": 15}, "s3": {"config_kwargs": _CONFIG_OF_BOTOCORE}}
 _PRECONDITION_FAILED, _RANGE_NOT_SATISFIABLE, _NOT_IMPLEMENTED = 412, 416, 501
-_SCHEMES = ("", "file", "s3", "gs", "az", "memory")
+
+
+class Entry(NamedTuple):
+    """An object in a listing: its size in bytes, and a tag that changes whenever the object is written."""
+
+    size: int
+    etag: str
 
 
 class ObjectStore:
@@ -55,77 +71,67 @@ class ObjectStore:
 
     def __init__(self, uri: str, retry_timeout_s: float = _COMMAND_RETRY_TIMEOUT_S) -> None:
         scheme, _, path = uri.rpartition("://")
-        if scheme not in _SCHEMES or (scheme not in ("", "file") and not path.strip("/")):
+        if scheme not in _SCHEMES or (_SCHEMES[scheme] and not path.strip("/")):
             raise UserError(f"--store: must be a folder, or s3://, gs:// or az://bucket/prefix; got {uri!r}")
-        if scheme in ("", "file"):
-            # Symbolic links stay as they are named.
-            self.uri = self._root = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
-        else:
+        if _SCHEMES[scheme]:
             self.uri = uri.rstrip("/")
             self._root = f"{'/' if scheme == 'memory' else ''}{path.strip('/')}"
+        else:
+            # Symbolic links stay as they are named.
+            self.uri = self._root = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
         self._retry_timeout_s = retry_timeout_s
         self._lock = threading.Lock()
         self._filesystem: Any = None
-        # Calls that are being retried: when each began to fail, by both clocks, and why.
-        self._failing: dict[object, tuple[float, datetime, str]] = {}
+        # Calls that are being retried: when each began, and why it failed last.
+        self._failing: dict[object, tuple[float, str]] = {}
         self._clock_offset = timedelta()
-        self._clock_read = -float("inf")
 
     @property
     def filesystem(self) -> Any:
         """The filesystem of fsspec, with the credentials that existed when it was created."""
         with self._lock:
             if self._filesystem is None:
-                self._filesystem = open_filesystem(self.uri)
+                self._filesystem = _open_filesystem(self.uri)
+                if self.uri.startswith("s3://"):
+                    self._filesystem.s3.meta.events.register("after-call.s3", self._note_clock)
             return self._filesystem
 
     @property
     def outage(self) -> str | None:
         """Description of the longest failure if a call has failed for some seconds and is being retried, else None."""
         with self._lock:
-            longest = min(self._failing.values(), default=None)
-        if longest is None or time.monotonic() - longest[0] < _OUTAGE_AFTER_S:
+            began, reason = min(self._failing.values(), default=(time.monotonic(), ""))
+        failing = timedelta(seconds=time.monotonic() - began)
+        if failing < _OUTAGE_AFTER:
             return None
-        _, time_utc, reason = longest
-        return f"store {self.uri} fails since {time_utc:%H:%M:%S} UTC: {reason}"
+        return f"store {self.uri} fails since {datetime.now(UTC) - failing:%H:%M:%S} UTC: {reason}"
 
     def now(self) -> datetime:
-        """Return the current time in UTC: by the clock of S3, else by the clock of this machine."""
-        if self.uri.startswith("s3://") and time.monotonic() - self._clock_read > _CLOCK_MAX_AGE_S:
-            self._retried(self._ask_clock)
+        """Return the current time in UTC: by the clock of S3 once it has responded, else by this machine's clock."""
         return datetime.now(UTC) + self._clock_offset
 
     def read(self, name: str, limit: int = _MAX_BYTES) -> bytes:
         """Return the content of an object; raise FileNotFoundError, or TooLargeError above `limit` bytes."""
-        return self._retried(lambda: self._read(name, limit))
+        content = self._retried(lambda: self._read(name, limit))
+        if len(content) > limit:
+            raise TooLargeError(limit, self.entries(name)[name].size)
+        return content
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """Read objects concurrently, and return their contents by name, without objects that do not exist."""
-        contents: dict[str, bytes | None] = {}
-
-        def read() -> None:
-            remaining = [name for name in names if name not in contents]
-            paths = [self._path(name) for name in remaining]
-            results = self.filesystem.cat_ranges(paths, 0, _MAX_BYTES + 1, on_error="return")
-            failed = []
-            for name, result in zip(remaining, results, strict=True):
-                if isinstance(result, Exception) and failure_of(result) and not _is_empty(result):
-                    failed.append(result)
-                else:
-                    contents[name] = None if isinstance(result, FileNotFoundError) else _content(result, _MAX_BYTES)
-            if failed:  # only the failed reads are repeated
-                raise failed[0]
-
-        if names:
-            self._retried(read)
-        return {name: content for name, content in contents.items() if content is not None}
+        paths = [self._path(name) for name in names]
+        results = self._retried(lambda: self.filesystem.cat_ranges(paths, 0, _MAX_BYTES + 1, on_error="return"))
+        contents = {}
+        for name, result in zip(names, results, strict=True):
+            with contextlib.suppress(FileNotFoundError):
+                contents[name] = result if isinstance(result, bytes) else self.read(name)
+        return contents
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object whole: readers see the earlier content or all of the new one."""
 
         def write() -> None:
             response = self.filesystem.pipe_file(self._path(name), content)
-            self._note_clock(response)
             etag = response.get("ETag") if isinstance(response, dict) else None
             try:
                 info = self.filesystem.info(self._path(name))
@@ -143,16 +149,14 @@ class ObjectStore:
         conditional writes, such as AWS. On other servers two may get True, and the last content stays.
         """
 
-        def has_content() -> bool | None:
+        def read() -> bytes | None:
             try:
-                return self._read(name, len(content)) == content
+                return self._read(name, len(content))
             except FileNotFoundError:
                 return None
-            except TooLargeError:
-                return False
 
         def create() -> bool:
-            if has_content() is None:
+            if (stored := read()) is None:
                 try:
                     self.filesystem.pipe_file(self._path(name), content, mode="create")
                 except OSError as error:
@@ -161,10 +165,10 @@ class ObjectStore:
                         self.filesystem.pipe_file(self._path(name), content)
                     elif status != _PRECONDITION_FAILED and not isinstance(error, FileExistsError):
                         raise
-            # The response of an earlier attempt may have been lost, or the object itself.
-            if (created := has_content()) is None:
-                raise OSError(_LOST)
-            return created
+                # The response of an earlier attempt may have been lost, or the object itself.
+                if (stored := read()) is None:
+                    raise OSError(_LOST)
+            return stored == content
 
         return self._retried(create)
 
@@ -177,13 +181,13 @@ class ObjectStore:
 
         A bucket takes one request for each thousand objects, and two more if there is none under the prefix.
         """
-        infos = self._retried(lambda: self._find(prefix))
-        return {
-            name: Entry.of(info)
-            for name, info in infos.items()
+        entries = {}
+        for name, info in self._retried(lambda: self._find(prefix)).items():
             # Some tools create an object for a folder.
-            if not name.endswith("/") and not Path(name).name.startswith(UNFINISHED)
-        }
+            if not name.endswith("/") and not Path(name).name.startswith(UNFINISHED):
+                tags = (info.get(key) for key in ("size", "ETag", "etag", "md5Hash", "mtime", "created", "ino"))
+                entries[name] = Entry(info["size"], " ".join(str(tag) for tag in tags if tag))
+        return entries
 
     def folders(self) -> list[str]:
         """Return the names of the top-level folders, sorted."""
@@ -205,100 +209,85 @@ class ObjectStore:
             self._retried(delete)
 
     def check_writable(self) -> None:
-        """Write, read and delete a small object; raise a UserError if one of these calls fails."""
+        """Write and delete a small object; raise a UserError if one of these calls fails."""
         name = f"check-{uuid.uuid4().hex}"
         self.write(name, b"marl-study")
-        try:
-            if self.read(name) != b"marl-study":
-                raise UserError(f"store {self.uri}: returned another content than was written")
-        finally:
-            self.delete(name)
+        self.delete(name)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
     def _read(self, name: str, limit: int) -> bytes:
-        (result,) = self.filesystem.cat_ranges([self._path(name)], 0, limit + 1, on_error="return")
+        """Return the content of an object, of a larger one more than `limit` bytes."""
         try:
-            return _content(result, limit)
-        except TooLargeError:
-            raise TooLargeError(limit, self.filesystem.info(self._path(name))["size"]) from None
+            content: bytes = self.filesystem.cat_file(self._path(name), start=0, end=limit + 1)
+        except OSError as error:
+            if response_code(error)[1] != _RANGE_NOT_SATISFIABLE:  # the object is empty
+                raise
+            return b""
+        return content
 
     def _find(self, prefix: str) -> dict[str, dict[str, Any]]:
-        folder, start = f"{prefix}/" if prefix else "", len(self._root) + 1
-        found = self.filesystem.find(self._root, detail=True, prefix=folder)
-        infos = {path[start:]: info for path, info in sorted(found.items()) if path[start:].startswith(folder)}
-        with contextlib.suppress(FileNotFoundError):
-            if not infos and prefix and (info := self.filesystem.info(self._path(prefix)))["type"] == "file":
-                return {prefix: info}
-        return infos
+        found, start = self.filesystem.find(self._path(prefix).rstrip("/"), detail=True), len(self._root) + 1
+        infos = {path[start:]: info or self.filesystem.info(path) for path, info in sorted(found.items())}
+        return {name: info for name, info in infos.items() if info["type"] == "file"}
 
-    def _ask_clock(self) -> None:
-        """Note the date of a response of S3; a refusal has a date too."""
-        try:
-            response = self.filesystem.call_s3("head_bucket", Bucket=self._root.partition("/")[0])
-        except OSError as error:
-            response = getattr(error.__cause__, "response", None)
-            if response is None:
-                raise
-        self._note_clock(response)
-
-    def _note_clock(self, response: Any) -> None:
-        """Set the offset of the store's clock from the date of a response of S3."""
-        try:
-            date = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
-        except (KeyError, TypeError, ValueError):
-            return
-        offset = date + timedelta(seconds=0.5) - datetime.now(UTC)
-        if abs(offset - self._clock_offset) > _CLOCK_TOLERANCE:
-            self._clock_offset = offset
-        self._clock_read = time.monotonic()
+    def _note_clock(self, parsed: dict[str, Any], **_: Any) -> None:
+        """Set the offset of the store's clock from the date of a response of S3; a refusal has a date too."""
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            date = parsedate_to_datetime(parsed["ResponseMetadata"]["HTTPHeaders"]["date"])
+            offset = date + timedelta(seconds=0.5) - datetime.now(UTC)
+            if abs(offset - self._clock_offset) > _CLOCK_TOLERANCE:
+                self._clock_offset = offset
 
     def _retried(self, action: Callable[[], _Result]) -> _Result:
         """Call an action, and retry it with growing random pauses; raise a UserError if it fails for good."""
         began, call = time.monotonic(), object()
+
+        def is_retryable(error: BaseException) -> bool:
+            failure = storage_failure(error)
+            if failure is None:
+                return False
+            with self._lock:
+                self._failing[call] = began, failure.reason
+                if failure.is_refusal:
+                    self._filesystem = None  # credentials of a role or a file are replaced while a study runs
+            return failure.retryable or self._retry_timeout_s > _COMMAND_RETRY_TIMEOUT_S
+
         pause = tenacity.wait_random_exponential(multiplier=0.4, max=_MAX_PAUSE_S)
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self._retry_timeout_s),
             wait=lambda state: min(pause(state), max(0.0, began + self._retry_timeout_s - time.monotonic())),
-            retry=tenacity.retry_if_exception(lambda error: self._is_retryable(call, error)),
+            retry=tenacity.retry_if_exception(is_retryable),
             reraise=True,
         )
         try:
             return retrying(action)
         except Exception as error:
-            failure, waited_s = failure_of(error), time.monotonic() - began
-            if failure is None:
+            if (failure := storage_failure(error)) is None:
                 raise
-            retried = f"; retried for {waited_s:.0f} s" if waited_s > _OUTAGE_AFTER_S else ""
+            waited = timedelta(seconds=time.monotonic() - began)
+            retried = f"; retried for {waited.seconds} s" if waited > _OUTAGE_AFTER else ""
             raise UserError(f"store {self.uri}: {failure.reason}{retried}") from error
         finally:
             with self._lock:
                 self._failing.pop(call, None)
 
-    def _is_retryable(self, call: object, error: BaseException) -> bool:
-        failure = failure_of(error)
-        if failure is None:
-            return False
-        with self._lock:
-            began, time_utc, _ = self._failing.get(call, (time.monotonic(), datetime.now(UTC), ""))
-            self._failing[call] = began, time_utc, failure.reason
-            if failure.is_refusal:
-                self._filesystem = None  # credentials of a role or a file are replaced while a study runs
-        return failure.retryable or self._retry_timeout_s > _COMMAND_RETRY_TIMEOUT_S
 
-
-def _content(result: bytes | Exception, limit: int) -> bytes:
-    """Return the content that a read returned, or raise its error."""
-    if isinstance(result, Exception):
-        if not _is_empty(result):
-            raise result
-        result = b""
-    if len(result) > limit:
-        raise TooLargeError(limit)
-    return result
-
-
-def _is_empty(error: Exception) -> bool:
-    """Return True for the error that a server returns for a range of an empty object."""
-    return response_code(error)[1] == _RANGE_NOT_SATISFIABLE
+def _open_filesystem(uri: str) -> Any:
+    """Return the filesystem of an address, with the options in MARL_STORAGE_OPTIONS for buckets."""
+    scheme, separator, _ = uri.partition("://")
+    if not separator:
+        return ObjectFolder()
+    options = {"use_listings_cache": False, **_OPTIONS.get(scheme, {})}
+    try:
+        for name, value in dict(json.loads(os.environ.get("MARL_STORAGE_OPTIONS") or "{}")).items():
+            options[name] = {**options.get(name, {}), **value} if isinstance(value, dict) else value
+        filesystem = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{uri}: MARL_STORAGE_OPTIONS must be a JSON object of arguments of fsspec; {error}") from error
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme, "")
+        raise UserError(f"{uri}: run `pip install 'marl-study[{extra}]'` first; {error}") from error
+    filesystem.retries = 1  # `ObjectStore` retries
+    return filesystem

@@ -15,10 +15,10 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from study.errors import UserError
+from study.errors import TooLargeError, UserError
 from study.formatting import printable, suggestion
 from study.spec import Spec, explain, is_study_name
-from study.storage import ObjectStore, TooLargeError
+from study.storage import ObjectStore
 from study.store.checkpoints import Checkpoints
 from study.store.lease import RunRecords
 from study.store.tables import (

@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Annotated, Any, Self
 
@@ -179,18 +179,19 @@ class Lease(Finishing):
     def __init__(self, store: RunRecords, fields: Mapping[str, Any]) -> None:
         self._store = store
         self._token = secrets.token_hex(8)
-        self._read_clock()
+        runs = store.runs()
+        check_no_live_run(store, runs)
         started = self.now().isoformat()
         times = {"started": started, "heartbeat": started, "finished": None}
         self._record: dict[str, Any] = {**fields, **times, **process_identity(), "token": self._token}
         self.details: Mapping[str, Any] = {}
         self.stop_requested = False
-        self.run = self._acquire()
+        self.run = self._acquire(max(runs, default=0) + 1)
         logger.info("run %d of study %s acquired the lease", self.run, store.name)
 
     def now(self) -> datetime:
-        """Return the current time by the store's clock, whose offset was measured at the last heartbeat."""
-        return datetime.now(UTC) + self._clock_offset
+        """Return the current time by the store's clock."""
+        return self._store.objects.now()
 
     def check(self) -> None:
         """Check that the run still holds the lease, and whether it was requested to stop.
@@ -211,7 +212,6 @@ class Lease(Finishing):
     def renew(self) -> None:
         """Check the lease, and write the record with the current time as its heartbeat."""
         self.check()
-        self._read_clock()
         self._record |= {"run": self.run, **self.details, "heartbeat": self.now().isoformat()}
         self._store.write_run(self.run, self._record)
 
@@ -220,8 +220,8 @@ class Lease(Finishing):
         self._record["finished"] = self.now().isoformat()
         self.renew()
 
-    def _acquire(self) -> int:
-        """Start the next run of the study, and return its number.
+    def _acquire(self, number: int) -> int:
+        """Start the run of this number, and return the number.
 
         If several processes try at once, exactly one succeeds. A conditional write would be enough, but some
         servers ignore the condition. So a process first writes a request for the lease, and then lists the competing
@@ -229,9 +229,6 @@ class Lease(Finishing):
         one of them may have listed the requests earlier and won.
         """
         store, token = self._store, self._token
-        runs = store.runs()
-        check_no_live_run(store, runs)
-        number = max(runs, default=0) + 1
         store.write_lease(number, token, self._record)
         try:
             while competing := _competing_leases(store, number, token):
@@ -246,9 +243,6 @@ class Lease(Finishing):
             raise
         store.delete_leases()  # also of killed processes; processes that still wait now find the run
         return number
-
-    def _read_clock(self) -> None:
-        self._clock_offset = self._store.objects.now() - datetime.now(UTC)
 
 
 def _competing_leases(store: RunRecords, number: int, token: str) -> dict[str, dict[str, Any]]:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from study.errors import UnreadableObject
+from study.errors import TooLargeError, UnreadableObject
 from study.formatting import printable
 from study.spec import study_name
-from study.storage import Entry, ObjectStore, TooLargeError
+from study.storage import Entry, ObjectStore
 
 __all__ = ["StudyCache", "StudyObjects", "json_object"]
 

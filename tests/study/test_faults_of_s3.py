@@ -83,7 +83,7 @@ def test_permanent_errors_end_a_command_at_once_while_a_study_retries(faults, ur
 
 
 def test_a_retrying_study_states_the_start_and_the_cause_of_the_outage(faults, uri, monkeypatch):
-    monkeypatch.setattr(module, "_OUTAGE_AFTER_S", 0.5)
+    monkeypatch.setattr(module, "_OUTAGE_AFTER", timedelta(seconds=0.5))
     objects = ObjectStore(uri, RUN_RETRY_TIMEOUT_S)
     assert objects.outage is None
     faults.status = 500
@@ -203,7 +203,7 @@ def rows_of(store):
 
 def test_a_writer_retries_without_losing_rows_or_blocking(faults, uri, monkeypatch):
     monkeypatch.setattr("study.store.writer._FLUSH_EVERY_S", 0.5)
-    monkeypatch.setattr(module, "_OUTAGE_AFTER_S", 1.0)
+    monkeypatch.setattr(module, "_OUTAGE_AFTER", timedelta(seconds=1))
     store = StudyStore(ObjectStore(uri, RUN_RETRY_TIMEOUT_S), "tiny")
     said = []
     writer = StudyWriter(store, trials=40, on_outage=said.append)

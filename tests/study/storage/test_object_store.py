@@ -5,16 +5,16 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from gcp_storage_emulator.server import create_server
 
-from study.atomic_path import atomic_path
-from study.errors import UserError
-from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore, TooLargeError
-from study.storage.filesystem import ObjectFolder, open_filesystem
+from study.errors import TooLargeError, UserError
+from study.local_files import ObjectFolder, atomic_path
+from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from tests.messages import assert_mentions, mentions
 from tests.study.s3_server import s3_server
 
@@ -208,7 +208,7 @@ def test_an_object_deleted_during_a_listing_is_listed(tmp_path, monkeypatch):
 
 
 def test_a_call_that_succeeds_does_not_end_the_outage_of_another(tmp_path, monkeypatch):
-    monkeypatch.setattr("study.storage.object_store._OUTAGE_AFTER_S", 0.1)
+    monkeypatch.setattr("study.storage.object_store._OUTAGE_AFTER", timedelta(seconds=0.1))
     objects = ObjectStore(str(tmp_path), RUN_RETRY_TIMEOUT_S)
     is_full, write = threading.Event(), ObjectFolder.pipe_file
     is_full.set()
@@ -254,7 +254,7 @@ def test_reading_many_objects_raises_the_cause(s3_keys, monkeypatch):
 
 def test_storage_options_of_the_user_add_to_those_that_other_servers_than_aws_need(monkeypatch):
     monkeypatch.setenv("MARL_STORAGE_OPTIONS", '{"anon": true, "config_kwargs": {"read_timeout": 1}}')
-    filesystem = open_filesystem("s3://studies/x")
+    filesystem = ObjectStore("s3://studies/x").filesystem
     assert filesystem.anon
     assert filesystem.config_kwargs["read_timeout"] == 1
     assert filesystem.config_kwargs["request_checksum_calculation"] == "when_required"
