@@ -67,7 +67,7 @@ def page(reading: Reading) -> None:
 def _bundles(reading: Reading, trials: list[int], metric: str) -> tuple[bytes, pd.DataFrame, dict[str, str]]:
     """Return a ZIP file of the bundles, a table of their files, and their model cards."""
     from study.export.bundle import export_trials  # imports torch, which takes seconds
-    from study.export.manifest import checksums
+    from study.export.verify import checksums
 
     buffer = io.BytesIO()
     files, cards = [], {}

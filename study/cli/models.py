@@ -59,7 +59,7 @@ def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of
 
     Example: marl-study verify exported/quickstart-trial-7-seed-0
     """
-    from study.export.bundle import verify as verify_bundle
+    from study.export.verify import verify as verify_bundle
 
     scores = verify_bundle(folder)
     for name, (stated, computed) in scores.items():

@@ -13,8 +13,8 @@ import yaml
 import marl
 import study.export.bundle as bundle_module
 from study.errors import RunError, UserError
-from study.export.bundle import export_trials, verify
-from study.export.manifest import foreign_files
+from study.export.bundle import export_trials
+from study.export.verify import foreign_files, verify
 from tests.messages import assert_mentions, mentions
 
 pytestmark = pytest.mark.slow
@@ -120,7 +120,7 @@ def test_the_card_has_the_given_licence(finished, tmp_path, licence):
 
 
 def test_a_folder_that_appears_while_a_model_is_scored_is_kept(finished, tmp_path, monkeypatch):
-    score = bundle_module._score
+    score = bundle_module.score
 
     def score_while_the_user_writes(draft):
         for seed in range(2):
@@ -129,7 +129,7 @@ def test_a_folder_that_appears_while_a_model_is_scored_is_kept(finished, tmp_pat
             (folder / "notes.txt").write_text("mine")
         return score(draft)
 
-    monkeypatch.setattr(bundle_module, "_score", score_while_the_user_writes)
+    monkeypatch.setattr(bundle_module, "score", score_while_the_user_writes)
     with pytest.raises(UserError, match=mentions("notes.txt", "--overwrite")):
         export_trials(finished, [0], SEPARATION, tmp_path / "out")
     assert {path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"mine"}
