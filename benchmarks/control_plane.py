@@ -27,7 +27,7 @@ from benchmarks.machine import in_child, log, new_parser, print_table, timed, wr
 from benchmarks.sleeping import without_training
 from study.analysis import StudyResults
 from study.runs import driver
-from study.runs.create import create_study
+from study.runs.lifecycle import create_study
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec

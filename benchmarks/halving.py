@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.machine import ROOT, device_kind, log, new_parser, print_table, write_record
 from study.analysis.pareto import hypervolume, pareto_front
-from study.runs.create import create_study
+from study.runs.lifecycle import create_study
 from study.search.halving import Rungs
 from study.search.sampler import Search
 from study.spec import Spec, parse_spec

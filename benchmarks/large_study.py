@@ -57,7 +57,7 @@ def columns() -> tuple[list[str], list[str], list[str]]:
 
 def write_study(folder: Path, trials: int) -> StudyStore:
     """Write a study of `trials` trials whose second run is alive. The last trials lack their final report."""
-    from study.runs.create import create_study
+    from study.runs.lifecycle import create_study
     from study.spec import parse_spec
     from study.spec.resolve import resolve
 

@@ -31,7 +31,7 @@ from benchmarks.machine import (
 )
 from benchmarks.phases import phases, sample
 from study.environment import process_env
-from study.runs.create import create_study
+from study.runs.lifecycle import create_study
 from study.search.sampler import Search
 from study.spec.resolve import read_spec
 from study.spec.resolved_spec import ResolvedSpec

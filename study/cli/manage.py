@@ -108,7 +108,7 @@ def clean(
 
     Example: marl-study clean quickstart --dry-run
     """
-    from study.runs.cleanup import clean_up, cleanup_table, kept_line, plan_cleanup
+    from study.runs.lifecycle import clean_up, cleanup_table, kept_line, plan_cleanup
 
     study_results = open_results(store, study)
     plan = plan_cleanup(study_results)

@@ -46,7 +46,7 @@ def run(
 
     Example: marl-study run studies/quickstart.yaml --set train.steps=400
     """
-    from study.runs.create import create_study
+    from study.runs.lifecycle import create_study
     from study.storage import ObjectStore
     from study.store import StudyStore
 
@@ -114,7 +114,7 @@ def resume(
     results.store.objects.check_writable()
     _run_trials(results.store, target, address)
     if confirm is not None:
-        from study.runs.create import confirmation_spec, create_study
+        from study.runs.lifecycle import confirmation_spec, create_study
         from study.store import StudyStore
 
         resolved = confirmation_spec(open_results(store, study), confirm)
@@ -162,9 +162,9 @@ def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
         log(f"study {store.name} is complete: {finished} trials")
         return
     from study.datasets.load import factors_of
-    from study.runs.create import spec_of
     from study.runs.driver import run_study
     from study.runs.dry_run import check_free_space, estimate_storage, storage_line
+    from study.runs.lifecycle import spec_of
     from study.spec.resolved_spec import StackPlan
 
     resolved = spec_of(before.metadata)

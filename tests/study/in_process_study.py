@@ -17,7 +17,7 @@ import study.store.writer as writer_module
 import study.training.evaluation as evaluation
 from marl.evaluation import INTERMEDIATE
 from study.analysis import StudyResults
-from study.runs.create import create_study
+from study.runs.lifecycle import create_study
 from study.search.sampler import past_trials
 from study.search.tune import StudyCallback, StudySearcher
 from study.spec.resolve import read_spec

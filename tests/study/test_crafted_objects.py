@@ -23,7 +23,7 @@ from study.cli.manage import status_lines
 from study.errors import RunError, UnreadableObject, UserError
 from study.export.audition import Audition
 from study.export.bundle import export_trials
-from study.runs.cleanup import plan_cleanup
+from study.runs.lifecycle import plan_cleanup
 from study.storage import ObjectStore
 from study.store import StudyStore, list_studies
 from study.store.notes import Notes

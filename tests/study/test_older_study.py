@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.runs.create import create_study, spec_of
+from study.runs.lifecycle import create_study, spec_of
 from study.spec import parse_spec
 from study.spec.resolve import read_spec, resolve
 from study.storage import ObjectStore

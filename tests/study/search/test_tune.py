@@ -9,7 +9,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from study.analysis import StudyResults
 from study.environment import versions
-from study.runs.create import create_study
+from study.runs.lifecycle import create_study
 from study.search.sampler import PastTrial
 from study.search.tune import StudyCallback, StudySearcher
 from study.spec import parse_spec
