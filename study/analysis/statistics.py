@@ -1,4 +1,4 @@
-"""Uncertainty of results: intervals over seeds, standard errors over clips, and probabilities of being on the front.
+"""Statistics of results: intervals over seeds, standard errors over clips, probabilities of the front, and leakage.
 
 Intervals over seeds are Student's t intervals of the mean over infinitely many seeds, on the given held-out clips. They
 do not include the variation between sets of clips, which standard errors over clips measure, for one model or for
@@ -13,17 +13,22 @@ T is trials, R replicates of all trials, M objectives, S draws, N clips.
 """
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from study.analysis.pareto import is_dominated, to_costs
+from study.errors import UserError
+from study.spec import Spec
 
 __all__ = [
+    "PROBES",
     "accuracy_standard_error",
     "ci_half_width",
     "front_probabilities",
+    "leakage",
     "mean_standard_error",
     "rmse_standard_error",
 ]
@@ -34,6 +39,14 @@ _CHUNK = 200  # trials, or draws, that are computed together
 # spreads or spreads that differ by factors of 1.5 or 2.2, four scored (Brier, log) as well as a number estimated from
 # the spreads (Smyth 2004, limma), and better than each trial's covariance alone, unless spreads differ much at 3 seeds.
 _PRIOR_DEGREES = 4
+
+PROBES = {
+    "probe": ("network", "means"),
+    "linear_probe": ("linear", "means"),
+    "sampled_probe": ("network", "samples"),
+    "sampled_linear_probe": ("linear", "samples"),
+}
+"""Group of metrics: the classifier, and the representation that it reads."""
 
 
 def ci_half_width(sd: Any, n: Any, level: float = 0.9) -> Any:
@@ -63,6 +76,50 @@ def rmse_standard_error(squared_error_N: np.ndarray) -> np.ndarray:
     """Return the standard error of an RMSE over clips, [..., N] to [...], by the delta method."""
     rmse = np.sqrt(squared_error_N.mean(axis=-1))
     return np.asarray(mean_standard_error(squared_error_N) / (2 * np.where(rmse > 0, rmse, 1.0)))
+
+
+def leakage(results: pd.DataFrame, spec: Spec, trial: int, classes: Mapping[str, int], clips: int) -> pd.DataFrame:
+    """Return how much each subspace of a complete trial has of each factor: accuracies rescaled so that chance is 0.
+
+    `results` is the table of `StudyResults.results`. `classes` is the number of classes of each factor among the
+    held-out clips; factors with one class are skipped. `clips` is the number of held-out clips that accuracies were
+    measured on.
+
+    Returns:
+        A row for each factor, subspace and probe: `factor`, `subspace`, `belongs` (whether the subspace is meant to
+        hold the factor), `probe` (`network` or `linear`), `of` (`means` or `samples` of the posteriors), `accuracy`,
+        `leakage` (the accuracy on a scale where chance is 0 and perfect is 1), `ci` (half the width of the 90 %
+        interval of the leakage over seeds) and `clips_se` (its standard error over the held-out clips).
+    """
+    complete = results[results["state"] == "complete"].set_index("trial")
+    if complete.empty:
+        raise UserError(f"study {spec.name!r} has no complete trial yet")
+    if trial not in complete.index:
+        numbers = ", ".join(map(str, complete.index))
+        raise UserError(f"--trial: must be a complete trial ({numbers}); got {trial}")
+    row = complete.loc[trial]
+    rows = []
+    for (factor, count), subspace, group in product(classes.items(), ("private", "shared", "both"), PROBES):
+        name = f"{group}/{factor}/{subspace}"
+        accuracy = row.get(name, np.nan)
+        if count < 2 or pd.isna(accuracy):
+            continue
+        chance = 1 / count
+        scale = 1 / (1 - chance)
+        rows.append(
+            {
+                "factor": factor,
+                "subspace": subspace,
+                "belongs": subspace == "both" or (factor in spec.shared_factors) == (subspace == "shared"),
+                "probe": PROBES[group][0],
+                "of": PROBES[group][1],
+                "accuracy": accuracy,
+                "leakage": (accuracy - chance) / (1 - chance),
+                "ci": scale * row[f"{name}/ci"],
+                "clips_se": scale * accuracy_standard_error(accuracy, clips),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) -> pd.Series:

@@ -109,7 +109,7 @@ def leakage(
     Example: marl-study leakage quickstart --trial 3
     """
     from marl.evaluation import HELD_OUT_CLIPS
-    from study.analysis.leakage import leakage as leakage_of
+    from study.analysis.statistics import leakage as leakage_of
     from study.datasets.load import clips_of
     from study.spec.resolved_spec import ResolvedSpec
 
@@ -118,7 +118,8 @@ def leakage(
     number = study_results.best_trial(list(spec.objectives)[-1]) if trial is None else trial
     clips = clips_of(ResolvedSpec(spec), study_results.store.objects)
     classes = dict(zip((factor.name for factor in clips.factors), clips.num_eval_classes("validation"), strict=True))
-    table = leakage_of(study_results, number, classes, min(HELD_OUT_CLIPS, len(clips.splits["validation"])))
+    held_out = min(HELD_OUT_CLIPS, len(clips.splits["validation"]))
+    table = leakage_of(study_results.results(), spec, number, classes, held_out)
     if output is Format.table:
         show_table(_leakage_table(table, f"study {study}, trial {number}: 0 is chance, 1 is all of the factor"))
     else:
@@ -225,7 +226,7 @@ def _progress_table(progress: "pd.DataFrame", title: str) -> "Table":
 
 def _leakage_table(leaks: "pd.DataFrame", title: str) -> "Table":
     """Return a table of `leakage`: a row for each factor and subspace, a column for each probe."""
-    from study.analysis.leakage import PROBES
+    from study.analysis.statistics import PROBES
 
     table = _table(title)
     table.add_column("factor")

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from study.analysis import StudyResults
-from study.analysis.leakage import leakage
+from study.analysis.statistics import leakage
 from study.errors import UserError
 from tests.messages import mentions
 from tests.study.report.studies import trial_of, write_study
@@ -19,7 +19,8 @@ def results(tmp_path, tiny):
 
 
 def test_accuracies_are_rescaled_so_that_chance_is_zero(results):
-    table = leakage(results, 0, CLASSES, clips=101).set_index(["factor", "subspace", "probe", "of"])
+    table = leakage(results.results(), results.spec, 0, CLASSES, clips=101)
+    table = table.set_index(["factor", "subspace", "probe", "of"])
     assert set(table.index.get_level_values("factor")) == {"timbre", "frequency"}  # one class says nothing
     at_chance = table.loc["timbre", "private", "linear", "means"]
     assert (at_chance["leakage"], bool(at_chance["belongs"])) == (0.0, False)
@@ -32,12 +33,15 @@ def test_accuracies_are_rescaled_so_that_chance_is_zero(results):
 
 def test_only_a_complete_trial_has_leakage(results):
     with pytest.raises(UserError, match=r"complete trial \(0\); got 1"):
-        leakage(results, 1, CLASSES, clips=100)
+        leakage(results.results(), results.spec, 1, CLASSES, clips=100)
 
 
 def test_before_a_trial_is_complete_nothing_is_blamed_on_an_option(tmp_path, tiny):
     results = StudyResults(write_study(tmp_path / "new", tiny, [trial_of([2.0, 2.0], [0.1, 0.1], "pruned")]))
-    for call in (lambda: leakage(results, 1, CLASSES, clips=100), lambda: results.best_trial("disentanglement/sap")):
+    for call in (
+        lambda: leakage(results.results(), results.spec, 1, CLASSES, clips=100),
+        lambda: results.best_trial("disentanglement/sap"),
+    ):
         with pytest.raises(UserError, match=mentions("'tiny'", "no complete trial")) as caught:
             call()
         assert "--" not in str(caught.value)
