@@ -18,11 +18,11 @@ from study.store.tables import SegmentId, TableRows
 __all__ = [
     "Aggregates",
     "REPORT_KEY",
-    "UNCERTAINTY_SUFFIXES",
     "aggregate_trial",
     "aggregate_trials",
     "mean_and_spread",
     "merge_duplicates",
+    "metric_columns",
     "update_aggregates",
 ]
 
@@ -31,9 +31,8 @@ REPORT_KEY = ["trial", "seed", "step", "metric_version"]
 
 # Standard error of another metric over clips, or its best possible value: averaged over replicates, without a spread.
 _AUXILIARY_SUFFIXES = ("/clips_se", "/floor")
-
-UNCERTAINTY_SUFFIXES = ("/sd", "/ci", *_AUXILIARY_SUFFIXES)
-"""Suffixes of columns that describe another metric."""
+# Columns that describe another metric.
+_UNCERTAINTY_SUFFIXES = ("/sd", "/ci", *_AUXILIARY_SUFFIXES)
 
 
 class Aggregates(NamedTuple):
@@ -41,6 +40,12 @@ class Aggregates(NamedTuple):
 
     table: pd.DataFrame
     trials: Mapping[SegmentId, np.ndarray]
+
+
+def metric_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of results that are metrics, without those that describe another metric's uncertainty."""
+    names = [str(name) for name in table if "/" in str(name) and not str(name).startswith("config/")]
+    return [name for name in names if not name.endswith(_UNCERTAINTY_SUFFIXES)]
 
 
 def mean_and_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:

@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import aggregation
-from study.analysis.aggregation import REPORT_KEY, UNCERTAINTY_SUFFIXES, merge_duplicates
-from study.analysis.pareto import front_candidates, hypervolume, pareto_front, to_costs
-from study.analysis.progress import front_progress, reference_point
+from study.analysis.aggregation import REPORT_KEY, merge_duplicates, metric_columns
+from study.analysis.pareto import front_candidates, front_progress, hypervolume, pareto_front, reference_point, to_costs
 from study.analysis.statistics import ci_half_width, front_probabilities
 from study.errors import UserError, command_for
 from study.formatting import suggestion
@@ -25,7 +24,7 @@ from study.store import StudyMetadata, StudyStore
 from study.store.lease import is_live
 from study.store.tables import TableRows
 
-__all__ = ["STATES", "StudyResults", "metric_columns", "trial_name"]
+__all__ = ["STATES", "StudyResults", "trial_name"]
 
 STATES = ("complete", "running", "interrupted", "pruned", "failed")
 
@@ -290,12 +289,6 @@ class StudyResults:
             return pd.DataFrame(columns=REPORT_KEY)
         is_selected = None if trials is None else np.isin(rows.frame(["trial"])["trial"], list(trials))
         return _ordered(merge_duplicates(rows.frame(columns, is_selected), REPORT_KEY), REPORT_KEY)
-
-
-def metric_columns(table: pd.DataFrame) -> list[str]:
-    """Return the columns of results that are metrics, without those that describe another metric's uncertainty."""
-    names = [str(name) for name in table if "/" in str(name) and not str(name).startswith("config/")]
-    return [name for name in names if not name.endswith(UNCERTAINTY_SUFFIXES)]
 
 
 def _ordered(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:

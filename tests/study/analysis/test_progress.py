@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study.analysis import StudyResults
-from study.analysis.pareto import hypervolume
-from study.analysis.progress import front_progress, reference_point, trial_steps
+from study.analysis.pareto import front_progress, hypervolume, reference_point, trial_steps
 from study.storage import ObjectStore
 from study.store import StudyStore
 from tests.study.stores import new_store
