@@ -114,10 +114,10 @@ def merge_segments(contents: Sequence[bytes]) -> bytes:
     return write_parquet(pa.concat_tables(map(read_parquet, contents), promote_options="permissive"))
 
 
-def write_parquet(table: pa.Table) -> bytes:
+def write_parquet(table: pa.Table, compression: str = "snappy") -> bytes:
     """Encode a table as Parquet."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(table, buffer, compression=compression)
     return buffer.getvalue()
 
 
