@@ -18,7 +18,7 @@ from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, build_extr
 from marl.data import Dataset
 from marl.extractor import FeatureExtractor
 from study.analysis import StudyResults
-from study.datasets.load import dataset_of
+from study.datasets import dataset_of
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore

@@ -55,7 +55,7 @@ def doctor(
 
     Example: marl-study doctor studies/tradeoff.yaml --store s3://bucket/studies --address auto
     """
-    from study.datasets.load import with_content
+    from study.datasets import with_content
     from study.doctor import run_checks
     from study.doctor.checks import render_finding
     from study.storage import ObjectStore
@@ -81,7 +81,7 @@ def compile_stacks(spec_file: SpecArgument, store: StoreOption = DEFAULT_STORE) 
 
     Example: marl-study compile studies/tradeoff.yaml
     """
-    from study.datasets.load import with_content
+    from study.datasets import with_content
     from study.formatting import format_duration
     from study.storage import ObjectStore
     from study.training.dry_run_worker import PlanReport, dry_run_stacks
@@ -140,7 +140,7 @@ def describe(
     """
     if examples is not None:
         check_output_folder("--examples", examples, overwrite)
-    from study.datasets.load import with_content
+    from study.datasets import with_content
     from study.datasets.summarise import summarise, summary_tables, write_examples
     from study.storage import ObjectStore
 

@@ -110,7 +110,7 @@ def leakage(
     """
     from marl.evaluation import HELD_OUT_CLIPS
     from study.analysis.statistics import leakage as leakage_of
-    from study.datasets.load import clips_of
+    from study.datasets import clips_of
     from study.spec.resolved_spec import ResolvedSpec
 
     study_results = open_results(store, study)

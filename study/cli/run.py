@@ -54,7 +54,7 @@ def run(
     spec = resolved.spec
     objects = ObjectStore(store)
     if dry_run:
-        from study.datasets.load import with_content
+        from study.datasets import with_content
         from study.runs.dry_run import describe_dry_run
 
         typer.echo(describe_dry_run(with_content(resolved, objects), objects))
@@ -67,7 +67,7 @@ def run(
         return
     study = StudyStore(objects, spec.name)
     if resolved.needs_preparation:
-        from study.datasets.load import with_content
+        from study.datasets import with_content
         from study.datasets.prepare import ensure_prepared
         from study.runs.ray_cluster import ray_session
 
@@ -161,7 +161,7 @@ def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
     if not remaining and not before.missing_post_training():
         log(f"study {store.name} is complete: {finished} trials")
         return
-    from study.datasets.load import factors_of
+    from study.datasets import factors_of
     from study.runs.driver import run_study
     from study.runs.dry_run import check_free_space, estimate_storage, storage_line
     from study.runs.lifecycle import spec_of

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from marl.audio import AudioConfig
 from marl.data import AudioDatasetConfig
 from marl.data.audio_dataset import Entry, prepare_clips
-from study.datasets.load import as_user_error, find, local_copy
+from study.datasets import as_user_error, find, local_copy
 from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
 from study.formatting import format_duration

@@ -14,7 +14,7 @@ from marl.data.dataset import SPLITS, UNKNOWN
 from marl.evaluation import HELD_OUT_CLIPS
 from marl.metrics.probes import probe_accuracy
 from study.analysis.statistics import accuracy_standard_error
-from study.datasets.load import clips_of, dataset_of
+from study.datasets import clips_of, dataset_of
 from study.datasets.prepared_set import PreparedSet
 from study.errors import UserError
 from study.spec.resolved_spec import ResolvedSpec

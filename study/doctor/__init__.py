@@ -13,7 +13,7 @@ import ray
 from pydantic import BaseModel
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.datasets.load import factors_of
+from study.datasets import factors_of
 from study.doctor.checks import Finding, check_machine, check_token, locked_versions, merge_findings
 from study.doctor.facts import Facts, facts_here
 from study.doctor.store import check_clock, check_store, store_error_here

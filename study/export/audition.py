@@ -19,7 +19,7 @@ from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, build_extr
 from marl.data import Clips
 from marl.extractor import FeatureExtractor
 from study.analysis import StudyResults, trial_name
-from study.datasets.load import clips_of
+from study.datasets import clips_of
 from study.errors import UserError, command_for
 from study.spec import Baseline, TrialId
 from study.spec.resolved_spec import ResolvedSpec

@@ -20,7 +20,7 @@ from marl.checkpoint import MANIFEST_FILE, METADATA_FILE, MODEL_FILE
 from marl.data import KINDS, Dataset
 from marl.metrics import METRIC_VERSION
 from study.analysis import StudyResults, metric_columns
-from study.datasets.load import dataset_of
+from study.datasets import dataset_of
 from study.errors import RunError, UserError
 from study.export.verify import (
     CLIPS_FOLDER,

@@ -93,7 +93,7 @@ class ReportContext:
     @cached_property
     def factors(self) -> "tuple[Factor, ...]":
         """Factors of the study's data."""
-        from study.datasets.load import factors_of  # imports torch, which takes seconds
+        from study.datasets import factors_of  # imports torch, which takes seconds
 
         return factors_of(ResolvedSpec(self.spec), self.results.store.objects)
 

@@ -16,7 +16,7 @@ from marl.config import MultiscaleWeights
 from marl.data import HELD_OUT_SHARE, ComputedDatasetConfig, Factor
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.models import build_network
-from study.datasets.load import dataset_of, factors_of
+from study.datasets import dataset_of, factors_of
 from study.errors import UserError
 from study.formatting import format_bytes
 from study.search.sampler import Search

@@ -19,7 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from marl.config import Config
 from marl.stack import StepKind
-from study.datasets.load import dataset_of
+from study.datasets import dataset_of
 from study.environment import process_env, processor
 from study.errors import RunError
 from study.search.sampler import Search

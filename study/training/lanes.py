@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from marl.stack import Snapshot
-from study.datasets.load import dataset_of
+from study.datasets import dataset_of
 from study.environment import processor
 from study.spec import Baseline, Scalar, TrialId
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan

@@ -20,7 +20,7 @@ from marl.config import Config
 from marl.data import Dataset
 from marl.models import Architecture, build_network
 from marl.stack import Stack
-from study.datasets.load import dataset_of
+from study.datasets import dataset_of
 from study.environment import process_env
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore

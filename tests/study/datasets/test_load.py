@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from marl.data.folder import Folder
-from study.datasets import prepare
-from study.datasets.load import clips_of, dataset_of, factors_of, find, local_copy
+from study.datasets import clips_of, dataset_of, factors_of, find, local_copy, prepare
 from study.errors import UserError
 from study.spec import parse_spec
 from study.spec.resolve import resolve

@@ -4,7 +4,7 @@ import torch
 
 from marl.data import LogMels
 from marl.data.dataset import UNKNOWN
-from study.datasets.load import load_dataset
+from study.datasets import load_dataset
 from tests.study.datasets.tones import TIME_S
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from study.datasets.load import load_dataset
+from study.datasets import load_dataset
 from study.datasets.prepared_set import PreparedSet, key_of
 from study.errors import UserError
 from study.storage import ObjectStore
