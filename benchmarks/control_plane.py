@@ -36,7 +36,7 @@ from study.store import StudyStore
 from study.training.nodes import trials_per_device
 
 NAME = "control-plane"
-STEPS = 1000
+STEPS, REPORTS = 1000, 2
 PARTS = 5
 MEMORY = {"rss_mb": "driver RSS MB", "gcs_mb": "GCS MB", "raylet_mb": "raylet MB", "all_of_ray_mb": "all of Ray MB"}
 
@@ -45,11 +45,11 @@ def spec_of(options: argparse.Namespace, trials: int, devices: int) -> ResolvedS
     content = {
         "name": NAME,
         "data": {"kind": "syntone"},
-        "train": {"steps": STEPS, "reports": options.reports},
+        "train": {"steps": STEPS, "reports": REPORTS},
         "replicates": 1,
         "post_training": [],
         "space": SPACE,
-        "search": {"sampler": options.sampler, "trials": trials},
+        "search": {"sampler": "random", "trials": trials},
         "halving": {"reduction_factor": 3, "min_steps": STEPS // 9} if options.halving else "none",
         "resources": {"lanes": options.lanes, "devices": devices or "auto"},
     }
@@ -75,13 +75,13 @@ class Meter:
     def stopping(self, folder: str) -> None:
         """Measure the session folder before Ray stops."""
         paths = [path for path in Path(folder).rglob("*") if not path.is_symlink()]
-        files = [path for path in paths if path.is_file()]
-        logs = [path for path in files if "logs" in path.parts]
-        log_bytes = sum(path.stat().st_size for path in logs)
+        sizes = {path: path.stat().st_size for path in paths if path.is_file()}
+        logs = [path for path in sizes if "logs" in path.parts]
+        log_bytes = sum(sizes[path] for path in logs)
         self.session = {
-            "state_bytes": sum(path.stat().st_size for path in files) - log_bytes,
+            "state_bytes": sum(sizes.values()) - log_bytes,
             "log_bytes": log_bytes,
-            "files": len(files),
+            "files": len(sizes),
             "folders": sum(path.is_dir() for path in paths),
             "processes": sum(path.name.startswith("python-core-worker") for path in logs),
         }
@@ -118,8 +118,7 @@ def measure(options: argparse.Namespace, trials: int) -> dict[str, Any]:
         store = StudyStore(ObjectStore(folder), resolved.spec.name)
         create_study(store, resolved)
         meter = Meter(max(1, trials // PARTS))
-        # The live view of a terminal costs more than lines of a log.
-        console = Console(file=nowhere, force_terminal=not options.lines, width=120)
+        console = Console(file=nowhere, force_terminal=True, width=120)  # the live view costs more than log lines
         began, cpu_before = time.monotonic(), time.process_time()
         with without_training(store, options.sleep, options.nodes, at_once, meter.ended, meter.stopping):
             driver.run_study(store, trials, console, "many nodes" if options.nodes else None)
@@ -172,23 +171,19 @@ def size_of(table: Path) -> dict[str, int]:
     return {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
 
 
-def show(result: Mapping[str, Any], reports: int) -> None:
-    costs = ("trials/s", "driver CPU ms/trial", "driver CPU share", "GCS CPU ms/trial")
-    print_table(
-        f"{result['trials']:,} trials of {reports} reports, {result['at_once']} at once on {result['nodes']} nodes",
-        ("trials over", *costs, *MEMORY.values()),
-        [
-            (
-                f"{part['to_trial']:,}",
-                f"{part['trials_per_second']:.1f}",
-                f"{part['driver_cpu_ms_per_trial']:.1f}",
-                f"{100 * part['driver_cpu_share']:.0f} %",
-                f"{part['gcs_cpu_ms_per_trial']:.1f}",
-                *(f"{part[name]:.0f}" for name in MEMORY),
-            )
-            for part in result["parts"]
-        ],
-    )
+def show(result: Mapping[str, Any]) -> None:
+    formats = {
+        "to_trial": ("trials over", "{:,}"),
+        "trials_per_second": ("trials/s", "{:.1f}"),
+        "driver_cpu_ms_per_trial": ("driver CPU ms/trial", "{:.1f}"),
+        "driver_cpu_percent": ("driver CPU share", "{:.0f} %"),
+        "gcs_cpu_ms_per_trial": ("GCS CPU ms/trial", "{:.1f}"),
+        **{name: (heading, "{:.0f}") for name, heading in MEMORY.items()},
+    }
+    title = f"{result['trials']:,} trials of {REPORTS} reports, {result['at_once']} at once on {result['nodes']} nodes"
+    parts = [{**part, "driver_cpu_percent": 100 * part["driver_cpu_share"]} for part in result["parts"]]
+    cells = [[cell.format(part[name]) for name, (_, cell) in formats.items()] for part in parts]
+    print_table(title, [heading for heading, _ in formats.values()], cells)
     whole = {name: value for name, value in result.items() if isinstance(value, int | float)}
     whole |= {f"ray_session/{name}": value for name, value in result["ray_session"].items()}
     whole |= {f"{table}/{name}": value for table, size in result["store"].items() for name, value in size.items()}
@@ -202,17 +197,14 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=0, help="of a cluster; 0 for Ray on one node, as on a laptop")
     parser.add_argument("--at-once", type=int, default=48, help="concurrent trials on all nodes of a cluster")
     parser.add_argument("--halving", action="store_true", help="stop most trials early")
-    parser.add_argument("--reports", type=int, default=2, help="of each trial")
     parser.add_argument("--sleep", type=float, default=0.1, help="seconds until a report of the trainer")
-    parser.add_argument("--sampler", default="random", help="of the search")
-    parser.add_argument("--lines", action="store_true", help="log lines instead of a terminal's live view")
     options = parser.parse_args()
     results = []
     for trials in options.trials:
         log(f"running {trials:,} trials")
         results.append(in_child(measure, options, trials))
-        show(results[-1], options.reports)
-    write_record("control_plane", options, {"sizes": results}, space=SPACE, steps=STEPS)
+        show(results[-1])
+    write_record("control_plane", options, {"sizes": results}, space=SPACE, steps=STEPS, reports=REPORTS)
 
 
 if __name__ == "__main__":

@@ -42,20 +42,19 @@ class Reader:
         table, results_s = timed(results.results)
         front, front_s = timed(results.front, table)
         _, progress_s = timed(results.progress)
-        self.readings.append(
-            {
-                "what": what,
-                "seconds": time.perf_counter() - began,
-                "results_seconds": results_s,
-                "front_seconds": front_s,
-                "progress_seconds": progress_s,
-                "cpu_seconds": time.process_time() - cpu,
-                "requests": self._requests,
-                "peak_rss_mb": peak_rss_mb(),
-                "rows": results.size,
-                "front": len(front),
-            }
-        )
+        reading = {
+            "what": what,
+            "seconds": time.perf_counter() - began,
+            "results_seconds": results_s,
+            "front_seconds": front_s,
+            "progress_seconds": progress_s,
+            "cpu_seconds": time.process_time() - cpu,
+            "requests": self._requests,
+            "peak_rss_mb": peak_rss_mb(),
+            "rows": results.size,
+            "front": len(front),
+        }
+        self.readings.append(reading)
         return results
 
     def _count(self, **_: Any) -> None:
@@ -111,9 +110,7 @@ def show(title: str, readings: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument(
-        "--trials", type=int, default=10_000, help=f"of {REPLICATES} replicates, {REPORTS} reports each"
-    )
+    parser.add_argument("--trials", type=int, default=10_000, help=f"of {REPLICATES} x {REPORTS} reports")
     parser.add_argument("--rows", type=int, default=50, help="new reports at a refresh")
     parser.add_argument("--no-s3", action="store_true", help="read from a folder only")
     options = parser.parse_args()

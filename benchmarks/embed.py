@@ -64,12 +64,9 @@ def run_command(model: Path, sounds: Path, output: Path) -> float:
     """Run `marl-study embed` and return its peak memory in bytes."""
     command = [str(Path(sys.executable).with_name("marl-study")), "embed", str(model), str(sounds)]
     command += ["-o", str(output), "--overwrite"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(subprocess.Popen(command).pid, 0)
     if status:
-        raise SystemExit(errors)
+        raise SystemExit(f"{' '.join(command)} failed")
     return usage.ru_maxrss * 1024
 
 

@@ -37,9 +37,8 @@ def train(stack: Stack, steps: int) -> None:
 
 
 def same_models(stacks: dict[str, Stack], lanes: int) -> bool:
-    snapshots = [[stack.snapshot(lane).parameters for lane in range(lanes)] for stack in stacks.values()]
-    pairs = [(a[name], b[name]) for a, b in zip(*snapshots, strict=True) for name in a]
-    return all(torch.equal(a, b) for a, b in pairs)
+    pairs = ([stack.snapshot(lane).parameters for stack in stacks.values()] for lane in range(lanes))
+    return all(torch.equal(a[name], b[name]) for a, b in pairs for name in a)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ two moments read and written, the gradient written and read). Operations it leav
 raise the floor; caches would lower it.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,8 +15,6 @@ from benchmarks.machine import calls_per_second
 from benchmarks.models import synchronise
 from marl.models import Architecture
 from marl.models.patch import PatchNetwork
-
-__all__ = ["Floor", "Rates", "floor", "measured_rates"]
 
 
 class Rates(NamedTuple):
@@ -53,13 +52,11 @@ def floor(architecture: Architecture, pairs: int, precision: str) -> Floor:
     return Floor(float(flop), float(moved))
 
 
-def measured_rates(device: torch.device, seconds: float = 0.3) -> Rates:
+def measured_rates(device: torch.device) -> Rates:
     """Time large matrix products and copies."""
     side, numbers = (8192, 1 << 28) if device.type == "cuda" else (1024, 1 << 25)
 
-    def rate(call) -> float:
-        return calls_per_second(call, lambda: synchronise(device), seconds)
-
+    rate = partial(calls_per_second, wait=partial(synchronise, device), seconds=0.3)
     flop = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         factor = torch.randn(side, side, device=device).to(dtype)

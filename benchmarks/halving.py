@@ -11,17 +11,17 @@ point of the hypervolume is the untrained network.
 
 import argparse
 import heapq
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import yaml
 
 from benchmarks.machine import ROOT, device_kind, log, new_parser, print_table, write_record
-from study.analysis.pareto import hypervolume, pareto_front
+from study.analysis.pareto import hypervolume, pareto_front, to_costs
 from study.runs.lifecycle import create_study
 from study.search.halving import Rungs
 from study.search.sampler import Search
@@ -40,10 +40,10 @@ def spec_of(options: argparse.Namespace, seed: int) -> Spec:
         "name": f"halving-{seed}",
         "replicates": options.replicates,
         "post_training": [],
-        "train": {"steps": options.steps, "batch_pairs": options.pairs, "reports": 1},
+        "train": {"steps": options.steps, "batch_pairs": 32, "reports": 1},
         "search": {"sampler": "random", "trials": options.trials, "seed": seed},
-        "halving": {"reduction_factor": options.reduction, "min_steps": options.min_steps},
-        "resources": {"lanes": options.lanes},
+        "halving": {"reduction_factor": 3, "min_steps": math.ceil(options.steps / 9)},
+        "resources": {"lanes": 8},
     }
     return resolve(parse_spec(content, "benchmark")).spec
 
@@ -100,12 +100,11 @@ def replay(spec: Spec, reports: pd.DataFrame, lanes: int) -> tuple[set[int], int
 
 
 def compare(spec: Spec, reports: pd.DataFrame, untrained: dict[str, float], lanes: int) -> dict[str, Any]:
-    names, signs = list(spec.objectives), np.array([1 if mode == "min" else -1 for mode in spec.objectives.values()])
-    final = reports[reports["step"] == spec.train.steps].groupby("trial")[names].mean()
-    reference = np.array([untrained[name] for name in names]) * signs
+    final = reports[reports["step"] == spec.train.steps].groupby("trial")[list(spec.objectives)].mean()
+    reference_M = to_costs(pd.DataFrame([untrained]), spec.objectives)[0]
 
     def volume(trials: pd.DataFrame) -> float:
-        return hypervolume(trials.to_numpy() * signs, reference)
+        return hypervolume(to_costs(trials, spec.objectives), reference_M)
 
     survivors, steps = replay(spec, reports, lanes)
     front = set(final.index[pareto_front(final, spec.objectives)])
@@ -130,11 +129,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--searches", type=int, default=3, help="seeds of the search")
     parser.add_argument("--replicates", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--min-steps", type=int, default=134, help="the first rung")
-    parser.add_argument("--reduction", type=int, default=3)
-    parser.add_argument("--pairs", type=int, default=32)
-    parser.add_argument("--lanes", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=1200, help="the first rung is at a ninth of them")
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
     for seed in range(options.searches):

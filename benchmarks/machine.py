@@ -19,19 +19,6 @@ import psutil
 
 from study.environment import commit, package_versions, processor
 
-__all__ = [
-    "ROOT",
-    "calls_per_second",
-    "command_started",
-    "device_kind",
-    "in_child",
-    "log",
-    "new_parser",
-    "print_table",
-    "timed",
-    "write_record",
-]
-
 ROOT = Path(__file__).parents[1]
 _RESULTS = Path(__file__).parent / "results"
 

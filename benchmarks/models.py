@@ -12,8 +12,6 @@ from marl.models import Architecture, build_network
 from marl.objective import ActiveTerms, Batch, LaneHyperparameters, ObjectiveSpec, build_hyperparameters, objective
 from marl.stack import Precision, Stack
 
-__all__ = ["LANES", "PAIRS", "PlainModel", "architecture", "full_stack", "pair_loader", "synchronise"]
-
 LANES = {"cpu": 8, "cuda": 64}
 PAIRS = {"cpu": 32, "cuda": 128}
 
@@ -93,13 +91,8 @@ def pair_loader(
 ):
     """Yield batches of log-mels [2B, F, T] and timbres [B] on the device, epoch after epoch.
 
-    Args:
-        log_mels: Log-mels of all clips, which may be mapped into memory, [N, F, T].
-        clips: Clips to draw from.
-        values: Factor values of all clips, timbre first, [N, C].
-        pairs: Batch size.
-        workers: Number of worker processes.
-        device: Device of the batches.
+    `log_mels` [N, F, T], which may be mapped into memory, and `values` [N, C], timbre first, are those of all clips;
+    pairs are drawn from `clips`.
     """
     loader = torch.utils.data.DataLoader(
         _Pairs(log_mels, clips, values),

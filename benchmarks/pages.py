@@ -27,9 +27,7 @@ def load(page: Page, address: str) -> None:
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument(
-        "--trials", type=int, default=10_000, help=f"of {REPLICATES} replicates, {REPORTS} reports each"
-    )
+    parser.add_argument("--trials", type=int, default=10_000, help=f"of {REPLICATES} x {REPORTS} reports")
     options = parser.parse_args()
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as folder:

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["phases", "sample"]
-
 _NAMES = ("start", "filling", "steady", "tail", "end")
 
 

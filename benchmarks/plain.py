@@ -24,9 +24,8 @@ from ray.tune.search.optuna import OptunaSearch
 from benchmarks.machine import command_started
 from benchmarks.models import PlainModel, pair_loader
 from marl.audio import AudioConfig
-from marl.config import Config, ContrastConfig, LossConfig, SubspaceWeights
+from marl.config import Config
 from marl.data.syntone import SynTone
-from marl.models import LatentConfig
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WORKERS = {"cpu": 1, "cuda": 4}  # of a DataLoader
@@ -56,15 +55,7 @@ def train(chosen: dict[str, Any], folder: str, steps: int, pairs: int, threads: 
     held_out = meta["validation"][:VALIDATION_CLIPS]
     validation = torch.tensor(log_mels[held_out], device=DEVICE)
     validation_timbre = torch.tensor(values[held_out, 0], device=DEVICE)
-    config = Config(
-        latent=LatentConfig(private=chosen["private"], shared=chosen["shared"]),
-        loss=LossConfig(
-            private=SubspaceWeights(gamma=chosen["private_gamma"]), shared=SubspaceWeights(gamma=chosen["shared_gamma"])
-        ),
-        contrast=ContrastConfig(
-            strategy=chosen["strategy"], shared=chosen["contrast"], temperature=chosen["temperature"]
-        ),
-    )
+    config = Config.model_validate(chosen)
     model = PlainModel(config, len(clips), DEVICE)
     network, parameters = model.network, model.parameters
 
@@ -89,23 +80,16 @@ def train(chosen: dict[str, Any], folder: str, steps: int, pairs: int, threads: 
 def search(trials: int, **run: Any) -> tuple[int, int]:
     """Run all trials; return the number of trained steps and of failed trials."""
     gpus = torch.cuda.device_count()
+    gamma, temperature = tune.loguniform(0.3, 10), tune.loguniform(0.07, 0.5)
+    strategy, weight = tune.choice(["none", "infonce"]), tune.loguniform(20, 200)
     space = {
-        "private_gamma": tune.loguniform(0.3, 10),
-        "shared_gamma": tune.loguniform(0.3, 10),
-        "private": tune.choice([4, 8, 16]),
-        "shared": tune.choice([4, 8]),
-        "strategy": tune.choice(["none", "infonce"]),
-        "contrast": tune.loguniform(20, 200),
-        "temperature": tune.loguniform(0.07, 0.5),
+        "latent": {"private": tune.choice([4, 8, 16]), "shared": tune.choice([4, 8])},
+        "loss": {"private": {"gamma": gamma}, "shared": {"gamma": gamma}},
+        "contrast": {"strategy": strategy, "shared": weight, "temperature": temperature},
     }
     with tempfile.TemporaryDirectory(prefix="plain-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=f"{folder}/ray",
-        )
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(address="local", _temp_dir=f"{folder}/ray", **quiet)
         share = {"cpu": (os.cpu_count() or 1) / CONCURRENT_TRIALS, "gpu": 1 / CONCURRENT_TRIALS if gpus else 0}
         results = tune.Tuner(
             tune.with_resources(tune.with_parameters(train, **run), share),

@@ -7,7 +7,7 @@ import asyncio
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,8 +17,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.store import StudyStore
 from study.training import client as trainers
-
-__all__ = ["SleepingTrainer", "without_training"]
 
 _LOOK_EVERY_S = 0.2
 _OF_A_NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_log_monitor": False}
@@ -30,8 +28,6 @@ class SleepingTrainer:
     Attributes:
         sleep_s: Seconds before each report.
         budgets: Steps of a trial's reports.
-        metrics: Names of the reported metrics.
-        version: Version of the metrics.
         meeting: Folder in which each trial creates a file when it starts.
         at_once: Number of concurrent trials on all trainers.
     """
@@ -117,7 +113,6 @@ def without_training(
     """Patch the driver so that the first run of a study uses sleeping trainers.
 
     Args:
-        store: The study.
         sleep_s: Seconds before each report.
         nodes: Number of Ray nodes on this machine, each with one processor and one trainer; 0 for the run's local Ray.
         at_once: Number of concurrent trials. The first ones wait for each other.
@@ -153,12 +148,10 @@ def without_training(
             if state not in ("running", "interrupted") and isinstance(number, int):
                 ended()
 
-    def session(address: str | None) -> AbstractContextManager[None]:
-        return _many_nodes(nodes, Sleeping, store, stopping) if nodes else one_node()
-
+    session = _many_nodes(nodes, Sleeping, store, stopping) if nodes else one_node()
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-meeting-") as meeting,
-        mock.patch.object(driver, "ray_session", side_effect=session),
+        mock.patch.object(driver, "ray_session", return_value=session),
         mock.patch.object(driver, "_Driver", Driver),
         mock.patch.object(ray_cluster, "device_type", return_value="cpu"),
     ):

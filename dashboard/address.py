@@ -11,21 +11,6 @@ import streamlit as st
 
 from dashboard.text import plain
 
-__all__ = [
-    "MAX_SELECTED",
-    "PAGES",
-    "STUDY",
-    "TRIALS",
-    "choose",
-    "choose_many",
-    "choose_value",
-    "link",
-    "parse_trials",
-    "select_trials",
-    "selected_trials",
-    "study_in_address",
-]
-
 STUDY = "study"
 TRIALS = "trials"
 MAX_SELECTED = 50

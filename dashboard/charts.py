@@ -12,8 +12,6 @@ from altair.typing import ChartType
 
 from study.charts.style import save_chart
 
-__all__ = ["download_chart", "show_chart", "show_grid"]
-
 _FORMATS = {".png": "PNG for slides", ".svg": "SVG for a paper", ".html": "HTML, interactive"}
 
 

@@ -14,8 +14,6 @@ from study.charts.style import SUBSPACES, factor_value_label
 from study.errors import UserError
 from study.export.audition import COMPARISON, Audition, Sound, latent_ranges, log_mel_rmse_db, wav_files
 
-__all__ = ["listening_table", "side_by_side", "traversal"]
-
 _MAX_OFFERED = 200
 _MAX_CLIPS = 6
 _PARTS = {"private swapped": "private part of the other", "shared swapped": "shared part of the other"}

@@ -18,8 +18,6 @@ from study.storage import ObjectStore
 from study.store import StudyCache, StudyStore, list_studies
 from study.store.notes import Marks, Notes
 
-__all__ = ["LIVE_S", "QUIET_S", "Reading", "StoreReader", "store_reader"]
-
 LIVE_S = 5.0
 """Polling interval of a running study, in seconds."""
 

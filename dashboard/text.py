@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
-__all__ = ["ago", "local_time", "paragraphs", "plain"]
-
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 # Control characters, overrides of the writing direction, and halves of surrogate pairs.
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -15,8 +15,6 @@ from study.charts.trade_off import trade_off_metrics
 from study.formatting import objective_label
 from study.report.figures import ReportContext
 
-__all__ = ["page"]
-
 _MAX_COLUMNS = 3
 _NO_SERIES = "nothing"
 

@@ -16,8 +16,6 @@ from study.formatting import cell_text, objective_label
 from study.report.figures import ReportContext
 from study.spec import Spec
 
-__all__ = ["page"]
-
 _MAX_TRIALS = 6
 
 

@@ -15,8 +15,6 @@ from study.analysis import metric_columns
 from study.errors import RunError, UserError, command_for
 from study.formatting import format_bytes, objective_label
 
-__all__ = ["page"]
-
 _MAX_TRIALS = 20
 _BUNDLES = "bundles"
 

@@ -19,8 +19,6 @@ from study.formatting import objective_label
 from study.report.figures import ReportContext
 from study.spec import Spec
 
-__all__ = ["page"]
-
 _METHODS = {
     "ped_anova": "PED-ANOVA: difference between the best trials and all",
     "fanova": "fANOVA: share of the variance",

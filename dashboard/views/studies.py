@@ -10,8 +10,6 @@ from dashboard.text import ago, local_time, plain
 from study.errors import UserError
 from study.formatting import format_duration, format_number, objective_label
 
-__all__ = ["has_reports", "page", "show_first_command", "state_line"]
-
 _COLOURS = {"running": "blue", "complete": "green", "interrupted": "orange"}
 _COLUMNS = 2
 _REFRESH_S = 10.0

@@ -17,8 +17,6 @@ from study.charts.trade_off import Axes, default_axes, trade_off_chart, trade_of
 from study.formatting import objective_label
 from study.spec import Spec
 
-__all__ = ["page"]
-
 _NO_PARAMETER = "none"
 _LIMITED = "limited"
 _CHART = "trade-off chart"

@@ -21,8 +21,6 @@ from study.formatting import cell_text, format_number, objective_label
 from study.report.figures import FIGURES, ReportContext
 from study.store.notes import MAX_AUTHOR, MAX_TEXT
 
-__all__ = ["page"]
-
 _VIEWS = ("Overview", "Latents", "Maps", "Listen", "Traverse")
 _INCOMPLETE = {
     "running": "This trial is training. It shows the last budget that all replicates have reached.",
