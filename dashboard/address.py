@@ -64,7 +64,7 @@ def choose(
         chosen = default if segment is None else segment
     else:
         chosen = st.selectbox(label, options, options.index(selected), format_func=text, key=f"one {name}")
-    _keep(name, str(chosen), _left_out(name, [default]))
+    _keep(name, str(chosen), str(default))
     return chosen
 
 
@@ -84,7 +84,7 @@ def choose_many(
     chosen = st.multiselect(
         label, options, selected[:limit], format_func=text, max_selections=limit, key=f"many {name}"
     )
-    _keep(name, _joined(chosen), _left_out(name, list(default)[:limit]))
+    _keep(name, _joined(chosen), _joined(default[:limit]))
     return chosen
 
 
@@ -109,18 +109,16 @@ def link(page: str, label: str, study: str, trials: Sequence[int] = ()) -> None:
     st.page_link(st.session_state[PAGES][page], label=label, query_params=query)
 
 
-def _left_out(name: str, values: Sequence[Any]) -> str:
-    """Return the value that is left out of the address. Trials are never left out, because their default changes."""
-    return "" if name == TRIALS else _joined(values)
-
-
 def _joined(values: Sequence[Any]) -> str:
     return ",".join(map(str, values))
 
 
 def _keep(name: str, value: str, default: str) -> None:
-    """Write a query parameter, or delete it at its default; only a change is written, as writes reach the browser."""
-    if value == default:
+    """Write a query parameter, or delete it at its default; only a change is written, as writes reach the browser.
+
+    Trials are kept at their default, because it changes with the study.
+    """
+    if value == ("" if name == TRIALS else default):
         if name in st.query_params:
             del st.query_params[name]
     elif st.query_params.get(name) != value:

@@ -7,7 +7,7 @@ write `:blue-badge[…]` instead. Screen readers read the escapes in labels alou
 """
 
 import re
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
@@ -55,7 +55,11 @@ def local_time(moment: datetime, timezone: str | None) -> str:
     if moment.tzinfo is None:
         raise ValueError(f"{moment} has no time zone")
     try:
-        local = moment.astimezone(_zone(timezone))
+        zone = ZoneInfo(timezone) if timezone else UTC
+    except (KeyError, ValueError, OSError):  # a browser may send any text
+        zone = UTC
+    try:
+        local = moment.astimezone(zone)
     except OverflowError:  # near the limits of datetime
         local = moment
     name = local.tzname() or "UTC"  # some zones have only an offset, such as +03
@@ -72,10 +76,3 @@ def ago(moment: datetime, now: datetime) -> str:
         if elapsed >= max(length, timedelta(seconds=5)):
             return f"{elapsed // length} {unit} ago"
     return "just now"
-
-
-def _zone(name: str | None) -> tzinfo:
-    try:
-        return ZoneInfo(name) if name else UTC
-    except (KeyError, ValueError, OSError):  # a browser may send any text
-        return UTC
