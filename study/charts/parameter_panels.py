@@ -32,19 +32,6 @@ from study.charts.style import (
 from study.charts.trade_off import trade_off_metrics
 from study.spec import Parameter, Spec
 
-__all__ = [
-    "Panels",
-    "categorical_chart",
-    "common_domain",
-    "default_parameters",
-    "numeric_chart",
-    "panel_chart",
-    "panel_data",
-    "small_multiple_chart",
-    "small_multiples_data",
-    "sweep_panels",
-]
-
 Panels = dict[str, dict[str, pd.DataFrame]]
 """`panel_data` for each parameter and metric."""
 

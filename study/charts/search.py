@@ -15,17 +15,6 @@ from study.charts import style
 from study.formatting import format_number, objective_label
 from study.spec import Spec
 
-__all__ = [
-    "MAX_LINES",
-    "contour_chart",
-    "history_chart",
-    "history_data",
-    "parallel_chart",
-    "parallel_data",
-    "rungs_chart",
-    "rungs_data",
-]
-
 MAX_LINES = 500
 """Maximum number of trials in parallel coordinates. Of more trials a random sample is drawn."""
 

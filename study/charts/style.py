@@ -13,35 +13,6 @@ from study.formatting import objective_label
 from study.local_files import atomic_path
 from study.spec import Parameter, Scalar, Spec
 
-__all__ = [
-    "BLUE",
-    "COLOURS",
-    "GREY",
-    "INK",
-    "MAX_POINTS",
-    "MissingDataError",
-    "ORANGE",
-    "PALE",
-    "PIXEL_RATIO",
-    "RED",
-    "SUBSPACES",
-    "WIDTH",
-    "downsample",
-    "downsample_note",
-    "error_bars",
-    "factor_label",
-    "factor_value_label",
-    "latent_columns",
-    "metric_lines",
-    "number_axis",
-    "parameter_description",
-    "parameter_label",
-    "save_chart",
-    "spans_decades",
-    "styled",
-    "value_label",
-]
-
 WIDTH = 760
 """Width of a chart that fills the column of the report, in pixels."""
 

@@ -16,8 +16,6 @@ from study.charts.style import BLUE, GREY, ORANGE, PALE, RED, downsample, parame
 from study.formatting import format_number, objective_label
 from study.spec import Baseline, Spec
 
-__all__ = ["Axes", "default_axes", "trade_off_chart", "trade_off_data", "trade_off_metrics"]
-
 _KINDS = {"on the front": RED, "complete": BLUE, "not complete": PALE, "baseline": ORANGE}
 _FRONT, _COMPLETE, _INCOMPLETE, _BASELINE = _KINDS
 _SELECTED_COLOUR = "#e8871e"

@@ -31,19 +31,6 @@ from study.spec import Spec
 if TYPE_CHECKING:
     from marl.data import Factor
 
-__all__ = [
-    "MAX_CLIPS",
-    "accuracy_chart",
-    "accuracy_data",
-    "factor_classes",
-    "learning_chart",
-    "learning_data",
-    "mutual_information_chart",
-    "mutual_information_data",
-    "umap_chart",
-    "umap_data",
-]
-
 MAX_CLIPS = 1000
 """Maximum number of clips in a UMAP: the first of the sample, whose order is random."""
 

@@ -14,8 +14,6 @@ from study.errors import DEFAULT_STORE, RunError, UserError, command_for
 if TYPE_CHECKING:
     from study.store import StudyStore
 
-__all__ = ["clean", "delete", "logs", "ls", "status", "status_lines", "stop"]
-
 _POLL_S = 2.0
 # A run looks for stop requests every ten seconds and then writes checkpoints.
 _STOP_TIMEOUT_S = 60.0

@@ -9,8 +9,6 @@ import typer
 from study.cli.common import OverwriteOption, StoreOption, StudyArgument, check_output, log, open_results, stderr
 from study.errors import DEFAULT_STORE, RunError, UserError
 
-__all__ = ["embed", "export", "swap", "verify"]
-
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of an exported model.")]
 _SOUNDS = (".wav", ".flac")
 

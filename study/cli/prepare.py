@@ -28,8 +28,6 @@ from study.errors import DEFAULT_STORE, RunError, UserError
 if TYPE_CHECKING:
     from study.spec.resolved_spec import ResolvedSpec
 
-__all__ = ["compile_stacks", "data", "doctor"]
-
 data = typer.Typer(
     help="Prepare sounds for studies, and describe prepared sounds.",
     no_args_is_help=True,

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from study.spec import Spec
 
-__all__ = ["dashboard", "leakage", "plot", "report", "results", "volume_line"]
-
 
 def results(
     study: StudyArgument,

@@ -22,8 +22,6 @@ from study.errors import DEFAULT_STORE, Interrupted, RunError, UserError, comman
 if TYPE_CHECKING:
     from study.store import StudyStore
 
-__all__ = ["rescore", "resume", "run"]
-
 _MAX_TRIALS = 1_000_000  # as `study.spec.schema.MAX_TRIALS`, which takes a while to import
 
 

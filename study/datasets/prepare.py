@@ -21,8 +21,6 @@ from study.in_flight import in_flight
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 
-__all__ = ["ensure_prepared"]
-
 _CHUNK = 128  # entries for each Ray task and each object of the store
 _TASKS_PER_CPU = 2  # so that the next task can start at once
 _POLL_S = 0.5

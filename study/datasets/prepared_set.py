@@ -39,8 +39,6 @@ from study.formatting import printable
 from study.storage import ObjectStore
 from study.store.tables import read_parquet, write_parquet
 
-__all__ = ["FOLDER", "PreparedSet", "SetDocument", "key_of"]
-
 FOLDER = "_data"
 """Folder of prepared sets in a store. Names of studies cannot begin with an underscore."""
 

@@ -20,8 +20,6 @@ from study.errors import UserError
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
-__all__ = ["DatasetSummary", "summarise", "summary_tables", "write_examples"]
-
 _MAX_NAMES = 3
 _EXAMPLES = 24
 _MAX_NAME_LENGTH = 120

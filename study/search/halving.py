@@ -21,8 +21,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from study.analysis.pareto import is_in_top
 from study.spec import Baseline, Spec, proxy_metric
 
-__all__ = ["HalvingScheduler", "Rungs", "rungs_so_far"]
-
 
 class Rungs:
     """The trials that reached each rung, and which of them continued: one in `reduction_factor` at each rung."""

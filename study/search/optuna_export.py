@@ -33,8 +33,6 @@ from study.local_files import atomic_path
 from study.search.sampler import PastTrial, distribution_of, frozen_trial, past_trials
 from study.spec import Baseline
 
-__all__ = ["optuna_database", "write_optuna_storage"]
-
 _IN_MEMORY: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
 
 

@@ -25,8 +25,6 @@ from study.analysis import StudyResults
 from study.analysis.pareto import pareto_front
 from study.spec import Parameter, Scalar, Spec, grid, parameter_order
 
-__all__ = ["PastTrial", "Search", "distribution_of", "frozen_trial", "past_trials"]
-
 # Maximum number of trials that TPE learns from: the front, and the latest others. A proposal takes time in proportion:
 # more than a second for ten thousand trials, during which the driver serves no other trial.
 _MAX_TPE_TRIALS = 1000

@@ -22,8 +22,6 @@ from study.search.sampler import PastTrial, Search
 from study.spec import Baseline, Scalar, Spec, TrialId
 from study.store.writer import StudyWriter
 
-__all__ = ["MAX_ACTOR_RESTARTS", "StudyCallback", "StudySearcher"]
-
 logger = logging.getLogger(__name__)
 
 MAX_ACTOR_RESTARTS = 100
