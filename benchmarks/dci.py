@@ -6,6 +6,8 @@ Both kinds of trees are fitted to one factor after the other; `dci` also fits ou
 At the default sizes scikit-learn takes some minutes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from sklearn.ensemble import GradientBoostingClassifier
@@ -15,14 +17,15 @@ from marl.metrics.boosted_trees import boosted_tree_importances
 from marl.metrics.dci import completeness, dci, disentanglement
 
 
-def draw_clips(number: int, latents: int, classes: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw noisy latents [N, D], most of which depend on one of the factors [N, C] and a little on the others."""
+def draw_clips(models: int, clips: int, latents: int, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Draw noisy latents [K, N, D], most of which depend on one of the factors [N, C] and a little on the others."""
     random = np.random.default_rng(0)
-    class_NC = np.stack([random.integers(count, size=number) for count in classes], axis=1)
+    class_NC = np.stack([random.integers(count, size=clips) for count in classes], axis=1)
     value_NC = 2 * class_NC / (np.array(classes) - 1) - 1
     moved_NC = np.concatenate([value_NC, np.sin(5 * value_NC)], axis=1)
-    weight_CD = random.normal(size=(moved_NC.shape[1], latents)) ** 3
-    return (moved_NC @ weight_CD + random.normal(size=(number, latents))).astype(np.float32), class_NC
+    weight_KCD = random.normal(size=(models, moved_NC.shape[1], latents)) ** 3
+    noise_KND = random.normal(size=(models, clips, latents))
+    return (moved_NC @ weight_KCD + noise_KND).astype(np.float32), class_NC
 
 
 def sklearn_importances(
@@ -40,8 +43,8 @@ def main() -> None:
     parser.add_argument("--latents", type=int, default=32)
     parser.add_argument("--classes", type=int, nargs="+", default=[4, 20, 10], metavar="N", help="of each factor")
     options = parser.parse_args()
-    latent_ND, class_NC = draw_clips(options.clips + options.held_out, options.latents, options.classes)
-    fit_ND, held_ND = np.split(latent_ND, [options.clips])
+    latent_1ND, class_NC = draw_clips(1, options.clips + options.held_out, options.latents, options.classes)
+    fit_ND, held_ND = np.split(latent_1ND[0], [options.clips])
     fit_class_NC, held_class_NC = np.split(class_NC, [options.clips])
 
     def by_factor(trees):

@@ -11,22 +11,13 @@ import numpy as np
 import torch
 from sklearn.metrics import mutual_info_score
 
+from benchmarks.dci import draw_clips
 from benchmarks.machine import device_kind, new_parser, print_table, timed, write_record
 from marl.metrics.information_gaps import mutual_information_gap
 from marl.metrics.modularity import modularity
 from marl.metrics.mutual_information import BINS, information
 
 CLASSES = (4, 20, 10)
-
-
-def draw_clips(models: int, clips: int, latents: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw latents [K, N, D] that depend on the factors [N, C], with other weights for each model."""
-    random = np.random.default_rng(0)
-    class_NC = np.stack([random.integers(count, size=clips) for count in CLASSES], axis=1)
-    value_NC = 2 * class_NC / (np.array(CLASSES) - 1) - 1
-    weight_KCD = random.normal(size=(models, len(CLASSES), latents)) ** 3
-    noise_KND = random.normal(size=(models, clips, latents))
-    return (np.einsum("nc,kcd->knd", value_NC, weight_KCD) + noise_KND).astype(np.float32), class_NC
 
 
 def plain_information(latents_ND: np.ndarray, class_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,15 +59,14 @@ def main() -> None:
     parser.add_argument("--latents", type=int, default=16, help="of each model")
     parser.add_argument("--plain-models", type=int, default=1, help="of them one after the other")
     options, kind = parser.parse_args(), device_kind()
-    latents_KND, class_NC = draw_clips(options.models, options.clips, options.latents)
+    latents_KND, class_NC = draw_clips(options.models, options.clips, options.latents, CLASSES)
     tensors = [torch.from_numpy(array).to(kind) for array in (latents_KND, class_NC)]
+    plain_KND = latents_KND[: options.plain_models]
     results = []
     for name, (batched, plain) in METRICS.items():
         batched(*tensors)  # compiles and warms up
         score_K, seconds = min((timed(batched, *tensors) for _ in range(2)), key=lambda run: run[1])
-        expected, plain_s = timed(
-            lambda plain=plain: [plain(one, class_NC) for one in latents_KND[: options.plain_models]]
-        )
+        expected, plain_s = timed(lambda plain=plain: [plain(one, class_NC) for one in plain_KND])
         ms_a_model, plain_ms = 1e3 * seconds / options.models, 1e3 * plain_s / len(expected)
         results.append(
             {

@@ -40,18 +40,14 @@ SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field of the spec.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AddressOption = Annotated[
-    str | None,
-    typer.Option(help="Cluster to use: http://HOST:8265 of its dashboard, or `auto` on its head node."),
+    str | None, typer.Option(help="Cluster to use: http://HOST:8265 of its dashboard, or `auto` on its head node.")
 ]
 ClusterOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Run on the cluster that `ray up FILE` started.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 
-
 Format = StrEnum("Format", ["table", "csv", "json"])
-
-
 FormatOption = Annotated[Format, typer.Option("--format", help="table, csv or json.")]
 
 
@@ -91,11 +87,7 @@ def open_results(store: str, study: str) -> "StudyResults":
 
 
 def check_output(
-    option: str,
-    output: Path,
-    overwrite: bool,
-    suffixes: tuple[str, ...] = (),
-    inputs: Iterable[str | Path] = (),
+    option: str, output: Path, overwrite: bool, suffixes: tuple[str, ...] = (), inputs: Iterable[str | Path] = ()
 ) -> None:
     """Raise UserError unless a command may write a file.
 

@@ -42,8 +42,7 @@ def doctor(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     address: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Ray cluster to check: `auto` on its head node, or HOST:PORT."),
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to check: `auto` on its head node, or HOST:PORT.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

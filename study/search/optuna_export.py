@@ -14,7 +14,7 @@ Reports become intermediate values if there is a single objective; Optuna has no
 import json
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,8 @@ def optuna_database(results: StudyResults) -> bytes:
         study.set_user_attr(Baseline(row["baseline"]).label, _as_json(scores))
     past = past_trials(results)
     rows, user_attributes = _rows(results)
-    for number, trial in _trials(results, past).items():
-        trial.system_attrs = {**trial.system_attrs, "results": rows[number]}
+    for past_trial, trial in zip(past, _trials(results, past), strict=True):
+        trial.system_attrs = {**trial.system_attrs, "results": rows[past_trial.number]}
         study.add_trial(trial)
     connection = storage.engine.raw_connection().driver_connection
     if connection is None:
@@ -93,22 +93,19 @@ def optuna_database(results: StudyResults) -> bytes:
     return content
 
 
-def _trials(results: StudyResults, past: Iterable[PastTrial]) -> dict[int, FrozenTrial]:
-    """Return the trials as trials of Optuna, by number, without attributes of their results."""
+def _trials(results: StudyResults, past: Iterable[PastTrial]) -> Iterator[FrozenTrial]:
+    """Yield the trials as trials of Optuna, without attributes of their results."""
     distributions = {name: distribution_of(parameter) for name, parameter in results.spec.space.items()}
     times = results.store.read("trials")
     times = times.groupby("trial")["time"].agg(["first", "last"]) if len(times) else times
     curves = _curves(results)
-    trials = {}
     for past_trial in past:
-        number = past_trial.number
-        trial = frozen_trial(past_trial, distributions)
+        number, trial = past_trial.number, frozen_trial(past_trial, distributions)
         trial.datetime_start = _local(times.at[number, "first"])
         if trial.state.is_finished():
             trial.datetime_complete = _local(times.at[number, "last"])
         trial.intermediate_values = curves.get(number, {})
-        trials[number] = trial
-    return trials
+        yield trial
 
 
 def _curves(results: StudyResults) -> dict[int, dict[int, float]]:
@@ -117,12 +114,8 @@ def _curves(results: StudyResults) -> dict[int, dict[int, float]]:
     if others or objective not in reports:
         return {}
     reports = reports.sort_values("metric_version", kind="stable").dropna(subset=[objective])
-    latest = reports.groupby(["trial", "seed", "step"])[objective].last()
-    means = latest.groupby(["trial", "step"]).mean()
-    curves: dict[int, dict[int, float]] = {}
-    for (trial, step), mean in means.items():
-        curves.setdefault(int(trial), {})[int(step)] = float(mean)
-    return curves
+    means = reports.groupby(["trial", "seed", "step"])[objective].last().groupby(["trial", "step"]).mean()
+    return {int(trial): curve.droplevel("trial").to_dict() for trial, curve in means.groupby("trial")}
 
 
 def _rows(results: StudyResults) -> tuple[dict[int, dict[str, Any]], list[str]]:
