@@ -9,21 +9,20 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 _NAMES = ("start", "filling", "steady", "tail", "end")
 
 
 def sample(time: float, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the sums over all trainers of their answers to `study.training.trainer.Trainer.progress`."""
-    found: dict[str, Any] = {
+    return {
         "time": time,
         "replicates": sum(len(answer["replicates"]) for answer in answers),
         "trained_steps": sum(answer["trained_steps"] for answer in answers),
         "lane_steps": sum(answer["lane_steps"] for answer in answers),
+        **{f"seconds/{kind}": sum(one["seconds"][kind] for one in answers) for kind in answers[0]["seconds"]},
     }
-    for kind in answers[0]["seconds"]:
-        found[f"seconds/{kind}"] = sum(answer["seconds"][kind] for answer in answers)
-    return found
 
 
 def phases(
@@ -41,25 +40,23 @@ def phases(
         `seconds`, `trial_steps`, `trial_steps_per_second`, `trial_steps_per_training_second`,
         `useful_share_of_lane_steps` and the `share_of_time` of the trainers' activities; None if a divisor is zero.
     """
-    times = [one["time"] for one in samples]
-    trained = [one["trained_steps"] for one in samples]
-    first = next((index for index, steps in enumerate(trained) if steps), None)
-    if first is None:
+    table = pd.DataFrame(samples).set_index("time")
+    trained = table["trained_steps"]
+    if not trained.any():
         raise ValueError("nothing was trained")
-    kinds = [name for name in samples[-1] if name.startswith("seconds/")]
+    kinds = [name for name in table if name.startswith("seconds/")]
+    first = trained.ne(0).idxmax()
     # A trainer counts from its first step, which may be earlier than the first request for its progress.
-    first_step = times[first] - sum(samples[first][kind] for kind in kinds if kind != "seconds/idle")
-    full = next((time for time, one in zip(times, samples, strict=True) if one["replicates"] >= lanes), times[-1])
-    full = max(full, first_step)
+    first_step = first - table.loc[first, kinds].drop("seconds/idle").sum()
+    full = max(first_step, min(table.index[table["replicates"] >= lanes], default=table.index[-1]))
     last_start = max(last_start, full)
-    last_step = max(times[trained.index(trained[-1])], last_start)
+    last_step = max(trained.eq(trained.iloc[-1]).idxmax(), last_start)
 
     def between(name: str, start: float, end: float) -> float:
-        points = [(time, one[name]) for time, one in zip(times, samples, strict=True)]
+        counts = table[name]
         if name.endswith("_steps"):
-            points = [(first_step, 0), *points[first:]]
-        at, counts = zip(*points, strict=True)
-        return float(np.diff(np.interp([start, end], at, counts))[0])
+            counts = pd.concat([pd.Series({first_step: 0}), counts.loc[first:]])
+        return float(np.diff(np.interp([start, end], counts.index, counts))[0])
 
     borders = [0.0, first_step, full, last_start, last_step, ended]
     found: dict[str, dict[str, Any]] = {}

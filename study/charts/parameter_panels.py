@@ -15,20 +15,7 @@ from altair.typing import ChartType
 
 from study.analysis.aggregation import mean_and_spread
 from study.analysis.parameter_effects import Sweep, find_sweep, is_numeric
-from study.charts.style import (
-    GREY,
-    INK,
-    WIDTH,
-    MissingDataError,
-    downsample,
-    error_bars,
-    metric_lines,
-    number_axis,
-    parameter_description,
-    parameter_label,
-    spans_decades,
-    value_label,
-)
+from study.charts import style
 from study.charts.trade_off import trade_off_metrics
 from study.spec import Parameter, Spec
 
@@ -48,37 +35,37 @@ def sweep_panels(sweep: Sweep, spec: Spec, numeric: bool) -> Panels:
         if is_numeric(parameter) == numeric
     }
     if not panels:
-        raise MissingDataError(f"{'no' if numeric else 'every'} parameter of the study is a number")
+        raise style.MissingDataError(f"{'no' if numeric else 'every'} parameter of the study is a number")
     kind, column = ("numeric", "value") if numeric else ("categorical", "label")
     counts = {name: max(data[column].nunique() for data in metrics.values()) for name, metrics in panels.items()}
     if max(counts.values()) < 2:
-        raise MissingDataError(f"no {kind} parameter has two values among the complete trials")
+        raise style.MissingDataError(f"no {kind} parameter has two values among the complete trials")
     return {name: metrics for name, metrics in panels.items() if counts[name] > 1}
 
 
 def numeric_chart(panels: Panels, sweep: Sweep, spec: Spec) -> ChartType:
     """Draw panels of numeric parameters: a column for each parameter, a row for each metric."""
     domains = _domains(panels)
-    width = WIDTH // min(max(len(panels), 2), _MAX_COLUMNS) - 70
+    width = style.WIDTH // min(max(len(panels), 2), _MAX_COLUMNS) - 70
     columns: list[ChartType] = []
     for index, (name, metrics) in enumerate(panels.items()):
-        parameter = spec.space[name]
+        parameter, label = spec.space[name], style.parameter_label(name)
         reference = (sweep.reference or {}).get(name)
         rows = [
             panel_chart(
                 data,
                 parameter,
-                x_title=parameter_label(name) if metric == list(metrics)[-1] else None,
-                y_title=metric_lines(spec, metric) if index % _MAX_COLUMNS == 0 else None,
+                x_title=label if metric == list(metrics)[-1] else None,
+                y_title=style.metric_lines(spec, metric) if index % _MAX_COLUMNS == 0 else None,
                 domain=domain,
                 size=(width, 150),
                 is_line=sweep.reference is not None,
-                reference=None if reference is None else value_label(parameter, reference),
+                reference=None if reference is None else style.value_label(parameter, reference),
             )
             for metric, data in metrics.items()
             if (domain := domains[metric]) is not None and len(data)
         ]
-        title = alt.Title(parameter_label(name), subtitle=parameter_description(name), subtitleColor=GREY)
+        title = alt.Title(label, subtitle=style.parameter_description(name), subtitleColor=style.GREY)
         columns.append(_with_own_bands(alt.vconcat(*rows, spacing=8, title=title)))
     return _with_own_bands(alt.concat(*columns, columns=_MAX_COLUMNS, spacing=22))
 
@@ -86,12 +73,12 @@ def numeric_chart(panels: Panels, sweep: Sweep, spec: Spec) -> ChartType:
 def categorical_chart(panels: Panels, spec: Spec) -> ChartType:
     """Draw panels of categorical parameters: a row for each parameter, a column for each metric."""
     domains = _domains(panels)
-    size = (WIDTH // max(len(domains), 2) - 80, 200)
+    size = (style.WIDTH // max(len(domains), 2) - 80, 200)
     rows = []
     for name, metrics in panels.items():
-        label = parameter_label(name)
+        label = style.parameter_label(name)
         columns = [
-            panel_chart(data, spec.space[name], label, metric_lines(spec, metric), domain, size, has_means=True)
+            panel_chart(data, spec.space[name], label, style.metric_lines(spec, metric), domain, size, has_means=True)
             for metric, data in metrics.items()
             if (domain := domains[metric]) is not None and len(data)
         ]
@@ -111,7 +98,7 @@ def panel_data(trials: pd.DataFrame, name: str, parameter: Parameter, metric: st
         return pd.DataFrame(columns=["trial", "value", "label", "mean", "low", "high", "offset"])
     rows = trials.dropna(subset=[metric, f"config/{name}"])
     values = rows[f"config/{name}"]
-    labels = [value_label(parameter, value) for value in values]
+    labels = [style.value_label(parameter, value) for value in values]
     columns = {"trial": rows["trial"], "value": values, "label": labels, **mean_and_spread(rows, metric)}
     data = pd.DataFrame(columns).sort_values(["value", "trial"], ignore_index=True)
     groups = data.groupby("label")
@@ -151,17 +138,17 @@ def panel_chart(
     base = alt.Chart(data).encode(**_x_encoding(data, parameter, x_title))
     layers: list[alt.Chart] = []
     if is_line:
-        layers.append(base.mark_line(color=INK, strokeWidth=1.5, opacity=0.8).encode(y=y))
-    layers.append(error_bars(base, color=INK, opacity=0.55))
+        layers.append(base.mark_line(color=style.INK, strokeWidth=1.5, opacity=0.8).encode(y=y))
+    layers.append(style.error_bars(base, color=style.INK, opacity=0.55))
     if has_means:
         means = data.groupby(["value", "label"], as_index=False)["mean"].mean().assign(offset=0.0)
         tick = alt.Chart(means).encode(**_x_encoding(means, parameter, x_title))
         length = 0.8 * _BAND * size[0] / len(parameter.choice or [0])
         layers.append(tick.mark_tick(color="#222222", thickness=2, size=length).encode(y=y))
-    layers.append(base.mark_point(filled=True, size=36, color=INK, opacity=1).encode(y=y))
+    layers.append(base.mark_point(filled=True, size=36, color=style.INK, opacity=1).encode(y=y))
     if reference is not None:
         ring = base.transform_filter(alt.FieldEqualPredicate(field="label", equal=reference))
-        layers.append(ring.mark_point(size=130, color=INK, strokeWidth=1.5, opacity=1).encode(y=y))
+        layers.append(ring.mark_point(size=130, color=style.INK, strokeWidth=1.5, opacity=1).encode(y=y))
     return alt.layer(*layers).properties(width=size[0], height=size[1])
 
 
@@ -187,14 +174,14 @@ def small_multiples_data(
     sweep = find_sweep(table, spec)
     panels = []
     for parameter, metric in product(parameters, (name for name in metrics if name in table)):
-        rows = downsample(sweep.trials[parameter].dropna(subset=[metric]))
+        rows = style.downsample(sweep.trials[parameter].dropna(subset=[metric]))
         if rows.empty:
             continue
         columns = {"trial": rows["trial"], "value": rows[f"config/{parameter}"].astype(float)}
         columns |= {"series": _series(rows, spec, series), **mean_and_spread(rows, metric)}
         panels.append(pd.DataFrame({"parameter": parameter, "metric": metric, **columns}))
     if not panels:
-        raise MissingDataError("no complete trial has values of these parameters and metrics yet")
+        raise style.MissingDataError("no complete trial has values of these parameters and metrics yet")
     return pd.concat(panels, ignore_index=True)
 
 
@@ -203,13 +190,13 @@ def small_multiple_chart(data: pd.DataFrame, spec: Spec, parameter: str, metric:
     rows = data[(data["parameter"] == parameter) & (data["metric"] == metric)]
     if rows.empty:
         return None
-    is_log = spec.space[parameter].log_uniform is not None or spans_decades(rows["value"])
+    is_log = spec.space[parameter].log_uniform is not None or style.spans_decades(rows["value"])
     scale = alt.Scale(type="log", nice=False, padding=8) if is_log else alt.Scale(nice=False, padding=8, zero=False)
     series = sorted(data["series"].unique())
     legend = alt.Legend(orient="top", columns=2, symbolOpacity=1) if len(series) > 1 else None
-    title, label = parameter_label(parameter), metric_lines(spec, metric)[0]
+    title, label = style.parameter_label(parameter), style.metric_lines(spec, metric)[0]
     base = alt.Chart(rows).encode(
-        x=alt.X("value:Q", title=title, scale=scale, axis=number_axis(rows["value"], is_log, 4)),
+        x=alt.X("value:Q", title=title, scale=scale, axis=style.number_axis(rows["value"], is_log, 4)),
         color=alt.Color("series:N", title=None, scale=alt.Scale(domain=series, scheme="tableau10"), legend=legend),
     )
     points = base.mark_point(filled=True, size=45, opacity=0.9).encode(
@@ -221,7 +208,7 @@ def small_multiple_chart(data: pd.DataFrame, spec: Spec, parameter: str, metric:
             alt.Tooltip("series:N"),
         ],
     )
-    return alt.layer(error_bars(base, opacity=0.5), points).properties(height=300)
+    return alt.layer(style.error_bars(base, opacity=0.5), points).properties(height=300)
 
 
 def _series(rows: pd.DataFrame, spec: Spec, parameter: str | None) -> list[str]:
@@ -229,7 +216,7 @@ def _series(rows: pd.DataFrame, spec: Spec, parameter: str | None) -> list[str]:
     if parameter is None:
         return ["all trials"] * len(rows)
     values = rows.reindex(columns=[f"config/{parameter}"]).squeeze(axis=1)
-    return ["absent" if pd.isna(value) else value_label(spec.space[parameter], value) for value in values]
+    return ["absent" if pd.isna(value) else style.value_label(spec.space[parameter], value) for value in values]
 
 
 def _domains(panels: Panels) -> dict[str, tuple[float, float] | None]:
@@ -247,11 +234,12 @@ def _x_encoding(data: pd.DataFrame, parameter: Parameter, title: str | None) -> 
     if parameter.choice is None:
         is_log = parameter.log_uniform is not None
         scale = alt.Scale(type="log" if is_log else "linear", nice=False, padding=8, zero=False)
-        return {"x": alt.X("value:Q", title=title, scale=scale, axis=number_axis(data["value"], is_log, 5, grid=False))}
+        axis = style.number_axis(data["value"], is_log, 5, grid=False)
+        return {"x": alt.X("value:Q", title=title, scale=scale, axis=axis)}
     choices = list(parameter.choice)
     if not any(isinstance(choice, str | bool) for choice in choices):
         choices.sort()
-    labels = [value_label(parameter, choice) for choice in choices]  # including those without a complete trial
+    labels = [style.value_label(parameter, choice) for choice in choices]  # including those without a complete trial
     axis = alt.Axis(labelAngle=-35 if sum(map(len, labels)) > _MAX_LETTERS else 0, labelLimit=110, grid=False)
     return {
         "x": alt.X("label:N", title=title, scale=alt.Scale(domain=labels), axis=axis),

@@ -13,19 +13,7 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.charts.style import (
-    COLOURS,
-    GREY,
-    INK,
-    RED,
-    SUBSPACES,
-    WIDTH,
-    MissingDataError,
-    error_bars,
-    factor_label,
-    latent_columns,
-    metric_lines,
-)
+from study.charts import style
 from study.spec import Spec
 
 if TYPE_CHECKING:
@@ -59,11 +47,11 @@ def learning_chart(data: pd.DataFrame, spec: Spec, metric: str) -> ChartType:
     scale, axis = alt.Scale(zero=False, nice=False, padding=6), alt.Axis(tickCount=5, format=",d", tickMinStep=1)
     x = alt.X("step:Q", title="steps", scale=scale, axis=axis)
     base = alt.Chart(data[data["metric"] == metric]).encode(x=x)
-    y = alt.Y("value:Q", title=metric_lines(spec, metric), scale=alt.Scale(zero=False))
-    band = base.mark_area(color=INK, opacity=0.18).encode(y=alt.Y("low:Q"), y2="high:Q")
-    lines = base.mark_line(color=INK, strokeWidth=1, opacity=0.45).encode(y=y, detail="seed:N")
-    mean = base.mark_line(color=INK, strokeWidth=2.5).encode(y="mean:Q")
-    points = base.mark_point(color=INK, filled=True, size=30, opacity=0.7).encode(
+    y = alt.Y("value:Q", title=style.metric_lines(spec, metric), scale=alt.Scale(zero=False))
+    band = base.mark_area(color=style.INK, opacity=0.18).encode(y=alt.Y("low:Q"), y2="high:Q")
+    lines = base.mark_line(color=style.INK, strokeWidth=1, opacity=0.45).encode(y=y, detail="seed:N")
+    mean = base.mark_line(color=style.INK, strokeWidth=2.5).encode(y="mean:Q")
+    points = base.mark_point(color=style.INK, filled=True, size=30, opacity=0.7).encode(
         y="value:Q", tooltip=["seed:N", "step:Q", alt.Tooltip("value:Q", format=".4g")]
     )
     return alt.layer(band, lines, mean, points).properties(height=220)
@@ -80,7 +68,7 @@ def accuracy_data(row: pd.Series, classes: Mapping[str, int], untrained: Mapping
         replicate), `chance`, and `untrained`, the accuracy of the untrained network.
     """
     rows = []
-    for (factor, count), subspace in product(classes.items(), COLOURS):
+    for (factor, count), subspace in product(classes.items(), style.COLOURS):
         name = f"probe/{factor}/{subspace}"
         if pd.notna(row.get(name)):
             mean, sd = float(row[name]), float(row.get(f"{name}/sd", float("nan")))
@@ -88,7 +76,7 @@ def accuracy_data(row: pd.Series, classes: Mapping[str, int], untrained: Mapping
             other = {"chance": 1 / count, "untrained": untrained.get(name, float("nan"))}
             rows.append({"factor": factor, "subspace": subspace, **accuracy, **other})
     if not rows:
-        raise MissingDataError(f"trial {int(row['trial'])} has no metrics of the group probe/…")
+        raise style.MissingDataError(f"trial {int(row['trial'])} has no metrics of the group probe/…")
     return pd.DataFrame(rows)
 
 
@@ -98,12 +86,12 @@ def accuracy_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
     `home` is the subspace that is meant to hold each factor.
     """
     factors = list(data["factor"].unique())
-    width = WIDTH // min(max(len(factors), 2), _MAX_COLUMNS) - 60
+    width = style.WIDTH // min(max(len(factors), 2), _MAX_COLUMNS) - 60
     x_axis = alt.Axis(labelAngle=0, ticks=False, labelFontSize=11)
-    x = alt.X("subspace:N", sort=list(COLOURS), title=None, axis=x_axis)
+    x = alt.X("subspace:N", sort=list(style.COLOURS), title=None, axis=x_axis)
     y_scale = alt.Scale(domain=[0, max(1.0, float(data["high"].max()))], nice=False)
     y_axis = alt.Axis(format="%", tickCount=5)
-    colours = alt.Scale(domain=list(COLOURS), range=list(COLOURS.values()))
+    colours = alt.Scale(domain=list(style.COLOURS), range=list(style.COLOURS.values()))
     colour = alt.Color("subspace:N", scale=colours, legend=None)
     panels: list[ChartType] = []
     for index, factor in enumerate(factors):
@@ -112,13 +100,13 @@ def accuracy_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
         y_title = "probe accuracy" if index % _MAX_COLUMNS == 0 else None
         y = alt.Y("accuracy:Q", title=y_title, scale=y_scale, axis=y_axis)
         bars = base.mark_bar(width={"band": 0.62}).encode(y=y, color=colour)
-        chance = alt.Chart(rows.head(1)).mark_rule(strokeDash=[4, 3], color=GREY).encode(y="chance:Q")
+        chance = alt.Chart(rows.head(1)).mark_rule(strokeDash=[4, 3], color=style.GREY).encode(y="chance:Q")
         ticks = base.transform_filter("isValid(datum.untrained)").encode(y="untrained:Q")
-        untrained = ticks.mark_tick(color=RED, thickness=2.5, width={"band": 0.62})
+        untrained = ticks.mark_tick(color=style.RED, thickness=2.5, width={"band": 0.62})
         # A dark line on a white one is visible on bars and on light and dark pages.
-        wide = error_bars(base, strokeWidth=4, color="white", clip=True)
-        narrow = error_bars(base, strokeWidth=1.5, color="#222222", clip=True)
-        title = alt.Title(factor, subtitle=f"belongs in the {home[factor]} subspace", subtitleColor=GREY)
+        wide = style.error_bars(base, strokeWidth=4, color="white", clip=True)
+        narrow = style.error_bars(base, strokeWidth=1.5, color="#222222", clip=True)
+        title = alt.Title(factor, subtitle=f"belongs in the {home[factor]} subspace", subtitleColor=style.GREY)
         panel = alt.layer(bars, chance, untrained, wide, narrow)
         panels.append(panel.properties(width=width, height=200, title=title))
     return alt.concat(*panels, columns=_MAX_COLUMNS, spacing=24)
@@ -135,9 +123,9 @@ def mutual_information_data(latents: pd.DataFrame, factors: "Sequence[Factor]") 
 
     from marl.metrics.mutual_information import information
 
-    columns = [(subspace, name) for subspace in SUBSPACES for name in latent_columns(latents, subspace)]
+    columns = [(subspace, name) for subspace in style.SUBSPACES for name in style.latent_columns(latents, subspace)]
     if not columns:
-        raise MissingDataError("the sample of latents has no latents")
+        raise style.MissingDataError("the sample of latents has no latents")
     latents_ND = latents[[name for _, name in columns]].to_numpy(dtype=np.float64)
     classes_NC = torch.from_numpy(np.stack([factor_classes(latents, factor) for factor in factors], axis=1))
     finite_1ND = torch.tensor(latents_ND).nan_to_num(0.0, 0.0, 0.0)[None]
@@ -156,7 +144,7 @@ def mutual_information_chart(data: pd.DataFrame, home: Mapping[str, str]) -> Cha
     `home` is the subspace that is meant to hold each factor.
     """
     count = len(data[["subspace", "latent"]].drop_duplicates())
-    cell = int(np.clip((WIDTH - 220) // count, _MIN_CELL, _MAX_CELL))
+    cell = int(np.clip((style.WIDTH - 220) // count, _MIN_CELL, _MAX_CELL))
     names = {name: f"{name} ({home[name]})" for name in data["factor"].unique()}
     labelled = data.assign(row=data["factor"].map(names), text=data["nmi"].map("{:.2f}".format))
     x_axis = alt.Axis(labelAngle=0, labelOverlap=True, ticks=False, domain=False, grid=False)
@@ -179,7 +167,7 @@ def mutual_information_chart(data: pd.DataFrame, home: Mapping[str, str]) -> Cha
                 text="text:N", color=alt.condition("datum.nmi > 0.45", alt.value("white"), alt.value("#333333"))
             )
             layers.append(text)
-        title = alt.Title(subspace, color=COLOURS[subspace])
+        title = alt.Title(subspace, color=style.COLOURS[subspace])
         panels.append(alt.layer(*layers).properties(width=alt.Step(cell), height=alt.Step(max(cell, 26)), title=title))
     return alt.hconcat(*panels, spacing=18)
 
@@ -192,22 +180,22 @@ def umap_data(latents: pd.DataFrame) -> pd.DataFrame:
     """
     sample = latents.iloc[:MAX_CLIPS]
     if len(sample) < _MIN_CLIPS:
-        raise MissingDataError(f"UMAP needs at least {_MIN_CLIPS} clips; the sample of latents has {len(sample)}")
+        raise style.MissingDataError(f"UMAP needs at least {_MIN_CLIPS} clips; the sample of latents has {len(sample)}")
     clips = sample[["clip", *(name for name in sample if str(name).startswith("factor/"))]]
     maps = []
-    for subspace in SUBSPACES:
-        if columns := latent_columns(sample, subspace):
+    for subspace in style.SUBSPACES:
+        if columns := style.latent_columns(sample, subspace):
             position_N2 = _embed(sample[columns].to_numpy(dtype=np.float32))
             maps.append(clips.assign(subspace=subspace, x=position_N2[:, 0], y=position_N2[:, 1]))
     if not maps:
-        raise MissingDataError("the sample of latents has no latents")
+        raise style.MissingDataError("the sample of latents has no latents")
     return pd.concat(maps, ignore_index=True)
 
 
 def umap_chart(data: pd.DataFrame) -> ChartType:
     """Draw `umap_data`: a row for each subspace, a column for each factor."""
     factors = [str(name).removeprefix("factor/") for name in data if str(name).startswith("factor/")]
-    size = WIDTH // min(max(len(factors), 2), _MAX_UMAP_COLUMNS) - 40
+    size = style.WIDTH // min(max(len(factors), 2), _MAX_UMAP_COLUMNS) - 40
     gradient = alt.Legend(orient="top", gradientLength=size - 10, gradientThickness=8, gradientOpacity=1, tickCount=4)
     symbols = alt.Legend(orient="top", columns=4, labelLimit=70, columnPadding=6, symbolSize=50, symbolOpacity=1)
     y_axis = alt.Axis(labels=False, ticks=False, grid=False, domain=False, titleFontSize=12)
@@ -219,7 +207,7 @@ def umap_chart(data: pd.DataFrame) -> ChartType:
         is_number = pd.api.types.is_numeric_dtype(values)
         colour = alt.Color(
             "value:Q" if is_number else "value:N",
-            title=factor_label(factor),
+            title=style.factor_label(factor),
             scale=alt.Scale(scheme="viridis" if is_number else "tableau10"),
             legend=gradient if is_number else symbols,
         )
@@ -238,7 +226,7 @@ def factor_classes(latents: pd.DataFrame, factor: "Factor") -> np.ndarray:
     """Return the class of each clip, int64 [N]. A number is rounded to the nearest value of the factor."""
     column = f"factor/{factor.name}"
     if column not in latents:
-        raise MissingDataError(f"the sample of latents lacks the {factor.name} of its clips")
+        raise style.MissingDataError(f"the sample of latents lacks the {factor.name} of its clips")
     values = np.array(factor.values)
     if pd.api.types.is_numeric_dtype(latents[column]) and np.issubdtype(values.dtype, np.number):
         index_N = np.abs(latents[column].to_numpy()[:, None] - values).argmin(axis=1)
@@ -246,7 +234,7 @@ def factor_classes(latents: pd.DataFrame, factor: "Factor") -> np.ndarray:
         index_of_value = {value: index for index, value in enumerate(factor.values)}
         unknown = set(latents[column]) - set(index_of_value)
         if unknown:
-            raise MissingDataError(f"the sample of latents has an unknown {factor.name}: {unknown.pop()!r}")
+            raise style.MissingDataError(f"the sample of latents has an unknown {factor.name}: {unknown.pop()!r}")
         index_N = latents[column].map(index_of_value).to_numpy()
     return np.asarray(np.array(factor.class_of_value, dtype=np.int64)[index_N])
 
