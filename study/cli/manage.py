@@ -157,8 +157,6 @@ def status_lines(status: dict[str, Any]) -> str:
 
 def _log_lines(store: str, study: str, follow: bool) -> Iterator[str]:
     """Yield the lines of a study's log, oldest first; with `follow` also lines that are written from now on."""
-    import pandas as pd
-
     from study.formatting import printable
     from study.storage import ObjectStore
     from study.store import StudyCache, StudyStore
@@ -169,9 +167,8 @@ def _log_lines(store: str, study: str, follow: bool) -> Iterator[str]:
     while True:
         is_running = _live_run(study_store) is not None  # before reading: a run writes its last lines before it ends
         rows = study_store.read("log")
-        if len(rows):
-            for moment, line in zip(rows["time"][printed:], rows["line"][printed:], strict=True):
-                yield f"{pd.Timestamp(moment):%Y-%m-%d %H:%M:%S}  {printable(line)}"
+        for row in rows.iloc[printed:].itertuples():
+            yield f"{row.time:%Y-%m-%d %H:%M:%S}  {printable(row.line)}"
         printed = len(rows)
         if not follow or not is_running:
             return

@@ -59,11 +59,9 @@ def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of
     """
     from study.export.verify import verify as verify_bundle
 
-    scores = verify_bundle(folder)
-    for name, (stated, computed) in scores.items():
-        if " of " in name:  # scores of single clips
-            continue
-        typer.echo(f"{name:<34} stated {stated:9.4f}   found {computed:9.4f}")
+    for name, (stated, computed) in verify_bundle(folder).items():
+        if " of " not in name:  # scores of single clips are many
+            typer.echo(f"{name:<34} stated {stated:9.4f}   found {computed:9.4f}")
     log(f"verified: {folder}")
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -139,29 +140,24 @@ class StudySearcher(Searcher):
         return {}
 
 
+@dataclass(eq=False)
 class StudyCallback(tune.Callback):
     """Records reports and states of trials, and calls the driver in each iteration of Tune's loop.
 
-    Args:
+    Attributes:
         searcher: Searcher of the same run.
-        writer: Receives the rows.
         steps: Full budget.
         on_state: Called with each trial whose state changes, its state, and the reason of a failure or interruption.
         on_step: Called several times a second; an error that it raises ends the run.
     """
 
-    def __init__(
-        self,
-        searcher: StudySearcher,
-        writer: StudyWriter,
-        steps: int,
-        on_state: Callable[[TrialId, str, str | None], None],
-        on_step: Callable[[], None],
-    ) -> None:
-        self._searcher, self._writer, self._steps = searcher, writer, steps
-        self._on_state, self._on_step = on_state, on_step
-        self._restarts: Counter[TrialId] = Counter()
-        self._refused: str | None = None
+    searcher: StudySearcher
+    writer: StudyWriter
+    steps: int
+    on_state: Callable[[TrialId, str, str | None], None]
+    on_step: Callable[[], None]
+    _restarts: Counter[TrialId] = field(default_factory=Counter, init=False)
+    _refused: str | None = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing, as the searcher does."""
@@ -175,11 +171,11 @@ class StudyCallback(tune.Callback):
         """
         if self._refused is not None:  # Tune would wrap an error that `on_trial_result` raises
             raise RunError(self._refused)
-        self._on_step()
+        self.on_step()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Announce that a trial has started."""
-        self._on_state(self._searcher.trials[trial.trial_id], "running", None)
+        self.on_state(self.searcher.trials[trial.trial_id], "running", None)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -187,38 +183,38 @@ class StudyCallback(tune.Callback):
         """Record the reports of a result."""
         self._refused = self._refused or result.get("refused")
         for row in result.get("rows", []):
-            self._writer.add("reports", row)
+            self.writer.add("reports", row)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record a trial that reached the full budget, was stopped early, or returned that it failed."""
-        trial_id, result = self._searcher.trials[trial.trial_id], trial.last_result or {}
+        trial_id, result = self.searcher.trials[trial.trial_id], trial.last_result or {}
         if "failed" in result:
             self._end(trial_id, "failed", result["failed"])
         else:
             step = result.get("step", 0)
-            self._end(trial_id, "complete" if step == self._steps else "pruned", None, step)
+            self._end(trial_id, "complete" if step == self.steps else "pruned", None, step)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Announce that a trial was interrupted, and that Tune restarts it."""
-        trial_id, (reason, _) = self._searcher.trials[trial.trial_id], _failure(trial)
+        trial_id, (reason, _) = self.searcher.trials[trial.trial_id], _failure(trial)
         logger.info("trial %s is restarted: %s", trial_id, reason)
-        self._on_state(trial_id, "interrupted", reason)
+        self.on_state(trial_id, "interrupted", reason)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Record a trial that raised an error too often, or queue one whose actor was lost before it started."""
-        trial_id, (reason, is_lost) = self._searcher.trials[trial.trial_id], _failure(trial)
+        trial_id, (reason, is_lost) = self.searcher.trials[trial.trial_id], _failure(trial)
         if is_lost and self._restarts[trial_id] < MAX_ACTOR_RESTARTS:
             self._restarts[trial_id] += 1
             logger.info("trial %s is queued again: %s", trial_id, reason)
-            self._searcher.requeue(trial_id)
-            self._on_state(trial_id, "interrupted", reason)
+            self.searcher.requeue(trial_id)
+            self.on_state(trial_id, "interrupted", reason)
             return
-        self._searcher.fail(trial_id)
+        self.searcher.fail(trial_id)
         self._end(trial_id, "failed", reason)
 
     def _end(self, trial: TrialId, state: str, error: str | None, step: int = 0) -> None:
-        self._searcher.record(trial, state, error, step)
-        self._on_state(trial, state, error)
+        self.searcher.record(trial, state, error, step)
+        self.on_state(trial, state, error)
 
 
 def _failure(trial: Trial) -> tuple[str, bool]:
