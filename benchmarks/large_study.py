@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from study.storage import ObjectStore
 from study.store import StudyStore
-from study.store.tables import MIN_SEGMENTS_TO_COMPACT, Segment, Table
+from study.store.tables import MIN_SEGMENTS_TO_COMPACT, Segment, Table, write_parquet
 
 NAME = "large"
 REPLICATES, REPORTS, STEPS = 3, 6, 6000
@@ -162,7 +161,5 @@ def write_segments(store: StudyStore, table: Table, run: int, segments: list[pa.
     for at in [*range(0, whole, MIN_SEGMENTS_TO_COMPACT), *range(whole, len(segments))]:
         together = segments[at : at + MIN_SEGMENTS_TO_COMPACT] if at < whole else segments[at : at + 1]
         last = at + len(together) if at < whole else None
-        buffer = pa.BufferOutputStream()
-        pq.write_table(pa.concat_tables(together, promote_options="permissive"), buffer)
-        name = Segment(table, run, at + 1, last).name
-        store.objects.write(f"{store.name}/{name}", buffer.getvalue().to_pybytes())
+        content = write_parquet(pa.concat_tables(together, promote_options="permissive"))
+        store.objects.write(f"{store.name}/{Segment(table, run, at + 1, last).name}", content)

@@ -91,8 +91,8 @@ def pair_loader(
 ):
     """Yield batches of log-mels [2B, F, T] and timbres [B] on the device, epoch after epoch.
 
-    `log_mels` [N, F, T] and `values` [N, C], timbre first, hold all clips, and may be mapped into memory. Pairs are drawn
-    from `clips`.
+    Pairs are drawn from `clips`. `log_mels` [N, F, T], which may be mapped into memory, and `values` [N, C], timbre
+    first, hold all clips.
     """
     loader = torch.utils.data.DataLoader(
         _Pairs(log_mels, clips, values),
