@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from study.analysis import StudyResults
-from study.storage import ObjectStore
-from study.store import StudyStore
+from study.cli.common import open_results
 
 DATA = Path(__file__).parent / "data"
 _METRICS = ("fidelity/", "disentanglement/", "probe/", "nmi/")
@@ -75,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     DATA.mkdir(exist_ok=True)
     for study in arguments.studies:
-        rows = rows_of(StudyResults(StudyStore(ObjectStore(arguments.store), study)))
+        rows = rows_of(open_results(arguments.store, study))
         write(study, rows)
         print(f"{study}: {len(rows)} replicates of {rows['trial'].nunique()} trials")
 

@@ -12,10 +12,8 @@ import numpy as np
 import soundfile
 
 from findings.collect import new_parser
-from study.analysis import StudyResults
+from study.cli.common import open_results
 from study.export.audition import Audition, Sound
-from study.storage import ObjectStore
-from study.store import StudyStore
 
 _PEAK = 0.9
 FOLDER = Path(__file__).parents[1] / "docs" / "sounds"
@@ -33,7 +31,7 @@ def main() -> None:
     parser.add_argument("study", metavar="STUDY")
     parser.add_argument("--trial", type=int, help="by default the best in the last objective")
     arguments = parser.parse_args()
-    results = StudyResults(StudyStore(ObjectStore(arguments.store), arguments.study))
+    results = open_results(arguments.store, arguments.study)
     trial = arguments.trial
     if trial is None:
         trial = results.best_trial(list(results.spec.objectives)[-1])

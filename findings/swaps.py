@@ -17,11 +17,9 @@ from findings.collect import new_parser, read, write
 from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, build_extractor
 from marl.data import Dataset
 from marl.extractor import FeatureExtractor
-from study.analysis import StudyResults
+from study.cli.common import open_results
 from study.datasets import dataset_of
 from study.spec.resolved_spec import ResolvedSpec
-from study.storage import ObjectStore
-from study.store import StudyStore
 
 _PAIRS = 512
 _SEED = 0
@@ -58,7 +56,7 @@ def main() -> None:
     parser.add_argument("studies", nargs="+", metavar="STUDY")
     arguments = parser.parse_args()
     for study in arguments.studies:
-        results = StudyResults(StudyStore(ObjectStore(arguments.store), study))
+        results = open_results(arguments.store, study)
         dataset = dataset_of(ResolvedSpec(results.spec), results.store.objects, torch.device("cpu"))
         drawn = pairs(dataset, results.spec.shared_factors)
         if not len(drawn):
