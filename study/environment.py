@@ -13,19 +13,6 @@ import platformdirs
 
 from study.errors import RunError
 
-__all__ = [
-    "available_cpus",
-    "cache_folder",
-    "check_same_versions",
-    "code_hash",
-    "commit",
-    "differing_version",
-    "package_versions",
-    "process_env",
-    "processor",
-    "versions",
-]
-
 _SOURCE_PACKAGES = ("marl", "study")
 _PACKAGES = ("marl-study", "torch", "torchaudio", "ray", "optuna")
 # The allocator keeps large temporary tensors in huge pages: returned to the kernel, each step faults them in again.

@@ -8,19 +8,6 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = [
-    "DEFAULT_STORE",
-    "Interrupted",
-    "RunError",
-    "StorageFailure",
-    "TooLargeError",
-    "UnreadableObject",
-    "UserError",
-    "command_for",
-    "response_code",
-    "storage_failure",
-]
-
 DEFAULT_STORE = "runs"
 """Folder of studies where `--store` is not given."""
 

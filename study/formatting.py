@@ -8,16 +8,6 @@ import math
 import re
 from collections.abc import Iterable
 
-__all__ = [
-    "cell_text",
-    "format_bytes",
-    "format_duration",
-    "format_number",
-    "objective_label",
-    "printable",
-    "suggestion",
-]
-
 _LABELS = {
     "fidelity/log_mel_rmse_db": "log-mel RMSE (dB)",
     "disentanglement/separation": "separation",

@@ -12,8 +12,6 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-__all__ = ["UNFINISHED", "ObjectFolder", "atomic_path"]
-
 UNFINISHED = ".unfinished-"
 """Prefix of the names of files and folders that are being written."""
 

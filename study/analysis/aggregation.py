@@ -15,17 +15,6 @@ import pandas as pd
 from study.analysis.statistics import ci_half_width
 from study.store.tables import SegmentId, TableRows
 
-__all__ = [
-    "Aggregates",
-    "REPORT_KEY",
-    "aggregate_trial",
-    "aggregate_trials",
-    "mean_and_spread",
-    "merge_duplicates",
-    "metric_columns",
-    "update_aggregates",
-]
-
 REPORT_KEY = ["trial", "seed", "step", "metric_version"]
 """Columns that identify a report."""
 

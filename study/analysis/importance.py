@@ -12,8 +12,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from study.errors import UserError
 from study.spec import Parameter, Spec
 
-__all__ = ["EVALUATORS", "MAX_FANOVA_TRIALS", "MIN_TRIALS", "Evaluator", "UndeterminedError", "importances"]
-
 Evaluator = Literal["ped_anova", "fanova", "mean_decrease_impurity"]
 EVALUATORS: tuple[Evaluator, ...] = get_args(Evaluator)
 MIN_TRIALS = 4

@@ -19,8 +19,6 @@ from study.errors import UserError
 from study.formatting import suggestion
 from study.spec import Parameter, Scalar, Spec
 
-__all__ = ["Sweep", "find_sweep", "is_numeric", "slice_data", "surface_data"]
-
 _Configuration = Mapping[str, Scalar]
 _MIN_INCLUDED = 3  # two configurations in `include` are two starting points of a search, not an ablation
 _MIN_REACH = 0.1  # a cell is drawn at least up to this distance from the nearest trial, as a fraction of the axis

@@ -14,20 +14,6 @@ import pandas as pd
 
 from study.spec import Spec
 
-__all__ = [
-    "FrontCandidates",
-    "front_candidates",
-    "front_progress",
-    "hypervolume",
-    "is_dominated",
-    "is_in_top",
-    "nondominated_order",
-    "pareto_front",
-    "reference_point",
-    "to_costs",
-    "trial_steps",
-]
-
 
 class FrontCandidates(NamedTuple):
     """Numbers of complete trials: on the front, near it, and those whose objectives are missing or not final.

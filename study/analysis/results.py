@@ -24,8 +24,6 @@ from study.store import StudyMetadata, StudyStore
 from study.store.lease import is_live
 from study.store.tables import TableRows
 
-__all__ = ["STATES", "StudyResults", "trial_name"]
-
 STATES = ("complete", "running", "interrupted", "pruned", "failed")
 
 

@@ -23,16 +23,6 @@ from study.analysis.pareto import is_dominated, to_costs
 from study.errors import UserError
 from study.spec import Spec
 
-__all__ = [
-    "PROBES",
-    "accuracy_standard_error",
-    "ci_half_width",
-    "front_probabilities",
-    "leakage",
-    "mean_standard_error",
-    "rmse_standard_error",
-]
-
 _DRAWS = 2000
 _CHUNK = 200  # trials, or draws, that are computed together
 # Degrees of freedom of the pooled covariance of the other trials. In simulated studies of two to five seeds, with equal

@@ -12,21 +12,6 @@ from study.doctor.facts import Disk, Facts, Gpu, OpenPort
 from study.environment import differing_version
 from study.formatting import format_bytes
 
-__all__ = [
-    "Finding",
-    "Verdict",
-    "check_disk",
-    "check_gpu",
-    "check_lock",
-    "check_machine",
-    "check_ports",
-    "check_token",
-    "check_versions",
-    "locked_versions",
-    "merge_findings",
-    "render_finding",
-]
-
 Verdict = Literal["pass", "warn", "fail"]
 
 _COLOURS: dict[Verdict, str] = {"pass": "green", "warn": "yellow", "fail": "bold red"}

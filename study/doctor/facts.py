@@ -18,8 +18,6 @@ from pydantic import BaseModel
 
 from study.environment import available_cpus, process_env, processor, versions
 
-__all__ = ["Disk", "Facts", "Gpu", "OpenPort", "facts_here", "open_ports", "packages_here"]
-
 _PORTS = {6379: "GCS", 8265: "dashboard", 10001: "client server", 52365: "dashboard agent"}
 # Ray's programs by path, its modules by name, and its workers and agents by process title.
 _RAY = re.compile(r"(?:/ray/(?:\S*/)?|-m (?=ray\.)|^(?=ray::))(?P<name>\S+)")

@@ -16,8 +16,6 @@ from study.formatting import format_bytes
 from study.runs.dry_run import StorageEstimate
 from study.storage import ObjectStore
 
-__all__ = ["check_clock", "check_room", "check_speed", "check_store", "store_error_here"]
-
 _Result = TypeVar("_Result")
 
 _MEGABYTE = 1_000_000

@@ -24,8 +24,6 @@ from study.errors import UserError, command_for
 from study.spec import Baseline, TrialId
 from study.spec.resolved_spec import ResolvedSpec
 
-__all__ = ["COMPARISON", "Audition", "Sound", "latent_ranges", "log_mel_rmse_db", "wav_files"]
-
 COMPARISON = ("original", "reconstruction", "private swapped", "shared swapped")
 """Names of the sounds of `Audition.compare`."""
 

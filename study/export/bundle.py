@@ -38,8 +38,6 @@ from study.spec import Spec
 from study.spec.resolved_spec import ResolvedSpec
 from study.store import Checkpoint
 
-__all__ = ["export_trials"]
-
 _CARD_FILE = "README.md"
 _CLIPS = 64
 _MAX_NAMED_FILES = 5

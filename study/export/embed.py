@@ -32,8 +32,6 @@ from study.export.recordings import Recording
 from study.in_flight import in_flight
 from study.local_files import atomic_path
 
-__all__ = ["EmbeddingResult", "embed", "load_model", "model_metadata"]
-
 _Item = TypeVar("_Item")
 _FileFeatures = tuple[str, NDArray[np.float32]]
 

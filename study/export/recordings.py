@@ -10,8 +10,6 @@ from marl.data.audio_file import SUFFIXES
 from study.errors import TooLargeError, UserError
 from study.storage import ObjectStore
 
-__all__ = ["Recording", "find_recordings"]
-
 # Longer than at the start of a command, because hours of work may be done already.
 _RETRY_TIMEOUT_S = 60.0
 

@@ -20,19 +20,6 @@ from marl.checkpoint import MANIFEST_FILE, METADATA_FILE, MODEL_FILE, ModelMetad
 from marl.evaluation import information_columns
 from study.errors import RunError, UserError
 
-__all__ = [
-    "CLIPS_FOLDER",
-    "FACTORS_FILE",
-    "SCORES_FILE",
-    "checksums",
-    "foreign_files",
-    "is_intact",
-    "read_manifest",
-    "score",
-    "sha256_of",
-    "verify",
-]
-
 SCORES_FILE, CLIPS_FOLDER, FACTORS_FILE = "scores.json", "clips", "factors.csv"
 # Another processor sums in another order, which changes an error by about 0.0001 dB and may move a latent across the
 # edge of a bin. Other weights change the error of at least one clip far more.

@@ -27,8 +27,6 @@ from study.spec.resolved_spec import ResolvedSpec
 if TYPE_CHECKING:
     from marl.data import Factor
 
-__all__ = ["FIGURES", "Figure", "ReportContext", "parameters_text"]
-
 
 @dataclass(frozen=True)
 class Figure:

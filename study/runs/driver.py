@@ -29,8 +29,6 @@ from study.store.writer import StudyWriter
 from study.training.client import StudyTrial, TrainerGroup
 from study.training.nodes import ResourcePlan
 
-__all__ = ["run_study"]
-
 logger = logging.getLogger(__name__)
 
 _DRAIN_TIMEOUT_S = 7.0

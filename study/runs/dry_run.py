@@ -26,8 +26,6 @@ from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store.tables import MIN_SEGMENTS_TO_COMPACT, to_parquet
 from study.training.planning import device_type, plan_stacks, steps_per_second
 
-__all__ = ["StorageEstimate", "check_free_space", "describe_dry_run", "estimate_storage", "storage_line"]
-
 _BYTES_PER_PARAMETER = 4  # float32
 _HEADER_PER_TENSOR = 128
 _RECORD_BYTES = 1_000

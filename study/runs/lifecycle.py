@@ -26,18 +26,6 @@ from study.store.layout import incompatible
 from study.store.lease import check_no_live_run
 from study.training.planning import DeviceType, device_type, plan_stacks
 
-__all__ = [
-    "CleanupPlan",
-    "Deletion",
-    "clean_up",
-    "cleanup_table",
-    "confirmation_spec",
-    "create_study",
-    "kept_line",
-    "plan_cleanup",
-    "spec_of",
-]
-
 _FAR, _ENDED_EARLY, _LEFT_BEHIND = (
     "weights far from the front",
     "checkpoints of trials that were stopped or failed",

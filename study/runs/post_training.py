@@ -24,8 +24,6 @@ from study.store.writer import StudyWriter
 from study.training.client import TrainerGroup
 from study.training.planning import device_type
 
-__all__ = ["TrainerLostError", "evaluate_stored", "rescore"]
-
 _POLL_S = 0.5
 # The inputs of one model hold some megabytes of audio.
 _MAX_INPUTS_IN_FLIGHT = 8

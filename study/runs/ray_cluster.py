@@ -19,8 +19,6 @@ from study.errors import RunError, UserError
 from study.training.client import NAMESPACE
 from study.training.planning import device_type
 
-__all__ = ["RUN_STARTED", "configure_ray", "local_ray", "ray_session", "run_on_head", "submit_job"]
-
 RUN_STARTED = "run {run} of study {study}"
 """Start of the first line of a run, logged when the run has acquired the lease."""
 

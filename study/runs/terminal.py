@@ -25,8 +25,6 @@ from study.errors import Interrupted
 from study.formatting import format_duration, format_number, objective_label
 from study.spec import Baseline, Scalar, Spec, TrialId
 
-__all__ = ["ProgressDisplay", "StopSignals", "handle_signals"]
-
 _SUMMARY_EVERY_S = 30.0
 _RATE_WINDOW_S = 20.0
 _MAX_ROWS = 16

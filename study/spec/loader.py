@@ -13,17 +13,6 @@ from pydantic import BaseModel, ValidationError
 from study.errors import UserError
 from study.formatting import suggestion
 
-__all__ = [
-    "NO_SUCH_FIELD",
-    "Problem",
-    "SpecError",
-    "apply_overrides",
-    "explain",
-    "find_problems",
-    "load_fields",
-    "shown",
-]
-
 NO_SUCH_FIELD = "no such field"
 """Beginning of the message about an unknown field."""
 

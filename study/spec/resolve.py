@@ -18,8 +18,6 @@ from study.spec.resolved_spec import ResolvedSpec
 from study.spec.schema import Spec, parse_spec, proxy_metric
 from study.spec.space import Parameter, Scalar, active_parameters, grid
 
-__all__ = ["read_spec", "resolve"]
-
 _DEFAULT_TRIALS = 100
 
 

@@ -20,8 +20,6 @@ from study.spec.loader import Problem, SpecError, find_problems
 from study.spec.schema import Spec
 from study.spec.space import Parameter, Scalar, active_parameters
 
-__all__ = ["ResolvedSpec", "StackKey", "StackPlan"]
-
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _LATENT_SIZES = ("latent.private", "latent.shared")

@@ -16,17 +16,6 @@ from study.formatting import suggestion
 from study.spec.loader import SpecError, find_problems, shown
 from study.spec.space import Parameter, SpecScalar, parameter_order
 
-__all__ = [
-    "MAX_TRIALS",
-    "Baseline",
-    "Spec",
-    "TrialId",
-    "is_study_name",
-    "parse_spec",
-    "proxy_metric",
-    "study_name",
-]
-
 MAX_TRIALS = 1_000_000
 _MAX_STEPS = 1_000_000_000
 _MAX_SEED = 2**32 - 1  # of NumPy and Optuna

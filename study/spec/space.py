@@ -8,8 +8,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, mo
 
 from study.spec.loader import shown
 
-__all__ = ["Parameter", "Scalar", "SpecScalar", "active_parameters", "grid", "parameter_order"]
-
 Scalar = bool | int | float | str
 
 _Int = int  # `Parameter` has a field named `int`, which hides the type

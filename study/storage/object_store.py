@@ -18,8 +18,6 @@ import tenacity
 from study.errors import TooLargeError, UserError, response_code, storage_failure
 from study.local_files import UNFINISHED, ObjectFolder
 
-__all__ = ["RUN_RETRY_TIMEOUT_S", "Entry", "ObjectStore"]
-
 RUN_RETRY_TIMEOUT_S = 600.0
 """How long processes of a running study retry, in seconds."""
 

@@ -38,8 +38,6 @@ from study.store.tables import (
     write_parquet,
 )
 
-__all__ = ["Checkpoint", "StudyMetadata", "StudyStore", "incompatible", "list_studies"]
-
 _METADATA = "study.json"
 _BASELINES = "baselines.json"
 _METADATA_LIMIT = 16 << 20

@@ -19,8 +19,6 @@ from study.errors import RunError, UserError
 from study.spec import Baseline, explain
 from study.store.study_objects import StudyObjects, json_object
 
-__all__ = ["Finishing", "Lease", "RunRecords", "check_no_live_run", "is_live", "process_identity"]
-
 logger = logging.getLogger(__name__)
 
 _RUN = re.compile(r"runs/(\d{4})\.json")

@@ -19,8 +19,6 @@ from study.errors import UnreadableObject, UserError
 from study.spec import explain
 from study.store.layout import StudyStore
 
-__all__ = ["MAX_AUTHOR", "MAX_TEXT", "Marks", "Note", "Notes"]
-
 MAX_TEXT = 4000  # characters
 MAX_AUTHOR = 100
 

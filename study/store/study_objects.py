@@ -14,8 +14,6 @@ from study.formatting import printable
 from study.spec import study_name
 from study.storage import Entry, ObjectStore
 
-__all__ = ["StudyCache", "StudyObjects", "json_object"]
-
 _Value = TypeVar("_Value")
 
 _JSON_LIMIT = 64 << 20

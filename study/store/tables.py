@@ -14,22 +14,6 @@ import pyarrow.parquet as pq
 
 from study.spec import Baseline
 
-__all__ = [
-    "MIN_SEGMENTS_TO_COMPACT",
-    "Segment",
-    "SegmentId",
-    "Table",
-    "TableRows",
-    "merge_segments",
-    "read_parquet",
-    "read_segment",
-    "schema_conflicts",
-    "to_parquet",
-    "with_kind",
-    "without_compacted",
-    "write_parquet",
-]
-
 Table = Literal["trials", "reports", "log"]
 
 MIN_SEGMENTS_TO_COMPACT = 64

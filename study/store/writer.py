@@ -14,8 +14,6 @@ from study.store.layout import StudyStore
 from study.store.lease import Finishing, Lease
 from study.store.tables import Table
 
-__all__ = ["StudyWriter"]
-
 _FLUSH_EVERY_S = 5.0
 _HEARTBEAT_EVERY_S = 10.0
 # Longest time between two calls of a driver that works. After it, the heartbeat stops.

@@ -15,8 +15,6 @@ from study.environment import process_env
 from study.spec import Scalar, TrialId
 from study.training.trainer import Trainer
 
-__all__ = ["NAMESPACE", "StudyTrial", "TrainerGroup", "actor_names", "end_trainers", "find_or_start", "study_id"]
-
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "marl-study"

@@ -28,8 +28,6 @@ from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
 from study.training.planning import DeviceType, device_type, plan_stacks, steps_per_second
 
-__all__ = ["PlanReport", "StepReport", "dry_run_stacks", "stack_configs"]
-
 # Number of trials that a sampler suggests to find the stacks of a study.
 _MAX_SUGGESTIONS = 200
 

@@ -25,8 +25,6 @@ from study.store import StudyStore
 from study.training.planning import StackPool, is_out_of_memory
 from study.training.replicate_io import Replicate
 
-__all__ = ["Evaluator", "PendingEvaluation", "report_row", "write_baselines_once"]
-
 logger = logging.getLogger(__name__)
 
 # Smaller groups take about the same time.

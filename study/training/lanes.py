@@ -26,8 +26,6 @@ from study.training.planning import StackPool
 from study.training.replicate_io import IOExecutor, Replicate, ReplicateFiles
 from study.training.trials import Failure, Quarantine, Report
 
-__all__ = ["Lanes"]
-
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT_EVERY_S = 60.0

@@ -26,17 +26,6 @@ from study.training.client import NAMESPACE, actor_names, study_id
 if TYPE_CHECKING:
     from study.training.planning import DeviceType  # torch, which is not to be imported in the thread that watches
 
-__all__ = [
-    "Devices",
-    "MetadataService",
-    "ResourcePlan",
-    "cluster_devices",
-    "register_study",
-    "registered_studies",
-    "trials_per_device",
-    "wait_for_preemption",
-]
-
 logger = logging.getLogger(__name__)
 
 # Nodes and studies come and go, so a shared cluster is examined again after this long.

@@ -25,16 +25,6 @@ from study.environment import process_env
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
 
-__all__ = [
-    "DeviceType",
-    "StackPool",
-    "can_compile",
-    "device_type",
-    "is_out_of_memory",
-    "plan_stacks",
-    "steps_per_second",
-]
-
 logger = logging.getLogger(__name__)
 
 DeviceType = Literal["cpu", "cuda"]

@@ -18,8 +18,6 @@ from study.spec import Scalar, TrialId
 from study.spec.resolved_spec import ResolvedSpec
 from study.store import StudyStore
 
-__all__ = ["IOExecutor", "Replicate", "ReplicateFiles"]
-
 logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")

@@ -22,8 +22,6 @@ from study.spec import Scalar, TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S
 from study.training.trials import AttachedTrial
 
-__all__ = ["Trainer"]
-
 logger = logging.getLogger(__name__)
 
 _TRIAL_TIMEOUT_S = 60.0  # a trial that has not called for this long is lost, and its lanes are freed

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 from study.spec import TrialId
 
-__all__ = ["AttachedTrial", "Failure", "Quarantine", "Report"]
-
 
 class Report(NamedTuple):
     """Metrics of a replicate at a budget: a row of `reports/`."""
