@@ -65,7 +65,7 @@ def train(chosen: dict[str, Any], folder: str, steps: int, pairs: int, threads: 
             strategy=chosen["strategy"], shared=chosen["contrast"], temperature=chosen["temperature"]
         ),
     )
-    model = PlainModel(config, len(clips), DEVICE)
+    model = PlainModel(config, DEVICE)
     network, parameters = model.network, model.parameters
 
     def evaluate() -> dict[str, float]:

@@ -74,7 +74,7 @@ class _Objective:
         decoded, original = self._decoded(z_ND, noise_ND), self.batch.input_NPQ.to(torch.float32)
         reconstruction = squared_error(decoded, original)
         z_VBD, mean_VBD, logvar_VBD = (part.unflatten(0, (2, -1)) for part in (z_ND, *self.posterior))
-        kl_3S = torch.stack(kl.decompose(z_VBD, mean_VBD, logvar_VBD, weights.subspace_DS, self.spec.dataset_size))
+        kl_3S = torch.stack(kl.decompose(z_VBD, mean_VBD, logvar_VBD, weights.subspace_DS))
         total = weights.reconstruction * reconstruction + (weights.kl_3S * kl_3S).sum()
         terms = [reconstruction[None], kl_3S.flatten()]
         if active.multiscale:

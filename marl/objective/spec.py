@@ -131,7 +131,6 @@ class ObjectiveSpec(NamedTuple):
 
     network: Network  # with the parameters of all heads of the terms
     active_terms: ActiveTerms
-    dataset_size: int  # number of training clips
     groups: int = 0  # combinations of values of the shared factors
     dtype: torch.dtype = torch.float32
 
