@@ -57,7 +57,7 @@ class _Objective:
         else:
             self.posterior = self.network.encode(parameters, self.mask_D, batch.input_NPQ, spec.dtype)
         self.same_BB = batch.group_B[:, None] == batch.group_B
-        self.excluded_BB = self.same_BB & ~identity(self.same_BB) & hyperparameters.exclude_same_factors
+        self.excluded_BB = self.same_BB & ~identity(self.same_BB) & hyperparameters.exclude_same_group
 
     @cached_property
     def target(self) -> tuple[Parameters, Tensor]:
@@ -153,7 +153,7 @@ class _StrategyInputs:
 
     @property
     def excluded_negatives_NN(self) -> Tensor:
-        return tile_views(self._objective.same_BB & self._objective.hyperparameters.exclude_same_factors)
+        return tile_views(self._objective.same_BB & self._objective.hyperparameters.exclude_same_group)
 
     def views(self) -> tuple[Tensor, Tensor, Pairing]:
         latents_NX, mask_X = self._compared()
