@@ -63,7 +63,8 @@ class LossConfig(BaseConfig):
     Attributes:
         reconstruction: Weight of the squared error, summed over a spectrogram.
         private: Weights of the KL terms of the private latents, nats per view.
-        shared: Weights of the KL terms of the shared latents, nats per view.
+        shared: Weights of the KL terms of the shared latents, nats per view. With the fusion `poe`, a pair has one code
+            with one joint posterior, and each view has half of its terms.
     """
 
     reconstruction: float = Field(1.0, ge=0)
