@@ -93,8 +93,8 @@ class _Objective:
     def _kl_terms(self, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
         """Return the KL terms of both subspaces, [3, S], nats per view.
 
-        They are those of the posterior of each view. With the fusion `poe`, the shared latents of a pair have a single
-        joint posterior, and each view has half of its terms.
+        Each view has the terms of its posterior. With the fusion `poe`, the shared latents of a pair have a single joint
+        posterior, and each view has half of its terms.
         """
         codes, fusions = (z_ND, *self.posterior), self.spec.active_terms.fusions
         if "poe" not in fusions:
@@ -108,8 +108,8 @@ class _Objective:
         return self._decomposed(*codes_ND) * torch.stack([torch.ones_like(half), half])
 
     def _decomposed(self, *codes_ND: Tensor) -> Tensor:
-        codes = (part_ND.unflatten(0, (2, -1)) for part_ND in codes_ND)
-        return torch.stack(kl.decompose(*codes, self.hyperparameters.subspace_DS))
+        z_VBD, mean_VBD, logvar_VBD = (part_ND.unflatten(0, (2, -1)) for part_ND in codes_ND)
+        return torch.stack(kl.decompose(z_VBD, mean_VBD, logvar_VBD, self.hyperparameters.subspace_DS))
 
     def _shared_posterior(self) -> Posterior:
         _, shared = self.spec.subspaces.values()
