@@ -84,7 +84,7 @@ def test_fields_of_the_spec_have_the_values_that_the_older_code_gave_them():
 @pytest.mark.slow
 def test_an_older_study_is_resumed_and_complete_trials_stay_as_they_are(resumed):
     before, after = (completed_files(store, "older") for store in (OLDER / "store", resumed))
-    assert len(before) == 2 * 2 * (3 + 1) + 4  # checkpoints and latents of two trials, segments of tables
+    assert len(before) == 2 * 2 * (3 + 1) + 5  # checkpoints and latents of two trials, segments of tables
     assert {name: after.get(name) for name in before} == before
     metadata = "older/study.json"
     assert (resumed / metadata).read_bytes() == (OLDER / "store" / metadata).read_bytes()
