@@ -93,7 +93,7 @@ class _Objective:
     def _kl_terms(self, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
         """Return the KL terms of both subspaces, [3, S], nats per view.
 
-        Each view has the terms of its posterior. With the fusion `poe`, the shared latents of a pair have a single joint
+        Each view has the terms of its posterior. With the fusion `poe`, the shared latents of a pair have one joint
         posterior, and each view has half of its terms.
         """
         codes, fusions = (z_ND, *self.posterior), self.spec.active_terms.fusions
