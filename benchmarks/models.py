@@ -46,9 +46,9 @@ def synchronise(device: torch.device) -> None:
 class PlainModel:
     """The same network and objective trained as a user would: `torch.optim.Adam` and `torch.randn`."""
 
-    def __init__(self, config: Config, clips: int, device: torch.device) -> None:
+    def __init__(self, config: Config, device: torch.device) -> None:
         self.network = build_network(architecture(config))
-        self.spec = ObjectiveSpec(self.network, ActiveTerms.of(config), clips)
+        self.spec = ObjectiveSpec(self.network, ActiveTerms.of(config))
         hyperparameters = build_hyperparameters(self.spec, config)
         self.hyperparameters = LaneHyperparameters(*(one.to(device) for one in hyperparameters))
         initial = self.network.initial_parameters(config.latent, seed=0)

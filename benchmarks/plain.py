@@ -56,7 +56,7 @@ def train(chosen: dict[str, Any], folder: str, steps: int, pairs: int, threads: 
     validation = torch.tensor(log_mels[held_out], device=DEVICE)
     validation_timbre = torch.tensor(values[held_out, 0], device=DEVICE)
     config = Config.model_validate(chosen)
-    model = PlainModel(config, len(clips), DEVICE)
+    model = PlainModel(config, DEVICE)
     network, parameters = model.network, model.parameters
 
     def evaluate() -> dict[str, float]:

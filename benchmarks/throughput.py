@@ -75,7 +75,7 @@ def plain_step(way: Way, device: torch.device):
     clips, timbre = clips[order], timbre[order]
     size = timbre.bincount()
     start = size.cumsum(0) - size
-    model = PlainModel(CONFIG, len(clips), device)
+    model = PlainModel(CONFIG, device)
 
     def resident():
         while True:

@@ -63,7 +63,8 @@ class LossConfig(BaseConfig):
     Attributes:
         reconstruction: Weight of the squared error, summed over a spectrogram.
         private: Weights of the KL terms of the private latents, nats per view.
-        shared: Weights of the KL terms of the shared latents, nats per view.
+        shared: Weights of the KL terms of the shared latents, nats per view. With the fusion `poe`, a pair has one code
+            with one joint posterior, and each view has half of its terms.
     """
 
     reconstruction: float = Field(1.0, ge=0)
@@ -94,8 +95,9 @@ class ContrastConfig(BaseConfig):
         projection: Whether views are compared behind a projection head (Chen et al., 2020), with `model.head` outputs.
             `byol` always has one.
         target_decay: Decay per step of the moving averages of `byol`.
-        exclude_same_factors: Whether clips that are known to share the pair's shared factors are excluded from its
-            negatives. With few factor values a batch has many such false negatives, and short runs merge two values.
+        exclude_same_group: Whether two pairs of the same group are no negatives of each other. With the views `factor`,
+            pairs with the same values of the shared factors are a group, so this is supervision: it reads the labels of
+            all clips of a batch. With other views a group is a clip. Only strategies with negatives use it.
     """
 
     strategy: Annotated[str, AfterValidator(lambda name: _check_known(name, ("none", *STRATEGIES)))] = "none"
@@ -105,7 +107,7 @@ class ContrastConfig(BaseConfig):
     temperature: float = Field(0.2, gt=0)
     projection: bool = False
     target_decay: float = Field(0.99, ge=0, lt=1)
-    exclude_same_factors: bool = True
+    exclude_same_group: bool = False
 
 
 class IndependenceConfig(BaseConfig):

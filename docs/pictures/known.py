@@ -85,7 +85,12 @@ class SyntheticContext(EvaluationContext):
             classes_NC = torch.stack([torch.randint(n, (clips,), generator=generator) for n in FACTORS.values()], dim=1)
             noise_KND = torch.randn(len(amount_K11), clips, LATENTS, generator=generator)
             means_KND = synthetic_latents(panel, classes_NC, amount_K11, noise_KND)
-            setattr(self, part, SimpleNamespace(classes_NC=classes_NC, means_KND=means_KND))
+            encoded = {
+                "classes_NC": classes_NC,
+                "means_KND": means_KND,
+                "posterior_deviation_KD": torch.zeros(1, LATENTS),
+            }
+            setattr(self, part, SimpleNamespace(**encoded))
 
 
 def synthetic_latents(panel: Panel, classes_NC: Tensor, amount_K11: Tensor, noise_KND: Tensor) -> Tensor:

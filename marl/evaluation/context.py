@@ -25,7 +25,7 @@ def held_out_clips(models: Models, split: str = "validation") -> Tensor:
 
 
 class EncodedSplit:
-    """Indices of clips, classes of their factors, and posterior means of their latents by each model.
+    """Indices of clips, classes of their factors, and posteriors of their latents by each model.
 
     Means that are not finite are zero. Only a model that has diverged has them, and its metrics are not used.
     """
@@ -37,6 +37,11 @@ class EncodedSplit:
         self.means_KND = posterior.mean.nan_to_num(0.0, 0.0, 0.0)
         self._deviation_KND = (0.5 * posterior.logvar).exp().nan_to_num(0.0, 0.0, 0.0) * models.mask_KD[:, None]
         self._latent_ids_D = models.objective_spec.network.latent_ids(clips.device)
+
+    @cached_property
+    def posterior_deviation_KD(self) -> Tensor:
+        """Root-mean-square deviation of the posteriors of each latent, zero for padding."""
+        return self._deviation_KND.square().mean(dim=1).sqrt()
 
     @cached_property
     def sampled_KND(self) -> Tensor:

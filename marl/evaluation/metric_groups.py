@@ -34,7 +34,7 @@ __all__ = [
 Columns = dict[str, Tensor]
 """A value of each model, [K], by name of the column."""
 
-_Probe = Callable[[Tensor, Tensor, Tensor, Tensor, Sequence[int]], Tensor]
+_Probe = Callable[[Tensor, Tensor, Tensor, Tensor, Sequence[int], Tensor | None], Tensor]
 
 _BLOCKS = ("private", "shared")
 _GAPS = ("mig", "jemmig", "dcimig")
@@ -127,7 +127,9 @@ def sap(context: EvaluationContext) -> Columns:
 def mean_explicitness(context: EvaluationContext) -> Columns:
     """Compute explicitness, averaged over factors."""
     fit, held_out = context.fit, context.held_out
-    _, mean_K = explicitness(fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC)
+    _, mean_K = explicitness(
+        fit.means_KND, fit.classes_NC, held_out.means_KND, held_out.classes_NC, fit.posterior_deviation_KD
+    )
     return {"disentanglement/explicitness": mean_K}
 
 
@@ -245,8 +247,9 @@ def _probe_accuracies(context: EvaluationContext, probe: _Probe, kind: str, samp
     fit_RND, held_out_RND = (
         context.per_subspace(part.sampled_KND if sampled else part.means_KND) for part in (fit, held_out)
     )
+    deviation_RD = None if sampled else context.per_subspace(fit.posterior_deviation_KD[:, None]).squeeze(1)
     with torch.enable_grad():
-        accuracy_RC = probe(fit_RND, fit.classes_NC, held_out_RND, held_out.classes_NC, classes)
+        accuracy_RC = probe(fit_RND, fit.classes_NC, held_out_RND, held_out.classes_NC, classes, deviation_RD)
     accuracy_KSC = accuracy_RC.unflatten(0, (len(context.models), -1))
     return {
         f"{kind}/{factor}/{subspace}": accuracy_KSC[:, row, column]

@@ -1,7 +1,9 @@
 """The three parts of the KL term of a variational autoencoder, as in beta-TCVAE.
 
 Chen, Li, Grosse and Duvenaud, "Isolating Sources of Disentanglement in Variational Autoencoders", NeurIPS 2018,
-equation 2, estimated by minibatch weighted sampling (their equation S4). G is groups of latents (the subspaces).
+equation 2. The density of all codes, q(z), is estimated by the mean of the posteriors of the batch. Minibatch weighted
+sampling (their equation S4) divides by the size of the data set as well. Gradients are the same, but that constant adds
+its logarithm to the mutual information of a code without information. G is groups of latents (the subspaces).
 """
 
 import math
@@ -17,14 +19,18 @@ _NEGLIGIBLE = -40.0
 
 
 class KLTerms(NamedTuple):
-    """Terms of each group, [G], averaged over clips, in nats. Their sum is the mean of log q(z|x) - log p(z)."""
+    """Terms of each group, [G], averaged over clips, in nats. Their sum is the mean of log q(z|x) - log p(z).
+
+    All are 0 if every posterior is the prior. On average the mutual information is at most the true one, and never more
+    than the logarithm of the batch size B. What it misses is in the two other terms, which are too large by that.
+    """
 
     index_code_mi: Tensor
     total_correlation: Tensor
     dimension_wise_kl: Tensor
 
 
-def decompose(z_VBD: Tensor, mean_VBD: Tensor, logvar_VBD: Tensor, group_DG: Tensor, dataset_size: int) -> KLTerms:
+def decompose(z_VBD: Tensor, mean_VBD: Tensor, logvar_VBD: Tensor, group_DG: Tensor) -> KLTerms:
     """Return index-code mutual information, total correlation and dimension-wise KL of each group of latents.
 
     Args:
@@ -32,8 +38,7 @@ def decompose(z_VBD: Tensor, mean_VBD: Tensor, logvar_VBD: Tensor, group_DG: Ten
         mean_VBD: Means of the posteriors.
         logvar_VBD: Log variances of the posteriors.
         group_DG: One where a latent belongs to a group, else zero. Padded latents belong to none. They are removed
-            after the logsumexp over the batch; before it, each would add log(dataset_size) to the total correlation.
-        dataset_size: Number of clips that the batch was drawn from.
+            after the logsumexp over the batch; before it, each would add log(B) to the total correlation.
     """
     # Entry i, j: log density of each latent of sample i under the posterior of clip j.
     log_q_VBBD = _log_normal(z_VBD[:, :, None], mean_VBD[:, None], logvar_VBD[:, None])
@@ -45,10 +50,10 @@ def decompose(z_VBD: Tensor, mean_VBD: Tensor, logvar_VBD: Tensor, group_DG: Ten
             (-0.5 * (_LOG_2_PI + z_VBD * z_VBD)).mean(dim=(0, 1)),
         ]
     )
-    log_normaliser = math.log(z_VBD.shape[1] * dataset_size)
-    log_qz_G = log_qz_G - log_normaliser
+    log_batch = math.log(z_VBD.shape[1])
+    log_qz_G = log_qz_G - log_batch
     log_qz_product_G, log_qz_given_x_G, log_pz_G = terms_3D @ group_DG
-    log_qz_product_G = log_qz_product_G - log_normaliser * group_DG.sum(dim=0)
+    log_qz_product_G = log_qz_product_G - log_batch * group_DG.sum(dim=0)
     return KLTerms(
         index_code_mi=log_qz_given_x_G - log_qz_G,
         total_correlation=log_qz_G - log_qz_product_G,

@@ -10,5 +10,5 @@ Arguments have the same meaning in all modules:
   and entropy of each factor, nats, as `marl.metrics.mutual_information` computes them.
 """
 
-METRIC_VERSION = 3
+METRIC_VERSION = 4
 """Version of all metrics, stored with every report. It rises when any value of a metric changes."""

@@ -19,19 +19,26 @@ _TOLERANCE = 1e-6
 
 
 def explicitness(
-    fit_KND: Tensor, fit_class_NC: Tensor, held_out_KND: Tensor, held_out_class_NC: Tensor
+    fit_KND: Tensor,
+    fit_class_NC: Tensor,
+    held_out_KND: Tensor,
+    held_out_class_NC: Tensor,
+    posterior_deviation_KD: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the explicitness of each factor, float64 [K, C], and its mean over the factors that vary, [K].
 
     Departures where disentanglement_lib raises: constant latents are ignored; a class without held-out clips is
     ignored; a class without clips to fit on scores chance; factors with a single value score chance and are ignored in
-    the mean, which is chance without other factors.
+    the mean, which is chance without other factors. `posterior_deviation_KD` is as in
+    `marl.metrics.probes.probe_accuracy`; without it latents are standardised, as in disentanglement_lib.
     """
     fit, held_out = fit_KND.to(torch.float64), held_out_KND.to(torch.float64)
     mean = fit.mean(dim=1, keepdim=True)
     deviation = (fit - mean).square().mean(dim=1, keepdim=True).sqrt()
     # Relative to the mean, because the rounding of a constant is no deviation.
     scale = torch.where(deviation > 1e-6 * mean.abs(), deviation, torch.inf)
+    if posterior_deviation_KD is not None:
+        scale = scale.maximum(posterior_deviation_KD[:, None].to(torch.float64))
     fit, held_out = (((part - mean) / scale).cpu() for part in (fit, held_out))
     fit_class_CN, held_out_class_CN = (part.mT.cpu().numpy() for part in (fit_class_NC, held_out_class_NC))
 

@@ -20,7 +20,12 @@ RIDGE = 1e-3
 
 
 def linear_probe_accuracy(
-    fit_RND: Tensor, fit_class_NC: Tensor, held_out_RND: Tensor, held_out_class_NC: Tensor, classes_C: Sequence[int]
+    fit_RND: Tensor,
+    fit_class_NC: Tensor,
+    held_out_RND: Tensor,
+    held_out_class_NC: Tensor,
+    classes_C: Sequence[int],
+    posterior_deviation_RD: Tensor | None = None,
 ) -> Tensor:
     """Return the fraction of held-out clips whose class each probe predicts, [R, C].
 
@@ -32,6 +37,8 @@ def linear_probe_accuracy(
     deviation = fit.std(dim=1, keepdim=True)
     # Relative to large means, because the rounding of a constant is no deviation.
     scale = torch.where(deviation > 1e-6 * mean.abs().clamp_min(1.0), deviation, torch.inf)
+    if posterior_deviation_RD is not None:
+        scale = scale.maximum(posterior_deviation_RD[:, None].to(torch.float64))
     standard_RND = (fit - mean) / scale
     target_NY = torch.cat(
         [one_hot(column, classes) for column, classes in zip(fit_class_NC.unbind(dim=1), classes_C, strict=True)], dim=1

@@ -28,7 +28,12 @@ _ABSENT = -1e9
 
 
 def probe_accuracy(
-    fit_RND: Tensor, fit_class_NC: Tensor, held_out_RND: Tensor, held_out_class_NC: Tensor, classes_C: Sequence[int]
+    fit_RND: Tensor,
+    fit_class_NC: Tensor,
+    held_out_RND: Tensor,
+    held_out_class_NC: Tensor,
+    classes_C: Sequence[int],
+    posterior_deviation_RD: Tensor | None = None,
 ) -> Tensor:
     """Return the fraction of held-out clips whose class each probe predicts, [R, C].
 
@@ -38,11 +43,15 @@ def probe_accuracy(
         held_out_RND: The same representations of other clips.
         held_out_class_NC: Classes of the other clips, from zero.
         classes_C: Number of classes of each factor.
+        posterior_deviation_RD: Root-mean deviation of the posteriors of each latent, if representations are means. No
+            latent is scaled by less, so that the means of a collapsed latent stay as small as they are.
     """
     device, factors = fit_RND.device, len(classes_C)
     mean = fit_RND.mean(dim=1, keepdim=True)
     deviation = fit_RND.std(dim=1, keepdim=True)
     scale = torch.where(deviation > 1e-6, deviation, torch.inf)
+    if posterior_deviation_RD is not None:
+        scale = scale.maximum(posterior_deviation_RD[:, None])
     # All probes have as many outputs as the factor with most classes.
     fit_PND = ((fit_RND - mean) / scale).repeat_interleave(factors, dim=0)
     held_out_PND = ((held_out_RND - mean) / scale).repeat_interleave(factors, dim=0)

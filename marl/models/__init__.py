@@ -8,7 +8,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from marl.models.config import Architecture, LatentConfig, ModelConfig, Parameters, ParameterSpec, Posterior, Subspace
-from marl.models.fusion import FUSIONS
+from marl.models.fusion import FUSIONS, joint_posterior
 from marl.models.heads import Head, Target
 from marl.models.network import Network
 
@@ -26,6 +26,7 @@ __all__ = [
     "Subspace",
     "Target",
     "build_network",
+    "joint_posterior",
 ]
 
 NETWORKS: Mapping[str, type[Network]] = {

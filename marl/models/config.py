@@ -37,7 +37,7 @@ class LatentConfig(BaseConfig):
 
     With the fusion `none`, each view is decoded with its own sample; `mean`: both views with the mean of the two
     samples; `swap`: each view with the sample of the other, so that reconstruction crosses views; `poe`: both views
-    with one sample of the product of the two posteriors.
+    with one sample of the product of the two posteriors, a product of experts.
     """
 
     private: int = Field(8, ge=1, le=1024)

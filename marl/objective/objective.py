@@ -15,7 +15,7 @@ from marl.losses import kl
 from marl.losses.independence import INDEPENDENCE, reverse_gradient
 from marl.losses.reconstruction import multiscale_errors, squared_error
 from marl.losses.ssl.strategy import EXCLUDED, Pairing, identity, tile_views
-from marl.models import FUSIONS, Head, Parameters, Posterior, Subspace
+from marl.models import FUSIONS, Head, Parameters, Posterior, Subspace, joint_posterior
 from marl.models.heads import PROJECTION, HeadKind, apply_head
 from marl.objective.spec import CONTRASTS, PROBE, Batch, LaneHyperparameters, ObjectiveSpec
 
@@ -57,7 +57,7 @@ class _Objective:
         else:
             self.posterior = self.network.encode(parameters, self.mask_D, batch.input_NPQ, spec.dtype)
         self.same_BB = batch.group_B[:, None] == batch.group_B
-        self.excluded_BB = self.same_BB & ~identity(self.same_BB) & hyperparameters.exclude_same_factors
+        self.excluded_BB = self.same_BB & ~identity(self.same_BB) & hyperparameters.exclude_same_group
 
     @cached_property
     def target(self) -> tuple[Parameters, Tensor]:
@@ -73,8 +73,7 @@ class _Objective:
         z_ND = self.posterior.mean + noise_ND * torch.exp(0.5 * self.posterior.logvar)
         decoded, original = self._decoded(z_ND, noise_ND), self.batch.input_NPQ.to(torch.float32)
         reconstruction = squared_error(decoded, original)
-        z_VBD, mean_VBD, logvar_VBD = (part.unflatten(0, (2, -1)) for part in (z_ND, *self.posterior))
-        kl_3S = torch.stack(kl.decompose(z_VBD, mean_VBD, logvar_VBD, weights.subspace_DS, self.spec.dataset_size))
+        kl_3S = self._kl_terms(z_ND, noise_ND)
         total = weights.reconstruction * reconstruction + (weights.kl_3S * kl_3S).sum()
         terms = [reconstruction[None], kl_3S.flatten()]
         if active.multiscale:
@@ -91,9 +90,33 @@ class _Objective:
             total, terms = total + (weight_M * independence_M).sum(), [*terms, independence_M]
         return total, torch.cat([total[None], *terms]).detach()
 
+    def _kl_terms(self, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
+        """Return the KL terms of both subspaces, [3, S], nats per view.
+
+        Each view has the terms of its posterior. With the fusion `poe`, the shared latents of a pair have one joint
+        posterior, and each view has half of its terms.
+        """
+        codes, fusions = (z_ND, *self.posterior), self.spec.active_terms.fusions
+        if "poe" not in fusions:
+            return self._decomposed(*codes)
+        (private, shared), own = self.spec.subspaces.values(), self._shared_posterior()
+        is_joint = self.hyperparameters.fusion_M[fusions.index("poe")] > 0
+        joint = FUSIONS["poe"](own, z_ND[:, shared], noise_ND[:, shared]), *joint_posterior(own)
+        of_pair = [torch.where(is_joint, pair, view[:, shared]) for pair, view in zip(joint, codes, strict=True)]
+        codes_ND = [torch.cat([view[:, private], part], dim=1) for view, part in zip(codes, of_pair, strict=True)]
+        half = torch.where(is_joint, 0.5, 1.0)
+        return self._decomposed(*codes_ND) * torch.stack([torch.ones_like(half), half])
+
+    def _decomposed(self, *codes_ND: Tensor) -> Tensor:
+        z_VBD, mean_VBD, logvar_VBD = (part_ND.unflatten(0, (2, -1)) for part_ND in codes_ND)
+        return torch.stack(kl.decompose(z_VBD, mean_VBD, logvar_VBD, self.hyperparameters.subspace_DS))
+
+    def _shared_posterior(self) -> Posterior:
+        _, shared = self.spec.subspaces.values()
+        return Posterior(self.posterior.mean[:, shared], self.posterior.logvar[:, shared])
+
     def _decoded(self, z_ND: Tensor, noise_ND: Tensor) -> Tensor:
-        private, shared = self.spec.subspaces.values()
-        posterior = Posterior(self.posterior.mean[:, shared], self.posterior.logvar[:, shared])
+        (private, shared), posterior = self.spec.subspaces.values(), self._shared_posterior()
         fusions = [FUSIONS[name] for name in self.spec.active_terms.fusions]
         fused = [fuse(posterior, z_ND[:, shared], noise_ND[:, shared]) for fuse in fusions]
         shared_ND = fused[0]
@@ -153,7 +176,7 @@ class _StrategyInputs:
 
     @property
     def excluded_negatives_NN(self) -> Tensor:
-        return tile_views(self._objective.same_BB & self._objective.hyperparameters.exclude_same_factors)
+        return tile_views(self._objective.same_BB & self._objective.hyperparameters.exclude_same_group)
 
     def views(self) -> tuple[Tensor, Tensor, Pairing]:
         latents_NX, mask_X = self._compared()

@@ -131,7 +131,6 @@ class ObjectiveSpec(NamedTuple):
 
     network: Network  # with the parameters of all heads of the terms
     active_terms: ActiveTerms
-    dataset_size: int  # number of training clips
     groups: int = 0  # combinations of values of the shared factors
     dtype: torch.dtype = torch.float32
 
@@ -157,7 +156,7 @@ class LaneHyperparameters(NamedTuple):
     contrast_M: Tensor
     temperature: Tensor
     projected: Tensor  # whether views are compared behind the projection head
-    exclude_same_factors: Tensor
+    exclude_same_group: Tensor
     target_decay: Tensor
     independence_M: Tensor
 
@@ -197,7 +196,7 @@ def build_hyperparameters(spec: ObjectiveSpec, config: Config) -> LaneHyperparam
         contrast_M=torch.tensor([weights.get(contrast, 0.0) for contrast in terms.contrasts]),
         temperature=torch.tensor(contrast.temperature),
         projected=torch.tensor(bool(own_terms.projections)),
-        exclude_same_factors=torch.tensor(contrast.exclude_same_factors),
+        exclude_same_group=torch.tensor(contrast.exclude_same_group),
         target_decay=torch.tensor(contrast.target_decay),
         independence_M=torch.tensor([getattr(config.independence, name) for name in terms.independence]),
     )

@@ -143,7 +143,7 @@ def _check_hyperparameters(objective_spec: ObjectiveSpec, lanes: int, like: Lane
         contrast_M=contrast_KM,
         temperature=torch.full((lanes,), 0.2),
         projected=lane_K % 2 == 0,
-        exclude_same_factors=lane_K % 2 == 1,
+        exclude_same_group=lane_K % 2 == 1,
         target_decay=torch.full((lanes,), 0.99),
         independence_M=independence_KM,
     )

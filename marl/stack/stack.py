@@ -74,9 +74,7 @@ class Stack:
         sampler = sampler_of("training", dataset)
         self.network = build_network(architecture, active_terms.heads, sampler.groups)
         self.lanes, self.dataset, self.batch_pairs = lanes, dataset, batch_pairs
-        self.objective_spec = ObjectiveSpec(
-            self.network, active_terms, len(dataset.splits["training"]), sampler.groups, getattr(torch, precision)
-        )
+        self.objective_spec = ObjectiveSpec(self.network, active_terms, sampler.groups, getattr(torch, precision))
         device = dataset.device
         narrowest = LatentConfig.model_validate({"private": 1, "shared": 1, "fusion": active_terms.fusions[0]})
         idle = build_hyperparameters(self.objective_spec, Config(latent=narrowest))

@@ -32,7 +32,7 @@ _TERM_PARAMETERS = (
     "loss.multiscale.",
     "model.patch_frames",
 )
-_NOT_TERM_PARAMETERS = ("contrast.temperature", "contrast.target_decay", "contrast.exclude_same_factors")
+_NOT_TERM_PARAMETERS = ("contrast.temperature", "contrast.target_decay", "contrast.exclude_same_group")
 _WEIGHTS_OF_PASSES = ("contrast.private", "contrast.shared", "independence.swap_cycle")
 
 

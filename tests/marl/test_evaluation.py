@@ -88,6 +88,22 @@ def test_each_subspace_is_probed_by_its_own_latents(stack, small_dataset):
         assert found == pytest.approx(expected[0].tolist(), abs=0.02)
 
 
+def test_probes_do_not_scale_up_the_means_of_a_collapsed_subspace(stack):
+    def shared_accuracies(scale):
+        models = stack.models
+        for name in ("encoder.mean.weight", "encoder.logvar.weight"):
+            models.parameters[name] = models.parameters[name].clone()
+            models.parameters[name][:, :, 8:] *= scale if name == "encoder.mean.weight" else 0
+        models.parameters["encoder.logvar.bias"] = torch.zeros_like(models.parameters["encoder.logvar.bias"])
+        scores = evaluate(models, ["timbre"], ("linear_probes",)).metrics[0]
+        return [scores[f"linear_probe/timbre/{subspace}"] for subspace in ("shared", "private")]
+
+    (plain, private), (collapsed, same) = shared_accuracies(1.0), shared_accuracies(1e-4)
+    assert plain > 0.5
+    assert collapsed < 0.4
+    assert private == same
+
+
 def information_scores(*arguments):
     """Return the metrics of single latents of one model."""
     return {name: value.item() for name, value in information_columns(*arguments).items()}

@@ -45,7 +45,7 @@ def contrast(strategy, **fields) -> Config:
 TERMS = {
     **{name: contrast(name) for name in STRATEGIES},
     **{
-        f"projected {name}": contrast(name, projection=True)
+        f"projected {name}": contrast(name, projection=True, exclude_same_group=True)
         for name, strategy in STRATEGIES.items()
         if strategy.projection == "optional"
     },
@@ -89,6 +89,14 @@ def terms_by_name(stack, lanes):
 def full_stack(dataset):
     """Stack of all terms, which traces its first step for seconds."""
     return stack_of(dataset)
+
+
+def model_and_batch(one, dataset):
+    """Return the objective's specification, an untrained model, and the first batch of seed 0."""
+    stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
+    model, zero = stack.models[stack.attach(one, seed=7)], torch.zeros(1, dtype=int)
+    batch = draw_batch(stack.objective_spec, PairSampler(dataset, ["timbre"]), dataset.log_mels.take, 16, zero, zero)
+    return stack.objective_spec, model, Batch(*(field[0] for field in batch))
 
 
 class Trained(NamedTuple):
@@ -175,15 +183,27 @@ def test_the_encoder_maximises_the_loss_that_the_probe_minimises(dataset):
         assert (losses(1.0, moved)[1][-1] > terms[-1]) == rises
 
 
-def test_swap_cycle_is_the_distance_of_latents_to_their_re_encoding(dataset):
-    one = TERMS["swap_cycle"]
-    stack = stack_of(dataset, active_terms=ActiveTerms.of(one), lanes=2)
-    model = stack.models[stack.attach(one, seed=7)]
-    zero, network = torch.zeros(1, dtype=int), stack.network
-    batch = draw_batch(stack.objective_spec, PairSampler(dataset, ["timbre"]), dataset.log_mels.take, 16, zero, zero)
-    batch = Batch(*(field[0] for field in batch))
-    _, terms = objective(stack.objective_spec, model.parameters, model.hyperparameters, batch)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_strategies_read_no_labels_but_supcon_and_those_that_exclude_the_same_group(name, dataset):
+    def reads_labels(**fields):
+        objective_spec, model, batch = model_and_batch(contrast(name, **fields), dataset)
+        unlabelled = batch._replace(group_B=torch.arange(16))
+        assert len(batch.group_B.unique()) < 16
+        first, second = (
+            objective(objective_spec, model.parameters, model.hyperparameters, one)[1] for one in (batch, unlabelled)
+        )
+        return not torch.equal(first, second)
 
+    has_negatives = name in ("infonce", "nt_xent", "dcl", "triplet", "local_global", "predictive")
+    assert reads_labels() == (name == "supcon")
+    assert reads_labels(exclude_same_group=True) == (has_negatives or name == "supcon")
+
+
+def test_swap_cycle_is_the_distance_of_latents_to_their_re_encoding(dataset):
+    objective_spec, model, batch = model_and_batch(TERMS["swap_cycle"], dataset)
+    _, terms = objective(objective_spec, model.parameters, model.hyperparameters, batch)
+
+    network = objective_spec.network
     mean = network.encode(model.parameters, model.hyperparameters.mask_D, batch.input_NPQ).mean
     expected = 0.0
     for view in range(2):

@@ -84,7 +84,7 @@ def test_fields_of_the_spec_have_the_values_that_the_older_code_gave_them():
 @pytest.mark.slow
 def test_an_older_study_is_resumed_and_complete_trials_stay_as_they_are(resumed):
     before, after = (completed_files(store, "older") for store in (OLDER / "store", resumed))
-    assert len(before) == 2 * 2 * (3 + 1) + 4  # checkpoints and latents of two trials, segments of tables
+    assert len(before) == 2 * 2 * (3 + 1) + 5  # checkpoints and latents of two trials, segments of tables
     assert {name: after.get(name) for name in before} == before
     metadata = "older/study.json"
     assert (resumed / metadata).read_bytes() == (OLDER / "store" / metadata).read_bytes()
@@ -118,7 +118,7 @@ def change_metadata(store, study, *path, value):
     [
         (("spec", "curriculum"), "spec.curriculum: no such field; there are: name, data,"),
         (("spec", "search", "patience"), "spec.search.patience: no such field; there are: sampler, trials, seed"),
-        (("format",), "format: must be 2; got 9"),
+        (("format",), "format: must be 3; got 9"),
     ],
 )
 def test_metadata_of_a_later_version_is_refused_and_other_studies_are_listed(cli, store, path, reason):
@@ -150,5 +150,5 @@ def test_a_study_with_an_unknown_field_of_models_is_read_but_not_resumed(cli, st
 def test_a_study_records_the_version_that_created_it(store):
     content = json.loads((store / "tiny" / "study.json").read_text())
     assert content["writer"].startswith("0.1.0")
-    assert content["format"] == 2
+    assert content["format"] == 3
     assert datetime.fromisoformat(content["created"]).tzinfo

@@ -158,3 +158,16 @@ def test_without_varied_factors_the_mean_is_a_half():
     found, mean = explicit(latents, classes)
     assert found[0, 0].item() == 0.5
     assert mean.item() == pytest.approx(found[0, 1].item())
+
+
+def test_means_of_a_collapsed_latent_are_not_scaled_up_to_their_deviation():
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(3, (600, 1), generator=generator)
+    informative, noise = classes.double() - 1, torch.randn(600, 2, generator=generator, dtype=torch.float64)
+    latents = torch.stack([torch.cat([scale * informative, noise], dim=1) for scale in (1e-4, 1.0)])
+    arguments = latents[:, :300], classes[:300], latents[:, 300:], classes[300:]
+    _, standardised = explicitness(*arguments)
+    _, scaled = explicitness(*arguments, torch.tensor([[1.0, 0.1, 0.1], [0.1, 0.1, 0.1]]))
+    assert standardised.min() > 0.7
+    assert scaled[0].item() == pytest.approx(0.5, abs=0.08)
+    assert scaled[1] == standardised[1]

@@ -109,3 +109,16 @@ def test_probing_a_factor_does_not_depend_on_others(clips):
     representation = one_hot[:, :3] + 0.4 * noise
     together = accuracy([representation], labels, signs)[0]
     assert together == [accuracy([representation], labels)[0][0], accuracy([representation], signs)[0][0]]
+
+
+def test_means_of_a_collapsed_latent_are_not_scaled_up_to_their_deviation(clips):
+    labels, noise, one_hot = clips
+    collapsed = 1e-4 * one_hot
+    representations = torch.stack([collapsed, torch.cat([collapsed[:, :2], noise], dim=1), one_hot])
+    deviation = torch.tensor([[1.0] * 5, [1.0] * 2 + [0.1] * 3, [0.1] * 5])
+    arguments = representations[:, :800], labels[:800, None], representations[:, 800:], labels[800:, None], [5]
+    standardised, scaled = (linear_probe_accuracy(*arguments, *rest).flatten() for rest in ((), (deviation,)))
+    assert standardised[0] == 1.0
+    assert standardised[1] > 0.5
+    assert scaled[:2].tolist() == pytest.approx([0.2, 0.2], abs=0.08)
+    assert scaled[2] == standardised[2]  # the means vary by more than their posteriors

@@ -79,3 +79,16 @@ def test_accuracies_agree_with_the_perceptron_of_scikit_learn(clips):
     ours = accuracy([representation], labels)[0][0]
     theirs = MLPClassifier((64,), max_iter=300, random_state=0).fit(representation[:800], labels[:800])
     assert ours == pytest.approx(theirs.score(representation[800:], labels[800:]), abs=0.04)
+
+
+def test_means_of_a_collapsed_latent_are_not_scaled_up_to_their_deviation(clips):
+    labels, noise, one_hot = clips
+    collapsed = 1e-4 * one_hot
+    representations = torch.stack([collapsed, torch.cat([collapsed[:, :2], noise], dim=1), one_hot])
+    deviation = torch.tensor([[1.0] * 5, [1.0] * 2 + [0.1] * 3, [0.1] * 5])
+    arguments = representations[:, :800], labels[:800, None], representations[:, 800:], labels[800:, None], [5]
+    standardised, scaled = (probe_accuracy(*arguments, *rest).flatten() for rest in ((), (deviation,)))
+    assert standardised[0] == 1.0
+    assert standardised[1] > 0.5
+    assert scaled[:2].tolist() == pytest.approx([0.2, 0.2], abs=0.08)
+    assert scaled[2] == standardised[2]  # the means vary by more than their posteriors
