@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AliasChoices, Field
 
 from marl.base_config import BaseConfig
 from marl.data.views import AugmentConfig, ViewScheme
@@ -107,7 +107,8 @@ class ContrastConfig(BaseConfig):
     temperature: float = Field(0.2, gt=0)
     projection: bool = False
     target_decay: float = Field(0.99, ge=0, lt=1)
-    exclude_same_group: bool = False
+    # Studies and models of earlier versions have the second name.
+    exclude_same_group: bool = Field(False, validation_alias=AliasChoices("exclude_same_group", "exclude_same_factors"))
 
 
 class IndependenceConfig(BaseConfig):

@@ -62,7 +62,7 @@ class StudyMetadata(BaseModel, frozen=True):
         writer: Version of marl-study that created the study, with its commit where that is known.
     """
 
-    format: Literal[3] = 3
+    format: Literal[2] = 2
     spec: Spec
     stack: dict[str, Any]
     factors: tuple[str, ...]

@@ -49,7 +49,7 @@ def test_a_missing_study_is_reported_with_the_existing_ones(store, tiny):
         StudyStore(store.objects, "other").metadata()
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": 3}', b"\xff"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": 2}', b"\xff"])
 def test_a_damaged_document_is_named(store, tiny, content):
     store.create(metadata(tiny))
     store.objects.write("tiny/study.json", content)
