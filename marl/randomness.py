@@ -38,6 +38,9 @@ class Purpose(IntEnum):
     BETA_VAE_BATCH = 11
     METRIC_NOISE = 12
     TREE_TIES = 13
+    READER_SPLIT = 14
+    READER_INITIAL_VALUES = 15
+    READER_BATCH = 16
 
 
 def _shift_right(x: Tensor, count: int) -> Tensor:

@@ -10,5 +10,9 @@ Arguments have the same meaning in all modules:
   and entropy of each factor, nats, as `marl.metrics.mutual_information` computes them.
 """
 
+from marl.metrics.readers import usable_information
+
+__all__ = ["METRIC_VERSION", "usable_information"]
+
 METRIC_VERSION = 4
 """Version of all metrics, stored with every report. It rises when any value of a metric changes."""

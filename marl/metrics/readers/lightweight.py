@@ -1,0 +1,36 @@
+"""The lightweight reader: the small network that papers use as a probe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from marl.metrics.readers.calibration import CalibratedReader
+from marl.metrics.readers.network import Network, NetworkConfig
+
+__all__ = ["LightweightReader"]
+
+_NETWORK = NetworkConfig(hidden=(64,), epochs=25, min_steps=200, max_steps=1000)
+
+
+@dataclass(frozen=True)
+class LightweightReader:
+    """A network with one hidden layer of 64 for each factor, trained until it has converged."""
+
+    seed: int = 0
+
+    def fit(self, latents_RND: Tensor, class_NC: Tensor, classes_C: Sequence[int]) -> CalibratedReader:
+        """Fit the networks; see `marl.metrics.readers.Reader`."""
+
+        def classifiers(whitened_RNE: Tensor, one_hots: Sequence[Tensor]) -> tuple["_NetworkOfEachFactor"]:
+            return (_NetworkOfEachFactor(whitened_RNE, one_hots, self.seed),)
+
+        return CalibratedReader(classifiers, latents_RND, class_NC, classes_C, self.seed)
+
+
+class _NetworkOfEachFactor:
+    def __init__(self, whitened_RNE: Tensor, one_hots: Sequence[Tensor], seed: int) -> None:
+        self._networks = [Network(whitened_RNE, [one_hot_NY], _NETWORK, seed) for one_hot_NY in one_hots]
+
+    def logits(self, whitened_RNE: Tensor) -> list[Tensor]:
+        return [logits for network in self._networks for logits in network.logits(whitened_RNE)]
