@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 _LABELS = {
     "fidelity/log_mel_rmse_db": "log-mel RMSE (dB)",
-    "disentanglement/separation": "separation",
+    "disentanglement/separation": "separation (strong reader)",
+    "disentanglement/linear_separation": "separation (linear reader)",
     "disentanglement/mig": "MIG",
 }
 _MAX_PRINTABLE = 300

@@ -43,7 +43,7 @@ def page(reading: Reading) -> None:
     seed = choose("seed", "Seed of the replicate", list(results.spec.seeds), results.spec.first_seed, is_segmented=True)
     context = ReportContext(results, trial, seed)
     if view == "Latents":
-        _figure(reading, f"bars {trial}", "probe-accuracy", context)
+        _figure(reading, f"bars {trial}", "readings", context)
         _figure(reading, f"information {trial} {seed}", "mutual-information", context)
     elif view == "Maps":
         _figure(reading, f"maps {trial} {seed}", "umap", context)

@@ -1,5 +1,6 @@
 """What metrics are computed from: the latents of some clips by each model, encoded once."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -59,16 +60,13 @@ class EvaluationContext:
         shared: Names of the factors that the views share.
         split: Split of the held-out clips, `validation` or `test`.
         factors: Number of classes of each factor, by name.
-        num_eval_classes: Number of classes that held-out clips can have, which determines chance.
     """
 
     def __init__(self, models: Models, shared: Sequence[str], split: str) -> None:
         self.models = models
         self.shared = frozenset(shared)
         self.split = split
-        dataset = models.dataset
-        self.factors = {factor.name: factor.classes for factor in dataset.factors}
-        self.num_eval_classes = dict(zip(self.factors, dataset.num_eval_classes(split), strict=True))
+        self.factors = {factor.name: factor.classes for factor in models.dataset.factors}
 
     @cached_property
     def held_out(self) -> EncodedSplit:
@@ -84,6 +82,21 @@ class EvaluationContext:
     def distances(self) -> SpectralDistance:
         """Distances in dB of the held-out clips from their reconstructions, decoded from posterior means."""
         return self.models.spectral_distances(self.held_out.clips, self.held_out.means_KND)
+
+    def values(self, factor: int) -> tuple[Tensor, Tensor] | None:
+        """Return the values of a numeric factor of the held-out clips, [N], and their mean in each class, [Y].
+
+        An unknown value is NaN. Returns None for a factor whose values are words.
+        """
+        dataset = self.models.dataset
+        description = dataset.factors[factor]
+        if any(isinstance(value, str) for value in description.values):
+            return None
+        device = self.held_out.clips.device
+        value_V = torch.tensor([*description.values, math.nan], dtype=torch.float64, device=device)  # -1 is unknown
+        class_V = torch.tensor(description.class_of_value, device=device)
+        sum_Y = torch.zeros(description.classes, dtype=torch.float64, device=device).index_add(0, class_V, value_V[:-1])
+        return value_V[dataset.value_NC[self.held_out.clips, factor]], sum_Y / class_V.bincount()
 
     @property
     def private(self) -> int:

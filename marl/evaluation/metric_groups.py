@@ -1,6 +1,7 @@
 """Groups of metrics that are computed together, their columns, and in which reports they are."""
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,12 +13,17 @@ from marl.metrics.explicitness import explicitness
 from marl.metrics.factor_vae import factor_vae_score
 from marl.metrics.fidelity import class_means, root_mean_square
 from marl.metrics.information_gaps import dcimig, jemmig, mutual_information_gap
-from marl.metrics.linear_probes import linear_probe_accuracy
 from marl.metrics.modularity import modularity
 from marl.metrics.mutual_information import information
-from marl.metrics.probes import probe_accuracy
+from marl.metrics.readers import (
+    READERS,
+    balanced_accuracy,
+    class_prior,
+    explained_variance,
+    information_share,
+    information_standard_error,
+)
 from marl.metrics.sap import sap_accuracies, sap_gap
-from marl.metrics.separation import separation
 from marl.objective import term_names
 
 __all__ = [
@@ -33,8 +39,6 @@ __all__ = [
 
 Columns = dict[str, Tensor]
 """A value of each model, [K], by name of the column."""
-
-_Probe = Callable[[Tensor, Tensor, Tensor, Tensor, Sequence[int], Tensor | None], Tensor]
 
 _BLOCKS = ("private", "shared")
 _GAPS = ("mig", "jemmig", "dcimig")
@@ -98,22 +102,42 @@ def single_latents(context: EvaluationContext) -> Columns:
     )
 
 
-def linear_probes(context: EvaluationContext) -> Columns:
-    """Compute accuracies of linear probes on each subspace, and the separation."""
-    columns = _probe_accuracies(context, linear_probe_accuracy, "linear_probe")
-    return columns | {"disentanglement/linear_separation": _separation(context, columns, "linear_probe")}
+def usable_information(context: EvaluationContext, prefix: str = "", reader: str = "strong") -> Columns:
+    """Compute what a reader finds in samples of the posteriors, by factor and subspace, and separation and leakage.
+
+    A sample is what the decoder receives. Means tell more, because they have no noise.
+    """
+    columns: Columns = {}
+    for index, log_probability_KSNY in enumerate(_read(context, reader, is_sampled=True)):
+        factor, class_N = context.models.dataset.factors[index], context.held_out.classes_NC[:, index]
+        prior_Y = class_prior(context.fit.classes_NC[:, index], factor.classes)
+        values = context.values(index)
+        for subspace, log_probability_KNY in zip(SUBSPACES, log_probability_KSNY.unbind(dim=1), strict=True):
+            end = f"{factor.name}/{subspace}"
+            arguments = log_probability_KNY, class_N, prior_Y
+            columns[f"{prefix}information/{end}"] = information_share(*arguments)
+            columns[f"{prefix}information/{end}/clips_se"] = information_standard_error(*arguments)
+            columns[f"{prefix}accuracy/{end}"] = balanced_accuracy(log_probability_KNY, class_N)
+            if values is not None:
+                columns[f"{prefix}r2/{end}"] = explained_variance(log_probability_KNY, *values)
+    differences = []
+    for name in context.factors:
+        right, wrong = ("shared", "private") if name in context.shared else ("private", "shared")
+        leak_K = columns[f"{prefix}information/{name}/{wrong}"]
+        columns[f"{prefix}leakage/{name}"] = leak_K
+        differences.append(columns[f"{prefix}information/{name}/{right}"] - leak_K)
+    return columns | {f"disentanglement/{prefix}separation": torch.stack(differences).mean(dim=0)}
 
 
-def probes(context: EvaluationContext) -> Columns:
-    """Compute accuracies of probes on each subspace, and the separation."""
-    columns = _probe_accuracies(context, probe_accuracy, "probe")
-    return columns | {"disentanglement/separation": _separation(context, columns, "probe")}
-
-
-def sampled_probes(context: EvaluationContext) -> Columns:
-    """Compute accuracies of both kinds of probes on posterior samples, which have less information than the means."""
-    linear = _probe_accuracies(context, linear_probe_accuracy, "sampled_linear_probe", sampled=True)
-    return linear | _probe_accuracies(context, probe_accuracy, "sampled_probe", sampled=True)
+def probes(context: EvaluationContext, kind: str = "probe", is_sampled: bool = False) -> Columns:
+    """Compute balanced accuracies of the lightweight reader by factor and subspace, from posterior means or samples."""
+    columns: Columns = {}
+    for index, log_probability_KSNY in enumerate(_read(context, "lightweight", is_sampled)):
+        class_N = context.held_out.classes_NC[:, index]
+        for subspace, log_probability_KNY in zip(SUBSPACES, log_probability_KSNY.unbind(dim=1), strict=True):
+            name = f"{kind}/{context.models.dataset.factor_names[index]}/{subspace}"
+            columns[name] = balanced_accuracy(log_probability_KNY, class_N)
+    return columns
 
 
 def sap(context: EvaluationContext) -> Columns:
@@ -142,6 +166,15 @@ def fixed_factors(context: EvaluationContext) -> Columns:
     }
 
 
+def _of_subspaces(*kinds: str) -> tuple[str, ...]:
+    return tuple(f"{kind}/{{factor}}/{subspace}" for kind in kinds for subspace in SUBSPACES)
+
+
+def _information_names(prefix: str) -> tuple[str, ...]:
+    names = f"disentanglement/{prefix}separation", f"{prefix}leakage/{{factor}}"
+    return names + _of_subspaces(f"{prefix}information", f"{prefix}accuracy")
+
+
 METRIC_GROUPS: dict[str, MetricGroup] = {
     "losses": MetricGroup(losses, is_intermediate=True, is_rescorable=False),
     "fidelity": MetricGroup(
@@ -157,16 +190,15 @@ METRIC_GROUPS: dict[str, MetricGroup] = {
         ),
         is_intermediate=True,
     ),
-    "linear_probes": MetricGroup(
-        linear_probes,
-        ("disentanglement/linear_separation", *(f"linear_probe/{{factor}}/{subspace}" for subspace in SUBSPACES)),
+    "linear_information": MetricGroup(
+        partial(usable_information, prefix="linear_", reader="linear"),
+        _information_names("linear_"),
         is_intermediate=True,
     ),
-    "probes": MetricGroup(
-        probes, ("disentanglement/separation", *(f"probe/{{factor}}/{subspace}" for subspace in SUBSPACES))
-    ),
-    # They cost as much as all others together, so they are computed for the front only, after training.
-    "sampled_probes": MetricGroup(sampled_probes, is_final=False),
+    "information": MetricGroup(usable_information, _information_names("")),
+    "probes": MetricGroup(probes, _of_subspaces("probe")),
+    # They cost as much as the probes of means, so they are computed for the front only, after training.
+    "sampled_probes": MetricGroup(partial(probes, kind="sampled_probe", is_sampled=True), is_final=False),
     "sap": MetricGroup(sap, ("disentanglement/sap",)),
     "explicitness": MetricGroup(mean_explicitness, ("disentanglement/explicitness",)),
     "fixed_factors": MetricGroup(fixed_factors, ("disentanglement/factor_vae", "disentanglement/beta_vae")),
@@ -242,26 +274,13 @@ def information_columns(
     return columns
 
 
-def _probe_accuracies(context: EvaluationContext, probe: _Probe, kind: str, sampled: bool = False) -> Columns:
-    fit, held_out, classes = context.fit, context.held_out, list(context.factors.values())
-    fit_RND, held_out_RND = (
-        context.per_subspace(part.sampled_KND if sampled else part.means_KND) for part in (fit, held_out)
-    )
-    deviation_RD = None if sampled else context.per_subspace(fit.posterior_deviation_KD[:, None]).squeeze(1)
-    with torch.enable_grad():
-        accuracy_RC = probe(fit_RND, fit.classes_NC, held_out_RND, held_out.classes_NC, classes, deviation_RD)
-    accuracy_KSC = accuracy_RC.unflatten(0, (len(context.models), -1))
-    return {
-        f"{kind}/{factor}/{subspace}": accuracy_KSC[:, row, column]
-        for row, subspace in enumerate(SUBSPACES)
-        for column, factor in enumerate(context.factors)
-    }
-
-
-def _separation(context: EvaluationContext, columns: Columns, kind: str) -> Tensor:
-    accuracy = {
-        (factor, subspace): columns[f"{kind}/{factor}/{subspace}"].to(torch.float64)
-        for factor in context.num_eval_classes
-        for subspace in SUBSPACES
-    }
-    return separation(accuracy, context.num_eval_classes, context.shared)
+def _read(context: EvaluationContext, reader: str, is_sampled: bool) -> list[Tensor]:
+    """Return log-probabilities of the classes of the held-out clips by factor, [K, subspaces, N, Y]."""
+    fit, held_out, deviation_RD = context.fit, context.held_out, None
+    if is_sampled:
+        fit_RND, held_out_RND = (context.per_subspace(part.sampled_KND) for part in (fit, held_out))
+    else:
+        fit_RND, held_out_RND = (context.per_subspace(part.means_KND) for part in (fit, held_out))
+        deviation_RD = context.per_subspace(fit.posterior_deviation_KD[:, None]).squeeze(1)
+    fitted = READERS[reader].fit(fit_RND, fit.classes_NC, list(context.factors.values()), deviation_RD)
+    return [part.unflatten(0, (len(context.models), -1)) for part in fitted.log_probabilities(held_out_RND)]

@@ -30,13 +30,16 @@ _CHUNK = 200  # trials, or draws, that are computed together
 # the spreads (Smyth 2004, limma), and better than each trial's covariance alone, unless spreads differ much at 3 seeds.
 _PRIOR_DEGREES = 4
 
-PROBES = {
-    "probe": ("network", "means"),
-    "linear_probe": ("linear", "means"),
-    "sampled_probe": ("network", "samples"),
-    "sampled_linear_probe": ("linear", "samples"),
+READINGS = {
+    "information": ("strong", "samples"),
+    "probe": ("lightweight", "means"),
+    "sampled_probe": ("lightweight", "samples"),
+    "linear_information": ("linear", "samples"),
 }
-"""Group of metrics: the classifier, and the representation that it reads."""
+"""Group of metrics: the reader (`marl.metrics.readers`), and what it reads of the posteriors.
+
+Probes are accuracies, the others information as a fraction of the factor's entropy.
+"""
 
 
 def ci_half_width(sd: Any, n: Any, level: float = 0.9) -> Any:
@@ -68,18 +71,43 @@ def rmse_standard_error(squared_error_N: np.ndarray) -> np.ndarray:
     return np.asarray(mean_standard_error(squared_error_N) / (2 * np.where(rmse > 0, rmse, 1.0)))
 
 
-def leakage(results: pd.DataFrame, spec: Spec, trial: int, classes: Mapping[str, int], clips: int) -> pd.DataFrame:
-    """Return how much each subspace of a complete trial has of each factor: accuracies rescaled so that chance is 0.
+def readings(row: pd.Series, factor: str, classes: int, subspace: str, clips: int = 0) -> pd.DataFrame:
+    """Return what each reader finds out about a factor from a subspace of a trial, between nothing (0) and all (1).
 
-    `results` is the table of `StudyResults.results`. `classes` is the number of classes of each factor among the
-    held-out clips; factors with one class are skipped. `clips` is the number of held-out clips that accuracies were
-    measured on.
+    `row` is the results of the trial. `classes` is the number of classes of the factor among the held-out clips, and
+    `clips` the number of these clips.
 
     Returns:
-        A row for each factor, subspace and probe: `factor`, `subspace`, `belongs` (whether the subspace is meant to
-        hold the factor), `probe` (`network` or `linear`), `of` (`means` or `samples` of the posteriors), `accuracy`,
-        `leakage` (the accuracy on a scale where chance is 0 and perfect is 1), `ci` (half the width of the 90 %
-        interval of the leakage over seeds) and `clips_se` (its standard error over the held-out clips).
+        A row for each kind of reading that the trial has: `reader`, `of` (`means` or `samples` of the posteriors),
+        `metric` (the column that it comes from), `share` (the information as a fraction of the factor's entropy; or the
+        accuracy, on a scale where chance is 0 and perfect is 1), and of the share `sd` (standard deviation over seeds),
+        `ci` (half the width of the 90 % interval) and `clips_se` (standard error over the held-out clips).
+    """
+    rows = []
+    for group, (reader, of) in READINGS.items():
+        name = f"{group}/{factor}/{subspace}"
+        value = row.get(name, np.nan)
+        if classes < 2 or pd.isna(value):
+            continue
+        chance = 1 / classes if "probe" in group else 0.0
+        scale = 1 / (1 - chance)
+        spread = {end: scale * row.get(f"{name}/{end}", np.nan) for end in ("sd", "ci", "clips_se")}
+        if "probe" in group:
+            spread["clips_se"] = scale * accuracy_standard_error(value, clips)
+        kind = {"reader": reader, "of": of, "metric": name}
+        rows.append({**kind, "share": scale * (value - chance), **spread})
+    return pd.DataFrame(rows, columns=["reader", "of", "metric", "share", "sd", "ci", "clips_se"])
+
+
+def leakage(results: pd.DataFrame, spec: Spec, trial: int, classes: Mapping[str, int], clips: int) -> pd.DataFrame:
+    """Return how much each subspace of a complete trial has of each factor.
+
+    `results` is the table of `StudyResults.results`. `classes` is the number of classes of each factor among the
+    held-out clips; factors with one class are skipped. `clips` is the number of held-out clips.
+
+    Returns:
+        A row for each factor, subspace and kind of reading: `factor`, `subspace`, `belongs` (whether the subspace is
+        meant to hold the factor), and the columns of `readings`.
     """
     complete = results[results["state"] == "complete"].set_index("trial")
     if complete.empty:
@@ -87,29 +115,15 @@ def leakage(results: pd.DataFrame, spec: Spec, trial: int, classes: Mapping[str,
     if trial not in complete.index:
         numbers = ", ".join(map(str, complete.index))
         raise UserError(f"--trial: must be a complete trial ({numbers}); got {trial}")
-    row = complete.loc[trial]
-    rows = []
-    for (factor, count), subspace, group in product(classes.items(), ("private", "shared", "both"), PROBES):
-        name = f"{group}/{factor}/{subspace}"
-        accuracy = row.get(name, np.nan)
-        if count < 2 or pd.isna(accuracy):
-            continue
-        chance = 1 / count
-        scale = 1 / (1 - chance)
-        rows.append(
-            {
-                "factor": factor,
-                "subspace": subspace,
-                "belongs": subspace == "both" or (factor in spec.shared_factors) == (subspace == "shared"),
-                "probe": PROBES[group][0],
-                "of": PROBES[group][1],
-                "accuracy": accuracy,
-                "leakage": (accuracy - chance) / (1 - chance),
-                "ci": scale * row[f"{name}/ci"],
-                "clips_se": scale * accuracy_standard_error(accuracy, clips),
-            }
-        )
-    return pd.DataFrame(rows)
+    tables = []
+    for (factor, count), subspace in product(classes.items(), ("private", "shared", "both")):
+        belongs = subspace == "both" or (factor in spec.shared_factors) == (subspace == "shared")
+        table = readings(complete.loc[trial], factor, count, subspace, clips)
+        table.insert(0, "belongs", belongs)
+        table.insert(0, "subspace", subspace)
+        table.insert(0, "factor", factor)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) -> pd.Series:

@@ -1,4 +1,4 @@
-"""Charts of one trial: learning curves, accuracy of probes on each subspace, and latents of one replicate.
+"""Charts of one trial: learning curves, what readers find in each subspace, and latents of one replicate.
 
 A sample of latents has a row for each clip, with `clip`, `factor/<name>`, `private/<number>` and `shared/<number>`.
 N is clips, D latents, C factors. torch is imported only where latents are compared with factors.
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
+from study.analysis.statistics import readings
 from study.charts import style
 from study.spec import Spec
 
@@ -57,31 +58,32 @@ def learning_chart(data: pd.DataFrame, spec: Spec, metric: str) -> ChartType:
     return alt.layer(band, lines, mean, points).properties(height=220)
 
 
-def accuracy_data(row: pd.Series, classes: Mapping[str, int], untrained: Mapping[str, float]) -> pd.DataFrame:
-    """Return the accuracy of probes for each factor and subspace.
+def readings_data(row: pd.Series, classes: Mapping[str, int], untrained: Mapping[str, float]) -> pd.DataFrame:
+    """Return what the strong and the lightweight reader find of each factor in each subspace, from 0 to 1.
 
     `row` is the results of one trial, `classes` the number of classes of each factor, `untrained` the metrics of the
     untrained network.
 
     Returns:
-        `factor`, `subspace`, `accuracy`, `low` and `high` (one standard deviation below and above, NaN for a single
-        replicate), `chance`, and `untrained`, the accuracy of the untrained network.
+        `factor`, `subspace`, the columns of `study.analysis.statistics.readings`, `low` and `high` (one standard
+        deviation below and above, NaN for a single replicate), and `untrained`, the share of the untrained network.
     """
-    rows = []
+    tables = []
     for (factor, count), subspace in product(classes.items(), style.COLOURS):
-        name = f"probe/{factor}/{subspace}"
-        if pd.notna(row.get(name)):
-            mean, sd = float(row[name]), float(row.get(f"{name}/sd", float("nan")))
-            accuracy = {"accuracy": mean, "low": mean - sd, "high": mean + sd}
-            other = {"chance": 1 / count, "untrained": untrained.get(name, float("nan"))}
-            rows.append({"factor": factor, "subspace": subspace, **accuracy, **other})
-    if not rows:
-        raise style.MissingDataError(f"trial {int(row['trial'])} has no metrics of the group probe/…")
-    return pd.DataFrame(rows)
+        table, other = (readings(values, factor, count, subspace) for values in (row, pd.Series(untrained)))
+        untrained_share = table["metric"].map(other.set_index("metric")["share"])
+        table = table.assign(factor=factor, subspace=subspace, untrained=untrained_share)
+        tables.append(table[table["metric"].str.startswith(("information/", "probe/"))])
+    data = pd.concat(tables, ignore_index=True)
+    if data.empty:
+        raise style.MissingDataError(
+            f"trial {int(row['trial'])} has no metrics of the groups information/… and probe/…"
+        )
+    return data.assign(low=data["share"] - data["sd"], high=data["share"] + data["sd"])
 
 
-def accuracy_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
-    """Draw `accuracy_data`: a panel for each factor, a bar for each subspace.
+def readings_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
+    """Draw `readings_data`: a panel for each factor, a bar for each subspace and reader, the strong one darker.
 
     `home` is the subspace that is meant to hold each factor.
     """
@@ -89,25 +91,28 @@ def accuracy_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
     width = style.WIDTH // min(max(len(factors), 2), _MAX_COLUMNS) - 60
     x_axis = alt.Axis(labelAngle=0, ticks=False, labelFontSize=11)
     x = alt.X("subspace:N", sort=list(style.COLOURS), title=None, axis=x_axis)
-    y_scale = alt.Scale(domain=[0, max(1.0, float(data["high"].max()))], nice=False)
+    readers = ["strong", "lightweight"]
+    offset = alt.XOffset("reader:N", sort=readers)
+    y_scale = alt.Scale(domain=[min(0.0, float(data["low"].min())), max(1.0, float(data["high"].max()))], nice=False)
     y_axis = alt.Axis(format="%", tickCount=5)
     colours = alt.Scale(domain=list(style.COLOURS), range=list(style.COLOURS.values()))
     colour = alt.Color("subspace:N", scale=colours, legend=None)
+    legend = alt.Legend(orient="bottom", symbolType="square")
+    opacity = alt.Opacity("reader:N", scale=alt.Scale(domain=readers, range=[1.0, 0.45]), sort=readers, legend=legend)
     panels: list[ChartType] = []
     for index, factor in enumerate(factors):
-        rows = data[data["factor"] == factor]
-        base = alt.Chart(rows).encode(x=x)
-        y_title = "probe accuracy" if index % _MAX_COLUMNS == 0 else None
-        y = alt.Y("accuracy:Q", title=y_title, scale=y_scale, axis=y_axis)
-        bars = base.mark_bar(width={"band": 0.62}).encode(y=y, color=colour)
-        chance = alt.Chart(rows.head(1)).mark_rule(strokeDash=[4, 3], color=style.GREY).encode(y="chance:Q")
+        base = alt.Chart(data[data["factor"] == factor]).encode(x=x, xOffset=offset)
+        y_title = "share of the factor" if index % _MAX_COLUMNS == 0 else None
+        y = alt.Y("share:Q", title=y_title, scale=y_scale, axis=y_axis)
+        tooltip = ["metric:N", alt.Tooltip("share:Q", format=".3f")]
+        bars = base.mark_bar(width={"band": 0.8}).encode(y=y, color=colour, opacity=opacity, tooltip=tooltip)
         ticks = base.transform_filter("isValid(datum.untrained)").encode(y="untrained:Q")
-        untrained = ticks.mark_tick(color=style.RED, thickness=2.5, width={"band": 0.62})
+        untrained = ticks.mark_tick(color=style.RED, thickness=2.5, width={"band": 0.8})
         # A dark line on a white one is visible on bars and on light and dark pages.
         wide = style.error_bars(base, strokeWidth=4, color="white", clip=True)
         narrow = style.error_bars(base, strokeWidth=1.5, color="#222222", clip=True)
         title = alt.Title(factor, subtitle=f"belongs in the {home[factor]} subspace", subtitleColor=style.GREY)
-        panel = alt.layer(bars, chance, untrained, wide, narrow)
+        panel = alt.layer(bars, untrained, wide, narrow)
         panels.append(panel.properties(width=width, height=200, title=title))
     return alt.concat(*panels, columns=_MAX_COLUMNS, spacing=24)
 

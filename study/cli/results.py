@@ -99,10 +99,11 @@ def leakage(
 ) -> None:
     """Show how much each subspace encodes of each factor.
 
-    0 is chance, 1 is all of the factor.
+    0 is nothing, 1 is all of the factor.
 
-    Small networks and linear classifiers read the means of the posteriors and samples of them. Intervals are 90 %
-    intervals over seeds; `clips_se` is the standard error that the number of held-out clips causes.
+    A strong reader and a linear one read samples of the posteriors, what the decoder receives: their columns are the
+    information that they find, as a fraction of the factor's entropy. A lightweight reader, the small network of the
+    papers, reads means: its column is its accuracy, where chance is 0. Intervals are 90 % intervals over seeds.
 
     Example: marl-study leakage quickstart --trial 3
     """
@@ -119,7 +120,7 @@ def leakage(
     held_out = min(HELD_OUT_CLIPS, len(clips.splits["validation"]))
     table = leakage_of(study_results.results(), spec, number, classes, held_out)
     if output is Format.table:
-        show_table(_leakage_table(table, f"study {study}, trial {number}: 0 is chance, 1 is all of the factor"))
+        show_table(_leakage_table(table, f"study {study}, trial {number}: 0 is nothing, 1 is all of the factor"))
     else:
         print_table(table, output)
 
@@ -223,17 +224,17 @@ def _progress_table(progress: "pd.DataFrame", title: str) -> "Table":
 
 
 def _leakage_table(leaks: "pd.DataFrame", title: str) -> "Table":
-    """Return a table of `leakage`: a row for each factor and subspace, a column for each probe."""
-    from study.analysis.statistics import PROBES
+    """Return a table of `leakage`: a row for each factor and subspace, a column for each reader."""
+    from study.analysis.statistics import READINGS
 
     table = _table(title)
     table.add_column("factor")
     table.add_column("subspace")
-    kinds = list(PROBES.values())
-    for probe, of in kinds:
-        table.add_column(f"{probe} probe\non {of}", justify="right")
+    kinds = list(READINGS.values())
+    for reader, of in kinds:
+        table.add_column(f"{reader} reader\nof {of}", justify="right")
     for (factor, subspace), rows in leaks.groupby(["factor", "subspace"], sort=False):
-        cells = {(row.probe, row.of): f"{row.leakage:.3f} ± {row.ci:.3f}" for row in rows.itertuples()}
+        cells = {(row.reader, row.of): f"{row.share:.3f} ± {row.ci:.3f}" for row in rows.itertuples()}
         mark = "" if rows["belongs"].all() else " (leak)"
         table.add_row(str(factor), f"{subspace}{mark}", *(cells.get(kind, "–") for kind in kinds))
     return table

@@ -18,7 +18,7 @@ from study.report.figures import FIGURES, Figure, ReportContext, parameters_text
 
 __all__ = ["DrawnFigure", "Report", "render", "write_report"]
 
-_FIRST_OF_EXAMPLE = "probe-accuracy"  # this figure and those after it show the example trial
+_FIRST_OF_EXAMPLE = "readings"  # this figure and those after it show the example trial
 
 
 class DrawnFigure(NamedTuple):

@@ -14,10 +14,10 @@ from study.charts.parameter_panels import categorical_chart, numeric_chart, swee
 from study.charts.style import SUBSPACES, MissingDataError, parameter_label, value_label
 from study.charts.trade_off import trade_off_chart, trade_off_data
 from study.charts.trial import (
-    accuracy_chart,
-    accuracy_data,
     mutual_information_chart,
     mutual_information_data,
+    readings_chart,
+    readings_data,
     umap_chart,
     umap_data,
 )
@@ -154,20 +154,22 @@ def categorical_figure(context: ReportContext) -> Figure:
     return Figure("Effect of categorical parameters", caption, chart, note=_reference_note(sweep, context.spec))
 
 
-def accuracy_figure(context: ReportContext) -> Figure:
-    """Return the accuracy of probes for each factor and subspace of the example trial."""
+def readings_figure(context: ReportContext) -> Figure:
+    """Return what readers find of each factor in each subspace of the example trial."""
     row = context.example  # before the factors, which exist without complete trials
     classes = {factor.name: factor.classes for factor in context.factors}
     baselines = (context.results.store.baselines() or {}).get("untrained", {})
-    data = accuracy_data(row, classes, baselines)
-    untrained = ", a red tick the accuracy of the untrained network" if data["untrained"].notna().any() else ""
+    data = readings_data(row, classes, baselines)
+    untrained = " A red tick is the untrained network." if data["untrained"].notna().any() else ""
     caption = (
-        f"A small network predicts the class of a factor from the private or shared latents of trial "
-        f"{context.trial}, or from both. Bars are its accuracy on held-out clips; {context.error_bars}. The dashed "
-        f"line is chance{untrained}. If the model separates the factors, the subspace that a factor belongs in is "
-        "far above chance, and the other subspace is near it."
+        f"What two readers find out about a factor from the private or shared latents of trial {context.trial}, or "
+        "from both, on held-out clips: 0 % is nothing, 100 % everything. Dark bars are the information that a strong "
+        "reader finds in samples of the posteriors, which the decoder receives; light bars the accuracy of a "
+        "lightweight reader of posterior means, the small network of the papers, where chance is 0 %; "
+        f"{context.error_bars}.{untrained} If the model separates the factors, dark bars are high in the subspace that "
+        "a factor belongs in, and near 0 in the other."
     )
-    return Figure("Accuracy of probes on each subspace", caption, accuracy_chart(data, context.home), data=data)
+    return Figure("What readers find in each subspace", caption, readings_chart(data, context.home), data=data)
 
 
 def mutual_information_figure(context: ReportContext) -> Figure:
@@ -209,7 +211,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[ReportContext], Figure]]] = {
     "trade-off": ("the trade-off", trade_off_figure),
     "numeric-parameters": ("numeric parameters", numeric_figure),
     "categorical-parameters": ("categorical parameters", categorical_figure),
-    "probe-accuracy": ("accuracy of probes", accuracy_figure),
+    "readings": ("what readers find", readings_figure),
     "mutual-information": ("mutual information", mutual_information_figure),
     "umap": ("UMAP", umap_figure),
 }

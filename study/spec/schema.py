@@ -51,8 +51,16 @@ class Baseline(StrEnum):
 TrialId = int | Baseline
 """Number of a trial, or a baseline that is trained like one."""
 
-_LOWER_IS_BETTER = ("fidelity/", "test/fidelity/", "loss/", "leakage/")
-_GROUPS_BY_FACTOR = ("probe", "linear_probe", "sampled_probe", "nmi", "corrected_nmi")
+_LOWER_IS_BETTER = ("fidelity/", "loss/", "leakage/", "linear_leakage/")
+_GROUPS_BY_FACTOR: tuple[str, ...] = (
+    "information",
+    "accuracy",
+    "r2",
+    "linear_information",
+    "linear_accuracy",
+    "linear_r2",
+)
+_GROUPS_BY_FACTOR += ("probe", "sampled_probe", "nmi", "corrected_nmi")
 
 
 class _Section(BaseModel):
@@ -213,9 +221,10 @@ class Spec(_Section):
 
         Lower is better for errors, losses and the information of the wrong subspace about a factor.
         """
+        metric = metric.removeprefix("test/")
         if metric.startswith(_LOWER_IS_BETTER):
             return "min"
-        group, _, rest = metric.removeprefix("test/").partition("/")
+        group, _, rest = metric.partition("/")
         if group in _GROUPS_BY_FACTOR:
             factor, _, subspace = rest.partition("/")
             wrong = "private" if factor in self.shared_factors else "shared"
@@ -253,11 +262,14 @@ class Spec(_Section):
 def proxy_metric(objective: str) -> str:
     """Return the metric by which halving compares trials instead of an objective that only final reports have.
 
-    It is the linear version of metrics that train probes, and the objective itself otherwise.
+    It is what the linear reader finds instead of the strong or the lightweight one, and the objective itself otherwise.
     """
     if objective == "disentanglement/separation":
         return "disentanglement/linear_separation"
-    return f"linear_{objective}" if objective.startswith("probe/") else objective
+    group, _, rest = objective.partition("/")
+    if group == "probe":
+        return f"linear_accuracy/{rest}"
+    return f"linear_{objective}" if group in ("information", "accuracy", "leakage") else objective
 
 
 def parse_spec(content: Mapping[str, Any], source: str) -> Spec:

@@ -1,6 +1,24 @@
 """Readers: classifiers that read factors from representations, and the information that they find."""
 
-from marl.metrics.readers.information import READERS, information_share, usable_information
+from marl.metrics.readers.calibration import class_prior
+from marl.metrics.readers.information import (
+    READERS,
+    balanced_accuracy,
+    explained_variance,
+    information_share,
+    information_standard_error,
+    usable_information,
+)
 from marl.metrics.readers.reader import FittedReader, Reader
 
-__all__ = ["READERS", "FittedReader", "Reader", "information_share", "usable_information"]
+__all__ = [
+    "READERS",
+    "FittedReader",
+    "Reader",
+    "balanced_accuracy",
+    "class_prior",
+    "explained_variance",
+    "information_share",
+    "information_standard_error",
+    "usable_information",
+]

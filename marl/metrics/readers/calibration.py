@@ -35,6 +35,7 @@ class CalibratedReader:
         latents_RND: Representations of the same clips, finite.
         class_NC: Class of each clip by factor, negative for an unknown class.
         classes_C: Number of classes of each factor.
+        posterior_deviation_RD: See `marl.metrics.readers.Reader`.
         seed: Seed of the choice of the clips.
     """
 
@@ -44,9 +45,10 @@ class CalibratedReader:
         latents_RND: Tensor,
         class_NC: Tensor,
         classes_C: Sequence[int],
+        posterior_deviation_RD: Tensor | None,
         seed: int,
     ) -> None:
-        self._whitening = Whitening.fit(latents_RND)
+        self._whitening = Whitening.fit(latents_RND, posterior_deviation_RD)
         whitened_RNE = self._whitening(latents_RND)
         one_hots = [
             one_hot(class_N.clamp_min(0), classes).to(torch.float64) * (class_N >= 0)[:, None]

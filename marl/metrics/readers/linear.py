@@ -17,10 +17,16 @@ class LinearReader:
 
     seed: int = 0
 
-    def fit(self, latents_RND: Tensor, class_NC: Tensor, classes_C: Sequence[int]) -> CalibratedReader:
+    def fit(
+        self,
+        latents_RND: Tensor,
+        class_NC: Tensor,
+        classes_C: Sequence[int],
+        posterior_deviation_RD: Tensor | None = None,
+    ) -> CalibratedReader:
         """Fit the discriminants; see `marl.metrics.readers.Reader`."""
 
         def classifiers(whitened_RNE: Tensor, one_hots: Sequence[Tensor]) -> tuple[LinearDiscriminants]:
             return (LinearDiscriminants(whitened_RNE, one_hots),)
 
-        return CalibratedReader(classifiers, latents_RND, class_NC, classes_C, self.seed)
+        return CalibratedReader(classifiers, latents_RND, class_NC, classes_C, posterior_deviation_RD, self.seed)

@@ -18,11 +18,19 @@ class FittedReader(Protocol):
 class Reader(Protocol):
     """A family of classifiers. The same call returns the same values, on one device with one number of threads."""
 
-    def fit(self, latents_RND: Tensor, class_NC: Tensor, classes_C: Sequence[int]) -> FittedReader:
+    def fit(
+        self,
+        latents_RND: Tensor,
+        class_NC: Tensor,
+        classes_C: Sequence[int],
+        posterior_deviation_RD: Tensor | None = None,
+    ) -> FittedReader:
         """Fit classifiers.
 
         Args:
             latents_RND: Representations of the same clips, finite. Latents may be constant or linearly dependent.
             class_NC: Class of each clip by factor, from zero; negative for an unknown class.
             classes_C: Number of classes of each factor.
+            posterior_deviation_RD: Root-mean-square deviation of the posterior of each latent, if representations are
+                posterior means. No latent is scaled by less.
         """

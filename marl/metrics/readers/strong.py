@@ -24,7 +24,13 @@ class StrongReader:
 
     seed: int = 0
 
-    def fit(self, latents_RND: Tensor, class_NC: Tensor, classes_C: Sequence[int]) -> CalibratedReader:
+    def fit(
+        self,
+        latents_RND: Tensor,
+        class_NC: Tensor,
+        classes_C: Sequence[int],
+        posterior_deviation_RD: Tensor | None = None,
+    ) -> CalibratedReader:
         """Fit the mixture; see `marl.metrics.readers.Reader`."""
 
         def classifiers(
@@ -36,4 +42,4 @@ class StrongReader:
                 Network(whitened_RNE, one_hots, _NETWORK, self.seed),
             )
 
-        return CalibratedReader(classifiers, latents_RND, class_NC, classes_C, self.seed)
+        return CalibratedReader(classifiers, latents_RND, class_NC, classes_C, posterior_deviation_RD, self.seed)

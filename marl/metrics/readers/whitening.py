@@ -26,15 +26,23 @@ class Whitening:
     weight_RDE: Tensor
 
     @staticmethod
-    def fit(latents_RND: Tensor) -> "Whitening":
-        """Return the map of each representation."""
+    def fit(latents_RND: Tensor, posterior_deviation_RD: Tensor | None = None) -> "Whitening":
+        """Return the map of each representation.
+
+        If latents are posterior means, `posterior_deviation_RD` is the root-mean-square deviation of posteriors. The
+        map is then that of samples, so that the means of a collapsed latent stay as small as they are.
+        """
         latents = latents_RND.to(torch.float64)
         mean = latents.mean(dim=1, keepdim=True)
         centred = latents - mean
         deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
-        scale = torch.where(deviation > _CONSTANT * mean.abs(), deviation, torch.inf)
+        noise_R1D = torch.zeros_like(mean) if posterior_deviation_RD is None else posterior_deviation_RD[:, None]
+        scale = torch.where(deviation > _CONSTANT * mean.abs(), deviation.maximum(noise_R1D), torch.inf)
         standard = centred / scale
-        variance_RE, component_RDE = torch.linalg.eigh(standard.mT @ standard / latents.shape[1])
+        covariance_RDD = standard.mT @ standard / latents.shape[1] + torch.diag_embed(
+            (noise_R1D / scale).square()[:, 0]
+        )
+        variance_RE, component_RDE = torch.linalg.eigh(covariance_RDD)
         variance_RE, component_RDE = variance_RE.flip(-1), component_RDE.flip(-1)
         # Signs of eigenvectors are arbitrary, and would change when a constant latent is added.
         largest_R1E = component_RDE.gather(1, component_RDE.abs().argmax(dim=1, keepdim=True))

@@ -172,7 +172,7 @@ def test_a_picture_that_is_missing_now_is_removed_from_the_folder(whole):
         "trade-off.png",
         "numeric-parameters.png",
         "categorical-parameters.png",
-        "probe-accuracy.png",
+        "readings.png",
     }
 
 
