@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from study.analysis import StudyResults
+from study.datasets.load import check_pairs
 from study.environment import commit, package_versions
 from study.errors import UserError, command_for
 from study.search.sampler import past_trials
@@ -26,7 +27,8 @@ def create_study(store: StudyStore, resolved: ResolvedSpec, address: str | None 
         address: Address of the cluster for whose devices the stacks are planned; None for this machine.
 
     Raises:
-        UserError: If the store is not writable, or has a study of this name with another spec.
+        UserError: If the store is not writable, or has a study of this name with another spec; or if too many clips
+            cannot be paired.
     """
     store.objects.check_writable()
     if store.exists():
@@ -43,6 +45,7 @@ def create_study(store: StudyStore, resolved: ResolvedSpec, address: str | None 
                 f"this one with --set name=NAME, or resume the existing one with `{resume}`"
             )
         return metadata
+    check_pairs(resolved, store.objects)
     if address is None:
         plan = plan_stacks(resolved, device_type(), store.objects)
     else:
