@@ -10,11 +10,11 @@ from importlib import import_module
 from marl.data.audio_dataset import AudioDatasetConfig, ComputedDatasetConfig
 from marl.data.batch_source import BatchSource, DeviceBatchSource, HostBatchSource
 from marl.data.dataset import HELD_OUT_SHARE, SPLIT_UNITS, Clips, Dataset, Factor, LogMels, split_clips
-from marl.data.pairs import PairSampler
+from marl.data.pairs import PairSampler, Partners
 
 __all__ = ["HELD_OUT_SHARE", "KINDS", "SPLIT_UNITS", "AnyDatasetConfig", "AudioDatasetConfig", "BatchSource", "Clips"]
 __all__ += ["ComputedDatasetConfig", "Dataset", "DeviceBatchSource", "Factor", "HostBatchSource", "LogMels"]
-__all__ += ["PairSampler", "split_clips"]
+__all__ += ["PairSampler", "Partners", "split_clips"]
 
 _MODULES = [import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -92,7 +93,8 @@ class Clips:
         """Return the clips that probes are trained on before they are scored on a held-out split.
 
         These are the training clips whose factors are all known. If the clips were split by a factor, such as the
-        instrument, training clips have none of its held-out values. Then they are other clips of the same values.
+        instrument, training clips have none of its held-out values. Then they are other clips of the same values, from
+        other groups if these values have several groups.
         """
         if (own := self.splits.get(_probe_train(split))) is not None:
             return own
@@ -191,7 +193,8 @@ def split_clips(
 
     The unit is one of `SPLIT_UNITS`, or the name of a factor. A hash of its name assigns a unit to a split, so units
     keep their order when clips are added. All factors of held-out clips are known. A clip with an unknown factor is in
-    the training split; or in none, if its unit is unknown or held out. The result is that of `Clips.splits`.
+    the training split; or in none, if its unit is unknown or held out. The result is that of `Clips.splits`. In a split
+    by a factor, half of the groups of each held-out value train probes.
 
     Raises:
         ValueError: If the unit is unknown, or there are too few units for three splits.
@@ -230,8 +233,31 @@ def split_clips(
     splits = {split: torch.tensor(clips) for split, clips in members.items()}
     if unit in names_C:
         for split in ("validation", "test"):
-            splits[split], splits[_probe_train(split)] = splits[split][::2], splits[split][1::2]
+            scored, probe_train = _halve(members[split], units_N, groups_N)
+            splits[split], splits[_probe_train(split)] = torch.tensor(scored), torch.tensor(probe_train)
     return splits
+
+
+def _halve(clips: Sequence[int], units_N: Sequence[str | None], groups_N: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the clips that probes are scored on and those that they are trained on; no group has clips in both.
+
+    The groups of each value of a factor are distributed so that both halves have about as many clips of it. A value
+    with a single group is not scored. If all values have a single group, such as instruments that are groups
+    themselves, the clips are halved instead.
+    """
+    counts: dict[str, Counter[str | None]] = {}
+    for clip in clips:
+        counts.setdefault(groups_N[clip], Counter())[units_N[clip]] += 1
+    halves: tuple[Counter[str | None], Counter[str | None]] = Counter(), Counter()  # to train on, to score on
+    is_scored = {}
+    for group in sorted(counts, key=random_order):
+        overlap, scored_overlap = (sum(count * half[unit] for unit, count in counts[group].items()) for half in halves)
+        is_scored[group] = scored_overlap < overlap
+        halves[is_scored[group]].update(counts[group])
+    scored = [clip for clip in clips if is_scored[groups_N[clip]] and halves[False][units_N[clip]]]
+    if not scored:
+        return list(clips[::2]), list(clips[1::2])
+    return scored, [clip for clip in clips if not is_scored[groups_N[clip]]]
 
 
 def _probe_train(split: str) -> str:

@@ -63,7 +63,9 @@ class MetricGroup(NamedTuple):
 
 
 def losses(context: EvaluationContext) -> Columns:
-    """Compute terms of the objective on fixed held-out pairs."""
+    """Compute terms of the objective on fixed held-out pairs, if there are any."""
+    if not context.models.has_held_out_pairs:
+        return {}
     names = [f"loss/{name}" for name in term_names(context.models.objective_spec)]
     return dict(zip(names, context.models.held_out_terms().unbind(dim=1), strict=True))
 

@@ -95,6 +95,11 @@ class Models:
         ]
         return SpectralDistance(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
 
+    @property
+    def has_held_out_pairs(self) -> bool:
+        """True if any validation clip has a partner."""
+        return not self._sampler.is_empty
+
     def held_out_terms(self, batches: int = 8) -> Tensor:
         """Return the terms of the objective on fixed pairs of validation clips, averaged over batches.
 

@@ -129,7 +129,7 @@ def describe(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Describe prepared sounds: counts, factors, durations, loudness, and the rejected files with reasons.
+    """Describe prepared sounds: counts, pairs, factors, durations, loudness, and the rejected files with reasons.
 
     The column `log_mel_probe` is a baseline: how well a probe reads each factor from raw log-mels of held-out clips.
 
@@ -151,6 +151,8 @@ def describe(
             typer.echo()
     else:
         print_table(description.factors, output)
+    if description.pairs_warning:
+        log(f"warning: {description.pairs_warning}")
     if examples is not None:
         written = write_examples(resolved, objects, examples)
         log(f"{len(written)} examples: {examples}")

@@ -159,13 +159,14 @@ def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
     if not remaining and not before.missing_post_training():
         log(f"study {store.name} is complete: {finished} trials")
         return
-    from study.datasets import factors_of
+    from study.datasets import check_pairs, factors_of
     from study.runs.driver import run_study
     from study.runs.dry_run import check_free_space, estimate_storage, storage_line
     from study.runs.lifecycle import spec_of
     from study.spec.resolved_spec import StackPlan
 
     resolved = spec_of(before.metadata)
+    check_pairs(resolved, store.objects)
     plan = StackPlan.model_validate(before.metadata.stack)
     estimate = estimate_storage(resolved, plan, remaining, factors_of(resolved, store.objects))
     log(storage_line(estimate, store.uri))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
-from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels
+from marl.data import AudioDatasetConfig, Clips, ComputedDatasetConfig, Dataset, Factor, LogMels, Partners
 from marl.data.audio_dataset import Entry
 from marl.data.audio_file import SUFFIXES
 from marl.data.folder import Folder
@@ -27,8 +27,8 @@ from study.local_files import atomic_path
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
-__all__ = ["as_user_error", "clips_of", "dataset_of", "factors_of", "find", "load_dataset", "local_copy"]
-__all__ += ["with_content"]
+__all__ = ["as_user_error", "check_pairs", "clips_of", "dataset_of", "factors_of", "find", "has_pairs", "load_dataset"]
+__all__ += ["local_copy", "with_content"]
 
 _Result = TypeVar("_Result")
 
@@ -186,6 +186,20 @@ def clips_of(resolved: ResolvedSpec, objects: ObjectStore) -> Clips:
     if isinstance(data, ComputedDatasetConfig):
         return data.clips(resolved.audio, torch.device("cpu"))
     return _prepared(data, resolved.audio, objects).clips(data.split)
+
+
+def has_pairs(resolved: ResolvedSpec) -> bool:
+    """Return whether the two views of any model are two clips that share factors."""
+    return any(config.views.scheme == "factor" for config in resolved.candidates)
+
+
+def check_pairs(resolved: ResolvedSpec, objects: ObjectStore) -> None:
+    """Raise a UserError if the training clips cannot be paired, or more than 1 % of them have no partner."""
+    if has_pairs(resolved):
+        try:
+            Partners(clips_of(resolved, objects), resolved.base_config.views.shared, "training").check()
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 def factors_of(resolved: ResolvedSpec, objects: ObjectStore) -> tuple[Factor, ...]:

@@ -9,12 +9,12 @@ import soundfile
 import torch
 from rich.table import Column, Table
 
-from marl.data import Clips
+from marl.data import Clips, Partners
 from marl.data.dataset import SPLITS, UNKNOWN
 from marl.evaluation import HELD_OUT_CLIPS
 from marl.metrics.readers import READERS, balanced_accuracy
 from study.analysis.statistics import accuracy_standard_error
-from study.datasets import clips_of, dataset_of
+from study.datasets import clips_of, dataset_of, has_pairs
 from study.datasets.prepared_set import PreparedSet
 from study.errors import UserError
 from study.spec.resolved_spec import ResolvedSpec
@@ -33,6 +33,9 @@ class DatasetSummary:
 
     Attributes:
         splits: Number of clips of each split.
+        pairs: `clips` with known shared factors, by split, and number of `unpaired` clips, for which no other clip has
+            the same shared and different private factors. Empty if the views are not pairs of clips.
+        pairs_warning: Why a study on these clips is refused, or None.
         factors: `factor`, `values`, `classes`, `unknown` (share of clips), `fewest` and `most` clips of a class; `read`
             with its standard error `read_se`, the accuracy of a small network on raw log-mels of validation clips; and
             `chance`.
@@ -43,6 +46,8 @@ class DatasetSummary:
     uri: str
     clips: int
     splits: dict[str, int]
+    pairs: pd.DataFrame
+    pairs_warning: str | None
     factors: pd.DataFrame
     sounds: pd.DataFrame
     rejected: pd.DataFrame
@@ -57,11 +62,14 @@ def summarise(resolved: ResolvedSpec, objects: ObjectStore) -> DatasetSummary:
     measured = min(HELD_OUT_CLIPS, len(clips.splits["validation"]))
     factors["read_se"] = [float(accuracy_standard_error(accuracy, measured)) for accuracy in factors["read"]]
     factors["chance"] = [1 / classes for classes in clips.num_eval_classes("validation")]
+    pairs, pairs_warning = _pairs(resolved, clips)
     sounds = prepared.rows[["sounds_s", "loudness_db", "peak"]].quantile(list(_QUANTILES)).T
     return DatasetSummary(
         uri=prepared.uri,
         clips=len(prepared.rows),
         splits={name: len(clips.splits[name]) for name in (*SPLITS, *sorted(clips.splits.keys() - set(SPLITS)))},
+        pairs=pairs,
+        pairs_warning=pairs_warning,
         factors=factors,
         sounds=sounds.set_axis(["minimum", "25 %", "median", "75 %", "maximum"], axis=1),
         rejected=_rejected(prepared.table),
@@ -86,6 +94,11 @@ def summary_tables(summary: DatasetSummary) -> list[Table]:
     for name, row in summary.sounds.iterrows():
         sounds.add_row(labels[str(name)], *(f"{value:.2f}" for value in row))
     tables = [counts, factors, sounds]
+    if len(summary.pairs):
+        pairs = _table("pairs", "split", "clips", "without a partner")
+        for split, row in summary.pairs.iterrows():
+            pairs.add_row(str(split), f"{row.clips:,}", f"{row.unpaired:,} ({row.unpaired / row.clips:.1%})")
+        tables.insert(1, pairs)
     if len(summary.rejected):
         rejected = _table("left out", "reason", "entries", "for example")
         for row in summary.rejected.itertuples():
@@ -121,6 +134,22 @@ def _factors(clips: Clips) -> pd.DataFrame:
         unknown = 1 - float(is_known_N.double().mean())
         rows.append((factor.name, len(factor.values), factor.classes, unknown, int(counts.min()), int(counts.max())))
     return pd.DataFrame(rows, columns=["factor", "values", "classes", "unknown", "fewest", "most"])
+
+
+def _pairs(resolved: ResolvedSpec, clips: Clips) -> tuple[pd.DataFrame, str | None]:
+    """Return `pairs` and `pairs_warning` of a summary."""
+    pairs, warning = pd.DataFrame(columns=["clips", "unpaired"]), None
+    if not has_pairs(resolved):
+        return pairs, warning
+    for split in ("training", "validation"):
+        try:
+            partners = Partners(clips, resolved.base_config.views.shared, split)
+            pairs.loc[split] = [len(partners.clips_N), partners.unpaired]
+            if split == "training":
+                partners.check()
+        except ValueError as error:
+            warning = warning or str(error)
+    return pairs, warning
 
 
 def _read_from_log_mels(resolved: ResolvedSpec, objects: ObjectStore) -> list[float]:

@@ -16,7 +16,7 @@ from marl.config import MultiscaleWeights
 from marl.data import HELD_OUT_SHARE, ComputedDatasetConfig, Factor
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.models import build_network
-from study.datasets import dataset_of, factors_of
+from study.datasets import check_pairs, dataset_of, factors_of
 from study.errors import UserError
 from study.formatting import format_bytes
 from study.search.sampler import Search
@@ -119,6 +119,7 @@ def describe_dry_run(resolved: ResolvedSpec, objects: ObjectStore) -> str:
     evaluation and the start of Ray: two fifths of the total in the quickstart on two cores, less in longer studies. If
     the study is compiled, this fills the compiler's cache.
     """
+    check_pairs(resolved, objects)
     spec, device = resolved.spec, device_type()
     plan = plan_stacks(resolved, device, objects)
     trials = spec.search.trials or 0

@@ -13,6 +13,7 @@ from rich.table import Table
 from marl.checkpoint import STATE_FILE
 from study.analysis import StudyResults
 from study.analysis.pareto import FrontCandidates, front_candidates
+from study.datasets import check_pairs
 from study.environment import commit, package_versions
 from study.errors import UserError, command_for
 from study.formatting import format_bytes
@@ -43,7 +44,8 @@ def create_study(store: StudyStore, resolved: ResolvedSpec, address: str | None 
         address: Address of the cluster for whose devices the stacks are planned; None for this machine.
 
     Raises:
-        UserError: If the store is not writable, or has a study of this name with another spec.
+        UserError: If the store is not writable, or has a study of this name with another spec; or if too many clips
+            cannot be paired.
     """
     store.objects.check_writable()
     if store.exists():
@@ -60,6 +62,7 @@ def create_study(store: StudyStore, resolved: ResolvedSpec, address: str | None 
                 f"this one with --set name=NAME, or resume the existing one with `{resume}`"
             )
         return metadata
+    check_pairs(resolved, store.objects)
     if address is None:
         plan = plan_stacks(resolved, device_type(), store.objects)
     else:

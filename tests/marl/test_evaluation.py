@@ -1,7 +1,9 @@
+import dataclasses
 import math
 
 import pytest
 import torch
+from marl.metrics.linear_probes import linear_probe_accuracy
 
 from marl.config import Config
 from marl.evaluation import (
@@ -14,7 +16,6 @@ from marl.evaluation import (
     metric_names,
 )
 from marl.evaluation.context import EvaluationContext
-from marl.metrics.linear_probes import linear_probe_accuracy
 from marl.models import Architecture
 from marl.objective import ActiveTerms, term_names
 from marl.stack import Stack
@@ -42,6 +43,16 @@ def test_a_final_report_has_all_metrics_and_losses_finite(stack, final, small_da
     assert {"fidelity/log_mel_rmse_db/clips_se", "fidelity/log_mel_rmse_db/timbre/square"} <= details
     assert all(name.startswith("fidelity/log_mel_rmse_db/") for name in details)
     assert all(math.isfinite(value) for value in final.values())
+
+
+def test_without_held_out_pairs_there_are_no_losses(stack, small_dataset):
+    timbre_N, hz_N, _ = small_dataset.value_NC[small_dataset.splits["validation"]].unbind(dim=1)
+    same = small_dataset.splits["validation"][(timbre_N == 0) & (hz_N == hz_N[timbre_N == 0][0])]
+    dataset = dataclasses.replace(small_dataset, splits=small_dataset.splits | {"validation": same})
+    config = Config.model_validate({"model": {"width": 16, "embedding": 16, "hidden": 32}})
+    lonely = Stack(Architecture(64, 64, config.model, 8, 8), 1, dataset, config.views, 16, ActiveTerms.of(config))
+    assert evaluate(lonely.models, ["timbre"], ["losses"]).metrics == [{}]
+    assert evaluate(stack.models, ["timbre"], ["losses"]).metrics[0]
 
 
 def test_an_intermediate_report_lacks_only_slow_metrics(stack, final):

@@ -1,11 +1,13 @@
 import dataclasses
+from unittest.mock import patch
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marl.data import Factor, PairSampler
+from marl.data import Factor, PairSampler, Partners
+from marl.data import pairs as pairs_module
 from marl.data.dataset import UNKNOWN
 from tests.messages import mentions
 
@@ -66,25 +68,97 @@ def test_invalid_shared_factors_are_rejected(small_dataset, shared):
         PairSampler(small_dataset, shared)
 
 
-@settings(max_examples=25, deadline=None)
-@given(data=st.data(), seed=st.integers(0, 1000))
-def test_partners_share_a_group_and_differ_where_possible(small_dataset, data, seed):
-    values = torch.tensor(
-        data.draw(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=8, max_size=60, unique=True))
-    )
-    factors = tuple(Factor(name, tuple(range(4)), tuple(range(4))) for name in "abc")
-    dataset = dataclasses.replace(
-        small_dataset, value_NC=values, factors=factors, splits={"training": torch.arange(len(values))}
-    )
-    clips = draw(PairSampler(dataset, ["a"]), [seed], [0], 16).clips_KVB[0]
-    first, second = values[clips[0]], values[clips[1]]
-    assert torch.equal(first[:, 0], second[:, 0])
-    for one, other in zip(first, second, strict=True):
-        partners = values[(values[:, 0] == one[0]) & (values[:, 1:] != one[1:]).all(dim=1)]
-        # 16 draws may miss one allowed partner, but not half of the group.
-        group = (values[:, 0] == one[0]).sum()
-        if len(partners) * 2 >= group:
-            assert (one[1:] != other[1:]).all()
+FACTORS = tuple(Factor(name, tuple(range(4)), tuple(range(4))) for name in "abc")
+
+
+def partners_by_rule(values, clip):
+    """Clips with the same first factor and different others, one by one; unknown factors count as different."""
+    return {
+        other
+        for other in range(len(values))
+        if other != clip
+        and values[other][0] == values[clip][0] != UNKNOWN
+        and all(own == UNKNOWN or own != its for own, its in zip(values[clip][1:], values[other][1:], strict=True))
+    }
+
+
+@settings(max_examples=40)
+@given(
+    values=st.lists(st.tuples(st.integers(-1, 2), st.integers(-1, 3), st.integers(-1, 3)), min_size=1, max_size=90),
+    positions_at_once=st.sampled_from([7, 1 << 20]),
+    most_blocks=st.sampled_from([3, 1 << 22]),
+)
+def test_each_partner_that_the_rule_allows_has_one_rank(small_dataset, values, positions_at_once, most_blocks):
+    values = [(0, 0, 0), *values]
+    dataset = with_values(small_dataset, torch.tensor(values), FACTORS)
+    with patch.multiple(pairs_module, _POSITIONS_AT_ONCE=positions_at_once, _MAX_BLOCKS=most_blocks):
+        partners = Partners(dataset, ["a"], "training")
+    assert set(partners.clips_N.tolist()) == {clip for clip, row in enumerate(values) if row[0] != UNKNOWN}
+    for position, (clip, count) in enumerate(zip(partners.clips_N.tolist(), partners.count_N.tolist(), strict=True)):
+        ranks = torch.arange(count)
+        found = partners.clips_N[partners.select(torch.full_like(ranks, position), ranks)].tolist()
+        assert len(set(found)) == count
+        assert set(found) == partners_by_rule(values, clip)
+    assert partners.unpaired == int((partners.count_N == 0).sum())
+
+
+def hard_values(unpaired=0):
+    """400 clips: one in a hundred has another value of b than all others, and some share a value of a with no clip."""
+    values = torch.tensor([[0, int(clip % 100 == 0), clip] for clip in range(400)])
+    values[1 : 1 + unpaired, 0] = torch.arange(1, 1 + unpaired)
+    return values
+
+
+def hard_dataset(dataset, unpaired=0):
+    numbers = tuple(range(400))
+    factors = tuple(Factor(name, numbers, numbers) for name in "abc")
+    return with_values(dataset, hard_values(unpaired), factors)
+
+
+def test_rare_partners_are_found_and_equally_frequent(small_dataset):
+    dataset = hard_dataset(small_dataset)
+    first, second = draw(PairSampler(dataset, ["a"]), [0], [0], 8000).clips_KVB[0]
+    assert (dataset.value_NC[first, 1:] != dataset.value_NC[second, 1:]).all()
+    frequent = dataset.value_NC[first, 1] == 0
+    counts = second[frequent].bincount(minlength=400)[::100]
+    assert counts.sum() == frequent.sum()
+    assert (counts - counts.sum() / 4).abs().max() < 4 * (counts.sum() * 3 / 16) ** 0.5
+
+
+def test_clips_without_a_partner_are_never_drawn(small_dataset):
+    dataset = hard_dataset(small_dataset, unpaired=4)
+    assert Partners(dataset, ["a"], "training").unpaired == 4
+    drawn = draw(PairSampler(dataset, ["a"]), [0, 1], [0, 0], 2000).clips_KVB
+    assert set(drawn.unique().tolist()) == {*range(400)} - {1, 2, 3, 4}
+
+
+def test_more_than_a_percent_of_training_clips_without_a_partner_are_rejected(small_dataset):
+    facts = ["views.shared", "1%", "training", "same a", "another b, c", "5 of 400", "1.2%", "add clips"]
+    with pytest.raises(ValueError, match=mentions(*facts)):
+        PairSampler(hard_dataset(small_dataset, unpaired=5), ["a"])
+
+
+def test_factors_that_follow_from_the_shared_ones_are_named(small_dataset):
+    values = torch.tensor([[clip % 4, clip % 2, clip // 4] for clip in range(16)])
+    dataset = with_values(small_dataset, values, FACTORS)
+    with pytest.raises(ValueError, match=mentions("views.shared", "16 of 16", "add b to views.shared")):
+        PairSampler(dataset, ["a"])
+    assert Partners(dataset, ["a", "b"], "training").unpaired == 0
+
+
+def test_a_held_out_split_without_partners_has_no_pairs(small_dataset):
+    splits = {"training": torch.arange(16), "validation": torch.tensor([16, 17])}
+    values = torch.tensor([[clip % 2, clip // 8, clip // 4 % 4] for clip in range(18)])
+    dataset = dataclasses.replace(small_dataset, value_NC=values, factors=FACTORS, splits=splits)
+    assert PairSampler(dataset, ["a"], "validation").is_empty
+    assert not PairSampler(dataset, ["a"]).is_empty
+
+
+def test_clips_with_unknown_private_factors_are_not_paired_with_themselves(small_dataset):
+    values = torch.tensor([[clip % 4, UNKNOWN, UNKNOWN] for clip in range(12)])
+    first, second = draw(PairSampler(with_values(small_dataset, values, FACTORS), ["a"]), [0], [0], 512).clips_KVB[0]
+    assert (first != second).all()
+    assert len(torch.unique(torch.stack([first, second]), dim=1)[0]) == 12 * 2
 
 
 def test_a_combination_of_shared_factors_has_one_number_in_every_split(small_dataset):

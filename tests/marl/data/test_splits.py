@@ -59,6 +59,33 @@ def test_probes_of_held_out_instruments_are_fitted_on_other_held_out_clips():
     assert "validation_probe_train" not in parts("clip")
 
 
+def test_no_group_is_on_both_sides_of_a_probe():
+    splits = parts("instrument")
+    for name in ("validation", "test"):
+        scored, fitted = (splits[half].tolist() for half in (name, f"{name}_probe_train"))
+        assert not {GROUPS[clip] for clip in scored} & {GROUPS[clip] for clip in fitted}
+        for instrument in {int(VALUES[clip, 0]) for clip in scored}:
+            counts = [sum(int(VALUES[clip, 0]) == instrument for clip in half) for half in (scored, fitted)]
+            assert min(counts) >= sum(counts) // 4
+
+
+def test_values_with_a_single_group_are_not_scored():
+    held_out = VALUES[torch.cat([clips for name, clips in parts("instrument").items() if "validation" in name]), 0]
+    single, *several = sorted(set(held_out.tolist()))
+    groups = [f"take {clip // 30}" if value != single else "take" for clip, value in enumerate(VALUES[:, 0].tolist())]
+    splits = parts("instrument", groups=groups)
+    scored, fitted = (VALUES[splits[name], 0].tolist() for name in ("validation", "validation_probe_train"))
+    assert set(scored) == set(several)
+    assert fitted.count(single) == VALUES[:, 0].tolist().count(single)
+
+
+def test_values_that_are_groups_are_halved_by_clip():
+    splits = parts("instrument", groups=[f"instrument {value}" for value in VALUES[:, 0].tolist()])
+    scored, fitted = splits["validation"], splits["validation_probe_train"]
+    assert len(scored) == len(fitted)
+    assert set(VALUES[scored, 0].tolist()) == set(VALUES[fitted, 0].tolist())
+
+
 def test_splits_depend_on_names_and_not_on_order():
     order = torch.randperm(len(VALUES), generator=torch.Generator().manual_seed(0)).tolist()
     before, after = (

@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from marl.data.folder import Folder
-from study.datasets import clips_of, dataset_of, factors_of, find, local_copy, prepare
+from study.datasets import check_pairs, clips_of, dataset_of, factors_of, find, local_copy, prepare
+from study.datasets.summarise import summarise, summary_tables
 from study.errors import UserError
+from study.runs.lifecycle import create_study
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import Entry, ObjectStore
+from study.store import StudyStore
 from tests.messages import mentions
 from tests.study.datasets.recordings import write_recordings
 from tests.study.datasets.tones import AUDIO, prepared
@@ -19,7 +22,7 @@ CPU = torch.device("cpu")
 
 def spec_of(tiny, **changes):
     data = {"kind": "folder", "path": "gone", "factors": ["pitch", "voice"], "split": "clip", "content": "0" * 32}
-    tiny |= {"data": data | changes.pop("data", {}), "views": {"shared": ["voice"]}, **changes}
+    tiny |= {"data": data | changes.pop("data", {}), "views": {"shared": ["voice"]}} | changes
     return resolve(parse_spec(tiny, "spec"))
 
 
@@ -57,6 +60,29 @@ def test_log_mels_beyond_the_memory_limit_stay_on_the_host(tiny, objects):
 def test_prepared_sets_of_other_settings_are_rejected(tiny, objects, changes, facts):
     with pytest.raises(UserError, match=mentions(*facts)):
         dataset_of(spec_of(tiny, **changes), objects, CPU)
+
+
+def test_a_study_of_clips_without_partners_is_refused_before_it_exists(tiny, objects):
+    store = StudyStore(objects, "tiny")
+    with pytest.raises(UserError, match=mentions("views.shared", "same pitch", "another voice", "add clips")):
+        create_study(store, spec_of(tiny, views={"shared": ["pitch"]}))
+    assert not store.exists()
+    check_pairs(spec_of(tiny), objects)
+    check_pairs(spec_of(tiny, views={"shared": ["pitch"], "scheme": "segment"}), objects)
+
+
+def test_the_summary_counts_clips_without_a_partner(tiny, objects, monkeypatch):
+    monkeypatch.setattr("study.datasets.summarise._read_from_log_mels", lambda *_: [0.5, 0.5])
+    good, bad = (summarise(spec_of(tiny, views={"shared": [name]}), objects) for name in ("voice", "pitch"))
+    assert good.pairs_warning is None
+    assert good.pairs["unpaired"].tolist() == [0, 0]
+    known = int((clips_of(spec_of(tiny), objects).value_NC[:, 1] != -1).sum())
+    assert good.pairs["clips"].tolist() == [known - 2 * good.splits["test"], good.splits["validation"]]
+    assert bad.pairs.loc["training", "unpaired"] > 0.01 * bad.pairs.loc["training", "clips"]
+    assert bad.pairs_warning is not None
+    assert "pairs" in [table.title for table in summary_tables(bad)]
+    one_clip = summarise(spec_of(tiny, views={"shared": ["pitch"], "scheme": "segment"}), objects)
+    assert (len(one_clip.pairs), one_clip.pairs_warning) == (0, None)
 
 
 def test_recordings_in_a_bucket_give_the_prepared_set_of_the_same_files_in_a_folder(tmp_path, monkeypatch):

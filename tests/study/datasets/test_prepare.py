@@ -175,7 +175,7 @@ def test_sets_can_be_prepared_in_and_described_from_a_bucket(cli, cli_on_ray, s3
     examples = tmp_path / "examples"
     found = cli("data", "describe", spec, "--store", store, "--examples", examples)
     assert found.status == 0, found.err
-    for part in ("80 clips", "training", "vowel", "loudness", "again.wav"):
+    for part in ("80 clips", "training", "without a partner", "vowel", "loudness", "again.wav"):
         assert part in found.out
     heard, sample_rate = soundfile.read(sorted(examples.iterdir())[0])
     assert (len(heard), sample_rate) == (16_000, 16_000)
