@@ -49,7 +49,7 @@ def columns() -> tuple[list[str], list[str], list[str]]:
     final = [name for name in names if name not in intermediate_names]
     final += [f"{FIDELITY}/{one.name}/{one.class_name(number)}" for one in found for number in range(one.classes)]
     late = [f"test/{name}" for name in (*intermediate, *final) if not name.startswith("loss/")]
-    late += [f"sampled_{name}" for name in names if name.startswith(("probe/", "linear_probe/"))]
+    late += [f"sampled_{name}" for name in names if name.startswith("probe/")]
     late += [f"disentanglement/dci{end}" for end in ("", "_completeness", "_informativeness")]
     return intermediate, final, late
 

@@ -30,8 +30,6 @@ class Purpose(IntEnum):
     SECOND_VIEW = 3
     LATENT_NOISE = 4
     SPLIT = 5
-    PROBE_INITIAL_VALUES = 6
-    PROBE_BATCH = 7
     AUGMENTATION = 8
     SEGMENT = 9
     FACTOR_VAE_BATCH = 10

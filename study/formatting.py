@@ -14,6 +14,19 @@ _LABELS = {
     "disentanglement/linear_separation": "separation (linear reader)",
     "disentanglement/mig": "MIG",
 }
+_READ_GROUPS = {
+    "information": ("information", "strong reader"),
+    "accuracy": ("accuracy", "strong reader"),
+    "r2": ("R²", "strong reader"),
+    "leakage": ("leakage", "strong reader"),
+    "linear_information": ("information", "linear reader"),
+    "linear_accuracy": ("accuracy", "linear reader"),
+    "linear_r2": ("R²", "linear reader"),
+    "linear_leakage": ("leakage", "linear reader"),
+    "probe": ("probe", "lightweight reader"),
+    "sampled_probe": ("probe", "lightweight reader, samples"),
+}
+"""Label of a group of metrics, and the reader that its values come from."""
 _MAX_PRINTABLE = 300
 # Characters of a list of names.
 _MAX_LISTED, _MAX_LISTED_BESIDE_GUESS = 200, 80
@@ -22,10 +35,15 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-
 
 
 def objective_label(name: str) -> str:
-    """Return the label of a metric, with its unit."""
+    """Return the label of a metric, with its unit or the reader that it comes from."""
     if name in _LABELS:
         return _LABELS[name]
     group, _, rest = name.partition("/")
+    if group == "test":
+        return f"test {objective_label(rest)}"
+    if group in _READ_GROUPS:
+        label, reader = _READ_GROUPS[group]
+        return f"{label} {rest.replace('/', ' ')} ({reader})"
     return rest.replace("/", " ") if group == "disentanglement" else name.replace("/", " ")
 
 

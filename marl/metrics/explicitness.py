@@ -30,7 +30,7 @@ def explicitness(
     Departures where disentanglement_lib raises: constant latents are ignored; a class without held-out clips is
     ignored; a class without clips to fit on scores chance; factors with a single value score chance and are ignored in
     the mean, which is chance without other factors. `posterior_deviation_KD` is as in
-    `marl.metrics.probes.probe_accuracy`; without it latents are standardised, as in disentanglement_lib.
+    `marl.metrics.readers.Reader`; without it latents are standardised, as in disentanglement_lib.
     """
     fit, held_out = fit_KND.to(torch.float64), held_out_KND.to(torch.float64)
     mean = fit.mean(dim=1, keepdim=True)

@@ -53,8 +53,8 @@ def ci_half_width(sd: Any, n: Any, level: float = 0.9) -> Any:
 
 
 def accuracy_standard_error(accuracy: Any, clips: int) -> Any:
-    """Return the standard error of an accuracy over clips; its square is unbiased. NaN for one clip."""
-    return np.sqrt(accuracy * (1 - accuracy) / ((clips - 1) or np.nan))
+    """Return the standard error of an accuracy over clips; its square is unbiased. NaN for fewer than two clips."""
+    return np.sqrt(accuracy * (1 - accuracy) / (clips - 1 if clips > 1 else np.nan))
 
 
 def mean_standard_error(value_N: np.ndarray) -> np.ndarray:

@@ -151,7 +151,7 @@ def report(
 ) -> None:
     """Write a study as one page of figures.
 
-    Trade-off, parameters, probes, mutual information, and maps of the latents.
+    Trade-off, parameters, what readers find, mutual information, and maps of the latents.
 
     Example: marl-study report quickstart -o report
     """

@@ -1,21 +1,25 @@
 import dataclasses
 import math
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
-from marl.metrics.linear_probes import linear_probe_accuracy
 
 from marl.config import Config
+from marl.data import Factor
 from marl.evaluation import (
     FINAL,
     HELD_OUT_CLIPS,
     INTERMEDIATE,
+    METRIC_GROUPS,
     evaluate,
     held_out_clips,
     information_columns,
     metric_names,
 )
 from marl.evaluation.context import EvaluationContext
+from marl.metrics import usable_information
 from marl.models import Architecture
 from marl.objective import ActiveTerms, term_names
 from marl.stack import Stack
@@ -41,7 +45,10 @@ def test_a_final_report_has_all_metrics_and_losses_finite(stack, final, small_da
     assert set(names) <= set(final)
     details = set(final) - set(names)
     assert {"fidelity/log_mel_rmse_db/clips_se", "fidelity/log_mel_rmse_db/timbre/square"} <= details
-    assert all(name.startswith("fidelity/log_mel_rmse_db/") for name in details)
+    assert {"information/timbre/shared/clips_se", "r2/frequency/private", "linear_r2/amplitude/both"} <= details
+    assert "r2/timbre/shared" not in details  # its values are words
+    others = ("fidelity/log_mel_rmse_db/", "r2/", "linear_r2/")
+    assert all(name.startswith(others) or name.endswith("/clips_se") for name in details)
     assert all(math.isfinite(value) for value in final.values())
 
 
@@ -59,10 +66,10 @@ def test_an_intermediate_report_lacks_only_slow_metrics(stack, final):
     early = evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics[0]
     assert all(early[name] == final[name] for name in early)
     missing = final.keys() - early.keys()
-    groups = ("probe/", "sampled_probe/", "sampled_linear_probe/", "fidelity/log_mel_rmse_db/")
+    groups = ("probe/", "information/", "accuracy/", "r2/", "leakage/", "fidelity/log_mel_rmse_db/")
     slow = {f"disentanglement/{name}" for name in ("separation", "sap", "explicitness", "factor_vae", "beta_vae")}
     assert {name for name in missing if not name.startswith(groups)} == slow
-    assert {"disentanglement/linear_separation", "linear_probe/timbre/shared"} <= early.keys()
+    assert {"disentanglement/linear_separation", "linear_leakage/timbre"} <= early.keys()
 
 
 def test_fidelity_is_the_rmse_in_db_of_clips_decoded_from_their_means(stack, small_dataset):
@@ -78,36 +85,90 @@ def test_fidelity_is_the_rmse_in_db_of_clips_decoded_from_their_means(stack, sma
 
 
 def test_exchanging_shared_and_private_factors_negates_the_separation(stack, final):
-    others = evaluate(stack.models, ["frequency", "amplitude"], ("linear_probes", "probes")).metrics[0]
+    others = evaluate(stack.models, ["frequency", "amplitude"], ("linear_information", "information")).metrics[0]
     for name in ("disentanglement/separation", "disentanglement/linear_separation"):
         assert final[name] == pytest.approx(-others[name])
 
 
-def test_each_subspace_is_probed_by_its_own_latents(stack, small_dataset):
-    early = evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics[0]
-    fit, held_out = small_dataset.splits["training"][:HELD_OUT_CLIPS], held_out_clips(stack)
+def test_leakage_is_the_information_of_the_wrong_subspace(final):
+    assert final["leakage/timbre"] == final["information/timbre/private"]
+    assert final["linear_leakage/frequency"] == final["linear_information/frequency/shared"]
+
+
+@pytest.mark.parametrize(("prefix", "reader"), [("", "strong"), ("linear_", "linear")])
+def test_each_subspace_is_read_from_samples_of_its_own_latents(stack, small_dataset, final, prefix, reader):
+    context = EvaluationContext(stack.models, ["timbre"], "validation")
+    assert context.fit.clips.tolist() == small_dataset.splits["training"][:HELD_OUT_CLIPS].tolist()
     counts = [factor.classes for factor in small_dataset.factors]
     for subspace, latents in (("private", slice(0, 8)), ("shared", slice(8, 16)), ("both", slice(0, 16))):
-        expected = linear_probe_accuracy(
-            stack.models.encode(fit).mean[:1, :, latents],
-            small_dataset.classes(fit),
-            stack.models.encode(held_out).mean[:1, :, latents],
-            small_dataset.classes(held_out),
-            counts,
-        )
-        found = [early[f"linear_probe/{name}/{subspace}"] for name in small_dataset.factor_names]
-        assert found == pytest.approx(expected[0].tolist(), abs=0.02)
+        fit_RND, held_out_RND = (part.sampled_KND[:1, :, latents] for part in (context.fit, context.held_out))
+        arguments = fit_RND, context.fit.classes_NC, held_out_RND, context.held_out.classes_NC, counts
+        expected = usable_information(*arguments, reader=reader)[0].tolist()
+        found = [final[f"{prefix}information/{name}/{subspace}"] for name in small_dataset.factor_names]
+        assert found == pytest.approx(expected, abs=0.02)
 
 
-def test_probes_do_not_scale_up_the_means_of_a_collapsed_subspace(stack):
+def known_separation(private_ND, shared_ND, class_NC, prefix=""):
+    """Return the metrics of a code whose latents are given; the first half of the clips is fitted on."""
+    factors = (
+        Factor("timbre", tuple("abcd"), tuple(range(4))),
+        Factor("hz", tuple(map(float, range(20))), tuple(range(20))),
+    )
+    clips = len(class_NC) // 2
+    context = EvaluationContext.__new__(EvaluationContext)
+    context.shared, context.factors = frozenset({"timbre"}), {factor.name: factor.classes for factor in factors}
+    architecture = SimpleNamespace(private=private_ND.shape[1])
+    context.models = MagicMock(
+        dataset=SimpleNamespace(factors=factors, value_NC=class_NC),
+        objective_spec=SimpleNamespace(network=SimpleNamespace(architecture=architecture)),
+        __len__=lambda _: 1,
+    )
+    both_KND = torch.cat([private_ND, shared_ND], dim=1).to(torch.float32)[None]
+    for name, rows in (("fit", torch.arange(clips)), ("held_out", torch.arange(clips, len(class_NC)))):
+        setattr(context, name, SimpleNamespace(clips=rows, classes_NC=class_NC[rows], sampled_KND=both_KND[:, rows]))
+    columns = METRIC_GROUPS[f"{prefix}information"].compute(context)
+    return {name: value.item() for name, value in columns.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "linear_"])
+def test_separations_of_known_codes(prefix):
+    draw = torch.Generator().manual_seed(0)
+    class_NC = torch.stack([torch.randint(classes, (8_000,), generator=draw) for classes in (4, 20)], dim=1)
+    timbre_ND, hz_ND = (
+        torch.cat([class_NC[:, [factor]], torch.randn(8_000, 3, generator=draw)], dim=1) for factor in (0, 1)
+    )
+    name = f"disentanglement/{prefix}separation"
+    perfect, exchanged = (
+        known_separation(*code, class_NC, prefix) for code in ((hz_ND, timbre_ND), (timbre_ND, hz_ND))
+    )
+    assert perfect[name] == pytest.approx(1, abs=0.03)
+    assert perfect[f"{prefix}leakage/timbre"] == pytest.approx(0, abs=0.01)
+    assert perfect[f"{prefix}r2/hz/private"] == pytest.approx(1, abs=0.01)
+    assert perfect[f"{prefix}r2/hz/shared"] == pytest.approx(0, abs=0.01)
+    assert exchanged[name] == pytest.approx(-1, abs=0.03)
+    assert exchanged[f"{prefix}leakage/hz"] == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("prefix", ["", "linear_"])
+def test_exchangeable_subspaces_have_no_separation(prefix):
+    draw = torch.Generator().manual_seed(1)
+    class_NC = torch.stack([torch.randint(classes, (16_000,), generator=draw) for classes in (4, 20)], dim=1)
+    scaled_NC = class_NC / class_NC.to(torch.float64).std(dim=0)
+    private_ND, shared_ND = (scaled_NC + 0.5 * torch.randn(16_000, 2, generator=draw) for _ in range(2))
+    found = known_separation(private_ND, shared_ND, class_NC, prefix)
+    assert found[f"{prefix}information/hz/private"] > 0.2
+    assert found[f"disentanglement/{prefix}separation"] == pytest.approx(0, abs=0.01)
+
+
+def test_the_lightweight_reader_does_not_scale_up_the_means_of_a_collapsed_subspace(stack):
     def shared_accuracies(scale):
         models = stack.models
         for name in ("encoder.mean.weight", "encoder.logvar.weight"):
             models.parameters[name] = models.parameters[name].clone()
             models.parameters[name][:, :, 8:] *= scale if name == "encoder.mean.weight" else 0
         models.parameters["encoder.logvar.bias"] = torch.zeros_like(models.parameters["encoder.logvar.bias"])
-        scores = evaluate(models, ["timbre"], ("linear_probes",)).metrics[0]
-        return [scores[f"linear_probe/timbre/{subspace}"] for subspace in ("shared", "private")]
+        scores = evaluate(models, ["timbre"], ("probes",)).metrics[0]
+        return [scores[f"probe/timbre/{subspace}"] for subspace in ("shared", "private")]
 
     (plain, private), (collapsed, same) = shared_accuracies(1.0), shared_accuracies(1e-4)
     assert plain > 0.5
@@ -148,7 +209,7 @@ def test_a_subspace_is_scored_by_its_latents_on_its_factors():
 
 
 def test_test_and_validation_clips_are_disjoint(stack):
-    metric_groups = ("fidelity", "linear_probes")
+    metric_groups = ("fidelity", "linear_information")
     validation, test = (evaluate(stack.models, ["timbre"], metric_groups, split) for split in ("validation", "test"))
     assert validation.metrics[0].keys() == test.metrics[0].keys()
     assert validation.metrics[0] != test.metrics[0]

@@ -10,7 +10,8 @@ from marl.metrics.readers.network import Network, NetworkConfig
 
 __all__ = ["LightweightReader"]
 
-_NETWORK = NetworkConfig(hidden=(64,), epochs=25, min_steps=200, max_steps=1000)
+_HIDDEN, _EPOCHS = (64,), 25
+_MIN_STEPS, _MAX_STEPS = 200, 1000
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class LightweightReader:
 
 class _NetworkOfEachFactor:
     def __init__(self, whitened_RNE: Tensor, one_hots: Sequence[Tensor], seed: int) -> None:
-        self._networks = [Network(whitened_RNE, [one_hot_NY], _NETWORK, seed) for one_hot_NY in one_hots]
+        config = NetworkConfig(_HIDDEN, _EPOCHS, _MIN_STEPS, _MAX_STEPS)
+        self._networks = [Network(whitened_RNE, [one_hot_NY], config, seed) for one_hot_NY in one_hots]
 
     def logits(self, whitened_RNE: Tensor) -> list[Tensor]:
         return [logits for network in self._networks for logits in network.logits(whitened_RNE)]

@@ -32,5 +32,6 @@ class Reader(Protocol):
             class_NC: Class of each clip by factor, from zero; negative for an unknown class.
             classes_C: Number of classes of each factor.
             posterior_deviation_RD: Root-mean-square deviation of the posterior of each latent, if representations are
-                posterior means. No latent is scaled by less.
+                posterior means. No latent is scaled by less, which limits what networks read. Discriminant analysis
+                does not depend on scales.
         """

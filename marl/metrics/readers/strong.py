@@ -11,7 +11,8 @@ from marl.metrics.readers.network import Network, NetworkConfig
 
 __all__ = ["StrongReader"]
 
-_NETWORK = NetworkConfig(hidden=(64, 64, 64), epochs=12, min_steps=100, max_steps=500)
+_HIDDEN, _EPOCHS = (64, 64, 64), 12
+_MIN_STEPS, _MAX_STEPS = 100, 500
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class StrongReader:
         posterior_deviation_RD: Tensor | None = None,
     ) -> CalibratedReader:
         """Fit the mixture; see `marl.metrics.readers.Reader`."""
+        config = NetworkConfig(_HIDDEN, _EPOCHS, _MIN_STEPS, _MAX_STEPS)
 
         def classifiers(
             whitened_RNE: Tensor, one_hots: Sequence[Tensor]
@@ -39,7 +41,7 @@ class StrongReader:
             return (
                 LinearDiscriminants(whitened_RNE, one_hots),
                 QuadraticDiscriminants(whitened_RNE, one_hots),
-                Network(whitened_RNE, one_hots, _NETWORK, self.seed),
+                Network(whitened_RNE, one_hots, config, self.seed),
             )
 
         return CalibratedReader(classifiers, latents_RND, class_NC, classes_C, posterior_deviation_RD, self.seed)

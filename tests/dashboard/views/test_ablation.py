@@ -14,7 +14,10 @@ def test_each_metric_has_a_panel_for_each_weight(tmp_path, tiny, monkeypatch):
     ]
     write_study(tmp_path, tiny, trials)
     app = open_page(monkeypatch, tmp_path, "ablation", study="tiny")
-    assert [unescaped(heading.value) for heading in app.subheader] == ["log-mel RMSE (dB)", "separation"]
+    assert [unescaped(heading.value) for heading in app.subheader] == [
+        "log-mel RMSE (dB)",
+        "separation (strong reader)",
+    ]
     assert len(app.get("vega_lite_chart")) == 2
     assert_mentions(words(app), "differ", "parameter")
 

@@ -61,7 +61,7 @@ def test_the_information_heat_map_uses_stored_latents(store, tmp_path, monkeypat
     store.write_latents(0, 0, separated())
     app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials=0, part="Latents")
     assert [heading.value for heading in app.subheader] == [
-        "Accuracy of probes on each subspace",
+        "What readers find in each subspace",
         "Mutual information of latents and factors",
     ]
 

@@ -58,7 +58,8 @@ def test_chance_counts_the_classes_of_the_fitting_clips(small_dataset):
 def test_metrics_are_finite_with_a_single_held_out_class(small_dataset):
     stack = new_stack(by_timbre(small_dataset), 1)
     stack.attach(PROBAND, seed=0)
-    (metrics,) = evaluate(stack.models, ["timbre"], ["single_latents", "linear_probes", "probes"]).metrics
+    (metrics,) = evaluate(stack.models, ["timbre"], ["single_latents", "linear_information", "probes"]).metrics
     assert all(torch.isfinite(torch.tensor(list(metrics.values()))))
-    assert metrics["probe/timbre/shared"] == 1.0  # a single class
+    assert metrics["probe/timbre/shared"] == metrics["linear_accuracy/timbre/shared"] == 1.0  # a single class
+    assert metrics["linear_information/timbre/shared"] == 0.0
     assert metrics["nmi/timbre/shared"] == 0.0

@@ -1,13 +1,20 @@
 """Known answers of readers, on codes that are made up for the classes of one factor."""
 
+import inspect
 import math
 
 import pytest
 import torch
 
 from marl.metrics import usable_information
-from marl.metrics.readers import READERS, information_share
-from marl.metrics.readers.information import class_prior
+from marl.metrics.readers import (
+    READERS,
+    balanced_accuracy,
+    class_prior,
+    explained_variance,
+    information_share,
+    information_standard_error,
+)
 from marl.metrics.readers.strong import StrongReader
 
 FIT_CLIPS, EVAL_CLIPS = 6_000, 4_000
@@ -189,6 +196,76 @@ def test_linear_readers_miss_parity(draw):
     class_N = (signs.prod(dim=1) > 0).long()
     assert information([signs], class_N, reader="linear").item() == pytest.approx(0, abs=0.01)
     assert information([signs], class_N, reader="lightweight").item() > 0.9
+
+
+def test_means_of_a_collapsed_latent_are_not_scaled_up_to_their_deviation(draw):
+    class_N = draw_classes(5, draw, 1_200)
+    one_hot, noise = torch.nn.functional.one_hot(class_N, 5).float(), torch.randn(1_200, 3, generator=draw)
+    collapsed = 1e-4 * one_hot
+    means = torch.stack([collapsed, torch.cat([collapsed[:, :2], noise], dim=1), one_hot])
+    deviation = torch.tensor([[1.0] * 5, [1.0] * 2 + [0.1] * 3, [0.1] * 5])
+
+    def accuracies(*rest):
+        fitted = READERS["lightweight"].fit(means[:, :800], class_N[:800, None], [5], *rest)
+        return balanced_accuracy(fitted.log_probabilities(means[:, 800:])[0], class_N[800:]).tolist()
+
+    standardised, scaled = accuracies(), accuracies(deviation)
+    assert standardised[0] == 1.0
+    assert standardised[1] > 0.5
+    assert scaled[:2] == pytest.approx([0.2, 0.2], abs=0.08)
+    assert scaled[2] == 1.0  # the means vary by more than their posteriors
+
+
+def log_probability_of(predicted_N, classes, confidence=0.9):
+    """Return log-probabilities [1, N, Y] of a reader that gives its prediction this probability."""
+    rest = torch.full((1, len(predicted_N), classes), (1 - confidence) / (classes - 1), dtype=torch.float64)
+    return rest.scatter(2, predicted_N[None, :, None], confidence).log()
+
+
+def test_accuracies_of_unequal_classes_are_balanced():
+    class_N = torch.tensor([0] * 90 + [1] * 8 + [2] * 2 + [-1] * 50)
+    constant, right = torch.zeros_like(class_N), class_N.clamp_min(0)
+    assert balanced_accuracy(log_probability_of(constant, 4), class_N).item() == pytest.approx(1 / 3)
+    assert balanced_accuracy(log_probability_of(right, 4), class_N).item() == pytest.approx(1)
+    half = torch.where(torch.arange(150) < 45, 1, right)  # half of the most frequent class is predicted wrong
+    assert balanced_accuracy(log_probability_of(half, 4), class_N).item() == pytest.approx((0.5 + 1 + 1) / 3)
+
+
+def test_the_explained_variance_of_known_predictions(draw):
+    class_N = draw_classes(10, draw)
+    values_Y = 110 * 2 ** (torch.arange(10, dtype=torch.float64) / 3)
+    value_N = values_Y[class_N].index_fill(0, torch.arange(50), torch.nan)
+    right = log_probability_of(class_N, 10, 1 - 1e-9)
+    uniform = torch.full((1, len(class_N), 10), 0.1, dtype=torch.float64).log()
+    neighbour, distant = (log_probability_of(other, 10, 1 - 1e-9) for other in ((class_N ^ 1), (class_N + 5) % 10))
+    expected = [explained_variance(part, value_N, values_Y).item() for part in (right, uniform, neighbour, distant)]
+    assert expected[:2] == pytest.approx([1, 0], abs=0.01)
+    assert expected[2] > 0.5
+    assert expected[3] < -0.5
+    assert explained_variance(right, torch.full_like(value_N, 3.0), values_Y).item() == 0  # nothing varies
+
+
+def test_the_standard_error_of_information_is_that_of_the_bootstrap(draw):
+    class_N = draw_classes(4, draw, 800)
+    logits = torch.nn.functional.one_hot(class_N, 4) + torch.randn(1, 800, 4, generator=draw, dtype=torch.float64)
+    prior_Y, log_RNY = torch.full((4,), 0.25, dtype=torch.float64), logits.log_softmax(dim=-1)
+    drawn = [torch.randint(800, (800,), generator=draw) for _ in range(1_000)]
+    shares = torch.stack([information_share(log_RNY[:, rows], class_N[rows], prior_Y) for rows in drawn])
+    error = information_standard_error(log_RNY, class_N, prior_Y).item()
+    assert error == pytest.approx(shares.std().item(), rel=0.1)
+    unknown_N, worthless = torch.cat([class_N, torch.full((9,), -1)]), torch.full((1, 9, 4), -50.0)
+    assert information_standard_error(torch.cat([log_RNY, worthless], dim=1), unknown_N, prior_Y).item() == error
+
+
+def test_the_public_function_has_the_agreed_arguments(small):
+    names = ["fit_RND", "fit_class_NC", "eval_RND", "eval_class_NC", "classes_C"]
+    parameters = inspect.signature(usable_information).parameters
+    assert list(parameters) == [*names, "reader"]
+    assert parameters["reader"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert parameters["reader"].default == "strong"
+    codes, class_NC = small
+    found = information([*codes, codes[0]], class_NC, [3, 5], eval_clips=300)
+    assert found.shape == (3, 2)
 
 
 def test_an_unknown_reader_is_refused(small):

@@ -27,8 +27,8 @@ from tests.marl.cases import (
 )
 from tests.messages import mentions
 
-# `test_probes` checks that probes do not depend on the other representations of a batch.
-WITHOUT_PROBES = tuple(group for group in FINAL if group != "probes")
+# `test_readers` checks that readers do not depend on the other representations of a batch.
+WITHOUT_NETWORKS = tuple(group for group in FINAL if group not in ("information", "probes"))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,8 @@ def test_a_replicate_ends_with_the_same_bits_alone_and_among_neighbours_with_an_
 
 
 def test_metrics_do_not_depend_on_lane_or_neighbours(shared_stack, monkeypatch):
-    monkeypatch.setattr("marl.metrics.probes._STEPS", 20)
+    for reader in ("strong", "lightweight"):
+        monkeypatch.setattr(f"marl.metrics.readers.{reader}._MAX_STEPS", 20)
     stack = shared_stack(3)
     stack.attach(PROBAND, seed=2)
     train(stack, 10)
@@ -84,7 +85,7 @@ def test_the_same_replicate_has_the_same_bits_and_metrics_in_every_lane(shared_s
     for _ in range(lanes):
         stack.attach(of(model, PROBAND), seed=0)
     train(stack, 15)
-    first, *others = evaluate(stack.models, ["timbre"], WITHOUT_PROBES).metrics
+    first, *others = evaluate(stack.models, ["timbre"], WITHOUT_NETWORKS).metrics
     for lane, metrics in enumerate(others, start=1):
         assert_same_bits(stack.snapshot(lane), stack.snapshot(0))
         assert metrics == first

@@ -11,15 +11,15 @@ from marl.evaluation import information_columns
 from study.charts.style import MissingDataError
 from study.charts.trial import (
     MAX_CLIPS,
-    accuracy_chart,
-    accuracy_data,
     factor_classes,
     mutual_information_chart,
     mutual_information_data,
+    readings_chart,
+    readings_data,
     umap_chart,
     umap_data,
 )
-from study.report.figures import accuracy_figure, mutual_information_figure
+from study.report.figures import mutual_information_figure, readings_figure
 from tests.messages import assert_mentions, mentions
 from tests.study.report.studies import FACTORS, all_clips, class_of_clips, context_of, separated, trial_of, write_study
 
@@ -178,24 +178,36 @@ HOME = {"timbre": "shared", "frequency": "private", "amplitude": "private"}
 
 def test_bars_are_the_means_and_error_bars_one_standard_deviation(tmp_path, tiny):
     trial = trial_of([4.0, 4.0], [0.2, 0.4])
-    trial["metrics"]["probe/timbre/shared"] = [0.9, 0.7]
+    trial["metrics"] |= {"probe/timbre/shared": [0.9, 0.7], "information/timbre/shared": [0.6, 0.5]}
+    trial["metrics"]["linear_information/timbre/shared"] = [0.3, 0.2]  # has no bar
     context = context_of(write_study(tmp_path, tiny, [trial]))
-    data = accuracy_data(context.example, CLASSES, {"probe/timbre/shared": 0.3}).set_index(["factor", "subspace"])
-    bar = data.loc["timbre", "shared"]
-    assert bar["accuracy"] == pytest.approx(0.8)
-    spread = np.std([0.9, 0.7], ddof=1)
-    assert context.example["probe/timbre/shared/sd"] == pytest.approx(spread)
-    assert (bar["low"], bar["high"]) == (pytest.approx(0.8 - spread), pytest.approx(0.8 + spread))
-    assert (bar["chance"], bar["untrained"]) == (0.25, 0.3)
-    assert data.loc["frequency", "private"]["chance"] == 1 / 20
-    assert len(data) == 9
+    untrained = {"probe/timbre/shared": 0.4, "information/timbre/shared": 0.1}
+    data = readings_data(context.example, CLASSES, untrained).set_index(["factor", "subspace", "reader"])
+    strong, lightweight = (data.loc["timbre", "shared", reader] for reader in ("strong", "lightweight"))
+    assert strong["share"] == pytest.approx(0.55)
+    spread = np.std([0.6, 0.5], ddof=1)
+    assert (strong["low"], strong["high"]) == (pytest.approx(0.55 - spread), pytest.approx(0.55 + spread))
+    assert strong["untrained"] == pytest.approx(0.1)
+    # Chance is 0 and perfect is 1.
+    assert lightweight["share"] == pytest.approx((0.8 - 0.25) / 0.75)
+    spread = np.std([0.9, 0.7], ddof=1) / 0.75
+    assert lightweight["high"] - lightweight["share"] == pytest.approx(spread)
+    assert lightweight["untrained"] == pytest.approx(0.15 / 0.75)
+    assert data.loc["frequency", "private", "lightweight"]["share"] == pytest.approx((0.5 - 1 / 20) / (19 / 20))
+    assert len(data) == 3 * 3 * 2
 
 
-def test_chance_is_that_of_the_data(tmp_path, tiny):
+def test_a_trial_that_was_measured_by_an_earlier_version_has_bars_of_the_lightweight_reader_alone():
+    data = readings_data(pd.Series({"trial": 0, "probe/timbre/shared": 0.95}), CLASSES, {})
+    assert data["reader"].tolist() == ["lightweight"]
+    assert data["untrained"].isna().all()
+
+
+def test_the_classes_are_those_of_the_data(tmp_path, tiny):
     context = context_of(write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.4])]))
     assert {factor.name: factor.classes for factor in context.factors} == CLASSES
     assert context.factors == FACTORS
-    chart = json.loads(accuracy_figure(context).chart.to_json())
+    chart = json.loads(readings_figure(context).chart.to_json())
     panels = chart["concat"]
     assert [panel["title"]["text"] for panel in panels] == list(CLASSES)
     assert_mentions(panels[0]["title"]["subtitle"], "shared subspace")
@@ -203,24 +215,33 @@ def test_chance_is_that_of_the_data(tmp_path, tiny):
 
 def test_a_single_replicate_has_no_error_bars_and_the_caption_says_so(tmp_path, tiny):
     tiny["replicates"] = 1
-    picture = accuracy_figure(context_of(write_study(tmp_path, tiny, [trial_of([4.0], [0.2])])))
+    picture = readings_figure(context_of(write_study(tmp_path, tiny, [trial_of([4.0], [0.2])])))
     assert_mentions(picture.caption, "no error bars", "replicate")
 
 
 def test_the_untrained_network_is_shown_if_it_was_evaluated(tmp_path, tiny):
     store = write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.4])])
-    assert "untrained" not in accuracy_figure(context_of(store)).caption
+    assert "untrained" not in readings_figure(context_of(store)).caption
     store.write_baselines({"untrained": {"probe/timbre/shared": 0.3}, "replicates": 2})
-    assert_mentions(accuracy_figure(context_of(store)).caption, "red", "untrained")
+    assert_mentions(readings_figure(context_of(store)).caption, "red", "untrained")
 
 
-def test_a_trial_without_probes_is_named():
-    with pytest.raises(MissingDataError, match=mentions("trial 3", "probe/")):
-        accuracy_data(pd.Series({"trial": 3}), CLASSES, {})
+def test_a_trial_that_nothing_was_read_from_is_named():
+    with pytest.raises(MissingDataError, match=mentions("trial 3", "information/", "probe/")):
+        readings_data(pd.Series({"trial": 3}), CLASSES, {})
 
 
-def test_bars_above_one_widen_the_axis():
-    row = pd.Series({"trial": 0, "probe/timbre/shared": 0.95, "probe/timbre/shared/sd": 0.15})
-    chart = json.loads(accuracy_chart(accuracy_data(row, CLASSES, {}), HOME).to_json())
+def test_bars_above_one_and_below_zero_widen_the_axis():
+    row = pd.Series({"trial": 0, "information/timbre/shared": 0.95, "information/timbre/shared/sd": 0.15})
+    row = pd.concat([row, pd.Series({"information/timbre/private": 0.1, "information/timbre/private/sd": 0.3})])
+    chart = json.loads(readings_chart(readings_data(row, CLASSES, {}), HOME).to_json())
     scale = chart["concat"][0]["layer"][0]["encoding"]["y"]["scale"]
-    assert scale["domain"] == [0, pytest.approx(1.1)]
+    assert scale["domain"] == [pytest.approx(-0.2), pytest.approx(1.1)]
+
+
+def test_each_factor_has_a_bar_for_each_subspace_and_reader():
+    row = pd.Series({"trial": 0, "information/timbre/shared": 0.95, "probe/timbre/shared": 0.9})
+    chart = json.loads(readings_chart(readings_data(row, CLASSES, {}), HOME).to_json())
+    (bars, *_) = chart["concat"][0]["layer"]
+    assert bars["encoding"]["xOffset"] == {"field": "reader", "sort": ["strong", "lightweight"], "type": "nominal"}
+    assert bars["encoding"]["opacity"]["scale"] == {"domain": ["strong", "lightweight"], "range": [1.0, 0.45]}

@@ -17,6 +17,11 @@ FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 STEPS = 30
 FACTORS = SynTone(frequencies=40, amplitudes=4).factors()
 PLAIN = {"loss.private.gamma": 1.0, "latent.private": 2, "contrast.strategy": "none"}
+INFORMATION = {
+    f"information/{factor.name}/{part}": share
+    for factor in FACTORS
+    for part, share in (("private", 0.4), ("shared", 0.6), ("both", 0.7))
+}
 PROBES = {
     f"probe/{factor.name}/{part}": accuracy
     for factor in FACTORS
@@ -46,10 +51,10 @@ def trial_of(
     error: str | None = None,
     config: Mapping[str, Any] = PLAIN,
 ) -> dict[str, Any]:
-    """Return a trial with metrics of each replicate; a complete one also has accuracies of probes."""
+    """Return a trial with metrics of each replicate; a complete one also has what readers find."""
     metrics = {FIDELITY: fidelity, SEPARATION: separation}
     if state == "complete":
-        metrics |= {name: [accuracy] * len(fidelity) for name, accuracy in PROBES.items()}
+        metrics |= {name: [value] * len(fidelity) for name, value in (INFORMATION | PROBES).items()}
     return {"state": state, "error": error, "metrics": metrics, "config": dict(config)}
 
 

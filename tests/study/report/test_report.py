@@ -142,7 +142,7 @@ def test_failed_trials_are_named_with_their_reason(store, tmp_path, tiny, flat_m
 def test_a_page_without_complete_trials_states_it(tmp_path, tiny, trials):
     report, page = page_of(write_study(tmp_path / "runs", tiny, trials), tmp_path / "report")
     missing = set(report.missing)
-    assert missing >= {"numeric parameters", "categorical parameters", "accuracy of probes", "mutual information"}
+    assert missing >= {"numeric parameters", "categorical parameters", "what readers find", "mutual information"}
     assert_mentions(report.missing["UMAP"], "no trial", "complete")
     assert page.count("Not drawn") == len(missing)
 

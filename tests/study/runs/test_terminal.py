@@ -106,7 +106,7 @@ def test_without_a_terminal_there_are_plain_lines(spec, clock):
     assert phase == "starting the trainer"
     for number, line in enumerate((first, second), start=1):
         assert_mentions(line, f"trial {number}", "started", "loss.private.gamma=0.123", "latent.private=4")
-    assert_mentions(ended, "trial 1", "complete", "log-mel RMSE (dB) 9", "separation 0.75", "2 of 4")
+    assert_mentions(ended, "trial 1", "complete", "log-mel RMSE (dB) 9", "separation (strong reader) 0.75", "2 of 4")
     assert "\x1b" not in out.getvalue()
     assert out.getvalue().count("trial-steps/s") == 1
 

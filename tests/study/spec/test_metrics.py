@@ -16,6 +16,14 @@ from study.spec.resolve import resolve
         ("probe/frequency/shared", "min"),
         ("test/nmi/frequency/private", "max"),
         ("probe/timbre/both", "max"),
+        ("information/timbre/shared", "max"),
+        ("linear_information/timbre/private", "min"),
+        ("accuracy/frequency/private", "max"),
+        ("linear_r2/frequency/shared", "min"),
+        ("leakage/timbre", "min"),
+        ("test/leakage/timbre", "min"),
+        ("linear_leakage/frequency", "min"),
+        ("disentanglement/linear_separation", "max"),
     ],
 )
 def test_errors_and_leakage_are_minimised(tiny, metric, direction):

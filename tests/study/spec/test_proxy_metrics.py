@@ -10,9 +10,13 @@ from tests.messages import mentions
     ("objective", "expected"),
     [
         ("disentanglement/separation", "disentanglement/linear_separation"),
-        ("probe/timbre/shared", "linear_probe/timbre/shared"),
+        ("information/timbre/shared", "linear_information/timbre/shared"),
+        ("accuracy/timbre/both", "linear_accuracy/timbre/both"),
+        ("leakage/timbre", "linear_leakage/timbre"),
+        ("probe/timbre/shared", "linear_accuracy/timbre/shared"),
         ("fidelity/log_mel_rmse_db", "fidelity/log_mel_rmse_db"),
-        ("linear_probe/timbre/shared", "linear_probe/timbre/shared"),
+        ("linear_information/timbre/shared", "linear_information/timbre/shared"),
+        ("disentanglement/linear_separation", "disentanglement/linear_separation"),
         ("disentanglement/mig", "disentanglement/mig"),
     ],
 )

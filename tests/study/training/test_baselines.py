@@ -63,10 +63,9 @@ def test_lanes_write_the_metrics_of_the_untrained_network_once(tmp_path, tiny, m
 
 
 def test_the_untrained_network_does_not_depend_on_the_objective(tmp_path, tiny, monkeypatch):
-    # Without the probes, which take long.
-    monkeypatch.setattr(
-        module, "evaluate", lambda models, shared, _: evaluate(models, shared, ("fidelity", "linear_probes"))
-    )
+    # Without networks that read factors, which take long.
+    groups = ("fidelity", "linear_information")
+    monkeypatch.setattr(module, "evaluate", lambda models, shared, _: evaluate(models, shared, groups))
     found = write(new_store(tmp_path / "a", tiny))
     tiny["contrast"] = {"strategy": "infonce", "private": 3.0}
     tiny["loss"] = {"reconstruction": 7.0}
