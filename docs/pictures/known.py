@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
+from marl.data import Factor
 from marl.data.syntone import TIMBRES, synthesise
 from marl.evaluation import METRIC_GROUPS
 from marl.evaluation.context import EvaluationContext
 from marl.evaluation.post_training import POST_TRAINING
 from marl.metrics.fidelity import spectral_distance, waveform_fidelity
-from marl.metrics.separation import chance_corrected
 
 FACTORS = {"timbre": 4, "frequency": 20, "amplitude": 10}
 PRIVATE, LATENTS = 4, 6
@@ -66,6 +66,7 @@ class _Models:
     """The attributes of models that metrics of latents read."""
 
     mask_KD: Tensor
+    dataset: Any
 
     def __len__(self) -> int:
         return len(self.mask_KD)
@@ -78,19 +79,23 @@ class SyntheticContext(EvaluationContext):
 
     def __init__(self, panel: Panel, clips: int, draws: int) -> None:
         amount_K11 = torch.tensor(panel.points).repeat_interleave(draws)[:, None, None]
-        self.models: Any = _Models(torch.ones(len(amount_K11), LATENTS))
-        self.shared, self.factors, self.num_eval_classes = frozenset({"timbre"}), FACTORS, FACTORS
+        self.shared, self.factors = frozenset({"timbre"}), FACTORS
         generator = torch.Generator().manual_seed(0)
         for part in ("fit", "held_out"):
             classes_NC = torch.stack([torch.randint(n, (clips,), generator=generator) for n in FACTORS.values()], dim=1)
             noise_KND = torch.randn(len(amount_K11), clips, LATENTS, generator=generator)
             means_KND = synthetic_latents(panel, classes_NC, amount_K11, noise_KND)
             encoded = {
+                "clips": torch.arange(clips),
                 "classes_NC": classes_NC,
                 "means_KND": means_KND,
-                "posterior_deviation_KD": torch.zeros(1, LATENTS),
+                "sampled_KND": means_KND,
+                "posterior_deviation_KD": torch.zeros(len(amount_K11), LATENTS),
             }
             setattr(self, part, SimpleNamespace(**encoded))
+        factors = [Factor(name, tuple(map(float, range(n))), tuple(range(n))) for name, n in FACTORS.items()]
+        dataset = SimpleNamespace(factors=factors, factor_names=list(FACTORS), value_NC=self.held_out.classes_NC)
+        self.models: Any = _Models(torch.ones(len(amount_K11), LATENTS), dataset)
 
 
 def synthetic_latents(panel: Panel, classes_NC: Tensor, amount_K11: Tensor, noise_KND: Tensor) -> Tensor:
@@ -134,13 +139,6 @@ def dci_columns(panel: Panel) -> Columns:
         )
         rows.append(POST_TRAINING["dci"](inputs))
     return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
-
-
-def leakage_columns(panel: Panel) -> Columns:
-    """Return accuracies of probes on the subspaces that should not have the factor; chance is zero."""
-    found = measured("probes", "linear_probes")(panel)
-    factor_of = {name: name.split("/")[1] for name in found if name.endswith(("frequency/shared", "timbre/private"))}
-    return {name: chance_corrected(found[name], FACTORS[factor]) for name, factor in factor_of.items()}
 
 
 def information_by_clips(panel: Panel) -> Columns:

@@ -31,7 +31,6 @@ from docs.pictures.known import (
     Panel,
     dci_columns,
     information_by_clips,
-    leakage_columns,
     log_mel_errors,
     measured,
     waveform_errors,
@@ -81,10 +80,10 @@ def _single(name: str, metric_group: str) -> Picture:
 
 
 _LOG_MEL = partial(Picture, numbers=log_mel_errors, panels=(LEVEL, BLUR, BURSTS), limits=None)
-_PROBED = measured("probes", "linear_probes")
-_PROBES = {
+_READ = measured("information", "linear_information")
+_READERS = {
     f"{kind}/frequency/{subspace}": Line(f"{subspace}, {label}", COLOURS[subspace], dash)
-    for kind, label, dash in (("probe", "network", FULL), ("linear_probe", "linear", DASHED))
+    for kind, label, dash in (("information", "strong", FULL), ("probe", "lightweight", DASHED))
     for subspace in ("private", "shared", "both")
 }
 _NMI = {
@@ -93,15 +92,18 @@ _NMI = {
     for block in ("private", "shared")
 }
 _LEAKAGE = {
-    "probe/frequency/shared": Line("frequency in shared, network", BLUE),
-    "linear_probe/frequency/shared": Line("linear", BLUE, DASHED),
-    "probe/timbre/private": Line("timbre in private, network", ORANGE),
-    "linear_probe/timbre/private": Line("linear ", ORANGE, DASHED),
+    "leakage/frequency": Line("frequency in shared, strong reader", BLUE),
+    "linear_leakage/frequency": Line("linear reader", BLUE, DASHED),
+    "leakage/timbre": Line("timbre in private, strong reader", ORANGE),
+    "linear_leakage/timbre": Line("linear reader ", ORANGE, DASHED),
 }
 _DISTANCES = _lines("fidelity", (FULL, DASHED), log_mel_rmse_db=BLUE, log_spectral_distance_db=RED)
 _TIMBRES = _lines("fidelity/log_mel_rmse_db/timbre", **dict(zip(TIMBRES, (BLUE, RED, GREEN, ORANGE), strict=True)))
 _STFT = {"stft_error": BLUE, "spectral_convergence": RED, "stft_error/floor": GREY}
-_SEPARATIONS = _lines("disentanglement", separation=BLUE, linear_separation=RED)
+_SEPARATIONS = {
+    "disentanglement/separation": Line("strong reader", BLUE),
+    "disentanglement/linear_separation": Line("linear reader", RED, DASHED),
+}
 _DCI = _lines("disentanglement", dci=BLUE, dci_completeness=RED, dci_informativeness=GREEN)
 
 PICTURES: Mapping[str, Picture] = {
@@ -110,9 +112,11 @@ PICTURES: Mapping[str, Picture] = {
     "stft_error": Picture(
         _lines("fidelity", (FULL, FULL, DOTTED), **_STFT), waveform_errors, (LEVEL, BLUR, ROUGH), "error", limits=None
     ),
-    "probe": Picture(_PROBES, _PROBED, KNOWN, "accuracy", legend_columns=3),
-    "separation": Picture(_SEPARATIONS, _PROBED, KNOWN, "separation"),
-    "leakage": Picture(_LEAKAGE, leakage_columns, (ACROSS, COPIED), "leakage", (-0.02, 0.6), legend_columns=2),
+    "probe": Picture(
+        _READERS, measured("information", "probes"), KNOWN, "information, accuracy", (-0.02, 1.0), legend_columns=3
+    ),
+    "separation": Picture(_SEPARATIONS, _READ, KNOWN, "separation"),
+    "leakage": Picture(_LEAKAGE, _READ, (ACROSS, COPIED), "leakage", (-0.02, 0.8), legend_columns=2),
     "nmi": Picture(_NMI, measured("single_latents"), KNOWN, "nmi of the frequency"),
     "clips": Picture(_NMI, information_by_clips, (MORE_CLIPS,), "nmi of the frequency", limits=None),
     "mig": _blocks("mig"),
