@@ -15,7 +15,7 @@ from study.analysis import StudyResults
 from study.cli.common import open_results
 
 DATA = Path(__file__).parent / "data"
-_METRICS = ("fidelity/", "disentanglement/", "probe/", "nmi/")
+_METRICS = ("fidelity/", "disentanglement/", "information/", "leakage/", "probe/", "nmi/")
 # Names with this many parts are metrics of a class of a factor, which no table uses.
 _CLASS_PARTS = 4
 

@@ -1,5 +1,8 @@
 """Page 'Compare': two to six trials side by side, with their configurations, metrics and sounds."""
 
+from collections.abc import Sequence
+from itertools import product
+
 import altair as alt
 import pandas as pd
 import streamlit as st
@@ -16,7 +19,7 @@ from study.formatting import cell_text, objective_label
 from study.report.figures import ReportContext
 from study.spec import Spec
 
-_MAX_TRIALS = 6
+_MAX_TRIALS, _MAX_METRICS = 6, 14
 
 
 def page(reading: Reading) -> None:
@@ -51,8 +54,8 @@ def _metrics(reading: Reading, rows: pd.DataFrame) -> None:
     spec = reading.results.spec
     st.subheader("Metrics")
     options = [name for name in metric_columns(rows) if rows[name].notna().any()]
-    probes = [name for name in options if name.startswith("probe/")]
-    default = [*(name for name in trade_off_metrics(spec) if name in options), *probes][:8]
+    axes = [name for name in trade_off_metrics(spec) if name in options]
+    default = [*axes, *_readings(options, reading.results.metadata.factors)][:_MAX_METRICS]
     names = choose_many("metrics", "Metrics", options, default, objective_label)
     if not names:
         return
@@ -65,6 +68,12 @@ def _metrics(reading: Reading, rows: pd.DataFrame) -> None:
     show_grid(heights, 2, "compared", [f"{objective_label(name)} of each trial, with error bars" for name in names])
     saved = [panel.properties(width=300, height=26 * len(rows)) for panel in panels.values()]
     download_chart(lambda: alt.concat(*saved, columns=2), data, f"{spec.name}-compared")
+
+
+def _readings(options: list[str], factors: Sequence[str]) -> list[str]:
+    """Return what the strong and the lightweight reader find in each subspace, factor by factor."""
+    names = product(factors, ("private", "shared"), ("information", "probe"))
+    return [name for name in (f"{group}/{factor}/{part}" for factor, part, group in names) if name in options]
 
 
 def _panel(data: pd.DataFrame, spec: Spec, metric: str, trials: list[str]) -> ChartType:

@@ -131,7 +131,8 @@ def describe(
 ) -> None:
     """Describe prepared sounds: counts, pairs, factors, durations, loudness, and the rejected files with reasons.
 
-    The column `log_mel_probe` is a baseline: how well a probe reads each factor from raw log-mels of held-out clips.
+    The column `read` is a baseline: the balanced accuracy of the lightweight reader of each factor, a small network, on
+    raw log-mels of held-out clips.
 
     Example: marl-study data describe studies/instruments.yaml --examples examples
     """

@@ -48,6 +48,10 @@ def results(
     `front_probability` the probability that the trial is on the front, given the spread over its seeds. The baselines,
     an untrained network and a plain variational autoencoder, follow the trials.
 
+    `disentanglement/separation`, `information/…`, `accuracy/…`, `r2/…` and `leakage/…` come from the strong reader of
+    samples of the posteriors, columns with `linear_` from the linear reader of the same samples, and `probe/…` from the
+    lightweight reader of posterior means.
+
     The hypervolume is the volume between the front and the scores of the untrained network, in the product of the
     units of the objectives. More is better.
 

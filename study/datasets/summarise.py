@@ -81,7 +81,7 @@ def summary_tables(summary: DatasetSummary) -> list[Table]:
     counts = _table(f"{summary.clips:,} clips", "split", "clips")
     for name, clips in summary.splits.items():
         counts.add_row(name, f"{clips:,}")
-    columns = ("values", "classes", "unknown", "clips of a class", "probe on\nraw log-mels", "chance")
+    columns = ("values", "classes", "unknown", "clips of a class", "lightweight reader\nof raw log-mels", "chance")
     factors = _table("factors", "factor", *columns)
     for row in summary.factors.itertuples():
         factors.add_row(

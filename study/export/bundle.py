@@ -217,7 +217,7 @@ def _final_reports(results: StudyResults, trial: int) -> pd.DataFrame:
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
-    groups = ("fidelity/", "disentanglement/", "probe/", "nmi/")
+    groups = ("fidelity/", "disentanglement/", "information/", "leakage/", "probe/", "nmi/")
     values = {name: value for name, value in row.items() if name.startswith(groups)}
     return {name: float(value) for name, value in values.items() if isinstance(value, float) and pd.notna(value)}
 

@@ -31,7 +31,7 @@ def test_a_damaged_study_is_reported_and_others_are_listed(tmp_path, tiny, monke
     (tmp_path / "bad" / "study.json").write_text("{")
     app = open_page(monkeypatch, tmp_path)
     assert_mentions(words(app), "bad", "damaged")
-    assert [metric.label for metric in app.metric if metric.label == "best separation (strong reader)"]
+    assert [metric.label for metric in app.metric if unescaped(metric.label) == "best separation (strong reader)"]
 
 
 def test_interrupted_studies_show_the_resume_command(tmp_path, tiny, monkeypatch):
