@@ -116,7 +116,9 @@ def _overview(reading: Reading, row: pd.Series) -> None:
         names = [name for name in metric_columns(results.results()) if pd.notna(row.get(name))]
         suffixes = {"mean": "", "standard deviation": "/sd", "± (90 % interval)": "/ci"}
         columns = {label: [row.get(f"{name}{suffix}") for name in names] for label, suffix in suffixes.items()}
-        st.dataframe(pd.DataFrame({"metric": names, **columns}), hide_index=True, width="stretch")
+        labels = [objective_label(name) for name in names]
+        table = pd.DataFrame({"metric": names, **columns, "label": labels})
+        st.dataframe(table, hide_index=True, width="stretch")
     _notes(reading, trial)
 
 

@@ -96,7 +96,8 @@ def readings(row: pd.Series, factor: str, classes: int, subspace: str, clips: in
             spread["clips_se"] = scale * accuracy_standard_error(value, clips)
         kind = {"reader": reader, "of": of, "metric": name}
         rows.append({**kind, "share": scale * (value - chance), **spread})
-    return pd.DataFrame(rows, columns=["reader", "of", "metric", "share", "sd", "ci", "clips_se"])
+    numbers = dict.fromkeys(("share", "sd", "ci", "clips_se"), float)
+    return pd.DataFrame(rows, columns=["reader", "of", "metric", *numbers]).astype(numbers)
 
 
 def leakage(results: pd.DataFrame, spec: Spec, trial: int, classes: Mapping[str, int], clips: int) -> pd.DataFrame:

@@ -238,7 +238,7 @@ def _leakage_table(leaks: "pd.DataFrame", title: str) -> "Table":
     for reader, of in kinds:
         table.add_column(f"{reader} reader\nof {of}", justify="right")
     for (factor, subspace), rows in leaks.groupby(["factor", "subspace"], sort=False):
-        cells = {(row.reader, row.of): f"{row.share:.3f} ± {row.ci:.3f}" for row in rows.itertuples()}
+        cells = {(row.reader, row.of): _with_spread(row.share, row.ci) for row in rows.itertuples()}
         mark = "" if rows["belongs"].all() else " (leak)"
         table.add_row(str(factor), f"{subspace}{mark}", *(cells.get(kind, "–") for kind in kinds))
     return table

@@ -36,6 +36,9 @@ def test_the_configuration_and_all_metrics_are_tables(store, tmp_path, monkeypat
     configuration, metrics = (table.value for table in app.dataframe)
     assert configuration.set_index("parameter")["value"]["γ private"] == "1"
     assert metrics.set_index("metric")["mean"]["fidelity/log_mel_rmse_db"] == pytest.approx(4.1)
+    labels = metrics.set_index("metric")["label"]
+    assert labels["information/timbre/shared"] == "information timbre shared (strong reader)"
+    assert labels["probe/timbre/shared"] == "probe timbre shared (lightweight reader)"
 
 
 def test_stars_and_notes_are_stored_and_notes_are_escaped(store, tmp_path, monkeypatch):

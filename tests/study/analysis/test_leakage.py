@@ -43,6 +43,7 @@ def test_accuracies_of_probes_are_rescaled_so_that_chance_is_zero(table):
 
 
 def test_information_is_a_share_as_it_is_stored(table):
+    assert set(table[["share", "sd", "ci", "clips_se"]].dtypes.map(str)) == {"float64"}
     leak = table.loc["timbre", "private", "strong", "samples"]
     assert (leak["metric"], leak["share"], bool(leak["belongs"])) == (
         "information/timbre/private",
