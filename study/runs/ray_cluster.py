@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from study.errors import RunError, UserError
-from study.training.client import NAMESPACE
+from study.training.nodes import NAMESPACE
 from study.training.planning import device_type
 
 RUN_STARTED = "run {run} of study {study}"

@@ -1,7 +1,6 @@
 """Clients of trainers: trials, each of which attaches to one trainer, and the driver, which follows all of them."""
 
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -13,12 +12,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.environment import process_env
 from study.spec import Scalar, TrialId
+from study.training.nodes import NAMESPACE, actor_names, study_id
 from study.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-NAMESPACE = "marl-study"
-"""Ray namespace of all actors."""
 
 # A CPU request this small keeps trainers off nodes that offer no CPU, and leaves room for trials.
 _MIN_CPU = 0.01
@@ -28,17 +25,6 @@ _MAX_SHARED_CRASHES = 2
 _MAX_ISOLATED_CRASHES = 3
 # The name of an actor is taken until a moment after its death.
 _RESTART_PAUSE_S = 1.0
-
-
-def study_id(store_uri: str, study: str) -> str:
-    """Return the identifier of a study in names of actors. It differs for studies of the same name in two stores."""
-    return f"{hashlib.sha256(store_uri.encode()).hexdigest()[:16]}/{study}"
-
-
-def actor_names(prefix: str) -> list[str]:
-    """Return the names in `NAMESPACE` that begin with a prefix."""
-    actors = ray.util.list_named_actors(all_namespaces=True)
-    return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix)]
 
 
 def _prefix(store_uri: str, study: str, run: int | None = None) -> str:
