@@ -20,7 +20,7 @@ _MAX_TRIALS = 6
 
 
 def page(reading: Reading) -> None:
-    """Draw the page."""
+    """Draw selectors of trials and a seed, and the configurations, metrics and sounds of the chosen trials."""
     results, spec = reading.results, reading.results.spec
     table = results.results().set_index("trial", drop=False)
     states, default = table["state"].to_dict(), reading.front["trial"].tolist()[:2]

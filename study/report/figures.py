@@ -155,7 +155,7 @@ def categorical_figure(context: ReportContext) -> Figure:
 
 
 def accuracy_figure(context: ReportContext) -> Figure:
-    """Return the accuracy of probes for each factor and subspace of the example trial."""
+    """Return a figure of the accuracy of probes for each factor and subspace of the example trial."""
     row = context.example  # before the factors, which exist without complete trials
     classes = {factor.name: factor.classes for factor in context.factors}
     baselines = (context.results.store.baselines() or {}).get("untrained", {})

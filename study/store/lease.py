@@ -223,8 +223,11 @@ class Lease(Finishing):
 
         If several processes try at once, exactly one succeeds. A conditional write would be enough, but some
         servers ignore the condition. So a process first writes a request for the lease, and then lists the competing
-        requests: the lowest token wins. A process that sees higher tokens only waits until they are withdrawn, because
-        one of them may have listed the requests earlier and won.
+        requests. If one of them has a lower token, the process fails. If all have higher tokens, it waits until they
+        are withdrawn, because one of their processes may have listed the requests earlier and started the run.
+
+        Raises:
+            UserError: If another process started the run or has a lower token.
         """
         store, token = self._store, self._token
         store.write_lease(number, token, self._record)

@@ -17,7 +17,7 @@ class Report(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A replicate that diverged. Its trial fails with it."""
+    """Error of a replicate that diverged. It makes the trial of the replicate fail."""
 
     trial: TrialId
     error: str
