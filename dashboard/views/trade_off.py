@@ -23,7 +23,7 @@ _CHART = "trade-off chart"
 
 
 def page(reading: Reading) -> None:
-    """Draw the page."""
+    """Draw selectors of metrics, the trade-off chart, and the selected trials."""
     results, spec = reading.results, reading.results.spec
     table = results.results()
     metrics = [*dict.fromkeys([*default_axes(spec)[:2], *metric_columns(table)])]
