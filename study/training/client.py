@@ -196,6 +196,8 @@ class StudyTrial(tune.Trainable):
         self._shared_crashes, self._isolated_crashes, self._is_isolated = 0, 0, False
         self._reported = result.get("step", self._reported)
         is_done = "failed" in result or result.get("step") == self._full_budget
+        if is_done:
+            self.cleanup()  # Tune may keep this actor for a later trial before it calls this
         return {**result, "trial": self._trial, tune.result.DONE: is_done}
 
     def cleanup(self) -> None:
@@ -203,6 +205,7 @@ class StudyTrial(tune.Trainable):
         if self._trainer is not None:
             with contextlib.suppress(ray.exceptions.RayError):  # a dead trainer has no lanes
                 ray.get(self._trainer.detach.remote(self._trial))
+            self._trainer = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Do nothing: the trainer writes checkpoints to the store."""
