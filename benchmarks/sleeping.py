@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.store import StudyStore
 from study.training import client as trainers
+from study.training.nodes import NAMESPACE
 
 _LOOK_EVERY_S = 0.2
 _OF_A_NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_log_monitor": False}
@@ -173,7 +174,7 @@ def _many_nodes(
     try:
         for _ in range(count):
             cluster.add_node(**_OF_A_NODE)
-        ray.init(address=cluster.address, namespace=trainers.NAMESPACE, log_to_driver=False, logging_level="CRITICAL")
+        ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="CRITICAL")
         start = ray.remote(num_cpus=0)(_start)
         nodes = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU")]
         there = [start.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)) for node in nodes]

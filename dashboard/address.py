@@ -23,7 +23,7 @@ _Option = TypeVar("_Option", bound=str | int)
 
 
 def study_in_address(names: list[str]) -> str:
-    """Return the study in the address; the first study if there is none."""
+    """Return the study in the address; the first of `names` if the address has none of them."""
     name = st.query_params.get(STUDY)
     return name if name in names else names[0]
 

@@ -32,7 +32,7 @@ def show_chart(
 
 
 def show_grid(charts: Mapping[str, ChartType], columns: int, key: str, descriptions: Sequence[str]) -> None:
-    """Draw charts in rows, with descriptions for screen readers. The key of each chart ends in its name."""
+    """Draw charts in rows, with descriptions for screen readers. The Streamlit key of a chart is `key` and its name."""
     cells = st.columns(columns)
     for position, ((name, chart), description) in enumerate(zip(charts.items(), descriptions, strict=True)):
         with cells[position % columns]:

@@ -85,11 +85,13 @@ def _check_kind(model: ModelConfig) -> ModelConfig:
 
 
 class ContrastConfig(BaseConfig):
-    """Contrast between the two views, on the means of the latents, with a weight for each subspace.
+    """Self-supervised loss on the posterior means of the latents, with a weight for each subspace.
 
     Attributes:
         strategy: `none`, or a key of `marl.losses.ssl.STRATEGIES`. All compare the two views, except `local_global` and
             `predictive`, which compare a clip with its own parts.
+        shared: Weight of the loss of the strategy on the shared latents.
+        private: Weight of the loss of the strategy on the private latents.
         repulsion: Weight of the repulsion of the two views in the private latents.
         temperature: Temperature of similarities, in strategies that have one.
         projection: Whether views are compared behind a projection head (Chen et al., 2020), with `model.head` outputs.

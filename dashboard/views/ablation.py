@@ -20,7 +20,7 @@ _NO_SERIES = "nothing"
 
 
 def page(reading: Reading) -> None:
-    """Draw the page."""
+    """Draw selectors, and a chart of each chosen metric against each chosen parameter."""
     results, spec = reading.results, reading.results.spec
     table = results.results()
     numbers = [name for name, parameter in spec.space.items() if is_numeric(parameter)]

@@ -23,7 +23,7 @@ _MAX_TRIALS, _MAX_METRICS = 6, 14
 
 
 def page(reading: Reading) -> None:
-    """Draw the page."""
+    """Draw selectors of trials and a seed, and the configurations, metrics and sounds of the chosen trials."""
     results, spec = reading.results, reading.results.spec
     table = results.results().set_index("trial", drop=False)
     states, default = table["state"].to_dict(), reading.front["trial"].tolist()[:2]

@@ -20,7 +20,7 @@ _BUNDLES = "bundles"
 
 
 def page(reading: Reading) -> None:
-    """Draw the page."""
+    """Draw a selector of complete trials, the command that exports the chosen ones, and a download of their models."""
     results, spec = reading.results, reading.results.spec
     table = results.results()
     complete = table[table["state"] == "complete"]["trial"].tolist()

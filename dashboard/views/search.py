@@ -27,7 +27,7 @@ _METHODS = {
 
 
 def page(reading: Reading) -> None:
-    """Draw the page."""
+    """Draw the optimisation history, configurations, importance of parameters, and halving."""
     results, spec = reading.results, reading.results.spec
     table = results.results()
     complete = table[table["state"] == "complete"]

@@ -16,7 +16,7 @@ _REFRESH_S = 10.0
 
 
 def page(store: StoreReader, names: list[str]) -> None:
-    """Draw the page."""
+    """Draw a card for each study of the store."""
     st.title("Studies")
     if not names:
         show_first_command(store)

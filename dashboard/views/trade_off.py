@@ -23,7 +23,7 @@ _CHART = "trade-off chart"
 
 
 def page(reading: Reading) -> None:
-    """Draw the page."""
+    """Draw selectors of metrics, the trade-off chart, and the selected trials."""
     results, spec = reading.results, reading.results.spec
     table = results.results()
     metrics = [*dict.fromkeys([*default_axes(spec)[:2], *metric_columns(table)])]
@@ -87,7 +87,10 @@ def _limits(spec: Spec, table: pd.DataFrame, metrics: list[str]) -> dict[str, fl
 
 
 def _take_selection(data: pd.DataFrame) -> None:
-    """Copy the selection of the chart into the address: the clicked points, or the brushed area if it has changed."""
+    """Copy the selection of the chart into the address.
+
+    If the brushed area has changed, its trials are selected, otherwise the clicked points.
+    """
     event: Any = st.session_state[_CHART]["selection"]
     selected = [int(point["trial"]) for point in event.get("picked") or []]
     brush = event.get("brush") or {}
@@ -102,7 +105,10 @@ def _take_selection(data: pd.DataFrame) -> None:
 
 
 def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, selected: list[int], axes: Axes) -> None:
-    """Draw the table of the selected trials, or of the front, with links to other pages."""
+    """Draw a text field to select trials by number, a table of the selected trials, and links to other pages for them.
+
+    If no trial is selected, the table and the links are for the trials on the front.
+    """
     spec = reading.results.spec
     st.subheader(f"Selected trials ({len(selected)})" if selected else "Trials on the front of these two metrics")
     typed = st.text_input(

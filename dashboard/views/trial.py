@@ -30,7 +30,7 @@ _INCOMPLETE = {
 
 
 def page(reading: Reading) -> None:
-    """Draw the page."""
+    """Draw a selector of trials, and the chosen part of the page for one trial."""
     results = reading.results
     table = results.results()
     trial = _choose_trial(reading, table)

@@ -175,7 +175,11 @@ def _parquet(path: Path) -> tuple[list[str], list[list[object]]]:
 
 
 def _files(root: Path, table: Path, cells: Sequence[object]) -> list[str]:
-    """Return the paths of the audio files in normal form."""
+    """Return the paths in the cells of a table without `.` and repeated slashes, in the order of the rows.
+
+    Raises:
+        ValueError: If a path is not relative to the folder, leads out of it, or is in two rows.
+    """
     folder = os.path.realpath(root)
     files = dict[str, None]()
     for cell in cells:

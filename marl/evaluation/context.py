@@ -21,7 +21,7 @@ SUBSPACES = ("private", "shared", "both")
 
 
 def held_out_clips(models: Models, split: str = "validation") -> Tensor:
-    """Return the clips of a split that metrics are computed on."""
+    """Return the indices of the first `HELD_OUT_CLIPS` clips of a split, on which metrics are computed."""
     return models.dataset.splits[split][:HELD_OUT_CLIPS]
 
 

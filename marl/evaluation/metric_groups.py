@@ -235,7 +235,7 @@ def information_columns(
     factors: Sequence[str],
     shared: Collection[str],
 ) -> Columns:
-    """Return the metrics of single latents.
+    """Return the metrics that are computed from the mutual information between each latent and each factor.
 
     Args:
         latents_KND: Latents of the same clips by each model, finite.

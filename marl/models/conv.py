@@ -148,7 +148,10 @@ def _fold(windows: Tensor, stride: int) -> Tensor:
 
 
 class _Windows(torch.autograd.Function):
-    """Unfolding and folding are each other's gradient; torch would compute either in several passes over memory."""
+    """Unfold an image into windows, or fold windows into an image if `fold` is true; see `_unfold` and `_fold`.
+
+    The gradient of one is the other. The gradients that torch would derive take several passes over memory.
+    """
 
     generate_vmap_rule = True
 

@@ -45,16 +45,16 @@ class CheckedStep(NamedTuple):
 
 @torch.no_grad()
 def compile_step(step: StepFunction, state: State, compiled: bool) -> CheckedStep:
-    """Return the fastest form of the step that agrees with the plain step.
+    """Compile the step, compare it with the plain step, and return it bound to `state`.
 
-    Compilation fuses operations that follow each other into one pass over memory; on a GPU the whole step becomes one
-    launch. A compiled step is rejected if one step from `check_state` differs from the plain step by more than
-    rounding, because compilers fail silently. On a processor the second attempt compiles without vector instructions.
-    If no compiled form agrees, the plain step is returned. The decision depends on the stack and the machine, and not
-    on the replicates in the lanes.
+    TorchInductor fuses successive operations into one pass over memory. On a GPU the compiled step is also captured as
+    a CUDA graph. Compilers can produce wrong code without an error, so both steps run once on the result of
+    `check_state`. A compiled step is rejected if its results differ by more than rounding. On a CPU a second attempt
+    compiles without vector instructions. If `compiled` is false or every attempt is rejected, the plain step is
+    returned. The decision depends on the stack and the machine, and not on the replicates in the lanes.
 
     The returned step updates `state` in place; the comparison leaves it unchanged. Compilation takes tens of seconds,
-    or a few with a filled cache, and needs a C++ compiler on a processor.
+    or a few seconds with a filled cache. On a CPU it needs a C++ compiler.
     """
     if not compiled:
         return _plain_step(step, state)

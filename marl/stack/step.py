@@ -69,7 +69,7 @@ class State(NamedTuple):
         return [*(part.matrix for part in self.parts), *self.hyperparameters, *self.progress, *self.rates]
 
     def step_inputs(self) -> tuple[_Flat, _Flat, _Flat, LaneHyperparameters, Tensor, Tensor, Rates]:
-        """Return the arguments of a `StepFunction`."""
+        """Return the arguments with which a `StepFunction` is called to train from this state."""
         parameters, first_moments, second_moments = (part.flat for part in self.parts)
         seed_K, step_K = self.progress.seed, self.progress.step
         return parameters, first_moments, second_moments, self.hyperparameters, seed_K, step_K, self.rates

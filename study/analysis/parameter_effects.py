@@ -156,7 +156,7 @@ class _Axis:
 
     @property
     def middles(self) -> np.ndarray:
-        """Positions of the middles of cells, [A] or [B]."""
+        """Position of the middle of each cell, [count]; the index of each choice of a categorical parameter."""
         return np.arange(self.count) if self.choices is not None else (np.arange(self.count) + 0.5) / self.count
 
     def positions(self, values: list[Scalar]) -> np.ndarray:

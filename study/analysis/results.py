@@ -211,7 +211,7 @@ class StudyResults:
         return front_progress(complete, self.steps(), self.runs, self.live, self.spec.objectives, self.reference())
 
     def status(self) -> dict[str, Any]:
-        """Return the state of the study, the number of trials by state, and its last run, as plain JSON."""
+        """Return a summary as plain JSON, with state, trials by state, front, trained steps and last heartbeat."""
         trials = self._trials["state"].value_counts().reindex(list(STATES), fill_value=0).to_dict()
         finished = trials["complete"] + trials["pruned"] + trials["failed"]
         front = self.front()

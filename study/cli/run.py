@@ -145,7 +145,7 @@ def rescore(
 
 
 def _run_trials(store: "StudyStore", target: int, address: str | None) -> None:
-    """Bring a study to a number of trials."""
+    """Run a study until it has `target` finished trials, including trials of earlier runs."""
     from study.analysis import StudyResults
     from study.store.lease import check_no_live_run
 

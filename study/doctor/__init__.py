@@ -136,7 +136,7 @@ class StackResult(BaseModel, frozen=True):
 
 
 def try_stack(resolved: ResolvedSpec, store_uri: str) -> StackResult:
-    """Train some steps of a stack of a study on this machine, as a trainer would."""
+    """Train the first stack of a study for some steps in a process on this machine, and return its timing or error."""
     planned = stepped = None
     try:
         for line in dry_run_stacks(resolved, store_uri, _MEASURED_S, _STACK_TIMEOUT_S):

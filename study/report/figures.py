@@ -109,7 +109,7 @@ class ReportContext:
 
 
 def trade_off_figure(context: ReportContext) -> Figure:
-    """Return the trade-off between the objectives."""
+    """Return a figure of the trade-off between the objectives."""
     if trade_off_data(context.results)["is_baseline"].all():
         raise MissingDataError("no trial has values of both objectives yet")
     caption = (
@@ -120,7 +120,7 @@ def trade_off_figure(context: ReportContext) -> Figure:
 
 
 def numeric_figure(context: ReportContext) -> Figure:
-    """Return each numeric parameter against each objective."""
+    """Return a figure of each numeric parameter against each objective."""
     sweep = find_sweep(context.table, context.spec)
     panels = sweep_panels(sweep, context.spec, numeric=True)
     trials = len({trial for metrics in panels.values() for data in metrics.values() for trial in data["trial"]})
@@ -142,7 +142,7 @@ def numeric_figure(context: ReportContext) -> Figure:
 
 
 def categorical_figure(context: ReportContext) -> Figure:
-    """Return each categorical parameter against each objective."""
+    """Return a figure of each categorical parameter against each objective."""
     sweep = find_sweep(context.table, context.spec)
     panels = sweep_panels(sweep, context.spec, numeric=False)
     others = "also differ between trials" if sweep.reference is None else "have their reference values"
@@ -155,7 +155,7 @@ def categorical_figure(context: ReportContext) -> Figure:
 
 
 def readings_figure(context: ReportContext) -> Figure:
-    """Return what readers find of each factor in each subspace of the example trial."""
+    """Return a figure of what readers find of each factor in each subspace of the example trial."""
     row = context.example  # before the factors, which exist without complete trials
     classes = {factor.name: factor.classes for factor in context.factors}
     baselines = (context.results.store.baselines() or {}).get("untrained", {})
@@ -173,7 +173,7 @@ def readings_figure(context: ReportContext) -> Figure:
 
 
 def mutual_information_figure(context: ReportContext) -> Figure:
-    """Return the mutual information between the latents of the example trial and the factors."""
+    """Return a figure of the mutual information between the latents of the example trial and the factors."""
     data = mutual_information_data(context.latents, context.factors)
     caption = (
         f"A cell is the mutual information between one latent of trial {context.trial}, seed {context.seed}, and "
@@ -186,7 +186,7 @@ def mutual_information_figure(context: ReportContext) -> Figure:
 
 
 def umap_figure(context: ReportContext) -> Figure:
-    """Return the UMAP of each subspace of the example trial."""
+    """Return a figure of the UMAP of each subspace of the example trial."""
     data = umap_data(context.latents)
     caption = (
         f"Each point is one of {data['clip'].nunique():,} held-out clips in one subspace of trial {context.trial}, "

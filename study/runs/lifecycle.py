@@ -212,7 +212,7 @@ def kept_line(plan: CleanupPlan) -> str:
 
 
 def _totals(deletions: Sequence[Deletion]) -> tuple[str, str, str]:
-    """Return the number of trials, the number of objects and their size, as text."""
+    """Return the number of trials, the number of objects and the total size of some deletions, as three strings."""
     objects, size = sum(deletion.objects for deletion in deletions), sum(deletion.size for deletion in deletions)
     return str(len({deletion.trial for deletion in deletions})), f"{objects:,}", format_bytes(size)
 

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from study.errors import RunError, UserError
-from study.training.client import NAMESPACE
+from study.training.nodes import NAMESPACE
 from study.training.planning import device_type
 
 RUN_STARTED = "run {run} of study {study}"
@@ -111,8 +111,8 @@ def submit_job(address: str, arguments: Sequence[str], file: Path | None, log: C
 
     Args:
         address: Address of the cluster's dashboard, `http://HOST:8265`.
-        arguments: Arguments of the command, with the last component of the file.
-        file: File to send along.
+        arguments: Arguments of the command, without `--address`. They contain the name of `file` without its folder.
+        file: File to copy to the working directory of the job.
         log: Receives the lines of the job until the study has started.
 
     Raises:

@@ -112,7 +112,8 @@ class ObjectStore:
         """Return the content of an object; raise FileNotFoundError, or TooLargeError above `limit` bytes."""
         content = self._retried(lambda: self._read(name, limit))
         if len(content) > limit:
-            raise TooLargeError(limit, self.entries(name)[name].size)
+            info = self._retried(lambda: self.filesystem.info(self._path(name)))
+            raise TooLargeError(limit, info["size"])
         return content
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
@@ -122,7 +123,8 @@ class ObjectStore:
         contents = {}
         for name, result in zip(names, results, strict=True):
             with contextlib.suppress(FileNotFoundError):
-                contents[name] = result if isinstance(result, bytes) else self.read(name)
+                is_whole = isinstance(result, bytes) and len(result) <= _MAX_BYTES
+                contents[name] = result if is_whole else self.read(name, _MAX_BYTES)
         return contents
 
     def write(self, name: str, content: bytes) -> None:
@@ -207,9 +209,10 @@ class ObjectStore:
             self._retried(delete)
 
     def check_writable(self) -> None:
-        """Write and delete a small object; raise a UserError if one of these calls fails."""
+        """Write, read and delete a small object; raise a UserError if one of these calls fails."""
         name = f"check-{uuid.uuid4().hex}"
         self.write(name, b"marl-study")
+        self.read(name)
         self.delete(name)
 
     def _path(self, name: str) -> str:

@@ -177,14 +177,13 @@ class Lease(Finishing):
     def __init__(self, store: RunRecords, fields: Mapping[str, Any]) -> None:
         self._store = store
         self._token = secrets.token_hex(8)
-        runs = store.runs()
-        check_no_live_run(store, runs)
+        runs = store.runs()  # first, because the store's time is known once it has responded
         started = self.now().isoformat()
         times = {"started": started, "heartbeat": started, "finished": None}
         self._record: dict[str, Any] = {**fields, **times, **process_identity(), "token": self._token}
         self.details: Mapping[str, Any] = {}
         self.stop_requested = False
-        self.run = self._acquire(max(runs, default=0) + 1)
+        self.run = self._acquire(runs)
         logger.info("run %d of study %s acquired the lease", self.run, store.name)
 
     def now(self) -> datetime:
@@ -218,15 +217,20 @@ class Lease(Finishing):
         self._record["finished"] = self.now().isoformat()
         self.renew()
 
-    def _acquire(self, number: int) -> int:
-        """Start the run of this number, and return the number.
+    def _acquire(self, runs: Mapping[int, Mapping[str, Any]]) -> int:
+        """Start the run after `runs`, and return its number.
 
         If several processes try at once, exactly one succeeds. A conditional write would be enough, but some
         servers ignore the condition. So a process first writes a request for the lease, and then lists the competing
-        requests: the lowest token wins. A process that sees higher tokens only waits until they are withdrawn, because
-        one of them may have listed the requests earlier and won.
+        requests. If one of them has a lower token, the process fails. If all have higher tokens, it waits until they
+        are withdrawn, because one of their processes may have listed the requests earlier and started the run.
+
+        Raises:
+            UserError: If another process started the run or has a lower token.
         """
         store, token = self._store, self._token
+        check_no_live_run(store, runs)
+        number = max(runs, default=0) + 1
         store.write_lease(number, token, self._record)
         try:
             while competing := _competing_leases(store, number, token):

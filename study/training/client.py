@@ -1,7 +1,6 @@
 """Clients of trainers: trials, each of which attaches to one trainer, and the driver, which follows all of them."""
 
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -13,12 +12,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.environment import process_env
 from study.spec import Scalar, TrialId
+from study.training.nodes import NAMESPACE, actor_names, study_id
 from study.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-NAMESPACE = "marl-study"
-"""Ray namespace of all actors."""
 
 # A CPU request this small keeps trainers off nodes that offer no CPU, and leaves room for trials.
 _MIN_CPU = 0.01
@@ -28,17 +25,6 @@ _MAX_SHARED_CRASHES = 2
 _MAX_ISOLATED_CRASHES = 3
 # The name of an actor is taken until a moment after its death.
 _RESTART_PAUSE_S = 1.0
-
-
-def study_id(store_uri: str, study: str) -> str:
-    """Return the identifier of a study in names of actors. It differs for studies of the same name in two stores."""
-    return f"{hashlib.sha256(store_uri.encode()).hexdigest()[:16]}/{study}"
-
-
-def actor_names(prefix: str) -> list[str]:
-    """Return the names in `NAMESPACE` that begin with a prefix."""
-    actors = ray.util.list_named_actors(all_namespaces=True)
-    return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix)]
 
 
 def _prefix(store_uri: str, study: str, run: int | None = None) -> str:
@@ -210,6 +196,8 @@ class StudyTrial(tune.Trainable):
         self._shared_crashes, self._isolated_crashes, self._is_isolated = 0, 0, False
         self._reported = result.get("step", self._reported)
         is_done = "failed" in result or result.get("step") == self._full_budget
+        if is_done:
+            self.cleanup()  # Tune may keep this actor for a later trial before it calls this
         return {**result, "trial": self._trial, tune.result.DONE: is_done}
 
     def cleanup(self) -> None:
@@ -217,6 +205,7 @@ class StudyTrial(tune.Trainable):
         if self._trainer is not None:
             with contextlib.suppress(ray.exceptions.RayError):  # a dead trainer has no lanes
                 ray.get(self._trainer.detach.remote(self._trial))
+            self._trainer = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Do nothing: the trainer writes checkpoints to the store."""

@@ -88,10 +88,12 @@ class Lanes:
             parameters: Parameters of the trial.
             seeds: Seeds of the replicates. None of them may be queued or training.
             at_front: Whether they precede all other replicates.
-            is_suspected: Whether the trial trains in isolation until its next report.
+            is_suspected: Whether the trial trains in isolation until its client has received the next report.
         """
         if is_suspected:
             self.quarantine.add(trial)
+        else:
+            self.quarantine.release(trial)
         config = self._resolved.plain_vae if trial is Baseline.PLAIN_VAE else self._resolved.trial_config(parameters)
         replicates = [Replicate(trial, seed, config, dict(sorted(parameters.items()))) for seed in seeds]
 
@@ -104,7 +106,6 @@ class Lanes:
 
     def remove(self, trial: TrialId) -> None:
         """Remove a trial from the queue and from its lanes."""
-        self.quarantine.release(trial)
         self._io.cancel_callbacks(trial)
         self._queue = deque(replicate for replicate in self._queue if replicate.trial != trial)
         self.evaluator.remove(trial)
@@ -221,7 +222,6 @@ class Lanes:
                     failed.add(replicate.trial)
                     self._fail(replicate, f"the metrics of seed {replicate.seed} are not finite at step {step}")
                     continue
-                self.quarantine.release(replicate.trial)
                 replicate.rows.append(report_row(replicate.trial, replicate.seed, step) | metrics)
                 logger.info("trial %s: seed %d evaluated at step %d", replicate.trial, replicate.seed, step)
                 if pending.snapshot is None:

@@ -1,10 +1,11 @@
-"""Nodes of a study on a cluster: what its trials request of them, and the detection of nodes that are reclaimed.
+"""Nodes and named actors of a cluster: what trials request of nodes, and the detection of nodes that are reclaimed.
 
 EC2 announces the loss of a spot instance two minutes ahead, in a metadata service that only this instance can query.
 The instance then requests Ray to drain its node, so that Ray places no more work there. Nodes that other tools drain
 (`ray drain-node`, an autoscaler) are detected through Ray.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -21,12 +22,14 @@ import ray
 import yaml
 
 from study.spec import Spec
-from study.training.client import NAMESPACE, actor_names, study_id
 
 if TYPE_CHECKING:
     from study.training.planning import DeviceType  # torch, which is not to be imported in the thread that watches
 
 logger = logging.getLogger(__name__)
+
+NAMESPACE = "marl-study"
+"""Ray namespace of all actors."""
 
 # Nodes and studies come and go, so a shared cluster is examined again after this long.
 _REFRESH_INTERVAL_S = 5.0
@@ -142,6 +145,17 @@ def _read_cluster_file() -> dict[str, Any]:
     except (OSError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def study_id(store_uri: str, study: str) -> str:
+    """Return the identifier of a study in names of actors. It differs for studies of the same name in two stores."""
+    return f"{hashlib.sha256(store_uri.encode()).hexdigest()[:16]}/{study}"
+
+
+def actor_names(prefix: str) -> list[str]:
+    """Return the names in `NAMESPACE` that begin with a prefix."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix)]
 
 
 class _Registration:

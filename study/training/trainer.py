@@ -71,6 +71,7 @@ class Trainer:
 
         A trial that is suspected of crashing trainers trains in isolation until its next report. It receives
         `isolated`, and training begins when its next call confirms that, so a later crash is known to be its own.
+        Isolation ends when the trial, which has received the report, requests the next or detaches.
 
         Returns:
             `step` and `rows`, the reports of all replicates since the last result; or `isolated`; or one of `failed`
@@ -172,6 +173,7 @@ class Trainer:
     def _detach(self, trial: TrialId) -> None:
         def remove() -> None:
             self._lanes.remove(trial)
+            self._lanes.quarantine.release(trial)
             self._seeds.get(trial, set()).clear()
 
         # In this order, so that a trial that calls again is queued after its removal.

@@ -17,7 +17,7 @@ class Report(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A replicate that diverged. Its trial fails with it."""
+    """Error of a replicate that diverged. It makes the trial of the replicate fail."""
 
     trial: TrialId
     error: str
@@ -73,7 +73,7 @@ class AttachedTrial:
 
 
 class Quarantine:
-    """Schedules suspected trials so that each trains in isolation until its next report.
+    """Schedules suspected trials so that each trains in isolation until its client has received the next report.
 
     While a suspected trial is queued, no trial receives a lane. When all lanes are free, the first suspected trial in
     the queue is `isolated`: it trains alone, after its client has confirmed the isolation. If the trainer then crashes,
@@ -99,7 +99,7 @@ class Quarantine:
         self._is_confirmed |= trial == self.isolated
 
     def release(self, trial: TrialId) -> None:
-        """Clear a trial of suspicion: it has reported, or ended."""
+        """Clear a trial of suspicion: its client has received a report, or the trial has ended."""
         self._suspected.discard(trial)
         if self.isolated == trial:
             self.isolated = None

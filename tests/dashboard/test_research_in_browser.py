@@ -16,7 +16,9 @@ from study.store.notes import Notes
 from study.store.writer import StudyWriter
 from tests.dashboard.browser import WAIT_S, click_point, decoded_audio, marks, open_view
 from tests.study.commands import TINY, run_command
+from tests.study.faulty_s3 import faulty_s3
 from tests.study.report.studies import separated, trial_of, write_study
+from tests.study.s3_server import s3_server
 
 
 @pytest.mark.slow
@@ -115,6 +117,22 @@ def test_an_outage_is_reported_and_the_page_recovers(page, served, known, tmp_pa
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
     (tmp_path / "away").rename(tmp_path / "runs")
     expect(page.get_by_text("The store cannot be read: ")).to_have_count(0)
+
+
+@pytest.mark.nightly
+def test_an_outage_of_s3_is_reported_and_the_page_recovers(page, served, tmp_path, monkeypatch):
+    trials = [trial_of([4.0, 4.2], [0.7, 0.8]), trial_of([3.0, 3.2], [0.3, 0.5])]
+    with s3_server(tmp_path / "buckets") as server, faulty_s3(server) as proxy:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        Lease(write_study("s3://studies/runs", TINY, trials), {"trials": 2})
+        open_view(page, f"{served('s3://studies/runs')}/trade-off?study=tiny")
+        proxy.status = 503
+        expect(page.get_by_text("The store cannot be read: store s3://studies/runs: ")).to_be_visible()
+        expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
+        proxy.status = None
+        expect(page.get_by_text("The store cannot be read: ")).to_have_count(0)
+        expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
 
 
 @pytest.mark.nightly

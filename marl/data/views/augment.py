@@ -112,7 +112,7 @@ class _Drawn(NamedTuple):
         return (self.uniform_RD[:, draw] * 2.0**24).to(torch.int64) * count >> 24
 
     def amount(self, draw: _Draw, happens_R: Tensor) -> Tensor:
-        """Return the index of a random amount in its table; `_NO_CHANGE` in rows where it does not happen."""
+        """Return the index of a random amount in its table; `_NO_CHANGE` in rows that are not augmented."""
         return torch.where(happens_R, self.below(draw, _NO_CHANGE), _NO_CHANGE)
 
 
@@ -197,7 +197,10 @@ def _pitch_shifted(log_mel: LogMel, ratio_Q: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def _inside(distance: Tensor) -> Tensor:
-    """Return the share of a triangular band inside of an edge, given the signed distance of its middle, in bands."""
+    """Return the fraction of the area of a triangular band that is inside an edge.
+
+    `distance` is from the edge to the middle of the band, in bands; it is positive if the middle is inside.
+    """
     distance = distance.clamp(-1, 1)
     return torch.where(distance > 0, 1 - (1 - distance) ** 2 / 2, (1 + distance) ** 2 / 2)
 

@@ -6,8 +6,8 @@ import time
 import pytest
 import ray
 
-from study.training.client import NAMESPACE, TrainerGroup, end_trainers, study_id
-from study.training.nodes import register_study, registered_studies
+from study.training.client import TrainerGroup, end_trainers
+from study.training.nodes import NAMESPACE, register_study, registered_studies, study_id
 from tests.study.processes import assert_no_actor_is_left, wait_until
 
 pytestmark = pytest.mark.slow

@@ -227,6 +227,7 @@ def test_a_suspected_trial_trains_in_isolation_until_its_next_report(ask, tiny):
         before = (await trainer.progress())["trained_steps"] if (await trainer.progress())["ready"] else 0
         first = await trainer.next_report(0, PLAIN, 0, is_suspected=True, is_isolation_known=True)
         alone = (await trainer.progress())["trained_steps"]
+        await trainer.detach(0)
         return notice, before, first, alone, await other
 
     notice, before, first, alone, others = ask(tiny, talk)
@@ -235,6 +236,24 @@ def test_a_suspected_trial_trains_in_isolation_until_its_next_report(ask, tiny):
     assert first["step"] == 15
     assert alone <= 2 * 30  # both seeds of this trial, and no step of the other
     assert steps(others) == [15, 30]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_isolation_lasts_until_the_client_has_the_report_so_a_later_crash_is_not_attributed_to_it(ask, tiny, ends):
+    async def talk(trainer):
+        await trainer.next_report(0, PLAIN, 0, is_suspected=True)
+        other = asyncio.create_task(trainer.next_report(1, CONTRASTIVE, 0, is_suspected=True))
+        report = await trainer.next_report(0, PLAIN, 15 if ends else 0, is_suspected=True, is_isolation_known=True)
+        for _ in range(3):  # the training thread passes its loop between two jobs
+            await trainer._run_job(lambda: None)
+        early = other.done()
+        await (trainer.detach(0) if ends else climb(trainer, after=15))
+        return report, early, await other
+
+    report, early, notice = ask(tiny, talk)
+    assert report["step"] == (30 if ends else 15)
+    assert not early
+    assert notice == {"isolated": True}
 
 
 def test_progress_is_current_when_an_evaluation_returns(ask, tiny):
