@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from marl.evaluation.context import HELD_OUT_CLIPS, EvaluationContext, held_out_clips
+from marl.evaluation.context import FIT_CLIPS, HELD_OUT_CLIPS, EvaluationContext, held_out_clips
 from marl.evaluation.metric_groups import (
     FINAL,
     INTERMEDIATE,
@@ -24,6 +24,7 @@ from marl.stack.batched_models import Models
 
 __all__ = [
     "FINAL",
+    "FIT_CLIPS",
     "HELD_OUT_CLIPS",
     "INTERMEDIATE",
     "METRIC_GROUPS",

@@ -12,10 +12,16 @@ from marl.metrics.fidelity import SpectralDistance
 from marl.randomness import Purpose
 from marl.stack.batched_models import Models
 
-__all__ = ["HELD_OUT_CLIPS", "SUBSPACES", "EncodedSplit", "EvaluationContext", "held_out_clips"]
+__all__ = ["FIT_CLIPS", "HELD_OUT_CLIPS", "SUBSPACES", "EncodedSplit", "EvaluationContext", "held_out_clips"]
 
 HELD_OUT_CLIPS = 2048
-"""Number of clips of a split that metrics are computed on. Probes are fitted on the same number of other clips."""
+"""Number of clips of a split that metrics are computed on.
+
+All but the strong reader are fitted on the same number of other clips.
+"""
+
+FIT_CLIPS = 6000
+"""Number of clips that the strong reader is fitted on, chosen by `benchmarks.readers`."""
 
 SUBSPACES = ("private", "shared", "both")
 
@@ -75,8 +81,17 @@ class EvaluationContext:
 
     @cached_property
     def fit(self) -> EncodedSplit:
-        """Clips that probes are fitted on."""
+        """Clips that all but the strong reader are fitted on."""
         return EncodedSplit(self.models, self.models.dataset.probe_train_clips(self.split)[:HELD_OUT_CLIPS])
+
+    @cached_property
+    def strong_fit(self) -> EncodedSplit:
+        """Clips that the strong reader is fitted on."""
+        return EncodedSplit(self.models, self.models.dataset.probe_train_clips(self.split)[:FIT_CLIPS])
+
+    def fit_of(self, reader: str) -> EncodedSplit:
+        """Return the clips that a reader is fitted on, by its name."""
+        return self.strong_fit if reader == "strong" else self.fit
 
     @cached_property
     def distances(self) -> SpectralDistance:

@@ -112,7 +112,7 @@ def usable_information(context: EvaluationContext, prefix: str = "", reader: str
     columns: Columns = {}
     for index, log_probability_KSNY in enumerate(_read(context, reader, is_sampled=True)):
         factor, class_N = context.models.dataset.factors[index], context.held_out.classes_NC[:, index]
-        prior_Y = class_prior(context.fit.classes_NC[:, index], factor.classes)
+        prior_Y = class_prior(context.fit_of(reader).classes_NC[:, index], factor.classes)
         values = context.values(index)
         for subspace, log_probability_KNY in zip(SUBSPACES, log_probability_KSNY.unbind(dim=1), strict=True):
             end = f"{factor.name}/{subspace}"
@@ -278,7 +278,7 @@ def information_columns(
 
 def _read(context: EvaluationContext, reader: str, is_sampled: bool) -> list[Tensor]:
     """Return log-probabilities of the classes of the held-out clips by factor, [K, subspaces, N, Y]."""
-    fit, held_out, deviation_RD = context.fit, context.held_out, None
+    fit, held_out, deviation_RD = context.fit_of(reader), context.held_out, None
     if is_sampled:
         fit_RND, held_out_RND = (context.per_subspace(part.sampled_KND) for part in (fit, held_out))
     else:

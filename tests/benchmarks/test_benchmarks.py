@@ -111,6 +111,19 @@ def test_the_dci_benchmark_compares_with_scikit_learn(tmp_path):
 
 
 @pytest.mark.nightly
+def test_the_readers_benchmark_compares_readers_with_the_judge(tmp_path):
+    sizes = ["--frequencies", "10", "--clips", "100", "200", "--steps", "3", "--lanes", "2", "--processes", "1"]
+    sizes += ["--strategies", "none", "infonce"]
+    results, out = run(tmp_path, "readers", str(tmp_path / "models"), *sizes)
+    assert len(results["readers"]) == 3 * 2 * 2
+    assert all(-1 <= row["tau"][0][0] <= 1 and row["seconds"] > 0 for row in results["readers"])
+    assert [row["third"] for row in results["rungs"][:3]] == [0, 1, 2]
+    assert [row["clips"] for row in results["spread"]] == [100, 200]
+    assert results["judge_seconds"] > 0
+    assert "4 models" in out
+
+
+@pytest.mark.nightly
 def test_the_dashboard_benchmark_reads_from_a_folder_and_from_s3(tmp_path):
     results, out = run(tmp_path, "dashboard", trials=100, rows=4)
     readings = results["readings"]

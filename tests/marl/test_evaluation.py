@@ -10,6 +10,7 @@ from marl.config import Config
 from marl.data import Factor
 from marl.evaluation import (
     FINAL,
+    FIT_CLIPS,
     HELD_OUT_CLIPS,
     INTERMEDIATE,
     METRIC_GROUPS,
@@ -98,11 +99,12 @@ def test_leakage_is_the_information_of_the_wrong_subspace(final):
 @pytest.mark.parametrize(("prefix", "reader"), [("", "strong"), ("linear_", "linear")])
 def test_each_subspace_is_read_from_samples_of_its_own_latents(stack, small_dataset, final, prefix, reader):
     context = EvaluationContext(stack.models, ["timbre"], "validation")
-    assert context.fit.clips.tolist() == small_dataset.splits["training"][:HELD_OUT_CLIPS].tolist()
+    fit, clips = context.fit_of(reader), HELD_OUT_CLIPS if reader == "linear" else FIT_CLIPS
+    assert fit.clips.tolist() == small_dataset.splits["training"][:clips].tolist()
     counts = [factor.classes for factor in small_dataset.factors]
     for subspace, latents in (("private", slice(0, 8)), ("shared", slice(8, 16)), ("both", slice(0, 16))):
-        fit_RND, held_out_RND = (part.sampled_KND[:1, :, latents] for part in (context.fit, context.held_out))
-        arguments = fit_RND, context.fit.classes_NC, held_out_RND, context.held_out.classes_NC, counts
+        fit_RND, held_out_RND = (part.sampled_KND[:1, :, latents] for part in (fit, context.held_out))
+        arguments = fit_RND, fit.classes_NC, held_out_RND, context.held_out.classes_NC, counts
         expected = usable_information(*arguments, reader=reader)[0].tolist()
         found = [final[f"{prefix}information/{name}/{subspace}"] for name in small_dataset.factor_names]
         assert found == pytest.approx(expected, abs=0.02)
@@ -124,7 +126,8 @@ def known_separation(private_ND, shared_ND, class_NC, prefix=""):
         __len__=lambda _: 1,
     )
     both_KND = torch.cat([private_ND, shared_ND], dim=1).to(torch.float32)[None]
-    for name, rows in (("fit", torch.arange(clips)), ("held_out", torch.arange(clips, len(class_NC)))):
+    fit, held_out = torch.arange(clips), torch.arange(clips, len(class_NC))
+    for name, rows in (("fit", fit), ("strong_fit", fit), ("held_out", held_out)):
         setattr(context, name, SimpleNamespace(clips=rows, classes_NC=class_NC[rows], sampled_KND=both_KND[:, rows]))
     columns = METRIC_GROUPS[f"{prefix}information"].compute(context)
     return {name: value.item() for name, value in columns.items()}

@@ -54,7 +54,7 @@ class Network:
     """One perceptron with rectified units for each representation, with outputs for the classes of all factors.
 
     Perceptrons of a stack have the same initial values and batches. Weights are trained by Muon (Jordan et al., *Muon:
-    An Optimizer for Hidden Layers in Neural Networks*, 2024), which converges here in a third of the steps of Adam.
+    An Optimizer for Hidden Layers in Neural Networks*, 2024), which finds more here in 400 steps than Adam in 800.
 
     Args:
         whitened_RNE: Whitened latents of the clips to fit on.

@@ -20,7 +20,7 @@ class StrongReader:
     """Mixture of discriminant analysis, linear and quadratic, and a network with three hidden layers.
 
     Discriminant analysis reads linear codes exactly beside any number of latents of noise, and needs few clips. The
-    network reads everything else. It reads all factors at once, which costs a third.
+    network reads everything else; one network for all factors costs less than one for each.
     """
 
     seed: int = 0
