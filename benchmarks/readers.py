@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,13 +31,10 @@ from marl.audio import AudioConfig
 from marl.config import Config
 from marl.data.syntone import SynTone
 from marl.losses.ssl import STRATEGIES
-from marl.metrics.readers import class_prior, information_share
+from marl.metrics.readers import READERS, class_prior, information_share
 from marl.metrics.readers.calibration import Classifier, _Mixture
 from marl.metrics.readers.discriminant import LinearDiscriminants, QuadraticDiscriminants
-from marl.metrics.readers.lightweight import LightweightReader
-from marl.metrics.readers.linear import LinearReader
 from marl.metrics.readers.network import Network, NetworkConfig
-from marl.metrics.readers.strong import StrongReader
 from marl.metrics.readers.whitening import Whitening
 from marl.randomness import Purpose
 
@@ -45,7 +43,6 @@ SIZES = (2, 3, 4, 6, 8, 12, 16)
 WIDEST = max(SIZES)
 THIRDS = ("a third", "two thirds", "the end")
 FIT_CLIPS, HELD_OUT_CLIPS = 14_336, 2_048
-READERS = {"strong": StrongReader, "lightweight": LightweightReader, "linear": LinearReader}
 SEEDS = 5
 TARGETS = ("separation", "timbre in private", "frequency in shared", "amplitude in shared")
 BOOTSTRAP = 1000
@@ -188,7 +185,7 @@ def read(kept: dict, reading: Reading) -> Tensor:
         draw = 0 if reading.kind == "samples" else None
         (fit_RND, deviation_RD), (eval_RND, _) = (representations(kept, reading.third, part, draw) for part in (0, 1))
         arguments = fit_RND[:, : reading.clips], kept["classes"][0][: reading.clips], counts, deviation_RD
-        answers = READERS[reading.reader](reading.seed).fit(*arguments).log_probabilities(eval_RND)
+        answers = replace(READERS[reading.reader], seed=reading.seed).fit(*arguments).log_probabilities(eval_RND)
     shares = [
         information_share(answer, kept["classes"][1][:, index], class_prior(kept["classes"][0][:, index], count))
         for index, (answer, count) in enumerate(zip(answers, counts, strict=True))

@@ -2,18 +2,16 @@
 
 from marl.metrics.readers.calibration import class_prior
 from marl.metrics.readers.information import (
-    READERS,
     balanced_accuracy,
     explained_variance,
     information_share,
     information_standard_error,
     usable_information,
 )
-from marl.metrics.readers.reader import FittedReader, Reader
+from marl.metrics.readers.reader import READERS, Reader
 
 __all__ = [
     "READERS",
-    "FittedReader",
     "Reader",
     "balanced_accuracy",
     "class_prior",

@@ -11,7 +11,7 @@ from marl import randomness
 from marl.metrics.readers.whitening import Whitening
 from marl.randomness import Purpose
 
-__all__ = ["CalibratedReader", "Classifier", "class_prior"]
+__all__ = ["CalibratedClassifiers", "Classifier", "class_prior"]
 
 _CALIBRATION_SHARE, _MAX_CALIBRATION_CLIPS = 0.2, 2048
 # Factors of logits. The first is chosen where all are alike.
@@ -26,22 +26,21 @@ class Classifier(Protocol):
         """Return logits of the classes of clips by factor, float32 [R, N, Y]."""
 
 
-class CalibratedReader:
+class CalibratedClassifiers:
     """Classifiers that are fitted on four fifths of the clips, and mixed with the class prior by the others.
 
     Args:
-        classifiers: Function that fits classifiers on whitened latents and the class of each clip by factor, float64
-            [N, Y].
+        classifiers: See `marl.metrics.readers.Reader`.
         latents_RND: Representations of the same clips, finite.
         class_NC: Class of each clip by factor, negative for an unknown class.
         classes_C: Number of classes of each factor.
-        posterior_deviation_RD: See `marl.metrics.readers.Reader`.
-        seed: Seed of the choice of the clips.
+        posterior_deviation_RD: See `marl.metrics.readers.Reader.fit`.
+        seed: Seed of the choice of the clips, and of the classifiers.
     """
 
     def __init__(
         self,
-        classifiers: Callable[[Tensor, Sequence[Tensor]], Sequence[Classifier]],
+        classifiers: Callable[[Tensor, Sequence[Tensor], int], Sequence[Classifier]],
         latents_RND: Tensor,
         class_NC: Tensor,
         classes_C: Sequence[int],
@@ -55,7 +54,7 @@ class CalibratedReader:
             for class_N, classes in zip(class_NC.unbind(dim=1), classes_C, strict=True)
         ]
         fit, held_out = _split(len(class_NC), seed, class_NC.device)
-        self._classifiers = classifiers(whitened_RNE[:, fit], [part[fit] for part in one_hots])
+        self._classifiers = classifiers(whitened_RNE[:, fit], [part[fit] for part in one_hots], seed)
         self._mixtures = [
             _Mixture(class_prior(class_N, classes), logits, class_N[held_out])
             for class_N, classes, logits in zip(

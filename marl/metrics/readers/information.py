@@ -11,26 +11,15 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from marl.metrics.readers.calibration import class_prior
-from marl.metrics.readers.lightweight import LightweightReader
-from marl.metrics.readers.linear import LinearReader
-from marl.metrics.readers.reader import Reader
-from marl.metrics.readers.strong import StrongReader
+from marl.metrics.readers.reader import READERS
 
 __all__ = [
-    "READERS",
     "balanced_accuracy",
     "explained_variance",
     "information_share",
     "information_standard_error",
     "usable_information",
 ]
-
-READERS: dict[str, Reader] = {
-    "strong": StrongReader(),
-    "lightweight": LightweightReader(),
-    "linear": LinearReader(),
-}
-"""Readers by name."""
 
 
 def usable_information(

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,6 @@ from marl.metrics.readers import (
     information_share,
     information_standard_error,
 )
-from marl.metrics.readers.strong import StrongReader
 
 FIT_CLIPS, EVAL_CLIPS = 6_000, 4_000
 
@@ -123,7 +123,7 @@ def test_seeds_of_the_strong_reader_hardly_matter(draw):
     prior_Y = class_prior(class_N[:FIT_CLIPS], 10)
     found = []
     for seed in range(3):
-        fitted = StrongReader(seed).fit(code[None, :FIT_CLIPS], class_N[:FIT_CLIPS, None], [10])
+        fitted = replace(READERS["strong"], seed=seed).fit(code[None, :FIT_CLIPS], class_N[:FIT_CLIPS, None], [10])
         (log_probability,) = fitted.log_probabilities(code[None, FIT_CLIPS:])
         found.append(float(information_share(log_probability, class_N[FIT_CLIPS:], prior_Y)))
     assert torch.tensor(found).std() <= 0.005
