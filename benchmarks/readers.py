@@ -30,6 +30,7 @@ from marl import randomness
 from marl.audio import AudioConfig
 from marl.config import Config
 from marl.data.syntone import SynTone
+from marl.evaluation import FIT_CLIPS
 from marl.losses.ssl import STRATEGIES
 from marl.metrics.readers import READERS, class_prior, information_share
 from marl.metrics.readers.calibration import Classifier, _Mixture
@@ -42,7 +43,7 @@ FUSIONS = ("none", "mean", "swap", "poe")
 SIZES = (2, 3, 4, 6, 8, 12, 16)
 WIDEST = max(SIZES)
 THIRDS = ("a third", "two thirds", "the end")
-FIT_CLIPS, HELD_OUT_CLIPS = 14_336, 2_048
+ALL_CLIPS, HELD_OUT_CLIPS = 25_600, 2_048
 SEEDS = 5
 TARGETS = ("separation", "timbre in private", "frequency in shared", "amplitude in shared")
 BOOTSTRAP = 1000
@@ -95,7 +96,7 @@ def train(folder: Path, strategy: str, seed: int, steps: int, lanes: int, freque
         return
     torch.set_num_threads(1)
     dataset = SynTone(frequencies=frequencies).build(AudioConfig(), torch.device("cpu"))
-    clips = dataset.probe_train_clips("validation")[:FIT_CLIPS], dataset.splits["validation"][:HELD_OUT_CLIPS]
+    clips = dataset.probe_train_clips("validation")[:ALL_CLIPS], dataset.splits["validation"][:HELD_OUT_CLIPS]
     stack = full_stack(dataset, configs(strategy, lanes, seed), lanes, pairs=32)
     encoded = []
     for _ in THIRDS:
@@ -227,13 +228,13 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=6, help="models of each strategy")
     parser.add_argument("--steps", type=int, nargs="+", default=[300, 600, 600], help="of the stacks, in turn")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
-    parser.add_argument("--clips", type=int, nargs="+", default=[512, 2048, 6000, 12000], help="to fit on")
+    parser.add_argument("--clips", type=int, nargs="+", default=[512, 2048, 6000, 12000, 25600], help="to fit on")
     parser.add_argument("--frequencies", type=int, default=400, help="of SynTone")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     names = options.strategies
     steps = [options.steps[index % len(options.steps)] for index in range(len(names))]
-    few, chosen = options.clips[len(options.clips) // 2 - 1 :][:2]
+    rung_clips = [clips for clips in options.clips if clips <= FIT_CLIPS]
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
         train_one = partial(train, options.folder, lanes=options.lanes, frequencies=options.frequencies)
         list(pool.map(train_one, names, range(len(names)), steps))
@@ -243,7 +244,7 @@ def main() -> None:
             found, seconds = zip(*pairs, strict=True)
             return torch.cat(found).numpy(), float(np.mean(seconds))
 
-        judged_MT, judge_s = answers("judge", "samples", FIT_CLIPS)
+        judged_MT, judge_s = answers("judge", "samples", ALL_CLIPS)
         readers = []
         for words in itertools.product(READERS, ("samples", "means"), options.clips):
             found_MT, seconds = answers(*words)
@@ -251,12 +252,12 @@ def main() -> None:
             readers.append(
                 dict(zip(("reader", "kind", "clips", "seconds", "tau"), (*words, seconds, taus), strict=True))
             )
-        final_M = answers("strong", "samples", chosen)[0][:, 0]
+        final_M = answers("strong", "samples", FIT_CLIPS)[0][:, 0]
         rungs = []
-        for reader, third in itertools.product(READERS, range(len(THIRDS))):
-            found_M = answers(reader, "samples", few, third)[0][:, 0]
+        for reader, clips, third in itertools.product(READERS, rung_clips, range(len(THIRDS))):
+            found_M = answers(reader, "samples", clips, third)[0][:, 0]
             taus = [tau(found_M, one_M) for one_M in (final_M, judged_MT[:, 0])]
-            rungs.append({"reader": reader, "clips": few, "third": third, "tau": taus})
+            rungs.append({"reader": reader, "clips": clips, "third": third, "tau": taus})
         spreads = []
         for clips in options.clips:
             drawn = [answers("strong", "samples", clips, 2, seed, strategies=names[:1])[0] for seed in range(SEEDS)]
@@ -265,7 +266,7 @@ def main() -> None:
     rows = [[f"{r['reader']}, {r['kind']}, {r['clips']}", *map(_text, r["tau"]), r["seconds"]] for r in readers]
     print_table(title, ["reader", *TARGETS, "CPU s a model"], rows)
     rows = [[f"{r['reader']}, {r['clips']}, {THIRDS[r['third']]}", *map(_text, r["tau"])] for r in rungs]
-    print_table("Kendall's tau with the final separation", ["reader", f"strong, {chosen}", "judge"], rows)
+    print_table("Kendall's tau with the final separation", ["reader", f"strong, {FIT_CLIPS}", "judge"], rows)
     rows = [[r["clips"], *(f"{np.median(one):.4f}, {max(one):.4f}" for one in r["deviations"])] for r in spreads]
     print_table(f"deviation over {SEEDS} seeds of the strong reader: median and largest", ["clips", *TARGETS], rows)
     results = {"judge_seconds": judge_s, "readers": readers, "rungs": rungs, "spread": spreads}
