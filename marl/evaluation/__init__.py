@@ -17,6 +17,7 @@ from marl.evaluation.metric_groups import (
     INTERMEDIATE,
     METRIC_GROUPS,
     RESCORABLE,
+    groups_with,
     information_columns,
     metric_names,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "RESCORABLE",
     "Evaluation",
     "evaluate",
+    "groups_with",
     "held_out_clips",
     "information_columns",
     "metric_names",

@@ -33,6 +33,7 @@ __all__ = [
     "RESCORABLE",
     "Columns",
     "MetricGroup",
+    "groups_with",
     "information_columns",
     "metric_names",
 ]
@@ -225,6 +226,11 @@ def metric_names(factors: Sequence[str], groups: Sequence[str] = FINAL) -> list[
     """
     names = [name for group in groups for name in METRIC_GROUPS[group].names]
     return [name.format(factor=factor) for name in names for factor in (factors if "{factor}" in name else [""])]
+
+
+def groups_with(metrics: Collection[str], factors: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys of the groups that have at least one of these metrics."""
+    return tuple(group for group in METRIC_GROUPS if not set(metrics).isdisjoint(metric_names(factors, [group])))
 
 
 def information_columns(

@@ -1,6 +1,6 @@
 """Asynchronous successive halving for several objectives: which trials continue at a rung.
 
-A trial at a rung is compared with the trials that reached the rung before it, by proxy metrics, and continues if it is
+A trial at a rung is compared with the trials that reached the rung before it, by the objectives, and continues if it is
 among the best fraction of them. No trial waits for another one: Li et al., "A System for Massively Parallel
 Hyperparameter Tuning", MLSys 2020, in the variant that stops a trial at a rung instead of pausing it for a later
 promotion. Several objectives are ordered by non-dominated fronts, and within a front by spread: Schmucker et al.,
@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from study.analysis.pareto import is_in_top
-from study.spec import Baseline, Spec, proxy_metric
+from study.spec import Baseline, Spec
 
 
 class Rungs:
@@ -28,7 +28,7 @@ class Rungs:
     def __init__(self, steps: Sequence[int], reduction_factor: int, objectives: Mapping[str, str]) -> None:
         self.steps = tuple(steps)
         self._reduction_factor = reduction_factor
-        self._signs = {proxy_metric(name): 1.0 if mode == "min" else -1.0 for name, mode in objectives.items()}
+        self._signs = {name: 1.0 if mode == "min" else -1.0 for name, mode in objectives.items()}
         self._costs: dict[int, list[list[float]]] = {step: [] for step in steps}
         self._decisions: dict[tuple[int, int], bool] = {}
 
@@ -56,7 +56,9 @@ def rungs_so_far(spec: Spec, reports: pd.DataFrame) -> Rungs | None:
     rungs = Rungs(spec.rungs(), spec.halving.reduction_factor, spec.objectives)
     if len(reports):
         is_at_rung = (reports["seed"] == 0) & reports["step"].isin(rungs.steps)
-        for row in reports[is_at_rung].to_dict("records"):
+        # Reports of older code lack objectives at rungs.
+        has_objectives = reports.reindex(columns=list(spec.objectives)).notna().all(axis=1)
+        for row in reports[is_at_rung & has_objectives].to_dict("records"):
             rungs.continues(int(row["trial"]), int(row["step"]), row)
     return rungs
 

@@ -7,7 +7,6 @@ from study.spec.schema import (
     TrialId,
     is_study_name,
     parse_spec,
-    proxy_metric,
     study_name,
 )
 from study.spec.space import Parameter, Scalar, active_parameters, grid, parameter_order
@@ -24,6 +23,5 @@ __all__ = [
     "is_study_name",
     "parameter_order",
     "parse_spec",
-    "proxy_metric",
     "study_name",
 ]

@@ -9,13 +9,12 @@ from pydantic import BaseModel, ValidationError
 
 from marl.config import Config
 from marl.data import SPLIT_UNITS, AudioDatasetConfig
-from marl.evaluation import INTERMEDIATE, metric_names
 from marl.models import Network, build_network
 from marl.objective import check_compatible
 from study.formatting import suggestion
 from study.spec.loader import NO_SUCH_FIELD, Problem, SpecError, find_problems, load_fields
 from study.spec.resolved_spec import ResolvedSpec
-from study.spec.schema import Spec, parse_spec, proxy_metric
+from study.spec.schema import Spec, parse_spec
 from study.spec.space import Parameter, Scalar, active_parameters, grid
 
 _DEFAULT_TRIALS = 100
@@ -132,12 +131,6 @@ def _check_shared(resolved: ResolvedSpec) -> None:
 def _check_objective(resolved: ResolvedSpec, name: str) -> None:
     if name not in resolved.metrics:
         raise _problem("objectives", f"{name!r} is not a metric; {suggestion(name, resolved.metrics)}")
-    if resolved.spec.halving and proxy_metric(name) not in metric_names(resolved.factors, INTERMEDIATE):
-        raise _problem(
-            "objectives",
-            f"with halving, must be metrics of intermediate reports; got {name!r}, which only final reports have; "
-            "choose another metric or leave out halving",
-        )
 
 
 def _check_networks(resolved: ResolvedSpec) -> None:

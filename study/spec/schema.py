@@ -259,19 +259,6 @@ class Spec(_Section):
         return round(expected + probability * (self.train.steps - reached + (self.replicates - 1) * self.train.steps))
 
 
-def proxy_metric(objective: str) -> str:
-    """Return the metric by which halving compares trials instead of an objective that only final reports have.
-
-    It is what the linear reader finds instead of the strong or the lightweight one, and the objective itself otherwise.
-    """
-    if objective == "disentanglement/separation":
-        return "disentanglement/linear_separation"
-    group, _, rest = objective.partition("/")
-    if group == "probe":
-        return f"linear_accuracy/{rest}"
-    return f"linear_{objective}" if group in ("information", "accuracy", "leakage") else objective
-
-
 def parse_spec(content: Mapping[str, Any], source: str) -> Spec:
     """Return the spec with these fields; raise a SpecError that names the source if one breaks a rule."""
     try:

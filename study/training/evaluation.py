@@ -13,7 +13,7 @@ from torch import Tensor
 from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, load_parameters
 from marl.config import Config
 from marl.data import Dataset
-from marl.evaluation import FINAL, INTERMEDIATE, RESCORABLE, evaluate, held_out_clips
+from marl.evaluation import FINAL, INTERMEDIATE, RESCORABLE, evaluate, groups_with, held_out_clips
 from marl.evaluation.post_training import PostTrainingInputs, post_training_inputs
 from marl.metrics import METRIC_VERSION
 from marl.objective import ActiveTerms, build_hyperparameters
@@ -54,6 +54,11 @@ class PendingEvaluation:
     since: float = field(default_factory=time.monotonic)
 
 
+def _has_waited(pending: PendingEvaluation) -> bool:
+    wait_s = _INTERMEDIATE_WAIT_S if pending.snapshot is None else _FINAL_WAIT_S
+    return time.monotonic() - pending.since >= wait_s
+
+
 # A model, its metrics, and the posterior means and indices of the held-out clips.
 _Evaluated = tuple[PendingEvaluation, dict[str, float], Tensor, Tensor]
 
@@ -78,7 +83,11 @@ class Evaluator:
         self.group_size = min(_MAX_GROUP_SIZE, stacks.plan.lanes)
         self._store, self._stacks = store, stacks
         self._full_budget, self._shared = resolved.spec.train.steps, resolved.spec.shared_factors
-        self._queues: dict[tuple[StackKey, bool], list[PendingEvaluation]] = {}
+        # At rungs, trials are compared by their objectives.
+        at_rungs = tuple(sorted({*INTERMEDIATE, *groups_with(resolved.spec.objectives, resolved.factors)}))
+        self._metric_groups_at = dict.fromkeys(resolved.spec.rungs(), at_rungs) | {self._full_budget: FINAL}
+        # Models in the order in which they reached their budgets.
+        self._queues: dict[StackKey, list[PendingEvaluation]] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -87,7 +96,7 @@ class Evaluator:
 
     def add(self, key: StackKey, pending: PendingEvaluation) -> None:
         """Queue a model, unless it is queued already."""
-        queue = self._queues.setdefault((key, pending.snapshot is not None), [])
+        queue = self._queues.setdefault(key, [])
         if not any(other.replicate is pending.replicate and other.step == pending.step for other in queue):
             queue.append(pending)
 
@@ -101,32 +110,42 @@ class Evaluator:
 
         The posterior means, [N, D], have the latent widths of the stack.
         """
-        for key, is_final in list(self._queues):
-            wait_s = _FINAL_WAIT_S if is_final else _INTERMEDIATE_WAIT_S
-            while queue := self._queues[key, is_final]:
-                is_full = len(queue) >= self.group_size
-                if not is_full and not flush and time.monotonic() - queue[0].since < wait_s:
+        for key in list(self._queues):
+            while queue := self._queues[key]:
+                group = self._next_group(queue)
+                if not flush and len(group) < self.group_size and not any(map(_has_waited, queue)):
                     break
-                # The reports of a replicate are returned in the order of their steps.
-                while is_final and self._queues.get((key, False)):
-                    yield from self._evaluate_group(key, False)
-                yield from self._evaluate_group(key, is_final)
+                yield from self._evaluate_group(key, group)
 
-    def _evaluate_group(self, key: StackKey, is_final: bool) -> Iterator[_Evaluated]:
-        queue = self._queues[key, is_final]
-        group, self._queues[key, is_final] = queue[: self.group_size], queue[self.group_size :]
+    def _metric_groups(self, pending: PendingEvaluation) -> Sequence[str]:
+        return self._metric_groups_at.get(pending.step, INTERMEDIATE)
+
+    def _next_group(self, queue: Sequence[PendingEvaluation]) -> list[PendingEvaluation]:
+        """Return models whose metrics are those of the first one, at most one for each replicate.
+
+        A replicate's models are evaluated in the order of their steps.
+        """
+        group: list[PendingEvaluation] = []
+        passed: set[int] = set()
+        for pending in queue:
+            if id(pending.replicate) not in passed and self._metric_groups(pending) == self._metric_groups(queue[0]):
+                group.append(pending)
+            passed.add(id(pending.replicate))
+        return group[: self.group_size]
+
+    def _evaluate_group(self, key: StackKey, group: Sequence[PendingEvaluation]) -> Iterator[_Evaluated]:
         try:
             models = self._stacks.get(group[0].replicate.config).models
             batch = models.group([pending.model for pending in group], self.group_size)
-            evaluation = evaluate(batch, self._shared, FINAL if is_final else INTERMEDIATE)
+            evaluation = evaluate(batch, self._shared, self._metric_groups(group[0]))
             clips, means_KND = held_out_clips(batch).cpu(), evaluation.means_KND.cpu()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self.group_size == 1:
                 raise
             self.group_size //= 2
             logger.warning("out of memory: evaluation continues in groups of %d models", self.group_size)
-            self._queues[key, is_final] = group + self._queues[key, is_final]
             return
+        self._queues[key] = [pending for pending in self._queues[key] if not any(pending is one for one in group)]
         for pending, metrics, mean_ND in zip(group, evaluation.metrics, means_KND, strict=False):
             yield pending, metrics, mean_ND, clips
 

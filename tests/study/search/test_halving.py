@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from study.search.halving import HalvingScheduler, Rungs, rungs_so_far
 from study.search.tune import StudySearcher
-from study.spec import parse_spec, proxy_metric
+from study.spec import parse_spec
 from study.spec.resolve import resolve
 from tests.study.commands import TINY
 
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
-LINEAR = "disentanglement/linear_separation"
 ONE = {FIDELITY: "min"}
 TWO = {FIDELITY: "min", SEPARATION: "max"}
 
@@ -23,8 +22,7 @@ TWO = {FIDELITY: "min", SEPARATION: "max"}
 def climbed(values, reduction=3, objectives=TWO):
     """Which of the trials go on that come to a rung in this order with these values of the objectives."""
     rungs = Rungs([10], reduction, objectives)
-    names = [proxy_metric(name) for name in objectives]
-    return [rungs.continues(trial, 10, dict(zip(names, row, strict=True))) for trial, row in enumerate(values)]
+    return [rungs.continues(trial, 10, dict(zip(objectives, row, strict=True))) for trial, row in enumerate(values)]
 
 
 def dominated_by(values, point):
@@ -124,7 +122,7 @@ def spec(tiny):
 
 def reports_of(rows):
     """Rows as the store gives them back: trial, seed, step, fidelity, separation."""
-    return pd.DataFrame(rows, columns=["trial", "seed", "step", FIDELITY, LINEAR])
+    return pd.DataFrame(rows, columns=["trial", "seed", "step", FIDELITY, SEPARATION])
 
 
 def test_without_halving_no_rungs_are_rebuilt(tiny):
@@ -134,7 +132,7 @@ def test_without_halving_no_rungs_are_rebuilt(tiny):
 def test_a_new_study_has_empty_rungs(spec):
     rungs = rungs_so_far(spec, pd.DataFrame())
     assert rungs.steps == spec.rungs() == (5, 10, 20)
-    assert rungs.continues(0, 5, {FIDELITY: 9.0, LINEAR: 0.0})
+    assert rungs.continues(0, 5, {FIDELITY: 9.0, SEPARATION: 0.0})
 
 
 @settings(deadline=None)
@@ -153,16 +151,16 @@ def test_rungs_rebuilt_from_the_store_are_those_that_were(rows):
     verdicts = {}
     for trial, seed, step, fidelity, separation in rows:
         if seed == 0 and step in before.steps:
-            verdicts[trial, step] = before.continues(trial, step, {FIDELITY: fidelity, LINEAR: separation})
+            verdicts[trial, step] = before.continues(trial, step, {FIDELITY: fidelity, SEPARATION: separation})
     after = rungs_so_far(spec, reports_of(rows))
     assert all(after.continues(*key, {FIDELITY: math.nan}) == verdict for key, verdict in verdicts.items())
     for step in before.steps:  # both decide the same for a new trial
-        newcomer = {FIDELITY: 4.5, LINEAR: 0.5}
+        newcomer = {FIDELITY: 4.5, SEPARATION: 0.5}
         assert after.continues(99, step, newcomer) == before.continues(99, step, newcomer)
 
 
 def result(trial, step, fidelity, **more):
-    rows = [{"seed": 0, "step": step, FIDELITY: fidelity, LINEAR: 0.5}, {"seed": 1, "step": step, FIDELITY: 0.0}]
+    rows = [{"seed": 0, "step": step, FIDELITY: fidelity, SEPARATION: 0.5}, {"seed": 1, "step": step, FIDELITY: 0.0}]
     return {"trial": trial, "step": step, "rows": rows, **more}
 
 

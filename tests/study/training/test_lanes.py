@@ -224,6 +224,16 @@ def test_reports_of_a_replicate_are_in_the_order_of_steps(store, monkeypatch):
     assert [row["step"] for row in checkpoint.record["reports"]] == [15, 30]
 
 
+def test_reports_at_rungs_have_the_objectives_and_other_intermediate_ones_do_not(tmp_path, tiny):
+    halving = {"reduction_factor": 2, "min_steps": 5}
+    lanes = lanes_on(new_store(tmp_path, {**tiny, "objectives": {"disentanglement/sap": "max"}, "halving": halving}))
+    lanes.add(0, PLAIN, [0])
+    rows = [result.row for result in finish(lanes)]
+    assert {row["step"]: "disentanglement/sap" in row for row in rows} == {
+        5: True, 10: True, 15: False, 20: True, 30: True
+    }  # fmt: skip
+
+
 def test_a_removed_trial_leaves_its_lanes_and_the_queue(store):
     lanes = lanes_on(store)
     for trial in range(4):
