@@ -13,6 +13,7 @@ P is points to fit on, Q points to predict, B pairs of a point, M numbers of a c
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
@@ -88,5 +89,6 @@ def fixed_factor_accuracy(
         regression = LogisticRegression(solver="newton-cholesky").fit(fit[model], fit_factor)
         return float(regression.score(held_out[model], held_out_factor))
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+    # Threads that multiply in several threads each would wait for one another most of the time.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as threads:
         return torch.tensor(list(threads.map(accuracy, range(len(fit)))), dtype=torch.float64, device=fit_KPD.device)

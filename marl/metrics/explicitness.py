@@ -6,10 +6,12 @@ disentanglement_lib, the regression is solved to convergence.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 __all__ = ["explicitness"]
@@ -32,6 +34,8 @@ def explicitness(
     the mean, which is chance without other factors. `posterior_deviation_KD` is as in
     `marl.metrics.readers.Reader`; without it latents are standardised, as in disentanglement_lib.
     """
+    from sklearn.linear_model import LogisticRegression  # Takes a second to import, see `marl.metrics.sap`.
+
     fit, held_out = fit_KND.to(torch.float64), held_out_KND.to(torch.float64)
     mean = fit.mean(dim=1, keepdim=True)
     deviation = (fit - mean).square().mean(dim=1, keepdim=True).sqrt()
@@ -44,9 +48,19 @@ def explicitness(
 
     def areas(model: int) -> list[float]:
         classes = zip(fit_class_CN, held_out_class_CN, strict=True)
-        return [_area(fit[model].numpy(), fit_N, held_out[model].numpy(), held_out_N) for fit_N, held_out_N in classes]
+        return [
+            _area(
+                LogisticRegression(tol=_TOLERANCE, max_iter=1000),
+                fit[model].numpy(),
+                fit_N,
+                held_out[model].numpy(),
+                held_out_N,
+            )
+            for fit_N, held_out_N in classes
+        ]
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+    # Threads that multiply in several threads each would wait for one another most of the time.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as threads:
         area_KC = torch.tensor(list(threads.map(areas, range(len(fit)))), dtype=torch.float64, device=fit_KND.device)
     varied_C = (held_out_class_NC != held_out_class_NC[:1]).any(dim=0)
     above_K = torch.where(varied_C, area_KC - _CHANCE, 0.0).sum(dim=-1)
@@ -54,15 +68,14 @@ def explicitness(
 
 
 def _area(
+    regression: Any,
     fit_ND: NDArray[np.float64],
     fit_class_N: NDArray[np.integer],
     held_out_ND: NDArray[np.float64],
     held_out_class_N: NDArray[np.integer],
 ) -> float:
     """Return the area under the curve of each class of the held-out clips against the rest, averaged over classes."""
-    # Both take a second to import, see `marl.metrics.sap`.
     from scipy.stats import rankdata
-    from sklearn.linear_model import LogisticRegression
 
     class_Y, count_Y = np.unique(held_out_class_N, return_counts=True)
     fitted_Y, clips = np.unique(fit_class_N), len(held_out_class_N)
@@ -71,7 +84,7 @@ def _area(
     # In float32, so that rounding does not order equal clips.
     score_NY = np.zeros((clips, len(class_Y)), dtype=np.float32)
     if fit_ND.shape[1] and len(fitted_Y) > 1:
-        regression = LogisticRegression(tol=_TOLERANCE, max_iter=1000).fit(fit_ND, fit_class_N)
+        regression.fit(fit_ND, fit_class_N)
         is_fitted_Y = np.isin(class_Y, fitted_Y)
         columns = np.searchsorted(fitted_Y, class_Y[is_fitted_Y])
         score_NY[:, is_fitted_Y] = regression.predict_proba(held_out_ND)[:, columns]
