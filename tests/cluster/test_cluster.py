@@ -124,8 +124,7 @@ def test_a_machine_without_ray_shuts_itself_down_and_one_with_ray_does_not(hosts
         made.run(0, "sleep", "3")
         assert not asked.exists()
         # A child of the script has its command line, until it becomes `sleep` or `pgrep`.
-        scripts = lambda: [line for line in made.processes(0) if "off.sh" in line]  # noqa: E731
-        wait_until(lambda: len(scripts()) == 1, 30, "one script alone")
+        wait_until(lambda: sum("off.sh" in line for line in made.processes(0)) == 1, 30, "one script alone")
         made.kill(0, "/tmp/raylet")
         wait_until(asked.exists, 30, "a shutdown")
         assert asked.read_text() == "shutdown -h now\n"
