@@ -61,10 +61,7 @@ def _area(
     held_out_ND: NDArray[np.float64],
     held_out_class_N: NDArray[np.integer],
 ) -> float:
-    """Fit a regression, and return the area under the curve of each class against the rest, averaged over classes.
-
-    Areas are those of the held-out clips.
-    """
+    """Fit a regression; return the area under the curve on held-out clips, the mean over classes against the rest."""
     from scipy.stats import rankdata
 
     class_Y, count_Y = np.unique(held_out_class_N, return_counts=True)
