@@ -89,6 +89,6 @@ def fixed_factor_accuracy(
         regression = LogisticRegression(solver="newton-cholesky").fit(fit[model], fit_factor)
         return float(regression.score(held_out[model], held_out_factor))
 
-    # Threads that multiply in several threads each would wait for one another most of the time.
+    # With more BLAS threads than processors, threads wait for one another. The limit holds for libraries loaded before.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as threads:
         return torch.tensor(list(threads.map(accuracy, range(len(fit)))), dtype=torch.float64, device=fit_KPD.device)

@@ -6,6 +6,7 @@ disentanglement_lib, the regression is solved to convergence.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,18 +49,11 @@ def explicitness(
 
     def areas(model: int) -> list[float]:
         classes = zip(fit_class_CN, held_out_class_CN, strict=True)
-        return [
-            _area(
-                LogisticRegression(tol=_TOLERANCE, max_iter=1000),
-                fit[model].numpy(),
-                fit_N,
-                held_out[model].numpy(),
-                held_out_N,
-            )
-            for fit_N, held_out_N in classes
-        ]
+        fit_ND, held_out_ND = fit[model].numpy(), held_out[model].numpy()
+        new_regression = partial(LogisticRegression, tol=_TOLERANCE, max_iter=1000)
+        return [_area(new_regression(), fit_ND, fit_N, held_out_ND, held_out_N) for fit_N, held_out_N in classes]
 
-    # Threads that multiply in several threads each would wait for one another most of the time.
+    # With more BLAS threads than processors, threads wait for one another. The limit holds for libraries loaded before.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as threads:
         area_KC = torch.tensor(list(threads.map(areas, range(len(fit)))), dtype=torch.float64, device=fit_KND.device)
     varied_C = (held_out_class_NC != held_out_class_NC[:1]).any(dim=0)
@@ -74,7 +68,7 @@ def _area(
     held_out_ND: NDArray[np.float64],
     held_out_class_N: NDArray[np.integer],
 ) -> float:
-    """Return the area under the curve of each class of the held-out clips against the rest, averaged over classes."""
+    """Fit a regression; return the area under the curve on held-out clips, the mean over classes against the rest."""
     from scipy.stats import rankdata
 
     class_Y, count_Y = np.unique(held_out_class_N, return_counts=True)

@@ -197,7 +197,7 @@ class StudyTrial(tune.Trainable):
         self._reported = result.get("step", self._reported)
         is_done = "failed" in result or result.get("step") == self._full_budget
         if is_done:
-            self.cleanup()  # Tune may keep this actor for a later trial before it calls this
+            self.cleanup()  # at once, because Tune may keep a finished trial's actor for a while before it calls this
         return {**result, "trial": self._trial, tune.result.DONE: is_done}
 
     def cleanup(self) -> None:

@@ -123,7 +123,8 @@ def test_a_machine_without_ray_shuts_itself_down_and_one_with_ray_does_not(hosts
         asked = made.folder / "0/tmp/asked"
         made.run(0, "sleep", "3")
         assert not asked.exists()
-        assert len([line for line in made.processes(0) if "off.sh" in line]) == 1
+        # A child of the script has its command line, until it becomes `sleep` or `pgrep`.
+        wait_until(lambda: sum("off.sh" in line for line in made.processes(0)) == 1, 30, "one script alone")
         made.kill(0, "/tmp/raylet")
         wait_until(asked.exists, 30, "a shutdown")
         assert asked.read_text() == "shutdown -h now\n"

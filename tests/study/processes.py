@@ -81,6 +81,10 @@ class Switches:
         """Pause each trainer after this number of steps of its stacks."""
         self._set("training", after_steps)
 
+    def hold_training_once_discarded(self, trials: int) -> None:
+        """Pause each trainer that has discarded this number of trials, which were pruned or failed."""
+        self._set("discarded", trials)
+
     def hold_evaluation(self) -> None:
         """Pause each trainer at a request to evaluate stored models."""
         self._set("evaluation", 1)
@@ -183,16 +187,18 @@ def meanwhile(disturb: Callable[[], None]) -> Iterator[None]:
 
 
 def interrupt_when(is_so: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
-    """Send SIGINT to this process once the condition holds, while the block runs."""
+    """Send SIGINT to this process once the condition holds, while the block runs, or when it does not hold in time."""
 
     def interrupt() -> None:
-        wait_until(is_so, 120)
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            wait_until(is_so, 120)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
 
     return meanwhile(interrupt)
 
 
-def wait_until(is_so: Callable[[], object], timeout_s: float = 20.0, what: Callable[[], object] = lambda: "") -> None:
+def wait_until(is_so: Callable[[], object], timeout_s: float = 60.0, what: Callable[[], object] = lambda: "") -> None:
     """Return when the condition holds.
 
     Raises:

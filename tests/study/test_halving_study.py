@@ -37,7 +37,7 @@ def climb(tmp_path_factory, ray_of_process, _switches):
     def is_one_pruned():
         return (store / "climb" / "trials").exists() and "pruned" in set(climb_of(store).trials()["state"])
 
-    _switches.hold_training(after_steps=60)
+    _switches.hold_training_once_discarded(trials=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("study.store.writer._FLUSH_EVERY_S", 0.5)
         with interrupt_when(is_one_pruned):

@@ -66,7 +66,7 @@ def test_stop_ends_the_run_and_waits_for_it(cli, store):
     running = threading.Thread(target=driver, args=(StudyWriter(store, trials=1), True))
     running.start()
     outcome = cli("stop", "tiny", "--store", store.objects.uri)
-    running.join(timeout=1.0)
+    running.join(timeout=30)
     assert not running.is_alive()
     assert outcome.status == 0
     assert_mentions(outcome.err, "run 1", "tiny")

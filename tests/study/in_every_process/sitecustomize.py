@@ -77,9 +77,9 @@ class _Switch:
 
 
 def _obey_switches_of_training(module):
-    hold, poison = _Switch("training"), _Switch("poison")
-    advance, train = module.Lanes.advance, module.Lanes._train
-    steps = 0
+    hold, hold_discarded, poison = _Switch("training"), _Switch("discarded"), _Switch("poison")
+    advance, discard, train = module.Lanes.advance, module.Lanes.discard, module.Lanes._train
+    steps = discarded = 0
 
     def advance_unless_held(self, interrupted):
         def count_and_hold():
@@ -88,9 +88,17 @@ def _obey_switches_of_training(module):
             after = hold.value()
             if after is not None and steps >= after:
                 hold.wait(interrupted)
+            enough = hold_discarded.value()
+            if enough is not None and discarded >= enough:
+                hold_discarded.wait(interrupted)
             return interrupted()
 
         return advance(self, count_and_hold)
+
+    def count_discarded(self, trial):
+        nonlocal discarded
+        discarded += 1
+        discard(self, trial)
 
     def train_unless_poisoned(self, key, interrupted):
         if any(replicate.trial == poison.value() for replicate in self._training.values()):
@@ -98,6 +106,7 @@ def _obey_switches_of_training(module):
         train(self, key, interrupted)
 
     module.Lanes.advance, module.Lanes._train = advance_unless_held, train_unless_poisoned
+    module.Lanes.discard = count_discarded
 
 
 def _obey_switch_of_evaluation(module):

@@ -62,7 +62,7 @@ def test_ctrl_c_writes_checkpoints_from_which_resume_goes_on(cli_on_ray, finishe
     with Running("run", spec_path, "--store", store, env=environment(switches=switches.folder)) as running:
         running.wait_for_line("trial-steps/s")  # the driver knows that there is something to keep
         running.press_ctrl_c()
-        assert running.wait(timeout_s=10) == 130
+        assert running.wait(timeout_s=60) == 130
     assert_mentions(running.lines[-1], f"marl-study resume tiny --store {store}")
     assert "Traceback" not in "".join(running.lines)
     interrupted = results_of(store)
@@ -87,8 +87,8 @@ def test_a_second_ctrl_c_stops_at_once_and_no_process_is_left(spec_path, tmp_pat
         assert len(ours) > 5
         running.press_ctrl_c()
         running.press_ctrl_c()
-        assert running.wait(timeout_s=20) == 130
-    wait_until(lambda: not any(map(is_running, ours)), 20, lambda: [*filter(is_running, ours)])
+        assert running.wait(timeout_s=60) == 130
+    wait_until(lambda: not any(map(is_running, ours)), 60, lambda: [*filter(is_running, ours)])
 
 
 def is_running(process: int) -> bool:

@@ -66,8 +66,8 @@ def test_a_blocked_trainer_delays_no_other_and_its_last_progress_counts(start):
     wait_until(lambda: [progress["calls"] > 20 for progress in trainers.progress()].count(True) == 1)
     began = time.monotonic()
     assert len(trainers.progress()) == 2
-    assert trainers.call("drain", timeout_s=0.5) == ["drained"]
-    assert time.monotonic() - began < 5
+    assert trainers.call("drain", timeout_s=5) == ["drained"]
+    assert time.monotonic() - began < 30
     ray.get(blocked.unblock.remote())
     wait_until(lambda: all(progress["calls"] > 20 for progress in trainers.progress()))
     assert trainers.ended == []
