@@ -93,7 +93,7 @@ class SyntheticContext(EvaluationContext):
                 "posterior_deviation_KD": torch.zeros(len(amount_K11), LATENTS),
             }
             setattr(self, part, SimpleNamespace(**encoded))
-        self.strong_fit = self.fit  # on the same clips here
+        self.network_fit = self.fit  # on the same clips here
         factors = [Factor(name, tuple(map(float, range(n))), tuple(range(n))) for name, n in FACTORS.items()]
         dataset = SimpleNamespace(factors=factors, factor_names=list(FACTORS), value_NC=self.held_out.classes_NC)
         self.models: Any = _Models(torch.ones(len(amount_K11), LATENTS), dataset)

@@ -84,7 +84,7 @@ _READ = measured("information", "linear_information")
 _READERS = {
     f"{kind}/frequency/{subspace}": Line(f"{subspace}, {label}", COLOURS[subspace], dash)
     for kind, label, dash in (("information", "strong", FULL), ("probe", "lightweight", DASHED))
-    for subspace in ("private", "shared", "both")
+    for subspace in ("private", "shared")
 }
 _NMI = {
     f"{kind}/frequency/{block}": Line(f"{block}{label}", COLOURS[block], dash)

@@ -17,11 +17,11 @@ __all__ = ["FIT_CLIPS", "HELD_OUT_CLIPS", "SUBSPACES", "EncodedSplit", "Evaluati
 HELD_OUT_CLIPS = 2048
 """Number of clips of a split that metrics are computed on.
 
-All but the strong reader are fitted on the same number of other clips.
+The linear reader and the published metrics are fitted on the same number of other clips.
 """
 
-FIT_CLIPS = 6000
-"""Number of clips that the strong reader is fitted on, chosen by `benchmarks.readers`."""
+FIT_CLIPS = 25_600
+"""Maximum number of clips that networks are fitted on, chosen by `benchmarks.readers`."""
 
 SUBSPACES = ("private", "shared", "both")
 
@@ -81,17 +81,17 @@ class EvaluationContext:
 
     @cached_property
     def fit(self) -> EncodedSplit:
-        """Clips that all but the strong reader are fitted on."""
+        """Clips that the linear reader and the published metrics are fitted on."""
         return EncodedSplit(self.models, self.models.dataset.probe_train_clips(self.split)[:HELD_OUT_CLIPS])
 
     @cached_property
-    def strong_fit(self) -> EncodedSplit:
-        """Clips that the strong reader is fitted on."""
+    def network_fit(self) -> EncodedSplit:
+        """Clips that the readers with networks are fitted on."""
         return EncodedSplit(self.models, self.models.dataset.probe_train_clips(self.split)[:FIT_CLIPS])
 
     def fit_of(self, reader: str) -> EncodedSplit:
         """Return the clips that a reader is fitted on, by its name."""
-        return self.strong_fit if reader == "strong" else self.fit
+        return self.fit if reader == "linear" else self.network_fit
 
     @cached_property
     def distances(self) -> SpectralDistance:
@@ -118,9 +118,6 @@ class EvaluationContext:
         """Number of private latents, which precede the shared ones."""
         return self.models.objective_spec.network.architecture.private
 
-    def per_subspace(self, latents_KND: Tensor) -> Tensor:
-        """Return each model's latents once for each subspace, zero outside of it, [K x subspaces, N, D]."""
-        masks_SD = torch.ones(len(SUBSPACES), latents_KND.shape[-1], device=latents_KND.device)
-        masks_SD[SUBSPACES.index("private"), self.private :] = 0
-        masks_SD[SUBSPACES.index("shared"), : self.private] = 0
-        return (latents_KND[:, None] * masks_SD[:, None]).flatten(0, 1)
+    def latents(self, subspace: str) -> slice:
+        """Return which latents a subspace has."""
+        return {"private": slice(self.private), "shared": slice(self.private, None), "both": slice(None)}[subspace]

@@ -1,6 +1,6 @@
 """Groups of metrics that are computed together, their columns, and in which reports they are."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -105,24 +105,23 @@ def single_latents(context: EvaluationContext) -> Columns:
     )
 
 
-def usable_information(context: EvaluationContext, prefix: str = "", reader: str = "strong") -> Columns:
+def usable_information(
+    context: EvaluationContext, prefix: str = "", reader: str = "strong", subspaces: Sequence[str] = _BLOCKS
+) -> Columns:
     """Compute what a reader finds in samples of the posteriors, by factor and subspace, and separation and leakage.
 
     A sample is what the decoder receives. Means tell more, because they have no noise.
     """
     columns: Columns = {}
-    for index, log_probability_KSNY in enumerate(_read(context, reader, is_sampled=True)):
+    for index, subspace, log_probability_KNY in _read(context, reader, subspaces, is_sampled=True):
         factor, class_N = context.models.dataset.factors[index], context.held_out.classes_NC[:, index]
         prior_Y = class_prior(context.fit_of(reader).classes_NC[:, index], factor.classes)
-        values = context.values(index)
-        for subspace, log_probability_KNY in zip(SUBSPACES, log_probability_KSNY.unbind(dim=1), strict=True):
-            end = f"{factor.name}/{subspace}"
-            arguments = log_probability_KNY, class_N, prior_Y
-            columns[f"{prefix}information/{end}"] = information_share(*arguments)
-            columns[f"{prefix}information/{end}/clips_se"] = information_standard_error(*arguments)
-            columns[f"{prefix}accuracy/{end}"] = balanced_accuracy(log_probability_KNY, class_N)
-            if values is not None:
-                columns[f"{prefix}r2/{end}"] = explained_variance(log_probability_KNY, *values)
+        end, arguments = f"{factor.name}/{subspace}", (log_probability_KNY, class_N, prior_Y)
+        columns[f"{prefix}information/{end}"] = information_share(*arguments)
+        columns[f"{prefix}information/{end}/clips_se"] = information_standard_error(*arguments)
+        columns[f"{prefix}accuracy/{end}"] = balanced_accuracy(log_probability_KNY, class_N)
+        if (values := context.values(index)) is not None:
+            columns[f"{prefix}r2/{end}"] = explained_variance(log_probability_KNY, *values)
     differences = []
     for name in context.factors:
         right, wrong = ("shared", "private") if name in context.shared else ("private", "shared")
@@ -134,13 +133,12 @@ def usable_information(context: EvaluationContext, prefix: str = "", reader: str
 
 def probes(context: EvaluationContext, kind: str = "probe", is_sampled: bool = False) -> Columns:
     """Compute balanced accuracies of the lightweight reader by factor and subspace, from posterior means or samples."""
-    columns: Columns = {}
-    for index, log_probability_KSNY in enumerate(_read(context, "lightweight", is_sampled)):
-        class_N = context.held_out.classes_NC[:, index]
-        for subspace, log_probability_KNY in zip(SUBSPACES, log_probability_KSNY.unbind(dim=1), strict=True):
-            name = f"{kind}/{context.models.dataset.factor_names[index]}/{subspace}"
-            columns[name] = balanced_accuracy(log_probability_KNY, class_N)
-    return columns
+    return {
+        f"{kind}/{context.models.dataset.factor_names[index]}/{subspace}": balanced_accuracy(
+            log_probability_KNY, context.held_out.classes_NC[:, index]
+        )
+        for index, subspace, log_probability_KNY in _read(context, "lightweight", SUBSPACES, is_sampled)
+    }
 
 
 def sap(context: EvaluationContext) -> Columns:
@@ -169,13 +167,13 @@ def fixed_factors(context: EvaluationContext) -> Columns:
     }
 
 
-def _of_subspaces(*kinds: str) -> tuple[str, ...]:
-    return tuple(f"{kind}/{{factor}}/{subspace}" for kind in kinds for subspace in SUBSPACES)
+def _by_subspace(kinds: Sequence[str], subspaces: Sequence[str] = SUBSPACES) -> tuple[str, ...]:
+    return tuple(f"{kind}/{{factor}}/{subspace}" for kind in kinds for subspace in subspaces)
 
 
-def _information_names(prefix: str) -> tuple[str, ...]:
+def _information_names(prefix: str, subspaces: Sequence[str]) -> tuple[str, ...]:
     names = f"disentanglement/{prefix}separation", f"{prefix}leakage/{{factor}}"
-    return names + _of_subspaces(f"{prefix}information", f"{prefix}accuracy")
+    return names + _by_subspace((f"{prefix}information", f"{prefix}accuracy"), subspaces)
 
 
 METRIC_GROUPS: dict[str, MetricGroup] = {
@@ -189,17 +187,17 @@ METRIC_GROUPS: dict[str, MetricGroup] = {
         (
             *(f"disentanglement/{gap}{block}" for gap in _GAPS for block in ("", "/private", "/shared")),
             "disentanglement/modularity",
-            *(f"{kind}/{{factor}}/{block}" for kind in ("nmi", "corrected_nmi") for block in _BLOCKS),
+            *_by_subspace(("nmi", "corrected_nmi"), _BLOCKS),
         ),
         is_intermediate=True,
     ),
     "linear_information": MetricGroup(
-        partial(usable_information, prefix="linear_", reader="linear"),
-        _information_names("linear_"),
+        partial(usable_information, prefix="linear_", reader="linear", subspaces=SUBSPACES),
+        _information_names("linear_", SUBSPACES),
         is_intermediate=True,
     ),
-    "information": MetricGroup(usable_information, _information_names("")),
-    "probes": MetricGroup(probes, _of_subspaces("probe")),
+    "information": MetricGroup(usable_information, _information_names("", _BLOCKS)),
+    "probes": MetricGroup(probes, _by_subspace(("probe",))),
     # They cost as much as the probes of means, so they are computed for the front only, after training.
     "sampled_probes": MetricGroup(partial(probes, kind="sampled_probe", is_sampled=True), is_final=False),
     "sap": MetricGroup(sap, ("disentanglement/sap",)),
@@ -282,13 +280,17 @@ def information_columns(
     return columns
 
 
-def _read(context: EvaluationContext, reader: str, is_sampled: bool) -> list[Tensor]:
-    """Return log-probabilities of the classes of the held-out clips by factor, [K, subspaces, N, Y]."""
-    fit, held_out, deviation_RD = context.fit_of(reader), context.held_out, None
-    if is_sampled:
-        fit_RND, held_out_RND = (context.per_subspace(part.sampled_KND) for part in (fit, held_out))
-    else:
-        fit_RND, held_out_RND = (context.per_subspace(part.means_KND) for part in (fit, held_out))
-        deviation_RD = context.per_subspace(fit.posterior_deviation_KD[:, None]).squeeze(1)
-    fitted = READERS[reader].fit(fit_RND, fit.classes_NC, list(context.factors.values()), deviation_RD)
-    return [part.unflatten(0, (len(context.models), -1)) for part in fitted.log_probabilities(held_out_RND)]
+def _read(
+    context: EvaluationContext, reader: str, subspaces: Sequence[str], is_sampled: bool
+) -> Iterator[tuple[int, str, Tensor]]:
+    """Yield factor, subspace, and log-probabilities of the factor's classes for the held-out clips, [K, N, Y]."""
+    fit, counts = context.fit_of(reader), list(context.factors.values())
+    for subspace in subspaces:
+        latents = context.latents(subspace)
+        deviation_KD = None if is_sampled else fit.posterior_deviation_KD[:, latents]
+        fit_KND, held_out_KND = (
+            (part.sampled_KND if is_sampled else part.means_KND)[..., latents] for part in (fit, context.held_out)
+        )
+        fitted = READERS[reader].fit(fit_KND, fit.classes_NC, counts, deviation_KD)
+        for index, log_probability_KNY in enumerate(fitted.log_probabilities(held_out_KND)):
+            yield index, subspace, log_probability_KNY

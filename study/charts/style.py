@@ -27,7 +27,7 @@ SUBSPACES = ("private", "shared")
 INK = "#30638e"
 # Visible on white and on black.
 BLUE, ORANGE, RED, PALE, GREY = "#3d7ea6", "#e09f3e", "#d1495b", "#8d99ae", "#808080"
-COLOURS = {"private": INK, "shared": ORANGE, "both": PALE}
+COLOURS = dict(zip(SUBSPACES, (INK, ORANGE), strict=True))
 _TEXT, _LINES = "#333333", "#dddddd"
 _MAX_TICK_CHARACTERS = 18  # in all labels of an axis
 _FORMATS = (".html", ".png", ".svg")

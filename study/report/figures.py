@@ -162,10 +162,10 @@ def readings_figure(context: ReportContext) -> Figure:
     data = readings_data(row, classes, baselines)
     untrained = " A red tick is the untrained network." if data["untrained"].notna().any() else ""
     caption = (
-        f"What two readers find out about a factor from the private or shared latents of trial {context.trial}, or "
-        "from both, on held-out clips: 0 % is nothing, 100 % everything. Dark bars are the information that a strong "
-        "reader finds in samples of the posteriors, which the decoder receives; light bars the accuracy of a "
-        "lightweight reader of posterior means, the small network of the papers, where chance is 0 %; "
+        f"What two readers find out about a factor from the private or shared latents of trial {context.trial}, on "
+        "held-out clips: 0 % is nothing, 100 % everything. Dark bars are the information that a strong reader finds in "
+        "samples of the posteriors, which the decoder receives; light bars the accuracy of a lightweight reader of "
+        "posterior means, the small network of the papers, where chance is 0 %; "
         f"{context.error_bars}.{untrained} If the model separates the factors, dark bars are high in the subspace that "
         "a factor belongs in, and near 0 in the other."
     )

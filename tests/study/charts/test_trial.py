@@ -194,7 +194,7 @@ def test_bars_are_the_means_and_error_bars_one_standard_deviation(tmp_path, tiny
     assert lightweight["high"] - lightweight["share"] == pytest.approx(spread)
     assert lightweight["untrained"] == pytest.approx(0.15 / 0.75)
     assert data.loc["frequency", "private", "lightweight"]["share"] == pytest.approx((0.5 - 1 / 20) / (19 / 20))
-    assert len(data) == 3 * 3 * 2
+    assert len(data) == 3 * 2 * 2
 
 
 def test_a_trial_that_was_measured_by_an_earlier_version_has_bars_of_the_lightweight_reader_alone():
