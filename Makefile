@@ -75,6 +75,7 @@ bench: $(STAMP)  ## measure what is claimed about speed, in about ten minutes on
 	@$(BIN)/python -m benchmarks.control_plane --trials 500
 	@$(BIN)/python -m benchmarks.terms --rounds 5
 	@$(BIN)/python -m benchmarks.metrics
+	@$(BIN)/python -m benchmarks.evaluation
 	@$(BIN)/python -m benchmarks.dci --clips 2000 --held-out 1000 --latents 16
 	@$(BIN)/python -m benchmarks.feeding --seconds 4
 	@$(BIN)/python -m benchmarks.embed

@@ -9,7 +9,7 @@ K is models, one for each point of a panel and draw, N clips, C factors, D laten
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from marl.audio import AudioConfig, LogMel
 from marl.data import Factor
 from marl.data.syntone import TIMBRES, synthesise
-from marl.evaluation import METRIC_GROUPS
+from marl.evaluation import FIT_CLIPS, METRIC_GROUPS
 from marl.evaluation.context import EvaluationContext
 from marl.evaluation.post_training import POST_TRAINING
 from marl.metrics.fidelity import spectral_distance, waveform_fidelity
@@ -78,25 +78,30 @@ class SyntheticContext(EvaluationContext):
     private = PRIVATE
 
     def __init__(self, panel: Panel, clips: int, draws: int) -> None:
-        amount_K11 = torch.tensor(panel.points).repeat_interleave(draws)[:, None, None]
+        self._panel, self._amount_K11 = panel, torch.tensor(panel.points).repeat_interleave(draws)[:, None, None]
         self.shared, self.factors = frozenset({"timbre"}), FACTORS
         generator = torch.Generator().manual_seed(0)
-        for part in ("fit", "held_out"):
-            classes_NC = torch.stack([torch.randint(n, (clips,), generator=generator) for n in FACTORS.values()], dim=1)
-            noise_KND = torch.randn(len(amount_K11), clips, LATENTS, generator=generator)
-            means_KND = synthetic_latents(panel, classes_NC, amount_K11, noise_KND)
-            encoded = {
-                "clips": torch.arange(clips),
-                "classes_NC": classes_NC,
-                "means_KND": means_KND,
-                "sampled_KND": means_KND,
-                "posterior_deviation_KD": torch.zeros(len(amount_K11), LATENTS),
-            }
-            setattr(self, part, SimpleNamespace(**encoded))
-        self.network_fit = self.fit  # on the same clips here
+        self.fit, self.held_out = (self._encoded(clips, generator) for _ in range(2))
         factors = [Factor(name, tuple(map(float, range(n))), tuple(range(n))) for name, n in FACTORS.items()]
         dataset = SimpleNamespace(factors=factors, factor_names=list(FACTORS), value_NC=self.held_out.classes_NC)
-        self.models: Any = _Models(torch.ones(len(amount_K11), LATENTS), dataset)
+        self.models: Any = _Models(torch.ones(len(self._amount_K11), LATENTS), dataset)
+
+    @cached_property
+    def network_fit(self) -> Any:
+        """As many clips as models have, where networks are fitted."""
+        return self._encoded(FIT_CLIPS, torch.Generator().manual_seed(1))
+
+    def _encoded(self, clips: int, generator: torch.Generator) -> Any:
+        classes_NC = torch.stack([torch.randint(n, (clips,), generator=generator) for n in FACTORS.values()], dim=1)
+        noise_KND = torch.randn(len(self._amount_K11), clips, LATENTS, generator=generator)
+        means_KND = synthetic_latents(self._panel, classes_NC, self._amount_K11, noise_KND)
+        return SimpleNamespace(
+            clips=torch.arange(clips),
+            classes_NC=classes_NC,
+            means_KND=means_KND,
+            sampled_KND=means_KND,
+            posterior_deviation_KD=torch.zeros(len(self._amount_K11), LATENTS),
+        )
 
 
 def synthetic_latents(panel: Panel, classes_NC: Tensor, amount_K11: Tensor, noise_KND: Tensor) -> Tensor:

@@ -111,6 +111,16 @@ def test_the_dci_benchmark_compares_with_scikit_learn(tmp_path):
 
 
 @pytest.mark.nightly
+def test_the_evaluation_benchmark_compares_with_the_training_of_a_model(tmp_path):
+    results, out = run(tmp_path, "evaluation", models=2, rounds=1, frequencies=10)
+    groups = {row["metrics"]: row for row in results["groups"]}
+    assert {"information", "probes", "sap", "all together"} < groups.keys()
+    for row in groups.values():
+        assert row["share_of_training"] == pytest.approx(row["seconds"] / results["training_seconds"])
+    assert "2 models on cpu" in out
+
+
+@pytest.mark.nightly
 def test_the_readers_benchmark_compares_readers_with_the_judge(tmp_path):
     sizes = ["--frequencies", "10", "--clips", "100", "200", "--steps", "3", "--lanes", "2", "--processes", "1"]
     sizes += ["--strategies", "none", "infonce"]

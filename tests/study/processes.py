@@ -31,9 +31,9 @@ __all__ = [
 ]
 
 _IN_EVERY_PROCESS = Path(__file__).with_name("in_every_process")
-# Readers take most of the evaluation of tiny models. Values after 10 steps are as reproducible as those after hundreds.
+# Readers take most of the evaluation of tiny models. Values after 10 steps are as reproducible as those after 400.
 _CONSTANTS: Mapping[str, Mapping[str, Any]] = {
-    f"marl.metrics.readers.{name}": {"_MAX_STEPS": 10} for name in ("strong", "lightweight")
+    "marl.metrics.readers.reader": {name: {"max_steps": 10} for name in ("_STRONG_NETWORK", "_LIGHTWEIGHT_NETWORK")}
 }
 UNCHANGED = {"MARL_TEST_CHANGES": "{}"}
 """Environment of a command whose processes run without changes by tests."""
@@ -50,7 +50,8 @@ def environment(
     """Return the environment of a command whose processes `in_every_process/sitecustomize.py` changes.
 
     Args:
-        constants: Values of modules' constants by module and name, besides those that all tests change.
+        constants: Values of modules' constants by module and name, or the fields to replace of a named tuple, besides
+            those that all tests change.
         crash: Which write of an object kills the command: `when` (before or after), `method` (write, create or
             delete), `pattern` of the object's name, and `count`, the number of the matching call.
         switches: Folder of `Switches`.

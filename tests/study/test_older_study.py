@@ -33,8 +33,8 @@ CHANGED_METRICS = (
     "disentanglement/linear_separation",
     "loss/private/",
     "loss/shared/",
+    "loss/total",
 )
-CHANGED_METRICS += ("loss/total",)
 RENAMED_FIELDS = {"contrast.exclude_same_factors": "contrast.exclude_same_group"}
 
 

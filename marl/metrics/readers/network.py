@@ -5,7 +5,7 @@ B is clips of a batch, E components of whitened latents, Y outputs.
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 import torch
@@ -84,10 +84,10 @@ class Network:
         clips = len(target_NY)
         batch = min(config.batch, clips)
         steps = min(max(config.epochs * clips // batch, config.min_steps), config.max_steps)
-        for step, rows_B in enumerate(_batches(clips, batch, steps, seed, input_RNE.device)):
+        examples = (input_RNE, target_NY, known_NY)
+        for step, (batch_RBE, target_BY, known_BY) in enumerate(_batches(*examples, batch, steps, seed)):
             decay = 0.5 * (1 + math.cos(math.pi * step / steps))
             rate = config.learning_rate * min(1.0, (step + 1) / _WARMUP_STEPS) * decay
-            batch_RBE, target_BY, known_BY = input_RNE[:, rows_B], target_NY[rows_B], known_NY[rows_B]
             weight_gradients, bias_gradients = self._gradients(batch_RBE, target_BY, known_BY)
             for weight, gradient, momentum, scale in zip(self._weights, weight_gradients, momenta, scales, strict=True):
                 momentum.lerp_(gradient, 1 - _MOMENTUM)
@@ -122,7 +122,7 @@ class Network:
             weights.append(layers[index].mT @ error)
             biases.append(error.sum(dim=1, keepdim=True))
             if index:
-                error = error @ self._weights[index].mT * (layers[index] > 0)
+                error = torch.ops.aten.threshold_backward(error @ self._weights[index].mT, layers[index], 0)
         return weights[::-1], biases[::-1]
 
 
@@ -139,17 +139,22 @@ def _orthogonalised(matrices: Tensor) -> Tensor:
     return result.mT if is_tall else result
 
 
-def _batches(clips: int, batch: int, steps: int, seed: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield the indices of the clips of each step. Every epoch has another order and leaves out a remainder."""
-    rows, per_epoch = torch.arange(clips, device=device), clips // batch
-    order_N = rows
-    for step in range(steps):
-        epoch, index = divmod(step, per_epoch)
-        if index == 0:
-            seeds, steps_ = (torch.tensor(number, device=device) for number in (seed, epoch))
-            state = randomness.stream(seeds, steps_, Purpose.READER_BATCH)
-            order_N = randomness.bits(state, rows, rows[:1]).squeeze(-1).argsort()
-        yield order_N[index * batch : (index + 1) * batch]
+def _batches(
+    input_RNE: Tensor, target_NY: Tensor, known_NY: Tensor, batch: int, steps: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the clips of each step. Every epoch has another order and leaves out a remainder."""
+    rows = torch.arange(len(target_NY), device=target_NY.device)
+    per_epoch = len(rows) // batch
+    for epoch in range(-(-steps // per_epoch)):
+        seeds, epochs = (torch.tensor(number, device=rows.device) for number in (seed, epoch))
+        state = randomness.stream(seeds, epochs, Purpose.READER_BATCH)
+        order_N = randomness.bits(state, rows, rows[:1]).squeeze(-1).argsort()[: per_epoch * batch]
+        parts = (
+            input_RNE[:, order_N].split(batch, dim=1),
+            target_NY[order_N].split(batch),
+            known_NY[order_N].split(batch),
+        )
+        yield from islice(zip(*parts, strict=True), steps - epoch * per_epoch)
 
 
 def _initial_values(widths: Sequence[int], fan_ins: Sequence[Tensor], seed: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -7,6 +7,7 @@ import torch
 from marl.config import ViewsConfig
 from marl.data import PairSampler
 from marl.evaluation import FINAL, INTERMEDIATE, evaluate
+from marl.metrics.readers import reader
 from marl.models import Architecture, ModelConfig
 from marl.objective import Batch, LaneHyperparameters, build_hyperparameters, objective
 from marl.stack import Stack
@@ -55,8 +56,8 @@ def test_a_replicate_ends_with_the_same_bits_alone_and_among_neighbours_with_an_
 
 
 def test_metrics_do_not_depend_on_lane_or_neighbours(shared_stack, monkeypatch):
-    for reader in ("strong", "lightweight"):
-        monkeypatch.setattr(f"marl.metrics.readers.{reader}._MAX_STEPS", 20)
+    for name in ("_STRONG_NETWORK", "_LIGHTWEIGHT_NETWORK"):
+        monkeypatch.setattr(reader, name, getattr(reader, name)._replace(max_steps=20))
     stack = shared_stack(3)
     stack.attach(PROBAND, seed=2)
     train(stack, 10)

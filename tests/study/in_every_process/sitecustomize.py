@@ -24,7 +24,7 @@ _COMMAND = int(os.environ.setdefault("MARL_TEST_COMMAND", str(os.getpid())))
 def _set_constants(module):
     for name, value in _CHANGES["constants"][module.__name__].items():
         assert hasattr(module, name), f"{module.__name__} has no {name}"
-        setattr(module, name, value)
+        setattr(module, name, getattr(module, name)._replace(**value) if isinstance(value, dict) else value)
 
 
 def _train_no_plain_vae(module):
