@@ -10,14 +10,14 @@ from rich.console import Console
 
 from marl.evaluation import RESCORABLE
 from marl.evaluation.post_training import POST_TRAINING
-from study.analysis import StudyResults
+from study.analysis import StudyResults, trial_name
 from study.environment import versions
 from study.errors import Interrupted, RunError, UserError
 from study.formatting import suggestion
 from study.in_flight import in_flight
 from study.runs.ray_cluster import ray_session
 from study.runs.terminal import StopSignals, handle_signals
-from study.spec import TrialId
+from study.spec import Baseline, TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
@@ -106,7 +106,7 @@ def _results(calls: Iterable[Any], max_in_flight: int, tick: Callable[[], None])
 def rescore(
     results: StudyResults, metrics: Sequence[str] | None, trials: Sequence[int] | None, split: str, console: Console
 ) -> int:
-    """Evaluate complete trials again. The rows of earlier evaluations stay.
+    """Evaluate complete trials and the plain VAE again. The rows of earlier evaluations stay.
 
     On the same kind of device and with the same metric version, values are bit-identical to earlier ones, in any order
     of the trials.
@@ -114,7 +114,7 @@ def rescore(
     Args:
         results: Results of the study.
         metrics: Names of `marl.evaluation.METRIC_GROUPS` and of `POST_TRAINING`; None for all of the former.
-        trials: Numbers of the trials; None for all complete ones.
+        trials: Numbers of the trials; None for all complete ones and the plain VAE.
         split: `validation` or `test`.
         console: Console for progress.
 
@@ -139,7 +139,9 @@ def rescore(
         if trial not in complete:
             known = ", ".join(map(str, complete)) or "none yet"
             raise UserError(f"--trial: must be a complete trial ({known}); got {trial}")
-    chosen = complete if trials is None else sorted(set(trials))
+    chosen: list[TrialId] = [*complete] if trials is None else sorted(set(trials))
+    if trials is None and Baseline.PLAIN_VAE in set(results.baselines().get("baseline", ())):
+        chosen.append(Baseline.PLAIN_VAE)
     replicates = [(trial, seed) for trial in chosen for seed in results.spec.seeds]
     store = StudyStore(ObjectStore(results.store.objects.uri, RUN_RETRY_TIMEOUT_S), results.store.name)
     stop = StopSignals()
@@ -171,7 +173,7 @@ def rescore(
         console.print(line, soft_wrap=True)
         missing = [(trial, seed) for trial, seed in missing if trial not in deleted] if evaluated else missing
     if missing:
-        models = _named(f"trial {trial} seed {seed}" for trial, seed in missing)
+        models = _named(f"{trial_name(trial)} seed {seed}" for trial, seed in missing)
         raise RunError(
             f"evaluated {len(evaluated)} of {len(replicates)} models; the weights of the others are missing or damaged "
             f"in {store.uri}: {models}"

@@ -135,7 +135,7 @@ class StudyStore(RunRecords):
         self.objects.delete(self.name)
 
     def write_baselines(self, content: Mapping[str, Any]) -> None:
-        """Write the metrics of the untrained network, in the format of `write_baselines_once`."""
+        """Write the metrics of the untrained network, in the format of `update_baselines`."""
         self._write(_BASELINES, json.dumps(content, indent=1, allow_nan=False).encode())
 
     def baselines(self) -> dict[str, Any] | None:

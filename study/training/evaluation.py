@@ -198,15 +198,15 @@ class Evaluator:
         return _StoredModel(report_row(trial, seed, self._full_budget), metadata.config, model)
 
 
-def write_baselines_once(store: StudyStore, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:
-    """Evaluate the untrained network, the reference point of hypervolumes, unless the store has its metrics.
+def update_baselines(store: StudyStore, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:
+    """Evaluate the untrained network, the reference point of hypervolumes, unless the store has its present metrics.
 
     The network is that of the base configuration at the latent sizes of the widest trial, under the first seeds. It has
     no objective, so there are no losses. `baselines.json` is `{"untrained": {metric: mean, "<metric>/sd": standard
-    deviation over seeds}, "replicates": seeds}`; with one seed there is no deviation. There is no baseline if that
-    network does not fit the spectrograms, because patch sizes are searched over.
+    deviation over seeds}, "replicates": seeds, "metric_version": version}`; with one seed there is no deviation. There
+    is no baseline if that network does not fit the spectrograms, because patch sizes are searched over.
     """
-    if store.baselines() is not None:
+    if (store.baselines() or {}).get("metric_version") == METRIC_VERSION:
         return
     spec, base = resolved.spec, resolved.base_config
     latent = base.latent.model_copy(update={"private": plan.private, "shared": plan.shared})
@@ -229,4 +229,4 @@ def write_baselines_once(store: StudyStore, resolved: ResolvedSpec, plan: StackP
             untrained[name] = float(values.mean())
             if len(rows) > 1:
                 untrained[f"{name}/sd"] = float(values.std())
-    store.write_baselines({"untrained": untrained, "replicates": len(rows)})
+    store.write_baselines({"untrained": untrained, "replicates": len(rows), "metric_version": METRIC_VERSION})

@@ -21,7 +21,7 @@ from study.environment import processor
 from study.spec import Baseline, Scalar, TrialId
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.store import StudyStore
-from study.training.evaluation import Evaluator, PendingEvaluation, report_row, write_baselines_once
+from study.training.evaluation import Evaluator, PendingEvaluation, report_row, update_baselines
 from study.training.planning import StackPool
 from study.training.replicate_io import IOExecutor, Replicate, ReplicateFiles
 from study.training.trials import Failure, Quarantine, Report
@@ -50,7 +50,7 @@ class Lanes:
         dataset = dataset_of(resolved, store.objects, device)
         self._store, self._resolved, self._budgets = store, resolved, resolved.spec.budgets()
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-        write_baselines_once(store, resolved, plan, dataset)
+        update_baselines(store, resolved, plan, dataset)
         self._files = ReplicateFiles(store, resolved, dataset)
         self._io = IOExecutor()
         self.stacks = StackPool(resolved, plan, dataset)

@@ -50,7 +50,7 @@ def cli_on_ray(ray_of_process, monkeypatch) -> Callable[..., Outcome]:
 @pytest.fixture(autouse=True)
 def no_baselines(monkeypatch):
     """Skip the evaluation of baselines, whose probes take longer than everything else in these tests."""
-    monkeypatch.setattr("study.training.lanes.write_baselines_once", lambda *_: None)
+    monkeypatch.setattr("study.training.lanes.update_baselines", lambda *_: None)
 
 
 @pytest.fixture

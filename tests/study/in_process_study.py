@@ -154,7 +154,7 @@ def create_older_study() -> None:
     resolved = read_spec(folder / "older.yaml")
     death = ("write", r"^older/checkpoints/3/\d+/15/replicate.json", 2)
     with tempfile.TemporaryDirectory() as undisturbed, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("study.training.lanes.write_baselines_once", lambda *_: None)
+        patch.setattr("study.training.lanes.update_baselines", lambda *_: None)
         patch.setattr(lease, "_host", lambda: "older/1")
         with simulated_processes():
             run_study(ObjectStore(undisturbed), resolved)

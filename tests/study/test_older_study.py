@@ -47,7 +47,7 @@ def older(tmp_path) -> Path:
 def resumed(tmp_path_factory) -> Path:
     store = Path(shutil.copytree(OLDER / "store", tmp_path_factory.mktemp("resumed") / "store"))
     with simulated_processes(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("study.training.lanes.write_baselines_once", lambda *_: None)
+        patch.setattr("study.training.lanes.update_baselines", lambda *_: None)
         run_study(ObjectStore(str(store)), read_spec(OLDER / "older.yaml"))
     return store
 

@@ -19,23 +19,28 @@ def metrics_of(reports, step):
 def test_measured_again_in_another_order_every_metric_is_the_same_to_the_last_digit(
     cli_on_ray, finished_store, finished
 ):
+    plain_vae = finished.baselines().set_index("baseline").loc["plain_vae"]
     before = metrics_of(finished.reports(), 30)
     written = sorted((finished_store / "tiny" / "reports").iterdir())
     for words in (["--trial", 3, "--trial", 1], []):
         outcome = cli_on_ray("rescore", "tiny", "--store", finished_store, *words)
         assert outcome.status == 0, outcome.err
-    assert_mentions(outcome.err, "8 models")
+    assert_mentions(outcome.err, "10 models")
     rows = finished.store.read("reports")
     again = rows[rows["run"] > 1]
-    assert len(again) == 2 * 2 + 4 * 2
     assert again["metric_version"].notna().all()
+    assert len(again) == 2 * 2 + 4 * 2
     for part in (again[again["run"] == 2], again[again["run"] == 3]):
         after = metrics_of(part, 30)
         assert "sampled_probe/timbre/shared" in after  # which is for the front alone, where it is not asked for
         np.testing.assert_array_equal(after[before.columns].to_numpy(), before.loc[after.index].to_numpy())
     # Earlier rows stay, and nothing is counted twice.
     assert set(written) <= set((finished_store / "tiny" / "reports").iterdir())
-    assert len(results_of(finished_store).reports()) == len(finished.reports())
+    later = results_of(finished_store)
+    assert len(later.reports()) == len(finished.reports())
+    plain_vae_again = later.baselines().set_index("baseline").loc["plain_vae"]
+    assert plain_vae_again["disentanglement/separation"] == plain_vae["disentanglement/separation"]
+    assert plain_vae_again["sampled_probe/amplitude/both"] >= 0
 
 
 @pytest.mark.slow

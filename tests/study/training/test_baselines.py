@@ -7,9 +7,10 @@ import torch
 
 import study.training.evaluation as module
 from marl.evaluation import Evaluation, evaluate
+from marl.metrics import METRIC_VERSION
 from study.errors import UnreadableObject
 from study.spec.resolved_spec import ResolvedSpec, StackPlan
-from study.training.evaluation import write_baselines_once
+from study.training.evaluation import update_baselines
 from study.training.lanes import Lanes
 from tests.messages import mentions
 from tests.study.stores import new_store
@@ -38,7 +39,7 @@ def counted(monkeypatch):
 def write(store):
     metadata = store.metadata()
     resolved, plan = ResolvedSpec(metadata.spec), StackPlan.model_validate(metadata.stack)
-    write_baselines_once(store, resolved, plan, resolved.data.build(resolved.audio, torch.device("cpu")))
+    update_baselines(store, resolved, plan, resolved.data.build(resolved.audio, torch.device("cpu")))
     return store.baselines()
 
 
@@ -62,6 +63,17 @@ def test_lanes_write_the_metrics_of_the_untrained_network_once(tmp_path, tiny, m
     assert store.baselines() == found
 
 
+def test_metrics_of_the_untrained_network_of_another_version_are_computed_again(tmp_path, tiny, monkeypatch):
+    groups = ("fidelity",)
+    monkeypatch.setattr(module, "evaluate", lambda models, shared, _: evaluate(models, shared, groups))
+    store = new_store(tmp_path, tiny)
+    found = write(store)
+    assert found["metric_version"] == METRIC_VERSION
+    for older in ({"metric_version": METRIC_VERSION - 1}, {}):
+        store.write_baselines({"untrained": {"fidelity/log_mel_rmse_db": 1.0}, "replicates": 2} | older)
+        assert write(store) == found
+
+
 def test_the_untrained_network_does_not_depend_on_the_objective(tmp_path, tiny, monkeypatch):
     # Without networks that read factors, which take long.
     groups = ("fidelity", "linear_information")
@@ -80,7 +92,8 @@ def test_the_number_of_seeds_is_limited_by_replicates_and_lanes(tmp_path, tiny, 
     found = write(new_store(tmp_path, tiny))
     assert counted == [seeds]
     spread = {"a/sd": pytest.approx(math.sqrt(0.5))} if seeds == 2 else {}
-    assert found == {"untrained": {"a": (seeds - 1) / 2, **spread}, "replicates": seeds}
+    untrained = {"a": (seeds - 1) / 2, **spread}
+    assert found == {"untrained": untrained, "replicates": seeds, "metric_version": METRIC_VERSION}
 
 
 def test_a_network_that_does_not_fit_has_no_baseline(tmp_path, tiny):
@@ -89,7 +102,7 @@ def test_a_network_that_does_not_fit_has_no_baseline(tmp_path, tiny):
     model = {**metadata.spec.model, "patch_bands": 7}
     resolved = ResolvedSpec(metadata.spec.model_copy(update={"model": model}))
     data = resolved.data.build(resolved.audio, torch.device("cpu"))
-    write_baselines_once(store, resolved, StackPlan.model_validate(metadata.stack), data)
+    update_baselines(store, resolved, StackPlan.model_validate(metadata.stack), data)
     assert store.baselines() is None
 
 

@@ -11,6 +11,7 @@ import marl
 import study.training.evaluation as evaluator
 import study.training.lanes as module
 from marl.evaluation import INTERMEDIATE
+from marl.metrics import METRIC_VERSION
 from marl.stack import Stack
 from study.errors import UnreadableObject
 from study.spec.resolved_spec import ResolvedSpec
@@ -41,7 +42,8 @@ def _stacks_are_kept():
 @pytest.fixture
 def store(tmp_path, tiny):
     store = new_store(tmp_path, tiny)
-    store.write_baselines({"untrained": {"x": 0.0}, "replicates": 1})  # because baselines take longer than training
+    # Because baselines take longer than training.
+    store.write_baselines({"untrained": {"x": 0.0}, "replicates": 1, "metric_version": METRIC_VERSION})
     return store
 
 
@@ -384,7 +386,7 @@ def test_a_rejected_compiled_step_is_a_notice_and_the_plain_step_trains(tmp_path
     reports = []
     for content in (plain, compiled):
         store = new_store(tmp_path / str(content["resources"]["compile"]), content)
-        store.write_baselines({"untrained": {"x": 0.0}, "replicates": 1})
+        store.write_baselines({"untrained": {"x": 0.0}, "replicates": 1, "metric_version": METRIC_VERSION})
         lanes = lanes_on(store)
         lanes.add(0, PLAIN, [0])
         reports.append(by_key(finish(lanes)))
