@@ -166,6 +166,7 @@ def test_exchangeable_subspaces_have_no_separation(prefix):
     assert found[f"disentanglement/{prefix}separation"] == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_lightweight_reader_does_not_scale_up_the_means_of_a_collapsed_subspace(stack):
     def shared_accuracies(scale):
         models = stack.models

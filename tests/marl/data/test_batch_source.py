@@ -41,7 +41,7 @@ def assert_train_alike(streamed: Dataset, resident: Dataset, **options) -> None:
     np.testing.assert_equal(found, expected)
 
 
-@pytest.mark.parametrize("scheme", ["factor", "segment"])
+@pytest.mark.parametrize("scheme", ["factor", pytest.param("segment", marks=pytest.mark.slow)])
 def test_streamed_clips_give_the_same_bits_and_metrics_as_resident_ones(resident, streamed, scheme):
     assert_train_alike(streamed, resident, views=ViewsConfig(scheme=scheme))
 

@@ -209,6 +209,7 @@ def test_a_place_that_is_no_folder_is_refused(store, tmp_path, cli, place, facts
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_neither_ray_nor_umap_is_loaded_before_it_is_needed():
     code = "import sys, study.report; sys.exit(bool({'ray', 'optuna', 'umap', 'numba'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -43,6 +43,7 @@ def write(store):
     return store.baselines()
 
 
+@pytest.mark.slow
 def test_lanes_write_the_metrics_of_the_untrained_network_once(tmp_path, tiny, monkeypatch):
     store = new_store(tmp_path, tiny)
     assert store.baselines() is None
