@@ -26,6 +26,7 @@ FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 SUBSPACES = [f"{block}/{term}" for block in ("private", "shared") for term in ("mi", "total_correlation", "kl")]
 LOSSES = [f"loss/{term}" for term in ("total", "reconstruction", *SUBSPACES, "shared/infonce")]
 # The same number of columns as in a real study.
+_DETAILS = 10  # of each factor: standard errors of information, and R²
 SPACE = {
     "loss.private.gamma": {"log_uniform": [0.1, 10]},
     "loss.shared.gamma": {"log_uniform": [0.1, 10]},
@@ -47,6 +48,7 @@ def columns() -> tuple[list[str], list[str], list[str]]:
     names, intermediate_names = metric_names(factors), metric_names(factors, INTERMEDIATE)
     intermediate = [*LOSSES, f"{FIDELITY}/clips_se", *intermediate_names]
     final = [name for name in names if name not in intermediate_names]
+    final += [f"information/{one.name}/detail-{number}" for one in found for number in range(_DETAILS)]
     final += [f"{FIDELITY}/{one.name}/{one.class_name(number)}" for one in found for number in range(one.classes)]
     late = [f"test/{name}" for name in (*intermediate, *final) if not name.startswith("loss/")]
     late += [f"sampled_{name}" for name in names if name.startswith("probe/")]

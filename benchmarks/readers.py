@@ -1,4 +1,4 @@
-"""Choice of the readers: how well cheap ones order models like the most expensive one that is sensible.
+"""Choice of the readers: how closely each orders models as an expensive reader, the judge, does.
 
     python -m benchmarks.readers FOLDER [--lanes N] [--steps N...] [--processes N] [--clips N...]
 
@@ -9,6 +9,7 @@ discriminant analysis, and wide networks of several seeds, mixed by their likeli
 """
 
 import itertools
+import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -32,6 +33,7 @@ from marl.config import Config
 from marl.data.syntone import SynTone
 from marl.evaluation import FIT_CLIPS
 from marl.losses.ssl import STRATEGIES
+from marl.metrics import METRIC_VERSION
 from marl.metrics.readers import READERS, class_prior, information_share
 from marl.metrics.readers.calibration import Classifier, _Mixture
 from marl.metrics.readers.discriminant import LinearDiscriminants, QuadraticDiscriminants
@@ -232,6 +234,11 @@ def main() -> None:
     parser.add_argument("--frequencies", type=int, default=400, help="of SynTone")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    kept = {"steps": options.steps, "lanes": options.lanes, "frequencies": options.frequencies}
+    kept["metric_version"], path = METRIC_VERSION, options.folder / "options.json"
+    if path.exists() and json.loads(path.read_text()) != kept:
+        parser.error(f"{options.folder} has models of other options, {path.read_text()}; use another folder")
+    path.write_text(json.dumps(kept))
     names = options.strategies
     steps = [options.steps[index % len(options.steps)] for index in range(len(names))]
     rung_clips = [clips for clips in options.clips if clips <= FIT_CLIPS]

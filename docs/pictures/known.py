@@ -88,7 +88,7 @@ class SyntheticContext(EvaluationContext):
 
     @cached_property
     def network_fit(self) -> Any:
-        """As many clips as models have, where networks are fitted."""
+        """Clips that networks are fitted on, `FIT_CLIPS` of them."""
         return self._encoded(FIT_CLIPS, torch.Generator().manual_seed(1))
 
     def _encoded(self, clips: int, generator: torch.Generator) -> Any:

@@ -37,8 +37,7 @@ def decompose(z_VBD: Tensor, mean_VBD: Tensor, logvar_VBD: Tensor, group_DG: Ten
         z_VBD: One sample of the posterior of each clip. Each view is a separate batch.
         mean_VBD: Means of the posteriors.
         logvar_VBD: Log variances of the posteriors.
-        group_DG: One where a latent belongs to a group, else zero. Padded latents belong to none. They are removed
-            after the logsumexp over the batch; before it, each would add log(B) to the total correlation.
+        group_DG: One where a latent belongs to a group, else zero. Padded latents belong to none and are in no sum.
     """
     # Entry i, j: log density of each latent of sample i under the posterior of clip j.
     log_q_VBBD = _log_normal(z_VBD[:, :, None], mean_VBD[:, None], logvar_VBD[:, None])

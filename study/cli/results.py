@@ -107,7 +107,8 @@ def leakage(
 
     A strong reader and a linear one read samples of the posteriors, what the decoder receives: their columns are the
     information that they find, as a fraction of the factor's entropy. A lightweight reader, the small network of the
-    papers, reads means: its column is its accuracy, where chance is 0. Intervals are 90 % intervals over seeds.
+    papers, reads means, and of the front samples, too: its columns are its accuracy, where chance is 0. Intervals are
+    90 % intervals over seeds.
 
     Example: marl-study leakage quickstart --trial 3
     """

@@ -1,4 +1,4 @@
-"""Summary of a prepared set: counts, factors, durations, loudness, examples, and a probe on raw log-mels."""
+"""Summary of a prepared set: counts, factors, durations, loudness, examples, and what a network reads from log-mels."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from marl.data import Clips, Partners
 from marl.data.dataset import SPLITS, UNKNOWN
-from marl.evaluation import HELD_OUT_CLIPS
+from marl.evaluation import FIT_CLIPS, HELD_OUT_CLIPS
 from marl.metrics.readers import READERS, balanced_accuracy
 from study.analysis.statistics import accuracy_standard_error
 from study.datasets import clips_of, dataset_of, has_pairs
@@ -159,8 +159,11 @@ def _read_from_log_mels(resolved: ResolvedSpec, objects: ObjectStore) -> list[fl
     """
     dataset = dataset_of(resolved, objects, torch.device("cpu"))
     train, held_out = (
-        (dataset.log_mels[clips[:HELD_OUT_CLIPS]].flatten(1)[None], dataset.classes(clips[:HELD_OUT_CLIPS]))
-        for clips in (dataset.probe_train_clips("validation"), dataset.splits["validation"])
+        (dataset.log_mels[clips].flatten(1)[None], dataset.classes(clips))
+        for clips in (
+            dataset.probe_train_clips("validation")[:FIT_CLIPS],
+            dataset.splits["validation"][:HELD_OUT_CLIPS],
+        )
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)  # the algorithm draws numbers

@@ -170,7 +170,8 @@ def _export_replicate(
 ) -> None:
     checkpoint = _final_checkpoint(results, trial, seed)
     means = results.results().set_index("trial").loc[trial].to_dict()
-    scores = _metrics(_final_reports(results, trial).loc[seed].to_dict())
+    report = _final_reports(results, trial).loc[seed]
+    scores = _metrics(report.to_dict())
     card = _model_card(results.spec, dataset, _Model(trial, seed, metric, scores, means), licence)
     try:
         with atomic_path(bundle) as draft:
@@ -180,6 +181,7 @@ def _export_replicate(
             _write_clips(dataset, draft / CLIPS_FOLDER)
             all_scores = {
                 "metric_version": METRIC_VERSION,
+                "metric_version in the study": int(report["metric_version"]),
                 "on these clips": score(draft),
                 "in the study, this replicate": scores,
                 "in the study, mean over replicates": _metrics(means),

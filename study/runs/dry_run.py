@@ -31,6 +31,7 @@ _HEADER_PER_TENSOR = 128
 _RECORD_BYTES = 1_000
 _COMMON_LOSS_TERMS = 8
 _AUXILIARY_COLUMNS = 4  # of a group of metrics: standard errors over clips and floors
+_AUXILIARY_COLUMNS_OF_FACTOR = 10  # standard errors of information, and R², of each reader and subspace
 # The spec, baselines, and records of runs.
 _FIXED_BYTES = 20_000
 _SAMPLER_BYTES, _ERROR_BYTES = 1_000, 200  # of a row of trials
@@ -192,7 +193,7 @@ def _reports(resolved: ResolvedSpec, factors: Sequence[Factor]) -> tuple[dict[st
     Their random values compress as badly as real ones.
     """
     terms, groups = resolved.terms, resolved.spec.post_training
-    extra = sum(factor.classes for factor in factors) + _AUXILIARY_COLUMNS
+    extra = sum(factor.classes + _AUXILIARY_COLUMNS_OF_FACTOR for factor in factors) + _AUXILIARY_COLUMNS
     metrics = [*metric_names([factor.name for factor in factors]), *(f"a_detail_{index}" for index in range(extra))]
     losses = len(terms.contrasts) + len(terms.independence) + len(MultiscaleWeights.model_fields) * terms.multiscale
     final = [*metrics, *(f"loss/a_term_{index}" for index in range(_COMMON_LOSS_TERMS + losses))]

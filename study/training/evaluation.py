@@ -13,7 +13,7 @@ from torch import Tensor
 from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, load_parameters
 from marl.config import Config
 from marl.data import Dataset
-from marl.evaluation import FINAL, INTERMEDIATE, RESCORABLE, evaluate, groups_with, held_out_clips
+from marl.evaluation import FINAL, INTERMEDIATE, METRIC_GROUPS, RESCORABLE, evaluate, groups_with, held_out_clips
 from marl.evaluation.post_training import PostTrainingInputs, post_training_inputs
 from marl.metrics import METRIC_VERSION
 from marl.objective import ActiveTerms, build_hyperparameters
@@ -84,7 +84,8 @@ class Evaluator:
         self._store, self._stacks = store, stacks
         self._full_budget, self._shared = resolved.spec.train.steps, resolved.spec.shared_factors
         # At rungs, trials are compared by their objectives.
-        at_rungs = tuple(sorted({*INTERMEDIATE, *groups_with(resolved.spec.objectives, resolved.factors)}))
+        needed = {*INTERMEDIATE, *groups_with(resolved.spec.objectives, resolved.factors)}
+        at_rungs = tuple(name for name in METRIC_GROUPS if name in needed)
         self._metric_groups_at = dict.fromkeys(resolved.spec.rungs(), at_rungs) | {self._full_budget: FINAL}
         # Models in the order in which they reached their budgets.
         self._queues: dict[StackKey, list[PendingEvaluation]] = {}
@@ -106,7 +107,7 @@ class Evaluator:
             self._queues[key] = [pending for pending in queue if pending.replicate.trial != trial]
 
     def evaluate_pending(self, flush: bool) -> Iterator[_Evaluated]:
-        """Evaluate full groups, groups whose first model has waited long enough, and with `flush` all queued models.
+        """Evaluate full groups, all groups of a queue in which a model has waited long enough, and with `flush` all.
 
         The posterior means, [N, D], have the latent widths of the stack.
         """
@@ -199,7 +200,7 @@ class Evaluator:
 
 
 def update_baselines(store: StudyStore, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:
-    """Evaluate the untrained network, the reference point of hypervolumes, unless the store has its present metrics.
+    """Evaluate the untrained network, the reference point of hypervolumes, unless its metrics are in the store.
 
     The network is that of the base configuration at the latent sizes of the widest trial, under the first seeds. It has
     no objective, so there are no losses. `baselines.json` is `{"untrained": {metric: mean, "<metric>/sd": standard

@@ -10,8 +10,6 @@ from marl.config import Config
 from marl.data import Factor
 from marl.evaluation import (
     FINAL,
-    FIT_CLIPS,
-    HELD_OUT_CLIPS,
     INTERMEDIATE,
     METRIC_GROUPS,
     evaluate,
@@ -99,11 +97,11 @@ def test_leakage_is_the_information_of_the_wrong_subspace(final):
 @pytest.mark.parametrize(("prefix", "reader"), [("", "strong"), ("linear_", "linear")])
 def test_each_subspace_is_read_from_samples_of_its_own_latents(stack, small_dataset, final, prefix, reader):
     context = EvaluationContext(stack.models, ["timbre"], "validation")
-    fit, clips = context.fit_of(reader), HELD_OUT_CLIPS if reader == "linear" else FIT_CLIPS
+    fit = context.fit_of(reader)
     subspaces = {"private": slice(0, 8), "shared": slice(8, 16)}
     if reader == "linear":
         subspaces["both"] = slice(0, 16)
-    assert fit.clips.tolist() == small_dataset.splits["training"][:clips].tolist()
+    assert fit.clips.tolist() == small_dataset.splits["training"].tolist()
     counts = [factor.classes for factor in small_dataset.factors]
     for subspace, latents in subspaces.items():
         fit_RND, held_out_RND = (part.sampled_KND[:1, :, latents] for part in (fit, context.held_out))
@@ -111,6 +109,16 @@ def test_each_subspace_is_read_from_samples_of_its_own_latents(stack, small_data
         expected = usable_information(*arguments, reader=reader)[0].tolist()
         found = [final[f"{prefix}information/{name}/{subspace}"] for name in small_dataset.factor_names]
         assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_networks_are_fitted_on_more_clips(stack, small_dataset, monkeypatch):
+    for name, clips in (("HELD_OUT_CLIPS", 100), ("FIT_CLIPS", 300)):
+        monkeypatch.setattr(f"marl.evaluation.context.{name}", clips)
+    context = EvaluationContext(stack.models, ["timbre"], "validation")
+    training = small_dataset.splits["training"].tolist()
+    for reader, clips in (("linear", 100), ("lightweight", 300), ("strong", 300)):
+        assert context.fit_of(reader).clips.tolist() == training[:clips]
+    assert context.held_out.clips.tolist() == small_dataset.splits["validation"][:100].tolist()
 
 
 def known_separation(private_ND, shared_ND, class_NC, prefix=""):

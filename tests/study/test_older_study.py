@@ -117,7 +117,7 @@ def test_a_resumed_older_study_has_the_values_of_the_older_code(resumed, undistu
         before, expected = reports.loc[~is_trained_since, column], undisturbed.loc[~is_trained_since, column]
         np.testing.assert_allclose(before, expected, rtol=rtol, atol=rtol, err_msg=column)
     assert np.isfinite(reports.loc[is_trained_since, columns].astype(float)).all(axis=None)
-    # The errors at both steps differ by four times as much, so training went on where it had ended.
+    # Between both steps the error changes by four times this tolerance, so training that began anew would fail.
     error = "fidelity/log_mel_rmse_db"
     since, expected = reports.loc[is_trained_since, error], undisturbed.loc[is_trained_since, error]
     np.testing.assert_allclose(since, expected, rtol=1e-3)

@@ -27,7 +27,7 @@ class Classifier(Protocol):
 
 
 class CalibratedClassifiers:
-    """Classifiers that are fitted on four fifths of the clips, and mixed with the class prior by the others.
+    """Classifiers that are fitted on most clips, and mixed with the class prior by a fifth, at most 2,048 of them.
 
     Args:
         classifiers: See `marl.metrics.readers.Reader`.

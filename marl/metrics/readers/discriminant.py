@@ -41,16 +41,21 @@ class QuadraticDiscriminants:
     """
 
     def __init__(self, whitened_RNE: Tensor, one_hots: Sequence[Tensor]) -> None:
-        self._directions = [_quadratic_directions(whitened_RNE, one_hot_NY) for one_hot_NY in one_hots]
+        # Components of posterior means of collapsed latents are small, but directions are sought in a sphere.
+        deviation_R1E = whitened_RNE.std(dim=1, keepdim=True)
+        self._inverse_R1E = torch.where(deviation_R1E > _FLOOR, deviation_R1E, torch.inf).reciprocal()
+        scaled_RNE = whitened_RNE * self._inverse_R1E
+        self._directions = [_quadratic_directions(scaled_RNE, one_hot_NY) for one_hot_NY in one_hots]
         self._discriminants = [
-            _Discriminant(_quadratic_features(whitened_RNE, directions_REQ), one_hot_NY)
+            _Discriminant(_quadratic_features(scaled_RNE, directions_REQ), one_hot_NY)
             for directions_REQ, one_hot_NY in zip(self._directions, one_hots, strict=True)
         ]
 
     def logits(self, whitened_RNE: Tensor) -> list[Tensor]:
         """Return logits of the classes of clips by factor, float32 [R, N, Y]."""
+        scaled_RNE = whitened_RNE * self._inverse_R1E
         return [
-            discriminant.logits(_quadratic_features(whitened_RNE, directions_REQ))
+            discriminant.logits(_quadratic_features(scaled_RNE, directions_REQ))
             for discriminant, directions_REQ in zip(self._discriminants, self._directions, strict=True)
         ]
 

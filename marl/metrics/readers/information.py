@@ -77,7 +77,10 @@ def information_share(log_probability_RNY: Tensor, class_N: Tensor, prior_Y: Ten
 
 
 def information_standard_error(log_probability_RNY: Tensor, class_N: Tensor, prior_Y: Tensor) -> Tensor:
-    """Return the standard error of `information_share` over clips, by the delta method, float64 [R]."""
+    """Return the standard error of `information_share` over clips, by the delta method, float64 [R].
+
+    Zero if all clips have the same class.
+    """
     known_N = class_N >= 0
     class_n = class_N[known_N]
     log_probability_Rn = log_probability_RNY[:, known_N].gather(
@@ -86,8 +89,8 @@ def information_standard_error(log_probability_RNY: Tensor, class_N: Tensor, pri
     log_prior_n = prior_Y.log()[class_n]
     ratio_R1 = log_probability_Rn.mean(dim=1, keepdim=True) / log_prior_n.mean()
     residual_Rn = log_probability_Rn - ratio_R1 * log_prior_n
-    error_R: Tensor = residual_Rn.std(dim=1) / (len(class_n) ** 0.5 * log_prior_n.mean().abs())
-    return error_R
+    error_R = residual_Rn.std(dim=1) / (len(class_n) ** 0.5 * log_prior_n.mean().abs())
+    return torch.where((class_n != class_n[:1]).any(), error_R, 0.0)
 
 
 def balanced_accuracy(log_probability_RNY: Tensor, class_N: Tensor) -> Tensor:

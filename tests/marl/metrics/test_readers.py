@@ -16,6 +16,8 @@ from marl.metrics.readers import (
     information_share,
     information_standard_error,
 )
+from marl.metrics.readers.discriminant import QuadraticDiscriminants
+from marl.metrics.readers.whitening import Whitening
 
 FIT_CLIPS, EVAL_CLIPS = 6_000, 4_000
 
@@ -184,6 +186,8 @@ class TestEveryReader:
     def test_a_factor_with_one_class_has_no_information(self, small, reader):
         (first, _), class_NC = small
         assert information([first], torch.zeros_like(class_NC[:, 0]), [1], reader, 300).item() == 0
+        only, certain = torch.zeros(9, dtype=torch.int64), torch.zeros(1, 9, 1, dtype=torch.float64)
+        assert information_standard_error(certain, only, class_prior(only, 1)).item() == 0
 
     def test_few_clips_are_enough(self, small, reader):
         (first, _), class_NC = small
@@ -214,6 +218,16 @@ def test_means_of_a_collapsed_latent_are_not_scaled_up_to_their_deviation(draw):
     assert standardised[1] > 0.5
     assert scaled[:2] == pytest.approx([0.2, 0.2], abs=0.08)
     assert scaled[2] == 1.0  # the means vary by more than their posteriors
+
+
+def test_quadratic_codes_are_found_in_means_beside_collapsed_latents(draw):
+    signs = torch.randn(3_000, 2, generator=draw)
+    class_N = (signs.prod(dim=1) > 0).long()
+    means = torch.cat([signs, 1e-3 * torch.randn(3_000, 10, generator=draw)], dim=1)[None]
+    one_hots = [torch.nn.functional.one_hot(class_N[:2_000], 2).double()]
+    whitened_RNE = Whitening.fit(means[:, :2_000], torch.tensor([[0.1] * 2 + [1.0] * 10]))(means)
+    (logits_RNY,) = QuadraticDiscriminants(whitened_RNE[:, :2_000], one_hots).logits(whitened_RNE[:, 2_000:])
+    assert (logits_RNY[0].argmax(dim=1) == class_N[2_000:]).double().mean() > 0.8
 
 
 def log_probability_of(predicted_N, classes, confidence=0.9):

@@ -20,7 +20,7 @@ PLAIN = {"loss.private.gamma": 1.0, "latent.private": 2, "contrast.strategy": "n
 INFORMATION = {
     f"information/{factor.name}/{part}": share
     for factor in FACTORS
-    for part, share in (("private", 0.4), ("shared", 0.6), ("both", 0.7))
+    for part, share in (("private", 0.4), ("shared", 0.6))
 }
 PROBES = {
     f"probe/{factor.name}/{part}": accuracy

@@ -135,6 +135,11 @@ def test_a_new_study_has_empty_rungs(spec):
     assert rungs.continues(0, 5, {FIDELITY: 9.0, SEPARATION: 0.0})
 
 
+def test_reports_of_older_code_that_lack_an_objective_are_not_at_the_rungs(spec):
+    rungs = rungs_so_far(spec, reports_of([(0, 0, 5, 1.0, math.nan), (1, 0, 5, 2.0, math.nan)]))
+    assert rungs.continues(2, 5, {FIDELITY: 9.0, SEPARATION: 0.0})  # as the first trial
+
+
 @settings(deadline=None)
 @given(
     st.lists(
