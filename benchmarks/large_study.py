@@ -25,8 +25,8 @@ BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
 SUBSPACES = [f"{block}/{term}" for block in ("private", "shared") for term in ("mi", "total_correlation", "kl")]
 LOSSES = [f"loss/{term}" for term in ("total", "reconstruction", *SUBSPACES, "shared/infonce")]
+_DETAILS = 10  # columns of each factor: standard errors of information, and R²
 # The same number of columns as in a real study.
-_DETAILS = 10  # of each factor: standard errors of information, and R²
 SPACE = {
     "loss.private.gamma": {"log_uniform": [0.1, 10]},
     "loss.shared.gamma": {"log_uniform": [0.1, 10]},

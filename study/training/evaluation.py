@@ -200,7 +200,7 @@ class Evaluator:
 
 
 def update_baselines(store: StudyStore, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:
-    """Evaluate the untrained network, the reference point of hypervolumes, unless its metrics are in the store.
+    """Evaluate the untrained network, the reference point of hypervolumes, unless this version has done so.
 
     The network is that of the base configuration at the latent sizes of the widest trial, under the first seeds. It has
     no objective, so there are no losses. `baselines.json` is `{"untrained": {metric: mean, "<metric>/sd": standard

@@ -67,17 +67,19 @@ def test_compiled_steps_keep_law_1_and_agree_with_plain_float32_at_first(shared_
 
 
 @pytest.mark.parametrize(("device", "precision"), HOW)
-def test_compiled_training_has_the_same_metrics_within_the_error(shared_stack, dataset_on, device, precision):
+def test_compiled_training_differs_less_than_seeds_do(shared_stack, dataset_on, device, precision):
     def final(stack: Stack) -> np.ndarray:
-        for seed in range(stack.lanes):
-            stack.attach(PROBAND, seed)
-        train(stack, 100)
-        metrics = evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics
+        found = []
+        for _ in range(3):  # by so many seeds the means differ by chance by a third of a standard deviation
+            for seed in range(len(found), len(found) + stack.lanes):
+                stack.attach(PROBAND, seed)
+            train(stack, 100)
+            found += evaluate(stack.models, ["timbre"], INTERMEDIATE).metrics
+            empty(stack)
         names = ("fidelity/log_mel_rmse_db", "disentanglement/linear_separation", "disentanglement/mig")
-        return np.array([[row[name] for name in names] for row in metrics])
+        return np.array([[row[name] for name in names] for row in found])
 
     plain = final(shared_stack(LANES, dataset=dataset_on(device)))
     other = final(shared_stack(LANES, dataset=dataset_on(device), precision=precision, compiled=True))
     differences = np.abs(plain.mean(axis=0) - other.mean(axis=0))
-    errors = np.sqrt((plain.var(axis=0, ddof=1) + other.var(axis=0, ddof=1)) / len(plain))
-    assert (differences < 4 * errors).all(), (differences, errors)
+    assert (differences < plain.std(axis=0, ddof=1)).all(), (differences, plain.std(axis=0, ddof=1))
