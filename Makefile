@@ -1,8 +1,9 @@
-# Everything runs in .venv, which is made from exact pins. PYTHON is any Python 3.11 or later.
+# Everything runs in .venv, which is made from exact pins. PYTHON is Python 3.11, 3.12 or 3.13.
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # Debian packages that tests need. Tests that lack one are skipped and name it; where CI is set they fail.
 SYSTEM := chromium iproute2 libfluidsynth3 nmap openssh-client openssh-server rsync timgm6mb-soundfont
 # The tests of a file share expensive fixtures, so they stay in one process. conftest.py sorts the files.
@@ -17,12 +18,19 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): requirements.lock pyproject.toml
+# pip installs uv, and uv the rest, in half the time that pip takes.
+$(BIN)/uv: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV), about 6 GB; this takes a few minutes the first time"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@sed -n '/^uv==/,/[^\]$$/p' requirements.lock >$(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/uv.txt
+	@touch $@
+
+$(STAMP): $(BIN)/uv requirements.lock pyproject.toml
+	@echo "installing into $(VENV), about 6 GB; this takes a minute or more the first time"
+	@# Bytecode is compiled once here, and not by each of the processes that Ray starts at the same time.
+	@$(UV_INSTALL) --compile-bytecode --require-hashes -r requirements.lock
+	@$(UV_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 study: $(STAMP)  ## install, run the quickstart study, show its front, plot it and export its best model
@@ -80,5 +88,5 @@ bench: $(STAMP)  ## measure what is claimed about speed, in about ten minutes on
 	@$(BIN)/python -m benchmarks.feeding --seconds 4
 	@$(BIN)/python -m benchmarks.embed
 
-lock: pyproject.toml  ## renew the exact pins
-	@$(BIN)/pip-compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --strip-extras --extra dev --output-file requirements.lock pyproject.toml
+lock: $(BIN)/uv  ## renew the exact pins
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev --output-file requirements.lock pyproject.toml
