@@ -17,7 +17,8 @@ from study.environment import versions
 from study.errors import Interrupted, command_for
 from study.runs.post_training import TrainerLostError, evaluate_stored
 from study.runs.ray_cluster import RUN_STARTED, ray_session
-from study.runs.terminal import ProgressDisplay, StopSignals, handle_signals
+from study.runs.stop_signals import StopSignals, handle_signals
+from study.runs.terminal import ProgressDisplay
 from study.search.halving import HalvingScheduler, rungs_so_far
 from study.search.sampler import past_trials
 from study.search.tune import MAX_ACTOR_RESTARTS, StudyCallback, StudySearcher

@@ -16,7 +16,7 @@ from study.errors import Interrupted, RunError, UserError
 from study.formatting import suggestion
 from study.in_flight import in_flight
 from study.runs.ray_cluster import ray_session
-from study.runs.terminal import StopSignals, handle_signals
+from study.runs.stop_signals import StopSignals, handle_signals
 from study.spec import Baseline, TrialId
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore

@@ -1,16 +1,8 @@
-"""The terminal of a run: its progress, as a live table or else as lines of text, and Ctrl-C, which stops the run.
+"""The progress of a run: a live view on a terminal, otherwise lines of text."""
 
-The first signal stops a run after checkpoints are written, the second one at once.
-"""
-
-import _thread
-import os
-import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import pandas as pd
@@ -21,7 +13,6 @@ from rich.text import Text
 
 from study.analysis import trial_name
 from study.analysis.pareto import pareto_front
-from study.errors import Interrupted
 from study.formatting import format_duration, format_number, objective_label
 from study.spec import Baseline, Scalar, Spec, TrialId
 
@@ -29,9 +20,6 @@ _SUMMARY_EVERY_S = 30.0
 _RATE_WINDOW_S = 20.0
 _MAX_ROWS = 16
 _BAR_WIDTH = 20
-
-# After a second Ctrl-C the process ends within 3 s.
-_END_WITHIN_S = 2.5
 
 
 class ProgressDisplay:
@@ -222,43 +210,3 @@ def _assignments(parameters: Mapping[str, Scalar]) -> str:
     return " ".join(
         f"{name}={format_number(value) if isinstance(value, float) else value}" for name, value in parameters.items()
     )
-
-
-@contextmanager
-def handle_signals(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
-    """Set a handler of signals within the context."""
-    previous = {number: signal.signal(number, handler) for number in signals}
-    try:
-        yield
-    finally:
-        for number, previous_handler in previous.items():
-            signal.signal(number, previous_handler)
-
-
-class StopSignals:
-    """Handler of signals that stop a run.
-
-    Outside of training it raises Interrupted. While `is_graceful` is set, the first signal only sets `requested`. The
-    second raises Interrupted, and ends the process soon, even if that waits for a store that fails. The handler neither
-    prints nor takes locks, because the main thread may hold them.
-    """
-
-    def __init__(self, farewell: str = "stopped at once") -> None:
-        self._farewell = farewell.encode()
-        self.requested = False
-        self.is_graceful = False
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
-        was_requested, self.requested = self.requested, True
-        if was_requested:
-            _thread.start_new_thread(_end_process, (self._farewell,))
-        if was_requested or not self.is_graceful:
-            raise Interrupted
-
-
-def _end_process(farewell: bytes) -> None:
-    time.sleep(_END_WITHIN_S)
-    # Rich hides the cursor while it shows progress.
-    os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + farewell + b"\n")
-    os._exit(130)

@@ -15,7 +15,7 @@ from study.analysis import StudyResults
 from study.errors import Interrupted, RunError, UserError
 from study.runs import driver
 from study.runs.post_training import TrainerLostError
-from study.runs.terminal import StopSignals
+from study.runs.stop_signals import StopSignals
 from study.store import StudyStore
 from study.training import client
 from tests.messages import assert_mentions, mentions
@@ -150,7 +150,7 @@ def test_a_run_that_records_no_such_metrics_properly_is_unreadable(store, ended)
 
 def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd, monkeypatch):
     """Printing or logging could interrupt a write to the same stream, or wait for a lock that the main thread holds."""
-    monkeypatch.setattr("study.runs.terminal._end_process", lambda farewell: None)
+    monkeypatch.setattr("study.runs.stop_signals._end_process", lambda farewell: None)
     stop = StopSignals()  # without a display, a writer or a log
     stop.is_graceful = True
     stop(signal.SIGINT, None)
@@ -163,7 +163,7 @@ def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd
 # A process that ignores exceptions, as one does that waits for a store that fails.
 _WAITS_FOREVER = """
 import os, signal, time
-from study.runs.terminal import StopSignals, handle_signals
+from study.runs.stop_signals import StopSignals, handle_signals
 stop = StopSignals("stopped at once; resume it")
 stop.is_graceful = True
 with handle_signals(stop, signal.SIGINT):
