@@ -70,6 +70,13 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
+def format_rough_duration(seconds: float) -> str:
+    """Format a duration to the nearest 5 s below 100 s, to the nearest minute below 100 min, otherwise in hours."""
+    if seconds < 100:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
+
+
 def cell_text(value: object) -> str:
     """Return a table cell for a value; a dash for None and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
