@@ -176,13 +176,18 @@ class _Driver:
         trials = {trial for replicates in missing.values() for trial, _ in replicates}
         self.display.log(f"evaluating the front and trials near it, {len(trials)} trials: {', '.join(missing)}")
         trainers = self.trainers.handles() or [self.trainers.start(versions(), self.resources.device)]
-        written = set()
+        written, done, total = set(), 0, sum(map(len, missing.values()))
         for group, replicates in missing.items():
             metric_groups, split = _METRICS_OF_GROUP.get(group, ((group,), "validation"))
-            for row in evaluate_stored(trainers, replicates, metric_groups, split, self._check_and_show):
+            self.display.set_evaluation(done, total)
+            rows = evaluate_stored(trainers, replicates, metric_groups, split, self._check_and_show)
+            for count, row in enumerate(rows, start=1):
                 self.writer.add("reports", row)
                 written.add((group, row["trial"], row["seed"]))
+                self.display.set_evaluation(done + count, total)
+            done += len(replicates)
             logger.info("post-training metrics %s: evaluated %d models", group, len(replicates))
+        self.display.set_evaluation(done, total)
         return written
 
     def _on_state(self, trial: TrialId, state: str, error: str | None) -> None:

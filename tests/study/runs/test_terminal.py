@@ -102,11 +102,13 @@ def test_without_a_terminal_there_are_plain_lines(spec, clock):
         clock[0] = 40.0
         display.update([(1, 0, 20)], 100)
         display.end_trial(1, "complete", None, [9.0, 0.75])
-    phase, first, second, _, ended = out.getvalue().splitlines()
+        display.update([(2, 0, 20)], 100)
+    phase, first, second, _, ended, front = out.getvalue().splitlines()
     assert phase == "starting the trainer"
     for number, line in enumerate((first, second), start=1):
         assert_mentions(line, f"trial {number}", "started", "loss.private.gamma=0.123", "latent.private=4")
     assert_mentions(ended, "trial 1", "complete", "log-mel RMSE (dB) 9", "separation (strong reader) 0.75", "2 of 4")
+    assert_mentions(front, "front so far", "2 complete", "separation (strong reader)", "trial 1 at 9 / 0.75")
     assert "\x1b" not in out.getvalue()
     assert out.getvalue().count("trial-steps/s") == 1
 
@@ -194,3 +196,231 @@ def test_baselines_are_shown_as_running_but_not_counted_as_trials(spec, clock):
     lines = out.getvalue().splitlines()
     assert_mentions(lines[0], "plain VAE", "started")
     assert_mentions(lines[-1], "plain VAE", "failed", "diverged")
+
+
+def lines_of(out):
+    """Return the lines that were printed since the last call."""
+    lines = out.getvalue().splitlines()
+    out.truncate(0)
+    out.seek(0)
+    return lines
+
+
+def complete(display, trial, values):
+    display.start_trial(trial, {})
+    display.end_trial(trial, "complete", None, values)
+
+
+def test_the_front_is_logged_when_it_changes_but_at_most_every_thirty_seconds(spec, clock):
+    display, out = display_on(spec, clock, terminal=False)
+
+    def logged_front():
+        display.update([], 0)
+        return [line for line in lines_of(out) if line.startswith("front so far")]
+
+    display._target = 10
+    assert logged_front() == []  # trial 0 is of an earlier run
+    complete(display, 1, [9.0, 0.4])
+    (front,) = logged_front()
+    assert_mentions(front, "trial 1 at 9 / 0.4, trial 0 at 10 / 0.5")
+    clock[0] = 10.0
+    complete(display, 2, [8.0, 0.3])
+    clock[0] = 29.0
+    assert logged_front() == []
+    clock[0] = 30.0
+    (front,) = logged_front()
+    assert_mentions(front, "trial 2 at 8 / 0.3", "trial 1 at 9 / 0.4")
+    clock[0] = 90.0
+    complete(display, 3, [11.0, 0.1])  # dominated
+    assert logged_front() == []
+
+
+def test_the_front_is_logged_at_once_with_the_last_trial(spec, clock):
+    display, out = display_on(spec, clock, terminal=False)
+    for trial in (1, 2, 3):
+        complete(display, trial, [10.0 - trial, 0.5 - trial / 10])
+    (front,) = [line for line in lines_of(out) if line.startswith("front so far")]
+    assert_mentions(front, "4 complete", "trial 3", "trial 2", "trial 1", "trial 0")
+
+
+def test_a_run_without_earlier_trials_logs_its_first_trials_as_the_front(spec, clock):
+    out = io.StringIO()
+    display = ProgressDisplay(spec, 4, Console(file=out, width=110), lambda line: None)
+    display.start_trial(0, {})
+    display.end_trial(0, "failed", "diverged", None)
+    complete(display, 1, [9.0, 0.4])
+    complete(display, 2, [8.0, 0.3])
+    display.update([], 0)  # trials that end together are logged together
+    (front,) = [line for line in lines_of(out) if "front" in line]
+    assert_mentions(front, "2 complete", "log-mel RMSE (dB) / separation (strong reader)")
+    assert_mentions(front, "trial 2 at 8 / 0.3, trial 1 at 9 / 0.4")
+
+
+@pytest.mark.parametrize("width", [110, 80, 40, 20])
+def test_the_live_view_draws_the_front_within_the_terminal(spec, clock, width):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=width, height=24, color_system=None)
+    display = ProgressDisplay(spec, 40, console, lambda line: None)
+    display.start_trial(0, {})
+    assert "┌" not in shown_on(console, display)
+    for trial in range(30):
+        complete(display, trial, [10.0 - trial / 10, 0.5 - trial / 100])
+    for trial in range(30, 40):
+        display.start_trial(trial, {"loss.private.gamma": 0.12345})
+    shown = shown_on(console, display)
+    assert max(map(len, shown.splitlines())) <= width
+    assert ("↖ better" in shown) == (width > 32)
+    assert "front so far" in shown or width == 20
+    if width >= 80:  # nothing is cut off
+        assert len(shown.splitlines()) <= 24
+        assert_mentions(shown, "log-mel RMSE (dB)", "10", "7.1")
+        assert_mentions(shown, "29", "7.1", "0.21")
+
+
+def shown_on(console, display):
+    with console.capture() as captured:
+        console.print(display._render())
+    return captured.get()
+
+
+def test_with_one_objective_the_best_trial_is_shown_among_all_in_order(tiny, clock):
+    spec = resolve(parse_spec({**tiny, "objectives": {"fidelity/log_mel_rmse_db": "min"}}, "test")).spec
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=110, height=40, color_system=None)
+    display = ProgressDisplay(spec, 4, console, lambda line: None)
+    for trial, value in enumerate((9.0, 7.0, 8.0)):
+        complete(display, trial, [value])
+    assert_mentions(shown_on(console, display), "best so far", "3 trials")
+    assert_mentions(shown_on(console, display), "*1")
+    assert display._front.line() == "best so far, 3 complete, by log-mel RMSE (dB): trial 1 at 7"
+
+
+def test_the_plot_of_the_front_stays_on_the_terminal_unless_the_run_fails(spec, clock):
+    display, out = display_on(spec, clock, terminal=True)
+    with display:
+        pass
+    assert "↖ better" in out.getvalue().rsplit("\x1b", 1)[1]
+    display, out = display_on(spec, clock, terminal=True)
+    with pytest.raises(KeyboardInterrupt), display:
+        raise KeyboardInterrupt
+    assert "↖ better" not in out.getvalue().rsplit("\x1b", 1)[1]
+
+
+def test_the_summary_estimates_when_the_trial_nearest_to_its_end_is_due(spec, clock):
+    display, _ = display_on(spec, clock, terminal=False)
+    for trial in (1, 2):
+        display.start_trial(trial, {})
+    display.update([(1, 0, 0), (1, 1, 0), (2, 0, 0)], 0)
+    assert "trial in" not in display._summary()
+    clock[0] = 10.0
+    display.update([(1, 0, 10), (1, 1, 2), (2, 0, 10)], 22)
+    # Trial 1 waits for its seed 1, which has 28 steps to go at 0.2 steps/s; trial 2 has 20 to go at 1 step/s.
+    assert display._summary().endswith("next trial in about 20 s")
+    display.start_trial(Baseline.PLAIN_VAE, {})
+    display.update([(Baseline.PLAIN_VAE, 0, 29), (1, 0, 10), (1, 1, 2), (2, 0, 10)], 22)
+    assert display._summary().endswith("next trial in about 20 s")
+    clock[0] = 28.0
+    display.update([(1, 0, 28), (1, 1, 6), (2, 0, 28)], 62)
+    clock[0] = 30.0
+    display.update([(1, 0, 30), (1, 1, 6)], 66)
+    assert display._summary().endswith("next trial is being evaluated")
+    (row,) = [line for line in shown_by(display).splitlines() if line.startswith("2 ") and "%" in line]
+    assert "100%" in row
+
+
+def test_until_a_trial_has_finished_the_first_one_is_due(spec, clock):
+    display = ProgressDisplay(spec, 4, Console(file=io.StringIO()), lambda line: None)
+    display.start_trial(0, {})
+    display.update([(0, 0, 0)], 0)
+    clock[0] = 10.0
+    display.update([(0, 0, 2)], 2)
+    assert display._summary().endswith("first trial in about 2 min")
+    display.end_trial(0, "failed", "diverged", None)
+    assert "first" not in display._summary()
+
+
+def test_with_halving_the_next_complete_trial_has_all_rungs_and_the_other_seeds_to_go(halving, clock):
+    display, _ = display_on(halving, clock, terminal=False)
+    display.start_trial(1, {})
+    display.update([(1, 0, 0)], 0)
+    clock[0] = 10.0
+    display.update([(1, 0, 60)], 60)
+    assert display._summary().endswith("next complete trial in about 20 s")  # 20 to the last rung and 100, at 6 steps/s
+
+
+def test_the_evaluation_of_the_front_replaces_the_summary_after_training(spec, clock):
+    display, out = display_on(spec, clock, terminal=False)
+    display.update([], 100)
+    display.set_evaluation(0, 8)
+    for now, done in ((10.0, 1), (29.0, 2), (31.0, 3), (50.0, 4), (62.0, 5)):
+        clock[0] = now
+        display.set_evaluation(done, 8)
+        display.update([], 100)
+    assert lines_of(out) == [f"evaluating the front: {done} of 8 model evaluations" for done in (3, 5)]
+    clock[0] = 200.0
+    display.update([], 100)
+    assert lines_of(out) == []  # no progress
+    clock[0] = 201.0
+    display.set_evaluation(6, 8)
+    display.update([], 100)
+    clock[0] = 202.0
+    display.set_evaluation(8, 8)
+    assert lines_of(out) == [
+        "evaluating the front: 6 of 8 model evaluations",
+        "evaluated the front: 8 of 8 model evaluations",
+    ]
+
+
+def test_an_evaluation_beside_training_leaves_the_summary_as_it_is(spec, clock):
+    display, out = display_on(spec, clock, terminal=False)
+    display.start_trial(1, {})
+    display.update([(1, 0, 0)], 0)
+    lines_of(out)
+    display.set_evaluation(0, 8)
+    for now, done in ((10.0, 8), (31.0, 8)):
+        clock[0] = now
+        display.set_evaluation(done, 8)
+        display.update([(1, 0, round(now) // 2)], round(now) // 2)
+    evaluated, summary = lines_of(out)
+    assert evaluated == "evaluated the front: 8 of 8 model evaluations"
+    assert_mentions(summary, "1 of 4 trials", "1 running", "trial-steps/s")
+
+
+def test_the_live_view_shows_the_evaluation_until_it_is_done(spec, clock):
+    display, _ = display_on(spec, clock, terminal=True)
+    with display:
+        display.update([], 100)
+        display.set_evaluation(3, 8)
+        assert_mentions(shown_by(display), "evaluating the front", "3 of 8")
+        assert "trial-steps/s" not in shown_by(display)
+        display.set_evaluation(8, 8)
+        assert "evaluat" not in shown_by(display)
+
+
+def test_a_long_configuration_is_cut_and_not_the_progress(spec, clock):
+    display, _ = display_on(spec, clock, terminal=True)
+    display.start_trial(1, {f"parameter.{number}": number for number in range(20)})
+    display.update([(1, 0, 0), (1, 1, 0)], 0)
+    clock[0] = 10.0
+    display.update([(1, 0, 15), (1, 1, 15)], 30)
+    (row,) = [line for line in shown_by(display).splitlines() if line.startswith("1 ")]
+    assert_mentions(row, "50%", "10 s", "parameter.0=0", "…")
+
+
+def test_the_live_view_has_no_table_of_running_trials_when_none_runs(spec, clock):
+    display, _ = display_on(spec, clock, terminal=True)
+    assert "configuration" not in shown_by(display)
+    display.start_trial(1, {})
+    assert "configuration" in shown_by(display)
+
+
+def test_on_a_low_terminal_the_plot_is_lower_and_fewer_trials_are_listed(spec):
+    console = Console(file=io.StringIO(), force_terminal=True, width=110, height=16, color_system=None)
+    display = ProgressDisplay(spec, 40, console, lambda line: None)
+    for trial in range(10):
+        complete(display, trial, [10.0 - trial / 10, 0.5 - trial / 100])
+        display.start_trial(10 + trial, {})
+    shown = shown_on(console, display)
+    assert len(shown.splitlines()) <= 16
+    assert_mentions(shown, "7 more")
+    assert sum("│" in line for line in shown.splitlines()) == 4
