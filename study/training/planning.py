@@ -4,6 +4,7 @@ A study is planned once, before it starts, and the plan is stored with it.
 """
 
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -40,6 +41,12 @@ _GPU_LANES = (16, 32, 64, 128)
 # Minimum gain in throughput for a doubling of the lanes. With fewer lanes, trials end sooner.
 _WORTHWHILE_GAIN = 1.1
 _WARM_UP_STEPS = 3
+# Minimum gain of a bfloat16 matrix product over a float32 one. A smaller gain is lost in conversions.
+_WORTHWHILE_BFLOAT16_GAIN = 1.2
+# A product of a small stack. A processor that emulates bfloat16 takes 8 ms for it.
+_MEASURED_SHAPE = (8, 128, 128)
+_MEASUREMENT_S = 0.05
+_MIN_REPETITIONS = 3
 
 
 def device_type() -> DeviceType:
@@ -93,11 +100,46 @@ def plan_execution(plan: StackPlan, resolved: ResolvedSpec, device: DeviceType) 
         compiled, why = True, "the first step takes a minute"
     precision: str = spec.train.precision
     if precision == "auto":  # uncompiled, conversions cost more than bfloat16 saves
-        on_gpu, cpu = device == "cuda", torch.cpu.get_capabilities()
-        is_fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu.get("amx_bf16", False)
-        precision = "bfloat16" if compiled and is_fast else "float32"
+        precision = "bfloat16" if compiled and _is_bfloat16_fast(device) else "float32"
     why = f"{'compiled' if compiled else 'not compiled'}: {why}"
     return plan.model_copy(update={"compiled": compiled, "precision": precision, "why": why})
+
+
+def _is_bfloat16_fast(device: DeviceType) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return multiplies_bfloat16_fast()
+
+
+def multiplies_bfloat16_fast() -> bool:
+    """Return whether this processor multiplies bfloat16 matrices at least 1.2 times as fast as float32 ones.
+
+    Measured, because flags of a processor do not include all instructions for bfloat16, nor their speed.
+    """
+    seconds = matmul_seconds()
+    return seconds[torch.float32] >= _WORTHWHILE_BFLOAT16_GAIN * seconds[torch.bfloat16]
+
+
+def matmul_seconds() -> dict[torch.dtype, float]:
+    """Measure a batched matrix product in float32 and bfloat16 on one thread of this processor, in about 50 ms.
+
+    The two take turns, and the shortest duration of each counts, so that other load on the machine has little effect.
+    """
+    shortest = dict.fromkeys((torch.float32, torch.bfloat16), math.inf)
+    factors = {dtype: torch.ones(_MEASURED_SHAPE, dtype=dtype) for dtype in shortest}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        end, repetitions = time.perf_counter() + _MEASUREMENT_S, 0
+        while repetitions < _MIN_REPETITIONS or time.perf_counter() < end:
+            for dtype, factor in factors.items():
+                started = time.perf_counter()
+                torch.bmm(factor, factor)
+                shortest[dtype] = min(shortest[dtype], time.perf_counter() - started)
+            repetitions += 1
+    finally:
+        torch.set_num_threads(threads)
+    return shortest
 
 
 def training_flop(resolved: ResolvedSpec) -> float:

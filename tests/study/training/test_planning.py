@@ -1,5 +1,11 @@
 """Lanes, compilation and precision of stacks: as in the spec, or what is fastest on the machine."""
 
+import math
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -34,13 +40,18 @@ def compiler(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def amx(monkeypatch):
-    return lambda there: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": there})
+def matmul(monkeypatch):
+    """A processor with the given ratio of the durations of float32 and bfloat16 matrix products."""
+
+    def set_up(ratio):
+        monkeypatch.setattr(module, "matmul_seconds", lambda: {torch.float32: ratio * 0.001, torch.bfloat16: 0.001})
+
+    return set_up
 
 
-def test_a_short_study_is_not_compiled_and_a_long_one_is(tiny, compiler, amx):
+def test_a_short_study_is_not_compiled_and_a_long_one_is(tiny, compiler, matmul):
     compiler(True)
-    amx(False)
+    matmul(0.01)
     short, long = resolved(tiny), resolved(tiny, **LONG)
     plan = plan_execution(short.stack_plan(lanes=4), short, "cpu")
     assert (plan.compiled, plan.precision) == (False, "float32")
@@ -60,13 +71,27 @@ def test_without_a_compiler_nothing_is_compiled_and_the_reason_names_the_compile
     assert_mentions(plan.why, "not compiled", "C++ compiler", "g++", "clang++", "c++")
 
 
-@pytest.mark.parametrize(("there", "precision"), [(True, "bfloat16"), (False, "float32")])
-def test_bfloat16_is_for_compiled_steps_on_processors_with_amx(tiny, compiler, amx, there, precision):
+@pytest.mark.parametrize(
+    ("ratio", "precision"), [(4.0, "bfloat16"), (1.25, "bfloat16"), (1.1, "float32"), (0.02, "float32")]
+)
+def test_bfloat16_is_for_compiled_steps_on_processors_that_multiply_it_fast(tiny, compiler, matmul, ratio, precision):
     compiler(True)
-    amx(there)
+    matmul(ratio)
     long = resolved(tiny, **LONG)
     assert plan_execution(long.stack_plan(lanes=4), long, "cpu").precision == precision
     assert plan_execution(resolved(tiny).stack_plan(lanes=4), resolved(tiny), "cpu").precision == "float32"
+
+
+def test_matrix_products_are_not_measured_if_the_spec_or_an_uncompiled_step_decides(tiny, compiler, monkeypatch):
+    def measure():
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(module, "matmul_seconds", measure)
+    compiler(True)
+    short, given = resolved(tiny), resolved(tiny, train={**LONG["train"], "precision": "float32"})
+    assert not plan_execution(short.stack_plan(lanes=4), short, "cpu").compiled
+    plan = plan_execution(given.stack_plan(lanes=4), given, "cpu")
+    assert (plan.compiled, plan.precision) == (True, "float32")
 
 
 def test_the_spec_overrides_compilation_and_precision(tiny, compiler):
@@ -76,6 +101,29 @@ def test_the_spec_overrides_compilation_and_precision(tiny, compiler):
     assert (plan.compiled, plan.precision) == (True, "bfloat16")
     assert plan.why.startswith("compiled")
     assert_mentions(plan.why, "spec")
+
+
+def test_matrix_products_are_measured_in_both_precisions_and_the_threads_are_restored(monkeypatch):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        seconds = module.matmul_seconds()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert seconds.keys() == {torch.float32, torch.bfloat16}
+    assert all(0 < duration < math.inf for duration in seconds.values())
+    monkeypatch.setattr(module, "matmul_seconds", lambda: seconds)
+    assert module.multiplies_bfloat16_fast() == (seconds[torch.float32] / seconds[torch.bfloat16] >= 1.2)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's limit of the instruction set is for x86-64")
+def test_bfloat16_is_not_fast_if_a_processor_has_to_emulate_it():
+    """Without AVX-512 and AMX a bfloat16 product takes many times as long as a float32 one, on any machine."""
+    code = "from study.training.planning import multiplies_bfloat16_fast; print(multiplies_bfloat16_fast())"
+    env = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_flop_are_those_of_matrix_products_forward_and_twice_backward(tiny):
