@@ -6,6 +6,7 @@ two moments read and written, the gradient written and read). Operations it leav
 raise the floor; caches would lower it.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -52,14 +53,14 @@ def floor(architecture: Architecture, pairs: int, precision: str) -> Floor:
     return Floor(float(flop), float(moved))
 
 
-def measured_rates(device: torch.device) -> Rates:
-    """Time large matrix products and copies."""
+def measured_rates(device: torch.device, precisions: Sequence[str]) -> Rates:
+    """Time large matrix products of some precisions, and copies."""
     side, numbers = (8192, 1 << 28) if device.type == "cuda" else (1024, 1 << 25)
 
     rate = partial(calls_per_second, wait=partial(synchronise, device), seconds=0.3)
     flop = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        factor = torch.randn(side, side, device=device).to(dtype)
+    for name in precisions:
+        factor = torch.randn(side, side, device=device).to(getattr(torch, name))
         product = torch.empty_like(factor)
         flop[name] = 2 * side**3 * rate(lambda a=factor, b=product: torch.mm(a, a, out=b))
     source = torch.randn(numbers, device=device)

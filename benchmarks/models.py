@@ -1,6 +1,7 @@
 """Default models of the benchmarks: stacks, and a model and its data loader as a plain script would have them."""
 
 from collections.abc import Sequence
+from multiprocessing import get_all_start_methods
 
 import numpy as np
 import torch
@@ -100,6 +101,8 @@ def pair_loader(
         shuffle=True,
         drop_last=True,
         num_workers=workers,
+        # The default of the platform, as in a script. A process that was spawned would spawn its workers.
+        multiprocessing_context=get_all_start_methods()[0] if workers else None,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
     )

@@ -1,22 +1,35 @@
-"""Trial-steps per second of the same models trained one by one, in several processes, and as a stack.
+"""Trial-steps per second of the same models trained one by one and as stacks, in one process and in several.
 
     python -m benchmarks.throughput
 
 Every way trains the same network and objective with the same optimiser on all of SynTone: on a GPU the default network
 with 128 pairs a batch, on a processor the quickstart's with 32. Plain training is what a user would write:
 `torch.optim.Adam`, `torch.randint` for the batch, `torch.randn` for the noise, and no hashing of random numbers. Its
-second clips may equal the first ones in other factors, which saves it work; a `DataLoader` draws such clips again. The
-ways take turns, so that other load on the machine slows all of them; the median over rounds counts. The
-share of the floor is that of `benchmarks.floor`, by rates measured in the same run. "First step" is the time of the
-first step of a new stack, once with an empty cache of compiled steps and then with a warm one.
+second clips may equal the first ones in other factors, which saves it work; a `DataLoader` draws such clips again.
+
+On a processor the ways differ in processes, threads of each process and lanes of a stack. Processes times threads are
+at most the number of cores. bfloat16 is measured where the processor multiplies it at least 1.2 times as fast as
+float32.
+
+The ways take turns, so that other load on the machine slows all of them; the median over rounds counts. The share of
+the floor compares with `benchmarks.floor`, by rates measured in the same run. "First step" is the time of the first
+step of a new stack: once in one process with an empty cache of compiled steps, then with a warm one.
+
+Memory is the proportional set size of all processes of a way, which divides shared memory among the processes that
+share it. Where the system does not report it, memory is the resident set size; on a GPU it is the allocated memory of
+the device.
+
+With two cores the benchmark ends within six minutes.
 """
 
 import os
 import statistics
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from threading import Barrier
 from typing import Literal, NamedTuple
 from unittest import mock
@@ -27,48 +40,69 @@ import torch
 from benchmarks.floor import floor, measured_rates
 from benchmarks.machine import calls_per_second, device_kind, log, new_parser, print_table, timed, write_record
 from benchmarks.models import PAIRS, PlainModel, architecture, full_stack, pair_loader, synchronise
-from marl.audio import AudioConfig
+from marl.audio import AudioConfig, LogMel
 from marl.config import Config, ContrastConfig
+from marl.data import Dataset, LogMels
 from marl.data.syntone import SynTone
 from marl.stack import Precision
-from study.environment import process_env
+from study.environment import available_cpus, process_env
+from study.training.planning import can_compile, multiplies_bfloat16_fast
 
 CONFIG = Config(contrast=ContrastConfig(strategy="infonce", private=1.0))
-WARM_STEPS = 10
-CORES = os.cpu_count() or 1
+WARM_STEPS = 5
+CORES = available_cpus()
 
 
 class Way(NamedTuple):
-    """One way to train. `lanes` is the width of a stack."""
+    """One way to train. `threads` is the number of threads of each process, `lanes` the width of a stack."""
 
     kind: Literal["loader", "resident", "stack"]
     processes: int = 1
+    threads: int = 1
     lanes: int = 1
     compiled: bool = False
     precision: Precision = "float32"
 
     @property
     def name(self) -> str:
-        many = "one process" if self.processes == 1 else f"{self.processes} processes"
+        processes = f"{self.processes} process{'es' if self.processes > 1 else ''}"
+        where = f"{processes} of {self.threads} thread{'s' if self.threads > 1 else ''}"
         if self.kind != "stack":
-            return f"one model at a time, {self.kind}, {many}"
+            return f"one model at a time, {self.kind}, {where}"
         how = f"{'compiled, ' if self.compiled else ''}{self.precision}"
-        return f"{'one model' if self.lanes == 1 else f'stack of {self.lanes}'}, {how}, {many}"
+        return f"{'one model' if self.lanes == 1 else f'stack of {self.lanes}'}, {how}, {where}"
 
 
-def ways(kind: str) -> list[Way]:
-    processes, fast = (CORES if kind == "cpu" else 8), {"compiled": True, "precision": "bfloat16"}
-    both = [Way("loader"), Way("resident"), Way("resident", processes)]
-    both += [Way("stack", **fast), Way("stack", processes, **fast)]
-    if kind == "cuda":
-        stacks = [*(Way("stack", lanes=lanes, **fast) for lanes in (8, 32, 64, 128)), Way("stack", 1, 64, True)]
-    else:
-        stacks = [Way("stack", 1, 8), Way("stack", 1, 8, True), *(Way("stack", 1, lanes, **fast) for lanes in (8, 16))]
-    return both + stacks
+def cpu_ways(cores: int, bfloat16: bool) -> list[Way]:
+    """Return the ways to train on a processor, with those in bfloat16 or without."""
+    chosen = [Way("loader", 1, cores), Way("resident"), Way("resident", cores)]
+    chosen += [Way("stack", 1, cores, 8), *(Way("stack", 1, cores, lanes, True) for lanes in (8, 16))]
+    chosen += [*(Way("stack", cores, 1, lanes) for lanes in (4, 8, 16)), Way("stack", cores, 1, 8, True)]
+    if bfloat16:
+        chosen += [Way("stack", 1, cores, 16, True, "bfloat16"), Way("stack", cores, 1, 8, True, "bfloat16")]
+    return list(dict.fromkeys(chosen))  # on a single core some are the same
 
 
-def plain_step(way: Way, device: torch.device):
-    pairs, data = PAIRS[device.type], SynTone().build(AudioConfig(), device)
+def cuda_ways(cores: int) -> list[Way]:
+    """Return the ways to train on a GPU."""
+    fast = {"compiled": True, "precision": "bfloat16"}
+    chosen = [Way("loader", 1, cores), Way("resident", 1, cores), Way("resident", 8)]
+    chosen += [Way("stack", 1, cores, **fast), Way("stack", 8, **fast)]
+    chosen += [Way("stack", 1, cores, lanes, **fast) for lanes in (8, 32, 64, 128)]
+    return [*chosen, Way("stack", 1, cores, 64, True)]
+
+
+def build_dataset(device: torch.device, log_mels: Path | None) -> Dataset:
+    """Build SynTone, or load the log-mels that another process has built, which takes less time."""
+    if log_mels is None:
+        return SynTone().build(AudioConfig(), device)
+    clips, values_NFT = SynTone().clips(AudioConfig(), device), torch.load(log_mels, map_location=device)
+    return Dataset(**vars(clips), log_mels=LogMels(values_NFT), audio=LogMel(AudioConfig(), device=device))
+
+
+def plain_step(way: Way, data: Dataset):
+    device = data.device
+    pairs = PAIRS[device.type]
     clips = data.splits["training"]
     timbre = data.value_NC[clips, data.factor_names.index("timbre")]
     order = timbre.argsort()
@@ -85,23 +119,23 @@ def plain_step(way: Way, device: torch.device):
             yield data.log_mels[clips[torch.cat([first, second])]], group
 
     def loaded():
-        order = [data.factor_names.index(name) for name in ("timbre", "frequency", "amplitude")]
-        arrays = (data.log_mels.values_NFT, clips, data.value_NC[:, order])
+        columns = [data.factor_names.index(name) for name in ("timbre", "frequency", "amplitude")]
+        arrays = (data.log_mels.values_NFT, clips, data.value_NC[:, columns])
         return pair_loader(*(array.cpu().numpy() for array in arrays), pairs, min(4, CORES), device)
 
     batches = loaded() if way.kind == "loader" else resident()
     return lambda: model.step(*next(batches))
 
 
-def train(way: Way, threads: int, seconds: float, start: Barrier) -> dict[str, float]:
-    """Measure one process. All processes of a way pass the barrier together."""
-    torch.set_num_threads(threads)
+def train(way: Way, seconds: float, log_mels: Path | None, barrier: Barrier) -> dict[str, float]:
+    """Measure one process. All processes of a way start together, and all hold their memory until it is measured."""
+    torch.set_num_threads(way.threads)
     device = torch.device(device_kind())
+    dataset = build_dataset(device, log_mels)
     if way.kind == "stack":
-        dataset = SynTone().build(AudioConfig(), device)
         step = full_stack(dataset, [CONFIG], way.lanes, PAIRS[device.type], way.precision, way.compiled).step
     else:
-        step = plain_step(way, device)
+        step = plain_step(way, dataset)
 
     wait = partial(synchronise, device)
     wait()
@@ -109,24 +143,37 @@ def train(way: Way, threads: int, seconds: float, start: Barrier) -> dict[str, f
     for _ in range(WARM_STEPS if seconds else 0):
         step()
     wait()
-    start.wait(timeout=600)
-    rate = way.lanes * calls_per_second(step, wait, seconds, every=8, warm_up=0) if seconds else 0.0
-    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
+    barrier.wait(timeout=600)
+    # A GPU works through a queue; processes on a processor should end together.
+    every = 8 if device.type == "cuda" else 1
+    rate = way.lanes * calls_per_second(step, wait, seconds, every, warm_up=0) if seconds else 0.0
+    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else process_memory()
+    barrier.wait(timeout=600)
     return {"rate": rate, "memory_gb": memory / 1e9, "first_step_s": first_step_s}
 
 
-def measure(way: Way, seconds: float, cache: str) -> dict[str, float]:
+def process_memory() -> int:
+    """Return the bytes of this process and its children, with its share of what it shares with other processes."""
+    total, own = 0, psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):  # a child may have ended
+            memory = process.memory_full_info()
+            total += getattr(memory, "pss", memory.rss)
+    return total
+
+
+def measure(way: Way, seconds: float, cache: str, log_mels: Path | None) -> dict[str, float]:
     """Sum trial-steps per second and memory over the processes of one way; return them with the longest first step."""
-    threads, context = 1 if way.processes > 1 else CORES, get_context("spawn")
-    environment = {**process_env(), "OMP_NUM_THREADS": str(threads)}
+    context = get_context("spawn")
+    environment = {**process_env(), "OMP_NUM_THREADS": str(way.threads)}
     environment |= {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
     with (
         mock.patch.dict(os.environ, environment),
         context.Manager() as manager,
         ProcessPoolExecutor(way.processes, context) as pool,
     ):
-        start = manager.Barrier(way.processes)
-        found = [pool.submit(train, way, threads, seconds, start) for _ in range(way.processes)]
+        barrier = manager.Barrier(way.processes)
+        found = [pool.submit(train, way, seconds, log_mels, barrier) for _ in range(way.processes)]
         results = [one.result() for one in found]
     return {
         "rate": sum(one["rate"] for one in results),
@@ -135,23 +182,48 @@ def measure(way: Way, seconds: float, cache: str) -> dict[str, float]:
     }
 
 
+def cold_first_steps(chosen: list[Way], kind: str, cache: str, log_mels: Path | None) -> dict[Way, float]:
+    """Measure the first step of each compiled way with an empty cache, and fill the cache.
+
+    Each program is measured once. Ways with other numbers of processes, or of threads on a GPU, share a program.
+    """
+    found: dict[Way, float] = {}
+    programs = {way: way._replace(processes=1, threads=1 if kind == "cuda" else way.threads) for way in chosen}
+    for way, program in programs.items():
+        if way.compiled and program not in found:
+            found[program] = measure(program, 0.0, cache, log_mels)["first_step_s"]
+            log(f"first step, empty cache: {program.name}: {found[program]:.0f} s")
+    return {way: found[program] for way, program in programs.items() if program in found}
+
+
 def main() -> None:
-    parser = new_parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each way")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    options, kind = parser.parse_args(), device_kind()
-    chosen, rates = ways(kind), measured_rates(torch.device(kind))
+    parser, kind = new_parser(__doc__), device_kind()
+    on_gpu = kind == "cuda"
+    rounds, seconds = (3, 5.0) if on_gpu else (2, 3.0)
+    parser.add_argument("--rounds", type=int, default=rounds, help="measurements of each way")
+    parser.add_argument("--seconds", type=float, default=seconds, help="of each measurement")
+    parser.add_argument("--no-compile", action="store_true", help="leave out the compiled ways")
+    options = parser.parse_args()
+    compiles = can_compile(kind) and not options.no_compile
+    chosen = cuda_ways(CORES) if on_gpu else cpu_ways(CORES, compiles and multiplies_bfloat16_fast())
+    chosen = [way for way in chosen if compiles or not way.compiled]
+    precisions = list(dict.fromkeys(way.precision for way in chosen))
+    rates = measured_rates(torch.device(kind), precisions)
     measured: dict[Way, list[dict[str, float]]] = {way: [] for way in chosen}
     with tempfile.TemporaryDirectory(prefix="benchmark-cache-") as cache:
-        cold = {way: measure(way, 0.0, cache)["first_step_s"] for way in chosen if way.compiled}
+        log_mels = None if on_gpu else Path(cache, "log_mels.pt")
+        if log_mels is not None:
+            torch.save(build_dataset(torch.device(kind), None).log_mels.values_NFT, log_mels)
+        cold = cold_first_steps(chosen, kind, cache, log_mels)
         for number in range(options.rounds):
             for way in chosen:
-                measured[way].append(measure(way, options.seconds, cache))
+                measured[way].append(measure(way, options.seconds, cache, log_mels))
                 log(f"round {number + 1} of {options.rounds}: {way.name}: {measured[way][-1]['rate']:.0f}")
     results, reference = [], statistics.median(one["rate"] for one in measured[chosen[0]])
+    floor_s = {one: floor(architecture(CONFIG), PAIRS[kind], one).seconds(rates, one) for one in precisions}
     for way in chosen:
         speeds = [one["rate"] for one in measured[way]]
-        rate, step = statistics.median(speeds), floor(architecture(CONFIG), PAIRS[kind], way.precision)
+        rate = statistics.median(speeds)
         results.append(
             {
                 "way": way.name,
@@ -159,16 +231,19 @@ def main() -> None:
                 "lowest": min(speeds),
                 "highest": max(speeds),
                 "times_first": rate / reference,
-                "share_of_floor": rate * step.seconds(rates, way.precision),
+                "share_of_floor": rate * floor_s[way.precision],
                 "memory_gb": statistics.median(one["memory_gb"] for one in measured[way]),
                 "cold_first_step_s": cold.get(way),
                 "warm_first_step_s": statistics.median(one["first_step_s"] for one in measured[way]),
             }
         )
     head = ["", "trial-steps/s", "lowest", "highest", "x first", "of floor", "GB", "first step cold s", "warm s"]
-    print_table(f"throughput on {kind}", head, [list(row.values()) for row in results])
+    floors = ", ".join(f"{1 / seconds:,.0f} in {one}" for one, seconds in floor_s.items())
+    print_table(
+        f"throughput on {kind}; floor in trial-steps/s: {floors}", head, [list(row.values()) for row in results]
+    )
     config = {"model": CONFIG.model_dump(mode="json"), "batch_pairs": PAIRS[kind], "rates": rates._asdict()}
-    config["floor"] = floor(architecture(CONFIG), PAIRS[kind], "bfloat16")._asdict()
+    config["floor"] = {one: floor(architecture(CONFIG), PAIRS[kind], one)._asdict() for one in precisions}
     write_record("throughput", options, {"ways": results}, **config)
 
 
