@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# As pip does, uv accepts the certificates that this system trusts, such as those of a company's proxy.
+UV_INSTALL := $(BIN)/uv --system-certs pip install --quiet --python $(BIN)/python
 # Debian packages that tests need. Tests that lack one are skipped and name it; where CI is set they fail.
 SYSTEM := chromium iproute2 libfluidsynth3 nmap openssh-client openssh-server rsync timgm6mb-soundfont
 # The tests of a file share expensive fixtures, so they stay in one process. conftest.py sorts the files.
@@ -89,4 +90,4 @@ bench: $(STAMP)  ## measure what is claimed about speed, in about ten minutes on
 	@$(BIN)/python -m benchmarks.embed
 
 lock: $(BIN)/uv  ## renew the exact pins
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev --output-file requirements.lock pyproject.toml
+	@$(BIN)/uv --system-certs pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev --output-file requirements.lock pyproject.toml

@@ -98,3 +98,14 @@ def test_an_old_python_is_refused_with_its_version(checkout):
     assert outcome.returncode != 0
     assert "Python 3.11 or later is needed" in outcome.stderr
     assert not (checkout / "commands").exists()
+
+
+def test_uv_checks_hashes_and_trusts_the_certificates_of_the_system(checkout):
+    uv = checkout / "venv" / "bin" / "uv"
+    uv.write_text('#!/bin/sh\necho "$@" >>commands\n')
+    uv.chmod(0o755)
+    assert make(checkout, "venv/.installed").returncode == 0
+    pins, project = (checkout / "commands").read_text().splitlines()
+    assert "--require-hashes -r requirements.lock" in pins
+    assert "--editable ." in project
+    assert all("--system-certs" in command for command in (pins, project))

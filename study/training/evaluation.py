@@ -122,7 +122,7 @@ class Evaluator:
         return self._metric_groups_at.get(pending.step, INTERMEDIATE)
 
     def _next_group(self, queue: Sequence[PendingEvaluation]) -> list[PendingEvaluation]:
-        """Return models whose metrics are those of the first one, at most one for each replicate.
+        """Return models with the metric groups of the first model, at most one model of each replicate.
 
         A replicate's models are evaluated in the order of their steps.
         """

@@ -70,7 +70,7 @@ def test_compiled_steps_keep_law_1_and_agree_with_plain_float32_at_first(shared_
 def test_compiled_training_differs_less_than_seeds_do(shared_stack, dataset_on, device, precision):
     def final(stack: Stack) -> np.ndarray:
         found = []
-        for _ in range(3):  # by so many seeds the means differ by chance by a third of a standard deviation
+        for _ in range(3):  # the standard error of the difference of means is then a third of a standard deviation
             for seed in range(len(found), len(found) + stack.lanes):
                 stack.attach(PROBAND, seed)
             train(stack, 100)
