@@ -51,7 +51,7 @@ def spec_of(options: argparse.Namespace, trials: int, devices: int) -> ResolvedS
         "space": SPACE,
         "search": {"sampler": "random", "trials": trials},
         "halving": {"reduction_factor": 3, "min_steps": STEPS // 9} if options.halving else "none",
-        "resources": {"lanes": options.lanes, "devices": devices or "auto"},
+        "resources": {"lanes": options.lanes, "devices": devices or "auto", "trainers": 1},
     }
     return resolve(parse_spec(content, source="benchmark"))
 

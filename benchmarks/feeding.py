@@ -23,7 +23,7 @@ from marl.data import LogMels
 from marl.data.syntone import SynTone
 from marl.stack import Stack
 from study.environment import process_env
-from study.training.planning import can_compile
+from study.training.planning import can_compile, trainer_threads
 
 CONFIG = Config.model_validate({"contrast": {"strategy": "infonce"}})
 ROUNDS = 4
@@ -93,5 +93,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ |= process_env()
+    os.environ |= process_env(trainer_threads(device_kind()))
     main()

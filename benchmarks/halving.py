@@ -67,6 +67,7 @@ def train_all(spec: Spec, folder: Path) -> tuple[pd.DataFrame, dict[str, float]]
         done = sum(row["step"] == spec.train.steps for row in rows)
         if rows and done and done % 20 == 0:
             log(f"search {spec.search.seed}: {done} of {(spec.search.trials or 0) * spec.replicates} models")
+    lanes.update_baselines()
     baselines = store.baselines()
     assert baselines is not None
     return pd.DataFrame(rows), baselines["untrained"]

@@ -18,6 +18,7 @@ def sample(time: float, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the sums over all trainers of their answers to `study.training.trainer.Trainer.progress`."""
     return {
         "time": time,
+        "trainers": len(answers),
         "replicates": sum(len(answer["replicates"]) for answer in answers),
         "trained_steps": sum(answer["trained_steps"] for answer in answers),
         "lane_steps": sum(answer["lane_steps"] for answer in answers),
@@ -32,7 +33,7 @@ def phases(
 
     Args:
         samples: Results of `sample`; times are seconds since the start of the command.
-        lanes: Width of the stack.
+        lanes: Lanes of all trainers.
         last_start: Time of the last trial's start.
         ended: Time when Ray had stopped.
 
@@ -47,7 +48,7 @@ def phases(
     kinds = [name for name in table if name.startswith("seconds/")]
     first = trained.ne(0).idxmax()
     # A trainer counts from its first step, which may be earlier than the first request for its progress.
-    first_step = first - table.loc[first, kinds].drop("seconds/idle").sum()
+    first_step = first - table.loc[first, kinds].drop("seconds/idle").sum() / table.loc[first, "trainers"]
     full = max(first_step, min(table.index[table["replicates"] >= lanes], default=table.index[-1]))
     last_start = max(last_start, full)
     last_step = max(trained.eq(trained.iloc[-1]).idxmax(), last_start)

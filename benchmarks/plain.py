@@ -29,7 +29,7 @@ from marl.data.syntone import SynTone
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WORKERS = {"cpu": 1, "cuda": 4}  # of a DataLoader
-REPORTS, CONCURRENT_TRIALS = 4, 2
+REPORTS, CONCURRENT_TRIALS = 2, 2
 VALIDATION_CLIPS = 2048
 LOG_MELS, META = "log_mels.npy", "meta.npz"
 
@@ -80,12 +80,11 @@ def train(chosen: dict[str, Any], folder: str, steps: int, pairs: int, threads: 
 def search(trials: int, **run: Any) -> tuple[int, int]:
     """Run all trials; return the number of trained steps and of failed trials."""
     gpus = torch.cuda.device_count()
-    gamma, temperature = tune.loguniform(0.3, 10), tune.loguniform(0.07, 0.5)
-    strategy, weight = tune.choice(["none", "infonce"]), tune.loguniform(20, 200)
     space = {
-        "latent": {"private": tune.choice([4, 8, 16]), "shared": tune.choice([4, 8])},
-        "loss": {"private": {"gamma": gamma}, "shared": {"gamma": gamma}},
-        "contrast": {"strategy": strategy, "shared": weight, "temperature": temperature},
+        "latent": {"private": 16, "shared": 8},
+        "loss": {"private": {"gamma": tune.loguniform(0.3, 30)}},
+        "contrast": {"strategy": "infonce", "shared": tune.loguniform(2, 200)},
+        "independence": {"hsic": tune.loguniform(3, 300)},
     }
     with tempfile.TemporaryDirectory(prefix="plain-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}

@@ -89,6 +89,9 @@ class SleepingTrainer:
             "notices": [],
         }
 
+    async def update_baselines(self) -> None:
+        """Do nothing: there is no network."""
+
     async def drain(self) -> None:
         """Do nothing: there is no state."""
 

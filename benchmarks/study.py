@@ -3,16 +3,20 @@
     python -m benchmarks.study [--quick] [--plain]
 
 The study is the quickstart's with a budget that suits the device, started as the command line starts it, on a temporary
-store; `benchmarks.phases` defines its phases. Before and after it a stack of the same width trains alone, in a process
-without Ray, at the highest rate that the study could reach. With `--plain`, the script that one would write without
-this project (`benchmarks.plain`) trains a share of the same work.
+store; `benchmarks.phases` defines its phases. Before and after it bare stacks of the same width, one for each trainer,
+train alone in processes without Ray, at the highest rate that the study could reach. With `--plain`, the script that
+one would write without this project (`benchmarks.plain`) trains a share of the same work.
 """
 
 import argparse
 import math
+import os
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from threading import Barrier
 from typing import Any
 from unittest import mock
 
@@ -30,18 +34,18 @@ from benchmarks.machine import (
     write_record,
 )
 from benchmarks.phases import phases, sample
-from study.environment import process_env
+from study.environment import available_cpus, process_env
 from study.runs.lifecycle import create_study
 from study.search.sampler import Search
 from study.spec.resolve import read_spec
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
-from study.training.planning import can_compile, plan_stacks
+from study.training.planning import can_compile, plan_stacks, trainer_threads
 
 MIN_PLAIN_TRIALS = 2  # they run side by side
 # By device: steps, lanes, pairs, minutes of pure training, and the share of them for the plain script.
-DEFAULTS = {"cpu": (800, 8, 32, 2.0, 0.25), "cuda": (6000, 64, 128, 5.0, 0.01)}
+DEFAULTS = {"cpu": (1000, 8, 32, 2.0, 0.25), "cuda": (6000, 64, 128, 5.0, 0.01)}
 QUICK_MINUTES = 0.5
 
 
@@ -60,8 +64,8 @@ def spec_of(options: argparse.Namespace, trials: int) -> ResolvedSpec:
     return read_spec(ROOT / "studies" / "quickstart.yaml", [*changes, *options.set])
 
 
-def bare_stack(options: argparse.Namespace) -> float:
-    """Return trial-steps per second of the study's full stack without Ray, reports or checkpoints."""
+def bare_stack(options: argparse.Namespace, start: Barrier) -> float:
+    """Return trial-steps per second of one of the study's full stacks without Ray, reports or checkpoints."""
     import torch
 
     resolved = spec_of(options, 1 + options.lanes)
@@ -70,7 +74,26 @@ def bare_stack(options: argparse.Namespace) -> float:
     stack = plan.stack(resolved, configs[0], resolved.data.build(resolved.audio, torch.device(device_kind())))
     for config in configs:
         stack.attach(config, seed=0)
+    stack.step()
+    start.wait(timeout=600)
     return plan.lanes * calls_per_second(stack.step, stack.synchronise, options.pure_seconds)
+
+
+def bare_stacks(options: argparse.Namespace) -> float:
+    """Return trial-steps per second of as many full stacks as the study has trainers, side by side."""
+    context, trainers = get_context("spawn"), most_trainers()
+    with (
+        mock.patch.dict(os.environ, process_env(trainer_threads(device_kind()))),
+        context.Manager() as manager,
+        ProcessPoolExecutor(trainers, context) as pool,
+    ):
+        start = manager.Barrier(trainers)
+        return sum(pool.map(bare_stack, [options] * trainers, [start] * trainers))
+
+
+def most_trainers() -> int:
+    """Return the number of trainers of a study on this machine, if there is work for all."""
+    return 1 if device_kind() == "cuda" else available_cpus()
 
 
 def run_study(options: argparse.Namespace, trials: int) -> dict[str, Any]:
@@ -107,7 +130,12 @@ def run_study(options: argparse.Namespace, trials: int) -> dict[str, Any]:
         with mock.patch.object(driver, "_Driver", Watched), mock.patch.object(driver, "TrainerGroup", Watching):
             driver.run_study(store, trials, Console(stderr=True, highlight=False))
     ended = time.monotonic() - began
-    return {"samples": samples, "lanes": metadata.stack["lanes"], "last_start": starts[-1], "ended": ended}
+    return {
+        "samples": samples,
+        "lanes": most_trainers() * metadata.stack["lanes"],
+        "last_start": starts[-1],
+        "ended": ended,
+    }
 
 
 def show(results: Mapping[str, Any]) -> None:
@@ -131,7 +159,7 @@ def show(results: Mapping[str, Any]) -> None:
     head = ("phase", "seconds", "trial-steps/s", "of pure", "useful lane-steps", *kinds)
     print_table("a study through Ray, and how its trainer spent the time", head, rows)
     before, after = results["pure_before_and_after"]
-    print(f"pure training of a bare stack: {pure:,.0f} trial-steps/s ({before:,.0f} before, {after:,.0f} after)")
+    print(f"pure training of bare stacks: {pure:,.0f} trial-steps/s ({before:,.0f} before, {after:,.0f} after)")
     if plain := results.get("plain"):
         print(
             f"plain Ray Tune, {100 * plain['share_of_the_work']:.0f} % of the work: "
@@ -163,10 +191,9 @@ def parse_options() -> argparse.Namespace:
     options.minutes = options.minutes or (QUICK_MINUTES if options.quick else minutes)
     if options.compile is None:
         options.compile = can_compile(kind) and not options.quick
-    if options.trials and options.trials * options.replicates <= options.lanes:
-        parser.error(
-            f"no steady state: {options.trials} trials x {options.replicates} do not exceed {options.lanes} lanes"
-        )
+    lanes = options.lanes * most_trainers()
+    if options.trials and options.trials * options.replicates <= lanes:
+        parser.error(f"no steady state: {options.trials} trials x {options.replicates} do not exceed {lanes} lanes")
     return options
 
 
@@ -174,13 +201,14 @@ def main() -> None:
     options = parse_options()
 
     def pure() -> float:
-        log("training a bare stack")
-        return in_child(bare_stack, options, environment=process_env())
+        log("training bare stacks")
+        return bare_stacks(options)
 
     before = pure()
     affordable = options.minutes * 60 * before / (options.steps * options.replicates)
     # A steady state needs several rounds of all lanes.
-    trials = options.trials or max(math.ceil(affordable), 3 * math.ceil(options.lanes / options.replicates))
+    lanes = options.lanes * most_trainers()
+    trials = options.trials or max(math.ceil(affordable), 3 * math.ceil(lanes / options.replicates))
     total = trials * options.replicates * options.steps
     log(f"running a study of {trials} trials x {options.replicates} replicates x {options.steps} steps = {total:,}")
     record = in_child(run_study, options, trials)

@@ -165,7 +165,7 @@ def process_memory() -> int:
 def measure(way: Way, seconds: float, cache: str, log_mels: Path | None) -> dict[str, float]:
     """Sum trial-steps per second and memory over the processes of one way; return them with the longest first step."""
     context = get_context("spawn")
-    environment = {**process_env(), "OMP_NUM_THREADS": str(way.threads)}
+    environment = process_env(way.threads)
     environment |= {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
     with (
         mock.patch.dict(os.environ, environment),

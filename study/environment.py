@@ -94,10 +94,13 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("marl-study", appauthor=False)
 
 
-def process_env() -> dict[str, str]:
+def process_env(threads: int) -> dict[str, str]:
     """Return the environment variables of a process that trains on this machine, to be set before it starts.
 
     Compiled steps are code, so their cache is a folder of the user on this machine.
+
+    Args:
+        threads: Number of threads that compute one operation together.
     """
     defaults = {
         # Threads of a step wait for each other. If they spin, any other program slows a step twentyfold.
@@ -106,4 +109,4 @@ def process_env() -> dict[str, str]:
         "TRITON_CACHE_DIR": str(cache_folder() / "triton"),
     }
     users = {name: os.environ.get(name, default) for name, default in defaults.items()}
-    return {"OMP_NUM_THREADS": str(available_cpus()), **_ALLOCATOR, **users}
+    return {"OMP_NUM_THREADS": str(threads), **_ALLOCATOR, **users}

@@ -5,7 +5,8 @@ Spectrograms lie on the device if they fit, else in a memory-mapped file.
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
@@ -21,14 +23,15 @@ from marl.data.audio_dataset import Entry
 from marl.data.audio_file import SUFFIXES
 from marl.data.folder import Folder
 from study.datasets.prepared_set import PreparedSet, key_of
-from study.environment import cache_folder
+from study.datasets.shared_memory import shared_file
+from study.environment import available_cpus, cache_folder, code_hash
 from study.errors import UserError
 from study.local_files import atomic_path
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 
 __all__ = ["as_user_error", "check_pairs", "clips_of", "dataset_of", "factors_of", "find", "has_pairs", "load_dataset"]
-__all__ += ["local_copy", "with_content"]
+__all__ += ["local_copy", "shared_dataset_of", "with_content"]
 
 _Result = TypeVar("_Result")
 
@@ -178,6 +181,43 @@ def dataset_of(resolved: ResolvedSpec, objects: ObjectStore, device: torch.devic
     memory_gib = resolved.spec.resources.data_gib
     prepared = _prepared(data, audio, objects)
     return load_dataset(prepared, data.split, device, None if memory_gib == "auto" else memory_gib)
+
+
+def shared_dataset_of(resolved: ResolvedSpec, objects: ObjectStore) -> Dataset:
+    """Return the dataset on the CPU, with log-mels in memory that is shared with all trainers of this machine.
+
+    The first trainer computes or reads them. Log-mels that do not fit into memory are in a file that all trainers map
+    anyway.
+    """
+    cpu, audio = torch.device("cpu"), resolved.audio
+    content = f"{resolved.data.model_dump_json()} {audio.model_dump_json()} {code_hash()}"
+    clips = clips_of(resolved, objects)
+    size = 4 * len(clips.value_NC) * audio.mel_bands * audio.frames
+    with shared_file(f"log-mels-{_hash(content)}", size) as path:
+        if not path.exists():
+            with _threads(available_cpus()):  # the other trainers wait
+                built = dataset_of(resolved, objects, cpu)
+            if not built.log_mels.is_resident:
+                return built
+            statistics = torch.tensor([built.audio.mean_db, built.audio.std_db], dtype=torch.float64)
+            with atomic_path(path) as draft:
+                save_file({"log_mels": built.log_mels.values_NFT, "statistics": statistics}, draft)
+            del built
+        mapped = load_file(path)
+    mean_db, std_db = mapped["statistics"].tolist()
+    standardisation = (mean_db, std_db) if resolved.needs_preparation else ()
+    log_mels = LogMels(mapped["log_mels"], cpu, *standardisation)
+    return Dataset(**vars(clips), log_mels=log_mels, audio=LogMel(audio, mean_db, std_db, cpu))
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    previous = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous)
 
 
 def clips_of(resolved: ResolvedSpec, objects: ObjectStore) -> Clips:

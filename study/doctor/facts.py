@@ -126,7 +126,7 @@ class Facts(BaseModel, frozen=True):
 def facts_here() -> Facts:
     """Return the facts of this machine."""
     memory = psutil.virtual_memory()
-    folders = (tempfile.gettempdir(), process_env()["TORCHINDUCTOR_CACHE_DIR"])
+    folders = (tempfile.gettempdir(), process_env(1)["TORCHINDUCTOR_CACHE_DIR"])
     return Facts(
         host=socket.gethostname(),
         versions=versions(),

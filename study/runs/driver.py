@@ -15,7 +15,7 @@ from marl.evaluation import RESCORABLE
 from study.analysis import StudyResults, trial_name
 from study.environment import versions
 from study.errors import Interrupted, command_for
-from study.runs.post_training import TrainerLostError, evaluate_stored
+from study.runs.post_training import TrainerLostError, evaluate_stored, results_of
 from study.runs.ray_cluster import RUN_STARTED, ray_session
 from study.runs.stop_signals import StopSignals, handle_signals
 from study.runs.terminal import ProgressDisplay
@@ -23,11 +23,12 @@ from study.search.halving import HalvingScheduler, rungs_so_far
 from study.search.sampler import past_trials
 from study.search.tune import MAX_ACTOR_RESTARTS, StudyCallback, StudySearcher
 from study.spec import Spec, TrialId
-from study.spec.resolved_spec import StackPlan
+from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
 from study.training.client import StudyTrial, TrainerGroup
+from study.training.evaluation import final_groups
 from study.training.nodes import ResourcePlan
 
 logger = logging.getLogger(__name__)
@@ -38,13 +39,6 @@ _PROGRESS_EVERY_S = 1.0
 _MAX_TRAINER_LOSSES = 4
 # Ray forgets the name of a dead trainer a moment after its death.
 _RETRY_PAUSE_S = 2.0
-# Metric groups and split of a `post_training` group of the spec. Any other group is the metric group of the same name,
-# on validation clips.
-_METRICS_OF_GROUP: dict[str, tuple[Sequence[str], str]] = {
-    "test": (RESCORABLE, "test"),
-    "samples": (("sampled_probes",), "validation"),
-}
-
 # Trial and seed of replicates, by group of `post_training`.
 _Replicates = Mapping[str, Sequence[tuple[TrialId, int]]]
 
@@ -76,12 +70,14 @@ def run_study(store: StudyStore, target: int, console: Console, address: str | N
         searcher = StudySearcher(spec, trials, target, with_plain_vae=not results.has_plain_vae, writer=writer)
         rungs = rungs_so_far(spec, store.read("reports"))
         plan = StackPlan.model_validate(results.metadata.stack)
-        started = RUN_STARTED.format(run=writer.run, study=spec.name)
-        display.log(f"{started}: {plan.lanes} lanes, {plan.precision}, {plan.why}")
         with display, ray_session(address):
-            resources = ResourcePlan(store.objects.uri, spec, plan.lanes, is_shared=address is not None)
-            searcher.max_running = resources.max_trials
+            resources = ResourcePlan(store.objects.uri, spec, plan.lanes, target, is_shared=address is not None)
+            started = RUN_STARTED.format(run=writer.run, study=spec.name)
+            display.log(f"{started}: {resources.description}, {plan.lanes} lanes, {plan.precision}, {plan.why}")
+            searcher.max_running, searcher.trainers = resources.max_trials, resources.trainers
             with TrainerGroup(store.objects.uri, spec.name, writer.run) as trainers:
+                if address is None and resources.device == "cpu" and searcher.remaining:
+                    trainers.start_here(versions(), resources.trainers)  # beside Tune and the processes of trials
                 driver = _Driver(store, spec, writer, searcher, display, resources, trainers, stop)
                 stop.is_graceful = True
                 driver.run(HalvingScheduler(rungs) if rungs else None)
@@ -107,10 +103,12 @@ class _Driver:
     def run(self, scheduler: TrialScheduler | None) -> None:
         """Train all trials, then evaluate the front."""
         self.display.set_phase("starting the trainer")
-        if self.searcher.remaining:
+        has_trained = bool(self.searcher.remaining)
+        if has_trained:
             self._train(scheduler)
         self.writer.flush()
-        self._evaluate_front()
+        if has_trained or StudyResults(self.store).missing_post_training():
+            self._evaluate_front()
 
     def _train(self, scheduler: TrialScheduler | None) -> None:
         steps = self.spec.train.steps
@@ -143,9 +141,13 @@ class _Driver:
             ).fit()
 
     def _evaluate_front(self) -> None:
-        """Compute the missing post-training metrics of front candidates, with another trainer if one is lost."""
+        """Compute what is missing: post-training metrics of front candidates, and metrics of the untrained network.
+
+        Another trainer continues if one is lost.
+        """
         losses = 0
-        while missing := StudyResults(self.store).missing_post_training():
+        while True:
+            missing = StudyResults(self.store).missing_post_training()
             try:
                 written = self._evaluate(missing)
             except TrainerLostError as error:
@@ -173,12 +175,13 @@ class _Driver:
 
     def _evaluate(self, missing: _Replicates) -> set[tuple[str, TrialId, int]]:
         """Return group, trial and seed of the rows that were written."""
-        trials = {trial for replicates in missing.values() for trial, _ in replicates}
-        self.display.log(f"evaluating the front and trials near it, {len(trials)} trials: {', '.join(missing)}")
-        trainers = self.trainers.handles() or [self.trainers.start(versions(), self.resources.device)]
+        if trials := {trial for replicates in missing.values() for trial, _ in replicates}:
+            self.display.log(f"evaluating the front and trials near it, {len(trials)} trials: {', '.join(missing)}")
+        trainers = self.trainers.start(versions(), self.resources.device, self.resources.trainers)
+        baselines = trainers[0].update_baselines.remote()  # at once, if the first complete trial has led to it
         written, done, total = set(), 0, sum(map(len, missing.values()))
         for group, replicates in missing.items():
-            metric_groups, split = _METRICS_OF_GROUP.get(group, ((group,), "validation"))
+            metric_groups, split = self._metrics_of(group)
             self.display.set_evaluation(done, total)
             rows = evaluate_stored(trainers, replicates, metric_groups, split, self._check_and_show)
             for count, row in enumerate(rows, start=1):
@@ -187,8 +190,19 @@ class _Driver:
                 self.display.set_evaluation(done + count, total)
             done += len(replicates)
             logger.info("post-training metrics %s: evaluated %d models", group, len(replicates))
-        self.display.set_evaluation(done, total)
+        list(results_of([baselines], 1, self._check_and_show))
+        if total:
+            self.display.set_evaluation(done, total)
         return written
+
+    def _metrics_of(self, group: str) -> tuple[Sequence[str], str]:
+        """Return metric groups and split of a `post_training` group of the spec.
+
+        Any other group is the metric group of the same name.
+        """
+        if group == "test":
+            return [name for name in final_groups(ResolvedSpec(self.spec)) if name in RESCORABLE], "test"
+        return ["sampled_probes" if group == "samples" else group], "validation"
 
     def _on_state(self, trial: TrialId, state: str, error: str | None) -> None:
         logger.info("%s is %s%s", trial_name(trial), state, f": {error}" if error else "")
@@ -198,6 +212,10 @@ class _Driver:
         if state == "running":
             self.display.start_trial(trial, self.searcher.parameters[trial])
             return
+        if state == "complete" and not self.searcher.final_values.keys() - {trial}:
+            # The first one: the untrained network is evaluated when there is something to compare with it.
+            for trainer in self.trainers.handles()[:1]:
+                trainer.update_baselines.remote()
         self.display.end_trial(trial, state, error, self.searcher.final_values.get(trial))
         if state != "complete":
             for trainer in self.trainers.handles():

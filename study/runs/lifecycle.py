@@ -122,7 +122,7 @@ def _plan_on_cluster(address: str, resolved: ResolvedSpec, objects: ObjectStore)
     from study.training.nodes import ResourcePlan
 
     with ray_session(address):
-        resources = ResourcePlan(objects.uri, resolved.spec, lanes=1, is_shared=True)
+        resources = ResourcePlan(objects.uri, resolved.spec, lanes=1, target=1, is_shared=True)
         on_gpu = resources.device == "cuda"
         task = ray.remote(num_cpus=0 if on_gpu else 1, num_gpus=1 if on_gpu else 0)(_plan)
         plan: StackPlan = ray.get(task.remote(resolved, resources.device, objects.uri))

@@ -11,7 +11,7 @@ from rich.console import Console
 from marl.evaluation import RESCORABLE
 from marl.evaluation.post_training import POST_TRAINING
 from study.analysis import StudyResults, trial_name
-from study.environment import versions
+from study.environment import available_cpus, versions
 from study.errors import Interrupted, RunError, UserError
 from study.formatting import suggestion
 from study.in_flight import in_flight
@@ -27,8 +27,8 @@ from study.training.planning import device_type
 _POLL_S = 0.5
 # The inputs of one model hold some megabytes of audio.
 _MAX_INPUTS_IN_FLIGHT = 8
-# Models in one call of a trainer. Calls cannot be interrupted, so a call must be short.
-_MODELS_PER_CALL = 16
+# Models in one call of a trainer: at most a group of them. Calls cannot be interrupted, so a call must be short.
+_MODELS_PER_CALL = {"cuda": 16, "cpu": 4}
 _MAX_NAMED = 20
 
 
@@ -60,12 +60,13 @@ def evaluate_stored(
         RunError: If a model cannot be evaluated.
     """
     if on_device := [group for group in metric_groups if group not in POST_TRAINING]:
-        starts = range(0, len(replicates), _MODELS_PER_CALL)
+        size = _MODELS_PER_CALL[device_type()]
+        starts = range(0, len(replicates), size)
         calls = (
-            trainer.evaluate.remote(list(replicates[first : first + _MODELS_PER_CALL]), on_device, split)
+            trainer.evaluate.remote(list(replicates[first : first + size]), on_device, split)
             for trainer, first in zip(cycle(trainers), starts, strict=False)
         )
-        for rows in _results(calls, len(trainers), tick):
+        for rows in results_of(calls, len(trainers), tick):
             yield from rows
     for group in metric_groups:
         if group in POST_TRAINING:
@@ -73,7 +74,7 @@ def evaluate_stored(
                 _evaluate_inputs.remote(group, trainer.post_training_inputs.remote(trial, seed))
                 for trainer, (trial, seed) in zip(cycle(trainers), replicates, strict=False)
             )
-            yield from filter(None, _results(tasks, _MAX_INPUTS_IN_FLIGHT, tick))
+            yield from filter(None, results_of(tasks, _MAX_INPUTS_IN_FLIGHT, tick))
 
 
 @ray.remote(num_cpus=1, max_retries=3)
@@ -85,8 +86,8 @@ def _evaluate_inputs(group: str, inputs: Any) -> dict[str, Any] | None:
     return {**row, **POST_TRAINING[group](arrays)}
 
 
-def _results(calls: Iterable[Any], max_in_flight: int, tick: Callable[[], None]) -> Iterator[Any]:
-    """Yield the results of calls in the order of the calls."""
+def results_of(calls: Iterable[Any], max_in_flight: int, tick: Callable[[], None]) -> Iterator[Any]:
+    """Yield the results of calls in the order of the calls. `tick` is called several times a second."""
 
     def wait(running: list[Any]) -> list[Any]:
         done, _ = ray.wait(running[:1], timeout=_POLL_S)
@@ -159,13 +160,15 @@ def rescore(
         TrainerGroup(store.objects.uri, store.name, writer.run) as group,
     ):
         console.print(f"evaluating {len(replicates)} models on {device_type()}: {', '.join(names)}", soft_wrap=True)
-        trainer = group.start(versions(), device_type())
+        device = device_type()
+        number = results.spec.trainers(len(replicates), available_cpus()) if device == "cpu" else 1
+        trainers = group.start(versions(), device, number)
         stop.is_graceful = True
-        for row in evaluate_stored([trainer], replicates, names, split, tick):
+        for row in evaluate_stored(trainers, replicates, names, split, tick):
             evaluated.add((row["trial"], row["seed"]))
             writer.add("reports", row)
         stop.is_graceful = False
-        writer.record_trainers([ray.get(trainer.progress.remote())])
+        writer.record_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
     missing = [replicate for replicate in replicates if replicate not in evaluated]
     deleted = [trial for trial in dict.fromkeys(trial for trial, _ in missing) if store.discarded(trial) is not None]
     if deleted and trials is None:

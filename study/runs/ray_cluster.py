@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from study.datasets.shared_memory import remove_unused_files
 from study.errors import RunError, UserError
 from study.training.nodes import NAMESPACE
 from study.training.planning import device_type
@@ -23,6 +24,8 @@ RUN_STARTED = "run {run} of study {study}"
 """Start of the first line of a run, logged when the run has acquired the lease."""
 
 _CONNECT_TIMEOUT_S = 10.0
+# Ray kills trainers, which may not have removed what they share in memory.
+_END_TIMEOUT_S = 2.0
 _OBJECT_STORE_BYTES = 100 * 1024**2
 _RAY_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -76,6 +79,7 @@ def local_ray() -> Iterator[str]:
             yield folder
         finally:
             ray.shutdown()
+            remove_unused_files(_END_TIMEOUT_S)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class StudySearcher(Searcher):
 
     Attributes:
         max_running: Returns the number of trials that may run now.
+        trainers: Number of trainers on each device. A trial is trained by the one that has the fewest trials.
         trials: Trials and baselines by Tune's trial ID.
         parameters: Parameters by trial.
         final_values: Values of the objectives by complete trial.
@@ -54,8 +55,9 @@ class StudySearcher(Searcher):
         self._resumed |= {trial.number: trial.parameters for trial in past if trial.state in _UNFINISHED}
         new = set(range(target)) - {trial.number for trial in past}
         self._queue: list[TrialId] = [*self._resumed, *sorted(new)]
-        self._running = 0
+        self._running: dict[str, int] = {}  # trainer of each running trial
         self.max_running: Callable[[], int] = lambda: 1
+        self.trainers = 1
         self.trials: dict[str, TrialId] = {}
         self.parameters: dict[TrialId, dict[str, Scalar]] = {}
         self.final_values: dict[TrialId, list[float]] = {}
@@ -69,10 +71,11 @@ class StudySearcher(Searcher):
         """Return the next trial and its parameters, or None while enough trials run."""
         if not self._queue and not self._running:
             return str(Searcher.FINISHED)
-        if not self._queue or self._running >= self.max_running():  # a running trial may be queued again
+        if not self._queue or len(self._running) >= self.max_running():  # a running trial may be queued again
             return None
-        self._running += 1
         trial = self._queue.pop(0)
+        counts = Counter(self._running.values())
+        trainer = self._running[trial_id] = min(range(self.trainers), key=lambda number: counts[number])
         if trial in self._resumed:
             parameters = self._resumed[trial]
         else:
@@ -80,11 +83,11 @@ class StudySearcher(Searcher):
             parameters = self._search.ask(trial)
         self.trials[trial_id], self.parameters[trial] = trial, parameters
         self.record(trial, "running")
-        return {"trial": trial, "parameters": parameters}
+        return {"trial": trial, "parameters": parameters, "trainer": trainer}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Report a finished trial to Optuna: with its values if it is complete, else as pruned or failed."""
-        self._running -= 1
+        del self._running[trial_id]
         trial = self.trials[trial_id]
         if isinstance(trial, Baseline) or error:  # errors are handled by the callback
             return

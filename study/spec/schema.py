@@ -4,6 +4,7 @@ This module imports neither torch nor Ray, so that a study is read quickly. `stu
 that configure models.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -19,6 +20,8 @@ from study.spec.space import Parameter, SpecScalar, parameter_order
 MAX_TRIALS = 1_000_000
 _MAX_STEPS = 1_000_000_000
 _MAX_SEED = 2**32 - 1  # of NumPy and Optuna
+# Of a trainer with a stack of 8 small models, beside the spectrograms, which the trainers of a node share.
+_GIB_PER_TRAINER = 1.0
 
 _STUDY_NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
 
@@ -101,6 +104,7 @@ class _Resources(_Section):
     lanes: int | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = "auto"
     devices: int | Literal["auto"] = "auto"
+    trainers: int | Literal["auto"] = "auto"
     data_gib: float | Literal["auto"] = "auto"
 
     @field_validator("*", mode="before")
@@ -138,7 +142,10 @@ class Spec(_Section):
         halving: Early stopping.
         post_training: Metrics computed after training for the front and trials near it: all metrics on test clips,
             probes of samples, and metrics that take seconds a model (`marl.evaluation.post_training`).
-        resources: Lanes of a stack, compilation, number of devices, and memory for data on each device.
+        final_metrics: Metrics of final reports and of `post_training: [test]`: `all` that many models share in one
+            batch, or only those that the `objectives` need, which suits a short study. `rescore` computes the others.
+        resources: Lanes of a stack, compilation, number of devices, trainers on a node without GPUs, and memory for
+            data on each device.
     """
 
     name: str
@@ -162,6 +169,7 @@ class Spec(_Section):
     include: tuple[dict[str, SpecScalar], ...] = ()
     halving: _Halving | None = None
     post_training: tuple[Literal["test", "samples", "dci", "sound"], ...] = ("test", "samples", "dci", "sound")
+    final_metrics: Literal["all", "objectives"] = "all"
     resources: _Resources = _Resources()
 
     @field_validator("name")
@@ -235,6 +243,16 @@ class Spec(_Section):
         """Return the steps at which trials report: evenly spaced, and the rungs; the last is the full budget."""
         even = {round(self.train.steps * (number + 1) / self.train.reports) for number in range(self.train.reports)}
         return tuple(sorted(even | set(self.rungs())))
+
+    def trainers(self, stacks: int, cpus: float, memory_gib: float = math.inf) -> int:
+        """Return the number of trainers on a node without GPUs: by default one for each CPU, as memory allows.
+
+        A trainer there has one thread: threads that compute one step together leave half of the second CPU unused
+        (docs/performance.md). There are no more trainers than stacks that the replicates of the study fill.
+        """
+        if self.resources.trainers != "auto":
+            return self.resources.trainers
+        return max(1, min(int(min(cpus, memory_gib / _GIB_PER_TRAINER)), stacks))
 
     def rungs(self) -> tuple[int, ...]:
         """Return the steps at which halving compares trials and stops most of them; empty without halving."""

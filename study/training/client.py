@@ -10,7 +10,7 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.environment import process_env
+from study.environment import available_cpus, process_env
 from study.spec import Scalar, TrialId
 from study.training.nodes import NAMESPACE, actor_names, study_id
 from study.training.trainer import Trainer
@@ -32,17 +32,19 @@ def _prefix(store_uri: str, study: str, run: int | None = None) -> str:
     return f"trainer/{study_id(store_uri, study)}/{'' if run is None else f'{run}/'}"
 
 
-def find_or_start(store_uri: str, study: str, run: int, versions: Mapping[str, str]) -> Any:
-    """Return a handle of the trainer of the caller's node and GPU; start it if necessary.
+def find_or_start(store_uri: str, study: str, run: int, versions: Mapping[str, str], number: int = 0) -> Any:
+    """Return a handle of a trainer of the caller's node and GPU; start it if necessary.
 
     The trainer is detached and bound to the node, because it would die with the caller's placement group. It requests
-    no resources, because the trials that use it have requested theirs.
+    no resources, because the trials that use it have requested theirs. A node without GPUs has several trainers, with
+    numbers from 0.
     """
-    node, gpus, environment = ray.get_runtime_context().get_node_id(), ray.get_gpu_ids(), process_env()
+    node, gpus = ray.get_runtime_context().get_node_id(), ray.get_gpu_ids()
+    environment = process_env(available_cpus() if gpus else 1)
     if gpus:
         # By default, an actor that requests no GPU sees either all of them or none.
         environment |= {"CUDA_VISIBLE_DEVICES": str(gpus[0]), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    device = f"gpu{gpus[0]}" if gpus else "cpu"
+    device = f"gpu{gpus[0]}" if gpus else f"cpu{number}"
     actor = ray.remote(Trainer).options(
         name=f"{_prefix(store_uri, study, run)}{node}/{device}",
         namespace=NAMESPACE,
@@ -54,6 +56,11 @@ def find_or_start(store_uri: str, study: str, run: int, versions: Mapping[str, s
         runtime_env={"env_vars": environment},
     )
     return actor.remote(store_uri, study, "cuda" if gpus else "cpu", dict(versions))
+
+
+def find_or_start_all(store_uri: str, study: str, run: int, versions: Mapping[str, str], count: int) -> list[Any]:
+    """Return handles of the first trainers of the caller's node, see `find_or_start`."""
+    return [find_or_start(store_uri, study, run, versions, number) for number in range(count)]
 
 
 def end_trainers(store_uri: str, study: str, except_run: int | None = None) -> None:
@@ -94,10 +101,16 @@ class TrainerGroup:
         except Exception as error:
             logger.warning("trainers of study %s were not ended: %s", self._trainer_arguments[1], error)
 
-    def start(self, versions: Mapping[str, str], device: str) -> Any:
-        """Return a handle of a trainer on any node with a device of a type; start it if necessary."""
+    def start(self, versions: Mapping[str, str], device: str, number: int) -> list[Any]:
+        """Return handles of all running trainers; if there is none, start some on any node with a device of a type."""
         request = {"num_cpus": 0, "num_gpus": 1} if device == "cuda" else {"num_cpus": _MIN_CPU}
-        return ray.get(ray.remote(**request)(find_or_start).remote(*self._trainer_arguments, versions))
+        return self.handles() or ray.get(
+            ray.remote(**request)(find_or_start_all).remote(*self._trainer_arguments, versions, number)
+        )
+
+    def start_here(self, versions: Mapping[str, str], number: int) -> None:
+        """Start trainers on the CPUs of this machine, without waiting for them."""
+        find_or_start_all(*self._trainer_arguments, versions, number)
 
     def handles(self) -> list[Any]:
         """Return handles of all running trainers."""
@@ -147,9 +160,9 @@ class TrainerGroup:
 class StudyTrial(tune.Trainable):
     """A trial of Ray Tune, and client of the trainer of its GPU or node. It imports no torch.
 
-    The configuration has `trial` and `parameters`, and `store`, `study`, `run`, `steps` and `versions` of the study. A
-    result has `step` and `rows`, the reports of the trial's replicates; or, with the reason, `failed` (the trial) or
-    `refused` (the study cannot be trained).
+    The configuration has `trial`, `parameters` and the number of the `trainer` on its node, and `store`, `study`,
+    `run`, `steps` and `versions` of the study. A result has `step` and `rows`, the reports of the trial's replicates;
+    or, with the reason, `failed` (the trial) or `refused` (the study cannot be trained).
 
     If its trainer crashes, the trial resumes with a new one, from its last checkpoint. After repeated crashes, each
     trial that was training there trains in isolation, and fails after more crashes.
@@ -160,7 +173,7 @@ class StudyTrial(tune.Trainable):
         self._trial: TrialId = config["trial"]
         self._parameters: dict[str, Scalar] = config["parameters"]
         self._full_budget: int = config["steps"]
-        self._trainer_arguments = (config["store"], config["study"], config["run"], config["versions"])
+        self._trainer_arguments = *(config[name] for name in ("store", "study", "run", "versions")), config["trainer"]
         self._reported = 0
         self._trainer: Any = None
         self._shared_crashes = self._isolated_crashes = 0

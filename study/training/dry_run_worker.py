@@ -26,7 +26,7 @@ from study.search.sampler import Search
 from study.spec import Spec
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
-from study.training.planning import DeviceType, device_type, plan_stacks, steps_per_second
+from study.training.planning import DeviceType, device_type, plan_stacks, steps_per_second, trainer_threads
 
 # Number of trials that a sampler suggests to find the stacks of a study.
 _MAX_SUGGESTIONS = 200
@@ -86,7 +86,7 @@ def dry_run_stacks(
     Raises:
         RunError: If the process fails; with the last line of its error output.
     """
-    environment = {**os.environ, **process_env()}
+    environment = {**os.environ, **process_env(trainer_threads(device_type()))}
     if environment.get("CUDA_VISIBLE_DEVICES") == "":  # Ray hides GPUs from tasks that request none
         del environment["CUDA_VISIBLE_DEVICES"]
     with tempfile.TemporaryFile("w+") as task, tempfile.TemporaryFile("w+") as errors:

@@ -27,8 +27,8 @@ from study.training.replicate_io import Replicate
 
 logger = logging.getLogger(__name__)
 
-# Smaller groups take about the same time.
-_MAX_GROUP_SIZE = 16
+# On a GPU smaller groups take about the same time. On a CPU every model takes time, and so do copies that pad a group.
+_MAX_GROUP_SIZES = {"cuda": 16, "cpu": 4}
 # How long a model waits for its group to fill. Intermediate reports are more urgent, because halving waits for them.
 _INTERMEDIATE_WAIT_S, _FINAL_WAIT_S = 0.5, 2.0
 
@@ -69,6 +69,16 @@ class _StoredModel(NamedTuple):
     model: Model
 
 
+def final_groups(resolved: ResolvedSpec) -> tuple[str, ...]:
+    """Return the metric groups of final reports."""
+    return FINAL if resolved.spec.final_metrics == "all" else _groups_of_objectives(resolved)
+
+
+def _groups_of_objectives(resolved: ResolvedSpec) -> tuple[str, ...]:
+    needed = {*INTERMEDIATE, *groups_with(resolved.spec.objectives, resolved.factors)}
+    return tuple(name for name in METRIC_GROUPS if name in needed)
+
+
 class Evaluator:
     """Evaluates models of a study in groups of a fixed size: at budgets during training, and stored ones after it.
 
@@ -80,13 +90,13 @@ class Evaluator:
     """
 
     def __init__(self, store: StudyStore, resolved: ResolvedSpec, stacks: StackPool) -> None:
-        self.group_size = min(_MAX_GROUP_SIZE, stacks.plan.lanes)
+        self.group_size = min(_MAX_GROUP_SIZES[stacks.device.type], stacks.plan.lanes)
         self._store, self._stacks = store, stacks
         self._full_budget, self._shared = resolved.spec.train.steps, resolved.spec.shared_factors
         # At rungs, trials are compared by their objectives.
-        needed = {*INTERMEDIATE, *groups_with(resolved.spec.objectives, resolved.factors)}
-        at_rungs = tuple(name for name in METRIC_GROUPS if name in needed)
-        self._metric_groups_at = dict.fromkeys(resolved.spec.rungs(), at_rungs) | {self._full_budget: FINAL}
+        at_rungs = _groups_of_objectives(resolved)
+        self._metric_groups_at = dict.fromkeys(resolved.spec.rungs(), at_rungs)
+        self._metric_groups_at[self._full_budget] = final_groups(resolved)
         # Models in the order in which they reached their budgets.
         self._queues: dict[StackKey, list[PendingEvaluation]] = {}
 
@@ -221,7 +231,7 @@ def update_baselines(store: StudyStore, resolved: ResolvedSpec, plan: StackPlan,
         return
     for seed in seeds:
         stack.attach(config, seed)
-    metric_groups = [name for name in FINAL if name in RESCORABLE]
+    metric_groups = [name for name in final_groups(resolved) if name in RESCORABLE]
     rows = evaluate(stack.models, spec.shared_factors, metric_groups).metrics
     untrained: dict[str, float] = {}
     for name in rows[0]:

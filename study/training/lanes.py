@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from marl.stack import Snapshot
-from study.datasets import dataset_of
+from study.datasets import dataset_of, shared_dataset_of
 from study.environment import processor
 from study.spec import Baseline, Scalar, TrialId
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
@@ -47,10 +47,11 @@ class Lanes:
     def __init__(self, store: StudyStore, device: torch.device) -> None:
         metadata = store.metadata()
         resolved, plan = ResolvedSpec(metadata.spec), StackPlan.model_validate(metadata.stack)
-        dataset = dataset_of(resolved, store.objects, device)
+        on_cpu = device.type == "cpu"
+        dataset = shared_dataset_of(resolved, store.objects) if on_cpu else dataset_of(resolved, store.objects, device)
         self._store, self._resolved, self._budgets = store, resolved, resolved.spec.budgets()
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-        update_baselines(store, resolved, plan, dataset)
+        self._dataset = dataset
         self._files = ReplicateFiles(store, resolved, dataset)
         self._io = IOExecutor()
         self.stacks = StackPool(resolved, plan, dataset)
@@ -137,6 +138,11 @@ class Lanes:
             self.checkpoint()
         results, self._results = self._results, []
         return results
+
+    def update_baselines(self) -> None:
+        """Evaluate the untrained network, see `study.training.evaluation.update_baselines`."""
+        with self._timed("evaluation"):
+            update_baselines(self._store, self._resolved, self.stacks.plan, self._dataset)
 
     def checkpoint(self) -> None:
         """Start to write a checkpoint of every replicate that trains."""

@@ -8,6 +8,7 @@ The instance then requests Ray to drain its node, so that Ray places no more wor
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 import urllib.error
@@ -51,12 +52,14 @@ class Devices:
     Attributes:
         kind: `cuda` if the cluster has or can get a GPU; otherwise `cpu`, with each node one device.
         count: Number of devices.
-        min_cpus: CPUs of the smallest node. A trainer uses all CPUs of its node.
+        min_cpus: CPUs of the smallest node.
+        min_memory_gib: Memory of the smallest node.
     """
 
     kind: "DeviceType"
     count: int
     min_cpus: float
+    min_memory_gib: float = math.inf
 
 
 def cluster_devices(nodes: Iterable[Mapping[str, Any]], cluster_file: Mapping[str, Any]) -> Devices:
@@ -67,12 +70,14 @@ def cluster_devices(nodes: Iterable[Mapping[str, Any]], cluster_file: Mapping[st
         cluster_file: Configuration of the cluster, as of `ray up`; empty without an autoscaler.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
-    cpus = [on_node["CPU"] for on_node in resources if on_node.get("CPU", 0) > 0]
+    with_cpus = [on_node for on_node in resources if on_node.get("CPU", 0) > 0]
+    cpus = [on_node["CPU"] for on_node in with_cpus]
+    min_memory_gib = min((on_node.get("memory", math.inf) / 2**30 for on_node in with_cpus), default=math.inf)
     gpus = max(int(sum(on_node.get("GPU", 0) for on_node in resources)), _max_of_workers(cluster_file, "GPU"))
     min_cpus = min(cpus, default=1)
     if gpus:
-        return Devices("cuda", gpus, min_cpus)
-    return Devices("cpu", max(1, len(cpus), _max_of_workers(cluster_file)), min_cpus)
+        return Devices("cuda", gpus, min_cpus, min_memory_gib)
+    return Devices("cpu", max(1, len(cpus), _max_of_workers(cluster_file)), min_cpus, min_memory_gib)
 
 
 def trials_per_device(spec: Spec, lanes: int) -> int:
@@ -91,11 +96,17 @@ class ResourcePlan:
     cluster receive equal shares. A new study receives its share as trials of the others end.
 
     Args:
+        lanes: Lanes of a stack.
+        target: Number of trials that the study is to have.
         is_shared: Whether other studies may use this Ray.
+
+    Attributes:
+        trainers: Number of trainers on each device: one on a GPU, and several on a node without GPUs.
     """
 
-    def __init__(self, store_uri: str, spec: Spec, lanes: int, is_shared: bool) -> None:
-        self._trials_per_device, self._is_shared = trials_per_device(spec, lanes), is_shared
+    def __init__(self, store_uri: str, spec: Spec, lanes: int, target: int, is_shared: bool) -> None:
+        self._spec, self._lanes, self._is_shared = spec, lanes, is_shared
+        self._stacks = -(-target * spec.replicates // lanes)
         self._max_devices = spec.resources.devices
         if is_shared:
             self._registration = register_study(store_uri, spec.name)
@@ -105,6 +116,14 @@ class ResourcePlan:
     def device(self) -> "DeviceType":
         """Kind of the devices."""
         return self._devices.kind
+
+    @property
+    def description(self) -> str:
+        """Trainers of a device, for users."""
+        if self.device == "cuda":
+            return "one trainer on each GPU"
+        trainers = "one trainer" if self.trainers == 1 else f"{self.trainers} trainers of one thread"
+        return f"{trainers} on {self._devices.min_cpus:g} CPUs"
 
     @property
     def trial_resources(self) -> dict[str, float]:
@@ -126,6 +145,9 @@ class ResourcePlan:
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         self._devices = cluster_devices(nodes, _read_cluster_file() if self._is_shared else {})
         self._studies = max(1, len(registered_studies())) if self._is_shared else 1
+        size = self._devices.min_cpus, self._devices.min_memory_gib
+        self.trainers = 1 if self.device == "cuda" else self._spec.trainers(self._stacks, *size)
+        self._trials_per_device = trials_per_device(self._spec, self._lanes * self.trainers)
 
 
 def _max_of_workers(cluster_file: Mapping[str, Any], resource: str | None = None) -> int:

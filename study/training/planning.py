@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Literal
 
+import psutil
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -22,7 +23,8 @@ from marl.data import Dataset
 from marl.models import Architecture, build_network
 from marl.stack import Stack
 from study.datasets import dataset_of
-from study.environment import process_env
+from study.environment import available_cpus, process_env
+from study.spec import Spec
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
 
@@ -34,8 +36,7 @@ DeviceType = Literal["cpu", "cuda"]
 # uncompiled. It pays off after two minutes; twice that is required, because users of a short study wait for results.
 _WORTH_COMPILING_FLOP = 2e13
 _FORWARD_AND_BACKWARD = 3
-# On processors of 2 to 16 cores throughput stopped growing at 8 lanes (docs/performance.md), and larger stacks only
-# take longer to fill.
+# On a CPU throughput stops growing at 8 lanes of one thread (docs/performance.md).
 _CPU_LANES = 8
 _GPU_LANES = (16, 32, 64, 128)
 # Minimum gain in throughput for a doubling of the lanes. With fewer lanes, trials end sooner.
@@ -69,20 +70,40 @@ def plan_stacks(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore
 
     If the spec leaves the number of lanes open, throughput decides, up to the number of replicates.
     """
-    os.environ |= process_env()  # so that trainers find in the cache what is compiled here
+    os.environ |= process_env(trainer_threads(device))  # so that trainers find in the cache what is compiled here
     spec = resolved.spec
     plan = plan_execution(resolved.stack_plan(lanes=1), resolved, device)
-    replicates = (spec.search.trials or 1) * spec.replicates
+    replicates = (1 + (spec.search.trials or 1)) * spec.replicates  # with those of the plain VAE
     if spec.resources.lanes != "auto":
         lanes = spec.resources.lanes
     elif device == "cpu":
-        lanes = min(_CPU_LANES, replicates)
+        memory_gib = psutil.virtual_memory().available / 2**30
+        trainers = spec.trainers(replicates, available_cpus(), memory_gib)
+        lanes = lanes_of_equal_waves(spec, replicates, trainers, _CPU_LANES)
     else:
         candidates = sorted({min(lanes, replicates) for lanes in _GPU_LANES})
         # A separate process frees all memory of the device when it ends.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            lanes = pool.submit(choose_lanes, resolved, plan, device, candidates, objects.uri).result()
+            most = pool.submit(choose_lanes, resolved, plan, device, candidates, objects.uri).result()
+        lanes = lanes_of_equal_waves(spec, replicates, 1, most)
     return plan.model_copy(update={"lanes": lanes})
+
+
+def lanes_of_equal_waves(spec: Spec, replicates: int, trainers: int, most: int) -> int:
+    """Return the lanes of a stack, at most `most`, with which all replicates are trained soonest.
+
+    Replicates train in waves. An idle lane takes as long as an occupied one, so the fewest lanes are best that need no
+    more waves. With halving, or without a number of trials, replicates do not start together.
+    """
+    if spec.halving or not spec.search.trials:
+        return min(most, replicates)
+    waves = -(-replicates // (trainers * most))
+    return -(-replicates // (trainers * waves))
+
+
+def trainer_threads(device: DeviceType) -> int:
+    """Return the number of threads of a trainer: one on a CPU, where each CPU has a trainer."""
+    return 1 if device == "cpu" else available_cpus()
 
 
 def plan_execution(plan: StackPlan, resolved: ResolvedSpec, device: DeviceType) -> StackPlan:
@@ -210,12 +231,14 @@ class StackPool:
 
     Attributes:
         plan: Plan of the stacks. Its lanes are halved when memory runs out.
+        device: Device of the stacks.
         notices: Messages for the user.
     """
 
     def __init__(self, resolved: ResolvedSpec, plan: StackPlan, dataset: Dataset) -> None:
         self.plan = plan
         self.notices: list[str] = []
+        self.device = dataset.device
         self._resolved, self._dataset = resolved, dataset
         self._stacks: dict[StackKey, Stack] = {}
 

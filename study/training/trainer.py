@@ -124,6 +124,10 @@ class Trainer:
         """Return the result of `study.training.evaluation.Evaluator.post_training_inputs`."""
         return await self._run_job(lambda: self._lanes.evaluator.post_training_inputs(trial, seed))
 
+    async def update_baselines(self) -> None:
+        """Evaluate the untrained network, unless that is done."""
+        await self._run_job(lambda: self._lanes.update_baselines())
+
     async def progress(self) -> dict[str, Any]:
         """Return the progress of training.
 
@@ -136,7 +140,7 @@ class Trainer:
     async def end(self) -> None:
         """End this process at once."""
         logger.info("the trainer ends")
-        os._exit(0)
+        _end_process()
 
     async def drain(self) -> None:
         """Stop training, and return when a checkpoint of every replicate is written."""
@@ -153,7 +157,7 @@ class Trainer:
         if self._refused is not None:
             raise RunError(self._refused)
         if self._preempted is not None:
-            os._exit(0)  # no trial needs a preempted trainer after training, and the caller finds another one
+            _end_process()  # no trial needs a preempted trainer after training, and the caller finds another one
         if self._is_draining or self._is_drained:
             raise RunError("the trainer is drained")
         future: Future[Any] = Future()
@@ -192,7 +196,7 @@ class Trainer:
             logger.exception("training failed")
             self._notify_all()
             time.sleep(_EXIT_DELAY_S)
-            os._exit(1)
+            _end_process(1)
         finally:
             self._is_drained = True
             self._notify_all()
@@ -236,7 +240,7 @@ class Trainer:
                     self._notify_all()
             elif time.monotonic() - idle_since > _IDLE_TIMEOUT_S:
                 logger.info("the trainer ends after %g s without work", _IDLE_TIMEOUT_S)
-                os._exit(0)
+                _end_process()
             if self._lanes.trained_steps or not self._lanes.is_busy:
                 self._update_progress()
         self._lanes.checkpoint()
@@ -286,3 +290,10 @@ class Trainer:
     def _notify_all(self) -> None:
         for attached in list(self._attached.values()):
             attached.notify()
+
+
+def _end_process(status: int = 0) -> None:
+    from study.datasets.shared_memory import release_shared_files
+
+    release_shared_files()
+    os._exit(status)

@@ -208,6 +208,7 @@ def test_phases_of_a_simulated_study_have_the_known_speeds():
         training = 0.8 * lane_steps / 100
         return {
             "time": time,
+            "trainers": 1,
             "replicates": 0 if time < 10 else 4 if 12 <= time <= 20 else 2,
             "trained_steps": trained,
             "lane_steps": lane_steps,

@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {
     },
     "search": {"sampler": "qmc", "trials": 4},
     "post_training": [],
-    "resources": {"lanes": 4},
+    "resources": {"lanes": 4, "trainers": 1},
 }
 
 

@@ -13,8 +13,12 @@ from study.errors import RunError
 from tests.messages import mentions
 
 
-def test_a_training_process_has_as_many_threads_as_processors_it_may_run_on():
-    assert process_env()["OMP_NUM_THREADS"] == str(available_cpus())
+def test_a_training_process_has_the_number_of_threads_that_it_is_given():
+    code = "import torch; print(torch.get_num_threads())"
+    for threads in (1, available_cpus()):
+        environment = {**os.environ, **process_env(threads)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == str(threads)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to processors")

@@ -23,14 +23,15 @@ def files_of(store):
     return {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
-def test_a_run_from_a_shell_gives_the_same_values_to_the_last_bit(finished, spec_path, tmp_path):
-    outcome = run_command("run", spec_path, "--store", tmp_path / "other")
+def test_a_run_from_a_shell_with_two_trainers_gives_the_same_values_to_the_last_bit(finished, spec_path, tmp_path):
+    outcome = run_command("run", spec_path, "--store", tmp_path / "other", "--set", "resources.trainers=2")
     assert (outcome.status, outcome.out) == (0, ""), outcome.err
     assert_mentions(outcome.err.splitlines()[-1], "tiny", "4 complete")
     other = results_of(tmp_path / "other")
     assert_same_values(other, finished)
     assert_same_models(other, finished)
     assert other.has_plain_vae
+    assert [results.runs[1]["trainers"] for results in (other, finished)] == [2, 1]
 
 
 def test_a_complete_study_is_neither_trained_nor_written_again(cli, finished_store, spec_path):

@@ -30,10 +30,13 @@ def ended(monkeypatch):
     """The calls that ended trainers: the run that each spared."""
     calls = []
     monkeypatch.setattr(client, "end_trainers", lambda uri, study, except_run=None: calls.append(except_run))
-    monkeypatch.setattr(client.TrainerGroup, "handles", lambda group: ["a trainer"])
+    trainer = SimpleNamespace(update_baselines=SimpleNamespace(remote=lambda: None))
+    monkeypatch.setattr(client.TrainerGroup, "handles", lambda group: [trainer])
+    monkeypatch.setattr(driver, "results_of", lambda calls, *_: iter(()))
     monkeypatch.setattr(client.TrainerGroup, "progress", lambda group: [])
     monkeypatch.setattr(driver, "ray_session", lambda address: contextlib.nullcontext())
-    monkeypatch.setattr(driver, "ResourcePlan", lambda *_, **__: SimpleNamespace(max_trials=lambda: 1, device="cpu"))
+    resources = SimpleNamespace(max_trials=lambda: 1, device="cpu", trainers=1, description="one trainer")
+    monkeypatch.setattr(driver, "ResourcePlan", lambda *_, **__: resources)
     monkeypatch.setattr(driver, "_RETRY_PAUSE_S", 0.0)
     monkeypatch.setattr(driver._Driver, "_train", lambda self, scheduler: None)
     monkeypatch.setattr(StudyResults, "has_plain_vae", True)

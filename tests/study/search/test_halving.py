@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from study.runs.lifecycle import create_study
 from study.search.halving import HalvingScheduler, Rungs, rungs_so_far
 from study.search.tune import StudySearcher
 from study.spec import parse_spec
 from study.spec.resolve import resolve
+from study.spec.resolved_spec import ResolvedSpec
+from study.storage import ObjectStore
+from study.store import StudyStore
+from study.store.writer import StudyWriter
 from tests.study.commands import TINY
 
 FIDELITY, SEPARATION = "fidelity/log_mel_rmse_db", "disentanglement/separation"
@@ -192,6 +197,17 @@ def test_the_scheduler_decides_only_about_seed_0_and_only_at_rungs(spec):
 def test_the_scheduler_survives_being_pickled_with_all_that_tune_was_given(spec):
     scheduler = HalvingScheduler(rungs_so_far(spec, pd.DataFrame()))
     assert isinstance(pickle.loads(pickle.dumps(scheduler)), HalvingScheduler)
+
+
+def test_a_new_trial_is_trained_by_the_trainer_with_the_fewest_trials(spec, tmp_path):
+    store = StudyStore(ObjectStore(str(tmp_path)), "tiny")
+    create_study(store, ResolvedSpec(spec))
+    searcher = StudySearcher(spec, [], 6, with_plain_vae=False, writer=StudyWriter(store, 6))
+    searcher.trainers, searcher.max_running = 2, lambda: 4
+    assert [searcher.suggest(name)["trainer"] for name in "abcd"] == [0, 1, 0, 1]
+    for ended in "bd":
+        searcher.on_trial_complete(ended)
+    assert [searcher.suggest(name)["trainer"] for name in "ef"] == [1, 1]
 
 
 def test_values_of_fewer_replicates_are_no_values(spec):

@@ -98,7 +98,7 @@ def test_a_trainer_uses_the_code_that_the_compile_command_compiled(cli, spec_fil
     done = subprocess.run(
         [sys.executable, "-c", _TRAINER],
         input=resolved(tiny).spec.model_dump_json(),
-        env={**os.environ, **process_env()},
+        env={**os.environ, **process_env(1)},
         capture_output=True,
         text=True,
         check=True,

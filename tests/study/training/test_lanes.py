@@ -236,6 +236,15 @@ def test_reports_at_rungs_have_the_objectives_and_other_intermediate_ones_do_not
     }  # fmt: skip
 
 
+def test_final_reports_may_be_limited_to_what_the_objectives_need(tmp_path, tiny):
+    objectives = {"fidelity/log_mel_rmse_db": "min"}
+    lanes = lanes_on(new_store(tmp_path, {**tiny, "objectives": objectives, "final_metrics": "objectives"}))
+    lanes.add(0, PLAIN, [0])
+    intermediate, final = (result.row for result in finish(lanes))
+    assert set(final) == set(intermediate)
+    assert {*objectives, "loss/total"} < set(final)
+
+
 def test_a_removed_trial_leaves_its_lanes_and_the_queue(store):
     lanes = lanes_on(store)
     for trial in range(4):

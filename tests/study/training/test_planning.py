@@ -13,7 +13,14 @@ import study.training.planning as module
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
-from study.training.planning import can_compile, choose_lanes, plan_execution, plan_stacks, training_flop
+from study.training.planning import (
+    can_compile,
+    choose_lanes,
+    lanes_of_equal_waves,
+    plan_execution,
+    plan_stacks,
+    training_flop,
+)
 from tests.messages import assert_mentions, mentions
 from tests.study.commands import ROOT
 
@@ -150,9 +157,41 @@ def test_the_quickstart_is_just_too_short_to_compile(tiny):
 
 def test_lanes_are_those_of_the_spec_or_at_most_one_for_each_replicate(tiny):
     assert plan_stacks(resolved(tiny), "cpu", STORE).lanes == 4
-    tiny["resources"] = {"lanes": "auto"}
-    assert plan_stacks(resolved(tiny), "cpu", STORE).lanes == 8
-    assert plan_stacks(resolved({**tiny, "search": {"trials": 1}}), "cpu", STORE).lanes == 2
+    tiny["resources"] = {"lanes": "auto", "trainers": 1}
+    tiny["search"] = {"trials": 2}
+    assert plan_stacks(resolved(tiny), "cpu", STORE).lanes == 6  # two seeds of each trial, and of the plain VAE
+    tiny["resources"]["trainers"] = 2
+    assert plan_stacks(resolved(tiny), "cpu", STORE).lanes == 3
+
+
+@pytest.mark.parametrize(
+    ("replicates", "trainers", "lanes"),
+    [
+        (26, 2, 7),  # two waves of 14, not one of 16 and one of 10
+        (16, 2, 8),
+        (17, 2, 5),  # 10 and 7, not 16 and 1
+        (24, 1, 8),
+        (25, 1, 7),
+        (3, 4, 1),
+    ],
+)
+def test_the_last_wave_of_replicates_leaves_few_lanes_idle(tiny, replicates, trainers, lanes):
+    assert lanes_of_equal_waves(resolved(tiny).spec, replicates, trainers, most=8) == lanes
+
+
+def test_trials_that_do_not_start_together_get_as_many_lanes_as_pay_off(tiny):
+    halving = resolved({**tiny, "halving": {"reduction_factor": 2, "min_steps": 5}}).spec
+    assert lanes_of_equal_waves(halving, 17, 2, most=8) == 8
+    assert lanes_of_equal_waves(halving, 5, 2, most=8) == 5
+
+
+@pytest.mark.parametrize(
+    ("stacks", "cpus", "memory_gib", "trainers"), [(9, 4, 64, 4), (3, 4, 64, 3), (9, 4, 2.5, 2), (9, 0.5, 64, 1)]
+)
+def test_every_cpu_has_a_trainer_if_there_is_memory_and_work_for_it(tiny, stacks, cpus, memory_gib, trainers):
+    del tiny["resources"]
+    assert resolved(tiny).spec.trainers(stacks, cpus, memory_gib) == trainers
+    assert resolved({**tiny, "resources": {"trainers": 5}}).spec.trainers(stacks, cpus, memory_gib) == 5
 
 
 @pytest.mark.parametrize(
