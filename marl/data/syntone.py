@@ -21,7 +21,7 @@ from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor, LogMels
 __all__ = ["DATASET", "TIMBRES", "SynTone", "amplitudes", "frequencies_hz", "synthesise"]
 
 TIMBRES = ("sine", "triangle", "sawtooth", "square")
-_CHUNK, _STANDARDISED_CLIPS = 200, 1024
+_CHUNK, _STANDARDISED_CLIPS = 10, 1024
 _REFERENCE = """@misc{brima2024syntone,
   title = {Learning Disentangled Audio Representations through Controlled Synthesis},
   author = {Brima, Yusuf and Krumnack, Ulf and Pika, Simone and Heidemann, Gunther},

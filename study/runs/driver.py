@@ -74,11 +74,13 @@ def run_study(store: StudyStore, target: int, console: Console, address: str | N
             resources = ResourcePlan(store.objects.uri, spec, plan.lanes, target, is_shared=address is not None)
             started = RUN_STARTED.format(run=writer.run, study=spec.name)
             display.log(f"{started}: {resources.description}, {plan.lanes} lanes, {plan.precision}, {plan.why}")
-            searcher.max_running, searcher.trainers = resources.max_trials, resources.trainers
+            searcher.trainers = resources.trainers
             with TrainerGroup(store.objects.uri, spec.name, writer.run) as trainers:
-                if address is None and resources.device == "cpu" and searcher.remaining:
-                    trainers.start_here(versions(), resources.trainers)  # beside Tune and the processes of trials
-                driver = _Driver(store, spec, writer, searcher, display, resources, trainers, stop)
+                is_local = address is None and resources.device == "cpu"
+                if is_local and searcher.remaining:
+                    trainers.start_here(versions(), resources.trainers)  # beside Tune
+                driver = _Driver(store, spec, writer, searcher, display, resources, trainers, stop, is_local)
+                searcher.max_running = driver.max_trials
                 stop.is_graceful = True
                 driver.run(HalvingScheduler(rungs) if rungs else None)
                 stop.is_graceful = False
@@ -96,9 +98,18 @@ class _Driver:
     resources: ResourcePlan
     trainers: TrainerGroup
     stop: StopSignals
+    is_local: bool
     is_training: bool = False
     progress_at: float = 0.0
     notices: set[str] = field(default_factory=set)
+
+    def max_trials(self) -> int:
+        """Return the maximum number of concurrent trials: one for each trainer of this machine until these are ready.
+
+        The processes of the other trials would slow the start of the trainers.
+        """
+        are_starting = self.is_local and not self.is_training
+        return self.resources.trainers if are_starting else self.resources.max_trials()
 
     def run(self, scheduler: TrialScheduler | None) -> None:
         """Train all trials, then evaluate the front."""

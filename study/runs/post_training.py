@@ -28,7 +28,7 @@ _POLL_S = 0.5
 # The inputs of one model hold some megabytes of audio.
 _MAX_INPUTS_IN_FLIGHT = 8
 # Models in one call of a trainer: at most a group of them. Calls cannot be interrupted, so a call must be short.
-_MODELS_PER_CALL = {"cuda": 16, "cpu": 4}
+_MODELS_PER_CALL = {"cuda": 16, "cpu": 2}
 _MAX_NAMED = 20
 
 

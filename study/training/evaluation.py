@@ -27,8 +27,8 @@ from study.training.replicate_io import Replicate
 
 logger = logging.getLogger(__name__)
 
-# On a GPU smaller groups take about the same time. On a CPU every model takes time, and so do copies that pad a group.
-_MAX_GROUP_SIZES = {"cuda": 16, "cpu": 4}
+# On a GPU smaller groups take about the same time. On a CPU every model takes time, also a copy that pads a group.
+_MAX_GROUP_SIZES = {"cuda": 16, "cpu": 2}
 # How long a model waits for its group to fill. Intermediate reports are more urgent, because halving waits for them.
 _INTERMEDIATE_WAIT_S, _FINAL_WAIT_S = 0.5, 2.0
 

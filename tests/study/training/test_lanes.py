@@ -191,6 +191,7 @@ def test_divergence_fails_the_trial_with_seed_and_step_and_changes_no_neighbour(
 
 
 def test_a_model_that_diverges_in_the_last_step_fails_its_trial(store, monkeypatch):
+    monkeypatch.setitem(evaluator._MAX_GROUP_SIZES, "cpu", 4)
     real = evaluator.evaluate
 
     def broken(models, shared, metric_groups):
@@ -210,6 +211,7 @@ def test_a_model_that_diverges_in_the_last_step_fails_its_trial(store, monkeypat
 
 
 def test_reports_of_a_replicate_are_in_the_order_of_steps(store, monkeypatch):
+    monkeypatch.setitem(evaluator._MAX_GROUP_SIZES, "cpu", 4)
     monkeypatch.setattr(evaluator, "_INTERMEDIATE_WAIT_S", 600.0)
     monkeypatch.setattr(evaluator, "_FINAL_WAIT_S", 0.0)
     lanes = lanes_on(store)
