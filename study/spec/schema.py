@@ -20,7 +20,7 @@ from study.spec.space import Parameter, SpecScalar, parameter_order
 MAX_TRIALS = 1_000_000
 _MAX_STEPS = 1_000_000_000
 _MAX_SEED = 2**32 - 1  # of NumPy and Optuna
-# Of a trainer with a stack of 8 small models, beside the spectrograms, which the trainers of a node share.
+# Memory of a trainer with a stack of 8 small models. The trainers of a node share the spectrograms.
 _GIB_PER_TRAINER = 1.0
 
 _STUDY_NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"

@@ -73,7 +73,7 @@ def plan_stacks(resolved: ResolvedSpec, device: DeviceType, objects: ObjectStore
     os.environ |= process_env(trainer_threads(device))  # so that trainers find in the cache what is compiled here
     spec = resolved.spec
     plan = plan_execution(resolved.stack_plan(lanes=1), resolved, device)
-    replicates = (1 + (spec.search.trials or 1)) * spec.replicates  # with those of the plain VAE
+    replicates = (1 + (spec.search.trials or 1)) * spec.replicates  # the plain VAE has some, too
     if spec.resources.lanes != "auto":
         lanes = spec.resources.lanes
     elif device == "cpu":
