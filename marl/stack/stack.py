@@ -184,16 +184,21 @@ class Stack:
         of_heads = {name: parameters.pop(name) for name in list(parameters) if specs[name].head is not None}
         return Snapshot(int(self._state.progress.step[lane]), parameters, of_heads, first_moment, second_moment)
 
-    def step(self) -> None:
-        """Train all occupied lanes for one step."""
-        after_K = self._step_K + torch.tensor([int(config is not None) for config in self._configs])
+    def prepare(self) -> CheckedStep:
+        """Return the step; the first call compiles it if the stack is compiled."""
         if self.checked_step is None:
             if self._compiled:  # the compiled step is checked on the same clips in every stack
                 lane_K = torch.arange(self.lanes)
                 self._source.prefetch(lane_K, lane_K, lane_K)
             self.checked_step = compile_step(self._step_function, self._state, self._compiled)
+        return self.checked_step
+
+    def step(self) -> None:
+        """Train all occupied lanes for one step."""
+        after_K = self._step_K + torch.tensor([int(config is not None) for config in self._configs])
+        step = self.prepare()
         self._source.prefetch(self._seed_K, self._step_K, after_K)
-        self.checked_step.run()
+        step.run()
         self._step_K = after_K
 
     def steps(self) -> list[int]:

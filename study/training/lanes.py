@@ -177,7 +177,7 @@ class Lanes:
 
     def _train(self, key: StackKey, interrupted: Callable[[], bool]) -> None:
         """Train a stack for one chunk, at most up to the next budget of a replicate."""
-        stack, occupied = self.stacks[key], self._occupied(key)
+        stack, occupied = self.stacks.to_train(key), self._occupied(key)
         steps_to_budget = min(
             budget - replicate.step for _, replicate in occupied for budget in self._budgets if budget > replicate.step
         )

@@ -3,14 +3,16 @@
 A study is planned once, before it starts, and the plan is stored with it.
 """
 
+import fcntl
 import logging
 import math
 import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import psutil
@@ -23,7 +25,7 @@ from marl.data import Dataset
 from marl.models import Architecture, build_network
 from marl.stack import Stack
 from study.datasets import dataset_of
-from study.environment import available_cpus, process_env
+from study.environment import available_cpus, cache_folder, process_env
 from study.spec import Spec
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
@@ -226,6 +228,23 @@ def steps_per_second(stack: Stack, seconds: float) -> float:
     return steps / (time.monotonic() - started)
 
 
+@contextmanager
+def _after_other_compilations() -> Iterator[None]:
+    """Wait while another process of this machine compiles: its code is then in the cache.
+
+    Of several trainers that start together, the first compiles, and then the others load its code side by side.
+    """
+    path = cache_folder() / "compiling.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            fcntl.flock(file, fcntl.LOCK_UN)
+        yield
+
+
 class StackPool:
     """The stacks of one device, created when they are needed.
 
@@ -261,6 +280,14 @@ class StackPool:
                 raise
         self.halve_lanes(key)  # outside of the handler, because the error holds memory
         return self.get(config)
+
+    def to_train(self, key: StackKey) -> Stack:
+        """Return a stack whose step is ready; the first call compiles it if the stacks are compiled."""
+        stack = self._stacks[key]
+        if self.plan.compiled and stack.checked_step is None:
+            with _after_other_compilations():
+                stack.prepare()
+        return stack
 
     def can_halve(self, error: BaseException) -> bool:
         """Return whether stacks of half as many lanes may avoid an error."""

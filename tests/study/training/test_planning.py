@@ -1,19 +1,24 @@
 """Lanes, compilation and precision of stacks: as in the spec, or what is fastest on the machine."""
 
+import fcntl
 import math
 import os
 import platform
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
 import study.training.planning as module
+from marl.stack import Stack
+from study.datasets import dataset_of
 from study.spec import parse_spec
 from study.spec.resolve import resolve
 from study.storage import ObjectStore
 from study.training.planning import (
+    StackPool,
     can_compile,
     choose_lanes,
     lanes_of_equal_waves,
@@ -218,6 +223,25 @@ def test_lanes_that_do_not_fit_into_memory_are_not_chosen(tiny, monkeypatch):
 
     monkeypatch.setattr(module, "steps_per_second", measure)
     assert choose_lanes(spec, spec.stack_plan(lanes=1), "cpu", [1, 2, 4, 8], STORE.uri) == 2
+
+
+def test_a_trainer_compiles_after_another_one_that_has_begun(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "marl-study").mkdir()
+    spec, compiled = resolved(tiny), threading.Event()
+    monkeypatch.setattr(Stack, "prepare", lambda stack: compiled.set())
+    plan = spec.stack_plan(lanes=1).model_copy(update={"compiled": True})
+    pool = StackPool(spec, plan, dataset_of(spec, STORE, torch.device("cpu")))
+    pool.get(spec.network_config)
+    thread = threading.Thread(target=pool.to_train, args=[pool.key(spec.network_config)], daemon=True)
+    with (tmp_path / "marl-study" / "compiling.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread.start()
+        assert not compiled.wait(0.5)
+    assert compiled.wait(60)
+    thread.join(60)
+    with (tmp_path / "marl-study" / "compiling.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it now
 
 
 @pytest.mark.slow
