@@ -44,7 +44,7 @@ def resolved():
         "objectives": {"fidelity/log_mel_rmse_db": "min", "disentanglement/linear_separation": "max"},
         "search": {"sampler": "qmc", "trials": TRIALS},
         "post_training": [],
-        "resources": {"lanes": 4},
+        "resources": {"lanes": 4, "trainers": 1},
     }
     return resolve(parse_spec(content, "spec"))
 

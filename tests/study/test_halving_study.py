@@ -23,7 +23,7 @@ CLIMB = {
     "train": {"steps": 90, "batch_pairs": 16, "reports": 2},
     "halving": {"reduction_factor": 3, "min_steps": 10},
     "search": {"sampler": "tpe", "trials": 6},
-    "resources": {"lanes": 3},
+    "resources": {"lanes": 3, "trainers": 1},
 }
 
 

@@ -55,7 +55,7 @@ def write_spec(path: Path, folder: Path, **changes) -> Path:
         "space": {"contrast.strategy": {"choice": ["none", "infonce"]}},
         "search": {"sampler": "grid"},
         "post_training": [],
-        "resources": {"lanes": 2, "compile": False},
+        "resources": {"lanes": 2, "compile": False, "trainers": 1},
         **changes,
     }
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
