@@ -85,6 +85,7 @@ class TrainerGroup:
         self._trainer_arguments = (store_uri, study, run)
         # By name: handles, pending calls of `progress`, and their last results.
         self._handles: dict[str, Any] = {}
+        self._starting: list[Any] = []  # Ray lists their names only when they have started
         self._pending: dict[str, Any] = {}
         self._progress: dict[str, dict[str, Any]] = {}
 
@@ -97,6 +98,8 @@ class TrainerGroup:
     def __exit__(self, *_: object) -> None:
         """End the trainers. An error is logged, so that it hides no error of the run."""
         try:
+            for trainer in self._starting:
+                trainer.end.remote()
             end_trainers(*self._trainer_arguments[:2])
         except Exception as error:
             logger.warning("trainers of study %s were not ended: %s", self._trainer_arguments[1], error)
@@ -110,7 +113,7 @@ class TrainerGroup:
 
     def start_here(self, versions: Mapping[str, str], number: int) -> None:
         """Start trainers on the CPUs of this machine, without waiting for them."""
-        find_or_start_all(*self._trainer_arguments, versions, number)
+        self._starting = find_or_start_all(*self._trainer_arguments, versions, number)
 
     def handles(self) -> list[Any]:
         """Return handles of all running trainers."""

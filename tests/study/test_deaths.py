@@ -108,7 +108,7 @@ def test_a_trainer_that_starts_with_other_code_than_the_driver_s_ends_the_study_
     content = changed.read_bytes()
     others = {process.pid for process in trainer_processes()}
     with Running("run", spec_path, "--store", tmp_path / "disturbed", env=environment_of_command) as running:
-        running.wait_for_line("\ntraining\n")
+        running.wait_for_line("trial 0 started")
         changed.write_bytes(content + b"# changed while a study runs\n")
         kill_one(lambda: [process for process in trainer_processes() if process.pid not in others])
         assert running.wait(timeout_s=120) == 1
