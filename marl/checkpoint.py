@@ -5,8 +5,9 @@ Bytes that are not the weights of the model in the metadata raise ValueError.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -17,8 +18,9 @@ from marl.audio import AudioConfig, LogMel
 from marl.base_config import BaseConfig
 from marl.config import Config
 from marl.extractor import FeatureExtractor
-from marl.models import Architecture, Network, Parameters, build_network
+from marl.models import NETWORKS, Architecture, Network, Parameters, build_network
 from marl.objective import ActiveTerms
+from marl.registry import PluginError, PluginSource, check_source, is_reference
 from marl.stack import Snapshot
 
 __all__ = ["MANIFEST_FILE", "METADATA_FILE", "MODEL_FILE", "STATE_FILE", "ModelMetadata", "build_extractor", "load"]
@@ -40,6 +42,7 @@ class ModelMetadata(BaseConfig):
         mean_db: Mean of the log-mels of the training clips.
         std_db: Standard deviation of the log-mels of the training clips.
         shared_factors: Factors that the two views of a training pair had in common.
+        plugins: Sources of the plug-ins that the model was made with.
     """
 
     format: int = Field(1, ge=1, le=1)
@@ -50,6 +53,7 @@ class ModelMetadata(BaseConfig):
     shared_factors: tuple[str, ...]
     seed: int = Field(ge=0)
     step: int = Field(ge=0)
+    plugins: tuple[PluginSource, ...] = ()
 
 
 def model_bytes(snapshot: Snapshot) -> bytes:
@@ -91,18 +95,27 @@ def load_parameters(metadata: ModelMetadata, model: bytes, name: str = MODEL_FIL
     return parameters
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> FeatureExtractor:
+def load(path: str | Path, device: torch.device | str = "cpu", plugins: Iterable[str] = ()) -> FeatureExtractor:
     """Return the feature extractor in a folder with `model.safetensors` and `config.json`.
 
     If the folder has a manifest, as exported models do, the files must have the SHA-256 that it states.
 
+    Args:
+        path: Folder of the model.
+        device: Device that the model computes on.
+        plugins: Networks that may be imported, such as `my_nets:MyNetwork`. A model whose network is a plug-in needs
+            it here, because no file may choose code to run. The module is imported as Python finds it, if its source is
+            the one that the model was trained with.
+
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a file is damaged; the message names it.
+        ValueError: If a file is damaged, or the model needs a plug-in that is not in `plugins`, is missing or has
+            another source; the message names it.
     """
     folder = Path(path)
     files = {name: (folder / name).read_bytes() for name in (METADATA_FILE, MODEL_FILE)}
     _check_manifest(folder, files)
+    _load_network(folder, files[METADATA_FILE], set(plugins))
     try:
         metadata = ModelMetadata.model_validate_json(files[METADATA_FILE])
     except ValidationError as error:
@@ -120,6 +133,27 @@ def build_extractor(
     log_mel = LogMel(metadata.audio, metadata.mean_db, metadata.std_db, device)
     on_device = {name: value.to(device) for name, value in parameters.items()}
     return FeatureExtractor(build_network(_architecture(metadata)), on_device, log_mel, metadata.shared_factors)
+
+
+def _load_network(folder: Path, metadata: bytes, allowed: set[str]) -> None:
+    """Import the network of a model if it is a plug-in, is allowed, and has the source that the metadata state."""
+    try:
+        content: dict[str, Any] = json.loads(metadata)
+        kind = content["config"]["model"]["kind"]
+        recorded = tuple(map(PluginSource.model_validate, content.get("plugins", ())))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return  # validation of the metadata names the reason
+    if not is_reference(kind):
+        return
+    if kind not in NETWORKS and kind not in allowed:
+        module = kind.partition(":")[0].partition(".")[0]
+        source = next((f" ({source})" for source in recorded if source.module == module), "")
+        raise PluginError(
+            f"{folder}: its network is the plug-in {kind}{source}, which is imported only if you name it: use "
+            f"marl.load(folder, plugins=[{kind!r}]) or --plugin {kind}, with {module} installed or in this folder"
+        )
+    check_source(kind, recorded, f"the model in {folder}")
+    NETWORKS.load(kind)
 
 
 def _check_manifest(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -1,9 +1,9 @@
 """Configuration of one model: everything that its result depends on, apart from the data and the seed."""
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SerializeAsAny
 
 from marl.base_config import BaseConfig
 from marl.data.views import AugmentConfig, ViewScheme
@@ -73,23 +73,25 @@ class LossConfig(BaseConfig):
     shared: SubspaceWeights = SubspaceWeights()
 
 
-def _check_known(name: str, names: Iterable[str]) -> str:
-    if name not in names:
-        raise ValueError(f"must be one of {', '.join(map(repr, names))}; got {name!r}")
-    return name
-
-
-def _check_kind(model: ModelConfig) -> ModelConfig:
-    _check_known(model.kind, NETWORKS)
-    return model
+def _of_its_kind(model: Any) -> Any:
+    """Return the configuration of a network as an instance of the class that its kind declares."""
+    kind = model.kind if isinstance(model, ModelConfig) else model.get("kind") if isinstance(model, Mapping) else None
+    if not isinstance(kind, str):
+        return model  # without a kind, or not valid
+    kind = NETWORKS.canonical(kind)
+    config_class = NETWORKS[kind].config_class
+    if type(model) is config_class and model.kind == kind:
+        return model
+    fields = model.model_dump() if isinstance(model, ModelConfig) else model
+    return config_class.model_validate({**fields, "kind": kind})
 
 
 class ContrastConfig(BaseConfig):
     """Self-supervised loss on the posterior means of the latents, with a weight for each subspace.
 
     Attributes:
-        strategy: `none`, or a key of `marl.losses.ssl.STRATEGIES`. All compare the two views, except `local_global` and
-            `predictive`, which compare a clip with its own parts.
+        strategy: `none`, or a key of `marl.losses.ssl.STRATEGIES`, or a plug-in. All compare the two views, except
+            `local_global` and `predictive`, which compare a clip with its own parts.
         shared: Weight of the loss of the strategy on the shared latents.
         private: Weight of the loss of the strategy on the private latents.
         repulsion: Weight of the repulsion of the two views in the private latents.
@@ -102,7 +104,7 @@ class ContrastConfig(BaseConfig):
             all clips of a batch. With other views a group is a clip. Only strategies with negatives use it.
     """
 
-    strategy: Annotated[str, AfterValidator(lambda name: _check_known(name, ("none", *STRATEGIES)))] = "none"
+    strategy: Annotated[str, AfterValidator(lambda name: STRATEGIES.canonical(name, ["none"]))] = "none"
     shared: float = Field(50.0, ge=0)
     private: float = Field(0.0, ge=0)
     repulsion: float = Field(0.0, ge=0)
@@ -145,7 +147,7 @@ class Config(BaseConfig):
     """
 
     views: ViewsConfig = ViewsConfig()
-    model: Annotated[ModelConfig, AfterValidator(_check_kind)] = ModelConfig()
+    model: Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_of_its_kind)] = ModelConfig()
     latent: LatentConfig = LatentConfig()
     loss: LossConfig = LossConfig()
     contrast: ContrastConfig = ContrastConfig()

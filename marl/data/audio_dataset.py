@@ -15,10 +15,18 @@ from torch import Tensor
 
 from marl.audio import AudioConfig, LogMel
 from marl.base_config import BaseConfig
-from marl.data.dataset import UNKNOWN, Clips, Dataset, Factor
+from marl.data.dataset import UNKNOWN, Clips, Dataset, Factor, LogMels
 
 __all__ = ["MAX_CLASSES", "AudioDatasetConfig", "Clip", "ComputedDatasetConfig", "DatasetConfig", "Entry"]
-__all__ += ["PreparedClips", "UnusableClipError", "Value", "factor_from_column", "prepare_clips", "waveforms_of"]
+__all__ += [
+    "PreparedClips",
+    "UnusableClipError",
+    "Value",
+    "factor_from_column",
+    "prepare_clips",
+    "standardise",
+    "waveforms_of",
+]
 
 MAX_CLASSES = 20
 """Maximum number of classes of a factor whose values are numbers."""
@@ -30,6 +38,8 @@ Value = str | float | None
 _MIN_CLIPS_PER_VALUE = 10
 _FULL_SCALE = 32767
 _MIN_POWER = 1e-12
+_CLIPS_AT_ONCE = 256
+_STANDARDISED_CLIPS = 1024
 
 
 class DatasetConfig(BaseConfig):
@@ -60,9 +70,13 @@ class ComputedDatasetConfig(DatasetConfig):
     def size(self) -> int:
         """Number of clips."""
 
-    @abstractmethod
     def build(self, audio: AudioConfig, device: torch.device) -> Dataset:
-        """Compute the data set on a device."""
+        """Compute the data set on a device: by default, from the waveforms of all clips."""
+        clips, log_mel = self.clips(audio, device), LogMel(audio, device=device)
+        parts = torch.arange(self.size).split(_CLIPS_AT_ONCE)
+        log_mel_NFT = torch.cat([log_mel(clips.waveforms(part.tolist()).to(device)) for part in parts])
+        mean_db, std_db = standardise(log_mel_NFT, clips.splits["training"])
+        return Dataset(**vars(clips), log_mels=LogMels(log_mel_NFT), audio=LogMel(audio, mean_db, std_db, device))
 
     @abstractmethod
     def clips(self, audio: AudioConfig, device: torch.device) -> Clips:
@@ -220,6 +234,21 @@ def _prepare_clip(
         square_db=float(np.square(decibels_FT.astype(np.float64)).sum()),
     )
     return clip, samples_S, decibels_FT
+
+
+def standardise(log_mel_NFT: Tensor, training: Tensor) -> tuple[float, float]:
+    """Scale log-mels, in place, to zero mean and unit variance of the training clips; return mean and deviation."""
+    total = torch.zeros(2, dtype=torch.float64, device=log_mel_NFT.device)
+    for clips in training.split(_STANDARDISED_CLIPS):
+        values = log_mel_NFT[clips].to(torch.float64)
+        total += torch.stack([values.sum(), values.square().sum()])
+    mean, square = (total / (training.numel() * log_mel_NFT[0].numel())).tolist()
+    std = (square - mean**2) ** 0.5
+    if not std > 0:
+        raise ValueError("log-mels of the training clips must differ to be standardised; all are the same")
+    for part in log_mel_NFT.split(_STANDARDISED_CLIPS):
+        part.sub_(mean).div_(std)
+    return mean, std
 
 
 def waveforms_of(samples_NS: NDArray[np.int16]) -> Tensor:

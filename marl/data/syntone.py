@@ -15,13 +15,13 @@ from torch import Tensor
 
 from marl import randomness
 from marl.audio import AudioConfig, LogMel
-from marl.data.audio_dataset import MAX_CLASSES, ComputedDatasetConfig
+from marl.data.audio_dataset import MAX_CLASSES, ComputedDatasetConfig, standardise
 from marl.data.dataset import HELD_OUT_SHARE, Clips, Dataset, Factor, LogMels
 
 __all__ = ["DATASET", "TIMBRES", "SynTone", "amplitudes", "frequencies_hz", "synthesise"]
 
 TIMBRES = ("sine", "triangle", "sawtooth", "square")
-_CHUNK, _STANDARDISED_CLIPS = 10, 1024
+_CHUNK = 10
 _REFERENCE = """@misc{brima2024syntone,
   title = {Learning Disentangled Audio Representations through Controlled Synthesis},
   author = {Brima, Yusuf and Krumnack, Ulf and Pika, Simone and Heidemann, Gunther},
@@ -91,7 +91,7 @@ class SynTone(ComputedDatasetConfig):
             log_mel_NFT[first : first + len(scaled)] = log_mel.from_power(scaled)
             first += len(scaled)
         clips = self.clips(audio, device)
-        mean_db, std_db = _standardise(log_mel_NFT, clips.splits["training"])
+        mean_db, std_db = standardise(log_mel_NFT, clips.splits["training"])
         return Dataset(**vars(clips), log_mels=LogMels(log_mel_NFT), audio=LogMel(audio, mean_db, std_db, device))
 
 
@@ -138,18 +138,3 @@ def _splits(count: int, device: torch.device) -> dict[str, Tensor]:
     order = scores.flatten().argsort(stable=True)
     training, validation, test = order.split([count - 2 * held_out, held_out, held_out])
     return {"training": training, "validation": validation, "test": test}
-
-
-def _standardise(log_mel_NFT: Tensor, training: Tensor) -> tuple[float, float]:
-    """Scale log-mels, in place, to zero mean and unit variance of the training clips; return mean and deviation."""
-    total = torch.zeros(2, dtype=torch.float64, device=log_mel_NFT.device)
-    for clips in training.split(_STANDARDISED_CLIPS):
-        values = log_mel_NFT[clips].to(torch.float64)
-        total += torch.stack([values.sum(), values.square().sum()])
-    mean, square = (total / (training.numel() * log_mel_NFT[0].numel())).tolist()
-    std = (square - mean**2) ** 0.5
-    if not std > 0:
-        raise ValueError("log-mels of the training clips must differ to be standardised; all are the same")
-    for part in log_mel_NFT.split(_STANDARDISED_CLIPS):
-        part.sub_(mean).div_(std)
-    return mean, std

@@ -17,10 +17,9 @@ from marl.evaluation.metric_groups import (
     INTERMEDIATE,
     METRIC_GROUPS,
     RESCORABLE,
-    groups_with,
     information_columns,
-    metric_names,
 )
+from marl.evaluation.names import PLUGIN_METRICS, Metric, groups_with, metric_column, metric_group, metric_names
 from marl.stack.batched_models import Models
 
 __all__ = [
@@ -29,12 +28,17 @@ __all__ = [
     "HELD_OUT_CLIPS",
     "INTERMEDIATE",
     "METRIC_GROUPS",
+    "PLUGIN_METRICS",
     "RESCORABLE",
     "Evaluation",
+    "EvaluationContext",
+    "Metric",
     "evaluate",
     "groups_with",
     "held_out_clips",
     "information_columns",
+    "metric_column",
+    "metric_group",
     "metric_names",
 ]
 
@@ -55,14 +59,14 @@ def evaluate(
     Args:
         models: Models of one architecture.
         shared: Names of the factors that the views share.
-        metric_groups: Keys of `METRIC_GROUPS`.
+        metric_groups: Names of groups, see `metric_group`.
         split: `validation` or `test`.
     """
     context = EvaluationContext(models, shared, split)
     columns = {
         name: values_K.tolist()
         for group in metric_groups
-        for name, values_K in METRIC_GROUPS[group].compute(context).items()
+        for name, values_K in metric_group(group).compute(context).items()
     }
     rows = [{name: values[model] for name, values in columns.items()} for model in range(len(models))]
     return Evaluation(rows, context.held_out.means_KND)

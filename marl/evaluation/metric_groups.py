@@ -33,9 +33,7 @@ __all__ = [
     "RESCORABLE",
     "Columns",
     "MetricGroup",
-    "groups_with",
     "information_columns",
-    "metric_names",
 ]
 
 Columns = dict[str, Tensor]
@@ -213,22 +211,6 @@ FINAL = tuple(name for name, group in METRIC_GROUPS.items() if group.is_final)
 
 RESCORABLE = tuple(name for name, group in METRIC_GROUPS.items() if group.is_rescorable)
 """Groups that can be computed for stored models, which have no heads."""
-
-
-def metric_names(factors: Sequence[str], groups: Sequence[str] = FINAL) -> list[str]:
-    """Return the names of the metrics that a study may choose as objectives.
-
-    Args:
-        factors: Names of the factors of the data.
-        groups: Keys of `METRIC_GROUPS`.
-    """
-    names = [name for group in groups for name in METRIC_GROUPS[group].names]
-    return [name.format(factor=factor) for name in names for factor in (factors if "{factor}" in name else [""])]
-
-
-def groups_with(metrics: Collection[str], factors: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys of the groups that have at least one of these metrics."""
-    return tuple(group for group in METRIC_GROUPS if not set(metrics).isdisjoint(metric_names(factors, [group])))
 
 
 def information_columns(

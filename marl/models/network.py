@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import hardswish
 
 from marl import randomness
-from marl.models.config import Architecture, LatentConfig, Parameters, ParameterSpec, Posterior
+from marl.models.config import Architecture, LatentConfig, ModelConfig, Parameters, ParameterSpec, Posterior
 from marl.models.heads import Head, HeadSizes, Target
 from marl.randomness import Purpose
 
@@ -42,7 +42,10 @@ class Network(ABC):
     """
 
     kind: ClassVar[str]
-    """Value of `model.kind` in a configuration."""
+    """Value of `model.kind` in a configuration; a plug-in needs none."""
+
+    config_class: ClassVar[type[ModelConfig]] = ModelConfig
+    """Configuration of the network; a plug-in with further fields below `model` declares a subclass."""
 
     def __init__(
         self, architecture: Architecture, encoder: ParameterSpecs, decoder: ParameterSpecs, local_shape: tuple[int, int]

@@ -19,7 +19,7 @@ from marl.models import FUSIONS, Head, Parameters, Posterior, Subspace, joint_po
 from marl.models.heads import PROJECTION, HeadKind, apply_head
 from marl.objective.spec import CONTRASTS, PROBE, Batch, LaneHyperparameters, ObjectiveSpec
 
-__all__ = ["objective", "term_names"]
+__all__ = ["objective", "strategy_loss", "term_names"]
 
 
 def objective(
@@ -40,6 +40,19 @@ def term_names(spec: ObjectiveSpec) -> list[str]:
         *(f"{subspace}/{name}" for name, subspace in terms.contrasts),
         *(f"independence/{name}" for name in terms.independence),
     ]
+
+
+def strategy_loss(
+    spec: ObjectiveSpec,
+    parameters: Parameters,
+    hyperparameters: LaneHyperparameters,
+    batch: Batch,
+    name: str,
+    subspace: Subspace,
+) -> Tensor:
+    """Return the unweighted loss of one strategy of the objective on one subspace."""
+    inputs = _StrategyInputs(_Objective(spec, parameters, hyperparameters, batch), name, subspace)
+    return CONTRASTS[name].loss(inputs)
 
 
 class _Objective:

@@ -1,5 +1,6 @@
 """Terms of the objective of a stack, and hyperparameters of a model. M is terms of one kind, S the two subspaces."""
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import NamedTuple, get_args
@@ -26,7 +27,8 @@ __all__ = [
     "extra_forward_passes",
 ]
 
-CONTRASTS: Mapping[str, Strategy] = {REPULSION.name: REPULSION, **STRATEGIES}
+# A view, so that it has plug-ins that are loaded later.
+CONTRASTS: Mapping[str, Strategy] = ChainMap({REPULSION.name: REPULSION}, STRATEGIES)  # type: ignore[arg-type]  # is only read
 """Repulsion and the strategies."""
 
 _SUBSPACES: tuple[Subspace, ...] = get_args(Subspace)
@@ -50,7 +52,7 @@ class ActiveTerms(BaseConfig):
     @classmethod
     def of(cls, config: Config) -> "ActiveTerms":
         """Return the terms of one configuration."""
-        strategy = STRATEGIES.get(config.contrast.strategy)
+        strategy = _strategy(config)
         contrasts: list[tuple[str, Subspace]] = []
         projections: tuple[Subspace, ...] = ()
         if strategy is not None:
@@ -99,6 +101,12 @@ class ActiveTerms(BaseConfig):
         )
 
 
+def _strategy(config: Config) -> Strategy | None:
+    """Return the strategy of a configuration; None without one."""
+    name = config.contrast.strategy
+    return None if name == "none" else STRATEGIES[name]
+
+
 def _ordered(contrasts: Iterable[tuple[str, Subspace]]) -> tuple[tuple[str, Subspace], ...]:
     """Return repulsion first, then strategies by name: the order in which terms are added up."""
     return tuple(sorted(contrasts, key=lambda contrast: (contrast[0] != REPULSION.name, contrast)))
@@ -113,7 +121,7 @@ def extra_forward_passes(config: Config) -> tuple[str, ...]:
 
 def check_compatible(config: Config, network: Network) -> None:
     """Raise a ValueError if the terms of a configuration do not suit its network or its views."""
-    strategy, (steps, _) = STRATEGIES.get(config.contrast.strategy), network.local_shape
+    strategy, (steps, _) = _strategy(config), network.local_shape
     if strategy is not None and steps < strategy.min_local_steps:
         raise ValueError(
             f"contrast.strategy {strategy.name} needs a network with local features of at least "

@@ -45,6 +45,10 @@ AddressOption = Annotated[
 ClusterOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Run on the cluster that `ray up FILE` started.")
 ]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE:NAME", help="Plug-in that may be imported; may be repeated."),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 
 Format = StrEnum("Format", ["table", "csv", "json"])
@@ -84,6 +88,14 @@ def open_results(store: str, study: str) -> "StudyResults":
     from study.analysis import StudyResults
 
     return StudyResults(open_study(store, study))
+
+
+def permit_plugins(results: "StudyResults", names: Iterable[str] | None) -> None:
+    """Import plug-ins of a study that the user names, for a command that otherwise imports none."""
+    if names:
+        from study.spec.plugins import load_recorded
+
+        load_recorded(results.spec, results.metadata.plugins, names)
 
 
 def check_output(
@@ -143,15 +155,20 @@ class Destination:
         return self._cluster is not None or (self._address is not None and self._address.startswith("http"))
 
     def submit(self, study: str, arguments: list[str], file: Path | None) -> None:
-        """Run `marl-study` with these arguments, without `--store`, on the cluster; send the file of the spec along."""
+        """Run `marl-study` with these arguments, without `--store`, on the cluster.
+
+        The file of the spec is sent along, and so are the loaded plug-ins that are no part of an installed package.
+        """
+        from marl.registry import uninstalled_plugins
         from study.runs.ray_cluster import run_on_head, submit_job
 
+        files = [*([file] if file is not None else ()), *uninstalled_plugins()]
         if self._cluster is not None:
             # The cluster file sets MARL_STORE on the head node; the default store of this machine does not override it.
             store_option = [] if self._store == DEFAULT_STORE else ["--store", self._store]
-            run_on_head(self._cluster, [*arguments, *store_option], file)
+            run_on_head(self._cluster, [*arguments, *store_option], files)
             return
-        submit_job(self._address or "", [*arguments, "--store", self._store], file, log)
+        submit_job(self._address or "", [*arguments, "--store", self._store], files, log)
         uri = open_study(self._store, study).uri
         log(
             f"the study continues without this terminal; follow it with `{command_for(uri, 'logs')} --follow` and "

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from study.cli.common import OverwriteOption, StoreOption, StudyArgument, check_output, log, open_results, stderr
+from study.cli.common import (
+    OverwriteOption,
+    PluginOption,
+    StoreOption,
+    StudyArgument,
+    check_output,
+    log,
+    open_results,
+    stderr,
+)
 from study.errors import DEFAULT_STORE, RunError, UserError
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of an exported model.")]
@@ -52,14 +61,17 @@ def export(
         typer.echo(str(bundle))
 
 
-def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")]) -> None:
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")],
+    plugin: PluginOption = None,
+) -> None:
     """Check an exported model and score it again.
 
     Example: marl-study verify exported/quickstart-trial-7-seed-0
     """
     from study.export.verify import verify as verify_bundle
 
-    for name, (stated, computed) in verify_bundle(folder).items():
+    for name, (stated, computed) in verify_bundle(folder, plugin or ()).items():
         if " of " not in name:  # scores of single clips are many
             typer.echo(f"{name:<34} stated {stated:9.4f}   found {computed:9.4f}")
     log(f"verified: {folder}")
@@ -69,6 +81,7 @@ def embed(
     model: ModelArgument,
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Audio files, folders, s3://bucket/prefix.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A file ending in .parquet.")],
+    plugin: PluginOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write features of recordings as a Parquet table.
@@ -89,7 +102,7 @@ def embed(
     sounds = find_recordings(audio)
     local = (str(recording.open()) for recording in sounds if not recording.held_bytes)
     check_output("--output", output, overwrite, (".parquet",), local)
-    extractor = load_model(model)
+    extractor = load_model(model, plugin or ())
     rate_column = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn())
     started = time.monotonic()
@@ -119,6 +132,7 @@ def swap(
     content: Annotated[Path, typer.Argument(metavar="A", help="Recording that gives the private features.")],
     other: Annotated[Path, typer.Argument(metavar="B", help="Recording that gives the shared features.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A file ending in .wav or .flac.")],
+    plugin: PluginOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Play recording A with the shared features of recording B.
@@ -138,7 +152,7 @@ def swap(
     from study.export.embed import load_model
     from study.local_files import atomic_path
 
-    extractor = load_model(model)
+    extractor = load_model(model, plugin or ())
     rate = extractor.log_mel.config.sample_rate
     waveforms = []
     for path in (content, other):

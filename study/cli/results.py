@@ -12,12 +12,14 @@ from study.cli.common import (
     Format,
     FormatOption,
     OverwriteOption,
+    PluginOption,
     StoreOption,
     StudyArgument,
     check_output,
     check_output_folder,
     log,
     open_results,
+    permit_plugins,
     print_table,
     show_table,
 )
@@ -99,6 +101,7 @@ def leakage(
     trial: Annotated[
         int | None, typer.Option(min=0, help="Number of the trial; by default the best one in the last objective.")
     ] = None,
+    plugin: PluginOption = None,
     output: FormatOption = Format.table,
 ) -> None:
     """Show how much each subspace encodes of each factor.
@@ -118,6 +121,7 @@ def leakage(
     from study.spec.resolved_spec import ResolvedSpec
 
     study_results = open_results(store, study)
+    permit_plugins(study_results, plugin)
     spec = study_results.spec
     number = study_results.best_trial(list(spec.objectives)[-1]) if trial is None else trial
     clips = clips_of(ResolvedSpec(spec), study_results.store.objects)
@@ -152,6 +156,7 @@ def report(
     study: StudyArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that gets index.html.")],
     store: StoreOption = DEFAULT_STORE,
+    plugin: PluginOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a study as one page of figures.
@@ -162,6 +167,7 @@ def report(
     """
     check_output_folder("--output", output, overwrite)
     study_results = open_results(store, study)
+    permit_plugins(study_results, plugin)
     from study.report import write_report  # imports torch, so that a missing study is reported before
 
     page = write_report(study_results, output)

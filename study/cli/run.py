@@ -14,6 +14,7 @@ from study.cli.common import (
     StudyArgument,
     log,
     open_results,
+    open_study,
     read_spec,
     stderr,
 )
@@ -98,6 +99,10 @@ def resume(
     if destination.is_remote:
         options = {"--trials": trials, "--confirm": confirm}
         arguments = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+        if cluster is None and (metadata := open_study(store, study).metadata()).plugins:
+            from study.spec.plugins import load_recorded
+
+            load_recorded(metadata.spec, metadata.plugins)
         destination.submit(study, ["resume", study, *arguments], None)
         return
     results = open_results(store, study)

@@ -190,7 +190,8 @@ def shared_dataset_of(resolved: ResolvedSpec, objects: ObjectStore) -> Dataset:
     anyway.
     """
     cpu, audio = torch.device("cpu"), resolved.audio
-    content = f"{resolved.data.model_dump_json()} {audio.model_dump_json()} {code_hash()}"
+    plugins = " ".join(source.sha256 for source in resolved.plugins)
+    content = f"{resolved.data.model_dump_json()} {audio.model_dump_json()} {code_hash()} {plugins}"
     clips = clips_of(resolved, objects)
     size = 4 * len(clips.value_NC) * audio.mel_bands * audio.frames
     with shared_file(f"log-mels-{_hash(content)}", size) as path:

@@ -10,7 +10,6 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from marl.audio import AudioConfig
 from marl.data import AudioDatasetConfig
 from marl.data.audio_dataset import Entry, prepare_clips
 from study.datasets import as_user_error, find, local_copy
@@ -30,8 +29,8 @@ _LINE_EVERY_S = 30.0
 
 def _prepare(
     prepared: PreparedSet,
+    resolved: ResolvedSpec,
     config: AudioDatasetConfig,
-    audio: AudioConfig,
     entries: Sequence[Entry],
     session: AbstractContextManager[Any],
     on_progress: Callable[[int, int], None],
@@ -49,23 +48,23 @@ def _prepare(
     on_progress(done, len(entries))
     if todo:
         with session:
-            for number in _prepare_chunks(prepared, config, audio, todo):
+            for number in _prepare_chunks(prepared, resolved, todo):
                 done += len(chunks[number])
                 on_progress(done, len(entries))
-    if find(config, audio, prepared.objects).key != prepared.key:
+    if find(config, resolved.audio, prepared.objects).key != prepared.key:
         raise UserError("data: the files changed while they were prepared; run `marl-study data build SPEC` again")
-    prepared.complete(len(chunks), config, audio, config.factor_names)
+    prepared.complete(len(chunks), config, resolved.audio, config.factor_names)
 
 
 def _prepare_chunks(
-    prepared: PreparedSet, config: AudioDatasetConfig, audio: AudioConfig, todo: Sequence[tuple[int, Sequence[Entry]]]
+    prepared: PreparedSet, resolved: ResolvedSpec, todo: Sequence[tuple[int, Sequence[Entry]]]
 ) -> Iterator[int]:
     """Yield the number of each chunk when it is finished."""
     numbers = dict[Any, int]()
 
     def start_tasks() -> Iterator[Any]:
         for number, entries in todo:
-            task = _prepare_chunk.remote(prepared.objects.uri, prepared.key, config, audio, number, entries)
+            task = _prepare_chunk.remote(prepared.objects.uri, prepared.key, resolved, number, entries)
             numbers[task] = number
             yield task
 
@@ -84,14 +83,22 @@ def _prepare_chunks(
 
 
 @ray.remote(num_cpus=1, max_retries=3)
-def _prepare_chunk(
-    store_uri: str, key: str, config: AudioDatasetConfig, audio: AudioConfig, number: int, entries: Sequence[Entry]
-) -> None:
+def _prepare_chunk(store_uri: str, key: str, resolved: ResolvedSpec, number: int, entries: Sequence[Entry]) -> None:
     import torch
 
     torch.set_num_threads(1)  # one task runs on each processor
-    clips = prepare_clips(local_copy(config, entries), entries, audio)
+    audio = resolved.audio
+    config = local_copy(dataset_config(resolved), entries)
+    clips = prepare_clips(config, entries, audio)
     PreparedSet(ObjectStore(store_uri, RUN_RETRY_TIMEOUT_S), key).write_chunk(number, clips, config.factor_names, audio)
+
+
+def dataset_config(resolved: ResolvedSpec) -> AudioDatasetConfig:
+    """Return the configuration of data that is prepared; raise UserError for other data."""
+    config = resolved.data
+    if not isinstance(config, AudioDatasetConfig):
+        raise UserError(f"data: {config.kind} is synthesised when a study starts and needs no preparation")
+    return config
 
 
 def ensure_prepared(
@@ -106,10 +113,8 @@ def ensure_prepared(
         UserError: If there are no clips, the sounds or their table are invalid, or the store refuses a write.
         RunError: If a task fails, for example because its machine lacks the files.
     """
-    config, audio = resolved.data, resolved.audio
-    if not isinstance(config, AudioDatasetConfig):
-        raise UserError(f"data: {config.kind} is synthesised when a study starts and needs no preparation")
-    prepared = find(config, audio, objects)
+    config = dataset_config(resolved)
+    prepared = find(config, resolved.audio, objects)
     if prepared.is_whole():
         console.print(f"data: {_counts(prepared)}: prepared already", markup=False, soft_wrap=True)
         return prepared
@@ -119,7 +124,7 @@ def ensure_prepared(
 
     started = time.monotonic()
     with _progress(console) as on_progress:
-        _prepare(prepared, config, audio, entries, session, on_progress)
+        _prepare(prepared, resolved, config, entries, session, on_progress)
     took = format_duration(time.monotonic() - started)
     console.print(f"data: {_counts(prepared)}, prepared in {took}", markup=False, soft_wrap=True)
     rejected = prepared.table.dropna(subset=["rejected"])

@@ -34,6 +34,7 @@ from torch import Tensor
 from marl.audio import AudioConfig
 from marl.data import AudioDatasetConfig, Clips, Factor, split_clips
 from marl.data.audio_dataset import PreparedClips, factor_from_column, waveforms_of
+from marl.registry import is_reference, loaded_source
 from study.errors import UserError
 from study.formatting import printable
 from study.storage import ObjectStore
@@ -72,9 +73,10 @@ class SetDocument(BaseModel, frozen=True):
 
 
 def key_of(config: AudioDatasetConfig, audio: AudioConfig, digest: str) -> str:
-    """Return the key of a set: a hash of the content of its files and of all settings except path and split."""
+    """Return the key of a set: a hash of its files, its settings except path and split, and a plug-in's source."""
     settings = config.model_dump(mode="json", exclude={"split", "content", "path"})
     everything = {"format": 1, "data": settings, "audio": audio.model_dump(mode="json"), "digest": digest}
+    everything |= {"source": loaded_source(config.kind).sha256} if is_reference(config.kind) else {}
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -22,6 +22,7 @@ from study.errors import RunError, UserError
 from study.runs.dry_run import StorageEstimate, estimate_storage
 from study.runs.ray_cluster import ray_session
 from study.spec import Spec, parse_spec
+from study.spec.plugins import load_recorded
 from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
@@ -204,7 +205,8 @@ def ask_machines(resolved: ResolvedSpec, uri: str, marker: str, timeout_s: float
     for node in nodes:
         trains = bool(node["Resources"].get("GPU" if with_gpus else "CPU"))
         task = ray.remote(max_retries=0)(_report).options(**_on(node))
-        calls[task.remote(resolved.spec.model_dump_json() if trains else None, uri, marker)] = node
+        plugins = [source.model_dump() for source in resolved.plugins]
+        calls[task.remote(resolved.spec.model_dump_json() if trains else None, plugins, uri, marker)] = node
     ready, late = ray.wait(list(calls), num_returns=len(calls), timeout=timeout_s)
     for call in ready:
         host = calls[call]["NodeManagerHostname"]
@@ -218,13 +220,18 @@ def ask_machines(resolved: ResolvedSpec, uri: str, marker: str, timeout_s: float
         yield MachineReply(calls[call]["NodeManagerHostname"], None, error=f"no reply within {timeout_s:.0f} s")
 
 
-def _report(spec: str | None, uri: str, marker: str) -> str:
+def _report(spec: str | None, plugins: list[dict[str, Any]], uri: str, marker: str) -> str:
     """Return the report of the machine on which this task runs, as JSON."""
-    return MachineReport(
-        facts=facts_here(),
-        store_error=store_error_here(uri, marker),
-        stack=try_stack(ResolvedSpec(Spec.model_validate_json(spec)), uri) if spec else None,
-    ).model_dump_json()
+    stack = _try_received(Spec.model_validate_json(spec), plugins, uri) if spec else None
+    return MachineReport(facts=facts_here(), store_error=store_error_here(uri, marker), stack=stack).model_dump_json()
+
+
+def _try_received(spec: Spec, plugins: list[dict[str, Any]], uri: str) -> StackResult:
+    try:
+        load_recorded(spec, plugins)
+    except UserError as error:
+        return StackResult(planned=None, error=str(error))
+    return try_stack(ResolvedSpec(spec), uri)
 
 
 def _clock_offset_s(node: dict[str, Any]) -> float:

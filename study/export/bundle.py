@@ -16,7 +16,7 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from marl.checkpoint import MANIFEST_FILE, METADATA_FILE, MODEL_FILE
+from marl.checkpoint import MANIFEST_FILE, METADATA_FILE, MODEL_FILE, ModelMetadata
 from marl.data import KINDS, Dataset
 from marl.metrics import METRIC_VERSION
 from study.analysis import StudyResults, metric_columns
@@ -34,9 +34,9 @@ from study.export.verify import (
     sha256_of,
 )
 from study.local_files import atomic_path
-from study.spec import Spec
+from study.spec.plugins import load_recorded
 from study.spec.resolved_spec import ResolvedSpec
-from study.store import Checkpoint
+from study.store import Checkpoint, StudyMetadata
 
 _CARD_FILE = "README.md"
 _CLIPS = 64
@@ -51,6 +51,7 @@ class _Model(NamedTuple):
     Attributes:
         metric: Metric that selected it among the trial's replicates.
         means: Row of the trial in the results.
+        network: Kind of the network.
     """
 
     trial: int
@@ -58,6 +59,7 @@ class _Model(NamedTuple):
     metric: str
     scores: Mapping[str, float]
     means: Mapping[str, Any]
+    network: str
 
 
 def export_trials(
@@ -87,6 +89,7 @@ def export_trials(
             files or cannot be written. No bundle is written if a folder cannot be replaced.
         RunError: If a checkpoint is missing or damaged.
     """
+    load_recorded(results.spec, results.metadata.plugins)
     states = results.results().set_index("trial")["state"]
     for trial in trials:
         if (state := states.get(trial, "not there")) != "complete":
@@ -172,7 +175,8 @@ def _export_replicate(
     means = results.results().set_index("trial").loc[trial].to_dict()
     report = _final_reports(results, trial).loc[seed]
     scores = _metrics(report.to_dict())
-    card = _model_card(results.spec, dataset, _Model(trial, seed, metric, scores, means), licence)
+    kind = ModelMetadata.model_validate_json(checkpoint.files[METADATA_FILE]).config.model.kind
+    card = _model_card(results.metadata, dataset, _Model(trial, seed, metric, scores, means, kind), licence)
     try:
         with atomic_path(bundle) as draft:
             draft.mkdir()
@@ -195,6 +199,7 @@ def _export_replicate(
                 "seed": seed,
                 "licence": licence,
                 "marl-study": version("marl-study"),
+                "plugins": list(results.metadata.plugins),
                 "sha256": {path.relative_to(draft).as_posix(): sha256_of(path) for path in files},
             }
             (draft / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -237,8 +242,9 @@ def _write_clips(dataset: Dataset, folder: Path) -> None:
     table.to_csv(folder / FACTORS_FILE, index=False)
 
 
-def _model_card(spec: Spec, dataset: Dataset, model: _Model, licence: str | None) -> str:
+def _model_card(metadata: StudyMetadata, dataset: Dataset, model: _Model, licence: str | None) -> str:
     """Return the model card as Markdown with the YAML header that model hubs read. HTML in values is escaped."""
+    spec = metadata.spec
     environment = Environment(
         loader=PackageLoader("study", "export"),
         autoescape=True,
@@ -266,6 +272,7 @@ def _model_card(spec: Spec, dataset: Dataset, model: _Model, licence: str | None
         factors=dataset.factors,
         settings={name: value for name, value in spec.data.items() if name != "path"},
         metrics=_card_metrics(model),
+        plugins=metadata.plugins,
     )
 
 

@@ -27,6 +27,7 @@ from marl import FeatureExtractor
 from marl.checkpoint import MANIFEST_FILE, MODEL_FILE
 from marl.data.audio_dataset import UnusableClipError
 from marl.data.audio_file import windows
+from marl.registry import add_folders
 from study.errors import RunError, UserError
 from study.export.recordings import Recording
 from study.in_flight import in_flight
@@ -54,10 +55,16 @@ class EmbeddingResult:
     rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
-def load_model(folder: Path) -> FeatureExtractor:
-    """Return an exported model; raise UserError if the folder does not hold one."""
+def load_model(folder: Path, plugins: Iterable[str] = ()) -> FeatureExtractor:
+    """Return an exported model; raise UserError if the folder does not hold one.
+
+    Args:
+        folder: Folder of the model.
+        plugins: Networks that may be imported, also from the current folder.
+    """
+    add_folders([Path()] if plugins else ())
     try:
-        return marl.load(folder)
+        return marl.load(folder, plugins=plugins)
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not an exported model: {error.filename} is missing") from None
     except (ValueError, OSError) as error:

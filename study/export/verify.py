@@ -7,6 +7,7 @@ if the checksums were recomputed.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 import marl
 from marl.checkpoint import MANIFEST_FILE, METADATA_FILE, MODEL_FILE, ModelMetadata
 from marl.evaluation import information_columns
+from marl.registry import PluginError, add_folders
 from study.errors import RunError, UserError
 
 SCORES_FILE, CLIPS_FOLDER, FACTORS_FILE = "scores.json", "clips", "factors.csv"
@@ -27,14 +29,18 @@ _FIDELITY_TOLERANCE_DB = 0.002
 _INFORMATION_TOLERANCE = 0.05
 
 
-def verify(bundle: Path) -> dict[str, tuple[float, float]]:
+def verify(bundle: Path, plugins: Iterable[str] = ()) -> dict[str, tuple[float, float]]:
     """Check the SHA-256 of every file of a bundle, score its model on its clips, and compare with the stated scores.
+
+    Args:
+        bundle: Folder of the model.
+        plugins: Networks that may be imported, also from the current folder.
 
     Returns:
         The stated and the computed value of each metric.
 
     Raises:
-        UserError: If the folder is not a bundle.
+        UserError: If the folder is not a bundle, or its network is a plug-in that cannot be imported.
         RunError: If a file differs from the manifest, or a score by more than its tolerance.
     """
     hashes = checksums(bundle)
@@ -53,7 +59,10 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
             raise RunError(f"{bundle / MANIFEST_FILE} does not list {name}")
     try:
         stated = json.loads((bundle / SCORES_FILE).read_text(encoding="utf-8"))["on these clips"]
-        computed = score(bundle)
+        add_folders([Path()] if plugins else ())
+        computed = score(bundle, plugins)
+    except PluginError as error:
+        raise UserError(str(error)) from None
     except (ValueError, KeyError, OSError) as error:
         raise RunError(f"{bundle}: {error}") from None
     if stated.keys() != computed.keys():
@@ -69,9 +78,9 @@ def verify(bundle: Path) -> dict[str, tuple[float, float]]:
     return {name: (stated[name], value) for name, value in computed.items()}
 
 
-def score(bundle: Path) -> dict[str, float]:
+def score(bundle: Path, plugins: Iterable[str] = ()) -> dict[str, float]:
     """Return the fidelity over all clips of a bundle and of each, and the mutual information of its latents."""
-    model, folder = marl.load(bundle), bundle / CLIPS_FOLDER
+    model, folder = marl.load(bundle, plugins=plugins), bundle / CLIPS_FOLDER
     metadata = ModelMetadata.model_validate_json((bundle / METADATA_FILE).read_bytes())
     factors = pd.read_csv(folder / FACTORS_FILE)
     rate = model.log_mel.config.sample_rate

@@ -22,6 +22,7 @@ from study.charts.trial import (
     umap_data,
 )
 from study.spec import Scalar, Spec
+from study.spec.loader import SpecError
 from study.spec.resolved_spec import ResolvedSpec
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ class ReportContext:
         """Factors of the study's data."""
         from study.datasets import factors_of  # imports torch, which takes seconds
 
-        return factors_of(ResolvedSpec(self.spec), self.results.store.objects)
+        try:
+            return factors_of(ResolvedSpec(self.spec), self.results.store.objects)
+        except SpecError as error:  # a plug-in that is not loaded
+            raise MissingDataError(str(error)) from None
 
     @property
     def home(self) -> Mapping[str, str]:

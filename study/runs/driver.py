@@ -11,7 +11,6 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from marl.evaluation import RESCORABLE
 from study.analysis import StudyResults, trial_name
 from study.environment import versions
 from study.errors import Interrupted, command_for
@@ -28,7 +27,7 @@ from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
 from study.training.client import StudyTrial, TrainerGroup
-from study.training.evaluation import final_groups
+from study.training.evaluation import final_groups, is_rescorable
 from study.training.nodes import ResourcePlan
 
 logger = logging.getLogger(__name__)
@@ -212,7 +211,7 @@ class _Driver:
         Any other group is the metric group of the same name.
         """
         if group == "test":
-            return [name for name in final_groups(ResolvedSpec(self.spec)) if name in RESCORABLE], "test"
+            return [name for name in final_groups(ResolvedSpec(self.spec)) if is_rescorable(name)], "test"
         return ["sampled_probes" if group == "samples" else group], "validation"
 
     def _on_state(self, trial: TrialId, state: str, error: str | None) -> None:

@@ -19,6 +19,7 @@ from study.errors import UserError, command_for
 from study.formatting import format_bytes
 from study.search.sampler import past_trials
 from study.spec import parse_spec
+from study.spec.plugins import load_recorded
 from study.spec.resolve import resolve
 from study.spec.resolved_spec import ResolvedSpec, StackPlan
 from study.storage import ObjectStore
@@ -73,6 +74,7 @@ def create_study(store: StudyStore, resolved: ResolvedSpec, address: str | None 
         factors=resolved.factors,
         created=datetime.now(UTC),
         writer=" of commit ".join(filter(None, (package_versions()["marl-study"], commit()))),
+        plugins=[source.model_dump() for source in resolved.plugins],
     )
     store.create(metadata)
     return metadata
@@ -81,9 +83,12 @@ def create_study(store: StudyStore, resolved: ResolvedSpec, address: str | None 
 def spec_of(metadata: StudyMetadata) -> ResolvedSpec:
     """Return the spec of a study with all current fields; newer fields have the values that older code implied.
 
+    Its plug-ins are imported, if their sources are those with which the study started.
+
     Raises:
-        UserError: If the spec has a field that this version does not know.
+        UserError: If the spec has a field that this version does not know, or `load_recorded` raises it.
     """
+    load_recorded(metadata.spec, metadata.plugins)
     try:
         return resolve(metadata.spec)
     except UserError as error:

@@ -18,6 +18,7 @@ from study.in_flight import in_flight
 from study.runs.ray_cluster import ray_session
 from study.runs.stop_signals import StopSignals, handle_signals
 from study.spec import Baseline, TrialId
+from study.spec.plugins import load_recorded
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 from study.store import StudyStore
 from study.store.writer import StudyWriter
@@ -45,7 +46,7 @@ def evaluate_stored(
 ) -> Iterator[dict[str, Any]]:
     """Evaluate stored models, and yield rows of `reports/`; none for a model without weights in the store.
 
-    Trainers compute the groups of `marl.evaluation.METRIC_GROUPS`. For groups of `POST_TRAINING`, trainers encode clips
+    Trainers compute the groups of `marl.evaluation.metric_group`. For groups of `POST_TRAINING`, trainers encode clips
     and Ray tasks compute the metrics. Each group has separate rows.
 
     Args:
@@ -114,7 +115,8 @@ def rescore(
 
     Args:
         results: Results of the study.
-        metrics: Names of `marl.evaluation.METRIC_GROUPS` and of `POST_TRAINING`; None for all of the former.
+        metrics: Names of `marl.evaluation.METRIC_GROUPS`, of plug-in metrics of the study, and of `POST_TRAINING`; None
+            for all but the last.
         trials: Numbers of the trials; None for all complete ones and the plain VAE.
         split: `validation` or `test`.
         console: Console for progress.
@@ -127,10 +129,12 @@ def rescore(
         RunError: If weights are missing or damaged, after all other models were evaluated. Trials whose weights `clean`
             deleted are left out, unless `trials` names them or no model remains.
     """
-    names = list(RESCORABLE if metrics is None else metrics)
+    load_recorded(results.spec, results.metadata.plugins)
+    rescorable = (*RESCORABLE, *results.spec.metrics)
+    names = list(rescorable if metrics is None else metrics)
     for name in names:
-        if name not in (*RESCORABLE, *POST_TRAINING):
-            known = suggestion(name, (*RESCORABLE, *POST_TRAINING))
+        if name not in (*rescorable, *POST_TRAINING):
+            known = suggestion(name, (*rescorable, *POST_TRAINING))
             raise UserError(f"--metrics: must be groups of metrics; got {name!r}; {known}")
         if name in POST_TRAINING and split != "validation":
             raise UserError(f"--test: {name} is defined on validation clips only; leave it out")

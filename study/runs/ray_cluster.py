@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from marl.registry import uninstalled_plugins
 from study.datasets.shared_memory import remove_unused_files
 from study.errors import RunError, UserError
 from study.training.nodes import NAMESPACE
@@ -72,6 +73,7 @@ def local_ray() -> Iterator[str]:
                 object_store_memory=_OBJECT_STORE_BYTES,
                 num_gpus=None if device_type() == "cuda" else 0,
                 _temp_dir=folder,
+                runtime_env=plugin_env(),
             )
         except Exception as error:
             raise RunError(f"Ray could not be started on this machine: {error}") from error
@@ -90,7 +92,13 @@ def _cluster_ray(address: str) -> Iterator[None]:
         if address != "auto":  # ray.init would retry for ten minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL)
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            runtime_env=plugin_env(),
+        )
     except Exception as error:
         raise RunError(
             f"no cluster answers at {address}: {str(error).strip().splitlines()[0]}; on its head node the address is "
@@ -102,6 +110,12 @@ def _cluster_ray(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
+def plugin_env() -> dict[str, Any] | None:
+    """Return the runtime environment that sends loaded plug-ins to all processes; None if all of them are installed."""
+    files = [str(path) for path in uninstalled_plugins()]
+    return {"py_modules": files} if files else None
+
+
 def configure_ray() -> None:
     """Set Ray's environment variables, except those that the user has set, and silence its loggers."""
     for name, value in _RAY_ENV.items():
@@ -110,13 +124,13 @@ def configure_ray() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def submit_job(address: str, arguments: Sequence[str], file: Path | None, log: Callable[[str], None]) -> None:
+def submit_job(address: str, arguments: Sequence[str], files: Sequence[Path], log: Callable[[str], None]) -> None:
     """Run `marl-study` on a cluster as a Ray job, and return when the study has started there.
 
     Args:
         address: Address of the cluster's dashboard, `http://HOST:8265`.
-        arguments: Arguments of the command, without `--address`. They contain the name of `file` without its folder.
-        file: File to copy to the working directory of the job.
+        arguments: Arguments of the command, without `--address`. They contain names of files without their folders.
+        files: Files and packages to copy to the working directory of the job: the spec and its plug-ins.
         log: Receives the lines of the job until the study has started.
 
     Raises:
@@ -131,10 +145,13 @@ def submit_job(address: str, arguments: Sequence[str], file: Path | None, log: C
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"--address: no cluster answers at {address}: {reason}") from None
     with tempfile.TemporaryDirectory(prefix="marl-job-") as folder:
-        if file is not None:
-            shutil.copy(file, folder)
+        for file in files:
+            if file.is_dir():
+                shutil.copytree(file, Path(folder) / file.name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(file, folder)
         entrypoint = shlex.join(["marl-study", *arguments, "--address", "auto"])
-        job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": folder} if file else None)
+        job = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": folder} if files else None)
     log(f"job {job}: {entrypoint}")
     logged = 0
     while True:
@@ -154,8 +171,10 @@ def submit_job(address: str, arguments: Sequence[str], file: Path | None, log: C
         time.sleep(_POLL_S)
 
 
-def run_on_head(cluster_file: Path, arguments: Sequence[str], file: Path | None) -> None:
+def run_on_head(cluster_file: Path, arguments: Sequence[str], files: Sequence[Path]) -> None:
     """Run `marl-study` on the head node of the cluster of a `ray up` file, over SSH. There it submits itself as a job.
+
+    The files, a spec and its plug-ins, are copied to the head node.
 
     Raises:
         UserError: If there is no such cluster file.
@@ -169,8 +188,9 @@ def run_on_head(cluster_file: Path, arguments: Sequence[str], file: Path | None)
     cluster: Any = str(cluster_file)
     try:
         sdk.run_on_cluster(cluster, cmd="mkdir -p ~/marl-specs")
-        if file is not None:
-            sdk.rsync(cluster, source=str(file), target=f"~/marl-specs/{file.name}", down=False)
+        for file in files:
+            slash = "/" if file.is_dir() else ""
+            sdk.rsync(cluster, source=f"{file}{slash}", target=f"~/marl-specs/{file.name}{slash}", down=False)
         sdk.run_on_cluster(cluster, cmd=f"cd ~/marl-specs && {command}")
     except (Exception, SystemExit) as error:  # Ray raises errors of many types, and sometimes exits
         reason = "could not be reached, or the command failed there; its output is above"

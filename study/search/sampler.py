@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.analysis import StudyResults
 from study.analysis.pareto import pareto_front
+from study.errors import UserError
 from study.spec import Parameter, Scalar, Spec, grid, parameter_order
 
 # Maximum number of trials that TPE learns from: the front, and the latest others. A proposal takes time in proportion:
@@ -143,9 +144,20 @@ class Search:
                     return _NumberedQMCSampler(self._distributions, number, self._spec.search.seed)
                 case "random" | "grid":
                     return RandomSampler(seed=seed)
+                case plugin:
+                    return _plugin_sampler(plugin, seed)
 
     def _frozen(self, optuna_number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[optuna_number]
+
+
+def _plugin_sampler(name: str, seed: int) -> BaseSampler:
+    from study.spec.samplers import SAMPLERS  # imports torch, which takes seconds
+
+    sampler = SAMPLERS[name](seed=seed)
+    if not isinstance(sampler, BaseSampler):
+        raise UserError(f"search.sampler: {name} must return a sampler of Optuna; got {type(sampler).__name__}")
+    return sampler
 
 
 class _FilteredStorage(InMemoryStorage):

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from marl.config import Config
 from marl.data import SPLIT_UNITS, AudioDatasetConfig
-from marl.models import Network, build_network
+from marl.models import NETWORKS, ModelConfig, Network, build_network
 from marl.objective import check_compatible
 from study.formatting import suggestion
 from study.spec.loader import NO_SUCH_FIELD, Problem, SpecError, find_problems, load_fields
+from study.spec.plugins import load_plugins
 from study.spec.resolved_spec import ResolvedSpec
 from study.spec.schema import Spec, parse_spec
 from study.spec.space import Parameter, Scalar, active_parameters, grid
@@ -42,19 +43,23 @@ def read_spec(path: str | Path, overrides: Iterable[str] = (), trials: int | Non
         try:
             spec = parse_spec(fields, source="")
         except SpecError as error:
-            raise SpecError([*error.problems, *_further_problems(fields, error.problems)]) from None
-        return resolve(spec)
+            raise SpecError([*error.problems, *_further_problems(fields, error.problems, Path(path).parent)]) from None
+        return resolve(spec, [Path(path).parent])
     except SpecError as error:
         raise SpecError(_with_source(problem, str(path), changes) for problem in error.problems) from None
 
 
-def resolve(spec: Spec) -> ResolvedSpec:
-    """Return the spec with every default filled in, checked against marl.
+def resolve(spec: Spec, folders: Iterable[Path] = ()) -> ResolvedSpec:
+    """Return the spec with every default filled in, checked against marl. Its plug-ins are imported.
+
+    Args:
+        spec: Spec that the user gave.
+        folders: Folders of modules of plug-ins, besides Python's path and the current folder.
 
     Raises:
         SpecError: When sections, values of the space, or names break rules. All such problems are in one error.
     """
-    problems = _Problems()
+    spec, problems = load_plugins(spec, folders), _Problems()
     # Without the faulty sections, the rest is checked all the same.
     sections = {}
     given = ResolvedSpec(spec)
@@ -204,19 +209,21 @@ def _typed_parameter(resolved: ResolvedSpec, name: str, parameter: Parameter) ->
 
 def _typed_value(resolved: ResolvedSpec, name: str, value: Scalar) -> Scalar:
     owner: Any = Config
+    section, _, field = name.partition(".")
+    kind = resolved.kind_with(field) if section == "model" and field not in ModelConfig.model_fields else None
     for part in name.split("."):
         fields = owner.model_fields if isinstance(owner, type) and issubclass(owner, BaseModel) else {}
         if part not in fields:
             known = f"; {suggestion(part, fields)}" if fields else ""
             raise _problem(f"space.{name}", f"no such field of a model's configuration{known}")
-        owner = fields[part].annotation
+        owner = NETWORKS[kind].config_class if kind and part == "model" else fields[part].annotation
     if isinstance(owner, type) and issubclass(owner, BaseModel):
         listed = ", ".join(owner.model_fields)
         raise _problem(f"space.{name}", f"must be a field, not a section; there are: {listed}")
     if name == "views.shared":
         raise _problem("space.views.shared", "must be the same for all trials; set views.shared instead")
     try:
-        typed: Any = resolved.trial_config({name: value})
+        typed: Any = resolved.trial_config({"model.kind": kind, name: value} if kind else {name: value})
     except ValidationError as error:
         raise SpecError(find_problems(error, Config, "space")) from None
     for part in name.split("."):
@@ -240,7 +247,7 @@ def _typed_included(resolved: ResolvedSpec, number: int, values: Mapping[str, Sc
     return typed
 
 
-def _further_problems(content: Mapping[str, Any], found: Iterable[Problem]) -> Iterable[Problem]:
+def _further_problems(content: Mapping[str, Any], found: Iterable[Problem], folder: Path) -> Iterable[Problem]:
     """Return the problems of a spec without the fields that have problems already."""
     faulty = {problem.path.partition(".")[0] for problem in found}
     if faulty & {"", "data", "space"}:  # the rest cannot be checked without them
@@ -249,7 +256,7 @@ def _further_problems(content: Mapping[str, Any], found: Iterable[Problem]) -> I
         faulty.add("halving")  # its rule depends on the steps
     rest = {"name": "unnamed"} | {name: value for name, value in content.items() if name not in faulty}
     try:
-        resolve(parse_spec(rest, source=""))
+        resolve(parse_spec(rest, source=""), [folder])
     except SpecError as error:
         return error.problems
     return ()

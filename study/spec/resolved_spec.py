@@ -11,12 +11,14 @@ from pydantic import BaseModel, ValidationError
 from marl.audio import AudioConfig
 from marl.config import Config, ViewsConfig
 from marl.data import KINDS, AnyDatasetConfig, ComputedDatasetConfig, Dataset
-from marl.evaluation import metric_names
-from marl.models import Architecture, LatentConfig
+from marl.evaluation import FINAL, metric_names
+from marl.models import NETWORKS, Architecture, LatentConfig
 from marl.objective import ActiveTerms, extra_forward_passes
+from marl.registry import PluginError, PluginSource, is_reference
 from marl.stack import Precision, Stack
 from study.formatting import suggestion
 from study.spec.loader import Problem, SpecError, find_problems
+from study.spec.plugins import load_recorded, plugin_sources
 from study.spec.schema import Spec
 from study.spec.space import Parameter, Scalar, active_parameters
 
@@ -41,20 +43,32 @@ class ResolvedSpec:
     """A spec with every default filled in, and everything that follows from it.
 
     A process derives it once and passes it on: `study.spec.resolve.resolve` from a spec that a user writes, this class
-    from the metadata of a study.
+    from the metadata of a study. A process that receives it from another one loads the same plug-ins.
     """
 
     spec: Spec
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what another process needs. Values that are cached here may be of classes of plug-ins."""
+        return _received, (self.spec, self.plugins)
+
+    @cached_property
+    def plugins(self) -> tuple[PluginSource, ...]:
+        """Sources of the plug-ins that the spec names; they must be loaded."""
+        return plugin_sources(self.spec)
 
     @cached_property
     def data(self) -> AnyDatasetConfig:
         """Configuration of the data."""
         kind = self.spec.data.get("kind", "syntone")
-        if not isinstance(kind, str) or kind not in KINDS:
+        if not isinstance(kind, str) or not (kind in KINDS or is_reference(kind)):
             raise SpecError(
                 [Problem("data.kind", f"must be a kind of data; got {kind!r}; {suggestion(str(kind), KINDS)}")]
             )
-        return _validated(KINDS[kind], "data", self.spec.data)
+        try:
+            return _validated(KINDS[kind], "data", self.spec.data)
+        except PluginError as error:
+            raise SpecError([Problem("data.kind", str(error))]) from None
 
     @property
     def needs_preparation(self) -> bool:
@@ -123,10 +137,12 @@ class ResolvedSpec:
     @cached_property
     def metrics(self) -> list[str]:
         """Names of all metrics of a final report."""
-        return metric_names(self.factors)
+        return metric_names(self.factors, (*FINAL, *self.spec.metrics))
 
     def trial_config(self, parameters: Mapping[str, Scalar]) -> Config:
         """Return the configuration of a trial, whose parameters are values by the path of the field that they set.
+
+        A network ignores the sizes of other kinds, so a trial drops those that its network does not have.
 
         Raises:
             ValidationError: When a value breaks a rule of its field.
@@ -138,7 +154,18 @@ class ResolvedSpec:
             for name in sections:
                 section = section[name]
             section[field] = value
+        model = content["model"]
+        if model["kind"] in NETWORKS:
+            known = NETWORKS[model["kind"]].config_class.model_fields
+            content["model"] = {name: value for name, value in model.items() if name in known}
         return Config.model_validate(content)
+
+    def kind_with(self, field: str) -> str | None:
+        """Return a kind of network of the study that has a field below `model`; None if there is none."""
+        parameter = self.spec.space.get("model.kind")
+        kinds = [self.base_config.model.kind, *(parameter.choice or () if parameter is not None else ())]
+        fields = {kind: NETWORKS[kind].config_class.model_fields for kind in map(str, kinds) if kind in NETWORKS}
+        return next((kind for kind, known in fields.items() if field in known), None)
 
     def stack_plan(self, lanes: int) -> "StackPlan":
         """Return a plan of uncompiled float32 stacks that any trial of the spec fits into."""
@@ -222,6 +249,11 @@ class StackPlan(BaseModel, frozen=True):
     def architecture(self, audio: AudioConfig, config: Config) -> Architecture:
         """Return the architecture of a configuration at the latent widths of the stack."""
         return Architecture(audio.mel_bands, audio.frames, config.model, self.private, self.shared)
+
+
+def _received(spec: Spec, plugins: Iterable[PluginSource]) -> ResolvedSpec:
+    load_recorded(spec, [source.model_dump() for source in plugins])
+    return ResolvedSpec(spec)
 
 
 def _validated(model: type[_Model], prefix: str, content: Mapping[str, Any]) -> _Model:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from study.errors import UserError
 from study.formatting import suggestion
 from study.spec.loader import SpecError, find_problems, shown
+from study.spec.sampler_name import SamplerName
 from study.spec.space import Parameter, SpecScalar, parameter_order
 
 MAX_TRIALS = 1_000_000
@@ -90,7 +91,7 @@ class _Train(_StrictSection):
 
 
 class _Search(_StrictSection):
-    sampler: Literal["tpe", "nsga2", "gp", "qmc", "random", "grid"] = "tpe"
+    sampler: SamplerName = "tpe"
     trials: int | None = Field(None, ge=1, le=MAX_TRIALS)
     seed: int = Field(0, ge=0, le=_MAX_SEED)
 
@@ -142,6 +143,7 @@ class Spec(_Section):
         halving: Early stopping.
         post_training: Metrics computed after training for the front and trials near it: all metrics on test clips,
             probes of samples, and metrics that take seconds a model (`marl.evaluation.post_training`).
+        metrics: Further metrics of final reports, each a plug-in: `my_metrics:gini` has the column `custom/gini`.
         final_metrics: Metrics of final reports and of `post_training: [test]`: `all` that many models share in one
             batch, or only those that the `objectives` need, which suits a short study. `rescore` computes the others.
         resources: Lanes of a stack, compilation, number of devices, trainers on a node without GPUs, and memory for
@@ -169,6 +171,7 @@ class Spec(_Section):
     include: tuple[dict[str, SpecScalar], ...] = ()
     halving: _Halving | None = None
     post_training: tuple[Literal["test", "samples", "dci", "sound"], ...] = ("test", "samples", "dci", "sound")
+    metrics: tuple[str, ...] = ()
     final_metrics: Literal["all", "objectives"] = "all"
     resources: _Resources = _Resources()
 

@@ -60,6 +60,7 @@ class StudyMetadata(BaseModel, frozen=True):
         spec: The resolved spec. A field that a later version added is absent and means what code without the field did.
         stack: Stack plan, as `study.spec.resolved_spec.StackPlan`.
         writer: Version of marl-study that created the study, with its commit where that is known.
+        plugins: Sources of the plug-ins that the spec names, as `marl.registry.PluginSource`.
     """
 
     format: Literal[2] = 2
@@ -68,6 +69,7 @@ class StudyMetadata(BaseModel, frozen=True):
     factors: tuple[str, ...]
     created: datetime
     writer: str
+    plugins: tuple[dict[str, Any], ...] = ()
 
     @model_validator(mode="wrap")
     @classmethod

@@ -13,17 +13,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from pydantic import BaseModel, TypeAdapter
 
 from marl.config import Config
+from marl.registry import PluginSource, add_folders, uninstalled_plugins
 from marl.stack import StepKind
 from study.datasets import dataset_of
 from study.environment import process_env, processor
 from study.errors import RunError
 from study.search.sampler import Search
 from study.spec import Spec
+from study.spec.plugins import load_recorded
 from study.spec.resolved_spec import ResolvedSpec, StackKey, StackPlan
 from study.storage import ObjectStore
 from study.training.planning import DeviceType, device_type, plan_stacks, steps_per_second, trainer_threads
@@ -61,6 +64,8 @@ class StepReport(BaseModel, frozen=True):
 
 class _Task(BaseModel, frozen=True):
     spec: Spec
+    plugins: tuple[PluginSource, ...]
+    folders: tuple[Path, ...]
     store_uri: str
     measure_s: float | None
 
@@ -90,7 +95,11 @@ def dry_run_stacks(
     if environment.get("CUDA_VISIBLE_DEVICES") == "":  # Ray hides GPUs from tasks that request none
         del environment["CUDA_VISIBLE_DEVICES"]
     with tempfile.TemporaryFile("w+") as task, tempfile.TemporaryFile("w+") as errors:
-        task.write(_Task(spec=resolved.spec, store_uri=store_uri, measure_s=measure_s).model_dump_json())
+        folders = [path.parent for path in uninstalled_plugins()]
+        sent = _Task(
+            spec=resolved.spec, plugins=resolved.plugins, folders=folders, store_uri=store_uri, measure_s=measure_s
+        )
+        task.write(sent.model_dump_json())
         task.seek(0)
         command = [sys.executable, "-m", "study.training.dry_run_worker"]
         with subprocess.Popen(  # noqa: S603
@@ -122,6 +131,8 @@ def stack_configs(resolved: ResolvedSpec, plan: StackPlan) -> dict[StackKey, Con
 
 
 def _work(task: _Task) -> Iterator[PlanReport | StepReport]:
+    add_folders(task.folders)
+    load_recorded(task.spec, [source.model_dump() for source in task.plugins])
     resolved, device, objects = ResolvedSpec(task.spec), device_type(), ObjectStore(task.store_uri)
     plan = plan_stacks(resolved, device, objects)
     yield PlanReport(

@@ -13,7 +13,7 @@ from torch import Tensor
 from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, load_parameters
 from marl.config import Config
 from marl.data import Dataset
-from marl.evaluation import FINAL, INTERMEDIATE, METRIC_GROUPS, RESCORABLE, evaluate, groups_with, held_out_clips
+from marl.evaluation import FINAL, INTERMEDIATE, METRIC_GROUPS, evaluate, groups_with, held_out_clips, metric_group
 from marl.evaluation.post_training import PostTrainingInputs, post_training_inputs
 from marl.metrics import METRIC_VERSION
 from marl.objective import ActiveTerms, build_hyperparameters
@@ -71,12 +71,19 @@ class _StoredModel(NamedTuple):
 
 def final_groups(resolved: ResolvedSpec) -> tuple[str, ...]:
     """Return the metric groups of final reports."""
-    return FINAL if resolved.spec.final_metrics == "all" else _groups_of_objectives(resolved)
+    spec = resolved.spec
+    return (*FINAL, *spec.metrics) if spec.final_metrics == "all" else _groups_of_objectives(resolved)
+
+
+def is_rescorable(group: str) -> bool:
+    """Return whether a group of metrics can be computed for stored models, which have no heads."""
+    return metric_group(group).is_rescorable
 
 
 def _groups_of_objectives(resolved: ResolvedSpec) -> tuple[str, ...]:
-    needed = {*INTERMEDIATE, *groups_with(resolved.spec.objectives, resolved.factors)}
-    return tuple(name for name in METRIC_GROUPS if name in needed)
+    groups = (*METRIC_GROUPS, *resolved.spec.metrics)
+    needed = {*INTERMEDIATE, *groups_with(resolved.spec.objectives, resolved.factors, groups)}
+    return tuple(name for name in groups if name in needed)
 
 
 class Evaluator:
@@ -165,7 +172,7 @@ class Evaluator:
     ) -> list[dict[str, Any]]:
         """Return a row of `reports/` for each replicate (trial, seed) with a final checkpoint in the store.
 
-        A row has the finite metrics of groups in `marl.evaluation.METRIC_GROUPS`. Metrics of the test split are named
+        A row has the finite metrics of groups, see `marl.evaluation.metric_group`. Metrics of the test split are named
         `test/<name>`.
         """
         prefix = "" if split == "validation" else f"{split}/"
@@ -231,7 +238,7 @@ def update_baselines(store: StudyStore, resolved: ResolvedSpec, plan: StackPlan,
         return
     for seed in seeds:
         stack.attach(config, seed)
-    metric_groups = [name for name in final_groups(resolved) if name in RESCORABLE]
+    metric_groups = [name for name in final_groups(resolved) if is_rescorable(name)]
     rows = evaluate(stack.models, spec.shared_factors, metric_groups).metrics
     untrained: dict[str, float] = {}
     for name in rows[0]:

@@ -82,6 +82,7 @@ class ReplicateFiles:
             shared_factors=self._resolved.spec.shared_factors,
             seed=replicate.seed,
             step=snapshot.step,
+            plugins=self._resolved.plugins,
         )
         files = {
             MODEL_FILE: checkpoint.model_bytes(snapshot),

@@ -33,7 +33,7 @@ _EXIT_DELAY_S = 1.0  # time for trials to receive an error before the process en
 class Trainer:
     """Trains replicates of one study on one device: `cpu` or `cuda`.
 
-    The trainer refuses to train if its `study.environment.versions` differ from the driver's.
+    The trainer refuses to train if its `study.environment.versions`, or sources of plug-ins, differ from the driver's.
     """
 
     def __init__(self, store_uri: str, study: str, device: str, versions: Mapping[str, str]) -> None:
@@ -204,6 +204,7 @@ class Trainer:
     def _train(self) -> None:
         import torch
 
+        from study.spec.plugins import load_recorded
         from study.storage import ObjectStore
         from study.store import StudyStore
         from study.training.lanes import Lanes
@@ -211,6 +212,7 @@ class Trainer:
         check_same_versions(self._versions)
         self._store = StudyStore(ObjectStore(self._store_uri, RUN_RETRY_TIMEOUT_S), self._study)
         metadata = self._store.metadata()
+        load_recorded(metadata.spec, metadata.plugins)
         self._all_seeds, self._last_rung = metadata.spec.seeds, max(metadata.spec.rungs(), default=0)
         self._lanes = Lanes(self._store, torch.device(self._device))
         phase = "compiling the step" if metadata.stack.get("compiled") else "training"

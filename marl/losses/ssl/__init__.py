@@ -3,18 +3,31 @@
 Every module here that defines a `Strategy` adds it to `STRATEGIES`.
 """
 
-from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
-from marl.losses.ssl.strategy import Pairing, Strategy, StrategyInputs
+from marl.losses.ssl.strategy import Pairing, PairwiseLoss, Strategy, StrategyInputs, pairwise
+from marl.registry import PluginError, Registry
 
-__all__ = ["STRATEGIES", "Pairing", "Strategy", "StrategyInputs"]
+__all__ = ["STRATEGIES", "Pairing", "PairwiseLoss", "Strategy", "StrategyInputs"]
 
-STRATEGIES: Mapping[str, Strategy] = {
+
+def _adapt(name: str, found: Any) -> Strategy:
+    if isinstance(found, Strategy):
+        return replace(found, name=name)
+    if isinstance(found, type) or not callable(found):
+        raise PluginError(f"{name} must be a loss, a function of two views and their pairing, or a Strategy")
+    return pairwise(name, found)
+
+
+_BUILTIN = {
     strategy.name: strategy
     for module in iter_modules(__path__)
     for strategy in vars(import_module(f"{__name__}.{module.name}")).values()
     if isinstance(strategy, Strategy)
 }
+
+STRATEGIES = Registry("a contrastive strategy", "marl_study.strategies", _BUILTIN, _adapt)
 """Strategies by `contrast.strategy`."""

@@ -18,6 +18,7 @@ from marl.models.heads import HeadKind
 __all__ = [
     "EXCLUDED",
     "Pairing",
+    "PairwiseLoss",
     "Strategy",
     "StrategyInputs",
     "identity",
@@ -38,6 +39,17 @@ class Pairing(NamedTuple):
     same_BB: Tensor  # whether two pairs are known to agree in the shared factors; true on the diagonal
     excluded_negatives_BB: Tensor  # different pairs that are not negatives of each other; false on the diagonal
     temperature: Tensor  # of similarities, a positive scalar
+
+
+class PairwiseLoss(Protocol):
+    """Loss of two views, the simplest kind of strategy: a function is enough.
+
+    Padded dimensions, where `pairing.mask_D` is zero, are zero in both views and must not contribute. The loss runs
+    under `vmap` for all models of a stack, so no branch or shape may depend on values.
+    """
+
+    def __call__(self, first_BD: Tensor, second_BD: Tensor, pairing: Pairing) -> Tensor:
+        """Return a scalar from the latents of the first and of the second views."""
 
 
 class StrategyInputs(Protocol):
@@ -88,7 +100,7 @@ class Strategy:
     min_local_steps: int = 0  # time steps of the local features that the loss needs; zero if it does not use them
 
 
-def pairwise(name: str, loss: Callable[[Tensor, Tensor, Pairing], Tensor]) -> Strategy:
+def pairwise(name: str, loss: PairwiseLoss) -> Strategy:
     """Return the strategy of a loss of two views; `name` is the value of `contrast.strategy`."""
     return Strategy(name, lambda inputs: loss(*inputs.views()), projection="optional")
 

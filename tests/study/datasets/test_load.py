@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,11 +135,18 @@ def test_files_that_change_while_they_are_prepared_complete_no_set(tmp_path, mon
     folder = write_recordings(tmp_path / "sounds", singers=1, pitches=1)
     config, objects = Folder(path=str(folder), factors=("vowel",)), ObjectStore(str(tmp_path / "store"))
 
-    def chunks(prepared, config, audio, todo):
+    def chunks(prepared, resolved, todo):
         (folder / "factors.csv").write_text((folder / "factors.csv").read_text().replace(",i,", ",e,"))
         yield from (number for number, _ in todo)
 
     monkeypatch.setattr(prepare, "_prepare_chunks", chunks)
     with pytest.raises(UserError, match=mentions("files", "changed", "marl-study data build")):
-        prepare._prepare(find(config, AUDIO, objects), config, AUDIO, config.entries(), nullcontext(), lambda *_: None)
+        prepare._prepare(
+            find(config, AUDIO, objects),
+            SimpleNamespace(audio=AUDIO),
+            config,
+            config.entries(),
+            nullcontext(),
+            lambda *_: None,
+        )
     assert objects.names("") == []
