@@ -24,7 +24,7 @@ from marl.registry import PluginError, PluginSource, check_source, is_reference
 from marl.stack import Snapshot
 
 __all__ = ["MANIFEST_FILE", "METADATA_FILE", "MODEL_FILE", "STATE_FILE", "ModelMetadata", "build_extractor", "load"]
-__all__ += ["load_parameters", "load_snapshot", "model_bytes", "state_bytes"]
+__all__ += ["load_parameters", "load_snapshot", "model_bytes", "state_bytes", "unloaded_network"]
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
@@ -135,6 +135,15 @@ def build_extractor(
     return FeatureExtractor(build_network(_architecture(metadata)), on_device, log_mel, metadata.shared_factors)
 
 
+def unloaded_network(metadata: bytes) -> str | None:
+    """Return the plug-in that is the network of a model, if it is not loaded; None for other or damaged metadata."""
+    try:
+        kind = json.loads(metadata)["config"]["model"]["kind"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return kind if is_reference(kind) and kind not in NETWORKS else None
+
+
 def _load_network(folder: Path, metadata: bytes, allowed: set[str]) -> None:
     """Import the network of a model if it is a plug-in, is allowed, and has the source that the metadata state."""
     try:
@@ -145,12 +154,12 @@ def _load_network(folder: Path, metadata: bytes, allowed: set[str]) -> None:
         return  # validation of the metadata names the reason
     if not is_reference(kind):
         return
-    if kind not in NETWORKS and kind not in allowed:
+    if unloaded_network(metadata) and kind not in allowed:
         module = kind.partition(":")[0].partition(".")[0]
         source = next((f" ({source})" for source in recorded if source.module == module), "")
         raise PluginError(
             f"{folder}: its network is the plug-in {kind}{source}, which is imported only if you name it: use "
-            f"marl.load(folder, plugins=[{kind!r}]) or --plugin {kind}, with {module} installed or in this folder"
+            f"marl.load(folder, plugins=[{kind!r}]) or --plugin {kind}, where Python finds the module {module}"
         )
     check_source(kind, recorded, f"the model in {folder}")
     NETWORKS.load(kind)

@@ -184,8 +184,8 @@ def check_source(reference: str, recorded: Iterable[PluginSource], where: str) -
         raise PluginError(f"{where} names the plug-in {reference} without a record of its source, so it is not loaded")
     if there.sha256 != here.sha256:
         raise PluginError(
-            f"{where} was made with another source of the plug-in {reference}: {here.module} had {there}, and has {here} "
-            f"on {platform.node()}; restore the earlier source"
+            f"{where} was made with another source of the plug-in {reference}: {here.module} had {there}, and has "
+            f"{here} on {platform.node()}; restore the earlier source"
         )
 
 

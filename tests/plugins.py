@@ -33,9 +33,11 @@ def forgetting_plugins() -> Iterator[None]:
     try:
         yield
     finally:
-        for module in set(sys.modules) - modules:
-            if str(getattr(sys.modules[module], "__file__", "") or "").find("pytest-of-") >= 0:
-                del sys.modules[module]
+        folders = {Path(folder) for folder in sys.path if folder not in path}
+        for name in set(sys.modules) - modules:
+            file = getattr(sys.modules[name], "__file__", None)
+            if name in registry._loaded or (file and Path(file).parent in folders):
+                del sys.modules[name]
         sys.path[:] = path
         registry._loaded.clear()
         registry._loaded.update(sources)

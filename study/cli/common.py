@@ -154,15 +154,13 @@ class Destination:
         """True if a process on the cluster runs the study."""
         return self._cluster is not None or (self._address is not None and self._address.startswith("http"))
 
-    def submit(self, study: str, arguments: list[str], file: Path | None) -> None:
+    def submit(self, study: str, arguments: list[str], files: list[Path]) -> None:
         """Run `marl-study` with these arguments, without `--store`, on the cluster.
 
-        The file of the spec is sent along, and so are the loaded plug-ins that are no part of an installed package.
+        The files are sent along: the spec, and plug-ins outside of installed packages.
         """
-        from marl.registry import uninstalled_plugins
         from study.runs.ray_cluster import run_on_head, submit_job
 
-        files = [*([file] if file is not None else ()), *uninstalled_plugins()]
         if self._cluster is not None:
             # The cluster file sets MARL_STORE on the head node; the default store of this machine does not override it.
             store_option = [] if self._store == DEFAULT_STORE else ["--store", self._store]

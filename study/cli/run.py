@@ -1,5 +1,6 @@
 """Commands that train or evaluate: run, resume, rescore."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +63,9 @@ def run(
     arguments = ["run", spec_file.name, *(word for change in overrides or () for word in ("--set", change))]
     arguments += [] if trials is None else ["--trials", str(trials)]
     if destination.is_remote:
-        destination.submit(spec.name, arguments, spec_file)
+        from marl.registry import uninstalled_plugins
+
+        destination.submit(spec.name, arguments, [spec_file, *uninstalled_plugins()])
         return
     study = StudyStore(objects, spec.name)
     if resolved.needs_preparation:
@@ -99,11 +102,8 @@ def resume(
     if destination.is_remote:
         options = {"--trials": trials, "--confirm": confirm}
         arguments = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-        if cluster is None and (metadata := open_study(store, study).metadata()).plugins:
-            from study.spec.plugins import load_recorded
-
-            load_recorded(metadata.spec, metadata.plugins)
-        destination.submit(study, ["resume", study, *arguments], None)
+        files = _plugins_of(open_study(store, study)) if cluster is None else []  # the head node has kept them
+        destination.submit(study, ["resume", study, *arguments], files)
         return
     results = open_results(store, study)
     target = results.target if trials is None else trials
@@ -124,6 +124,21 @@ def resume(
         confirmation = StudyStore(results.store.objects, resolved.spec.name)
         create_study(confirmation, resolved, address)
         _run_trials(confirmation, resolved.spec.search.trials or 0, address)
+
+
+def _plugins_of(store: "StudyStore") -> list[Path]:
+    """Return the plug-ins of a study that are outside of installed packages."""
+    try:
+        metadata = store.metadata()
+    except UserError:  # only the cluster reaches the store
+        return []
+    if not metadata.plugins:
+        return []
+    from marl.registry import uninstalled_plugins
+    from study.spec.plugins import load_recorded
+
+    load_recorded(metadata.spec, metadata.plugins)
+    return uninstalled_plugins()
 
 
 def rescore(

@@ -15,7 +15,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, build_extractor
+from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, build_extractor, unloaded_network
 from marl.data import Clips
 from marl.extractor import FeatureExtractor
 from study.analysis import StudyResults, trial_name
@@ -209,6 +209,11 @@ def _load_final_model(results: StudyResults, trial: TrialId, seed: int) -> Featu
         except KeyError as error:
             problem = f" ({error.args[0]} is missing)"
         except ValueError as error:
+            if (network := unloaded_network(checkpoint.files[METADATA_FILE])) is not None:
+                raise UserError(
+                    f"the network is the plug-in {network}, and playing imports no code; export the trial, and use "
+                    f"`marl-study swap` with --plugin {network}"
+                ) from None
             problem = f" ({str(error).splitlines()[0]})"
     elif (when := store.discarded(trial)) is not None:
         raise UserError(

@@ -14,7 +14,7 @@ import yaml
 
 from marl.config import MultiscaleWeights
 from marl.data import HELD_OUT_SHARE, ComputedDatasetConfig, Factor
-from marl.evaluation import HELD_OUT_CLIPS, metric_names
+from marl.evaluation import HELD_OUT_CLIPS
 from marl.models import build_network
 from study.datasets import check_pairs, dataset_of, factors_of
 from study.errors import UserError
@@ -194,7 +194,7 @@ def _reports(resolved: ResolvedSpec, factors: Sequence[Factor]) -> tuple[dict[st
     """
     terms, groups = resolved.terms, resolved.spec.post_training
     extra = sum(factor.classes + _AUXILIARY_COLUMNS_OF_FACTOR for factor in factors) + _AUXILIARY_COLUMNS
-    metrics = [*metric_names([factor.name for factor in factors]), *(f"a_detail_{index}" for index in range(extra))]
+    metrics = [*resolved.metrics, *(f"a_detail_{index}" for index in range(extra))]
     losses = len(terms.contrasts) + len(terms.independence) + len(MultiscaleWeights.model_fields) * terms.multiscale
     final = [*metrics, *(f"loss/a_term_{index}" for index in range(_COMMON_LOSS_TERMS + losses))]
     late = [f"test/{name}" for name in metrics] if "test" in groups else []

@@ -25,7 +25,7 @@ LATER = "9.1.0 of commit 0123456789ab"
 OLDER = Path(__file__).with_name("older_study")
 STEPS = 30
 # Leaves of the spec that were added after the stored study, with the value that code without them implies.
-ADDED_FIELDS: dict[str, object] = {"final_metrics": "all", "resources.trainers": "auto"}
+ADDED_FIELDS: dict[str, object] = {"final_metrics": "all", "metrics": [], "resources.trainers": "auto"}
 # Metrics that were defined anew since; the models are the same.
 CHANGED_METRICS = (
     "metric_version",

@@ -4,7 +4,6 @@ import hashlib
 import pickle
 import shutil
 import sys
-from importlib.metadata import EntryPoint
 
 import pytest
 import yaml
@@ -14,7 +13,9 @@ from marl.evaluation import FINAL
 from study.errors import UserError
 from study.runs.lifecycle import create_study, spec_of
 from study.search.sampler import Search
+from study.spec.plugins import load_recorded
 from study.spec.resolve import read_spec
+from study.spec.resolved_spec import ResolvedSpec
 from study.storage import ObjectStore
 from study.store import StudyStore
 from study.training.evaluation import final_groups
@@ -75,14 +76,32 @@ def test_mistakes_are_named_with_field_and_reason(folder, change, facts):
         read_spec(folder / "study.yaml", [change])
 
 
-def test_names_of_entry_points_are_stored_as_modules(folder, tiny, monkeypatch):
-    entry = EntryPoint("ring", RING, "marl_study.strategies")
-    monkeypatch.setattr(marl.registry, "entry_points", lambda group, name: [entry] if name == "ring" else [])
+def install(site, monkeypatch, **entry_points):
+    """Install a distribution `rings` 1.2 with the module `ring_loss` and entry points, by group."""
+    information = site / "rings-1.2.dist-info"
+    information.mkdir(parents=True)
+    shutil.copy(EXAMPLES / "ring_loss.py", site)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: rings\nVersion: 1.2\n")
+    (information / "top_level.txt").write_text("ring_loss\n")
+    groups = [f"[marl_study.{group}]\n{entry}\n" for group, entry in entry_points.items()]
+    (information / "entry_points.txt").write_text("".join(groups))
+    monkeypatch.syspath_prepend(site)
+
+
+def test_names_of_entry_points_are_stored_as_modules(folder, tiny, tmp_path, monkeypatch):
+    install(
+        tmp_path / "site", monkeypatch, strategies=f"ring = {RING}", samplers="lucky = optuna.samplers:RandomSampler"
+    )
+    (folder / "ring_loss.py").unlink()
     space = {
         "contrast.strategy": {"choice": ["none", "ring"]},
         "contrast.shared": {"uniform": [1, 2], "when": {"contrast.strategy": "ring"}},
     }
-    spec = read_spec(spec_at(folder, tiny, space=space)).spec
+    resolved = read_spec(spec_at(folder, tiny, space=space, search={"sampler": "lucky"}))
+    spec = resolved.spec
+    assert spec.search.sampler == "optuna.samplers:RandomSampler"
+    assert {source.module: source.version for source in resolved.plugins}["ring_loss"] == "1.2"
+    assert EXAMPLES not in {path.parent for path in marl.registry.uninstalled_plugins()}
     assert spec.space["contrast.strategy"].choice == ("none", RING)
     assert spec.space["contrast.shared"].when == {"contrast.strategy": (RING,)}
 
@@ -92,6 +111,16 @@ def test_a_sampler_of_optuna_is_a_plugin(folder, tiny):
     first, second = ([Search(spec).ask(number) for number in range(3)] for _ in range(2))
     assert first == second
     assert len({trial["loss.private.gamma"] for trial in first}) == 3
+
+
+def test_reading_a_study_loads_no_plugin_of_its_data(folder):
+    with forgetting_plugins():
+        spec = read_spec(folder / "study.yaml").spec
+    with pytest.raises(UserError, match=mentions("data.kind", "chirps:Chirps", "not loaded")):
+        _ = ResolvedSpec(spec).data
+    with pytest.raises(UserError, match=mentions("--plugin", "chirps:Other", "chirps:gini")):
+        load_recorded(spec, [], ["chirps:Other"])
+    assert "chirps" not in sys.modules
 
 
 @pytest.fixture
