@@ -15,7 +15,7 @@ __all__ = ["field_docstrings"]
 
 
 def field_docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """Return the docstrings of the fields of a model, by field; those of a base class if the model has none."""
+    """Return the docstrings of the fields of a model by field, also of inherited fields."""
     docstrings: dict[str, str] = {}
     for owner in reversed(model.__mro__):
         if issubclass(owner, BaseModel) and owner is not BaseModel:
