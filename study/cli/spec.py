@@ -101,8 +101,9 @@ def metrics(
 
     Example: marl-study metrics quickstart
     """
-    from study.spec.metrics import METRICS
+    from study.spec.metrics import METRICS, ColumnReference
 
+    rows: list[tuple[str, str, ColumnReference]]
     if spec_file is None:
         rows = [(metric.pattern, metric.better, metric) for metric in METRICS]
     else:
