@@ -17,7 +17,7 @@ from marl.objective import ActiveTerms, extra_forward_passes
 from marl.stack import Precision, Stack
 from study.formatting import suggestion
 from study.spec.loader import Problem, SpecError, find_problems
-from study.spec.schema import Spec
+from study.spec.schema import DEFAULT_DATA_KIND, Spec
 from study.spec.space import Parameter, Scalar, active_parameters
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -49,7 +49,7 @@ class ResolvedSpec:
     @cached_property
     def data(self) -> AnyDatasetConfig:
         """Configuration of the data."""
-        kind = self.spec.data.get("kind", "syntone")
+        kind = self.spec.data.get("kind", DEFAULT_DATA_KIND)
         if not isinstance(kind, str) or kind not in KINDS:
             raise SpecError(
                 [Problem("data.kind", f"must be a kind of data; got {kind!r}; {suggestion(str(kind), KINDS)}")]
