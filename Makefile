@@ -35,7 +35,7 @@ $(STAMP): $(BIN)/uv requirements.lock pyproject.toml
 	@touch $@
 
 study: $(STAMP)  ## install, run the quickstart study, show its front, plot it and export its best model
-	@$(BIN)/marl-study run studies/quickstart.yaml
+	@$(BIN)/marl-study run quickstart
 	@$(BIN)/marl-study results quickstart --front
 	@$(BIN)/marl-study export quickstart --best disentanglement/separation --to exported
 	@$(BIN)/marl-study plot quickstart -o exported/quickstart.html --overwrite

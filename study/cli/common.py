@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from study.spec.resolved_spec import ResolvedSpec
     from study.store import StudyStore
 
+_COMMON_OPTION = re.compile(r"-v+|-q|--verbose|--quiet|--debug")
+
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="MARL_STORE", help="Folder or s3://bucket/prefix that holds the studies.")
 ]
@@ -35,8 +38,18 @@ def _study_name(text: str) -> str:
     return study_name(text)
 
 
+def spec_path(path: Path | None) -> Path | None:
+    """Return the path of a spec, which is stdin for `-`."""
+    return Path("/dev/stdin") if path == Path("-") else path
+
+
 StudyArgument = Annotated[str, typer.Argument(help="Name of the study.", callback=_study_name)]
-SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the study.")]
+SpecArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SPEC", help="YAML file of the study, name of a ready study, or - for stdin.", callback=spec_path
+    ),
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field of the spec.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AddressOption = Annotated[
@@ -49,6 +62,13 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the 
 
 Format = StrEnum("Format", ["table", "csv", "json"])
 FormatOption = Annotated[Format, typer.Option("--format", help="table, csv or json.")]
+
+
+def format_of(output: Format, as_json: bool) -> Format:
+    """Return the format that the options `--format` and `--json` ask for."""
+    if as_json and output is Format.csv:
+        raise UserError("--format and --json: give one of them; got csv and --json")
+    return Format.json if as_json else output
 
 
 def print_table(table: "pd.DataFrame", output: Format) -> None:
@@ -157,6 +177,13 @@ class Destination:
             f"the study continues without this terminal; follow it with `{command_for(uri, 'logs')} --follow` and "
             f"`{command_for(uri, 'status')}`, stop it with `{command_for(uri, 'stop')}`"
         )
+
+
+def common_options_first(words: list[str]) -> list[str]:
+    """Return the words of a command line with the common options in front: `ls -v` is `-v ls`."""
+    end = words.index("--") if "--" in words else len(words)
+    common = [word for word in words[:end] if _COMMON_OPTION.fullmatch(word)]
+    return [*common, *(word for word in words[:end] if word not in common), *words[end:]]
 
 
 _PIPE_WIDTH = 200

@@ -1,12 +1,22 @@
 """Commands about exported models: export, verify, embed, swap."""
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from study.cli.common import OverwriteOption, StoreOption, StudyArgument, check_output, log, open_results, stderr
+from study.cli.common import (
+    JsonOption,
+    OverwriteOption,
+    StoreOption,
+    StudyArgument,
+    check_output,
+    log,
+    open_results,
+    stderr,
+)
 from study.errors import DEFAULT_STORE, RunError, UserError
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of an exported model.")]
@@ -33,6 +43,7 @@ def export(
     Example: marl-study export quickstart --best disentanglement/separation --to exported
     """
     from study.export.bundle import export_trials
+    from study.progress import progress_bar
 
     if sum([front, bool(trial), best is not None]) != 1:
         raise UserError("which models: give exactly one of --front, --trial ID and --best COLUMN")
@@ -48,18 +59,28 @@ def export(
     def exists(bundle: Path) -> None:
         log(f"already exported, same model and licence: {bundle}")
 
-    for bundle in export_trials(study_results, trials, metric, to, licence, overwrite, exists):
+    with progress_bar(stderr(), "exporting", "models") as show:
+        bundles = export_trials(study_results, trials, metric, to, licence, overwrite, exists, show)
+    for bundle in bundles:
         typer.echo(str(bundle))
 
 
-def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")]) -> None:
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")],
+    as_json: JsonOption = False,
+) -> None:
     """Check an exported model and score it again.
 
     Example: marl-study verify exported/quickstart-trial-7-seed-0
     """
     from study.export.verify import verify as verify_bundle
 
-    for name, (stated, computed) in verify_bundle(folder).items():
+    scores = verify_bundle(folder)
+    if as_json:
+        pairs = {name: {"stated": stated, "computed": computed} for name, (stated, computed) in scores.items()}
+        typer.echo(json.dumps(pairs, indent=1))
+        return
+    for name, (stated, computed) in scores.items():
         if " of " not in name:  # scores of single clips are many
             typer.echo(f"{name:<34} stated {stated:9.4f}   found {computed:9.4f}")
     log(f"verified: {folder}")

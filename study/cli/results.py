@@ -11,11 +11,13 @@ import typer
 from study.cli.common import (
     Format,
     FormatOption,
+    JsonOption,
     OverwriteOption,
     StoreOption,
     StudyArgument,
     check_output,
     check_output_folder,
+    format_of,
     log,
     open_results,
     print_table,
@@ -37,6 +39,7 @@ def results(
     front: Annotated[bool, typer.Option("--front", help="Only trials on the Pareto front.")] = False,
     progress: Annotated[bool, typer.Option("--progress", help="How the front grew, trial by trial.")] = False,
     output: FormatOption = Format.table,
+    as_json: JsonOption = False,
     optuna: Annotated[
         Path | None, typer.Option("--optuna", metavar="FILE", help="Write all trials as an Optuna storage instead.")
     ] = None,
@@ -59,6 +62,7 @@ def results(
 
     Example: marl-study results quickstart --front --format csv
     """
+    output = format_of(output, as_json)
     if front and progress:
         raise UserError("--front and --progress: give one of them, they show different tables; got both")
     if optuna and (front or progress or output is not Format.table):
@@ -100,6 +104,7 @@ def leakage(
         int | None, typer.Option(min=0, help="Number of the trial; by default the best one in the last objective.")
     ] = None,
     output: FormatOption = Format.table,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how much each subspace encodes of each factor.
 
@@ -112,6 +117,7 @@ def leakage(
 
     Example: marl-study leakage quickstart --trial 3
     """
+    output = format_of(output, as_json)
     from marl.evaluation import HELD_OUT_CLIPS
     from study.analysis.statistics import leakage as leakage_of
     from study.datasets import clips_of

@@ -42,9 +42,10 @@ def run(
 
     A study that exists with the same spec is resumed.
 
-    Example: marl-study run studies/quickstart.yaml --set train.steps=400
+    Example: marl-study run quickstart --set train.steps=400
     """
     from study.runs.lifecycle import create_study
+    from study.spec.ready import find_spec
     from study.storage import ObjectStore
     from study.store import StudyStore
 
@@ -53,15 +54,18 @@ def run(
     objects = ObjectStore(store)
     if dry_run:
         from study.datasets import with_content
+        from study.progress import progress_line
         from study.runs.dry_run import describe_dry_run
 
-        typer.echo(describe_dry_run(with_content(resolved, objects), objects))
+        with progress_line(stderr()) as show:
+            text = describe_dry_run(with_content(resolved, objects), objects, show)
+        typer.echo(text)
         return
     destination = Destination(address, cluster, store)
-    arguments = ["run", spec_file.name, *(word for change in overrides or () for word in ("--set", change))]
+    arguments = ["run", find_spec(spec_file).name, *(word for change in overrides or () for word in ("--set", change))]
     arguments += [] if trials is None else ["--trials", str(trials)]
     if destination.is_remote:
-        destination.submit(spec.name, arguments, spec_file)
+        destination.submit(spec.name, arguments, find_spec(spec_file))
         return
     study = StudyStore(objects, spec.name)
     if resolved.needs_preparation:

@@ -68,6 +68,7 @@ def export_trials(
     licence: str | None = None,
     overwrite: bool = False,
     on_existing: Callable[[Path], None] = lambda _: None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Path]:
     """Write a bundle for each trial, of its best replicate in a metric, and return their paths.
 
@@ -81,6 +82,7 @@ def export_trials(
         licence: Licence of the models, for their cards.
         overwrite: Replace existing folders with all their files.
         on_existing: Called with the path of each bundle that is not written again.
+        on_progress: Called with the number of finished bundles and of all bundles.
 
     Raises:
         UserError: If a trial is not complete, its weights were deleted, or a folder holds another model or foreign
@@ -100,12 +102,14 @@ def export_trials(
             if is_intact(bundle):
                 existing.add(trial)
     dataset: Dataset | None = None
-    for trial, bundle in bundles.items():
+    on_progress(0, len(bundles))
+    for number, (trial, bundle) in enumerate(bundles.items(), 1):
         if trial in existing:
             on_existing(bundle)
         else:
             dataset = dataset or dataset_of(ResolvedSpec(results.spec), results.store.objects, torch.device("cpu"))
             _export_replicate(results, dataset, trial, seeds[trial], metric, bundle, licence, overwrite)
+        on_progress(number, len(bundles))
     return list(bundles.values())
 
 

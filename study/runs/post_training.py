@@ -15,6 +15,7 @@ from study.environment import available_cpus, versions
 from study.errors import Interrupted, RunError, UserError
 from study.formatting import suggestion
 from study.in_flight import in_flight
+from study.progress import progress_bar
 from study.runs.ray_cluster import ray_session
 from study.runs.stop_signals import StopSignals, handle_signals
 from study.spec import Baseline, TrialId
@@ -164,9 +165,12 @@ def rescore(
         number = results.spec.trainers(len(replicates), available_cpus()) if device == "cpu" else 1
         trainers = group.start(versions(), device, number)
         stop.is_graceful = True
-        for row in evaluate_stored(trainers, replicates, names, split, tick):
-            evaluated.add((row["trial"], row["seed"]))
-            writer.add("reports", row)
+        evaluations = sum(name in POST_TRAINING for name in names) + any(name in RESCORABLE for name in names)
+        with progress_bar(console, "evaluating", "evaluations") as show:
+            for number, row in enumerate(evaluate_stored(trainers, replicates, names, split, tick), 1):
+                evaluated.add((row["trial"], row["seed"]))
+                writer.add("reports", row)
+                show(number, len(replicates) * evaluations)
         stop.is_graceful = False
         writer.record_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
     missing = [replicate for replicate in replicates if replicate not in evaluated]

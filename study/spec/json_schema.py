@@ -6,8 +6,9 @@ editors read. Rules between several fields are not in it; `study.spec.resolve.re
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from marl.audio import AudioConfig
@@ -15,6 +16,7 @@ from marl.config import Config
 from marl.data import KINDS
 from marl.losses.ssl import STRATEGIES
 from marl.models import NETWORKS
+from study.spec.docstrings import field_docstrings
 from study.spec.schema import DEFAULT_DATA_KIND, Spec
 from study.spec.space import Parameter
 
@@ -32,10 +34,13 @@ _RANGES_OF_TYPE = {"integer": ["int"], "number": ["uniform", "log_uniform", "int
 @cache
 def spec_schema() -> _Schema:
     """Return the JSON Schema of the spec, which must not be changed."""
-    models = (Spec, AudioConfig, Config, Parameter, *KINDS.values())
+    models = list(dict.fromkeys(_with_sections(Spec, AudioConfig, Config, Parameter, *KINDS.values())))
     keys, content = models_json_schema([(model, "validation") for model in models])
-    definitions = _simplified(content["$defs"])
     references = {model: keys[model, "validation"] for model in models}
+    for model in models:
+        for name, text in field_docstrings(model).items():
+            definition(references[model], content["$defs"])["properties"][name]["description"] = text
+    definitions = _simplified(content["$defs"])
     spec, config = (definitions.pop(_name(references[model])) for model in (Spec, Config))
     sections = {"audio": references[AudioConfig], **config["properties"]}
     for name, section in sections.items():
@@ -61,6 +66,16 @@ def spec_schema() -> _Schema:
     }
     spec["properties"]["space"] |= {"additionalProperties": False, "properties": space}
     return {"$schema": _DRAFT, "title": "Spec of marl-study", **spec, "$defs": definitions}
+
+
+def _with_sections(*models: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yield the models, and the models of the sections in them."""
+    for model in models:
+        yield model
+        for field in model.model_fields.values():
+            for type_ in (field.annotation, *get_args(field.annotation)):
+                if isinstance(type_, type) and issubclass(type_, BaseModel):
+                    yield from _with_sections(type_)
 
 
 def definition(schema: _Schema, definitions: _Schema) -> _Schema:

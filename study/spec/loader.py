@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from study.errors import UserError
 from study.formatting import suggestion
+from study.spec.ready import find_spec, ready_studies
 
 NO_SUCH_FIELD = "no such field"
 """Beginning of the message about an unknown field."""
@@ -22,13 +23,16 @@ _MAX_SHOWN = 80
 
 
 def load_fields(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the fields of the spec in a YAML file, with the changes of `apply_overrides`.
+    """Return the fields of the spec in a YAML file or of a ready study, with the changes of `apply_overrides`.
 
     Raises:
         UserError: When the file cannot be read, is not YAML, or holds no fields.
     """
     try:
-        content = _parse_yaml(Path(path).read_text(encoding="utf-8"))
+        content = _parse_yaml(find_spec(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = suggestion(Path(path).stem, ready_studies())
+        raise UserError(f"{path}: no such file, and no ready study of this name; {known}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:

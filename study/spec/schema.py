@@ -37,7 +37,7 @@ _GROUPS_BY_FACTOR += ("probe", "sampled_probe", "nmi", "corrected_nmi")
 class _Section(BaseModel):
     """Section of the spec. The string below a field is its description in the reference and in the JSON Schema."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class _StrictSection(_Section):

@@ -29,7 +29,7 @@ SpecScalar = Annotated[Scalar, BeforeValidator(_check_scalar)]
 class Parameter(BaseModel):
     """One dimension of the search space: exactly one range, and the conditions under which the parameter exists."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     choice: tuple[SpecScalar, ...] | None = None
     """Values of which one is chosen."""

@@ -38,7 +38,7 @@ def test_a_study_runs_on_the_nodes_of_a_job(hosts_can_be_made):
             "SLURM_CPUS_PER_TASK": "1",
         }
         token = f"umask 077; mkdir -p ~/.ray && echo {'0123456789abcdef' * 4} > ~/.ray/auth_token"
-        words = command.replace('"$HOME/marl-study/studies/tradeoff.yaml"', shlex.quote(str(spec)))
+        words = command.replace("run tradeoff", f"run {shlex.quote(str(spec))}")
         line = "\n".join([*(f'export {name}="{value}"' for name, value in variables.items()), *exports, token])
         line += f"\nray symmetric-run {words}"
         with ThreadPoolExecutor(2) as pool:

@@ -135,6 +135,12 @@ def test_a_folder_that_appears_while_a_model_is_scored_is_kept(finished, tmp_pat
     assert {path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"mine"}
 
 
+def test_progress_counts_bundles(finished, tmp_path):
+    counts = []
+    export_trials(finished, [0, 2], SEPARATION, tmp_path, on_progress=lambda *count: counts.append(count))
+    assert counts == [(0, 2), (1, 2), (2, 2)]
+
+
 def test_exporting_again_keeps_an_intact_bundle_and_restores_deleted_files(finished, tmp_path):
     (bundle,) = export_trials(finished, [0], SEPARATION, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*")}

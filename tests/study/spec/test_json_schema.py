@@ -28,7 +28,7 @@ def test_the_schema_is_one_of_draft_7():
     Draft7Validator.check_schema(spec_schema())
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "study" / "ready").glob("*.yaml")), ids=lambda path: path.stem)
 def test_it_accepts_the_ready_studies(path):
     assert problems(yaml.safe_load(path.read_text())) == []
 
