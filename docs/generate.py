@@ -110,7 +110,7 @@ def _parameter_table(command: Any) -> list[str]:
         if is_option and not getattr(parameter, "is_flag", False) and not getattr(parameter, "count", False):
             name += f" `{_metavar(parameter)}`"
         rows.append((name, parameter.help or "", _default(parameter)))
-    return _table(("argument or option", "meaning", "default"), rows)
+    return _table(("argument or option", "meaning", "default"), rows) if rows else []
 
 
 def _metavar(parameter: Any) -> str:
