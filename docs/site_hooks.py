@@ -44,9 +44,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         else:
             if not (ROOT / path).exists():
                 log.warning("%s links to %s, which does not exist", source, path)
-            if not config.repo_url:
-                return link["text"]
-            return f"[{link['text']}]({config.repo_url.rstrip('/')}/blob/HEAD/{path}{anchor})"
+            repository = config.extra["repository"].rstrip("/")
+            return f"[{link['text']}]({repository}/blob/HEAD/{path}{anchor})" if repository else link["text"]
         relative = posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
         return f"{link['image']}[{link['text']}]({relative}{anchor})"
 

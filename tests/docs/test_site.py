@@ -10,8 +10,6 @@ from mkdocs.exceptions import Abort
 
 from tests.study.commands import ROOT
 
-pytestmark = pytest.mark.slow
-
 
 class Resources(HTMLParser):
     """Addresses that a browser loads with a page."""
@@ -28,14 +26,17 @@ class Resources(HTMLParser):
             self.addresses.append(values.get("href"))
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The built site; any warning of MkDocs would have failed the build."""
-    folder = tmp_path_factory.mktemp("site")
-    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder))
+def built(folder, **settings):
+    """Build the site; any warning of MkDocs fails."""
+    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), **settings)
     config.plugins.run_event("startup", command="build", dirty=False)
     build(config)
     return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("site"))
 
 
 def test_no_page_loads_anything_from_another_server(site):
@@ -55,6 +56,15 @@ def test_the_home_page_is_the_readme(site):
     assert "Is it for you?" in home
     assert 'href="get-started/' in home
     assert "docs/get-started" not in home
+
+
+def test_links_to_other_files_are_text_until_the_address_of_the_repository_is_set(site, tmp_path):
+    def page(folder):
+        return (folder / "own-study" / "index.html").read_text(encoding="utf-8")
+
+    assert "study/ready/quickstart.yaml" not in page(site)
+    linked = page(built(tmp_path, extra={"generator": False, "repository": "https://example.org/project/"}))
+    assert 'href="https://example.org/project/blob/HEAD/study/ready/quickstart.yaml"' in linked
 
 
 def test_the_python_reference_has_docstrings(site):
