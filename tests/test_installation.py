@@ -56,10 +56,10 @@ def test_libraries_of_nvidia_are_locked_for_linux_alone():
     assert packages_for_gpus("macOS arm64") == []
 
 
-def test_the_documentation_names_the_locked_torch_for_machines_without_a_gpu():
+def test_the_readme_names_the_locked_torch_for_machines_without_a_gpu():
     versions = pins_of("Linux x86-64", "3.11")
-    page = (ROOT / "docs" / "get-started.md").read_text(encoding="utf-8")
-    assert f"--torch-backend cpu torch=={versions['torch']} torchaudio=={versions['torchaudio']} " in page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"--torch-backend cpu torch=={versions['torch']} torchaudio=={versions['torchaudio']} " in readme
 
 
 @pytest.fixture
