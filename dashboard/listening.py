@@ -164,13 +164,15 @@ def _players(sounds: dict[str, Sound], subject: str, remarks: dict[str, str], co
     files = wav_files(list(sounds.values()))
     for column, (name, sound), file in zip(st.columns(columns), sounds.items(), files, strict=False):
         with column:
-            st.image(_image(sound), width="stretch", caption=name, alt=f"spectrogram of the {name}, {subject}")
+            st.image(
+                spectrogram_image(sound), width="stretch", caption=name, alt=f"spectrogram of the {name}, {subject}"
+            )
             st.audio(file, format="audio/wav", alt=f"{name}, {subject}")
             if name in remarks:
                 st.caption(remarks[name])
 
 
-def _image(sound: Sound) -> np.ndarray:
+def spectrogram_image(sound: Sound) -> np.ndarray:
     """Return a spectrogram as an RGB image with low frequencies at the bottom."""
     scaled_FT = np.clip((sound.decibels_FT - _FLOOR_DB) / (_TOP_DB - _FLOOR_DB), 0, 1)[::-1]
     steps = np.linspace(0, 1, len(_RAMP))
