@@ -76,31 +76,39 @@ class _StrictSection(_Section):
     model_config = ConfigDict(strict=True)
 
 
-class _Train(_StrictSection):
+class TrainConfig(_StrictSection):
+    """Budget of a replicate: steps, pairs in a batch, number of reports, and precision of the large layers."""
+
     steps: int = Field(6000, ge=1, le=_MAX_STEPS)
     batch_pairs: int = Field(128, ge=16, le=65536, multiple_of=16)
     reports: int = Field(6, ge=1, le=1000)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @model_validator(mode="after")
-    def _check_reports(self) -> "_Train":
+    def _check_reports(self) -> "TrainConfig":
         if self.reports > self.steps:
             raise ValueError(f"reports must be at most steps ({self.steps}); got {self.reports}")
         return self
 
 
-class _Search(_StrictSection):
+class SearchConfig(_StrictSection):
+    """Sampler of the search, number of trials, and seed."""
+
     sampler: Literal["tpe", "nsga2", "gp", "qmc", "random", "grid"] = "tpe"
     trials: int | None = Field(None, ge=1, le=MAX_TRIALS)
     seed: int = Field(0, ge=0, le=_MAX_SEED)
 
 
-class _Halving(_StrictSection):
+class HalvingConfig(_StrictSection):
+    """Early stopping: the steps of the first rung, and the factor between rungs."""
+
     reduction_factor: int = Field(3, ge=2, le=1000)
     min_steps: int = Field(600, ge=1)
 
 
-class _Resources(_Section):
+class ResourcesConfig(_Section):
+    """Limits of what a study uses: lanes, compilation, devices, trainers and memory for data."""
+
     lanes: int | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = "auto"
     devices: int | Literal["auto"] = "auto"
@@ -130,8 +138,8 @@ class _Resources(_Section):
 class Spec(_Section):
     """Everything that defines a study: data, search space, objectives and budget.
 
-    The sections `data` to `optimiser` are configurations of marl; `study.spec.resolve.resolve` checks them and fills in
-    their defaults.
+    The sections `data` to `optimiser` are configurations of marl, or mappings with their fields;
+    `study.spec.resolve.resolve` checks them and fills in their defaults.
 
     Attributes:
         name: Name of the study, and of its folder in the store.
@@ -158,19 +166,19 @@ class Spec(_Section):
     contrast: dict[str, Any] = {}
     independence: dict[str, Any] = {}
     optimiser: dict[str, Any] = {}
-    train: _Train = _Train()
+    train: TrainConfig = TrainConfig()
     replicates: int = Field(3, ge=1, le=1000, strict=True)
     first_seed: int = Field(0, ge=0, le=_MAX_SEED, strict=True)
     space: dict[str, Parameter] = Field(min_length=1)
     objectives: dict[str, Literal["min", "max"]] = Field(
         {"fidelity/log_mel_rmse_db": "min", "disentanglement/separation": "max"}, min_length=1
     )
-    search: _Search = _Search()
+    search: SearchConfig = SearchConfig()
     include: tuple[dict[str, SpecScalar], ...] = ()
-    halving: _Halving | None = None
+    halving: HalvingConfig | None = None
     post_training: tuple[Literal["test", "samples", "dci", "sound"], ...] = ("test", "samples", "dci", "sound")
     final_metrics: Literal["all", "objectives"] = "all"
-    resources: _Resources = _Resources()
+    resources: ResourcesConfig = ResourcesConfig()
 
     @field_validator("name")
     @classmethod
@@ -179,12 +187,20 @@ class Spec(_Section):
             raise ValueError(f"{_STUDY_NAME_RULE}; got {value!r}")
         return value
 
+    @field_validator(
+        "data", "audio", "views", "model", "latent", "loss", "contrast", "independence", "optimiser", mode="before"
+    )
+    @classmethod
+    def _read_config(cls, value: Any) -> Any:
+        """Take a configuration of marl for its fields."""
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
     @field_validator("halving", mode="before")
     @classmethod
     def _read_none(cls, value: Any) -> Any:
         if value == "none":
             return None
-        if value is None or isinstance(value, Mapping | _Halving):
+        if value is None or isinstance(value, Mapping | HalvingConfig):
             return value
         raise ValueError(f"must have the fields reduction_factor and min_steps, or be none; got {value!r}")
 
