@@ -15,6 +15,7 @@ from marl.config import LossConfig, SubspaceWeights
 from marl.data.syntone import SynTone
 from study.spec.resolve import read_spec
 from study.storage import ObjectStore
+from study.store import StudyStore
 from tests.messages import assert_mentions, mentions
 from tests.study.commands import TINY
 from tests.study.processes import interrupt_when, use_ray_of_this_process
@@ -163,7 +164,7 @@ def test_a_study_shows_new_results_of_a_run(two_trials, tmp_path):
         "sampler": "{}",
         **{f"config/{n}": v for n, v in PLAIN.items()},
     }
-    study.api.study.StudyStore(ObjectStore(str(tmp_path / "runs")), "tiny").append("trials", 1, 99, [row])
+    StudyStore(ObjectStore(str(tmp_path / "runs")), "tiny").append("trials", 1, 99, [row])
     assert len(two_trials.results()) == before + 1
 
 
