@@ -40,7 +40,8 @@ def run(
         address: Ray cluster that runs the study: `auto` on its head node, or HOST:PORT. With `http://HOST:8265`, the
             address of the cluster's dashboard, a process on the cluster runs the study, and this function returns when
             the study has started.
-        cluster: Cluster file of `ray up`. The study runs on that cluster, as with the address of a dashboard.
+        cluster: Cluster file of `ray up`. The study runs on that cluster, as with the address of a dashboard. Give the
+            `store` that its machines use, so that the study can be read.
         progress: Whether to print progress: to stderr, in a notebook below the cell.
 
     Returns:
