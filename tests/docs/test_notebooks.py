@@ -48,7 +48,9 @@ def test_a_notebook_is_valid_and_has_no_outputs(path):
 def test_a_newcomer_runs_a_study_reads_the_front_listens_and_exports(tmp_path):
     cells = run("quickstart.ipynb", tmp_path)
     _, _, training, front, plot, best, leakage, sounds, export = cells
+    assert printed(training, "stdout").startswith("will write at most ")
     assert "trial 5 complete" in printed(training, "stdout")
+    assert {output.output_type for output in training.outputs} == {"stream"}
     assert not any(printed(cell, "stderr") for cell in cells)
     assert "front_probability" in shown(front, "text/html")[0]
     assert "vega" in shown(plot, "text/html")[0]
