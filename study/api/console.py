@@ -1,16 +1,16 @@
 """The console of the Python API."""
 
+import logging
+import warnings
+
 from rich.console import Console
 
 
 def console(progress: bool) -> Console:
     """Return a console for progress: stderr, or in a notebook, which shows stderr as an error, stdout as plain text."""
-    in_notebook = Console().is_jupyter
-    is_terminal = False if in_notebook else None
-    return Console(
-        stderr=not in_notebook,
-        force_jupyter=False,
-        force_terminal=is_terminal,
-        quiet=not progress,
-        highlight=False,
-    )
+    if not Console().is_jupyter:
+        return Console(stderr=True, quiet=not progress, highlight=False)
+    # Ray and tqdm recommend to install widgets, which a study does not use.
+    logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    return Console(force_jupyter=False, force_terminal=False, quiet=not progress, highlight=False)
