@@ -11,7 +11,7 @@ from dashboard.address import choose, choose_many, choose_value
 from dashboard.reading import Reading
 from dashboard.text import plain
 from study.charts.style import SUBSPACES, factor_value_label
-from study.errors import UserError
+from study.errors import RunError, UserError
 from study.export.audition import COMPARISON, Audition, Sound, latent_ranges, log_mel_rmse_db, wav_files
 
 _MAX_OFFERED = 200
@@ -114,7 +114,7 @@ def _audition_or_reason(reading: Reading, trial: int, seed: int) -> Audition | N
     """Return a model to listen to, or show why there is none."""
     try:
         return _audition(reading, trial, seed)
-    except UserError as error:
+    except (UserError, RunError) as error:
         st.info(plain(f"Trial {trial}: {error}"))
         return None
 

@@ -22,12 +22,14 @@ def main() -> None:
     """Run a command. An error is reported in one line that says what to do."""
     try:
         from study.cli.common import common_options_first, exit_status, show_warning
+        from study.errors import command_line
 
         warnings.showwarning = show_warning
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # not every encoding has all characters
-        sys.exit(exit_status(partial(_app(), common_options_first(sys.argv[1:]))))
+        with command_line():
+            sys.exit(exit_status(partial(_app(), common_options_first(sys.argv[1:]))))
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(130)

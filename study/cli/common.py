@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from study.errors import DEFAULT_STORE, Interrupted, RunError, UnreadableObject, UserError, command_for
+from study.errors import Interrupted, RunError, UnreadableObject, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,12 +82,11 @@ def print_table(table: "pd.DataFrame", output: Format) -> None:
 def read_spec(spec_file: Path, overrides: list[str] | None = None, trials: int | None = None) -> "ResolvedSpec":
     """Return the resolved spec of a file with the changes of options; log a warning for what may be a mistake."""
     from study.spec.resolve import read_spec as read
+    from study.spec.resolve import unusual_objectives
 
     resolved = read(spec_file, overrides or (), trials)
-    for name, direction in resolved.spec.objectives.items():
-        if direction != resolved.spec.usual_direction(name):
-            better = "lower" if direction == "max" else "higher"
-            log(f"warning: objectives: {better} values of {name} are better, but the spec asks for {direction}")
+    for sentence in unusual_objectives(resolved.spec):
+        log(f"warning: {sentence}")
     return resolved
 
 
@@ -142,41 +141,6 @@ def check_output_folder(option: str, folder: Path, overwrite: bool) -> None:
             )
     except OSError as error:
         raise UserError(f"{option}: cannot write {folder}: {error.strerror}") from None
-
-
-class Destination:
-    """Where a study runs: on this machine, or on a cluster named by its dashboard or its cluster file."""
-
-    def __init__(self, address: str | None, cluster: Path | None, store: str) -> None:
-        if address is not None and cluster is not None:
-            raise UserError(f"--address and --cluster: give one of them; got {address} and {cluster}")
-        self._address, self._cluster, self._store = address, cluster, store
-        if address is not None and not ("://" in store or Path(store).is_absolute()):
-            raise UserError(
-                "--store: a cluster needs a store that all its machines can reach, s3://bucket/prefix or the absolute "
-                f"path of a shared folder; got {store}"
-            )
-
-    @property
-    def is_remote(self) -> bool:
-        """True if a process on the cluster runs the study."""
-        return self._cluster is not None or (self._address is not None and self._address.startswith("http"))
-
-    def submit(self, study: str, arguments: list[str], file: Path | None) -> None:
-        """Run `marl-study` with these arguments, without `--store`, on the cluster; send the file of the spec along."""
-        from study.runs.ray_cluster import run_on_head, submit_job
-
-        if self._cluster is not None:
-            # The cluster file sets MARL_STORE on the head node; the default store of this machine does not override it.
-            store_option = [] if self._store == DEFAULT_STORE else ["--store", self._store]
-            run_on_head(self._cluster, [*arguments, *store_option], file)
-            return
-        submit_job(self._address or "", [*arguments, "--store", self._store], file, log)
-        uri = open_study(self._store, study).uri
-        log(
-            f"the study continues without this terminal; follow it with `{command_for(uri, 'logs')} --follow` and "
-            f"`{command_for(uri, 'status')}`, stop it with `{command_for(uri, 'stop')}`"
-        )
 
 
 def common_options_first(words: list[str]) -> list[str]:

@@ -43,22 +43,17 @@ def export(
     Example: marl-study export quickstart --best disentanglement/separation --to exported
     """
     from study.export.bundle import export_trials
+    from study.export.replicates import choose_trials
     from study.progress import progress_bar
 
     if sum([front, bool(trial), best is not None]) != 1:
         raise UserError("which models: give exactly one of --front, --trial ID and --best COLUMN")
     study_results = open_results(store, study)
-    metric = best or list(study_results.spec.objectives)[-1]
-    if best is not None:
-        trials = [study_results.best_trial(best)]
-    else:
-        trials = list(dict.fromkeys(trial or ())) or [int(number) for number in study_results.front()["trial"]]
-    if not trials:
-        raise UserError(f"study {study!r} has no complete trial yet, so it has no front")
 
     def exists(bundle: Path) -> None:
         log(f"already exported, same model and licence: {bundle}")
 
+    trials, metric = choose_trials(study_results, trial or None, best)
     with progress_bar(stderr(), "exporting", "models") as show:
         bundles = export_trials(study_results, trials, metric, to, licence, overwrite, exists, show)
     for bundle in bundles:

@@ -20,6 +20,7 @@ from study.cli.common import (
     format_of,
     log,
     open_results,
+    open_study,
     print_table,
     show_table,
 )
@@ -78,13 +79,13 @@ def results(
         return
     import pandas as pd
 
+    from study.analysis.tables import front_table, results_table
+
     if progress:
         table = study_results.progress()
     else:
-        table = study_results.front() if front else study_results.results()
-        table = table.merge(study_results.front_probability(), on="trial", how="left").astype({"trial": "Int64"})
-        table.insert(0, "kind", "trial")
-        if not front or output is Format.table:  # --front for a program holds trials only
+        table = front_table(study_results) if front else results_table(study_results)
+        if front and output is Format.table:  # --front for a program holds trials only
             table = pd.concat([table, study_results.baselines()], ignore_index=True)
     if output is not Format.table:
         print_table(table, output)
@@ -117,21 +118,15 @@ def leakage(
 
     Example: marl-study leakage quickstart --trial 3
     """
-    output = format_of(output, as_json)
-    from marl.evaluation import HELD_OUT_CLIPS
-    from study.analysis.statistics import leakage as leakage_of
-    from study.datasets import clips_of
-    from study.spec.resolved_spec import ResolvedSpec
+    from study.api.study import Study
+    from study.api.trial import Trial
 
-    study_results = open_results(store, study)
-    spec = study_results.spec
-    number = study_results.best_trial(list(spec.objectives)[-1]) if trial is None else trial
-    clips = clips_of(ResolvedSpec(spec), study_results.store.objects)
-    classes = dict(zip((factor.name for factor in clips.factors), clips.num_eval_classes("validation"), strict=True))
-    held_out = min(HELD_OUT_CLIPS, len(clips.splits["validation"]))
-    table = leakage_of(study_results.results(), spec, number, classes, held_out)
+    output = format_of(output, as_json)
+    study_store = open_study(store, study)
+    chosen = Study(study_store).best() if trial is None else Trial(study_store, trial)
+    table = chosen.leakage()
     if output is Format.table:
-        show_table(_leakage_table(table, f"study {study}, trial {number}: 0 is nothing, 1 is all of the factor"))
+        show_table(_leakage_table(table, f"study {study}, trial {chosen.number}: 0 is nothing, 1 is all of the factor"))
     else:
         print_table(table, output)
 

@@ -17,7 +17,7 @@ from marl.data import HELD_OUT_SHARE, ComputedDatasetConfig, Factor
 from marl.evaluation import HELD_OUT_CLIPS, metric_names
 from marl.models import build_network
 from study.datasets import check_pairs, dataset_of, factors_of
-from study.errors import UserError
+from study.errors import UserError, option
 from study.formatting import format_bytes
 from study.search.sampler import Search
 from study.spec import Scalar
@@ -109,7 +109,7 @@ def check_free_space(estimate: StorageEstimate, uri: str, halving: bool) -> str 
         return None
     message = f"store {uri} has {format_bytes(free)} free, and the run may write {format_bytes(needed)}"
     if free < needed / 2 and not halving:
-        raise UserError(f"{message}; free some space, or use another --store")
+        raise UserError(f"{message}; free some space, or use another {option('store')}")
     return f"{message}; when the disk is full, the run retries for {RUN_RETRY_TIMEOUT_S / 60:.0f} min and then stops"
 
 

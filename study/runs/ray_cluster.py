@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from study.datasets.shared_memory import remove_unused_files
-from study.errors import RunError, UserError
+from study.errors import RunError, UserError, option
 from study.training.nodes import NAMESPACE
 from study.training.planning import device_type
 
@@ -94,7 +94,8 @@ def _cluster_ray(address: str) -> Iterator[None]:
     except Exception as error:
         raise RunError(
             f"no cluster answers at {address}: {str(error).strip().splitlines()[0]}; on its head node the address is "
-            "`auto`, elsewhere use --cluster FILE; for a cluster that requires a token set RAY_AUTH_MODE=token here"
+            f"`auto`, elsewhere use {option('cluster')} with the file of `ray up`; for a cluster that requires a token "
+            "set RAY_AUTH_MODE=token here"
         ) from error
     try:
         yield
@@ -129,7 +130,7 @@ def submit_job(address: str, arguments: Sequence[str], file: Path | None, log: C
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"--address: no cluster answers at {address}: {reason}") from None
+        raise UserError(f"{option('address')}: no cluster answers at {address}: {reason}") from None
     with tempfile.TemporaryDirectory(prefix="marl-job-") as folder:
         if file is not None:
             shutil.copy(file, folder)
@@ -164,7 +165,7 @@ def run_on_head(cluster_file: Path, arguments: Sequence[str], file: Path | None)
     from ray.autoscaler import sdk
 
     if not cluster_file.is_file():
-        raise UserError(f"--cluster: must be the cluster file of `ray up`; there is no file {cluster_file}")
+        raise UserError(f"{option('cluster')}: must be the cluster file of `ray up`; there is no file {cluster_file}")
     command = shlex.join(["marl-study", *arguments, "--address", _HEAD_DASHBOARD])
     cluster: Any = str(cluster_file)
     try:

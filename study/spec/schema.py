@@ -46,7 +46,9 @@ class _StrictSection(_Section):
     model_config = ConfigDict(strict=True)
 
 
-class _Train(_StrictSection):
+class TrainConfig(_StrictSection):
+    """Budget of a replicate: steps, pairs in a batch, number of reports, and precision of the large layers."""
+
     steps: int = Field(6000, ge=1, le=_MAX_STEPS)
     """Number of training steps of a replicate."""
     batch_pairs: int = Field(128, ge=16, le=65536, multiple_of=16)
@@ -57,13 +59,15 @@ class _Train(_StrictSection):
     """Precision of the large layers. `auto`: bfloat16 in compiled steps on devices that compute it faster."""
 
     @model_validator(mode="after")
-    def _check_reports(self) -> "_Train":
+    def _check_reports(self) -> "TrainConfig":
         if self.reports > self.steps:
             raise ValueError(f"reports must be at most steps ({self.steps}); got {self.reports}")
         return self
 
 
-class _Search(_StrictSection):
+class SearchConfig(_StrictSection):
+    """Sampler of the search, number of trials, and seed."""
+
     sampler: Literal["tpe", "nsga2", "gp", "qmc", "random", "grid"] = "tpe"
     """Method that proposes configurations: Optuna's `tpe`, `nsga2` (evolution), `gp` (Gaussian process), `qmc`
     (quasi-random) and `random`, or `grid` (all cells)."""
@@ -73,7 +77,9 @@ class _Search(_StrictSection):
     """Seed of the sampler."""
 
 
-class _Halving(_StrictSection):
+class HalvingConfig(_StrictSection):
+    """Early stopping: the steps of the first rung, and the factor between rungs."""
+
     reduction_factor: int = Field(3, ge=2, le=1000)
     """One trial of this number passes each rung, and the next rung has this number of times the steps."""
     min_steps: int = Field(600, ge=1)
@@ -83,7 +89,9 @@ class _Halving(_StrictSection):
 _Count = Annotated[int, Field(ge=1, le=4096)]
 
 
-class _Resources(_Section):
+class ResourcesConfig(_Section):
+    """Limits of what a study uses: lanes, compilation, devices, trainers and memory for data."""
+
     lanes: _Count | Literal["auto"] = "auto"
     """Number of models that a stack trains as one program. `auto` chooses the number that trains the study soonest."""
     compile: bool | Literal["auto"] = "auto"
@@ -123,8 +131,8 @@ def _allow_none(schema: dict[str, Any]) -> None:
 class Spec(_Section):
     """Everything that defines a study: data, search space, objectives and budget.
 
-    The sections `data` to `optimiser` are configurations of marl; `study.spec.resolve.resolve` checks them and fills in
-    their defaults.
+    The sections `data` to `optimiser` are configurations of marl, or mappings with their fields;
+    `study.spec.resolve.resolve` checks them and fills in their defaults.
     """
 
     name: str = Field(json_schema_extra={"pattern": f"^{STUDY_NAME}$"})
@@ -147,7 +155,7 @@ class Spec(_Section):
     """Weights of terms that make private and shared latents independent."""
     optimiser: dict[str, Any] = {}
     """Learning rate and warm-up of Adam."""
-    train: _Train = _Train()
+    train: TrainConfig = TrainConfig()
     """Budget of a replicate: steps, batch, reports and precision."""
     replicates: int = Field(3, ge=1, le=1000, strict=True)
     """Number of seeds of each trial."""
@@ -159,11 +167,11 @@ class Spec(_Section):
         {"fidelity/log_mel_rmse_db": "min", "disentanglement/separation": "max"}, min_length=1
     )
     """Metrics that the search minimises or maximises. `marl-study metrics` lists them."""
-    search: _Search = _Search()
+    search: SearchConfig = SearchConfig()
     """Sampler and number of trials."""
     include: tuple[dict[str, SpecScalar], ...] = ()
     """Configurations that are tried first: a value for each active parameter of the space."""
-    halving: _Halving | None = Field(None, json_schema_extra=_allow_none)
+    halving: HalvingConfig | None = Field(None, json_schema_extra=_allow_none)
     """Early stopping of trials, or `none`: successive halving compares trials at rungs and stops most of them."""
     post_training: tuple[Literal["test", "samples", "dci", "sound"], ...] = ("test", "samples", "dci", "sound")
     """Metrics computed after training for the front and trials near it. `test`: all metrics on test clips; `samples`:
@@ -171,7 +179,7 @@ class Spec(_Section):
     final_metrics: Literal["all", "objectives"] = "all"
     """Metrics of final reports and of `post_training: [test]`. `all`: those that many models share in one batch;
     `objectives`: those that the objectives need, which suits a short study. `rescore` computes the others."""
-    resources: _Resources = _Resources()
+    resources: ResourcesConfig = ResourcesConfig()
     """How trainers use the machines: lanes, compilation, devices, trainers and memory for data."""
 
     @field_validator("name")
@@ -181,12 +189,20 @@ class Spec(_Section):
             raise ValueError(f"{STUDY_NAME_RULE}; got {value!r}")
         return value
 
+    @field_validator(
+        "data", "audio", "views", "model", "latent", "loss", "contrast", "independence", "optimiser", mode="before"
+    )
+    @classmethod
+    def _read_config(cls, value: Any) -> Any:
+        """Take a configuration of marl for its fields."""
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
     @field_validator("halving", mode="before")
     @classmethod
     def _read_none(cls, value: Any) -> Any:
         if value == "none":
             return None
-        if value is None or isinstance(value, Mapping | _Halving):
+        if value is None or isinstance(value, Mapping | HalvingConfig):
             return value
         raise ValueError(f"must have the fields reduction_factor and min_steps, or be none; got {value!r}")
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import fsspec
 import tenacity
 
-from study.errors import TooLargeError, UserError, response_code, storage_failure
+from study.errors import TooLargeError, UserError, option, response_code, storage_failure
 from study.local_files import UNFINISHED, ObjectFolder
 
 RUN_RETRY_TIMEOUT_S = 600.0
@@ -70,7 +70,7 @@ class ObjectStore:
     def __init__(self, uri: str, retry_timeout_s: float = _COMMAND_RETRY_TIMEOUT_S) -> None:
         scheme, _, path = uri.rpartition("://")
         if scheme not in _SCHEMES or (_SCHEMES[scheme] and not path.strip("/")):
-            raise UserError(f"--store: must be a folder, or s3://, gs:// or az://bucket/prefix; got {uri!r}")
+            raise UserError(f"{option('store')}: must be a folder, or s3://, gs:// or az://bucket/prefix; got {uri!r}")
         if _SCHEMES[scheme]:
             self.uri = uri.rstrip("/")
             self._root = f"{'/' if scheme == 'memory' else ''}{path.strip('/')}"

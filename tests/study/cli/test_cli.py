@@ -37,7 +37,7 @@ def no_training(monkeypatch):
     def train(*arguments):
         pytest.fail("training began")
 
-    monkeypatch.setattr("study.cli.run._run_trials", train)
+    monkeypatch.setattr("study.runs.run.run_trials", train)
 
 
 @pytest.mark.parametrize(

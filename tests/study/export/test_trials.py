@@ -130,7 +130,7 @@ def test_a_folder_that_appears_while_a_model_is_scored_is_kept(finished, tmp_pat
         return score(draft)
 
     monkeypatch.setattr(bundle_module, "score", score_while_the_user_writes)
-    with pytest.raises(UserError, match=mentions("notes.txt", "--overwrite")):
+    with pytest.raises(UserError, match=mentions("notes.txt", "overwrite=True")):
         export_trials(finished, [0], SEPARATION, tmp_path / "out")
     assert {path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"mine"}
 
