@@ -47,7 +47,7 @@ def wheel(files, tmp_path_factory):
         shutil.copy(ROOT / name, folder / name)
     build = ("build", "--wheel", "--no-build-isolation", "--python", sys.executable, "--out-dir", folder / "out")
     run(find_uv_bin(), *build, folder, cwd=folder)
-    (path,) = (folder / "out").iterdir()
+    (path,) = (folder / "out").glob("*.whl")
     return path
 
 
