@@ -1,7 +1,7 @@
 """Hyperparameter studies of self-supervised multi-view representation learning of music audio.
 
 >>> import study
->>> quickstart = study.run("studies/quickstart.yaml")
+>>> quickstart = study.run("quickstart")
 >>> quickstart.front()
 >>> model = quickstart.best("disentanglement/separation").model()
 

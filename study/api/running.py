@@ -55,7 +55,7 @@ def run(
 
     Example:
         >>> import study
-        >>> quickstart = study.run("studies/quickstart.yaml", overrides={"train.steps": 400})
+        >>> quickstart = study.run("quickstart", overrides={"train.steps": 400})
         >>> quickstart.front()
     """
     from study.runs.destination import Destination

@@ -181,8 +181,10 @@ def dashboard(
     """
     from importlib.util import find_spec
 
+    from study.extras import check_extra
     from study.storage import ObjectStore
 
+    check_extra("dashboard", "marl-study dashboard")
     page = Path(str(find_spec("dashboard").origin)).with_name("app.py")  # type: ignore[union-attr]  # installed with it
     options = ["--server.address=localhost", f"--server.port={port}", "--browser.gatherUsageStats=false"]
     options += ["--client.toolbarMode=minimal", "--server.showEmailPrompt=false"]

@@ -17,6 +17,7 @@ import ray
 
 from study.datasets.shared_memory import remove_unused_files
 from study.errors import RunError, UserError, option
+from study.extras import check_extra
 from study.training.nodes import NAMESPACE
 from study.training.planning import device_type
 
@@ -121,9 +122,11 @@ def submit_job(address: str, arguments: Sequence[str], file: Path | None, log: C
         log: Receives the lines of the job until the study has started.
 
     Raises:
-        UserError: If the cluster cannot be reached, or the command rejects its arguments.
+        UserError: If the cluster cannot be reached, the extra `cluster` is not installed, or the command rejects its
+            arguments.
         RunError: If the job ends before the study has started.
     """
+    check_extra("cluster", "--address")
     from ray.job_submission import JobSubmissionClient
 
     try:
@@ -159,9 +162,10 @@ def run_on_head(cluster_file: Path, arguments: Sequence[str], file: Path | None)
     """Run `marl-study` on the head node of the cluster of a `ray up` file, over SSH. There it submits itself as a job.
 
     Raises:
-        UserError: If there is no such cluster file.
+        UserError: If there is no such cluster file, or the extra `cluster` is not installed.
         RunError: If the head node cannot be reached, or the command fails there.
     """
+    check_extra("cluster", "--cluster")
     from ray.autoscaler import sdk
 
     if not cluster_file.is_file():
