@@ -39,6 +39,7 @@ _COLUMNS_INTRODUCTION = (
     "[metrics.md](../metrics.md) defines every metric and says what it misses.\n"
 )
 _PYTHON_INTRODUCTION = (
+    "[python.md](../python.md) shows how the names work together. "
     "In the repository this page lists the public names. On the site, which `make docs` builds, each has its signature "
     "and its description.\n"
 )
@@ -155,9 +156,8 @@ def python_page() -> str:
     """Return the page of the public names, whose docstrings mkdocstrings fills in when the site is built."""
     lines = [_NOTE, "# Python API\n", _PYTHON_INTRODUCTION]
     for module in (study, marl):
-        if names := getattr(module, "__all__", ()):
-            lines.append(f"## {module.__name__}\n")
-            lines += [f"::: {module.__name__}.{name}\n" for name in names]
+        lines.append(f"## {module.__name__}\n")
+        lines += [f"::: {module.__name__}.{name}\n" for name in module.__all__]
     lines += ["## Metrics on representations of your own\n", "::: marl.metrics.usable_information"]
     return "\n".join(lines) + "\n"
 

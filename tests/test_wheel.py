@@ -78,6 +78,9 @@ def test_a_study_runs_from_an_empty_folder_with_the_wheel_alone(installed, tmp_p
     def study(*arguments, status=0):
         return run(installed / "marl-study", *arguments, cwd=tmp_path, status=status)
 
+    study("validate", "quickstart")  # a ready study, by its name
+    study("init", "quickstart", "-o", "mine.yaml")
+    study("validate", "mine.yaml")
     spec = TINY | {"post_training": ["test", "samples", "dci", "sound"]}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(spec))
     study("run", "tiny.yaml")
