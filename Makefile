@@ -14,7 +14,7 @@ SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all quick test-gpu cluster-test soak check bench lock
+.PHONY: help study test test-all quick test-gpu cluster-test soak check docs bench lock
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,7 +35,7 @@ $(STAMP): $(BIN)/uv requirements.lock pyproject.toml
 	@touch $@
 
 study: $(STAMP)  ## install, run the quickstart study, show its front, plot it and export its best model
-	@$(BIN)/marl-study run studies/quickstart.yaml
+	@$(BIN)/marl-study run quickstart
 	@$(BIN)/marl-study results quickstart --front
 	@$(BIN)/marl-study export quickstart --best disentanglement/separation --to exported
 	@$(BIN)/marl-study plot quickstart -o exported/quickstart.html --overwrite
@@ -72,11 +72,15 @@ cluster-test: $(STAMP) $(VENV)/.system  ## a cluster of several hosts on this ma
 soak: $(STAMP) $(VENV)/.system  ## 500 short trials on three hosts and a fault every 20 seconds, for half an hour
 	@$(BIN)/python -m tests.cluster.soak
 
-check: $(STAMP)  ## lint, format, types and the direction of imports
+check: $(STAMP) docs  ## lint, format, types, the direction of imports, and the documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: $(STAMP)  ## renew the pages that come from the code, and build the site into site/; a broken link fails
+	@$(BIN)/python -m docs.generate
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(STAMP)  ## measure what is claimed about speed, in about ten minutes on two cores
 	@$(BIN)/python -m benchmarks.throughput

@@ -35,7 +35,7 @@ from study.training.trials import Failure
 
 
 def spec_of(options: argparse.Namespace, seed: int) -> Spec:
-    content = yaml.safe_load((ROOT / "studies" / "quickstart.yaml").read_text())
+    content = yaml.safe_load((ROOT / "study" / "ready" / "quickstart.yaml").read_text())
     content |= {
         "name": f"halving-{seed}",
         "replicates": options.replicates,

@@ -2,7 +2,7 @@
 
     python -m benchmarks.samplers [--trials 100 1000 10000]
 
-Space and objectives come from `studies/tradeoff.yaml`. Past trials have random configurations and random values; a
+Space and objectives come from `study/ready/tradeoff.yaml`. Past trials have random configurations and random values; a
 third of them is complete and the rest was pruned, as with halving.
 """
 
@@ -19,7 +19,7 @@ PATIENCE_S = 30.0
 
 def spec_of(sampler: str) -> Spec:
     changes = [f"search.sampler={sampler}", "search.trials=100000"]
-    return read_spec(ROOT / "studies" / "tradeoff.yaml", changes).spec
+    return read_spec(ROOT / "study" / "ready" / "tradeoff.yaml", changes).spec
 
 
 def past_trials(count: int) -> list[PastTrial]:

@@ -61,7 +61,7 @@ def spec_of(options: argparse.Namespace, trials: int) -> ResolvedSpec:
         f"search.trials={trials}",
         "halving=none",
     ]
-    return read_spec(ROOT / "studies" / "quickstart.yaml", [*changes, *options.set])
+    return read_spec(ROOT / "study" / "ready" / "quickstart.yaml", [*changes, *options.set])
 
 
 def bare_stack(options: argparse.Namespace, start: Barrier) -> float:

@@ -13,13 +13,14 @@ float32.
 
 The ways take turns, so that other load on the machine slows all of them; the median over rounds counts. The share of
 the floor compares with `benchmarks.floor`, by rates measured in the same run. "First step" is the time of the first
-step of a new stack: once in one process with an empty cache of compiled steps, then with a warm one.
+step of a new stack, the slowest of all processes. Each compiled way has a separate cache of compiled steps, which is
+empty in the first round and warm in later ones.
 
 Memory is the proportional set size of all processes of a way, which divides shared memory among the processes that
 share it. Where the system does not report it, memory is the resident set size; on a GPU it is the allocated memory of
-the device.
+the device. The last round counts.
 
-With two cores the benchmark ends within six minutes.
+With two cores the benchmark takes about six minutes, most of it for compiling and for starting processes.
 """
 
 import os
@@ -79,7 +80,7 @@ def cpu_ways(cores: int, bfloat16: bool) -> list[Way]:
     chosen += [Way("stack", 1, cores, 8), *(Way("stack", 1, cores, lanes, True) for lanes in (8, 16))]
     chosen += [*(Way("stack", cores, 1, lanes) for lanes in (4, 8, 16)), Way("stack", cores, 1, 8, True)]
     if bfloat16:
-        chosen += [Way("stack", 1, cores, 16, True, "bfloat16"), Way("stack", cores, 1, 8, True, "bfloat16")]
+        chosen.append(Way("stack", cores, 1, 8, True, "bfloat16"))
     return list(dict.fromkeys(chosen))  # on a single core some are the same
 
 
@@ -127,7 +128,16 @@ def plain_step(way: Way, data: Dataset):
     return lambda: model.step(*next(batches))
 
 
-def train(way: Way, seconds: float, log_mels: Path | None, barrier: Barrier) -> dict[str, float]:
+_barrier: Barrier
+"""Barrier of the processes of one way, set when a process starts."""
+
+
+def _set_barrier(barrier: Barrier) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def train(way: Way, seconds: float, log_mels: Path | None) -> dict[str, float]:
     """Measure one process. All processes of a way start together, and all hold their memory until it is measured."""
     torch.set_num_threads(way.threads)
     device = torch.device(device_kind())
@@ -140,15 +150,15 @@ def train(way: Way, seconds: float, log_mels: Path | None, barrier: Barrier) -> 
     wait = partial(synchronise, device)
     wait()
     _, first_step_s = timed(lambda: (step(), wait()))
-    for _ in range(WARM_STEPS if seconds else 0):
+    for _ in range(WARM_STEPS):
         step()
     wait()
-    barrier.wait(timeout=600)
+    _barrier.wait(timeout=600)
     # A GPU works through a queue; processes on a processor should end together.
     every = 8 if device.type == "cuda" else 1
-    rate = way.lanes * calls_per_second(step, wait, seconds, every, warm_up=0) if seconds else 0.0
+    rate = way.lanes * calls_per_second(step, wait, seconds, every, warm_up=0)
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else process_memory()
-    barrier.wait(timeout=600)
+    _barrier.wait(timeout=600)
     return {"rate": rate, "memory_gb": memory / 1e9, "first_step_s": first_step_s}
 
 
@@ -162,18 +172,17 @@ def process_memory() -> int:
     return total
 
 
-def measure(way: Way, seconds: float, cache: str, log_mels: Path | None) -> dict[str, float]:
+def measure(way: Way, seconds: float, cache: Path, log_mels: Path | None) -> dict[str, float]:
     """Sum trial-steps per second and memory over the processes of one way; return them with the longest first step."""
     context = get_context("spawn")
     environment = process_env(way.threads)
-    environment |= {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
+    environment |= {"TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"), "TRITON_CACHE_DIR": str(cache / "triton")}
+    barrier = context.Barrier(way.processes)
     with (
         mock.patch.dict(os.environ, environment),
-        context.Manager() as manager,
-        ProcessPoolExecutor(way.processes, context) as pool,
+        ProcessPoolExecutor(way.processes, context, _set_barrier, (barrier,)) as pool,
     ):
-        barrier = manager.Barrier(way.processes)
-        found = [pool.submit(train, way, seconds, log_mels, barrier) for _ in range(way.processes)]
+        found = [pool.submit(train, way, seconds, log_mels) for _ in range(way.processes)]
         results = [one.result() for one in found]
     return {
         "rate": sum(one["rate"] for one in results),
@@ -182,24 +191,10 @@ def measure(way: Way, seconds: float, cache: str, log_mels: Path | None) -> dict
     }
 
 
-def cold_first_steps(chosen: list[Way], kind: str, cache: str, log_mels: Path | None) -> dict[Way, float]:
-    """Measure the first step of each compiled way with an empty cache, and fill the cache.
-
-    Each program is measured once. Ways with other numbers of processes, or of threads on a GPU, share a program.
-    """
-    found: dict[Way, float] = {}
-    programs = {way: way._replace(processes=1, threads=1 if kind == "cuda" else way.threads) for way in chosen}
-    for way, program in programs.items():
-        if way.compiled and program not in found:
-            found[program] = measure(program, 0.0, cache, log_mels)["first_step_s"]
-            log(f"first step, empty cache: {program.name}: {found[program]:.0f} s")
-    return {way: found[program] for way, program in programs.items() if program in found}
-
-
 def main() -> None:
     parser, kind = new_parser(__doc__), device_kind()
     on_gpu = kind == "cuda"
-    rounds, seconds = (3, 5.0) if on_gpu else (2, 3.0)
+    rounds, seconds = (3, 5.0) if on_gpu else (2, 2.0)
     parser.add_argument("--rounds", type=int, default=rounds, help="measurements of each way")
     parser.add_argument("--seconds", type=float, default=seconds, help="of each measurement")
     parser.add_argument("--no-compile", action="store_true", help="leave out the compiled ways")
@@ -210,20 +205,19 @@ def main() -> None:
     precisions = list(dict.fromkeys(way.precision for way in chosen))
     rates = measured_rates(torch.device(kind), precisions)
     measured: dict[Way, list[dict[str, float]]] = {way: [] for way in chosen}
-    with tempfile.TemporaryDirectory(prefix="benchmark-cache-") as cache:
-        log_mels = None if on_gpu else Path(cache, "log_mels.pt")
+    with tempfile.TemporaryDirectory(prefix="benchmark-cache-") as folder:
+        log_mels = None if on_gpu else Path(folder, "log_mels.pt")
         if log_mels is not None:
             torch.save(build_dataset(torch.device(kind), None).log_mels.values_NFT, log_mels)
-        cold = cold_first_steps(chosen, kind, cache, log_mels)
         for number in range(options.rounds):
-            for way in chosen:
-                measured[way].append(measure(way, options.seconds, cache, log_mels))
+            for index, way in enumerate(chosen):
+                measured[way].append(measure(way, options.seconds, Path(folder, str(index)), log_mels))
                 log(f"round {number + 1} of {options.rounds}: {way.name}: {measured[way][-1]['rate']:.0f}")
     results, reference = [], statistics.median(one["rate"] for one in measured[chosen[0]])
     floor_s = {one: floor(architecture(CONFIG), PAIRS[kind], one).seconds(rates, one) for one in precisions}
     for way in chosen:
-        speeds = [one["rate"] for one in measured[way]]
-        rate = statistics.median(speeds)
+        speeds, first_steps = ([one[name] for one in measured[way]] for name in ("rate", "first_step_s"))
+        rate, warm = statistics.median(speeds), first_steps[1:] if way.compiled else first_steps
         results.append(
             {
                 "way": way.name,
@@ -232,9 +226,9 @@ def main() -> None:
                 "highest": max(speeds),
                 "times_first": rate / reference,
                 "share_of_floor": rate * floor_s[way.precision],
-                "memory_gb": statistics.median(one["memory_gb"] for one in measured[way]),
-                "cold_first_step_s": cold.get(way),
-                "warm_first_step_s": statistics.median(one["first_step_s"] for one in measured[way]),
+                "memory_gb": measured[way][-1]["memory_gb"],
+                "cold_first_step_s": first_steps[0] if way.compiled else None,
+                "warm_first_step_s": statistics.median(warm) if warm else None,
             }
         )
     head = ["", "trial-steps/s", "lowest", "highest", "x first", "of floor", "GB", "first step cold s", "warm s"]

@@ -10,7 +10,7 @@ from dashboard.address import PAGES, STUDY, link, selected_trials, study_in_addr
 from dashboard.reading import LIVE_S, QUIET_S, Reading, StoreReader, store_reader
 from dashboard.text import plain
 from dashboard.views import studies
-from study.errors import UserError
+from study.errors import UserError, command_line
 
 # Pages about a study, in modules of the same names. These are imported when a page is drawn: some take seconds.
 _PAGES = ("trade-off", "trial", "compare", "ablation", "search", "export")
@@ -19,6 +19,7 @@ _STYLE = "<style>[data-testid='stVegaLiteChart'] {overflow-x: auto}</style>"
 _OTHER_STUDY = "other study"
 
 
+@command_line()
 def main(store_uri: str) -> None:
     """Draw the page of the current address, about the studies in a folder or in `s3://bucket/prefix`."""
     st.set_page_config(page_title="marl-study", page_icon="\N{HEADPHONE}", layout="wide")
@@ -98,6 +99,7 @@ def _watch(store: StoreReader, name: str, drawn: Reading) -> None:
     """Show the state of the study, poll the store, and redraw the page when the study has changed."""
 
     @st.fragment(run_every=LIVE_S if drawn.is_live or drawn.outage else QUIET_S)
+    @command_line()
     def poll() -> None:
         reading = store.latest(name)
         if (reading.fingerprint, bool(reading.outage)) != (drawn.fingerprint, bool(drawn.outage)):

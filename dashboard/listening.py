@@ -11,7 +11,7 @@ from dashboard.address import choose, choose_many, choose_value
 from dashboard.reading import Reading
 from dashboard.text import plain
 from study.charts.style import SUBSPACES, factor_value_label
-from study.errors import UserError
+from study.errors import RunError, UserError
 from study.export.audition import COMPARISON, Audition, Sound, latent_ranges, log_mel_rmse_db, wav_files
 
 _MAX_OFFERED = 200
@@ -114,7 +114,7 @@ def _audition_or_reason(reading: Reading, trial: int, seed: int) -> Audition | N
     """Return a model to listen to, or show why there is none."""
     try:
         return _audition(reading, trial, seed)
-    except UserError as error:
+    except (UserError, RunError) as error:
         st.info(plain(f"Trial {trial}: {error}"))
         return None
 
@@ -164,13 +164,15 @@ def _players(sounds: dict[str, Sound], subject: str, remarks: dict[str, str], co
     files = wav_files(list(sounds.values()))
     for column, (name, sound), file in zip(st.columns(columns), sounds.items(), files, strict=False):
         with column:
-            st.image(_image(sound), width="stretch", caption=name, alt=f"spectrogram of the {name}, {subject}")
+            st.image(
+                spectrogram_image(sound), width="stretch", caption=name, alt=f"spectrogram of the {name}, {subject}"
+            )
             st.audio(file, format="audio/wav", alt=f"{name}, {subject}")
             if name in remarks:
                 st.caption(remarks[name])
 
 
-def _image(sound: Sound) -> np.ndarray:
+def spectrogram_image(sound: Sound) -> np.ndarray:
     """Return a spectrogram as an RGB image with low frequencies at the bottom."""
     scaled_FT = np.clip((sound.decibels_FT - _FLOOR_DB) / (_TOP_DB - _FLOOR_DB), 0, 1)[::-1]
     steps = np.linspace(0, 1, len(_RAMP))

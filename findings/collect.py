@@ -2,7 +2,7 @@
 
     python -m findings.collect STUDY... [--store URI]
 
-Each study becomes `findings/data/STUDY.csv`. Run the specs of `studies/` with `marl-study run` first.
+Each study becomes `findings/data/STUDY.csv`. Run the ready studies with `marl-study run` first.
 """
 
 import argparse

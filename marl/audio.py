@@ -19,23 +19,25 @@ MEL_CORNER_HZ = 700.0
 
 
 class AudioConfig(BaseConfig):
-    """Configuration of clips and their log-mels.
-
-    Attributes:
-        fft_size: Length of the Hann window and of the Fourier transform, samples.
-        frames: Frames of a clip. The hop length is the number of samples of a clip divided by it.
-        mel_bands: Bands, evenly spaced on the mel scale from `min_hz` to `max_hz`.
-        floor_db: Lower limit of a log-mel, dB relative to a full-scale sine.
-    """
+    """Configuration of clips and their log-mels."""
 
     sample_rate: int = Field(16_000, gt=0)
+    """Sample rate, Hz. Recordings with another rate are resampled."""
     clip_s: float = Field(1.0, gt=0)
+    """Duration of a clip, seconds."""
     fft_size: int = Field(1024, ge=16)
+    """Length of the Hann window and of the Fourier transform, samples."""
     frames: int = Field(64, ge=1)
+    """Number of frames of a clip, a divisor of its samples. The hop length is the number of samples of a clip divided
+    by it."""
     mel_bands: int = Field(64, ge=1)
+    """Number of bands, evenly spaced on the mel scale from `min_hz` to `max_hz`."""
     min_hz: float = Field(0.0, ge=0)
+    """Lowest frequency of the bands, Hz."""
     max_hz: float = Field(8_000.0, gt=0)
+    """Highest frequency of the bands, Hz; at most half of the sample rate."""
     floor_db: float = Field(-60.0, lt=0)
+    """Lower limit of a log-mel, dB relative to a full-scale sine."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "AudioConfig":

@@ -13,7 +13,8 @@ _Items = TypeVar("_Items", bound=tuple[object, ...])
 class BaseConfig(BaseModel):
     """Immutable configuration, validated when it is created.
 
-    Unknown fields are errors, since a misspelt field would otherwise be ignored.
+    Unknown fields are errors, since a misspelt field would otherwise be ignored. The string below a field is its
+    description in the reference and in the JSON Schema of the spec.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,10 +1,14 @@
-"""Errors that the command line reports in one line, the commands that they suggest, and what errors of storage mean.
+"""Errors for users, the arguments and calls that messages name, and what errors of storage mean.
 
+Messages name arguments and functions of the Python API; within `command_line`, options and commands of `marl-study`.
 This module imports nothing of the project, so that `--help` starts quickly.
 """
 
 import errno
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,19 +22,64 @@ _RETRYABLE_CODES = {"RequestTimeout", "BadDigest", "IncompleteBody", "XAmzConten
 _REFUSAL_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"}
 
 
-def command_for(study_uri: str, command: str) -> str:
-    """Return the shell command for a command of `marl-study` on the study at `StudyStore.uri`."""
+# Commands that the Python API has as a method of a study; `resume` is a function.
+_METHODS = ("results", "front", "status", "export", "rescore")
+_on_command_line: ContextVar[bool] = ContextVar("on_command_line", default=False)
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Make messages within the context name options and commands instead of arguments and functions."""
+    token = _on_command_line.set(True)
+    try:
+        yield
+    finally:
+        _on_command_line.reset(token)
+
+
+def is_command_line() -> bool:
+    """Return whether the caller runs within `command_line`."""
+    return _on_command_line.get()
+
+
+def option(name: str, value: object = None, flag: str | None = None) -> str:
+    """Return how users write an argument: `trials=24` in Python, `--trials 24` on the command line.
+
+    Args:
+        name: Name of the argument.
+        value: Its value. By default only the name is returned.
+        flag: The option, if its name differs from that of the argument.
+    """
+    if is_command_line():
+        flag = flag or f"--{name}"
+        return flag if value is None or value is True else f"{flag} {shlex.quote(str(value))}"
+    return name if value is None else f"{name}={value!r}"
+
+
+def command_for(study_uri: str, command: str, **arguments: object) -> str:
+    """Return how users call a command on the study at `StudyStore.uri`.
+
+    It is `study.resume("quickstart", trials=24)` in Python, and `marl-study resume quickstart --trials 24` on the
+    command line or if the Python API has no such function.
+    """
     store, _, study = study_uri.rpartition("/")
-    option = "" if store == str(Path(DEFAULT_STORE).absolute()) else f" --store {shlex.quote(store)}"
-    return f"marl-study {command} {shlex.quote(study)}{option}"
+    is_default = store == str(Path(DEFAULT_STORE).absolute())
+    if not is_command_line() and command in ("resume", *_METHODS):
+        place = f'"{study}"' if is_default else f'"{study}", store="{store}"'
+        values = [option(name, value) for name, value in arguments.items()]
+        if command == "resume":
+            return f"study.resume({', '.join([place, *values])})"
+        return f"study.open({place}).{command}({', '.join(values)})"
+    words = ["marl-study", command, shlex.quote(study), *([] if is_default else ["--store", shlex.quote(store)])]
+    return " ".join([*words, *(f"--{name} {shlex.quote(str(value))}" for name, value in arguments.items())])
 
 
 class UserError(Exception):
-    """The command, the spec or the environment is wrong: nothing was changed, and the command exits with 2."""
+    """The call, the spec or the environment is wrong, and nothing was changed. Commands exit with 2."""
 
 
 class RunError(Exception):
-    """The command is valid, but failed while it ran: it exits with 1."""
+    """The call is valid, but failed while it ran. Commands exit with 1."""
 
 
 class Interrupted(BaseException):

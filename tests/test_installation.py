@@ -5,8 +5,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from tests.study.commands import ROOT
@@ -43,7 +45,10 @@ def test_each_pin_has_hashes_and_the_lock_names_no_package_index():
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_the_lock_satisfies_all_dependencies_on_each_platform(platform, python):
     versions = pins_of(platform, python)
-    for dependency in map(Requirement, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]):
+    dependencies = chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for dependency in map(Requirement, dependencies):
+        if dependency.name == PROJECT["name"]:  # an extra that includes others
+            continue
         assert dependency.specifier.contains(versions[dependency.name]), dependency
 
 
@@ -56,10 +61,24 @@ def test_libraries_of_nvidia_are_locked_for_linux_alone():
     assert packages_for_gpus("macOS arm64") == []
 
 
-def test_the_readme_names_the_locked_torch_for_machines_without_a_gpu():
+@pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
+def test_pages_name_the_locked_torch_for_machines_without_a_gpu(page):
     versions = pins_of("Linux x86-64", "3.11")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"--torch-backend cpu torch=={versions['torch']} torchaudio=={versions['torchaudio']} " in readme
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert f"--torch-backend cpu torch=={versions['torch']} torchaudio=={versions['torchaudio']}" in text
+
+
+def test_the_citation_has_the_version_and_licence_of_the_package():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert [citation[name] for name in ("title", "version", "license")] == [
+        PROJECT[name] for name in ("name", "version", "license")
+    ]
+    assert citation["authors"] == PROJECT["authors"]
+
+
+def test_the_installation_page_names_every_extra():
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert [extra for extra in PROJECT["optional-dependencies"] if extra != "dev" and f"`{extra}`" not in text] == []
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def page(store: StoreReader, names: list[str]) -> None:
 
 def show_first_command(store: StoreReader) -> None:
     """Explain how to start a study if the store is empty."""
-    st.info(f"No studies in {plain(store.objects.uri)} yet. Start one with `marl-study run studies/quickstart.yaml`.")
+    st.info(f"No studies in {plain(store.objects.uri)} yet. Start one with `marl-study run quickstart`.")
 
 
 def has_reports(reading: Reading) -> bool:

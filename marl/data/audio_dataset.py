@@ -43,18 +43,15 @@ _STANDARDISED_CLIPS = 1024
 
 
 class DatasetConfig(BaseConfig):
-    """Configuration of a data set.
-
-    Attributes:
-        description: What the clips are, for the card of a model.
-        reference: BibTeX of the publication.
-        kind: Kind of the data set. A subclass narrows it to one literal.
-    """
+    """Configuration of a data set."""
 
     description: ClassVar[str]
+    """What the clips are, for the card of a model."""
     reference: ClassVar[str] = ""
+    """BibTeX of the publication."""
 
     kind: str
+    """Kind of the data set. A subclass narrows it to one literal."""
 
     @property
     @abstractmethod
@@ -109,18 +106,15 @@ class UnusableClipError(Exception):
 
 
 class AudioDatasetConfig(DatasetConfig):
-    """Configuration of a data set whose clips are prepared from audio files. Training does not read the files.
-
-    Attributes:
-        split: Unit that is in one split only: `clip`; `combination`, clips with the same value of every factor;
-            `group`, clips of one recording or with one entry in the group column; or the name of a factor, for example
-            `instrument`, which evaluates on instruments that no model was trained on.
-        content: Name of the prepared set in the store, which identifies the content of the files when the study
-            started. The command that prepares the set fills it in.
-    """
+    """Configuration of a data set whose clips are prepared from audio files. Training does not read the files."""
 
     split: str = "clip"
+    """Unit that is in one split only. `clip`; `combination`: clips with the same value of every factor; `group`: clips
+    of one recording or with one entry in the group column; or the name of a factor, for example `instrument`, which
+    evaluates on instruments that no model was trained on."""
     content: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+    """Name of the prepared set in the store, which identifies the content of the files when the study started. The
+    command that prepares the set fills it in."""
 
     @abstractmethod
     def digest(self) -> str:

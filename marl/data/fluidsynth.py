@@ -264,6 +264,8 @@ def _library() -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # if CI is set, the import prints the path of the library
             import fluidsynth
+    except ModuleNotFoundError:
+        raise FileNotFoundError("FluidSynth needs pyfluidsynth; pip install 'marl-study[soundfont]'") from None
     except (ImportError, OSError):
         raise FileNotFoundError("FluidSynth is not installed; apt-get install libfluidsynth3") from None
     library = fluidsynth._fl

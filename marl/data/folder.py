@@ -31,32 +31,31 @@ _TOLERANCE = 1e-3
 
 
 class Folder(AudioDatasetConfig):
-    """Configuration of custom recordings of any format, length, sample rate and number of channels.
-
-    Attributes:
-        path: Folder of the audio files. `marl-study` also takes the address of a bucket.
-        table: CSV or Parquet file with a row per audio file, relative to the folder.
-        factors: Columns of the table that are factors. A column whose known cells are all numbers has numbers, any
-            other has words. An empty cell is unknown.
-        file: Column with the paths of the audio files, relative to the folder.
-        group: Column with the group of each file, such as a singer or a session; by default each file is a group.
-        clips_per_file: Maximum number of clips of a file. They are evenly spaced and do not overlap; a single clip is
-            the start of the file.
-        shortest_s: Minimum duration of a file, seconds. A file that is shorter than a clip is padded with silence.
-        split: See `AudioDatasetConfig`; by default no two splits share a group.
-    """
+    """Configuration of custom recordings of any format, length, sample rate and number of channels."""
 
     description: ClassVar[str] = "custom recordings"
 
     kind: Literal["folder"] = "folder"
+    """Custom recordings with a table of their factors."""
     path: str
+    """Folder of the audio files. `marl-study` also takes the address of a bucket."""
     table: str = "factors.csv"
+    """CSV or Parquet file with a row per audio file, relative to the folder."""
     factors: Annotated[tuple[str, ...], Distinct] = Field(min_length=1)
+    """Columns of the table that are factors. A column whose known cells are all numbers has numbers, any other has
+    words. An empty cell is unknown."""
     file: str = "file"
+    """Column with the paths of the audio files, relative to the folder."""
     group: str | None = None
+    """Column with the group of each file, such as a singer or a session; by default each file is a group."""
     clips_per_file: int = Field(1, ge=1)
+    """Maximum number of clips of a file. They are evenly spaced and do not overlap; a single clip is the start of the
+    file."""
     shortest_s: float = Field(0.1, gt=0)
+    """Minimum duration of a file, seconds. A file that is shorter than a clip is padded with silence."""
     split: str = "group"
+    """Unit that is in one split only: `clip`, `combination` (clips with the same value of every factor), `group` or the
+    name of a factor. By default no two splits share a group."""
 
     @property
     def factor_names(self) -> tuple[str, ...]:

@@ -41,20 +41,18 @@ _REFERENCE = """@inproceedings{engel2017neural,
 
 
 class NSynth(AudioDatasetConfig):
-    """Configuration of a part of NSynth, such as `nsynth-valid`.
-
-    Attributes:
-        path: Folder of the part, with `examples.json`.
-        at_most: Maximum number of notes, a random sample that is always the same; by default all.
-    """
+    """Configuration of a part of NSynth, such as `nsynth-valid`."""
 
     description: ClassVar[str] = "NSynth: notes of acoustic, electronic and synthetic instruments"
     reference: ClassVar[str] = _REFERENCE
     factor_names: ClassVar[tuple[str, ...]] = tuple(_FIELDS)
 
     kind: Literal["nsynth"] = "nsynth"
+    """Notes of the data set NSynth."""
     path: str
+    """Folder of the part, with `examples.json`."""
     at_most: int | None = Field(None, ge=1)
+    """Maximum number of notes, a random sample that is always the same; by default all."""
 
     def digest(self) -> str:
         """Return the SHA-256 of the notes in use and of `examples.json`."""

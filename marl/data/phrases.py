@@ -51,6 +51,8 @@ _SIXTEENTHS_PER_BEAT = 4
 _HELD = 0.9
 _VELOCITY, _ACCENT = 90, 112
 _Tempo = Annotated[float, Field(ge=30, le=300)]
+_Melody = Annotated[str, Field(json_schema_extra={"enum": [*MELODIES]})]
+_Rhythm = Annotated[str, Field(json_schema_extra={"enum": [*RHYTHMS]})]
 
 
 class Phrases(FontConfig):
@@ -58,26 +60,25 @@ class Phrases(FontConfig):
 
     Each note of the rhythm plays the next note of the melody, which repeats. A phrase fills its clip, so `audio.clip_s`
     should be at least one bar: four seconds are two bars at 120 beats per minute.
-
-    Attributes:
-        instruments: General MIDI programs, 0 to 127, whose notes start quickly.
-        melodies: Names in `MELODIES`.
-        rhythms: Names in `RHYTHMS`.
-        tempos: Beats per minute.
-        key: Lowest note of the scale, MIDI number.
     """
 
     description: ClassVar[str] = "phrases played by sampled instruments, rendered from a SoundFont by FluidSynth"
     factor_names: ClassVar[tuple[str, ...]] = ("instrument", "melody", "rhythm", "tempo")
 
     kind: Literal["phrases"] = "phrases"
+    """Phrases of sampled instruments: a melody in a rhythm at a tempo."""
     instruments: Annotated[tuple[Program, ...], Distinct] = Field(
         (0, 4, 6, 11, 12, 16, 21, 24, 25, 32, 40, 45, 46, 56, 60, 66, 68, 71, 73, 80), min_length=2
     )
-    melodies: Annotated[tuple[str, ...], Distinct] = Field(tuple(MELODIES), min_length=2)
-    rhythms: Annotated[tuple[str, ...], Distinct] = Field(tuple(RHYTHMS)[:8], min_length=2)
+    """General MIDI programs, 0 to 127, whose notes start quickly."""
+    melodies: Annotated[tuple[_Melody, ...], Distinct] = Field(tuple(MELODIES), min_length=2)
+    """Names of melodies."""
+    rhythms: Annotated[tuple[_Rhythm, ...], Distinct] = Field(tuple(RHYTHMS)[:8], min_length=2)
+    """Names of rhythms. By default eight of the ten: not `syncopated` and `half`."""
     tempos: Annotated[tuple[_Tempo, ...], Distinct] = Field((80.0, 95.0, 110.0, 125.0, 140.0), min_length=2)
+    """Tempos, beats per minute."""
     key: int = Field(60, ge=12, le=96)
+    """Lowest note of the scale, MIDI number."""
 
     @field_validator("melodies", "rhythms")
     @classmethod

@@ -29,15 +29,12 @@ _INSTRUMENTS = (
 
 
 class FontConfig(AudioDatasetConfig):
-    """Configuration of a data set whose clips are rendered from a SoundFont.
-
-    Attributes:
-        path: Font, .sf2 or .sf3.
-        instruments: General MIDI programs.
-    """
+    """Configuration of a data set whose clips are rendered from a SoundFont."""
 
     path: str = TIMGM
+    """File of the font, .sf2 or .sf3."""
     instruments: Annotated[tuple[Program, ...], Distinct] = Field(min_length=2)
+    """General MIDI programs, 0 to 127."""
 
     def digest(self) -> str:
         """Return the SHA-256 of the font."""
@@ -61,23 +58,23 @@ class FontConfig(AudioDatasetConfig):
 
 
 class SoundFont(FontConfig):
-    """Configuration of notes. By default 40 instruments x 48 pitches x 5 velocities, 9,600 clips.
-
-    Attributes:
-        lowest: Lowest key, MIDI number.
-        highest: Highest key, MIDI number, inclusive.
-        hold_s: Time until a key is released, seconds.
-    """
+    """Configuration of notes. By default 40 instruments x 48 pitches x 5 velocities, 9,600 clips."""
 
     description: ClassVar[str] = "single notes of sampled instruments, rendered from a SoundFont by FluidSynth"
     factor_names: ClassVar[tuple[str, ...]] = ("instrument", "family", "pitch", "velocity")
 
     kind: Literal["soundfont"] = "soundfont"
+    """Single notes of sampled instruments."""
     instruments: Annotated[tuple[Program, ...], Distinct] = Field(_INSTRUMENTS, min_length=2)
+    """General MIDI programs, 0 to 127. By default 40 programs of all families that play melodies."""
     lowest: int = Field(36, ge=0, le=127)
+    """Lowest key, MIDI number."""
     highest: int = Field(83, ge=0, le=127)
+    """Highest key, MIDI number, inclusive."""
     velocities: Annotated[tuple[_Velocity, ...], Distinct] = Field((25, 50, 75, 100, 127), min_length=2)
+    """MIDI velocities, 1 to 127."""
     hold_s: float = Field(0.75, gt=0)
+    """Time until a key is released, seconds."""
 
     @model_validator(mode="after")
     def _has_pitches(self) -> "SoundFont":

@@ -33,10 +33,6 @@ class SynTone(ComputedDatasetConfig):
     """Configuration of SynTone. By default the published grid: 4 timbres x 400 frequencies x 20 amplitudes.
 
     Clips are numbered with the amplitude fastest, then the frequency, then the timbre.
-
-    Attributes:
-        frequencies: Number of frequencies, evenly spaced from 440 to 8,000 Hz.
-        amplitudes: Number of amplitudes, evenly spaced from 0.1 to 1.0.
     """
 
     description: ClassVar[str] = "SynTone: computed sines, triangles, sawtooths and squares"
@@ -44,8 +40,11 @@ class SynTone(ComputedDatasetConfig):
     factor_names: ClassVar[tuple[str, ...]] = ("timbre", "frequency", "amplitude")
 
     kind: Literal["syntone"] = "syntone"
+    """Sines, triangles, sawtooths and squares that are computed when a study starts."""
     frequencies: int = Field(400, ge=2)
+    """Number of frequencies, evenly spaced from 440 to 8,000 Hz."""
     amplitudes: int = Field(20, ge=2)
+    """Number of amplitudes, evenly spaced from 0.1 to 1.0."""
 
     @property
     def size(self) -> int:

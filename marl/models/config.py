@@ -18,31 +18,38 @@ Subspace = Literal["private", "shared"]
 class ModelConfig(BaseConfig):
     """Kind of the network, a key of `marl.models.NETWORKS`, and its sizes. A network ignores the sizes of other kinds.
 
-    Layer widths are multiples of 16, so that rows align with vector registers. `patch_bands` must divide the mel bands
-    of the spectrogram, and `patch_frames` its frames.
+    Layer widths are multiples of 16, so that rows align with vector registers.
     """
 
     kind: str = "patch"
-    patch_bands: int = Field(4, ge=1)  # patch
-    patch_frames: int = Field(64, ge=1)  # patch
-    width: int = Field(64, ge=16, multiple_of=16)  # patch: first layer, which takes the values of a patch
-    embedding: int = Field(32, ge=16, multiple_of=16)  # patch: embedding of a patch
-    hidden: int = Field(192, ge=16, multiple_of=16)  # layer between the latents and the rest of the network
-    channels: int = Field(32, ge=16, multiple_of=16)  # conv: outer convolutions; the inner two have twice as many
-    head: int = Field(64, ge=16, multiple_of=16)  # heads, which are networks that only training uses
+    """Kind of the network: `patch` (layers on patches of the spectrogram) or `conv` (convolutions)."""
+    patch_bands: int = Field(4, ge=1)
+    """`patch`: number of mel bands of a patch, a divisor of `audio.mel_bands`."""
+    patch_frames: int = Field(64, ge=1)
+    """`patch`: number of frames of a patch, a divisor of `audio.frames`."""
+    width: int = Field(64, ge=16, multiple_of=16)
+    """`patch`: outputs of the first layer, which takes the values of a patch."""
+    embedding: int = Field(32, ge=16, multiple_of=16)
+    """`patch`: size of the embedding of a patch."""
+    hidden: int = Field(192, ge=16, multiple_of=16)
+    """Width of the layer between the latents and the rest of the network."""
+    channels: int = Field(32, ge=16, multiple_of=16)
+    """`conv`: channels of the outer convolutions; the two inner ones have twice as many."""
+    head: int = Field(64, ge=16, multiple_of=16)
+    """Width of the heads, which are networks that only training uses."""
 
 
 class LatentConfig(BaseConfig):
-    """Sizes of the two subspaces of the latents, and how the shared latents of two views are fused before decoding.
-
-    With the fusion `none`, each view is decoded with its own sample; `mean`: both views with the mean of the two
-    samples; `swap`: each view with the sample of the other, so that reconstruction crosses views; `poe`: both views
-    with one sample of the product of the two posteriors, a product of experts.
-    """
+    """Sizes of the two subspaces of the latents, and how the shared latents of two views are fused before decoding."""
 
     private: int = Field(8, ge=1, le=1024)
+    """Number of private latents."""
     shared: int = Field(8, ge=1, le=1024)
+    """Number of shared latents."""
     fusion: Literal["none", "mean", "swap", "poe"] = "swap"
+    """Fusion of the shared latents. `none`: each view is decoded with its own sample; `mean`: both views with the mean
+    of the two samples; `swap`: each view with the sample of the other, so that reconstruction crosses views; `poe`:
+    both views with one sample of the product of the two posteriors, a product of experts."""
 
 
 class Architecture(NamedTuple):

@@ -25,7 +25,7 @@ StepKind = Literal["plain", "compiled", "compiled without vector instructions"]
 _Options = dict[str, str | int | bool | Callable[..., Any]]
 
 _WARM_UP_RUNS = 3
-_CUDA_FORMS: dict[StepKind, _Options | None] = {"compiled": None}
+_CUDA_FORMS: dict[StepKind, _Options] = {"compiled": {}}
 # Inductor options to try in turn. Scalar code is slower, but avoids errors in vectorised code.
 _CPU_FORMS = _CUDA_FORMS | {"compiled without vector instructions": {"cpp.simdlen": 0}}
 # Maximum difference from the plain step, relative to the norm of its values. Rounding gave at most 8e-6 in float32 and
@@ -68,6 +68,8 @@ def compile_step(step: StepFunction, state: State, compiled: bool) -> CheckedSte
         for kind, options in (_CUDA_FORMS if is_cuda else _CPU_FORMS).items():
             state.load(start)
             graph = make_fx(step)(*state.step_inputs())
+            # TorchInductor takes this number of threads by default, but finds code for another number in its cache.
+            options = {**options, "cpp.threads": torch.get_num_threads()}
             compiled_step = torch.compile(graph, dynamic=False, fullgraph=True, options=options)
             run: Callable[[], Tensor] = partial(_run, step, compiled_step, state)
             if is_cuda:

@@ -17,7 +17,7 @@ from study.analysis import aggregation
 from study.analysis.aggregation import REPORT_KEY, merge_duplicates, metric_columns
 from study.analysis.pareto import front_candidates, front_progress, hypervolume, pareto_front, reference_point, to_costs
 from study.analysis.statistics import ci_half_width, front_probabilities
-from study.errors import UserError, command_for
+from study.errors import UserError, command_for, option
 from study.formatting import suggestion
 from study.spec import Baseline, Spec, TrialId
 from study.store import StudyMetadata, StudyStore
@@ -136,7 +136,8 @@ class StudyResults:
             raise UserError(f"study {self.spec.name!r} has no complete trial yet")
         if metric not in metric_columns(table) or not pd.api.types.is_float_dtype(table[metric]):
             objectives, known = " or ".join(self.spec.objectives), suggestion(metric, metric_columns(table))
-            raise UserError(f"--best: must be a metric of the study, such as {objectives}; got {metric!r}; {known}")
+            rule = f"{option('metric', flag='--best')}: must be a metric of the study, such as {objectives}"
+            raise UserError(f"{rule}; got {metric!r}; {known}")
         values = complete[metric].dropna()
         if values.empty:
             raise UserError(f"no complete trial of study {self.spec.name!r} has a value of {metric!r}")

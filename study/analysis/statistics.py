@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from study.analysis.pareto import is_dominated, to_costs
-from study.errors import UserError
+from study.errors import UserError, option
 from study.spec import Spec
 
 _DRAWS = 2000
@@ -115,7 +115,7 @@ def leakage(results: pd.DataFrame, spec: Spec, trial: int, classes: Mapping[str,
         raise UserError(f"study {spec.name!r} has no complete trial yet")
     if trial not in complete.index:
         numbers = ", ".join(map(str, complete.index))
-        raise UserError(f"--trial: must be a complete trial ({numbers}); got {trial}")
+        raise UserError(f"{option('trial')}: must be a complete trial ({numbers}); got {trial}")
     tables = []
     for (factor, count), subspace in product(classes.items(), ("private", "shared", "both")):
         belongs = subspace == "both" or (factor in spec.shared_factors) == (subspace == "shared")

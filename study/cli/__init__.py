@@ -8,6 +8,7 @@ import io
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,13 +21,15 @@ __all__ = ["main"]
 def main() -> None:
     """Run a command. An error is reported in one line that says what to do."""
     try:
-        from study.cli.common import exit_status, show_warning
+        from study.cli.common import common_options_first, exit_status, show_warning
+        from study.errors import command_line
 
         warnings.showwarning = show_warning
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # not every encoding has all characters
-        sys.exit(exit_status(_app()))
+        with command_line():
+            sys.exit(exit_status(partial(_app(), common_options_first(sys.argv[1:]))))
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(130)
@@ -36,17 +39,19 @@ def _app() -> "typer.Typer":
     """Return all commands, and the options before a command. `main` handles Ctrl-C while this imports the commands."""
     import typer
 
-    from study.cli import manage, models, prepare, results, run
+    from study.cli import manage, models, prepare, results, run, spec
     from study.cli.common import configure_logging
 
     app = typer.Typer(
         help="Hyperparameter studies of self-supervised multi-view representation learning of music audio.",
+        context_settings={"help_option_names": ["-h", "--help"]},
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
     command: Callable[..., None]
+    for command in (spec.init, spec.validate, spec.metrics, spec.schema):
+        app.command()(command)
     for command in (prepare.doctor, run.run, run.resume, manage.ls, manage.status, manage.logs, manage.stop):
         app.command()(command)
     for command in (results.results, results.leakage, results.plot, results.report, results.dashboard, models.export):

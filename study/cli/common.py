@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from study.errors import DEFAULT_STORE, Interrupted, RunError, UnreadableObject, UserError, command_for
+from study.errors import Interrupted, RunError, UnreadableObject, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from study.analysis import StudyResults
     from study.spec.resolved_spec import ResolvedSpec
     from study.store import StudyStore
+
+_COMMON_OPTION = re.compile(r"-v+|-q|--verbose|--quiet|--debug")
 
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="MARL_STORE", help="Folder or s3://bucket/prefix that holds the studies.")
@@ -35,8 +38,18 @@ def _study_name(text: str) -> str:
     return study_name(text)
 
 
+def spec_path(path: Path | None) -> Path | None:
+    """Return the path of a spec, which is stdin for `-`."""
+    return Path("/dev/stdin") if path == Path("-") else path
+
+
 StudyArgument = Annotated[str, typer.Argument(help="Name of the study.", callback=_study_name)]
-SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the study.")]
+SpecArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SPEC", help="YAML file of the study, name of a ready study, or - for stdin.", callback=spec_path
+    ),
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a field of the spec.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AddressOption = Annotated[
@@ -55,6 +68,13 @@ Format = StrEnum("Format", ["table", "csv", "json"])
 FormatOption = Annotated[Format, typer.Option("--format", help="table, csv or json.")]
 
 
+def format_of(output: Format, as_json: bool) -> Format:
+    """Return the format that the options `--format` and `--json` ask for."""
+    if as_json and output is Format.csv:
+        raise UserError("--format and --json: give one of them; got csv and --json")
+    return Format.json if as_json else output
+
+
 def print_table(table: "pd.DataFrame", output: Format) -> None:
     """Write a data frame to stdout as CSV or JSON."""
     if output is Format.csv:
@@ -66,12 +86,11 @@ def print_table(table: "pd.DataFrame", output: Format) -> None:
 def read_spec(spec_file: Path, overrides: list[str] | None = None, trials: int | None = None) -> "ResolvedSpec":
     """Return the resolved spec of a file with the changes of options; log a warning for what may be a mistake."""
     from study.spec.resolve import read_spec as read
+    from study.spec.resolve import unusual_objectives
 
     resolved = read(spec_file, overrides or (), trials)
-    for name, direction in resolved.spec.objectives.items():
-        if direction != resolved.spec.usual_direction(name):
-            better = "lower" if direction == "max" else "higher"
-            log(f"warning: objectives: {better} values of {name} are better, but the spec asks for {direction}")
+    for sentence in unusual_objectives(resolved.spec):
+        log(f"warning: {sentence}")
     return resolved
 
 
@@ -90,12 +109,13 @@ def open_results(store: str, study: str) -> "StudyResults":
     return StudyResults(open_study(store, study))
 
 
-def permit_plugins(results: "StudyResults", names: Iterable[str] | None) -> None:
+def permit_plugins(store: "StudyStore", names: Iterable[str] | None) -> None:
     """Import plug-ins of a study that the user names, for a command that otherwise imports none."""
     if names:
         from study.spec.plugins import load_recorded
 
-        load_recorded(results.spec, results.metadata.plugins, names)
+        metadata = store.metadata()
+        load_recorded(metadata.spec, metadata.plugins, names)
 
 
 def check_output(
@@ -136,42 +156,11 @@ def check_output_folder(option: str, folder: Path, overwrite: bool) -> None:
         raise UserError(f"{option}: cannot write {folder}: {error.strerror}") from None
 
 
-class Destination:
-    """Where a study runs: on this machine, or on a cluster named by its dashboard or its cluster file."""
-
-    def __init__(self, address: str | None, cluster: Path | None, store: str) -> None:
-        if address is not None and cluster is not None:
-            raise UserError(f"--address and --cluster: give one of them; got {address} and {cluster}")
-        self._address, self._cluster, self._store = address, cluster, store
-        if address is not None and not ("://" in store or Path(store).is_absolute()):
-            raise UserError(
-                "--store: a cluster needs a store that all its machines can reach, s3://bucket/prefix or the absolute "
-                f"path of a shared folder; got {store}"
-            )
-
-    @property
-    def is_remote(self) -> bool:
-        """True if a process on the cluster runs the study."""
-        return self._cluster is not None or (self._address is not None and self._address.startswith("http"))
-
-    def submit(self, study: str, arguments: list[str], files: list[Path]) -> None:
-        """Run `marl-study` with these arguments, without `--store`, on the cluster.
-
-        The files are sent along: the spec, and plug-ins outside of installed packages.
-        """
-        from study.runs.ray_cluster import run_on_head, submit_job
-
-        if self._cluster is not None:
-            # The cluster file sets MARL_STORE on the head node; the default store of this machine does not override it.
-            store_option = [] if self._store == DEFAULT_STORE else ["--store", self._store]
-            run_on_head(self._cluster, [*arguments, *store_option], files)
-            return
-        submit_job(self._address or "", [*arguments, "--store", self._store], files, log)
-        uri = open_study(self._store, study).uri
-        log(
-            f"the study continues without this terminal; follow it with `{command_for(uri, 'logs')} --follow` and "
-            f"`{command_for(uri, 'status')}`, stop it with `{command_for(uri, 'stop')}`"
-        )
+def common_options_first(words: list[str]) -> list[str]:
+    """Return the words of a command line with the common options in front: `ls -v` is `-v ls`."""
+    end = words.index("--") if "--" in words else len(words)
+    common = [word for word in words[:end] if _COMMON_OPTION.fullmatch(word)]
+    return [*common, *(word for word in words[:end] if word not in common), *words[end:]]
 
 
 _PIPE_WIDTH = 200

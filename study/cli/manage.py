@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from study.cli.common import JsonOption, StoreOption, StudyArgument, log, open_results, open_study, show_table
 from study.cli.results import volume_line
 from study.errors import DEFAULT_STORE, RunError, UserError, command_for
+from study.formatting import printable
 
 if TYPE_CHECKING:
     from study.store import StudyStore
@@ -59,13 +61,17 @@ def logs(
     study: StudyArgument,
     store: StoreOption = DEFAULT_STORE,
     follow: Annotated[bool, typer.Option("--follow", help="Continue until the study stops running.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object on each line.")] = False,
 ) -> None:
     """Show the log of a study, of all its runs, with times in UTC.
 
     Example: marl-study logs quickstart --follow
     """
-    for line in _log_lines(store, study, follow):
-        typer.echo(line)
+    for time_, line in _log_lines(store, study, follow):
+        if as_json:
+            typer.echo(json.dumps({"time": time_.isoformat(), "line": line}, ensure_ascii=False))
+        else:
+            typer.echo(f"{time_:%Y-%m-%d %H:%M:%S}  {printable(line)}")
 
 
 def stop(study: StudyArgument, store: StoreOption = DEFAULT_STORE) -> None:
@@ -155,9 +161,8 @@ def status_lines(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _log_lines(store: str, study: str, follow: bool) -> Iterator[str]:
-    """Yield the lines of a study's log, oldest first; with `follow` also lines that are written from now on."""
-    from study.formatting import printable
+def _log_lines(store: str, study: str, follow: bool) -> Iterator[tuple[datetime, str]]:
+    """Yield time and text of a study's log, oldest first; with `follow` also lines that are written from now on."""
     from study.storage import ObjectStore
     from study.store import StudyCache, StudyStore
 
@@ -168,7 +173,7 @@ def _log_lines(store: str, study: str, follow: bool) -> Iterator[str]:
         is_running = _live_run(study_store) is not None  # before reading: a run writes its last lines before it ends
         rows = study_store.read("log")
         for row in rows.iloc[printed:].itertuples():
-            yield f"{row.time:%Y-%m-%d %H:%M:%S}  {printable(row.line)}"
+            yield row.time, str(row.line)
         printed = len(rows)
         if not follow or not is_running:
             return

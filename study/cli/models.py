@@ -1,5 +1,6 @@
 """Commands about exported models: export, verify, embed, swap."""
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from study.cli.common import (
+    JsonOption,
     OverwriteOption,
     PluginOption,
     StoreOption,
@@ -42,28 +44,27 @@ def export(
     Example: marl-study export quickstart --best disentanglement/separation --to exported
     """
     from study.export.bundle import export_trials
+    from study.export.replicates import choose_trials
+    from study.progress import progress_bar
 
     if sum([front, bool(trial), best is not None]) != 1:
         raise UserError("which models: give exactly one of --front, --trial ID and --best COLUMN")
     study_results = open_results(store, study)
-    metric = best or list(study_results.spec.objectives)[-1]
-    if best is not None:
-        trials = [study_results.best_trial(best)]
-    else:
-        trials = list(dict.fromkeys(trial or ())) or [int(number) for number in study_results.front()["trial"]]
-    if not trials:
-        raise UserError(f"study {study!r} has no complete trial yet, so it has no front")
 
     def exists(bundle: Path) -> None:
         log(f"already exported, same model and licence: {bundle}")
 
-    for bundle in export_trials(study_results, trials, metric, to, licence, overwrite, exists):
+    trials, metric = choose_trials(study_results, trial or None, best)
+    with progress_bar(stderr(), "exporting", "models") as show:
+        bundles = export_trials(study_results, trials, metric, to, licence, overwrite, exists, show)
+    for bundle in bundles:
         typer.echo(str(bundle))
 
 
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an exported model.")],
     plugin: PluginOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check an exported model and score it again.
 
@@ -71,7 +72,12 @@ def verify(
     """
     from study.export.verify import verify as verify_bundle
 
-    for name, (stated, computed) in verify_bundle(folder, plugin or ()).items():
+    scores = verify_bundle(folder, plugin or ())
+    if as_json:
+        pairs = {name: {"stated": stated, "computed": computed} for name, (stated, computed) in scores.items()}
+        typer.echo(json.dumps(pairs, indent=1))
+        return
+    for name, (stated, computed) in scores.items():
         if " of " not in name:  # scores of single clips are many
             typer.echo(f"{name:<34} stated {stated:9.4f}   found {computed:9.4f}")
     log(f"verified: {folder}")

@@ -16,10 +16,12 @@ from study.cli.common import (
     SpecArgument,
     StoreOption,
     check_output_folder,
+    format_of,
     log,
     print_table,
     read_spec,
     show_table,
+    spec_path,
     stderr,
     stdout,
 )
@@ -38,7 +40,8 @@ data = typer.Typer(
 
 def doctor(
     spec_file: Annotated[
-        Path | None, typer.Argument(metavar="[SPEC]", help="Spec that the machines must be able to run.")
+        Path | None,
+        typer.Argument(metavar="[SPEC]", help="Spec that the machines must be able to run.", callback=spec_path),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     address: Annotated[
@@ -50,7 +53,7 @@ def doctor(
 
     Each check passes, or says what to do.
 
-    Example: marl-study doctor studies/tradeoff.yaml --store s3://bucket/studies --address auto
+    Example: marl-study doctor tradeoff --store s3://bucket/studies --address auto
     """
     from study.datasets import with_content
     from study.doctor import run_checks
@@ -76,7 +79,7 @@ def compile_stacks(spec_file: SpecArgument, store: StoreOption = DEFAULT_STORE) 
 
     Compiled code is kept in the user's cache on this machine.
 
-    Example: marl-study compile studies/tradeoff.yaml
+    Example: marl-study compile tradeoff
     """
     from study.datasets import with_content
     from study.formatting import format_duration
@@ -108,7 +111,7 @@ def build(
     hash of its sounds and settings: changed sounds make another set. Files that give no clip are reported with the
     reason.
 
-    Example: marl-study data build studies/instruments.yaml
+    Example: marl-study data build instruments
     """
     from study.datasets.prepare import ensure_prepared
     from study.runs.ray_cluster import ray_session
@@ -124,6 +127,7 @@ def describe(
     store: StoreOption = DEFAULT_STORE,
     overrides: SetOption = None,
     output: FormatOption = Format.table,
+    as_json: JsonOption = False,
     examples: Annotated[
         Path | None, typer.Option("--examples", metavar="DIR", help="Folder that gets examples as WAV files.")
     ] = None,
@@ -134,8 +138,9 @@ def describe(
     The column `read` is a baseline: the balanced accuracy of the lightweight reader of each factor, a small network, on
     raw log-mels of held-out clips.
 
-    Example: marl-study data describe studies/instruments.yaml --examples examples
+    Example: marl-study data describe instruments --examples examples
     """
+    output = format_of(output, as_json)
     if examples is not None:
         check_output_folder("--examples", examples, overwrite)
     from study.datasets import with_content

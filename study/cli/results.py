@@ -11,14 +11,17 @@ import typer
 from study.cli.common import (
     Format,
     FormatOption,
+    JsonOption,
     OverwriteOption,
     PluginOption,
     StoreOption,
     StudyArgument,
     check_output,
     check_output_folder,
+    format_of,
     log,
     open_results,
+    open_study,
     permit_plugins,
     print_table,
     show_table,
@@ -39,6 +42,7 @@ def results(
     front: Annotated[bool, typer.Option("--front", help="Only trials on the Pareto front.")] = False,
     progress: Annotated[bool, typer.Option("--progress", help="How the front grew, trial by trial.")] = False,
     output: FormatOption = Format.table,
+    as_json: JsonOption = False,
     optuna: Annotated[
         Path | None, typer.Option("--optuna", metavar="FILE", help="Write all trials as an Optuna storage instead.")
     ] = None,
@@ -61,6 +65,7 @@ def results(
 
     Example: marl-study results quickstart --front --format csv
     """
+    output = format_of(output, as_json)
     if front and progress:
         raise UserError("--front and --progress: give one of them, they show different tables; got both")
     if optuna and (front or progress or output is not Format.table):
@@ -76,13 +81,13 @@ def results(
         return
     import pandas as pd
 
+    from study.analysis.tables import front_table, results_table
+
     if progress:
         table = study_results.progress()
     else:
-        table = study_results.front() if front else study_results.results()
-        table = table.merge(study_results.front_probability(), on="trial", how="left").astype({"trial": "Int64"})
-        table.insert(0, "kind", "trial")
-        if not front or output is Format.table:  # --front for a program holds trials only
+        table = front_table(study_results) if front else results_table(study_results)
+        if front and output is Format.table:  # --front for a program holds trials only
             table = pd.concat([table, study_results.baselines()], ignore_index=True)
     if output is not Format.table:
         print_table(table, output)
@@ -103,6 +108,7 @@ def leakage(
     ] = None,
     plugin: PluginOption = None,
     output: FormatOption = Format.table,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how much each subspace encodes of each factor.
 
@@ -115,21 +121,16 @@ def leakage(
 
     Example: marl-study leakage quickstart --trial 3
     """
-    from marl.evaluation import HELD_OUT_CLIPS
-    from study.analysis.statistics import leakage as leakage_of
-    from study.datasets import clips_of
-    from study.spec.resolved_spec import ResolvedSpec
+    from study.api.study import Study
+    from study.api.trial import Trial
 
-    study_results = open_results(store, study)
-    permit_plugins(study_results, plugin)
-    spec = study_results.spec
-    number = study_results.best_trial(list(spec.objectives)[-1]) if trial is None else trial
-    clips = clips_of(ResolvedSpec(spec), study_results.store.objects)
-    classes = dict(zip((factor.name for factor in clips.factors), clips.num_eval_classes("validation"), strict=True))
-    held_out = min(HELD_OUT_CLIPS, len(clips.splits["validation"]))
-    table = leakage_of(study_results.results(), spec, number, classes, held_out)
+    output = format_of(output, as_json)
+    study_store = open_study(store, study)
+    permit_plugins(study_store, plugin)
+    chosen = Study(study_store).best() if trial is None else Trial(study_store, trial)
+    table = chosen.leakage()
     if output is Format.table:
-        show_table(_leakage_table(table, f"study {study}, trial {number}: 0 is nothing, 1 is all of the factor"))
+        show_table(_leakage_table(table, f"study {study}, trial {chosen.number}: 0 is nothing, 1 is all of the factor"))
     else:
         print_table(table, output)
 
@@ -167,7 +168,7 @@ def report(
     """
     check_output_folder("--output", output, overwrite)
     study_results = open_results(store, study)
-    permit_plugins(study_results, plugin)
+    permit_plugins(study_results.store, plugin)
     from study.report import write_report  # imports torch, so that a missing study is reported before
 
     page = write_report(study_results, output)
@@ -186,8 +187,10 @@ def dashboard(
     """
     from importlib.util import find_spec
 
+    from study.extras import check_extra
     from study.storage import ObjectStore
 
+    check_extra("dashboard", "marl-study dashboard")
     page = Path(str(find_spec("dashboard").origin)).with_name("app.py")  # type: ignore[union-attr]  # installed with it
     options = ["--server.address=localhost", f"--server.port={port}", "--browser.gatherUsageStats=false"]
     options += ["--client.toolbarMode=minimal", "--server.showEmailPrompt=false"]

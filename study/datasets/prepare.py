@@ -3,12 +3,11 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import ray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marl.data import AudioDatasetConfig
 from marl.data.audio_dataset import Entry, prepare_clips
@@ -17,6 +16,7 @@ from study.datasets.prepared_set import PreparedSet
 from study.errors import RunError, UserError
 from study.formatting import format_duration
 from study.in_flight import in_flight
+from study.progress import progress_bar
 from study.spec.resolved_spec import ResolvedSpec
 from study.storage import RUN_RETRY_TIMEOUT_S, ObjectStore
 
@@ -24,7 +24,6 @@ _CHUNK = 128  # entries for each Ray task and each object of the store
 _TASKS_PER_CPU = 2  # so that the next task can start at once
 _POLL_S = 0.5
 _SHOWN_REASONS = 5
-_LINE_EVERY_S = 30.0
 
 
 def _prepare(
@@ -123,7 +122,7 @@ def ensure_prepared(
     console.print(f"data: preparing {len(entries):,} clips of {config.kind}", markup=False, soft_wrap=True)
 
     started = time.monotonic()
-    with _progress(console) as on_progress:
+    with progress_bar(console, "preparing", "clips") as on_progress:
         _prepare(prepared, resolved, config, entries, session, on_progress)
     took = format_duration(time.monotonic() - started)
     console.print(f"data: {_counts(prepared)}, prepared in {took}", markup=False, soft_wrap=True)
@@ -133,31 +132,6 @@ def ensure_prepared(
     if len(rejected) > _SHOWN_REASONS:
         console.print(f"  and {len(rejected) - _SHOWN_REASONS} more; see `marl-study data describe SPEC`", markup=False)
     return prepared
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Show the number of finished entries as a bar on a terminal, otherwise as a line every half minute."""
-    columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    is_terminal = console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not is_terminal) as bar:
-        task = bar.add_task("preparing", total=None, rate="")
-        start: tuple[float, int] | None = None
-        printed = time.monotonic()
-
-        def show(done: int, entries: int) -> None:
-            nonlocal start, printed
-            now = time.monotonic()
-            start = start or (now, done)  # entries that earlier runs finished do not count for the rate
-            rate = (done - start[1]) / (now - start[0]) if now > start[0] else 0.0
-            bar.update(task, completed=done, total=entries, rate=f"{rate:.0f} clips/s")
-            if not is_terminal and now - printed > _LINE_EVERY_S:
-                printed = now
-                left = f", {format_duration((entries - done) / rate)} left" if rate else ""
-                line = f"data: {done:,} of {entries:,}, {rate:.0f} clips/s{left}"
-                console.print(line, markup=False, soft_wrap=True)
-
-        yield show
 
 
 def _counts(prepared: PreparedSet) -> str:

@@ -3,6 +3,7 @@
 F is mel bands, T frames, S samples, P private latents, Q shared latents.
 """
 
+import base64
 import io
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,19 +16,18 @@ import soundfile
 import torch
 from torch import Tensor
 
-from marl.checkpoint import METADATA_FILE, MODEL_FILE, ModelMetadata, build_extractor, unloaded_network
 from marl.data import Clips
 from marl.extractor import FeatureExtractor
-from study.analysis import StudyResults, trial_name
+from study.analysis import StudyResults
 from study.datasets import clips_of
-from study.errors import UserError, command_for
-from study.spec import Baseline, TrialId
+from study.errors import UserError
+from study.export.replicates import load_extractor
+from study.spec import TrialId
 from study.spec.resolved_spec import ResolvedSpec
 
 COMPARISON = ("original", "reconstruction", "private swapped", "shared swapped")
 """Names of the sounds of `Audition.compare`."""
 
-_RETRAIN = "or train this one again: run the study under another name with its configuration in `include`"
 _LOCK = threading.Lock()
 
 
@@ -59,6 +59,11 @@ class Sound:
     waveform_S: np.ndarray
     sample_rate: int
     decibels_FT: np.ndarray
+
+    def _repr_html_(self) -> str:
+        """Return a player for a notebook. A waveform beyond full scale is attenuated."""
+        (content,) = wav_files([self])
+        return f'<audio controls src="data:audio/wav;base64,{base64.b64encode(content).decode()}"></audio>'
 
 
 def wav_files(sounds: Sequence[Sound]) -> list[bytes]:
@@ -115,10 +120,10 @@ class Audition:
         """Load a replicate of a complete trial, or of the plain VAE, at the full budget.
 
         Raises:
-            UserError: If the trial is not complete, its weights were deleted, or its checkpoint is missing or damaged.
+            UserError: If the trial is not complete, or its weights were deleted.
+            RunError: If its checkpoint is missing or damaged.
         """
-        _check_complete(results, trial, seed)
-        extractor = _load_final_model(results, trial, seed)
+        extractor = load_extractor(results, trial, seed)
         return cls(extractor, clips_of(ResolvedSpec(results.spec), results.store.objects))
 
     @_single_threaded()
@@ -179,48 +184,3 @@ class Audition:
             known = f"{len(self._validation)} validation clips ({', '.join(map(str, self.clips['clip'][:3]))}, ...)"
             raise UserError(f"clip must be one of the {known}; got {clip}")
         return self._source.waveforms([clip])[0]
-
-
-def _check_complete(results: StudyResults, trial: TrialId, seed: int) -> None:
-    states = results.trials().set_index("trial")["state"].to_dict()
-    if isinstance(trial, Baseline) and trial in set(results.baselines().get("baseline", ())):
-        states[trial] = "complete"
-    state = states.get(trial, "not there")
-    if state != "complete":
-        complete = next((number for number, state in states.items() if state == "complete"), None)
-        alternative = "no trial is complete yet" if complete is None else f"choose a complete one, such as {complete}"
-        advice = {
-            "running": "wait until it has trained to the full budget",
-            "interrupted": f"resume the study by `{command_for(results.store.uri, 'resume')}`",
-            "pruned": f"halving stopped it; {alternative}",
-        }.get(state, alternative)
-        raise UserError(f"only complete trials can be played; {trial_name(trial)} is {state}: {advice}")
-    if seed not in results.spec.seeds:
-        raise UserError(f"seed must be one of the study's, {', '.join(map(str, results.spec.seeds))}; got {seed}")
-
-
-def _load_final_model(results: StudyResults, trial: TrialId, seed: int) -> FeatureExtractor:
-    store, problem = results.store, ""
-    checkpoint = store.latest_checkpoint(trial, seed)
-    if checkpoint is not None and checkpoint.step == results.spec.train.steps:
-        try:
-            metadata = ModelMetadata.model_validate_json(checkpoint.files[METADATA_FILE])
-            return build_extractor(metadata, checkpoint.files[MODEL_FILE])
-        except KeyError as error:
-            problem = f" ({error.args[0]} is missing)"
-        except ValueError as error:
-            if (network := unloaded_network(checkpoint.files[METADATA_FILE])) is not None:
-                raise UserError(
-                    f"the network is the plug-in {network}, and playing imports no code; export the trial, and use "
-                    f"`marl-study swap` with --plugin {network}"
-                ) from None
-            problem = f" ({str(error).splitlines()[0]})"
-    elif (when := store.discarded(trial)) is not None:
-        raise UserError(
-            f"the weights of trial {trial} were deleted by `marl-study clean` on {when[:10]}; its results and latents "
-            f"are kept. Choose a trial that has weights, such as one of the front, {_RETRAIN}"
-        )
-    raise UserError(
-        f"the checkpoint of trial {trial}, seed {seed} is missing or damaged in {store.uri}{problem}; choose another "
-        f"seed or trial, {_RETRAIN}"
-    )

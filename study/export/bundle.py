@@ -21,7 +21,8 @@ from marl.data import KINDS, Dataset
 from marl.metrics import METRIC_VERSION
 from study.analysis import StudyResults, metric_columns
 from study.datasets import dataset_of
-from study.errors import RunError, UserError
+from study.errors import UserError, option
+from study.export.replicates import best_seed, final_checkpoint, final_reports
 from study.export.verify import (
     CLIPS_FOLDER,
     FACTORS_FILE,
@@ -36,7 +37,7 @@ from study.export.verify import (
 from study.local_files import atomic_path
 from study.spec.plugins import load_recorded
 from study.spec.resolved_spec import ResolvedSpec
-from study.store import Checkpoint, StudyMetadata
+from study.store import StudyMetadata
 
 _CARD_FILE = "README.md"
 _CLIPS = 64
@@ -70,6 +71,7 @@ def export_trials(
     licence: str | None = None,
     overwrite: bool = False,
     on_existing: Callable[[Path], None] = lambda _: None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Path]:
     """Write a bundle for each trial, of its best replicate in a metric, and return their paths.
 
@@ -83,6 +85,7 @@ def export_trials(
         licence: Licence of the models, for their cards.
         overwrite: Replace existing folders with all their files.
         on_existing: Called with the path of each bundle that is not written again.
+        on_progress: Called with the number of finished bundles and of all bundles.
 
     Raises:
         UserError: If a trial is not complete, its weights were deleted, or a folder holds another model or foreign
@@ -94,7 +97,7 @@ def export_trials(
     for trial in trials:
         if (state := states.get(trial, "not there")) != "complete":
             raise UserError(f"only complete trials can be exported; trial {trial} is {state}")
-    seeds = {trial: _best_replicate(results, trial, metric) for trial in trials}
+    seeds = {trial: best_seed(results, trial, metric) for trial in trials}
     bundles = {trial: folder / f"{results.spec.name}-trial-{trial}-seed-{seed}" for trial, seed in seeds.items()}
     existing = set()
     for trial, bundle in bundles.items():
@@ -103,12 +106,14 @@ def export_trials(
             if is_intact(bundle):
                 existing.add(trial)
     dataset: Dataset | None = None
-    for trial, bundle in bundles.items():
+    on_progress(0, len(bundles))
+    for number, (trial, bundle) in enumerate(bundles.items(), 1):
         if trial in existing:
             on_existing(bundle)
         else:
             dataset = dataset or dataset_of(ResolvedSpec(results.spec), results.store.objects, torch.device("cpu"))
             _export_replicate(results, dataset, trial, seeds[trial], metric, bundle, licence, overwrite)
+        on_progress(number, len(bundles))
     return list(bundles.values())
 
 
@@ -120,11 +125,11 @@ def _check_same(bundle: Path, results: StudyResults, trial: int, seed: int, lice
         more = f" and {len(foreign) - _MAX_NAMED_FILES} more" if len(foreign) > _MAX_NAMED_FILES else ""
         raise UserError(
             f"{bundle} holds files that were changed or that the export did not write: {names}{more}; move them, or "
-            "replace the folder with --overwrite"
+            f"replace the folder with {option('overwrite', True)}"
         )
     if not (hashes := checksums(bundle)):
         return
-    files = _final_checkpoint(results, trial, seed).files
+    files = final_checkpoint(results, trial, seed).files
     stated = read_manifest(bundle)
     wanted = {"study": results.spec.name, "trial": trial, "seed": seed, "licence": licence}
     differences = [
@@ -140,25 +145,12 @@ def _check_same(bundle: Path, results: StudyResults, trial: int, seed: int, lice
     if differences:
         raise UserError(
             f"{bundle} holds another model: {', '.join(differences)}; choose another folder, or replace it with "
-            "--overwrite"
+            f"{option('overwrite', True)}"
         )
 
 
 def _or_none(value: object) -> object:
     return "none" if value is None else value
-
-
-def _final_checkpoint(results: StudyResults, trial: int, seed: int) -> Checkpoint:
-    checkpoint = results.store.latest_checkpoint(trial, seed)
-    if checkpoint is None or checkpoint.step != results.spec.train.steps:
-        if (when := results.store.discarded(trial)) is not None:
-            raise UserError(
-                f"the weights of trial {trial} were deleted by `marl-study clean` on {when[:10]}; its results and "
-                "latents are kept. Export a trial that has weights (--front), or train this one again: run the study "
-                "under another name with its configuration in `include`"
-            )
-        raise RunError(f"the checkpoint of trial {trial}, seed {seed} is missing or damaged in {results.store.uri}")
-    return checkpoint
 
 
 def _export_replicate(
@@ -171,9 +163,9 @@ def _export_replicate(
     licence: str | None,
     overwrite: bool,
 ) -> None:
-    checkpoint = _final_checkpoint(results, trial, seed)
+    checkpoint = final_checkpoint(results, trial, seed)
     means = results.results().set_index("trial").loc[trial].to_dict()
-    report = _final_reports(results, trial).loc[seed]
+    report = final_reports(results, trial).loc[seed]
     scores = _metrics(report.to_dict())
     kind = ModelMetadata.model_validate_json(checkpoint.files[METADATA_FILE]).config.model.kind
     card = _model_card(results.metadata, dataset, _Model(trial, seed, metric, scores, means, kind), licence)
@@ -207,20 +199,6 @@ def _export_replicate(
                 _check_same(bundle, results, trial, seed, licence)
     except OSError as error:
         raise UserError(f"cannot write {bundle}: {error.strerror or error}") from None
-
-
-def _best_replicate(results: StudyResults, trial: int, metric: str) -> int:
-    reports = _final_reports(results, trial)
-    if metric not in reports or reports[metric].isna().any():
-        raise UserError(f"trial {trial} has no value of {metric!r}, which selects the replicate to export")
-    return int(reports[metric].idxmin() if results.spec.direction(metric) == "min" else reports[metric].idxmax())
-
-
-def _final_reports(results: StudyResults, trial: int) -> pd.DataFrame:
-    """Return the reports of a trial at the full budget, by seed, with the latest version of each metric."""
-    reports = results.reports()
-    final = reports[(reports["trial"] == trial) & (reports["step"] == results.spec.train.steps)]
-    return final.groupby("seed").last()
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:

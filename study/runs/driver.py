@@ -147,6 +147,8 @@ class _Driver:
                     # Trainers write checkpoints to the store; Tune would write its own to this folder.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     verbose=0,
+                    # In a notebook, Tune's other reporter would clear the output of the cell.
+                    progress_reporter=tune.CLIReporter(),
                 ),
             ).fit()
 

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from marl.data import HELD_OUT_SHARE, ComputedDatasetConfig, Factor
 from marl.evaluation import HELD_OUT_CLIPS
 from marl.models import build_network
 from study.datasets import check_pairs, dataset_of, factors_of
-from study.errors import UserError
+from study.errors import UserError, option
 from study.formatting import format_bytes
 from study.search.sampler import Search
 from study.spec import Scalar
@@ -109,25 +109,30 @@ def check_free_space(estimate: StorageEstimate, uri: str, halving: bool) -> str 
         return None
     message = f"store {uri} has {format_bytes(free)} free, and the run may write {format_bytes(needed)}"
     if free < needed / 2 and not halving:
-        raise UserError(f"{message}; free some space, or use another --store")
+        raise UserError(f"{message}; free some space, or use another {option('store')}")
     return f"{message}; when the disk is full, the run retries for {RUN_RETRY_TIMEOUT_S / 60:.0f} min and then stops"
 
 
-def describe_dry_run(resolved: ResolvedSpec, objects: ObjectStore) -> str:
+def describe_dry_run(
+    resolved: ResolvedSpec, objects: ObjectStore, on_step: Callable[[str], None] = lambda _: None
+) -> str:
     """Return the resolved spec as YAML, and comments with its number of steps, duration and storage.
 
     The duration is computed from the speed of a stack that trains for two seconds on this machine. It does not include
     evaluation and the start of Ray: two fifths of the total in the quickstart on two cores, less in longer studies. If
-    the study is compiled, this fills the compiler's cache.
+    the study is compiled, this fills the compiler's cache. `on_step` is called with the name of each step.
     """
     check_pairs(resolved, objects)
     spec, device = resolved.spec, device_type()
+    on_step(f"planning stacks for {device}")
     plan = plan_stacks(resolved, device, objects)
     trials = spec.search.trials or 0
     config = resolved.trial_config(Search(spec).ask(0))
+    on_step("computing spectrograms" if isinstance(resolved.data, ComputedDatasetConfig) else "reading spectrograms")
     stack = plan.stack(resolved, config, dataset_of(resolved, objects, torch.device(device)))
     for seed in range(plan.lanes):
         stack.attach(config, seed)
+    on_step(f"measuring the speed of {plan.lanes} lanes{' after a minute of compilation' if plan.compiled else ''}")
     rate = steps_per_second(stack, _MEASURED_S) * plan.lanes
     expected = trials * spec.expected_steps()
     minutes = (expected + spec.replicates * spec.train.steps) / rate / 60  # with the plain VAE

@@ -15,7 +15,7 @@ from study.analysis import StudyResults
 from study.analysis.pareto import FrontCandidates, front_candidates
 from study.datasets import check_pairs
 from study.environment import commit, package_versions
-from study.errors import UserError, command_for
+from study.errors import UserError, command_for, is_command_line, option
 from study.formatting import format_bytes
 from study.search.sampler import past_trials
 from study.spec import parse_spec
@@ -54,13 +54,15 @@ def create_study(store: StudyStore, resolved: ResolvedSpec, address: str | None 
         if (existing := spec_of(metadata)) != resolved:
             old, new = (spec.model_dump(mode="json") for spec in (existing.spec, resolved.spec))
             names = [name for name in old if old[name] != new[name]]
-            resume, exists = command_for(store.uri, "resume"), f"study {store.name!r} is already in {store.objects.uri}"
+            exists = f"study {store.name!r} is already in {store.objects.uri}"
             if names == ["search"] and old["search"] | {"trials": new["search"]["trials"]} == new["search"]:
                 trials = new["search"]["trials"]
-                raise UserError(f"{exists}; to bring it to {trials} trials, use `{resume} --trials {trials}`")
+                resume = command_for(store.uri, "resume", trials=trials)
+                raise UserError(f"{exists}; to bring it to {trials} trials, use `{resume}`")
+            rename = "--set name=NAME" if is_command_line() else 'overrides={"name": NAME}'
             raise UserError(
                 f"{exists} with another spec ({', '.join(names[:3])} differ{'s' if len(names) == 1 else ''}); rename "
-                f"this one with --set name=NAME, or resume the existing one with `{resume}`"
+                f"this one with {rename}, or resume the existing one with `{command_for(store.uri, 'resume')}`"
             )
         return metadata
     check_pairs(resolved, store.objects)
@@ -107,7 +109,7 @@ def confirmation_spec(results: StudyResults, replicates: int) -> ResolvedSpec:
     parameters = {trial.number: trial.parameters for trial in past_trials(results)}
     front = [parameters[int(trial)] for trial in results.front()["trial"]]
     if not front:
-        raise UserError(f"--confirm: study {spec.name!r} has no complete trial yet, so no front")
+        raise UserError(f"{option('confirm')}: study {spec.name!r} has no complete trial yet, so no front")
     changes = {
         "name": f"{spec.name}-confirmed",
         "replicates": replicates,
@@ -116,7 +118,7 @@ def confirmation_spec(results: StudyResults, replicates: int) -> ResolvedSpec:
         "halving": None,
         "search": {"sampler": "random", "trials": len(front), "seed": spec.search.seed},
     }
-    return ResolvedSpec(parse_spec(spec.model_dump(mode="json", exclude_none=True) | changes, "--confirm"))
+    return ResolvedSpec(parse_spec(spec.model_dump(mode="json", exclude_none=True) | changes, option("confirm")))
 
 
 def _plan_on_cluster(address: str, resolved: ResolvedSpec, objects: ObjectStore) -> StackPlan:

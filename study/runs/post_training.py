@@ -12,9 +12,10 @@ from marl.evaluation import RESCORABLE
 from marl.evaluation.post_training import POST_TRAINING
 from study.analysis import StudyResults, trial_name
 from study.environment import available_cpus, versions
-from study.errors import Interrupted, RunError, UserError
+from study.errors import Interrupted, RunError, UserError, option
 from study.formatting import suggestion
 from study.in_flight import in_flight
+from study.progress import progress_bar
 from study.runs.ray_cluster import ray_session
 from study.runs.stop_signals import StopSignals, handle_signals
 from study.spec import Baseline, TrialId
@@ -135,15 +136,16 @@ def rescore(
     for name in names:
         if name not in (*rescorable, *POST_TRAINING):
             known = suggestion(name, (*rescorable, *POST_TRAINING))
-            raise UserError(f"--metrics: must be groups of metrics; got {name!r}; {known}")
+            raise UserError(f"{option('metrics')}: must be groups of metrics; got {name!r}; {known}")
         if name in POST_TRAINING and split != "validation":
-            raise UserError(f"--test: {name} is defined on validation clips only; leave it out")
+            only = f"{name} is defined on validation clips only"
+            raise UserError(f"{option('split', flag='--test')}: {only}; leave it out")
     table = results.trials()
     complete = [int(trial) for trial in table[table["state"] == "complete"]["trial"]]
     for trial in trials or ():
         if trial not in complete:
             known = ", ".join(map(str, complete)) or "none yet"
-            raise UserError(f"--trial: must be a complete trial ({known}); got {trial}")
+            raise UserError(f"{option('trials', flag='--trial')}: must be a complete trial ({known}); got {trial}")
     chosen: list[TrialId] = [*complete] if trials is None else sorted(set(trials))
     if trials is None and Baseline.PLAIN_VAE in set(results.baselines().get("baseline", ())):
         chosen.append(Baseline.PLAIN_VAE)
@@ -168,9 +170,12 @@ def rescore(
         number = results.spec.trainers(len(replicates), available_cpus()) if device == "cpu" else 1
         trainers = group.start(versions(), device, number)
         stop.is_graceful = True
-        for row in evaluate_stored(trainers, replicates, names, split, tick):
-            evaluated.add((row["trial"], row["seed"]))
-            writer.add("reports", row)
+        evaluations = sum(name in POST_TRAINING for name in names) + any(name in RESCORABLE for name in names)
+        with progress_bar(console, "evaluating", "evaluations") as show:
+            for number, row in enumerate(evaluate_stored(trainers, replicates, names, split, tick), 1):
+                evaluated.add((row["trial"], row["seed"]))
+                writer.add("reports", row)
+                show(number, len(replicates) * evaluations)
         stop.is_graceful = False
         writer.record_trainers(ray.get([trainer.progress.remote() for trainer in trainers]))
     missing = [replicate for replicate in replicates if replicate not in evaluated]

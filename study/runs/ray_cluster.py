@@ -17,7 +17,8 @@ import ray
 
 from marl.registry import uninstalled_plugins
 from study.datasets.shared_memory import remove_unused_files
-from study.errors import RunError, UserError
+from study.errors import RunError, UserError, option
+from study.extras import check_extra
 from study.training.nodes import NAMESPACE
 from study.training.planning import device_type
 
@@ -102,7 +103,8 @@ def _cluster_ray(address: str) -> Iterator[None]:
     except Exception as error:
         raise RunError(
             f"no cluster answers at {address}: {str(error).strip().splitlines()[0]}; on its head node the address is "
-            "`auto`, elsewhere use --cluster FILE; for a cluster that requires a token set RAY_AUTH_MODE=token here"
+            f"`auto`, elsewhere use {option('cluster')} with the file of `ray up`; for a cluster that requires a token "
+            "set RAY_AUTH_MODE=token here"
         ) from error
     try:
         yield
@@ -134,16 +136,18 @@ def submit_job(address: str, arguments: Sequence[str], files: Sequence[Path], lo
         log: Receives the lines of the job until the study has started.
 
     Raises:
-        UserError: If the cluster cannot be reached, or the command rejects its arguments.
+        UserError: If the cluster cannot be reached, the extra `cluster` is not installed, or the command rejects its
+            arguments.
         RunError: If the job ends before the study has started.
     """
+    check_extra("cluster", "--address")
     from ray.job_submission import JobSubmissionClient
 
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"--address: no cluster answers at {address}: {reason}") from None
+        raise UserError(f"{option('address')}: no cluster answers at {address}: {reason}") from None
     with tempfile.TemporaryDirectory(prefix="marl-job-") as folder:
         for file in files:
             if file.is_dir():
@@ -177,13 +181,14 @@ def run_on_head(cluster_file: Path, arguments: Sequence[str], files: Sequence[Pa
     The files, a spec and its plug-ins, are copied to the head node.
 
     Raises:
-        UserError: If there is no such cluster file.
+        UserError: If there is no such cluster file, or the extra `cluster` is not installed.
         RunError: If the head node cannot be reached, or the command fails there.
     """
+    check_extra("cluster", "--cluster")
     from ray.autoscaler import sdk
 
     if not cluster_file.is_file():
-        raise UserError(f"--cluster: must be the cluster file of `ray up`; there is no file {cluster_file}")
+        raise UserError(f"{option('cluster')}: must be the cluster file of `ray up`; there is no file {cluster_file}")
     command = shlex.join(["marl-study", *arguments, "--address", _HEAD_DASHBOARD])
     cluster: Any = str(cluster_file)
     try:

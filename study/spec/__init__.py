@@ -1,14 +1,8 @@
 """The spec of a study: its schema, its search space, the YAML loader, and resolution into configurations of marl."""
 
 from study.spec.loader import explain
-from study.spec.schema import (
-    Baseline,
-    Spec,
-    TrialId,
-    is_study_name,
-    parse_spec,
-    study_name,
-)
+from study.spec.names import Baseline, TrialId, is_study_name, study_name
+from study.spec.schema import Spec, parse_spec
 from study.spec.space import Parameter, Scalar, active_parameters, grid, parameter_order
 
 __all__ = [

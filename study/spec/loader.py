@@ -1,8 +1,8 @@
-"""Loads the fields of a spec from a YAML file, with changes of the command line, and describes problems of fields."""
+"""Loads the fields of a spec from a YAML file, changes them, and describes problems of fields."""
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, get_args
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from study.errors import UserError
 from study.formatting import suggestion
+from study.spec.ready import find_spec, ready_studies
 
 NO_SUCH_FIELD = "no such field"
 """Beginning of the message about an unknown field."""
@@ -21,14 +22,17 @@ _MAX_VALUES = 100_000
 _MAX_SHOWN = 80
 
 
-def load_fields(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the fields of the spec in a YAML file, with the changes of `apply_overrides`.
+def load_fields(path: str | Path) -> dict[str, Any]:
+    """Return the fields of the spec in a YAML file or of a ready study.
 
     Raises:
         UserError: When the file cannot be read, is not YAML, or holds no fields.
     """
     try:
-        content = _parse_yaml(Path(path).read_text(encoding="utf-8"))
+        content = _parse_yaml(find_spec(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = suggestion(Path(path).stem, ready_studies())
+        raise UserError(f"{path}: no such file, and no ready study of this name; {known}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -37,28 +41,25 @@ def load_fields(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, An
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold the fields of a spec, such as name, data and space; got {shown(content)}")
-    apply_overrides(content, overrides)
     return content
 
 
-def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> None:
+def apply_overrides(content: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]) -> None:
     """Set fields of nested mappings in place.
 
     Args:
         content: Fields of a spec.
-        overrides: Changes of the form `path=value`; the value is read as YAML.
+        overrides: Values by path, or options of the command line in the form `path=value`; their values are read as
+            YAML.
 
     Raises:
-        UserError: When an override has another form, or its path goes through a value.
+        UserError: When an option has another form, or a path goes through a value.
     """
-    for override in overrides:
-        path, separator, text = override.partition("=")
-        if not separator or not path:
-            raise UserError(f"--set takes path=value, for example train.steps=600; got {override!r}")
-        try:
-            value = _parse_yaml(text)
-        except ValueError as error:
-            raise UserError(f"--set {path}: the value must be valid YAML; got {shown(text)}: {error}") from None
+    if isinstance(overrides, Mapping):
+        source, changes = "overrides: ", list(overrides.items())
+    else:
+        source, changes = "--set ", [_parse_override(override) for override in overrides]
+    for path, value in changes:
         # Names of parameters contain dots: `space.loss.private.gamma` is the parameter `loss.private.gamma`.
         *sections, field = path.split(".", 1) if path.startswith("space.") else path.split(".")
         section = content
@@ -66,10 +67,21 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> None:
             if section.get(name) is None:  # also a section that the file leaves empty
                 section[name] = {}
             if not isinstance(section[name], dict):
-                raise UserError(f"--set {path}: {name} has no fields; its value is {shown(section[name])}")
+                raise UserError(f"{source}{path}: {name} has no fields; its value is {shown(section[name])}")
             # A copy, because an alias may share the section with another field.
             section[name] = section = dict(section[name])
         section[field] = value
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    """Return path and value of an option `path=value`."""
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise UserError(f"--set takes path=value, for example train.steps=600; got {override!r}")
+    try:
+        return path, _parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"--set {path}: the value must be valid YAML; got {shown(text)}: {error}") from None
 
 
 def _parse_yaml(text: str) -> Any:
@@ -116,7 +128,7 @@ def _count_values(node: yaml.Node, counts: dict[int, float]) -> float:
 class Problem(NamedTuple):
     """One mistake in a spec: the path of the field at fault (empty for several fields), and the rule that it breaks.
 
-    `source` is where the field was set: a file or an option of the command line.
+    `source` is where the field was set: a file, an argument, or an option of the command line.
     """
 
     path: str

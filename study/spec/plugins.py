@@ -22,7 +22,7 @@ from marl.registry import (
     is_reference,
     loaded_source,
 )
-from study.errors import UserError
+from study.errors import UserError, option
 from study.spec.loader import Problem, SpecError
 from study.spec.sampler_name import BUILTIN_SAMPLERS
 from study.spec.samplers import SAMPLERS
@@ -78,7 +78,10 @@ def load_recorded(spec: Spec, recorded: Iterable[Mapping[str, Any]], names: Iter
         permitted, known = set(names), {name for _, _, name in references}
         if unknown := sorted(permitted - known):
             listed = ", ".join(sorted(known)) or "none"
-            raise UserError(f"--plugin: must be a plug-in of study {spec.name!r} ({listed}); got {', '.join(unknown)}")
+            raise UserError(
+                f"{option('plugins', flag='--plugin')}: must be a plug-in of study {spec.name!r} ({listed}); got "
+                f"{', '.join(unknown)}"
+            )
         references = [reference for reference in references if reference[2] in permitted]
     if not references:
         return

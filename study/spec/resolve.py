@@ -11,42 +11,69 @@ from marl.config import Config
 from marl.data import SPLIT_UNITS, AudioDatasetConfig
 from marl.models import NETWORKS, ModelConfig, Network, build_network
 from marl.objective import check_compatible
+from study.errors import option
 from study.formatting import suggestion
-from study.spec.loader import NO_SUCH_FIELD, Problem, SpecError, find_problems, load_fields
+from study.spec.loader import NO_SUCH_FIELD, Problem, SpecError, apply_overrides, find_problems, load_fields
 from study.spec.plugins import load_plugins
+from study.spec.ready import find_spec
 from study.spec.resolved_spec import ResolvedSpec
 from study.spec.schema import Spec, parse_spec
 from study.spec.space import Parameter, Scalar, active_parameters, grid
 
 _DEFAULT_TRIALS = 100
+_TRIALS = "search.trials"
 
 
-def read_spec(path: str | Path, overrides: Iterable[str] = (), trials: int | None = None) -> ResolvedSpec:
-    """Return the resolved spec of a YAML file, with the changes of `apply_overrides`.
+def read_spec(
+    source: str | Path | Mapping[str, Any] | Spec,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    trials: int | None = None,
+) -> ResolvedSpec:
+    """Return the resolved spec of a YAML file or of fields, with changes.
 
     Args:
-        path: File of the spec.
-        overrides: Values of the option `--set`.
-        trials: Value of the option `--trials`.
+        source: Path of the file, the fields, or an unresolved spec.
+        overrides: Changes as in `apply_overrides`.
+        trials: Number of trials, instead of `search.trials`.
 
     Raises:
         UserError: When the file cannot be read or is not YAML.
-        SpecError: When fields break rules. Each problem names the option, or else the file, that sets the field.
+        SpecError: When fields break rules. Each problem names the argument or option, or else the file, that sets the
+            field.
     """
-    overrides = list(overrides)
-    changes = [f"--set {override.partition('=')[0]}" for override in overrides]
+    if isinstance(overrides, Mapping):
+        name, paths = "overrides", list(overrides)
+    else:
+        overrides = list(overrides)
+        name, paths = "--set", [override.partition("=")[0] for override in overrides]
+    changes = [(name, path) for path in paths]
+    if isinstance(source, Spec):
+        fields = source.model_dump(mode="json", exclude_unset=True)
+    else:
+        fields = dict(source) if isinstance(source, Mapping) else load_fields(source)
+    apply_overrides(fields, overrides)
     if trials is not None:
-        overrides.append(f"search.trials={trials}")
-        changes.append("--trials search.trials")
+        apply_overrides(fields, {_TRIALS: trials})
+        changes.append((option("trials"), _TRIALS))
+    file, folders = (str(source), [find_spec(source).parent]) if isinstance(source, str | Path) else ("", [])
     try:
-        fields = load_fields(path, overrides)
         try:
             spec = parse_spec(fields, source="")
         except SpecError as error:
-            raise SpecError([*error.problems, *_further_problems(fields, error.problems, Path(path).parent)]) from None
-        return resolve(spec, [Path(path).parent])
+            raise SpecError([*error.problems, *_further_problems(fields, error.problems, folders)]) from None
+        return resolve(spec, folders)
     except SpecError as error:
-        raise SpecError(_with_source(problem, str(path), changes) for problem in error.problems) from None
+        raise SpecError(_with_source(problem, file, changes) for problem in error.problems) from None
+
+
+def unusual_objectives(spec: Spec) -> list[str]:
+    """Return a sentence for each objective of a resolved spec whose direction prefers worse values."""
+    return [
+        f"objectives: {'lower' if direction == 'max' else 'higher'} values of {name} are better, but the spec asks for "
+        f"{direction}"
+        for name, direction in spec.objectives.items()
+        if direction != spec.usual_direction(name)
+    ]
 
 
 def resolve(spec: Spec, folders: Iterable[Path] = ()) -> ResolvedSpec:
@@ -247,7 +274,9 @@ def _typed_included(resolved: ResolvedSpec, number: int, values: Mapping[str, Sc
     return typed
 
 
-def _further_problems(content: Mapping[str, Any], found: Iterable[Problem], folder: Path) -> Iterable[Problem]:
+def _further_problems(
+    content: Mapping[str, Any], found: Iterable[Problem], folders: Iterable[Path]
+) -> Iterable[Problem]:
     """Return the problems of a spec without the fields that have problems already."""
     faulty = {problem.path.partition(".")[0] for problem in found}
     if faulty & {"", "data", "space"}:  # the rest cannot be checked without them
@@ -256,19 +285,24 @@ def _further_problems(content: Mapping[str, Any], found: Iterable[Problem], fold
         faulty.add("halving")  # its rule depends on the steps
     rest = {"name": "unnamed"} | {name: value for name, value in content.items() if name not in faulty}
     try:
-        resolve(parse_spec(rest, source=""), [folder])
+        resolve(parse_spec(rest, source=""), folders)
     except SpecError as error:
         return error.problems
     return ()
 
 
-def _with_source(problem: Problem, file: str, changes: Iterable[str]) -> Problem:
-    """Return a problem with the option that set its field, or a field of its section; else with the file."""
-    for change in changes:
-        option, _, path = change.partition(" ")
+def _with_source(problem: Problem, file: str, changes: Iterable[tuple[str, str]]) -> Problem:
+    """Return a problem with the argument that set its field, or a field of its section; else with the file.
+
+    Args:
+        problem: Problem without a source.
+        file: File of the spec; empty if there is none.
+        changes: Arguments or options, and the paths that they set.
+    """
+    for argument, path in changes:
         is_section = path.startswith(f"{problem.path}.") if problem.path else "." in path
         is_named = path.rpartition(".")[2] in problem.message or problem.message.startswith(NO_SUCH_FIELD)
         if f"{problem.path}.".startswith(f"{path}.") or (is_section and is_named):
-            path = "" if option == "--trials" else max(path, problem.path, key=len)
-            return Problem(path, problem.message, option)
+            is_path_known = argument == option("trials")  # `trials` sets one field, `overrides` any
+            return Problem("" if is_path_known else max(path, problem.path, key=len), problem.message, argument)
     return problem._replace(source=file)

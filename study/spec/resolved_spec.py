@@ -19,7 +19,7 @@ from marl.stack import Precision, Stack
 from study.formatting import suggestion
 from study.spec.loader import Problem, SpecError, find_problems
 from study.spec.plugins import load_recorded, plugin_sources
-from study.spec.schema import Spec
+from study.spec.schema import DEFAULT_DATA_KIND, Spec
 from study.spec.space import Parameter, Scalar, active_parameters
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -60,7 +60,7 @@ class ResolvedSpec:
     @cached_property
     def data(self) -> AnyDatasetConfig:
         """Configuration of the data."""
-        kind = self.spec.data.get("kind", "syntone")
+        kind = self.spec.data.get("kind", DEFAULT_DATA_KIND)
         if not isinstance(kind, str) or not (kind in KINDS or is_reference(kind)):
             raise SpecError(
                 [Problem("data.kind", f"must be a kind of data; got {kind!r}; {suggestion(str(kind), KINDS)}")]

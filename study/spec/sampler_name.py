@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, WithJsonSchema
 
+from study.spec.names import PLUGIN_SCHEMA
+
 __all__ = ["BUILTIN_SAMPLERS", "SAMPLER_ENTRY_POINTS", "SamplerName"]
 
 BUILTIN_SAMPLERS = ("tpe", "nsga2", "gp", "qmc", "random", "grid")
@@ -19,8 +21,7 @@ def _check_sampler(name: str) -> str:
     raise ValueError(f"must be one of {known}, or a plug-in such as my_module:name; got {name!r}")
 
 
-# Editors complete the names of built-in samplers, and accept others.
-_SCHEMA = {"anyOf": [{"enum": list(BUILTIN_SAMPLERS)}, {"type": "string"}]}
+_SCHEMA = {"type": "string", "anyOf": [{"type": "string", "enum": list(BUILTIN_SAMPLERS)}, PLUGIN_SCHEMA]}
 
 SamplerName = Annotated[str, AfterValidator(_check_sampler), WithJsonSchema(_SCHEMA)]
 """Name of a built-in sampler, a plug-in, or an entry point."""

@@ -5,55 +5,23 @@ that configure models.
 """
 
 import math
-import re
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from study.errors import UserError
 from study.formatting import suggestion
 from study.spec.loader import SpecError, find_problems, shown
+from study.spec.names import STUDY_NAME, STUDY_NAME_RULE, is_study_name
 from study.spec.sampler_name import SamplerName
 from study.spec.space import Parameter, SpecScalar, parameter_order
 
 MAX_TRIALS = 1_000_000
+DEFAULT_DATA_KIND = "syntone"
 _MAX_STEPS = 1_000_000_000
 _MAX_SEED = 2**32 - 1  # of NumPy and Optuna
 # Memory of a trainer with a stack of 8 small models. The trainers of a node share the spectrograms.
 _GIB_PER_TRAINER = 1.0
-
-_STUDY_NAME_RULE = "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
-
-
-def is_study_name(name: str) -> bool:
-    """Return whether a study can have this name. No such name is a path that leads out of the store."""
-    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) is not None
-
-
-def study_name(text: str) -> str:
-    """Return the name of a study without the slash that shells complete; raise a UserError if it is not a name."""
-    name = text.removesuffix("/")
-    if not is_study_name(name):
-        raise UserError(f"name of a study: {_STUDY_NAME_RULE}; got {text!r}")
-    return name
-
-
-class Baseline(StrEnum):
-    """Models that the trials of a study are compared with. They are not points of the search space."""
-
-    PLAIN_VAE = "plain_vae"  # trained like a trial
-    UNTRAINED = "untrained"
-
-    @property
-    def label(self) -> str:
-        """Name of the baseline in a chart or a table."""
-        return {Baseline.PLAIN_VAE: "plain VAE", Baseline.UNTRAINED: "untrained"}[self]
-
-
-TrialId = int | Baseline
-"""Number of a trial, or a baseline that is trained like one."""
 
 _LOWER_IS_BETTER = ("fidelity/", "loss/", "leakage/", "linear_leakage/")
 _GROUPS_BY_FACTOR: tuple[str, ...] = (
@@ -68,6 +36,8 @@ _GROUPS_BY_FACTOR += ("probe", "sampled_probe", "nmi", "corrected_nmi")
 
 
 class _Section(BaseModel):
+    """Section of the spec. The string below a field is its description in the reference and in the JSON Schema."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -77,36 +47,62 @@ class _StrictSection(_Section):
     model_config = ConfigDict(strict=True)
 
 
-class _Train(_StrictSection):
+class TrainConfig(_StrictSection):
+    """Budget of a replicate: steps, pairs in a batch, number of reports, and precision of the large layers."""
+
     steps: int = Field(6000, ge=1, le=_MAX_STEPS)
+    """Number of training steps of a replicate."""
     batch_pairs: int = Field(128, ge=16, le=65536, multiple_of=16)
+    """Number of pairs in a batch."""
     reports: int = Field(6, ge=1, le=1000)
+    """Number of evenly spaced reports of a replicate; the last one is at the last step."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the large layers. `auto`: bfloat16 in compiled steps on devices that compute it faster."""
 
     @model_validator(mode="after")
-    def _check_reports(self) -> "_Train":
+    def _check_reports(self) -> "TrainConfig":
         if self.reports > self.steps:
             raise ValueError(f"reports must be at most steps ({self.steps}); got {self.reports}")
         return self
 
 
-class _Search(_StrictSection):
+class SearchConfig(_StrictSection):
+    """Sampler of the search, number of trials, and seed."""
+
     sampler: SamplerName = "tpe"
+    """Method that proposes configurations: Optuna's `tpe`, `nsga2` (evolution), `gp` (Gaussian process), `qmc`
+    (quasi-random) and `random`, `grid` (all cells), or a plug-in."""
     trials: int | None = Field(None, ge=1, le=MAX_TRIALS)
+    """Number of trials. By default 100; the number of cells with `grid`."""
     seed: int = Field(0, ge=0, le=_MAX_SEED)
+    """Seed of the sampler."""
 
 
-class _Halving(_StrictSection):
+class HalvingConfig(_StrictSection):
+    """Early stopping: the steps of the first rung, and the factor between rungs."""
+
     reduction_factor: int = Field(3, ge=2, le=1000)
+    """One trial of this number passes each rung, and the next rung has this number of times the steps."""
     min_steps: int = Field(600, ge=1)
+    """Steps of the first rung, less than `train.steps`."""
 
 
-class _Resources(_Section):
-    lanes: int | Literal["auto"] = "auto"
+_Count = Annotated[int, Field(ge=1, le=4096)]
+
+
+class ResourcesConfig(_Section):
+    """Limits of what a study uses: lanes, compilation, devices, trainers and memory for data."""
+
+    lanes: _Count | Literal["auto"] = "auto"
+    """Number of models that a stack trains as one program. `auto` chooses the number that trains the study soonest."""
     compile: bool | Literal["auto"] = "auto"
-    devices: int | Literal["auto"] = "auto"
-    trainers: int | Literal["auto"] = "auto"
-    data_gib: float | Literal["auto"] = "auto"
+    """Compile training steps. `auto`: on a GPU, and for long studies on a CPU."""
+    devices: _Count | Literal["auto"] = "auto"
+    """Maximum number of GPUs, or of nodes without GPUs. `auto`: all of them."""
+    trainers: _Count | Literal["auto"] = "auto"
+    """Number of trainers on a node without GPUs. `auto`: one for each CPU, as memory and stacks allow."""
+    data_gib: Annotated[float, Field(ge=0, le=1_000_000)] | Literal["auto"] = "auto"
+    """Memory for data on each device, GiB. Data that needs more stays in the memory of the machine."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -128,66 +124,88 @@ class _Resources(_Section):
         return value
 
 
+def _allow_none(schema: dict[str, Any]) -> None:
+    """Add the word `none` to the JSON Schema of a section that may be left out."""
+    schema["anyOf"].append({"const": "none"})
+
+
 class Spec(_Section):
     """Everything that defines a study: data, search space, objectives and budget.
 
-    The sections `data` to `optimiser` are configurations of marl; `study.spec.resolve.resolve` checks them and fills in
-    their defaults.
-
-    Attributes:
-        name: Name of the study, and of its folder in the store.
-        train: Steps, pairs in a batch, evenly spaced reports, and precision of the large layers.
-        replicates: Number of seeds of each trial, the first of which is `first_seed`.
-        space: Parameters that the search varies, by their path in a model's configuration.
-        include: Configurations that are tried first.
-        halving: Early stopping.
-        post_training: Metrics computed after training for the front and trials near it: all metrics on test clips,
-            probes of samples, and metrics that take seconds a model (`marl.evaluation.post_training`).
-        metrics: Further metrics of final reports, each a plug-in: `my_metrics:gini` has the column `custom/gini`.
-        final_metrics: Metrics of final reports and of `post_training: [test]`: `all` that many models share in one
-            batch, or only those that the `objectives` need, which suits a short study. `rescore` computes the others.
-        resources: Lanes of a stack, compilation, number of devices, trainers on a node without GPUs, and memory for
-            data on each device.
+    The sections `data` to `optimiser` are configurations of marl, or mappings with their fields;
+    `study.spec.resolve.resolve` checks them and fills in their defaults.
     """
 
-    name: str
+    name: str = Field(json_schema_extra={"pattern": f"^{STUDY_NAME}$"})
+    """Name of the study, and of its folder in the store. 1 to 64 letters, digits, '.', '_' or '-'."""
     data: dict[str, Any]
+    """Kind of the data, and how it is split."""
     audio: dict[str, Any] = {}
+    """Clips and their log-mel spectrograms."""
     views: dict[str, Any] = {}
+    """How the two views of a pair are made."""
     model: dict[str, Any] = {}
+    """Kind and sizes of the network."""
     latent: dict[str, Any] = {}
+    """Sizes of the private and the shared subspace, and the fusion of the shared latents."""
     loss: dict[str, Any] = {}
+    """Weights of the reconstruction and KL terms."""
     contrast: dict[str, Any] = {}
+    """Self-supervised loss on the latents."""
     independence: dict[str, Any] = {}
+    """Weights of terms that make private and shared latents independent."""
     optimiser: dict[str, Any] = {}
-    train: _Train = _Train()
+    """Learning rate and warm-up of Adam."""
+    train: TrainConfig = TrainConfig()
+    """Budget of a replicate: steps, batch, reports and precision."""
     replicates: int = Field(3, ge=1, le=1000, strict=True)
+    """Number of seeds of each trial."""
     first_seed: int = Field(0, ge=0, le=_MAX_SEED, strict=True)
+    """First seed of each trial; the others follow it. It must be 0 with halving."""
     space: dict[str, Parameter] = Field(min_length=1)
+    """Parameters that the search varies, by their path in a model's configuration, such as `loss.private.gamma`."""
     objectives: dict[str, Literal["min", "max"]] = Field(
         {"fidelity/log_mel_rmse_db": "min", "disentanglement/separation": "max"}, min_length=1
     )
-    search: _Search = _Search()
+    """Metrics that the search minimises or maximises. `marl-study metrics` lists them."""
+    search: SearchConfig = SearchConfig()
+    """Sampler and number of trials."""
     include: tuple[dict[str, SpecScalar], ...] = ()
-    halving: _Halving | None = None
+    """Configurations that are tried first: a value for each active parameter of the space."""
+    halving: HalvingConfig | None = Field(None, json_schema_extra=_allow_none)
+    """Early stopping of trials, or `none`: successive halving compares trials at rungs and stops most of them."""
     post_training: tuple[Literal["test", "samples", "dci", "sound"], ...] = ("test", "samples", "dci", "sound")
+    """Metrics computed after training for the front and trials near it. `test`: all metrics on test clips; `samples`:
+    probes of samples; `dci` and `sound`: metrics that take seconds a model."""
     metrics: tuple[str, ...] = ()
+    """Further metrics of final reports, each a plug-in: `my_metrics:gini` has the column `custom/gini`."""
     final_metrics: Literal["all", "objectives"] = "all"
-    resources: _Resources = _Resources()
+    """Metrics of final reports and of `post_training: [test]`. `all`: those that many models share in one batch;
+    `objectives`: those that the objectives need, which suits a short study. `rescore` computes the others."""
+    resources: ResourcesConfig = ResourcesConfig()
+    """How trainers use the machines: lanes, compilation, devices, trainers and memory for data."""
 
     @field_validator("name")
     @classmethod
     def _check_name(cls, value: str) -> str:
         if not is_study_name(value):
-            raise ValueError(f"{_STUDY_NAME_RULE}; got {value!r}")
+            raise ValueError(f"{STUDY_NAME_RULE}; got {value!r}")
         return value
+
+    @field_validator(
+        "data", "audio", "views", "model", "latent", "loss", "contrast", "independence", "optimiser", mode="before"
+    )
+    @classmethod
+    def _read_config(cls, value: Any) -> Any:
+        """Take a configuration of marl for its fields."""
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
     @field_validator("halving", mode="before")
     @classmethod
     def _read_none(cls, value: Any) -> Any:
         if value == "none":
             return None
-        if value is None or isinstance(value, Mapping | _Halving):
+        if value is None or isinstance(value, Mapping | HalvingConfig):
             return value
         raise ValueError(f"must have the fields reduction_factor and min_steps, or be none; got {value!r}")
 

@@ -27,18 +27,20 @@ SpecScalar = Annotated[Scalar, BeforeValidator(_check_scalar)]
 
 
 class Parameter(BaseModel):
-    """One dimension of the search space: exactly one range, and the conditions under which the parameter exists.
-
-    Bounds of `int` are both included. The parameter exists `when` other parameters, by name, have one of these values.
-    """
+    """One dimension of the search space: exactly one range, and the conditions under which the parameter exists."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     choice: tuple[SpecScalar, ...] | None = None
+    """Values of which one is chosen."""
     uniform: tuple[float, float] | None = None
+    """Smallest and largest value of a number, with equal density between them."""
     log_uniform: tuple[float, float] | None = None
+    """Smallest and largest value of a number greater than 0, with equal density of its logarithm."""
     int: tuple[_Int, _Int] | None = None
+    """Smallest and largest value of a whole number, both included."""
     when: dict[str, tuple[SpecScalar, ...]] = {}
+    """Conditions: the parameter exists when each of these parameters, by name, has one of its values."""
 
     @field_validator("when", mode="before")
     @classmethod

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 import fsspec
 import tenacity
 
-from study.errors import TooLargeError, UserError, response_code, storage_failure
+from study.errors import TooLargeError, UserError, option, response_code, storage_failure
+from study.extras import check_extra
 from study.local_files import UNFINISHED, ObjectFolder
 
 RUN_RETRY_TIMEOUT_S = 600.0
@@ -32,7 +33,7 @@ _CLOCK_TOLERANCE = timedelta(seconds=2)
 _LOST = "the store lost an object that it accepted"
 # Schemes of addresses, and whether they name a bucket.
 _SCHEMES = {"": False, "file": False, "s3": True, "gs": True, "az": True, "memory": True}
-_EXTRAS = {"gs": "gcs", "az": "azure"}
+_EXTRAS = {"s3": "aws", "gs": "gcs", "az": "azure"}
 _CONFIG_OF_BOTOCORE = {
     "max_pool_connections": 32,
     "retries": {"total_max_attempts": 1, "mode": "standard"},
@@ -70,7 +71,7 @@ class ObjectStore:
     def __init__(self, uri: str, retry_timeout_s: float = _COMMAND_RETRY_TIMEOUT_S) -> None:
         scheme, _, path = uri.rpartition("://")
         if scheme not in _SCHEMES or (_SCHEMES[scheme] and not path.strip("/")):
-            raise UserError(f"--store: must be a folder, or s3://, gs:// or az://bucket/prefix; got {uri!r}")
+            raise UserError(f"{option('store')}: must be a folder, or s3://, gs:// or az://bucket/prefix; got {uri!r}")
         if _SCHEMES[scheme]:
             self.uri = uri.rstrip("/")
             self._root = f"{'/' if scheme == 'memory' else ''}{path.strip('/')}"
@@ -280,6 +281,8 @@ def _open_filesystem(uri: str) -> Any:
     scheme, separator, _ = uri.partition("://")
     if not separator:
         return ObjectFolder()
+    if scheme in _EXTRAS:
+        check_extra(_EXTRAS[scheme], uri)
     options = {"use_listings_cache": False, **_OPTIONS.get(scheme, {})}
     try:
         for name, value in dict(json.loads(os.environ.get("MARL_STORAGE_OPTIONS") or "{}")).items():
@@ -287,8 +290,5 @@ def _open_filesystem(uri: str) -> Any:
         filesystem = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
     except (TypeError, ValueError) as error:
         raise UserError(f"{uri}: MARL_STORAGE_OPTIONS must be a JSON object of arguments of fsspec; {error}") from error
-    except ImportError as error:
-        extra = _EXTRAS.get(scheme, "")
-        raise UserError(f"{uri}: run `pip install 'marl-study[{extra}]'` first; {error}") from error
     filesystem.retries = 1  # `ObjectStore` retries
     return filesystem

@@ -235,6 +235,7 @@ class Trainer:
             if self._lanes.is_busy:
                 idle_since = time.monotonic()
                 for result in self._lanes.advance(interrupted=lambda: not self._commands.empty()):
+                    self._update_progress()  # first, as for a job
                     if receiver := self._attached.get(result.trial):
                         receiver.deliver(result)
                 if self._isolated != self._lanes.quarantine.isolated:

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from benchmarks import throughput
 from benchmarks.phases import phases
 from benchmarks.sleeping import SleepingTrainer
 from benchmarks.throughput import Way, cpu_ways
@@ -72,21 +71,6 @@ def test_the_throughput_benchmark_uses_each_core_once_and_bfloat16_only_where_it
     assert len(set(cpu_ways(1, bfloat16))) == len(cpu_ways(1, bfloat16))
 
 
-def test_the_throughput_benchmark_measures_the_cold_first_step_once_for_each_program(monkeypatch):
-    measured = []
-
-    def measure(way, seconds, cache, log_mels):
-        measured.append(way)
-        return {"first_step_s": 20.0 + len(measured)}
-
-    monkeypatch.setattr(throughput, "measure", measure)
-    one, several, other = Way("stack", 1, 1, 8, True), Way("stack", 2, 1, 8, True), Way("stack", 1, 2, 8, True)
-    found = throughput.cold_first_steps([Way("resident"), several, one, other], "cpu", "cache", None)
-    assert measured == [one, other]
-    assert found == {several: 21.0, one: 21.0, other: 22.0}
-    assert len(set(throughput.cold_first_steps([several, one, other], "cuda", "cache", None).values())) == 1
-
-
 @pytest.mark.nightly
 def test_the_throughput_benchmark_compares_ways_with_the_floor(tmp_path):
     results, out = run(tmp_path, "throughput", "--no-compile", rounds=1, seconds=0.2)
@@ -95,7 +79,7 @@ def test_the_throughput_benchmark_compares_ways_with_the_floor(tmp_path):
     assert results["ways"][0]["times_first"] == 1
     for row in results["ways"]:
         assert row["lowest"] == row["highest"] == row["trial_steps_per_second"] > 0
-        assert 0 < row["share_of_floor"] < 1.5
+        assert row["share_of_floor"] > 0
         assert 0.1 < row["memory_gb"] < 100
         assert row["warm_first_step_s"] > 0
         assert row["cold_first_step_s"] is None

@@ -151,6 +151,7 @@ def _cluster_file(made: Hosts, folder: Path, token: str, s3: S3Server) -> dict[s
         # The hosts share this machine's environment, so nothing is installed.
         "make -C ~/marl-study PYTHON=python3 VENV=$HOME/venv $HOME/venv/.installed": f"test -x {_PROGRAMS}/marl-study",
         "$HOME/venv/bin": str(_PROGRAMS),
+        "marl-study compile tradeoff": "marl-study compile ~/marl-study/tradeoff.yaml",
         "http://192.168.1.2:9000": s3.endpoint,
         "s3://studies": f"s3://{BUCKET} AWS_DEFAULT_REGION={s3.environment['AWS_DEFAULT_REGION']}",
         "--num-gpus=0": f"--num-gpus=0 {_SIZE}",
@@ -171,7 +172,7 @@ def _mounts(folder: Path, token: str, s3: S3Server) -> list[str]:
     """Write the files for every host: parts of the project, the token, and the keys of the store."""
     project = folder / "project"
     for name, content in {
-        "studies/tradeoff.yaml": yaml.safe_dump(TINY),
+        "tradeoff.yaml": yaml.safe_dump(TINY),
         ".git/config": "not for others",
         ".gitignore": ".venv/\n",
         ".venv/large": "",

@@ -56,7 +56,7 @@ def test_a_cluster_starts_over_ssh_with_the_files_of_a_study(cluster: Cluster):
     assert cluster.nodes() == set(everywhere)
     for host in everywhere:
         mounted = cluster.hosts.shell(host, "cd ~/marl-study && find . -type f").split()
-        assert set(mounted) == {"./studies/tradeoff.yaml", "./.gitignore"}
+        assert set(mounted) == {"./tradeoff.yaml", "./.gitignore"}
 
 
 def test_ports_are_those_that_the_documents_name_and_only_the_token_lets_in(cluster: Cluster):

@@ -55,32 +55,37 @@ class AugmentConfig(BaseConfig):
     Spijkervet and Burgoyne, "Contrastive Learning of Musical Representations" (CLMR), ISMIR 2021, with the
     probabilities and ranges of their released code. Delay and reverberation are omitted, since they have no closed form
     without phases, and polarity inversion, since it changes no power. The random crop becomes a shift in time.
-
-    Attributes:
-        noise_snr_db: Signal-to-noise ratio of added white noise, dB. CLMR draws an amplitude uniformly instead.
-        filter_kinds: Filters, of which one is drawn. A band-pass is a low-pass and a high-pass in a row, a band-stop
-            its complement in power; CLMR has neither.
-        filter_order: Order of the Butterworth filters; the slope is 6 dB an octave times the order.
-        low_pass_hz: Cutoff of the low-pass, where it halves the power, Hz.
-        high_pass_hz: Cutoff of the high-pass, Hz.
-        shift: Maximum circular shift in time, forwards or backwards, as a fraction of the clip.
     """
 
     noise_probability: _Probability = 0.01
+    """Probability of added white noise."""
     noise_snr_db: _Range = (0.0, 60.0)
+    """Signal-to-noise ratio of the added noise, dB. CLMR draws an amplitude uniformly instead."""
     gain_probability: _Probability = 0.3
+    """Probability of a change of level."""
     gain_db: _Range = (-20.0, -1.0)
+    """Change of level, dB."""
     filter_probability: _Probability = 0.8
+    """Probability of a filter."""
     filter_kinds: tuple[Literal["low_pass", "high_pass", "band_pass", "band_stop"], ...] = Field(
         ("low_pass", "high_pass"), min_length=1
     )
+    """Filters, of which one is drawn. A band-pass is a low-pass and a high-pass in a row, a band-stop its complement in
+    power; CLMR has neither."""
     filter_order: int = Field(1, ge=1)
+    """Order of the Butterworth filters; the slope is 6 dB an octave times the order."""
     low_pass_hz: _PositiveRange = (2_200.0, 4_000.0)
+    """Cutoff of the low-pass, where it halves the power, Hz."""
     high_pass_hz: _PositiveRange = (200.0, 1_200.0)
+    """Cutoff of the high-pass, where it halves the power, Hz."""
     pitch_probability: _Probability = 0.6
+    """Probability of a pitch shift."""
     pitch_semitones: _Range = (-7.0, 7.0)
+    """Pitch shift, semitones."""
     shift_probability: _Probability = 1.0
+    """Probability of a shift in time."""
     shift: float = Field(0.5, ge=0, le=0.5)
+    """Maximum circular shift in time, forwards or backwards, as a fraction of the clip."""
 
 
 class _Draw(IntEnum):

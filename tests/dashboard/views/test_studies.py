@@ -18,7 +18,7 @@ def test_each_study_has_a_card_with_its_state_and_its_best_values(tmp_path, tiny
 
 
 def test_an_empty_store_shows_the_first_command(tmp_path, monkeypatch):
-    assert "marl-study run studies/quickstart.yaml" in words(open_page(monkeypatch, tmp_path))
+    assert "marl-study run quickstart" in words(open_page(monkeypatch, tmp_path))
 
 
 def test_an_invalid_store_is_one_error_message(monkeypatch):

@@ -1,3 +1,4 @@
+import ctypes.util
 import os
 import struct
 import sys
@@ -277,10 +278,17 @@ def test_fluidsynth_prints_nothing(tmp_path, capfd, monkeypatch, unloaded):
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_fluidsynth_the_error_names_the_package_to_install(font, monkeypatch, unloaded):
-    monkeypatch.setitem(sys.modules, "fluidsynth", None)
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [("package", "pip install 'marl-study[soundfont]'"), ("library", "apt-get install libfluidsynth3")],
+)
+def test_without_fluidsynth_the_error_names_what_to_install(font, monkeypatch, unloaded, missing, remedy):
+    if missing == "package":
+        monkeypatch.setitem(sys.modules, "fluidsynth", None)
+    else:
+        monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
     for action in (lambda: preset_names(font), lambda: render(font, 0, [note()], RATE, 100)):
-        with pytest.raises(FileNotFoundError, match=mentions("FluidSynth", "apt-get install libfluidsynth3")) as error:
+        with pytest.raises(FileNotFoundError, match=mentions("FluidSynth", remedy)) as error:
             action()
         assert str(error.value).isprintable()
 

@@ -45,7 +45,7 @@ def compiler(monkeypatch):
 
     def install(error, is_scalar_right=False):
         def compile_(program, options=None, **_):
-            if is_scalar_right and options:
+            if is_scalar_right and options.get("cpp.simdlen") == 0:
                 return program
             return lambda *arguments: error(arguments, program(*arguments))
 
@@ -119,6 +119,15 @@ def test_an_error_of_vectorised_code_alone_leaves_the_step_compiled_without_vect
     assert VECTORISED in checked.warning
     assert SCALAR not in checked.warning
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_code_for_another_number_of_threads_is_not_taken_from_the_cache(small_dataset, monkeypatch):
+    keys = []
+    monkeypatch.setattr(torch, "compile", lambda program, options=None, **_: keys.append(dict(options)) or program)
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        trained(new_stack(small_dataset))
+    assert [options["cpp.threads"] for options in keys] == [1, 2]  # options are part of TorchInductor's key
 
 
 def test_the_check_does_not_change_the_training(small_dataset, plain, compiler):

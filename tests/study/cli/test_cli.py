@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from study.cli.common import common_options_first
 from study.errors import Interrupted
 from study.store.writer import StudyWriter
 from tests.messages import assert_mentions
@@ -16,6 +17,8 @@ from tests.study.commands import ROOT, Outcome, command
 from tests.study.s3_server import s3_server
 
 COMMANDS = ["run", "resume", "ls", "status", "results", "plot", "export", "verify", "delete", "clean", "dashboard"]
+COMMANDS += ["init", "validate", "metrics", "schema", "logs", "leakage", "rescore", "doctor", "compile", "embed"]
+COMMANDS += ["swap"]
 
 
 def assert_says(outcome, status, *parts):
@@ -34,7 +37,7 @@ def no_training(monkeypatch):
     def train(*arguments):
         pytest.fail("training began")
 
-    monkeypatch.setattr("study.cli.run._run_trials", train)
+    monkeypatch.setattr("study.runs.run.run_trials", train)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +169,7 @@ def test_wrong_keys_are_reported_before_training_and_not_shown(cli, spec_file, t
         (("resume", "tiny", "--trials", "2"), ["trials", 4, 2]),
         (("delete", "tiny"), ["4 trials", "--yes"]),
         (("results", "tiny", "--front", "--progress"), ["--front", "--progress"]),
+        (("results", "tiny", "--format", "csv", "--json"), ["--format", "--json", "csv"]),
     ],
 )
 def test_invalid_arguments_fail_before_any_work(cli, finished_store, words, facts):
@@ -183,10 +187,26 @@ def test_a_traceback_is_printed_only_on_request(cli, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_shows_an_example(cli, name):
-    outcome = cli(name, "--help")
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_shows_an_example(cli, name, option):
+    outcome = cli(name, option)
     assert outcome.status == 0
     assert f"Example: marl-study {name}" in outcome.out
+
+
+def test_options_of_all_commands_may_follow_the_command(cli, tmp_path):
+    assert cli("ls", "--store", tmp_path, "-q", "-vv").status == 0
+    assert "Traceback" in cli("status", "other", "--store", tmp_path, "--debug").err
+    assert common_options_first(["data", "build", "a", "-vv", "-q"]) == ["-vv", "-q", "data", "build", "a"]
+    assert common_options_first(["swap", "--", "-v"]) == ["swap", "--", "-v"]
+
+
+@pytest.mark.parametrize(("words", "expected"), [(["va"], "validate"), (["status", "--st"], "--store")])
+def test_a_shell_completes_commands_and_options(words, expected):
+    environment = {"_MARL_STUDY_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(["marl-study", *words])}
+    environment["COMP_CWORD"] = str(len(words))
+    done = subprocess.run(command(), capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    assert done.stdout.split() == [expected]
 
 
 def test_help_lists_every_command(cli):
@@ -202,6 +222,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(cli, spec_file, tiny, tmp_
     assert resolved["space"]["loss.private.gamma"] == {"log_uniform": [0.001, 10.0], "when": {}}
     assert resolved["search"] == {"sampler": "qmc", "trials": 6, "seed": 0}
     assert resolved["optimiser"]["learning_rate"] > 0
+    assert_mentions(outcome.err, "planning stacks")
+    assert_mentions(outcome.err, "measuring the speed of 4 lanes")
     assert_mentions(outcome.out, 6, 2, 30, "360 trial-steps")
     assert_mentions(outcome.out, "4 lanes")
     assert_mentions(outcome.out, "minutes")
@@ -287,6 +309,12 @@ def test_from_a_copy_of_its_folder_alone_a_study_is_used_without_ray(invoke_with
     bundles = invoke("export", "tiny", "--front", "--to", tmp_path / "out").out.split()
     assert len(bundles) == len(front)
     assert "verified" in invoke("verify", bundles[0]).err
+    scores = json.loads(invoke("verify", bundles[0], "--json").out)
+    assert scores["fidelity/log_mel_rmse_db"]["stated"] == pytest.approx(
+        scores["fidelity/log_mel_rmse_db"]["computed"], abs=0.002
+    )
+    for words in (["results", "tiny"], ["results", "tiny", "--progress"], ["leakage", "tiny"]):
+        assert invoke(*words, "--json").out == invoke(*words, "--format", "json").out
     # What is damaged is named and left out, and nothing else is lost.
     part = next((finished_store / "tiny" / "reports").glob("*.parquet"))
     (part.parent / "0001-999999.parquet").write_bytes(part.read_bytes()[:100])

@@ -1,7 +1,9 @@
 """Commands for a study that runs elsewhere, from its store alone."""
 
+import json
 import threading
 import time
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -49,6 +51,16 @@ def test_logs_are_the_lines_of_all_runs_with_their_time(cli, store):
     assert first.startswith(year)
     assert first.endswith("  run one\N{REPLACEMENT CHARACTER}[2J <b>")
     assert "run two" in second
+
+
+def test_logs_are_printed_as_json_lines(cli, store):
+    writer = StudyWriter(store, trials=1)
+    writer.log("first … \x1b")
+    writer.log("second")
+    writer.finish()
+    rows = [json.loads(line) for line in cli("logs", "tiny", "--store", store.objects.uri, "--json").out.splitlines()]
+    assert [row["line"] for row in rows] == ["first … \x1b", "second"]
+    assert datetime.fromisoformat(rows[0]["time"]).utcoffset() == timedelta(0)
 
 
 @pytest.mark.slow

@@ -184,7 +184,7 @@ def test_sets_can_be_prepared_in_and_described_from_a_bucket(cli, cli_on_ray, s3
 @pytest.mark.usefixtures("built")
 def test_the_json_description_has_the_accuracy_on_raw_log_mels(cli, folder, store, tmp_path):
     spec = write_spec(tmp_path / "voices.yaml", folder)
-    found = cli("data", "describe", spec, "--store", store, "--format", "json")
+    found = cli("data", "describe", spec, "--store", store, "--json")
     rows = {row["factor"]: row for row in json.loads(found.out)}
     assert rows.keys() == {"vowel", "f0", "voice"}
     assert rows["vowel"]["read"] > 0.95

@@ -9,15 +9,13 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-import yaml
 
 from marl.objective import ActiveTerms
 from study.doctor import TYPICAL
 from study.doctor.checks import Finding, render_finding
-from study.spec import parse_spec
-from study.spec.resolve import resolve
+from study.spec.resolve import read_spec
 from tests.messages import assert_mentions
-from tests.study.commands import ROOT, run_command
+from tests.study.commands import run_command
 
 # Other programs on this machine can make these checks fail, so tests ignore them.
 _OF_OTHERS = ("ports", "memory", "disk")
@@ -31,7 +29,7 @@ def by_check(outcome):
 
 
 def test_without_a_spec_networks_and_batches_are_those_of_the_quickstart():
-    quickstart = resolve(parse_spec(yaml.safe_load((ROOT / "studies" / "quickstart.yaml").read_text()), "quickstart"))
+    quickstart = read_spec("quickstart")
     plans = [spec.stack_plan(lanes=8) for spec in (TYPICAL, quickstart)]
     assert plans[0] == plans[1]
     assert plans[0].architecture(TYPICAL.audio, TYPICAL.network_config) == plans[1].architecture(

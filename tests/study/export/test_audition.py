@@ -16,7 +16,7 @@ import study.training.evaluation as evaluator
 from marl.audio import LogMel
 from marl.evaluation import INTERMEDIATE
 from study.analysis import StudyResults
-from study.errors import UnreadableObject, UserError
+from study.errors import RunError, UnreadableObject, UserError
 from study.export.audition import COMPARISON, Audition, Sound, latent_ranges, log_mel_rmse_db, wav_files
 from study.spec import Baseline
 from study.storage import ObjectStore
@@ -239,7 +239,7 @@ def test_ranges_are_percentiles_of_each_latent_in_the_order_of_the_model():
 @pytest.mark.parametrize(
     ("trial", "facts"),
     [
-        (1, ("trial 1", "interrupted", "marl-study resume tiny")),
+        (1, ("trial 1", "interrupted", 'study.resume("tiny", store=')),
         (2, ("trial 2", "pruned", "halving", 0)),
         (3, ("trial 3", "failed", 0)),
         (17, ("trial 17", 0)),
@@ -268,7 +268,7 @@ def test_unknown_seeds_are_rejected_with_the_known_ones(results):
 
 def test_errors_distinguish_deleted_from_missing_weights(results):
     results.store.delete_checkpoints(0)
-    with pytest.raises(UserError, match=mentions("trial 0", "seed 0", "missing", "tiny")):
+    with pytest.raises(RunError, match=mentions("trial 0", "seed 0", "missing", "tiny")):
         Audition.of(results, 0, 0)
     results.store.write_discarded(0)
     with pytest.raises(UserError, match=rf"{mentions('trial 0', 'marl-study clean', 'front')}.*\d{{4}}-\d\d-\d\d"):
@@ -281,7 +281,7 @@ def test_a_flipped_byte_of_a_checkpoint_is_detected_and_the_other_seed_still_pla
     results.store.objects.write(MODEL, bytes(content))
     with (
         pytest.warns(UnreadableObject, match=mentions(MODEL.rpartition("/")[0], "model.safetensors")),
-        pytest.raises(UserError, match=mentions("trial 0", "seed 0", "damaged")),
+        pytest.raises(RunError, match=mentions("trial 0", "seed 0", "damaged")),
     ):
         Audition.of(results, 0, 0)
     Audition.of(results, 0, 1)
@@ -300,5 +300,5 @@ def test_intact_checkpoints_that_are_not_models_are_rejected(results, damage, fa
     found = results.store.latest_checkpoint(0, 0)
     files = {name: content for name, content in (found.files | damage).items() if content is not None}
     results.store.write_checkpoint(0, 0, STEPS, files, found.record)
-    with pytest.raises(UserError, match=mentions("trial 0", "seed 0", "damaged", *facts)):
+    with pytest.raises(RunError, match=mentions("trial 0", "seed 0", "damaged", *facts)):
         Audition.of(results, 0, 0)

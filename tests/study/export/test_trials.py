@@ -130,9 +130,15 @@ def test_a_folder_that_appears_while_a_model_is_scored_is_kept(finished, tmp_pat
         return score(draft)
 
     monkeypatch.setattr(bundle_module, "score", score_while_the_user_writes)
-    with pytest.raises(UserError, match=mentions("notes.txt", "--overwrite")):
+    with pytest.raises(UserError, match=mentions("notes.txt", "overwrite=True")):
         export_trials(finished, [0], SEPARATION, tmp_path / "out")
     assert {path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"mine"}
+
+
+def test_progress_counts_bundles(finished, tmp_path):
+    counts = []
+    export_trials(finished, [0, 2], SEPARATION, tmp_path, on_progress=lambda *count: counts.append(count))
+    assert counts == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_exporting_again_keeps_an_intact_bundle_and_restores_deleted_files(finished, tmp_path):

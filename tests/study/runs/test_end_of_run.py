@@ -6,16 +6,17 @@ import math
 import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from study.analysis import StudyResults
-from study.errors import Interrupted, RunError, UserError
+from study.errors import Interrupted, RunError, UserError, command_line
 from study.runs import driver
 from study.runs.post_training import TrainerLostError
-from study.runs.stop_signals import StopSignals
+from study.runs.stop_signals import StopSignals, handle_signals
 from study.store import StudyStore
 from study.training import client
 from tests.messages import assert_mentions, mentions
@@ -151,9 +152,8 @@ def test_a_run_that_records_no_such_metrics_properly_is_unreadable(store, ended)
         assert set(store.runs()) == {1}
 
 
-def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd, monkeypatch):
+def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd):
     """Printing or logging could interrupt a write to the same stream, or wait for a lock that the main thread holds."""
-    monkeypatch.setattr("study.runs.stop_signals._end_process", lambda farewell: None)
     stop = StopSignals()  # without a display, a writer or a log
     stop.is_graceful = True
     stop(signal.SIGINT, None)
@@ -166,8 +166,10 @@ def test_a_signal_handler_only_sets_a_flag_and_raises_at_the_second_signal(capfd
 # A process that ignores exceptions, as one does that waits for a store that fails.
 _WAITS_FOREVER = """
 import os, signal, time
+from study.errors import command_line
 from study.runs.stop_signals import StopSignals, handle_signals
-stop = StopSignals("stopped at once; resume it")
+with command_line():
+    stop = StopSignals("stopped at once; resume it")
 stop.is_graceful = True
 with handle_signals(stop, signal.SIGINT):
     print("waits", flush=True)
@@ -177,6 +179,31 @@ with handle_signals(stop, signal.SIGINT):
         except BaseException:
             pass
 """
+
+
+def test_a_second_ctrl_c_does_not_end_the_process_of_a_notebook(monkeypatch):
+    ended = []
+    monkeypatch.setattr("study.runs.stop_signals._thread.start_new_thread", lambda *call: ended.append(call))
+    for context, count in ((contextlib.nullcontext, 0), (command_line, 1)):
+        with context():
+            stop = StopSignals()
+        for _ in range(2):
+            with pytest.raises(Interrupted):
+                stop(signal.SIGINT, None)
+        assert len(ended) == count
+
+
+def test_signals_are_left_alone_outside_of_the_main_thread():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def run_in_thread():
+        with handle_signals(StopSignals(), signal.SIGINT):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=run_in_thread)
+    thread.start()
+    thread.join()
+    assert seen == [before]
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_fresh_seeds_give_other_values_of_the_same_configurations(cli_on_ray, fi
 def test_a_name_that_is_too_long_is_refused_before_anything_is_written(tmp_path, tiny):
     tiny["name"] = "x" * 60
     results = StudyResults(write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])]))
-    with pytest.raises(UserError, match=mentions("--confirm", "name", 64)):
+    with pytest.raises(UserError, match=mentions("confirm:", "name", 64)):
         confirmation_spec(results, 3)
 
 

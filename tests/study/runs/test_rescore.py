@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from marl.evaluation import RESCORABLE
+from study.spec.columns import COLUMNS
 from tests.messages import assert_mentions
 from tests.study.commands import TINY
 from tests.study.stores import results_of
@@ -44,9 +45,11 @@ def test_measured_again_in_another_order_every_metric_is_the_same_to_the_last_di
 
 
 @pytest.mark.slow
-def test_a_slow_metric_is_computed_for_the_requested_trials(cli_on_ray, finished_store):
+def test_a_slow_metric_is_computed_for_the_requested_trials(cli_on_ray, finished_store, monkeypatch):
+    monkeypatch.setattr("study.progress._LINE_EVERY_S", 0.0)
     outcome = cli_on_ray("rescore", "tiny", "--store", finished_store, "--trial", 2, "--metrics", "dci,sound")
     assert outcome.status == 0, outcome.err
+    assert_mentions(outcome.err, "4 of 4 evaluations")
     results = results_of(finished_store)
     table = results.results().set_index("trial")
     assert 0 <= table.loc[2, "disentanglement/dci"] <= 1
@@ -57,6 +60,7 @@ def test_a_slow_metric_is_computed_for_the_requested_trials(cli_on_ray, finished
     assert outcome.status == 0, outcome.err
     table = results_of(finished_store).results().set_index("trial")
     assert table.loc[2, "test/fidelity/log_mel_rmse_db"] != table.loc[2, "fidelity/log_mel_rmse_db"]
+    assert [name for name in table if not any(column.matches(name) for column in COLUMNS)] == []
 
 
 @pytest.mark.slow

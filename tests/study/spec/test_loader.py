@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from study.errors import UserError
+from study.errors import UserError, command_line
 from study.spec.loader import apply_overrides, load_fields
 from study.spec.resolve import read_spec
 from tests.messages import assert_mentions, mentions
@@ -160,7 +160,9 @@ def test_a_mistake_in_an_option_names_the_option_and_one_in_the_file_the_file(tm
 
 def test_the_option_trials_is_named(tmp_path, tiny):
     path = spec_path(tmp_path, tiny, space={"latent.private": {"choice": [2, 4]}}, search={"sampler": "grid"})
-    assert_mentions(error_of(path, trials=3), "--trials:", 2, 3)
+    with command_line():
+        assert_mentions(error_of(path, trials=3), "--trials:", 2, 3)
+    assert error_of(path, trials=3).startswith("trials:")
 
 
 @pytest.mark.parametrize(

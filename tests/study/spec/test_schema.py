@@ -329,7 +329,7 @@ def test_augmentations_of_views_divide_stacks_but_drop_no_term(tiny, small_datas
 
 
 def test_few_configurations_represent_many_weights():
-    spec = read_spec(ROOT / "studies" / "tradeoff.yaml")
+    spec = read_spec(ROOT / "study" / "ready" / "tradeoff.yaml")
     assert len(spec.candidates) < 100
     assert spec.terms.independence == ("adversarial", "cross_covariance", "hsic")
 
@@ -387,7 +387,7 @@ def test_choices_tell_true_from_one_and_text_from_numbers():
     assert not parameter.contains("1")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "study" / "ready").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_ready_study_is_the_same_after_it_was_stored(path):
     spec = read_spec(path).spec
     assert Spec.model_validate_json(spec.model_dump_json(exclude_none=True)) == spec

@@ -156,7 +156,7 @@ def test_flop_are_those_of_a_network_of_the_space_if_the_base_network_is_invalid
 def test_the_quickstart_is_just_too_short_to_compile(tiny):
     from study.spec.resolve import read_spec
 
-    spec = read_spec(ROOT / "studies" / "quickstart.yaml")
+    spec = read_spec(ROOT / "study" / "ready" / "quickstart.yaml")
     assert 0.1 < training_flop(spec) / module._WORTH_COMPILING_FLOP < 0.5
 
 
