@@ -136,7 +136,7 @@ class Trial:
 
         Example:
             >>> audition = study.open("quickstart").best().audition()
-            >>> one, other = audition.clips["clip"][:2]
+            >>> one, other = audition.clips["clip"].head(2)
             >>> audition.swapped(one, shared_from=other)
         """
         from study.export.audition import Audition

@@ -118,7 +118,7 @@ def test_reading_a_study_loads_no_plugin_of_its_data(folder):
         spec = read_spec(folder / "study.yaml").spec
     with pytest.raises(UserError, match=mentions("data.kind", "chirps:Chirps", "not loaded")):
         _ = ResolvedSpec(spec).data
-    with pytest.raises(UserError, match=mentions("--plugin", "chirps:Other", "chirps:gini")):
+    with pytest.raises(UserError, match=mentions("plugins", "chirps:Other", "chirps:gini")):
         load_recorded(spec, [], ["chirps:Other"])
     assert "chirps" not in sys.modules
 
