@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def run_suite(folder: Path, *plugins: str, select: str = "") -> tuple[int, str]:
     """Run the suite as a user does, in a folder, and return exit status and output."""
-    command = [sys.executable, "-m", "pytest", "-p", "study.pytest_plugin", "-p", "no:cacheprovider", "-q"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
     command += ["--pyargs", "marl.testing", *(word for plugin in plugins for word in ("--plugin", plugin))]
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(

@@ -13,7 +13,7 @@ from tests.plugins import EXAMPLES, forgetting_plugins
 from tests.study.commands import run_command
 from tests.study.processes import environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 CHANGES = ("train.steps=20", "search.trials=4", "search.sampler=optuna.samplers:QMCSampler", "final_metrics=objectives")
 TRAINERS = ("resources.trainers=2", "resources.lanes=4", "data.pitches=10", "replicates=1", "post_training=[]")

@@ -18,8 +18,8 @@ def sent(monkeypatch):
     """Commands that were sent to a cluster, with the spec of their file."""
     commands = []
 
-    def send(place, arguments, file, log=None):
-        commands.append((place, *arguments, None if file is None else read_spec(file)))
+    def send(place, arguments, files, log=None):
+        commands.append((place, *arguments, *map(read_spec, files)))
 
     monkeypatch.setattr("study.runs.ray_cluster.run_on_head", send)
     monkeypatch.setattr("study.runs.ray_cluster.submit_job", send)
@@ -37,7 +37,7 @@ def test_a_spec_is_sent_to_the_cluster_as_it_was_resolved(tiny, sent, tmp_path):
 
 def test_the_default_store_of_this_machine_is_not_that_of_the_cluster(sent):
     study.resume("tiny", store="runs", trials=9, cluster="cluster.yaml", progress=False)
-    assert sent == [(Path("cluster.yaml"), "resume", "tiny", "--trials", "9", None)]
+    assert sent == [(Path("cluster.yaml"), "resume", "tiny", "--trials", "9")]
 
 
 @pytest.mark.parametrize(("context", "call"), [(True, "marl-study status tiny"), (False, 'study.open("tiny", store=')])
