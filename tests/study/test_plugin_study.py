@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+import study
 from study.analysis import StudyResults
 from study.storage import ObjectStore
 from study.store import StudyStore
@@ -55,6 +56,10 @@ def test_plugins_are_searched_over_on_two_trainers_resumed_and_exported(tmp_path
     with forgetting_plugins():
         done = cli("verify", bundle, "--plugin", NETWORK)
         assert done.status == 0, done.err
+    with forgetting_plugins():
+        permitted = study.open("plugins", store=store, plugins=["chirps:Chirps", NETWORK]).trial(trial)
+        assert set(permitted.leakage()["factor"]) == set(results.metadata.factors)
+        assert permitted.model().private == table.set_index("trial")["config/latent.private"][trial]
 
     monkeypatch.chdir(tmp_path)  # where there are no plug-ins
     done = cli("results", "plugins", "--store", store, "--format", "json")

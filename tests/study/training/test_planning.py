@@ -241,7 +241,7 @@ def test_a_trainer_compiles_after_another_one_that_has_begun(tiny, tmp_path, mon
     assert compiled.wait(60)
     thread.join(60)
     with (tmp_path / "marl-study" / "compiling.lock").open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it now
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no process holds it now
 
 
 @pytest.mark.slow
