@@ -193,7 +193,8 @@ class StudyTrial(tune.Trainable):
         """Wait for the next report.
 
         Raises:
-            RuntimeError: If this machine is about to be reclaimed. Tune then resumes the trial on another one.
+            RuntimeError: If this machine is about to be reclaimed, and Tune resumes the trial on another one; or if the
+                run is stopped.
         """
         result: dict[str, Any] | None = None
         while result is None:
@@ -205,8 +206,8 @@ class StudyTrial(tune.Trainable):
                 result = ray.get(self._trainer.next_report.remote(*arguments))
             except ray.exceptions.RayError as error:  # the trainer died, or will
                 result = self._handle_crash(error)
-            if result and "preempted" in result:
-                raise RuntimeError(result["preempted"])
+            if result and "drained" in result:
+                raise RuntimeError(result["drained"])
             if result and "isolated" in result:
                 self._is_isolated, result = True, None
         self._shared_crashes, self._isolated_crashes, self._is_isolated = 0, 0, False

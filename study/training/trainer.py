@@ -75,7 +75,7 @@ class Trainer:
 
         Returns:
             `step` and `rows`, the reports of all replicates since the last result; or `isolated`; or one of `failed`
-            (the trial), `preempted` (the trial must resume on another machine) and `refused` (the study cannot be
+            (the trial), `drained` (the trial must resume with another trainer) and `refused` (the study cannot be
             trained), with the reason.
 
         Raises:
@@ -88,10 +88,10 @@ class Trainer:
             attached.last_call = time.monotonic()
             if self._refused is not None:
                 return {"refused": self._refused}
-            if self._preempted is not None and self._is_drained:
-                return {"preempted": self._preempted}
             if self._error is not None:
                 raise RuntimeError(self._error)
+            if self._is_drained:
+                return {"drained": self._preempted or "the run is stopped"}
             if after > attached.after:
                 attached.after = after
                 self._commands.put(lambda: self._add(trial, parameters, after, is_suspected))

@@ -273,6 +273,14 @@ def test_progress_is_current_when_an_evaluation_returns(ask, tiny):
     assert set(progress["seconds"]) == {"training", "evaluation", "idle"}
 
 
+def test_a_trial_is_told_that_its_trainer_is_drained_so_that_it_starts_no_other(ask, tiny):
+    async def talk(trainer):
+        await trainer.drain()
+        return await trainer.next_report(0, PLAIN, 0)
+
+    assert ask(tiny, talk) == {"drained": "the run is stopped"}
+
+
 @pytest.mark.parametrize("refused", [False, True])
 def test_drain_returns_and_a_drained_trainer_evaluates_nothing(ask, tiny, refused):
     async def talk(trainer):
