@@ -246,7 +246,7 @@ class _Driver:
             self.stop.requested = True
             self.display.log(f"stopping after checkpoints are written{hint}")
             self.writer.flush()
-            if self.is_training:  # else there is nothing to checkpoint
+            if self.trainers.progress():  # else no trainer has started, and there is nothing to checkpoint
                 self.trainers.call("drain", timeout_s=_DRAIN_TIMEOUT_S)
             raise Interrupted
         if time.monotonic() - self.progress_at < _PROGRESS_EVERY_S:
