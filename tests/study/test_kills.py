@@ -110,7 +110,7 @@ def test_killed_at_random_times(cli_on_ray, tmp_path, spec_path, undisturbed):
         before = completed_files(store)
         with Running(*go_on(store, spec_path), env=environment(HURRY, without_plain_vae=True)) as running:
             if death % 2:
-                running.wait_for_line("\ntraining\n")
+                running.wait_for_line(" started: ")
             time.sleep(times.uniform(0, 2) if death % 2 else times.uniform(0.5, 10))
             running.kill()
         after = completed_files(store)

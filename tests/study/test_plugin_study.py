@@ -19,6 +19,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 CHANGES = ("train.steps=20", "search.trials=4", "search.sampler=optuna.samplers:QMCSampler", "final_metrics=objectives")
 TRAINERS = ("resources.trainers=2", "resources.lanes=4", "data.pitches=10", "replicates=1", "post_training=[]")
 NETWORK = "chirps:DenseNetwork"
+FIRST = {
+    "contrast.strategy": "ring_loss:ring_loss",
+    "contrast.shared": 10.0,
+    "model.kind": NETWORK,
+    "model.depth": 1,
+    "latent.private": 4,
+}
 
 
 def run(*arguments):
@@ -32,6 +39,8 @@ def test_plugins_are_searched_over_on_two_trainers_resumed_and_exported(tmp_path
     folder, store = tmp_path / "plugins", tmp_path / "runs"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(folder)
+    with (folder / "study.yaml").open("a") as spec:  # so that the study tries the loss and the network of the plug-ins
+        spec.write(f"include:\n- {FIRST}\n")
     options = [word for change in (*CHANGES, *TRAINERS) for word in ("--set", change)]
     assert_mentions(run("run", "study.yaml", "--store", store, *options).err, "2 trainers", "one thread")
     run("resume", "plugins", "--store", store, "--trials", 5)
