@@ -1,22 +1,33 @@
 """Entry point of the dashboard: pages, navigation and sign-in. Run by `marl-study dashboard`."""
 
+import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 import streamlit as st
 
-from dashboard.address import PAGES, STUDY, link, selected_trials, study_in_address
+from dashboard import address
+from dashboard.address import PAGES, STUDY, link, study_in_address
 from dashboard.reading import LIVE_S, QUIET_S, Reading, StoreReader, store_reader
 from dashboard.text import plain
 from dashboard.views import studies
 from study.errors import UserError, command_line
 
 # Pages about a study, in modules of the same names. These are imported when a page is drawn: some take seconds.
-_PAGES = ("trade-off", "trial", "compare", "ablation", "search", "export")
-# On a narrow screen, a chart of fixed width scrolls sideways instead of being cut.
-_STYLE = "<style>[data-testid='stVegaLiteChart'] {overflow-x: auto}</style>"
+_PAGES = {
+    "": ("trade-off", "trials", "overview"),
+    "Models": ("trial", "compare", "leakage", "marks", "export"),
+    "Search": ("search", "ablation", "timeline", "log"),
+}
+_TITLES = {"trials": "All trials", "marks": "Stars and notes", "log": "Log and failures"}
+_WITHOUT_REPORTS = {"overview", "timeline", "log"}  # pages that have content before the first report
 _OTHER_STUDY = "other study"
+_STYLE = Path(__file__).with_name("style.css")
+
+_logger = logging.getLogger(__name__)
 
 
 @command_line()
@@ -32,13 +43,27 @@ def main(store_uri: str) -> None:
         st.error(plain(str(error)))
         st.caption("Reload the page to try again.")
         return
-    pages = {"studies": st.Page(partial(studies.page, store, names), title="Studies", url_path="studies", default=True)}
-    for path in _PAGES:
-        pages[path] = st.Page(partial(_study_page, store, names, path), title=path.capitalize(), url_path=path)
+    pages = {
+        "studies": st.Page(
+            partial(_whole, studies.page, store, names), title="Studies", url_path="studies", default=True
+        ),
+        "across": st.Page(partial(_whole, _across, store, names), title="Compare studies", url_path="across"),
+    }
+    for path in _study_pages():
+        pages[path] = st.Page(partial(_whole, _study_page, store, names, path), title=_title(path), url_path=path)
     st.session_state[PAGES] = pages
     page = st.navigation(list(pages.values()), position="hidden")
+    address.clear_notes()
     _sidebar(store, names)
     page.run()
+
+
+def _study_pages() -> list[str]:
+    return [path for paths in _PAGES.values() for path in paths]
+
+
+def _title(path: str) -> str:
+    return _TITLES.get(path, path.capitalize())
 
 
 def _require_sign_in() -> None:
@@ -65,12 +90,41 @@ def _sidebar(store: StoreReader, names: list[str]) -> None:
 
     with st.sidebar:
         link("studies", "Studies", "")
+        link("across", "Compare studies", "")
         if names:
             name = st.session_state[_OTHER_STUDY] = study_in_address(names)
             st.selectbox("Study", names, key=_OTHER_STUDY, on_change=open_other_study)
-            for path in _PAGES:
-                link(path, path.capitalize(), name, selected_trials())
+            trial = st.query_params.get(address.TRIAL, "")
+            viewed = int(trial) if trial.isdecimal() and trial.isascii() and len(trial) < 10 else None
+            for group, paths in _PAGES.items():
+                if group:
+                    st.caption(group)
+                for path in paths:
+                    link(path, _title(path), name, address.selected_trials(), viewed)
+            st.caption("Error bars")
+            address.choose_spread()
         st.caption(plain(store.objects.uri))
+
+
+def _whole(draw: Callable[..., None], *arguments: object) -> None:
+    """Draw a page below the notes on its address; on an error of the page, show where its details are."""
+    notes = st.container()
+    try:
+        draw(*arguments)
+    except Exception:
+        _logger.exception("error on the page %s", st.context.url)
+        st.error("This page cannot be drawn because of an error. The log of the dashboard's server has the details.")
+        st.caption("Other pages may work. Remove what follows the question mark of the address, or reload the page.")
+    for note in address.notes():
+        notes.warning(plain(note))
+
+
+def _across(store: StoreReader, names: list[str]) -> None:
+    st.title("Compare studies")
+    if names:
+        import_module("dashboard.views.across").page(store, names)
+    else:
+        studies.show_first_command(store)
 
 
 def _study_page(store: StoreReader, names: list[str], path: str) -> None:
@@ -78,20 +132,21 @@ def _study_page(store: StoreReader, names: list[str], path: str) -> None:
     if not names:
         studies.show_first_command(store)
         return
-    requested, name = st.query_params.get(STUDY), study_in_address(names)
-    if requested not in (None, name):
-        st.warning(plain(f"There is no study {requested} in this store. This page shows {name}."))
-    st.query_params[STUDY] = name
+    name = study_in_address(names)
     try:
         reading = store.latest(name)
     except UserError as error:
         st.error(plain(str(error)))
         return
-    st.title(plain(name))
-    _watch(store, name, reading)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        link("studies", "Studies", "")
+        st.markdown(f"/ **{plain(name)}**", width="content")
+        with st.container(width="stretch"):
+            _watch(store, name, reading)
+    st.title(_title(path), anchor=False)
     for sentence in reading.warnings:
         st.warning(plain(sentence))
-    if studies.has_reports(reading):
+    if path in _WITHOUT_REPORTS or studies.has_reports(reading):
         import_module(f"dashboard.views.{path.replace('-', '_')}").page(reading)
 
 

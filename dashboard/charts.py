@@ -1,18 +1,40 @@
-"""Charts on a page, with buttons that download them."""
+"""Charts on a page, in the theme of the page, with buttons that download them."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from study.charts.style import save_chart
+from study.charts.style import save_chart, styled
 
 _FORMATS = {".png": "PNG for slides", ".svg": "SVG for a paper", ".html": "HTML, interactive"}
+
+
+def is_dark() -> bool:
+    """Return whether the page is dark."""
+    return bool(st.context.theme.type == "dark")
+
+
+def draw(
+    chart: ChartType,
+    key: str,
+    description: str,
+    width: Literal["stretch", "content"] = "stretch",
+    on_select: Callable[[], None] | Literal["ignore"] = "ignore",
+    selections: Sequence[str] = (),
+) -> Any:
+    """Draw a chart in the theme of the page, with a description for screen readers.
+
+    `on_select` is called when one of the `selections`, parameters of the chart, has changed.
+    """
+    themed = styled(chart, is_dark(), background="transparent")
+    options: dict[str, Any] = {} if on_select == "ignore" else {"selection_mode": list(selections)}
+    return st.altair_chart(themed, width=width, key=key, alt=description, on_select=on_select, theme=None, **options)
 
 
 def show_chart(
@@ -25,7 +47,7 @@ def show_chart(
     width: Literal["stretch", "content"] = "stretch",
 ) -> None:
     """Draw a chart with a description for screen readers, a caption below it, and downloads as in `download_chart`."""
-    st.altair_chart(chart, width=width, key=key, alt=description)
+    draw(chart, key, description, width)
     if caption is not None:
         st.caption(caption)
     download_chart(lambda: chart, data, file)
@@ -36,26 +58,26 @@ def show_grid(charts: Mapping[str, ChartType], columns: int, key: str, descripti
     cells = st.columns(columns)
     for position, ((name, chart), description) in enumerate(zip(charts.items(), descriptions, strict=True)):
         with cells[position % columns]:
-            st.altair_chart(chart, width="stretch", key=f"{key} {name}", alt=description)
+            draw(chart, f"{key} {name}", description)
 
 
-def download_chart(draw: Callable[[], ChartType], data: pd.DataFrame | None, file: str) -> None:
-    """Offer a chart as PNG, SVG and HTML, and its data, if any, as CSV.
+def download_chart(create: Callable[[], ChartType], data: pd.DataFrame | None, file: str) -> None:
+    """Offer a chart as PNG, SVG and HTML, and its data, if any, as CSV. Files have the light theme.
 
-    `draw` returns the whole chart, and is called on download. `file` is the name without suffix, unique on the page.
+    `create` returns the whole chart, and is called on download. `file` is the name without suffix, unique on the page.
     """
     with st.popover("Save this chart"):
         for suffix, label in _FORMATS.items():
             name = f"{file}{suffix}"
-            st.download_button(label, partial(_content, draw, suffix), name, key=name, on_click="ignore")
+            st.download_button(label, partial(_content, create, suffix), name, key=name, on_click="ignore")
         if data is not None:
             name = f"{file}.csv"
             csv = partial(data.to_csv, index=False)
             st.download_button("CSV of its data", csv, name, mime="text/csv", key=name, on_click="ignore")
 
 
-def _content(draw: Callable[[], ChartType], suffix: str) -> bytes:
+def _content(create: Callable[[], ChartType], suffix: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"chart{suffix}"
-        save_chart(draw(), path)
+        save_chart(create(), path)
         return path.read_bytes()

@@ -3,7 +3,10 @@
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +26,8 @@ LIVE_S = 5.0
 
 QUIET_S = 30.0
 """Polling interval of a study that is not running, in seconds; it may be resumed at any time."""
+
+_MANY_TRIALS = 2000
 
 _Value = TypeVar("_Value")
 
@@ -56,6 +61,16 @@ class Reading:
         """Results of the trials on the front, best first in the first objective."""
         return self.once("front", self.results.front)
 
+    @property
+    def is_large(self) -> bool:
+        """True if the study has more than `_MANY_TRIALS` trials, so that pages leave out slow results by default."""
+        return len(self.results.trials()) > _MANY_TRIALS
+
+    @property
+    def front_probability(self) -> pd.Series:
+        """Probability that each complete trial is on the front. It takes 5 s for 10,000 trials, once."""
+        return self.once("front probability", self.results.front_probability)
+
     def once(self, key: Any, compute: Callable[[], _Value]) -> _Value:
         """Return a value computed from this reading. It is computed once for all sessions."""
         if key not in self._computed:
@@ -65,17 +80,18 @@ class Reading:
 
 
 class StoreReader:
-    """Reads the studies of a store for all sessions. One session reads at a time; the others get its reading."""
+    """Reads the studies of a store for all sessions. One session at a time reads a study."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self.objects = objects
         self._stores: dict[str, StudyStore] = {}
         self._notes: dict[str, Notes] = {}
         self._readings: dict[str, Reading] = {}
-        self._read_times: dict[str, float] = {}
+        self._read_times: dict[str, float] = {}  # when the last reading of each study began
+        self._expired: dict[str, float] = {}
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._names: list[str] = []
         self._names_time = -float("inf")
-        self._lock = threading.Lock()
 
     def studies(self) -> list[str]:
         """Return the names of the studies, listed at most `LIVE_S` ago; the last names if the store is unreachable."""
@@ -96,41 +112,77 @@ class StoreReader:
         raised if there is none.
         """
         before = self._readings.get(name)
-        # A session with an earlier reading does not wait for another session. One session reads at a time, because
-        # Python collects warnings of all threads together.
-        if not self._lock.acquire(blocking=before is None):
+        # A session with an earlier reading does not wait for another session, unless it has just written something.
+        if not self._locks[name].acquire(blocking=before is None or self._is_expired(name)):
             return self._readings[name]
         try:
-            before = self._readings.get(name)
-            age = time.monotonic() - self._read_times.get(name, -float("inf"))
-            if before is None or age >= (LIVE_S if before.is_live else QUIET_S) / 2:
+            before, now = self._readings.get(name), time.monotonic()
+            age = now - self._read_times.get(name, -float("inf"))
+            if before is None or self._is_expired(name) or age >= (LIVE_S if before.is_live else QUIET_S) / 2:
+                self._read_times[name] = now
                 self._readings[name] = self._read(name, before)
             return self._readings[name]
         finally:
-            self._read_times[name] = time.monotonic()
-            self._lock.release()
+            self._locks[name].release()
+
+    def _is_expired(self, name: str) -> bool:
+        """Return whether a user has written to the study after the last reading began."""
+        return self._expired.get(name, -float("inf")) >= self._read_times.get(name, -float("inf"))
+
+    def _expire(self, name: str) -> None:
+        self._expired[name] = time.monotonic()
 
     def _read(self, name: str, before: Reading | None) -> Reading:
         store = self._stores.setdefault(name, StudyStore(self.objects, name, StudyCache()))
         notes = self._notes.setdefault(name, Notes(store))
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UnreadableObject)
+        with _unreadable_objects() as messages:
             try:
                 results = StudyResults(store)
                 status = results.status()
-                rows = results.size
+                segments = results.segments
                 marks = notes.read()
             except UserError as error:
                 if before is None:
                     raise
                 return replace(before, outage=str(error))
-        messages = (str(warning.message) for warning in caught if issubclass(warning.category, UnreadableObject))
         damaged = tuple(dict.fromkeys(messages))
-        fingerprint = (*rows, status["state"], status["target"], damaged, marks.starred, tuple(marks.notes))
+        fingerprint = (segments, status["state"], status["target"], damaged, marks.starred, tuple(marks.notes))
         if before is not None and before.fingerprint == fingerprint:
             return replace(before, status=status, time=datetime.now(UTC), outage="")
-        expire = partial(self._read_times.pop, name, None)
+        expire = partial(self._expire, name)
         return Reading(results, notes, marks, status, datetime.now(UTC), damaged, fingerprint, expire)
+
+
+_messages: ContextVar[list[str] | None] = ContextVar("_messages", default=None)
+
+
+@contextmanager
+def _unreadable_objects() -> Iterator[list[str]]:
+    """Collect the messages of this thread's `UnreadableObject` warnings. Warnings of other threads are shown as usual.
+
+    `warnings.catch_warnings` would collect the warnings of all threads, and studies are read at the same time.
+    """
+    messages: list[str] = []
+    token = _messages.set(messages)
+    warnings.simplefilter("always", UnreadableObject)
+    if warnings.showwarning is not _keep_or_show:
+        _show.append(warnings.showwarning)
+        warnings.showwarning = _keep_or_show
+    try:
+        yield messages
+    finally:
+        _messages.reset(token)
+
+
+_show: list[Callable[..., None]] = []
+
+
+def _keep_or_show(message: Warning | str, category: type[Warning], *arguments: Any, **options: Any) -> None:
+    messages = _messages.get()
+    if messages is not None and issubclass(category, UnreadableObject):
+        messages.append(str(message))
+    else:
+        _show[-1](message, category, *arguments, **options)
 
 
 @st.cache_resource(show_spinner=False)

@@ -3,17 +3,16 @@
 import altair as alt
 import streamlit as st
 
-from dashboard.address import choose, choose_many
+from dashboard.address import choose, choose_many, spread
 from dashboard.charts import download_chart, show_grid
 from dashboard.reading import Reading
 from dashboard.text import plain
 from study.analysis import metric_columns
 from study.analysis.parameter_effects import find_sweep, is_numeric
+from study.analysis.trade_off import trade_off_metrics
 from study.charts.parameter_panels import default_parameters, small_multiple_chart, small_multiples_data
-from study.charts.style import MissingDataError, downsample_note, parameter_description, parameter_label
-from study.charts.trade_off import trade_off_metrics
+from study.charts.style import MissingDataError, downsample_note, parameter_description, parameter_label, spread_text
 from study.formatting import objective_label
-from study.report.figures import ReportContext
 
 _MAX_COLUMNS = 3
 _NO_SERIES = "nothing"
@@ -41,14 +40,16 @@ def page(reading: Reading) -> None:
         st.info("Choose at least one parameter and one metric.")
         return
     try:
-        data = small_multiples_data(table, spec, parameters, metrics, None if series == _NO_SERIES else series)
+        data = small_multiples_data(
+            table, spec, parameters, metrics, None if series == _NO_SERIES else series, spread()
+        )
     except MissingDataError as error:
         st.info(f"{str(error).capitalize()}.")
         return
     is_sweep = find_sweep(table, spec).reference is not None
     st.caption(
         ("Each panel shows the complete trials that differ only in its parameter. " if is_sweep else "")
-        + f"Each point is the mean of a complete trial over its replicates; {ReportContext(results).error_bars}."
+        + f"Each point is a complete trial, the {spread_text(spec.replicates, spread())}."
         + ("" if is_sweep else " The other parameters differ between the trials as well.")
         + downsample_note(int((table["state"] == "complete").sum()))
     )

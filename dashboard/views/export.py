@@ -27,7 +27,10 @@ def page(reading: Reading) -> None:
     if not complete:
         st.info("No trial is complete yet. Only complete trials can be exported.")
         return
-    trials = choose_many(TRIALS, "Trials", complete, reading.front["trial"].tolist(), limit=_MAX_TRIALS)
+    trials = choose_many(TRIALS, "Trials", complete, (), limit=_MAX_TRIALS)
+    if not trials:
+        trials = reading.front["trial"].tolist()[:_MAX_TRIALS]
+        st.caption(f"No trial is selected, so these are the trials on the front: {', '.join(map(str, trials))}.")
     objectives = list(spec.objectives)
     metrics = list(dict.fromkeys([*objectives, *metric_columns(table)]))
     metric = choose("by", "Export the replicate that is best in", metrics, objectives[-1], objective_label)

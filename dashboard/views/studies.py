@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 
+import pandas as pd
 import streamlit as st
 
-from dashboard.address import link
+from dashboard.address import link, spread
 from dashboard.reading import Reading, StoreReader
 from dashboard.text import ago, local_time, plain
 from study.errors import UserError
@@ -61,7 +62,7 @@ def state_line(reading: Reading, is_timed: bool = True) -> None:
     status = reading.status
     trials = ", ".join(f"{count:,} {state}" for state, count in status["trials"].items() if count) or "no trial yet"
     line = f":{_COLOURS[status['state']]}-badge[{status['state']}] {trials}, of {status['target']:,}"
-    left_s = _time_left_s(reading)
+    left_s = time_left_s(reading)
     if left_s is not None:
         line += f" · about {format_duration(left_s)} left"
     if is_timed:
@@ -77,7 +78,7 @@ def state_line(reading: Reading, is_timed: bool = True) -> None:
         st.code(status["resume"], language=None)
 
 
-def _time_left_s(reading: Reading) -> float | None:
+def time_left_s(reading: Reading) -> float | None:
     """Estimate the seconds until all trials are finished, at the rate of this run; None if unknown."""
     status, results = reading.status, reading.results
     if status["state"] != "running" or not status["finished"]:
@@ -89,6 +90,22 @@ def _time_left_s(reading: Reading) -> float | None:
     elapsed = datetime.now(UTC) - datetime.fromisoformat(str(results.runs[run]["started"]))
     missing = max(0, int(status["target"]) - int(status["finished"]))
     return elapsed.total_seconds() / finished * missing if finished else None
+
+
+def best_values(reading: Reading) -> None:
+    """Draw the best value of each objective with its interval."""
+    front = reading.front
+    for objective, mode in reading.results.spec.objectives.items() if len(front) else ():
+        best = front.loc[front[objective].idxmin() if mode == "min" else front[objective].idxmax()]
+        half_width = best.get(f"{objective}/{spread()}")
+        st.metric(
+            f"{'lowest' if mode == 'min' else 'highest'} {plain(objective_label(objective))}",
+            format_number(float(best[objective])),
+            delta=None if pd.isna(half_width) else f"± {format_number(half_width)}",
+            delta_color="off",
+            delta_arrow="off",
+            help=f"Trial {int(best['trial'])}: mean over seeds.",
+        )
 
 
 def _card(store: StoreReader, name: str) -> None:
@@ -104,9 +121,7 @@ def _card(store: StoreReader, name: str) -> None:
     front = reading.front
     left, right = st.columns([3, 2])
     with left:
-        for objective, mode in results.spec.objectives.items() if len(front) else ():
-            value = front[objective].min() if mode == "min" else front[objective].max()
-            st.metric(f"best {plain(objective_label(objective))}", format_number(float(value)))
+        best_values(reading)
         st.caption(f"{len(front)} trial{'s' * (len(front) != 1)} on the front" if len(front) else "no front yet")
     with right:
         volumes = reading.once("progress", results.progress)["hypervolume"].dropna()

@@ -7,7 +7,7 @@ T is trials, R rows of reports, C metrics.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,10 @@ _AUXILIARY_SUFFIXES = ("/clips_se", "/floor")
 _UNCERTAINTY_SUFFIXES = ("/sd", "/ci", *_AUXILIARY_SUFFIXES)
 
 
+Spread = Literal["ci", "sd"]
+"""What error bars show: the 90 % interval of a mean over replicates, or the standard deviation of the replicates."""
+
+
 class Aggregates(NamedTuple):
     """Result of `aggregate_trials` for all trials, and the trials that have rows in each segment of the reports."""
 
@@ -37,11 +41,14 @@ def metric_columns(table: pd.DataFrame) -> list[str]:
     return [name for name in names if not name.endswith(_UNCERTAINTY_SUFFIXES)]
 
 
-def mean_and_spread(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
-    """Return `mean`, and `low` and `high` (one standard deviation over replicates below and above, NaN without one)."""
+def mean_and_spread(rows: pd.DataFrame, metric: str, spread: Spread = "ci") -> dict[str, pd.Series]:
+    """Return `mean`, and `low` and `high`, its error bar over replicates; these are NaN for a single replicate.
+
+    The error bar is the 90 % interval of the mean, or with the spread "sd" one standard deviation below and above it.
+    """
     mean = rows[metric].astype(float)
-    sd = rows[f"{metric}/sd"].astype(float) if f"{metric}/sd" in rows else np.nan
-    return {"mean": mean, "low": mean - sd, "high": mean + sd}
+    half = rows[f"{metric}/{spread}"].astype(float) if f"{metric}/{spread}" in rows else np.nan
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def update_aggregates(reports: TableRows, replicates: int, previous: Aggregates | None) -> Aggregates:

@@ -18,6 +18,9 @@ MIN_TRIALS = 4
 MAX_FANOVA_TRIALS = 300
 """Maximum number of trials for fANOVA, whose time grows with their square: 3 s for 300 trials, 25 s for 1,000."""
 
+MAX_BOOTSTRAP_TRIALS = 300
+_BOOTSTRAP_DRAWS = 30
+
 # Optuna logs every study that is created.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -74,6 +77,34 @@ def importances(
     importance = pd.DataFrame({"parameter": names, "importance": [scores.get(name, math.nan) for name in names]})
     importance = importance.assign(trials=counts, complete=complete[columns].notna().sum().to_numpy())
     return importance.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
+
+
+def importance_intervals(
+    table: pd.DataFrame, spec: Spec, metric: str, evaluator: Evaluator = "ped_anova", level: float = 0.9
+) -> pd.DataFrame:
+    """Return intervals of `importances` by a bootstrap over the complete trials, by parameter: `low` and `high`.
+
+    They show how much the importances depend on which trials the study has, and contain the importance of all trials.
+    A draw has at most `MAX_BOOTSTRAP_TRIALS` trials, so that intervals of larger studies are too wide.
+    """
+    complete = _complete_trials(table, metric)
+    random = np.random.default_rng(0)
+    draws = []
+    for _ in range(_BOOTSTRAP_DRAWS):
+        count = min(len(complete), MAX_BOOTSTRAP_TRIALS)
+        sample = complete.iloc[random.integers(len(complete), size=count)]
+        try:
+            draws.append(importances(sample, spec, metric, evaluator).set_index("parameter")["importance"])
+        except UndeterminedError:  # all trials of the draw are equal
+            continue
+    if not draws:
+        return pd.DataFrame(columns=["low", "high"], dtype=float)
+    limits = pd.concat(draws, axis=1).quantile([(1 - level) / 2, (1 + level) / 2], axis=1).T
+    limits = limits.set_axis(["low", "high"], axis=1)
+    estimate = importances(table, spec, metric, evaluator).set_index("parameter")["importance"].reindex(limits.index)
+    return limits.assign(
+        low=np.fmin(limits["low"], estimate.to_numpy()), high=np.fmax(limits["high"], estimate.to_numpy())
+    )
 
 
 def _complete_trials(table: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import KDTree, QhullError
 
+from study.analysis.aggregation import Spread, mean_and_spread
 from study.errors import UserError
 from study.formatting import suggestion
 from study.spec import Parameter, Scalar, Spec
@@ -66,18 +67,17 @@ def find_sweep(table: pd.DataFrame, spec: Spec) -> Sweep:
     return Sweep(reference, trials)
 
 
-def slice_data(table: pd.DataFrame, spec: Spec, parameter: str, metric: str) -> pd.DataFrame:
+def slice_data(table: pd.DataFrame, spec: Spec, parameter: str, metric: str, spread: Spread = "ci") -> pd.DataFrame:
     """Return a metric against one parameter.
 
     Returns:
         A row for each trial that has both: `trial`; `value` of the parameter; `mean` of the metric over replicates;
-        `low` and `high`, the ends of its 90 % interval, NaN without one; `state`, as only complete trials have final
+        `low` and `high`, the ends of its error bar, NaN without one; `state`, as only complete trials have final
         values.
     """
     rows = _rows(table, spec, [parameter], metric)
-    mean, half_width = rows[metric].astype(float), rows[f"{metric}/ci"].astype(float)
-    interval = {"mean": mean, "low": mean - half_width, "high": mean + half_width}
-    data = pd.DataFrame({"trial": rows["trial"], "value": _values(rows, spec, parameter)} | interval)
+    values = {"trial": rows["trial"], "value": _values(rows, spec, parameter)}
+    data = pd.DataFrame(values | mean_and_spread(rows, metric, spread))
     return data.assign(state=rows["state"])
 
 

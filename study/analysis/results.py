@@ -4,10 +4,8 @@ A result is a mean over a trial's replicates, with its standard deviation in `<c
 90 % interval in `<column>/ci`. `study.analysis.aggregation` describes at which budget it is taken.
 """
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,14 +13,14 @@ import pandas as pd
 
 from study.analysis import aggregation
 from study.analysis.aggregation import REPORT_KEY, merge_duplicates, metric_columns
-from study.analysis.pareto import front_candidates, front_progress, hypervolume, pareto_front, reference_point, to_costs
+from study.analysis.pareto import front_progress, hypervolume, pareto_front, reference_point, to_costs
 from study.analysis.statistics import ci_half_width, front_probabilities
 from study.errors import UserError, command_for, option
 from study.formatting import suggestion
 from study.spec import Baseline, Spec, TrialId
 from study.store import StudyMetadata, StudyStore
 from study.store.lease import is_live
-from study.store.tables import TableRows
+from study.store.tables import SegmentId, TableRows
 
 STATES = ("complete", "running", "interrupted", "pruned", "failed")
 
@@ -61,6 +59,11 @@ class StudyResults:
         return max((int(run["trials"]) for run in self.runs.values()), default=self.spec.search.trials or 0)
 
     @property
+    def segments(self) -> frozenset[SegmentId]:
+        """Names and etags of all objects with rows. They change when results are added, deleted or replaced."""
+        return frozenset({*self._all_trial_rows.segments, *self._all_report_rows.segments})
+
+    @property
     def size(self) -> tuple[int, int]:
         """Number of rows of trials and of reports. It changes when the study has new results."""
         return len(self._all_trial_rows), len(self._all_report_rows)
@@ -69,9 +72,30 @@ class StudyResults:
         """Return a row for each trial, the last that was written."""
         return self._trials.copy(deep=False)
 
-    def reports(self, trials: Collection[int] | None = None) -> pd.DataFrame:
-        """Return a row for each replicate and budget; by default of all trials, which takes long in a large study."""
-        return self._reports(trials=trials)
+    def trial_events(self) -> pd.DataFrame:
+        """Return `trial`, `state`, `time`, `run`, `error` and `trainer` of all changes of states, as written."""
+        return self._all_trial_rows.of_trials().frame(["trial", "state", "time", "run", "error", "trainer"])
+
+    def log(self) -> pd.DataFrame:
+        """Return `time`, `run` and `line` of all lines that runs have logged, oldest first."""
+        return self.store.read("log").reindex(columns=["time", "run", "line"])
+
+    def reports(self, trials: Collection[int] | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return a row for each replicate and budget; by default of all trials, which takes long in a large study.
+
+        `columns` that the study lacks are left out; all columns by default.
+        """
+        rows = self._report_rows
+        if not rows.segments:
+            return pd.DataFrame(columns=REPORT_KEY)
+        is_selected = None if trials is None else np.isin(rows.frame(["trial"])["trial"], list(trials))
+        return _ordered(merge_duplicates(rows.frame(columns, is_selected), REPORT_KEY), REPORT_KEY)
+
+    def plain_vae_reports(self) -> pd.DataFrame:
+        """Return a row for each replicate and budget of the plain VAE."""
+        rows = self._all_report_rows.of_baseline(Baseline.PLAIN_VAE).frame()
+        key = [name for name in REPORT_KEY if name != "trial"]
+        return _ordered(merge_duplicates(rows, key), key) if len(rows) else pd.DataFrame(columns=key)
 
     def steps(self) -> pd.DataFrame:
         """Return `trial`, `seed`, `step` and `time` of all reports of trials, in the order of writing."""
@@ -99,7 +123,7 @@ class StudyResults:
             sds = {name: value for name, value in scores.items() if name.endswith("/sd")}
             intervals = {f"{name.removesuffix('/sd')}/ci": ci_half_width(sd, seeds) for name, sd in sds.items()}
             baselines[Baseline.UNTRAINED] = {"step": 0, "replicates": seeds} | scores | intervals
-        reports = self._plain_vae_reports
+        reports = self.plain_vae_reports()
         if len(reports) and (reports["step"].max() == self.spec.train.steps):
             baselines[Baseline.PLAIN_VAE] = aggregation.aggregate_trial(reports, self.spec.replicates)
         return pd.DataFrame(
@@ -118,15 +142,18 @@ class StudyResults:
         front = results.iloc[final[is_front]]
         return front.sort_values(names[0], ascending=self.spec.objectives[names[0]] == "min", ignore_index=True)
 
-    def front_probability(self) -> pd.Series:
-        """Return the probability that each complete trial is truly on the front, by trial."""
+    def front_probability(self, seeds: int | None = None) -> pd.Series:
+        """Return the probability that each complete trial is truly on the front, by trial.
+
+        With `seeds`, it is what that many seeds would tell if the means and the spreads stayed as they are.
+        """
         names = list(self.spec.objectives)
         complete = self._trials[self._trials["state"] == "complete"]["trial"]
-        reports = self._reports([*REPORT_KEY, *names])
+        reports = self.reports(columns=[*REPORT_KEY, *names])
         final = reports[reports["trial"].isin(complete) & (reports["step"] == self.spec.train.steps)]
         if final.empty or any(name not in final for name in names):
             return pd.Series(dtype=float, name="front_probability", index=pd.Index([], name="trial"))
-        return front_probabilities(merge_duplicates(final, ["trial", "seed"]), self.spec.objectives)
+        return front_probabilities(merge_duplicates(final, ["trial", "seed"]), self.spec.objectives, seeds)
 
     def best_trial(self, metric: str) -> int:
         """Return the number of the complete trial that is best in a metric."""
@@ -143,52 +170,6 @@ class StudyResults:
             raise UserError(f"no complete trial of study {self.spec.name!r} has a value of {metric!r}")
         return int(values.idxmin() if self.spec.direction(metric) == "min" else values.idxmax())
 
-    def missing_post_training(self) -> dict[str, list[tuple[TrialId, int]]]:
-        """Return trial and seed of the front candidates and the plain VAE that lack metrics, by post-training group.
-
-        Metrics that an earlier run could not compute are left out.
-        """
-        return {
-            group: missing
-            for group, replicates in self._lacking_post_training.items()
-            if (missing := [replicate for replicate in replicates if (group, *replicate) not in self._unavailable])
-        }
-
-    def unavailable_post_training(self) -> Counter[tuple[str, str]]:
-        """Return the number of replicates for which earlier runs could not compute metrics, by group and reason."""
-        lacking = ((group, *each) for group, replicates in self._lacking_post_training.items() for each in replicates)
-        return Counter((key[0], self._unavailable[key]) for key in lacking if key in self._unavailable)
-
-    @cached_property
-    def _unavailable(self) -> dict[tuple[str, TrialId, int], str]:
-        """Reasons by post-training group, trial and seed, as runs have recorded them."""
-        entries = [entry for run in self.runs.values() for entry in run.get("unavailable", [])]
-        return {(entry["group"], entry["trial"], entry["seed"]): entry["reason"] for entry in entries}
-
-    @cached_property
-    def _lacking_post_training(self) -> dict[str, list[tuple[TrialId, int]]]:
-        candidates = front_candidates(self._results, self.spec)
-        trials: list[TrialId] = [*sorted(candidates.front + candidates.near)]
-        # A replicate that has this metric has its whole group.
-        markers = {
-            "test": "test/fidelity/log_mel_rmse_db",
-            "samples": f"sampled_probe/{self.spec.shared_factors[0]}/both",
-            "dci": "disentanglement/dci",
-            "sound": "fidelity/stft_error",
-        }
-        baseline = self._plain_vae_reports.assign(trial=Baseline.PLAIN_VAE)
-        tables = (self._reports([*REPORT_KEY, *markers.values()]), baseline)
-        reports, baseline = (rows[rows["step"] == self.spec.train.steps] for rows in tables)
-        if trials and len(baseline):
-            trials.append(Baseline.PLAIN_VAE)
-        missing: dict[str, list[tuple[TrialId, int]]] = {}
-        for group in self.spec.post_training:
-            marker = markers[group]
-            present = [rows.dropna(subset=[marker]) for rows in (reports, baseline) if marker in rows]
-            measured = {replicate for rows in present for replicate in zip(rows["trial"], rows["seed"], strict=True)}
-            missing[group] = [replicate for replicate in product(trials, self.spec.seeds) if replicate not in measured]
-        return missing
-
     def reference(self) -> np.ndarray | None:
         """Return the costs of the untrained network, [M], the reference of hypervolumes; None if it was not scored."""
         return reference_point(self._baselines, self.spec.objectives)
@@ -203,13 +184,17 @@ class StudyResults:
         reports = self._report_rows.frame(["trial", "seed", "step"])
         return 0 if reports.empty else int(reports.groupby(["trial", "seed"])["step"].max().sum())
 
-    def progress(self) -> pd.DataFrame:
-        """Return a row for each complete trial, by time, with the columns of `front_progress`."""
+    def progress(self, reference: np.ndarray | None = None) -> pd.DataFrame:
+        """Return a row for each complete trial, by time, with the columns of `front_progress`.
+
+        The reference of hypervolumes is that of this study by default.
+        """
+        reference = self.reference() if reference is None else reference
         complete = self._trials[self._trials["state"] == "complete"]
         if not complete.empty:
             means = self._means[["trial", *(name for name in self.spec.objectives if name in self._means)]]
             complete = complete[["trial", "time", "run"]].merge(means, on="trial", how="left")
-        return front_progress(complete, self.steps(), self.runs, self.live, self.spec.objectives, self.reference())
+        return front_progress(complete, self.steps(), self.runs, self.live, self.spec.objectives, reference)
 
     def status(self) -> dict[str, Any]:
         """Return a summary as plain JSON, with state, trials by state, front, trained steps and last heartbeat."""
@@ -248,12 +233,6 @@ class StudyResults:
         return self._all_report_rows.of_trials()
 
     @cached_property
-    def _plain_vae_reports(self) -> pd.DataFrame:
-        rows = self._all_report_rows.of_baseline(Baseline.PLAIN_VAE).frame()
-        key = [name for name in REPORT_KEY if name != "trial"]
-        return _ordered(merge_duplicates(rows, key), key) if len(rows) else pd.DataFrame(columns=key)
-
-    @cached_property
     def _baselines(self) -> dict[str, Any] | None:
         return self.store.baselines()
 
@@ -280,14 +259,6 @@ class StudyResults:
     def _results(self) -> pd.DataFrame:
         configuration = [name for name in self._trials if str(name).startswith("config/")]
         return self._trials[["trial", "state", "error", *configuration]].merge(self._means, on="trial", how="left")
-
-    def _reports(self, columns: Sequence[str] | None = None, trials: Collection[int] | None = None) -> pd.DataFrame:
-        """Return a row for each replicate and budget of trials; all columns and trials by default."""
-        rows = self._report_rows
-        if not rows.segments:
-            return pd.DataFrame(columns=REPORT_KEY)
-        is_selected = None if trials is None else np.isin(rows.frame(["trial"])["trial"], list(trials))
-        return _ordered(merge_duplicates(rows.frame(columns, is_selected), REPORT_KEY), REPORT_KEY)
 
 
 def _ordered(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:

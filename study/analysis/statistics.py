@@ -52,6 +52,19 @@ def ci_half_width(sd: Any, n: Any, level: float = 0.9) -> Any:
     return stdtrit(np.asarray(n) - 1.0, (1 + level) / 2) * sd / np.sqrt(n)
 
 
+def wilson_interval(successes: int, trials: int, level: float = 0.9) -> tuple[float, float]:
+    """Return Wilson's interval of a probability from a number of successes; 0 to 1 without trials."""
+    from scipy.special import ndtri
+
+    if trials == 0:
+        return 0.0, 1.0
+    z = float(ndtri((1 + level) / 2))
+    rate, scale = successes / trials, 1 + z**2 / trials
+    middle = (rate + z**2 / (2 * trials)) / scale
+    half = z / scale * np.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
 def accuracy_standard_error(accuracy: Any, clips: int) -> Any:
     """Return the standard error of an accuracy over clips; its square is unbiased. NaN for fewer than two clips."""
     return np.sqrt(accuracy * (1 - accuracy) / (clips - 1 if clips > 1 else np.nan))
@@ -127,7 +140,7 @@ def leakage(results: pd.DataFrame, spec: Spec, trial: int, classes: Mapping[str,
     return pd.concat(tables, ignore_index=True)
 
 
-def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) -> pd.Series:
+def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str], seeds: int | None = None) -> pd.Series:
     """Return the probability that each trial's means over infinitely many seeds are on the Pareto front.
 
     The posterior of a trial's means, under a flat prior, is a multivariate t distribution around its means over seeds.
@@ -140,7 +153,8 @@ def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) ->
     be 0.5. Trials are treated as independent, although a seed may have the same effect on all of them.
 
     `reports` has a row for each replicate at the full budget; rows with a non-finite objective are ignored. The
-    probability is NaN if no trial has two seeds, because their spread is unknown.
+    probability is NaN if no trial has two seeds, because their spread is unknown. With `seeds`, it is what that many
+    seeds for each trial would tell if the means and the spreads stayed as they are.
     """
     is_finite_R = np.isfinite(to_costs(reports, objectives)).all(axis=1)
     rows = reports[is_finite_R].sort_values(["trial", "seed"])
@@ -149,6 +163,9 @@ def front_probabilities(reports: pd.DataFrame, objectives: Mapping[str, str]) ->
     if seeds_T.sum() == len(seeds_T):  # no trial has two seeds
         probability_T = np.full(len(seeds_T), np.nan)
     else:
+        if seeds is not None:
+            scatter_TMM *= ((seeds - 1) / np.maximum(seeds_T - 1, 1))[:, None, None]
+            seeds_T = np.where(seeds_T > 1, seeds, seeds_T)
         probability_T = _front_fractions(_draws(mean_TM, scatter_TMM, seeds_T))
     return pd.Series(probability_T, index=pd.Index(trials, name="trial"), name="front_probability")
 

@@ -130,7 +130,8 @@ class Study:
         Raises:
             UserError: If there is no such metric or parameter.
         """
-        from study.charts.trade_off import Axes, default_axes, trade_off_chart
+        from study.analysis.trade_off import Axes, default_axes
+        from study.charts.trade_off import trade_off_chart
 
         results = self._snapshot()
         metrics = metric_columns(results.results())

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.analysis.aggregation import mean_and_spread
+from study.analysis.aggregation import Spread, mean_and_spread
 from study.analysis.parameter_effects import Sweep, find_sweep, is_numeric
+from study.analysis.trade_off import trade_off_metrics
 from study.charts import style
-from study.charts.trade_off import trade_off_metrics
 from study.spec import Parameter, Spec
 
 Panels = dict[str, dict[str, pd.DataFrame]]
@@ -91,7 +91,7 @@ def panel_data(trials: pd.DataFrame, name: str, parameter: Parameter, metric: st
 
     Returns:
         Sorted by value: `trial`; `value` of the parameter, and `label` as the spec writes it; `mean`, `low` and `high`
-        (one standard deviation below and above, NaN for a single replicate); `offset` within the band of the label,
+        (the ends of its 90 % interval, NaN for a single replicate); `offset` within the band of the label,
         from -0.5 to 0.5.
     """
     if metric not in trials or f"config/{name}" not in trials:
@@ -144,7 +144,7 @@ def panel_chart(
         means = data.groupby(["value", "label"], as_index=False)["mean"].mean().assign(offset=0.0)
         tick = alt.Chart(means).encode(**_x_encoding(means, parameter, x_title))
         length = 0.8 * _BAND * size[0] / len(parameter.choice or [0])
-        layers.append(tick.mark_tick(color="#222222", thickness=2, size=length).encode(y=y))
+        layers.append(tick.mark_tick(color=style.TEXT, thickness=2, size=length).encode(y=y))
     layers.append(base.mark_point(filled=True, size=36, color=style.INK, opacity=1).encode(y=y))
     if reference is not None:
         ring = base.transform_filter(alt.FieldEqualPredicate(field="label", equal=reference))
@@ -160,7 +160,12 @@ def default_parameters(spec: Spec) -> list[str]:
 
 
 def small_multiples_data(
-    table: pd.DataFrame, spec: Spec, parameters: Sequence[str], metrics: Sequence[str], series: str | None
+    table: pd.DataFrame,
+    spec: Spec,
+    parameters: Sequence[str],
+    metrics: Sequence[str],
+    series: str | None,
+    spread: Spread = "ci",
 ) -> pd.DataFrame:
     """Return metrics of the complete trials against numeric parameters; a random sample of very many trials.
 
@@ -168,8 +173,8 @@ def small_multiples_data(
     is the parameter that divides the trials into series.
 
     Returns:
-        `parameter`, `metric`, `trial`, `value`, `series`, `mean`, and `low` and `high` (one standard deviation over
-        replicates below and above, NaN for a single replicate).
+        `parameter`, `metric`, `trial`, `value`, `series`, `mean`, and `low` and `high` (the ends of the error
+        bar over replicates, NaN for a single replicate).
     """
     sweep = find_sweep(table, spec)
     panels = []
@@ -178,7 +183,7 @@ def small_multiples_data(
         if rows.empty:
             continue
         columns = {"trial": rows["trial"], "value": rows[f"config/{parameter}"].astype(float)}
-        columns |= {"series": _series(rows, spec, series), **mean_and_spread(rows, metric)}
+        columns |= {"series": _series(rows, spec, series), **mean_and_spread(rows, metric, spread)}
         panels.append(pd.DataFrame({"parameter": parameter, "metric": metric, **columns}))
     if not panels:
         raise style.MissingDataError("no complete trial has values of these parameters and metrics yet")
@@ -194,17 +199,19 @@ def small_multiple_chart(data: pd.DataFrame, spec: Spec, parameter: str, metric:
     scale = alt.Scale(type="log", nice=False, padding=8) if is_log else alt.Scale(nice=False, padding=8, zero=False)
     series = sorted(data["series"].unique())
     legend = alt.Legend(orient="top", columns=2, symbolOpacity=1) if len(series) > 1 else None
-    title, label = style.parameter_label(parameter), style.metric_lines(spec, metric)[0]
+    title, label = style.parameter_label(parameter), style.metric_lines(spec, metric)
+    colours, shapes = style.category_marks(len(series))
     base = alt.Chart(rows).encode(
         x=alt.X("value:Q", title=title, scale=scale, axis=style.number_axis(rows["value"], is_log, 4)),
-        color=alt.Color("series:N", title=None, scale=alt.Scale(domain=series, scheme="tableau10"), legend=legend),
+        color=alt.Color("series:N", title=None, scale=alt.Scale(domain=series, range=colours), legend=legend),
+        shape=alt.Shape("series:N", title=None, scale=alt.Scale(domain=series, range=shapes), legend=legend),
     )
     points = base.mark_point(filled=True, size=45, opacity=0.9).encode(
         y=alt.Y("mean:Q", title=label, scale=alt.Scale(zero=False)),
         tooltip=[
             alt.Tooltip("trial:Q"),
-            alt.Tooltip("value:Q", title=title, format=".4g"),
-            alt.Tooltip("mean:Q", title=label, format=".4g"),
+            alt.Tooltip("value:Q", title=title, format=".3~g"),
+            alt.Tooltip("mean:Q", title=label[0], format=".3~g"),
             alt.Tooltip("series:N"),
         ],
     )

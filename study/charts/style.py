@@ -1,13 +1,17 @@
 """Colours, labels, error bars, downsampling and output files that all charts share."""
 
+import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
 from altair.typing import ChartType
+from altair.utils.schemapi import SchemaBase
 
+from study.analysis.aggregation import Spread
 from study.errors import UserError
 from study.formatting import objective_label
 from study.local_files import atomic_path
@@ -24,11 +28,46 @@ MAX_POINTS = 2000
 
 SUBSPACES = ("private", "shared")
 
-INK = "#30638e"
-# Visible on white and on black.
-BLUE, ORANGE, RED, PALE, GREY = "#3d7ea6", "#e09f3e", "#d1495b", "#8d99ae", "#808080"
-COLOURS = dict(zip(SUBSPACES, (INK, ORANGE), strict=True))
-_TEXT, _LINES = "#333333", "#dddddd"
+BLUE, ORANGE, GREEN, MAGENTA, BROWN, NAVY = CATEGORIES = (
+    "#0a78c2",
+    "#c2500a",
+    "#00574b",
+    "#b5308a",
+    "#4a2c00",
+    "#1b2a41",
+)
+"""Colours that people with any colour vision can tell apart; each has a contrast of at least 4.5 with the page."""
+
+RAMP = ("#1d1147", "#5a157e", "#96267f", "#bd3a62", "#c2521f")
+"""Colours of numbers, from low to high, visible as points on the page."""
+
+SHADES = ("#f4f7fb", "#c3d8ea", "#7fb0d6", "#2f7bb8", "#0b3a66")
+"""Colours of cells that touch one another, from nothing to all."""
+
+INK, TEXT, GREY, LINES = BLUE, "#262c36", "#5f6b7a", "#d9dee5"
+"""Colours of plain marks, of text, of what is in the background, and of axes."""
+
+ACCENT = "#5b3fd6"
+"""Colour of what the user has selected. No category has it."""
+
+SHAPES = ("circle", "square", "triangle-up", "cross", "diamond")
+"""Shapes that tell categories of equal colours apart."""
+
+COLOURS = dict(zip(SUBSPACES, (BLUE, ORANGE), strict=True))
+FONT = "'Source Sans', 'Source Sans 3', Helvetica, Arial, sans-serif"
+_GRID, _PAGE = "#eceff3", "white"
+_DARK = dict(
+    zip(
+        (*CATEGORIES, *RAMP, *SHADES, ACCENT, TEXT, GREY, LINES, _GRID, _PAGE),
+        (
+            *("#2a8fe6", "#ff7a3a", "#7cebc4", "#d95cb8", "#ffef99", "#f5f8ff"),
+            *("#6f8cff", "#4cb3d9", "#63d6a4", "#c9e36b", "#fff3a6"),
+            *("#171e2a", "#1f4368", "#286ba7", "#6fb3ea", "#dceefc"),
+            *("#c9c0ff", "#e6eaf0", "#9aa7b8", "#3b4554", "#262e3a", "#12161d"),
+        ),
+        strict=True,
+    )
+)
 _MAX_TICK_CHARACTERS = 18  # in all labels of an axis
 _FORMATS = (".html", ".png", ".svg")
 
@@ -47,6 +86,9 @@ _PARAMETERS = {
     "contrast.private": ("private contrast", "weight of the contrastive loss"),
     "contrast.shared": ("shared contrast", "weight of the contrastive loss"),
     "contrast.temperature": ("temperature", "of the contrastive loss"),
+    "independence.hsic": ("HSIC", "weight of the dependence between private and shared latents"),
+    "independence.adversarial": ("adversary", "weight of the adversary that reads one subspace from the other"),
+    "independence.cross_covariance": ("cross-covariance", "weight of that of private and shared latents"),
     "optimiser.learning_rate": ("learning rate", ""),
 }
 _UNITS = {"frequency": "Hz", "amplitude": "1 is full scale"}
@@ -56,22 +98,45 @@ class MissingDataError(Exception):
     """A chart has nothing to show; the message gives the reason."""
 
 
-def styled(chart: ChartType) -> ChartType:
-    """Return a whole chart with the style of the report."""
-    axis: dict[str, Any] = {"labelColor": _TEXT, "titleColor": _TEXT, "titleFontWeight": "normal"}
-    header: dict[str, Any] = {"color": _TEXT, "subtitleColor": "#666666", "fontSize": 12, "subtitleFontSize": 11}
+def styled(chart: ChartType, is_dark: bool = False, background: str = _PAGE) -> ChartType:
+    """Return a whole chart in the style of the project, for a light or a dark page.
+
+    Charts are written with the colours of this module, which are meant for a light page. On a dark page each colour is
+    replaced by its counterpart, which has the same meaning and the same contrast.
+    """
+    axis: dict[str, Any] = {"labelColor": TEXT, "titleColor": TEXT, "titleFontWeight": "normal"}
+    header: dict[str, Any] = {"color": TEXT, "subtitleColor": GREY, "fontSize": 13, "subtitleFontSize": 11}
     configured: ChartType = (
-        chart.configure(font="Helvetica, Arial, sans-serif", background="white", padding=8)
-        .configure_view(stroke=_LINES)
-        .configure_axis(gridColor="#eeeeee", domainColor=_LINES, tickColor=_LINES, titleFontSize=11, **axis)
+        chart.configure(font=FONT, background=background, padding=8)
+        .configure_view(stroke=LINES)
+        .configure_axis(gridColor=_GRID, domainColor=LINES, tickColor=LINES, titleFontSize=12, labelFontSize=11, **axis)
         .configure_title(fontWeight="bold", anchor="start", **header)
-        .configure_legend(titleFontWeight="normal", titleColor=_TEXT, labelColor=_TEXT)
+        .configure_legend(titleFontWeight="normal", titleColor=TEXT, labelColor=TEXT, symbolOpacity=1)
+        .configure_text(color=TEXT)
+        .configure_range(category=list(CATEGORIES), ramp=list(RAMP), heatmap=list(SHADES))
     )
-    return configured
+    return _recoloured(configured, _DARK) if is_dark else configured
+
+
+def _recoloured(part: Any, colours: Mapping[str, str]) -> Any:
+    """Return a chart, or a part of one, with colours replaced. Data frames are shared with the original."""
+    if isinstance(part, str):
+        return colours.get(part, part)
+    if isinstance(part, SchemaBase):
+        replaced = copy.copy(part)
+        # Altair's `copy` fails for some parameters, and its attributes are properties of the chart.
+        for name in ("_args", "_kwds"):
+            object.__setattr__(replaced, name, _recoloured(getattr(part, name), colours))
+        return replaced
+    if isinstance(part, Mapping):
+        return {name: _recoloured(value, colours) for name, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_recoloured(value, colours) for value in part]
+    return part
 
 
 def save_chart(chart: ChartType, path: Path) -> None:
-    """Write a chart as self-contained HTML, as PNG at twice the screen's resolution, or as SVG."""
+    """Write a chart for a light page as self-contained HTML, as PNG at twice the screen's resolution, or as SVG."""
     suffix = path.suffix.lower()
     if suffix not in _FORMATS:
         raise UserError(f"a plot must be a file ending in {', '.join(_FORMATS)}; got {path.name!r}")
@@ -80,9 +145,22 @@ def save_chart(chart: ChartType, path: Path) -> None:
     options |= {"inline": True} if suffix == ".html" else {"scale_factor": PIXEL_RATIO}
     try:
         with atomic_path(path) as draft:
-            chart.save(str(draft), **options)
+            styled(chart).save(str(draft), **options)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def category_marks(count: int) -> tuple[list[str], list[str]]:
+    """Return colours and shapes of categories; more categories than colours also differ in shape."""
+    colours = [CATEGORIES[index % len(CATEGORIES)] for index in range(count)]
+    return colours, [SHAPES[index // len(CATEGORIES) % len(SHAPES)] for index in range(count)]
+
+
+def spread_text(replicates: int, spread: Spread) -> str:
+    """Return what a point with its error bar shows: `mean with 90 % interval over 3 seeds`."""
+    if replicates == 1:
+        return "one seed each"
+    return f"mean with {'standard deviation' if spread == 'sd' else '90 % interval'} over {replicates} seeds"
 
 
 def error_bars(points: alt.Chart, axis: Literal["x", "y"] = "y", **style: Any) -> alt.Chart:

@@ -1,144 +1,118 @@
 """The trade-off chart: two metrics of all trials and baselines, with error bars and the Pareto front."""
 
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import altair as alt
-import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from study.analysis import StudyResults
-from study.analysis.aggregation import mean_and_spread
-from study.analysis.pareto import pareto_front
-from study.charts.style import BLUE, GREY, ORANGE, PALE, RED, downsample, parameter_label, spans_decades
-from study.formatting import format_number, objective_label
+from study.analysis.aggregation import Spread
+from study.analysis.trade_off import KINDS, PROBABILITY, Axes, default_axes, trade_off_data
+from study.charts.style import (
+    ACCENT,
+    BLUE,
+    BROWN,
+    GREY,
+    ORANGE,
+    RAMP,
+    SHAPES,
+    TEXT,
+    category_marks,
+    downsample,
+    parameter_label,
+    spans_decades,
+    spread_text,
+)
+from study.formatting import cell_text, format_number, objective_label
 from study.spec import Baseline, Spec
 
-_KINDS = {"on the front": RED, "complete": BLUE, "not complete": PALE, "baseline": ORANGE}
-_FRONT, _COMPLETE, _INCOMPLETE, _BASELINE = _KINDS
-_SELECTED_COLOUR = "#e8871e"
+_FRONT, _COMPLETE, _INCOMPLETE, _BASELINE = KINDS
+_KINDS = dict(zip(KINDS, (ORANGE, BLUE, GREY, BROWN), strict=True))
+_INAPPLICABLE = "does not apply"
 _NUMBER_WIDTH, _NUMBER_HEIGHT = 0.035, 0.05  # size of a trial's number, as fractions of the chart
 _MAX_BARS = 250  # error bars of more trials are faint
 _MAX_DISTANCE = 0.5  # from a baseline to the trials, as a fraction of their range; others are drawn at the edge
+_MIN_ZOOM_TRIALS, _MIN_ZOOM = 8, 1.4  # a part of the chart is worth a zoom if all of it is larger by this factor
 
 
-class Axes(NamedTuple):
-    """Metrics along x and y, and parameters that set the colour and the size of points.
-
-    Without a parameter, the colour shows whether a trial is on the front. The parameter of the size is numeric.
-    """
-
-    x: str
-    y: str
-    colour: str | None = None
-    size: str | None = None
-
-
-def trade_off_metrics(spec: Spec) -> tuple[str, ...]:
-    """Return the objectives of a study; a single objective is compared with fidelity, or else with separation."""
-    names = [*spec.objectives, "fidelity/log_mel_rmse_db", "disentanglement/separation"]
-    return tuple(dict.fromkeys(names))[: max(2, len(spec.objectives))]
-
-
-def default_axes(spec: Spec) -> Axes:
-    """Return the axes of a study's first two metrics."""
-    return Axes(*trade_off_metrics(spec)[:2])
-
-
-def trade_off_data(
-    results: StudyResults,
-    axes: Axes | None = None,
-    selected: Collection[int] = (),
-    limits: Mapping[str, Any] | None = None,
-) -> pd.DataFrame:
-    """Return a row for each trial and baseline that has both metrics of the axes.
-
-    `limits` are the worst values of metrics. Trials without a value or beyond it are removed; baselines stay.
-
-    Returns:
-        `x`, `y` with `x_low`, `x_high`, `y_low`, `y_high` (one standard deviation over replicates below and above),
-        `is_baseline`, `final` (whether the trial is complete), `front` (of the remaining complete trials, in these two
-        metrics), `kind`, `selected`, and of the results: the trial or the baseline, its state, its configuration and
-        both metrics.
-    """
-    axes, trials = axes or default_axes(results.spec), results.results()
-    for name, limit in (limits or {}).items():
-        measured = trials.get(name, pd.Series(np.nan, index=trials.index))
-        trials = trials[measured <= limit if results.spec.direction(name) == "min" else measured >= limit]
-    metrics = [column for name in (axes.x, axes.y) for column in (name, f"{name}/sd")]
-    columns = ["trial", "baseline", "state", *metrics, *(f"config/{name}" for name in results.spec.space)]
-    tables = [rows.reindex(columns=dict.fromkeys(columns)) for rows in (trials, results.baselines())]
-    table = pd.concat([rows for rows in tables if len(rows)] or tables[:1], ignore_index=True)
-    table = table.dropna(subset=[axes.x, axes.y]).reset_index(drop=True)
-    table["trial"] = table["trial"].astype("Int64")
-    values: dict[str, Any] = {}
-    for axis, name in (("x", axes.x), ("y", axes.y)):
-        mean, low, high = mean_and_spread(table, name).values()
-        values |= {axis: mean, f"{axis}_low": low.fillna(mean), f"{axis}_high": high.fillna(mean)}
-    is_baseline = table["baseline"].notna()
-    final = (table["state"] == "complete") & ~is_baseline
-    directions = {name: results.spec.direction(name) for name in dict.fromkeys((axes.x, axes.y))}
-    front = np.zeros(len(table), dtype=bool)
-    front[final] = pareto_front(table[final], directions)
-    kind = np.select([front, final, is_baseline], [_FRONT, _COMPLETE, _BASELINE], _INCOMPLETE)
-    marks = {"is_baseline": is_baseline, "final": final, "front": front, "kind": kind}
-    marks["selected"] = table["trial"].isin(list(selected))
-    return pd.concat([table, pd.DataFrame(values | marks, index=table.index)], axis=1)
+def is_zoomable(data: pd.DataFrame, spec: Spec, axes: Axes) -> bool:
+    """Return whether outliers squeeze the front and most trials into a part of the chart."""
+    return any(_extent(_range(data, axis)) > _MIN_ZOOM * _extent(_zoom(data, axis, spec, axes)) for axis in "xy")
 
 
 def trade_off_chart(
-    results: StudyResults, axes: Axes | None = None, data: pd.DataFrame | None = None, is_selectable: bool = False
+    results: StudyResults,
+    axes: Axes | None = None,
+    data: pd.DataFrame | None = None,
+    is_selectable: bool = False,
+    is_zoomed: bool = False,
+    spread: Spread = "ci",
 ) -> ChartType:
-    """Draw `trade_off_data`: complete trials filled, others hollow, the front as a line, baselines as diamonds.
+    """Draw `trade_off_data`: complete trials filled, others hollow, the front ringed, baselines as diamonds.
 
     `data` is a result of `trade_off_data` for these axes. If the chart is selectable, clicks select trials (parameter
-    `picked`), and so do areas (parameter `brush`).
+    `picked`), and so do areas (parameter `brush`). Zoomed, it shows the front and the better three quarters of the
+    complete trials.
     """
     spec = results.spec
     axes = axes or default_axes(spec)
-    data = trade_off_data(results, axes) if data is None else data
-    x_range, y_range = _range(data, "x"), _range(data, "y")
-    keep = data["front"] | data["selected"] | data["is_baseline"]
-    points, parameters = _chart_columns(downsample(data, keep), spec, axes)
-    points = _with_labels(points, x_range, y_range)
+    data = trade_off_data(results, axes, spread=spread) if data is None else data
+    ranges = [_zoom(data, axis, spec, axes) if is_zoomed else _range(data, axis) for axis in "xy"]
+    is_inside = data["is_baseline"] | (data["x"].between(*ranges[0]) & data["y"].between(*ranges[1]))
+    inside = data[is_inside]
+    keep = inside["front"] | inside["selected"] | inside["is_baseline"]
+    points = _with_texts(_with_labels(downsample(inside, keep), *ranges), spec, axes)
     base = alt.Chart(points).encode(
-        x=alt.X("x:Q", title=_title(spec, axes.x), scale=alt.Scale(domain=x_range, nice=False)),
-        y=alt.Y("y:Q", title=_title(spec, axes.y), scale=alt.Scale(domain=y_range, nice=False)),
+        x=alt.X(
+            "x:Q", title=_title(spec, axes.x), scale=alt.Scale(domain=ranges[0], nice=False), axis=alt.Axis(tickCount=9)
+        ),
+        y=alt.Y(
+            "y:Q", title=_title(spec, axes.y), scale=alt.Scale(domain=ranges[1], nice=False), axis=alt.Axis(tickCount=7)
+        ),
     )
+    hover = alt.selection_point(name="hover", fields=["trial"], on="pointerover", clear="pointerout")
+    colour, shape = _colour(points, axes)
     tooltip = [
         alt.Tooltip("name:N", title="trial"),
         alt.Tooltip("state:N"),
         alt.Tooltip("x_text:N", title=objective_label(axes.x)),
         alt.Tooltip("y_text:N", title=objective_label(axes.y)),
+        alt.Tooltip("probability_text:N", title="probability of the front"),
+        alt.Tooltip("configuration:N"),
     ]
-    colour = {"color": _colour(points, axes)}
-    configuration = [alt.Tooltip(f"{name}:{kind}") for name, kind in parameters.items()]
-    trial: dict[str, Any] = {**colour, "tooltip": tooltip + configuration}
-    if axes.size is not None:
-        legend = alt.Legend(orient="top", symbolFillColor=GREY, symbolStrokeColor=GREY)
-        scale = alt.Scale(range=[30, 300], zero=False)
-        trial["size"] = alt.Size("size:Q", title=parameter_label(axes.size), scale=scale, legend=legend)
+    if points["probability_text"].eq("").all():
+        del tooltip[4]
+    trial: dict[str, Any] = {
+        "color": colour,
+        "tooltip": tooltip,
+        "stroke": _stroke(points, axes, has_legend=axes.colour is not None),
+        **shape,
+    }
+    trial |= {"opacity": alt.condition(hover, alt.value(1), alt.value(0.25)), **_size(points, axes)}
     # Between two points of the front, the value of the one that is better in x is known to be reachable.
     steps: Literal["step-before", "step-after"] = "step-before" if spec.direction(axes.x) == "max" else "step-after"
     front = base.transform_filter("datum.front").encode(order=alt.Order("x:Q"))
-    front = front.mark_line(color=_KINDS[_FRONT], strokeDash=[4, 3], opacity=0.7, interpolate=steps)
-    bars = base.transform_filter("!datum.is_baseline").mark_rule(opacity=0.45 if len(points) <= _MAX_BARS else 0.15)
-    bars_x = bars.encode(x="x_low:Q", x2="x_high:Q", **colour)
-    bars_y = bars.encode(y="y_low:Q", y2="y_high:Q", **colour)
+    front = front.mark_line(color=_KINDS[_FRONT], strokeDash=[4, 3], opacity=0.7, interpolate=steps, clip=True)
+    faint = alt.condition(hover, alt.value(0.5 if len(points) <= _MAX_BARS else 0.15), alt.value(0.05))
+    bars = base.transform_filter("!datum.is_baseline").mark_rule(clip=True).encode(color=colour, opacity=faint)
+    bars_x = bars.encode(x="x_low:Q", x2="x_high:Q")
+    bars_y = bars.encode(y="y_low:Q", y2="y_high:Q")
     ring = base.transform_filter("datum.selected")
-    ring = ring.mark_point(size=260, strokeWidth=2.5, color=_SELECTED_COLOUR, opacity=1)
-    hollow = base.transform_filter("!datum.final && !datum.is_baseline").encode(**trial)
-    hollow = hollow.mark_point(size=70, strokeWidth=1.5, opacity=1)
-    filled = base.transform_filter("datum.final").mark_point(size=70, filled=True, opacity=1).encode(**trial)
+    ring = ring.mark_point(size=420, strokeWidth=3, color=ACCENT, opacity=1, clip=True)
+    hollow = base.transform_filter("!datum.final && !datum.is_baseline")
+    hollow = hollow.encode(**trial | {"stroke": _stroke(points, axes, has_legend=False)})
+    hollow = hollow.mark_point(size=70, strokeWidth=1.5, filled=False)
+    filled = base.transform_filter("datum.final").mark_point(size=90, strokeWidth=2, filled=True).encode(**trial)
+    filled = filled.add_params(hover)
     if is_selectable:
         picked = alt.selection_point(name="picked", fields=["trial"], on="click", empty=False)
         brush = alt.selection_interval(name="brush", encodings=["x", "y"], empty=False)
         filled = filled.add_params(picked, brush)
     baselines = base.transform_filter("datum.is_baseline")
-    diamonds = baselines.mark_point(shape="diamond", size=110, filled=True, opacity=1, color=_KINDS[_BASELINE])
-    middle = sum(x_range) / 2  # names are written towards it, to stay inside of the chart
+    diamonds = baselines.mark_point(shape="diamond", size=120, filled=True, opacity=1, color=_KINDS[_BASELINE])
+    middle = sum(ranges[0]) / 2  # names are written towards it, to stay inside of the chart
     sides: tuple[tuple[str, int, Literal["left", "right"]], ...] = (("<=", -6, "left"), (">", 6, "right"))
     names = [
         baselines.transform_filter(f"datum.x {side} {middle}")
@@ -147,48 +121,104 @@ def trade_off_chart(
         for side, dx, align in sides
     ]
     numbers = base.transform_filter("datum.number != ''").encode(text="number:N")
-    numbers = numbers.mark_text(dx=-7, dy=-9, align="right", color=_KINDS[_FRONT], fontWeight="bold")
-    layers = [front, bars_x, bars_y, ring, hollow, filled, diamonds.encode(tooltip=tooltip), *names, numbers]
-    title = alt.Title(f"Study {spec.name}", subtitle=_subtitle(data, len(points), spec), subtitleColor=GREY)
-    return alt.layer(*layers).properties(title=title, width=640, height=420)
+    numbers = numbers.mark_text(dx=-8, dy=-10, align="right", color=TEXT, fontWeight="bold")
+    layers = [front, bars_x, bars_y, ring, hollow, filled, diamonds.encode(tooltip=tooltip[:4]), *names, numbers]
+    lines = _subtitle(data, len(points), int((~is_inside).sum()), spec, spread)
+    title = alt.Title(f"Study {spec.name}", subtitle=lines, subtitleColor=GREY)
+    chart: ChartType = alt.layer(*layers).resolve_scale(stroke="independent")
+    return chart.properties(title=title, width=640, height=420)
 
 
-def _chart_columns(data: pd.DataFrame, spec: Spec, axes: Axes) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the columns of the chart, and the parameters among them with the type of their values for Vega.
-
-    Names of parameters are without dots and slashes, which Vega reads as paths.
-    """
-    parameters = {f"config/{name}": name.replace(".", " ") for name in spec.space if f"config/{name}" in data}
+def _with_texts(points: pd.DataFrame, spec: Spec, axes: Axes) -> pd.DataFrame:
+    """Return the columns of the chart: add the texts of tooltips, and leave out the columns of parameters."""
+    texts = [""] * len(points)
+    for name in spec.space:
+        values = points.get(f"config/{name}")
+        if values is not None:
+            added = [f"{parameter_label(name)} {cell_text(value)}" if pd.notna(value) else "" for value in values]
+            texts = [", ".join(filter(None, pair)) for pair in zip(texts, added, strict=True)]
     columns = ["trial", "baseline", "is_baseline", "state", "x", "y", "x_low", "x_high", "y_low", "y_high"]
-    columns += ["final", "front", "kind", "selected"]
-    points = data[[*columns, *parameters]].rename(columns=parameters)
-    for column, name in (("colour", axes.colour), ("size", axes.size)):
-        if name is not None:
-            points[column] = data.get(f"config/{name}")
-    return points, {name: "Q" if is_numeric_dtype(points[name]) else "N" for name in parameters.values()}
+    columns += ["final", "front", "kind", "selected", "name", "label", "number", "x_text", "y_text"]
+    drawn = points[columns].assign(configuration=texts)
+    drawn["probability_text"] = points[PROBABILITY].map(lambda value: "" if pd.isna(value) else f"{value:.2f}")
+    if axes.colour is not None:
+        drawn["colour"] = points[f"config/{axes.colour}"]
+    if axes.size is not None:
+        drawn["size"] = points[axes.size if axes.size == PROBABILITY else f"config/{axes.size}"]
+    return drawn
 
 
-def _colour(points: pd.DataFrame, axes: Axes) -> alt.Color:
-    legend = alt.Legend(orient="top", symbolOpacity=1)
+def _colour(points: pd.DataFrame, axes: Axes) -> tuple[Any, dict[str, Any]]:
+    """Return the encoding of the colour, and of the shape if there are more categories than colours."""
+    legend = alt.Legend(orient="top", symbolOpacity=1, columns=6)
     if axes.colour is None:
         kinds = [kind for kind in _KINDS if (points["kind"] == kind).any()]
         scale = alt.Scale(domain=kinds, range=[_KINDS[kind] for kind in kinds])
-        return alt.Color("kind:N", title=None, scale=scale, legend=legend)
+        return alt.Color("kind:N", title=None, scale=scale, legend=legend), {}
+    title = parameter_label(axes.colour)
     if is_bool_dtype(points["colour"]) or not is_numeric_dtype(points["colour"]):
-        scale = alt.Scale(domain=sorted(points["colour"].dropna().unique()), scheme="tableau10")
-        return alt.Color("colour:N", title=parameter_label(axes.colour), scale=scale, legend=legend)
-    scale = alt.Scale(scheme="viridis", type="log" if spans_decades(points["colour"]) else "linear")
-    return alt.Color("colour:Q", title=parameter_label(axes.colour), scale=scale, legend=legend)
+        points["colour"] = points["colour"].map(str).where(points["colour"].notna(), _INAPPLICABLE)
+        categories = sorted({*points["colour"][~points["is_baseline"]]} - {_INAPPLICABLE})
+        colours, shapes = category_marks(len(categories))
+        if (points["colour"] == _INAPPLICABLE).any():
+            categories, colours, shapes = [*categories, _INAPPLICABLE], [*colours, GREY], [*shapes, SHAPES[0]]
+        colour = alt.Color("colour:N", title=title, scale=alt.Scale(domain=categories, range=colours), legend=legend)
+        if len(set(shapes)) == 1:
+            return colour, {}
+        shape = alt.Shape("colour:N", title=title, scale=alt.Scale(domain=categories, range=shapes), legend=legend)
+        return colour, {"shape": shape}
+    scale = alt.Scale(range=list(RAMP), type="log" if spans_decades(points["colour"]) else "linear")
+    gradient = alt.Legend(type="gradient", orient="top", gradientLength=160)
+    colour = alt.Color("colour:Q", title=title, scale=scale, legend=gradient)
+    return alt.condition("isValid(datum.colour)", colour, alt.value(GREY)), {}
 
 
-def _subtitle(data: pd.DataFrame, drawn: int, spec: Spec) -> list[str]:
+def _stroke(points: pd.DataFrame, axes: Axes, has_legend: bool) -> alt.Stroke:
+    """Return the encoding of the outline: a ring for the front. It has a legend if the colour shows a parameter."""
+    strokes = {_FRONT: TEXT, _COMPLETE: "transparent", _INCOMPLETE: GREY, _BASELINE: BROWN}
+    shown = [kind for kind in (_FRONT, _INCOMPLETE) if (points["kind"] == kind).any()]
+    legend = alt.Legend(orient="top", values=shown, symbolFillColor="transparent", symbolStrokeWidth=2)
+    scale = alt.Scale(domain=list(strokes), range=list(strokes.values()))
+    return alt.Stroke("kind:N", title=None, scale=scale, legend=legend if has_legend and shown else None)
+
+
+def _size(points: pd.DataFrame, axes: Axes) -> dict[str, Any]:
+    if axes.size is None or points["size"].isna().all():
+        return {}
+    legend = alt.Legend(orient="top", symbolFillColor=GREY, symbolStrokeColor=GREY, tickCount=3)
+    if axes.size == PROBABILITY:
+        scale, title = alt.Scale(domain=[0, 1], range=[30, 260]), "probability of the front"
+    else:
+        scale, title = alt.Scale(range=[30, 300], zero=False), parameter_label(axes.size)
+    size = alt.Size("size:Q", title=title, scale=scale, legend=legend)
+    return {"size": alt.condition("isValid(datum.size)", size, alt.value(50))}
+
+
+def _subtitle(data: pd.DataFrame, drawn: int, outside: int, spec: Spec, spread: Spread) -> list[str]:
     complete = int(data["final"].sum())
-    spread = f"mean ± standard deviation over {spec.replicates} replicates"
-    spread = spread if spec.replicates > 1 else "one replicate each"
-    lines = [f"{complete:,} complete trial{'s' * (complete != 1)}, {spread}"]
-    if drawn < len(data):
+    lines = [f"{complete:,} complete trial{'s' * (complete != 1)}, {spread_text(spec.replicates, spread)}"]
+    if drawn < len(data) - outside:
         lines.append(f"{drawn:,} of {len(data):,} are shown: the front, selected trials and a random sample")
+    if outside:
+        lines.append(f"{outside:,} trial{'s' * (outside != 1)} outside of this part of the chart")
     return lines
+
+
+def _extent(limits: list[float]) -> float:
+    return limits[1] - limits[0]
+
+
+def _zoom(data: pd.DataFrame, axis: str, spec: Spec, axes: Axes) -> list[float]:
+    """Return the limits of an axis for the front and the better three quarters of the complete trials."""
+    complete = data[data["final"]]
+    if len(complete) < _MIN_ZOOM_TRIALS:
+        return _range(data, axis)
+    front, is_cost = complete[complete["front"]], spec.direction(axes.x if axis == "x" else axes.y) == "min"
+    low, high = float(front[f"{axis}_low"].min()), float(front[f"{axis}_high"].max())
+    bulk = float(complete[axis].quantile(0.75 if is_cost else 0.25))
+    low, high = min(low, bulk), max(high, bulk)
+    margin = 0.05 * ((high - low) or 0.2 * max(abs(low), 1.0))
+    return [low - margin, high + margin]
 
 
 def _range(data: pd.DataFrame, axis: str) -> list[float]:

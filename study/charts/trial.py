@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from altair.typing import ChartType
 
-from study.analysis.statistics import readings
+from study.analysis.aggregation import Spread
+from study.analysis.statistics import ci_half_width, readings
 from study.charts import style
 from study.spec import Spec
 
@@ -26,28 +27,33 @@ MAX_CLIPS = 1000
 _MIN_CLIPS = 20
 _NEIGHBOURS = 15
 _MAX_COLUMNS, _MAX_UMAP_COLUMNS = 4, 3
-_SHADES = ("#f4f7fa", "#bfd3e3", "#7ba5c6", "#30638e", "#132f49")
 _MAX_CELL, _MIN_CELL, _MIN_CELL_WITH_TEXT = 34, 5, 24  # pixels
 
 
-def learning_data(reports: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+def learning_data(reports: pd.DataFrame, metrics: Sequence[str], spread: Spread = "ci") -> pd.DataFrame:
     """Return the learning curves of a trial from its reports.
 
     Returns:
-        `metric`, `seed`, `step`, `value`, and over the replicates that reported at that step: `mean`, and `low` and
-        `high`, one standard deviation below and above it, NaN for a single replicate.
+        `metric`, `seed`, `step`, `value`, and over the replicates that reported at that step: `mean`, and the ends of
+        its error bar `low` and `high`, NaN for a single replicate.
     """
     long = reports.melt(["seed", "step"], list(metrics), "metric", "value").dropna(subset=["value"])
     groups = long.groupby(["metric", "step"])["value"]
-    mean, sd = groups.transform("mean"), groups.transform("std")
-    return long.assign(mean=mean, low=mean - sd, high=mean + sd)
+    mean, half = groups.transform("mean"), groups.transform("std")
+    if spread == "ci":
+        half = pd.Series(ci_half_width(half, groups.transform("count")), index=half.index)
+    return long.assign(mean=mean, low=mean - half, high=mean + half)
 
 
 def learning_chart(data: pd.DataFrame, spec: Spec, metric: str) -> ChartType:
-    """Draw `learning_data`: thin lines are replicates, the thick line their mean, the band one standard deviation."""
+    """Draw `learning_data`: thin lines are replicates, the thick line their mean, the band its error bar.
+
+    A metric of a single step has no lines, and a vertical line as error bar.
+    """
     scale, axis = alt.Scale(zero=False, nice=False, padding=6), alt.Axis(tickCount=5, format=",d", tickMinStep=1)
     x = alt.X("step:Q", title="steps", scale=scale, axis=axis)
-    base = alt.Chart(data[data["metric"] == metric]).encode(x=x)
+    shown = data[data["metric"] == metric]
+    base = alt.Chart(shown).encode(x=x)
     y = alt.Y("value:Q", title=style.metric_lines(spec, metric), scale=alt.Scale(zero=False))
     band = base.mark_area(color=style.INK, opacity=0.18).encode(y=alt.Y("low:Q"), y2="high:Q")
     lines = base.mark_line(color=style.INK, strokeWidth=1, opacity=0.45).encode(y=y, detail="seed:N")
@@ -55,18 +61,49 @@ def learning_chart(data: pd.DataFrame, spec: Spec, metric: str) -> ChartType:
     points = base.mark_point(color=style.INK, filled=True, size=30, opacity=0.7).encode(
         y="value:Q", tooltip=["seed:N", "step:Q", alt.Tooltip("value:Q", format=".4g")]
     )
-    return alt.layer(band, lines, mean, points).properties(height=220)
+    spread = band if shown["step"].nunique() > 1 else style.error_bars(base, color=style.INK, strokeWidth=2)
+    return alt.layer(spread, lines, mean, points).properties(height=220)
 
 
-def readings_data(row: pd.Series, classes: Mapping[str, int], untrained: Mapping[str, float]) -> pd.DataFrame:
+def curves_chart(reports: pd.DataFrame, spec: Spec, metric: str) -> ChartType:
+    """Draw the means over replicates of several trials by steps. The trial below the pointer is bold.
+
+    Up to six trials have the colours of the categories in the order in which `reports` has them.
+    """
+    trials = reports["trial"].drop_duplicates().tolist()
+    means = reports.dropna(subset=[metric]).groupby(["trial", "step"], as_index=False)[metric].mean()
+    data = means.rename(columns={metric: "mean"})
+    hover = alt.selection_point(fields=["trial"], on="pointerover", clear="pointerout", nearest=True, empty=False)
+    is_many = data["trial"].nunique() > len(style.CATEGORIES)
+    scale = alt.Scale(domain=trials, range=style.category_marks(len(trials))[0])
+    colour = {"color": alt.value(style.INK)} if is_many else {"color": alt.Color("trial:N", scale=scale)}
+    base = alt.Chart(data).encode(
+        x=alt.X("step:Q", title="steps", axis=alt.Axis(format=",d", tickMinStep=1)),
+        y=alt.Y("mean:Q", title=style.metric_lines(spec, metric), scale=alt.Scale(zero=False)),
+        detail="trial:N",
+        **colour,
+    )
+    lines = base.mark_line().encode(
+        opacity=alt.condition(hover, alt.value(1), alt.value(0.35 if is_many else 0.75)),
+        strokeWidth=alt.condition(hover, alt.value(3.5), alt.value(1.5)),
+    )
+    points = base.mark_point(filled=True, size=35).encode(
+        tooltip=["trial:N", "step:Q", alt.Tooltip("mean:Q", format=".3~g")]
+    )
+    return alt.layer(lines, points.add_params(hover)).properties(height=300)
+
+
+def readings_data(
+    row: pd.Series, classes: Mapping[str, int], untrained: Mapping[str, float], spread: Spread = "ci"
+) -> pd.DataFrame:
     """Return what the strong and the lightweight reader find of each factor in each subspace, from 0 to 1.
 
     `row` is the results of one trial, `classes` the number of classes of each factor, `untrained` the metrics of the
     untrained network.
 
     Returns:
-        `factor`, `subspace`, the columns of `study.analysis.statistics.readings`, `low` and `high` (one standard
-        deviation below and above, NaN for a single replicate), and `untrained`, the share of the untrained network.
+        `factor`, `subspace`, the columns of `study.analysis.statistics.readings`, `low` and `high` (the
+        ends of the error bar, NaN for a single replicate), and `untrained`, the share of the untrained network.
     """
     tables = []
     for (factor, count), subspace in product(classes.items(), style.COLOURS):
@@ -79,7 +116,7 @@ def readings_data(row: pd.Series, classes: Mapping[str, int], untrained: Mapping
         raise style.MissingDataError(
             f"trial {int(row['trial'])} has no metrics of the groups information/… and probe/…"
         )
-    return data.assign(low=data["share"] - data["sd"], high=data["share"] + data["sd"])
+    return data.assign(low=data["share"] - data[spread], high=data["share"] + data[spread])
 
 
 def readings_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
@@ -107,10 +144,10 @@ def readings_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
         tooltip = ["metric:N", alt.Tooltip("share:Q", format=".3f")]
         bars = base.mark_bar(width={"band": 0.8}).encode(y=y, color=colour, opacity=opacity, tooltip=tooltip)
         ticks = base.transform_filter("isValid(datum.untrained)").encode(y="untrained:Q")
-        untrained = ticks.mark_tick(color=style.RED, thickness=2.5, width={"band": 0.8})
+        untrained = ticks.mark_tick(color=style.MAGENTA, thickness=2.5, width={"band": 0.8})
         # A dark line on a white one is visible on bars and on light and dark pages.
         wide = style.error_bars(base, strokeWidth=4, color="white", clip=True)
-        narrow = style.error_bars(base, strokeWidth=1.5, color="#222222", clip=True)
+        narrow = style.error_bars(base, strokeWidth=1.5, color=style.TEXT, clip=True)
         title = alt.Title(factor, subtitle=f"belongs in the {home[factor]} subspace", subtitleColor=style.GREY)
         panel = alt.layer(bars, untrained, wide, narrow)
         panels.append(panel.properties(width=width, height=200, title=title))
@@ -157,7 +194,7 @@ def mutual_information_chart(data: pd.DataFrame, home: Mapping[str, str]) -> Cha
     colour = alt.Color(
         "nmi:Q",
         title="mutual information / entropy",
-        scale=alt.Scale(domain=[0, 1], range=list(_SHADES)),
+        scale=alt.Scale(domain=[0, 1], range=list(style.SHADES)),
         legend=alt.Legend(orient="bottom", gradientLength=200, titleLimit=260),
     )
     panels: list[ChartType] = []
@@ -169,7 +206,7 @@ def mutual_information_chart(data: pd.DataFrame, home: Mapping[str, str]) -> Cha
         layers = [base.mark_rect(stroke="white", strokeWidth=1).encode(color=colour)]
         if cell >= _MIN_CELL_WITH_TEXT:
             text = base.mark_text(fontSize=10 if cell > 28 else 8.5).encode(
-                text="text:N", color=alt.condition("datum.nmi > 0.45", alt.value("white"), alt.value("#333333"))
+                text="text:N", color=alt.condition("datum.nmi > 0.6", alt.value("white"), alt.value(style.TEXT))
             )
             layers.append(text)
         title = alt.Title(subspace, color=style.COLOURS[subspace])
@@ -213,7 +250,7 @@ def umap_chart(data: pd.DataFrame) -> ChartType:
         colour = alt.Color(
             "value:Q" if is_number else "value:N",
             title=style.factor_label(factor),
-            scale=alt.Scale(scheme="viridis" if is_number else "tableau10"),
+            scale=alt.Scale(range=list(style.RAMP if is_number else style.CATEGORIES)),
             legend=gradient if is_number else symbols,
         )
         rows = []

@@ -192,8 +192,7 @@ def dashboard(
 
     check_extra("dashboard", "marl-study dashboard")
     page = Path(str(find_spec("dashboard").origin)).with_name("app.py")  # type: ignore[union-attr]  # installed with it
-    options = ["--server.address=localhost", f"--server.port={port}", "--browser.gatherUsageStats=false"]
-    options += ["--client.toolbarMode=minimal", "--server.showEmailPrompt=false"]
+    options = ["--server.address=localhost", f"--server.port={port}", "--server.showEmailPrompt=false"]
     # With one arena for each thread, glibc keeps memory that threads have freed.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.execv(  # noqa: S606  # Streamlit replaces this process

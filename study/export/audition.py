@@ -16,6 +16,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from marl.audio import AudioConfig
 from marl.data import Clips
 from marl.extractor import FeatureExtractor
 from study.analysis import StudyResults
@@ -66,13 +67,24 @@ class Sound:
         return f'<audio controls src="data:audio/wav;base64,{base64.b64encode(content).decode()}"></audio>'
 
 
-def wav_files(sounds: Sequence[Sound]) -> list[bytes]:
-    """Return sounds as WAV files (PCM, 16 bit). If one of them would clip, all are attenuated by the same factor."""
-    gain = 1.0 / max([1.0, *(float(np.abs(sound.waveform_S).max()) for sound in sounds)])
+def loudness_gain_db(sound: Sound, reference: Sound) -> float:
+    """Return the gain that gives a sound the RMS of another one, dB; 0 if one of them is silent."""
+    levels = [float(np.sqrt(np.mean(each.waveform_S.astype(np.float64) ** 2))) for each in (sound, reference)]
+    return 20 * float(np.log10(levels[1] / levels[0])) if min(levels) > 0 else 0.0
+
+
+def wav_files(sounds: Sequence[Sound], is_matched: bool = False) -> list[bytes]:
+    """Return sounds as WAV files (PCM, 16 bit). If one of them would clip, all are attenuated by the same factor.
+
+    Matched sounds have the RMS of the first one.
+    """
+    gains = [10 ** (loudness_gain_db(sound, sounds[0]) / 20) if is_matched else 1.0 for sound in sounds]
+    waveforms = [sound.waveform_S * gain for sound, gain in zip(sounds, gains, strict=True)]
+    gain = 1.0 / max([1.0, *(float(np.abs(waveform_S).max()) for waveform_S in waveforms)])
     files = []
-    for sound in sounds:
+    for sound, waveform_S in zip(sounds, waveforms, strict=True):
         buffer = io.BytesIO()
-        soundfile.write(buffer, sound.waveform_S * gain, sound.sample_rate, format="WAV", subtype="PCM_16")
+        soundfile.write(buffer, waveform_S * gain, sound.sample_rate, format="WAV", subtype="PCM_16")
         files.append(buffer.getvalue())
     return files
 
@@ -114,6 +126,11 @@ class Audition:
             columns[f"factor/{factor.name}"] = np.array([factor.values[index] for index in index_N])
         self.clips = pd.DataFrame(columns)
         self._validation = frozenset(validation.tolist())
+
+    @property
+    def audio(self) -> AudioConfig:
+        """Configuration of the clips and their log-mels."""
+        return self._log_mel.config
 
     @classmethod
     def of(cls, results: StudyResults, trial: TrialId, seed: int) -> "Audition":

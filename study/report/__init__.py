@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from study.analysis import STATES, StudyResults
-from study.charts.style import PIXEL_RATIO, MissingDataError, save_chart, styled
+from study.charts.style import PIXEL_RATIO, MissingDataError, save_chart
 from study.errors import UserError
 from study.formatting import objective_label
 from study.local_files import atomic_path
@@ -52,7 +52,7 @@ def write_report(results: StudyResults, folder: Path) -> Report:
                 path = folder / f"{name}.png"
                 try:
                     figure = draw(context)
-                    save_chart(styled(figure.chart), path)
+                    save_chart(figure.chart, path)
                     drawn[name] = DrawnFigure(figure, int.from_bytes(path.read_bytes()[16:20], "big"))  # PNG header
                 except MissingDataError as reason:
                     missing[name] = str(reason)

@@ -9,10 +9,12 @@ import pandas as pd
 from altair.typing import ChartType
 
 from study.analysis import StudyResults
+from study.analysis.aggregation import Spread
 from study.analysis.parameter_effects import Sweep, find_sweep
+from study.analysis.trade_off import trade_off_data
 from study.charts.parameter_panels import categorical_chart, numeric_chart, sweep_panels
 from study.charts.style import SUBSPACES, MissingDataError, parameter_label, value_label
-from study.charts.trade_off import trade_off_chart, trade_off_data
+from study.charts.trade_off import trade_off_chart
 from study.charts.trial import (
     mutual_information_chart,
     mutual_information_data,
@@ -49,12 +51,15 @@ class ReportContext:
     The default example is the first replicate of the trial on the front that is best in disentanglement.
     """
 
-    def __init__(self, results: StudyResults, trial: int | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self, results: StudyResults, trial: int | None = None, seed: int | None = None, spread: Spread = "ci"
+    ) -> None:
         self.results = results
         self.spec = results.spec
         self.table = results.results()
         self.seed = results.spec.first_seed if seed is None else seed
         self._trial = trial
+        self.spread = spread
 
     @cached_property
     def example_metric(self) -> str:
@@ -109,7 +114,9 @@ class ReportContext:
         """A clause that says what the error bars of the study are."""
         if self.spec.replicates == 1:
             return "there are no error bars, because each trial has one replicate"
-        return f"error bars are one standard deviation over {self.spec.replicates} replicates to either side"
+        if self.spread == "sd":
+            return f"error bars are one standard deviation over {self.spec.replicates} replicates to either side"
+        return f"error bars are 90 % intervals of the mean over {self.spec.replicates} replicates"
 
 
 def trade_off_figure(context: ReportContext) -> Figure:
@@ -163,7 +170,7 @@ def readings_figure(context: ReportContext) -> Figure:
     row = context.example  # before the factors, which exist without complete trials
     classes = {factor.name: factor.classes for factor in context.factors}
     baselines = (context.results.store.baselines() or {}).get("untrained", {})
-    data = readings_data(row, classes, baselines)
+    data = readings_data(row, classes, baselines, context.spread)
     untrained = " A red tick is the untrained network." if data["untrained"].notna().any() else ""
     caption = (
         f"What two readers find out about a factor from the private or shared latents of trial {context.trial}, on "
@@ -182,16 +189,16 @@ def mutual_information_figure(context: ReportContext) -> Figure:
     caption = (
         f"A cell is the mutual information between one latent of trial {context.trial}, seed {context.seed}, and "
         "one factor, divided by the factor's entropy: 1 means that this latent alone determines the factor's "
-        "class, 0 that it is independent of it. If the model separates the factors, each has dark cells only in "
+        "class, 0 that it is independent of it. If the model separates the factors, each has strong cells only in "
         "the subspace in parentheses. There are no error bars, because the figure shows one replicate."
     )
     chart = mutual_information_chart(data, context.home)
     return Figure("Mutual information of latents and factors", caption, chart, data=data)
 
 
-def umap_figure(context: ReportContext) -> Figure:
-    """Return a figure of the UMAP of each subspace of the example trial."""
-    data = umap_data(context.latents)
+def umap_figure(context: ReportContext, data: pd.DataFrame | None = None) -> Figure:
+    """Return a figure of the UMAP of each subspace of the example trial; `data` is `umap_data` of its latents."""
+    data = umap_data(context.latents) if data is None else data
     caption = (
         f"Each point is one of {data['clip'].nunique():,} held-out clips in one subspace of trial {context.trial}, "
         f"seed {context.seed}. UMAP places clips with similar latents near one another; its axes have no unit. A "

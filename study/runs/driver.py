@@ -12,6 +12,7 @@ from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
 from study.analysis import StudyResults, trial_name
+from study.analysis.post_training import missing_post_training
 from study.environment import versions
 from study.errors import Interrupted, command_for
 from study.runs.post_training import TrainerLostError, evaluate_stored, results_of
@@ -117,7 +118,7 @@ class _Driver:
         if has_trained:
             self._train(scheduler)
         self.writer.flush()
-        if has_trained or StudyResults(self.store).missing_post_training():
+        if has_trained or missing_post_training(StudyResults(self.store)):
             self._evaluate_front()
 
     def _train(self, scheduler: TrialScheduler | None) -> None:
@@ -159,7 +160,7 @@ class _Driver:
         """
         losses = 0
         while True:
-            missing = StudyResults(self.store).missing_post_training()
+            missing = missing_post_training(StudyResults(self.store))
             try:
                 written = self._evaluate(missing)
             except TrainerLostError as error:
@@ -177,7 +178,7 @@ class _Driver:
         """Record the metrics that are still missing, so that later runs do not compute them again."""
         self.writer.flush()
         unavailable = []
-        for group, replicates in StudyResults(self.store).missing_post_training().items():
+        for group, replicates in missing_post_training(StudyResults(self.store)).items():
             for trial, seed in (replicate for replicate in replicates if replicate in tried.get(group, ())):
                 reason = "not finite" if (group, trial, seed) in written else "no weights in the store"
                 logger.warning("%s of %s, seed %d: %s", group, trial_name(trial), seed, reason)

@@ -3,6 +3,7 @@
 from rich.console import Console
 
 from study.analysis import StudyResults
+from study.analysis.post_training import missing_post_training, unavailable_post_training
 from study.datasets import check_pairs, factors_of, with_content
 from study.errors import Interrupted, RunError, UserError, command_for, option
 from study.runs.dry_run import check_free_space, estimate_storage, storage_line
@@ -83,10 +84,10 @@ def run_trials(store: StudyStore, target: int, address: str | None, console: Con
     check_no_live_run(store, before.runs)
     finished = int(before.trials()["state"].isin(["complete", "pruned", "failed"]).sum())
     remaining = max(0, target - finished) + (0 if before.has_plain_vae else 1)
-    if unavailable := before.unavailable_post_training():
+    if unavailable := unavailable_post_training(before):
         counts = ", ".join(f"{group} of {count} models ({reason})" for (group, reason), count in unavailable.items())
         log(f"skipped, because an earlier run could not compute it: {counts}; to try again, use `rescore`")
-    if not remaining and not before.missing_post_training():
+    if not remaining and not missing_post_training(before):
         log(f"study {store.name} is complete: {finished} trials")
         return
     from study.runs.driver import run_study  # imports Ray, which a complete study does not need

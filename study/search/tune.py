@@ -61,6 +61,7 @@ class StudySearcher(Searcher):
         self.trials: dict[str, TrialId] = {}
         self.parameters: dict[TrialId, dict[str, Scalar]] = {}
         self.final_values: dict[TrialId, list[float]] = {}
+        self._trainer_of: dict[TrialId, int] = {}
 
     @property
     def remaining(self) -> int:
@@ -81,7 +82,7 @@ class StudySearcher(Searcher):
         else:
             assert isinstance(trial, int)  # noqa: S101  # baselines have no point of the space
             parameters = self._search.ask(trial)
-        self.trials[trial_id], self.parameters[trial] = trial, parameters
+        self.trials[trial_id], self.parameters[trial], self._trainer_of[trial] = trial, parameters, trainer
         self.record(trial, "running")
         return {"trial": trial, "parameters": parameters, "trainer": trainer}
 
@@ -128,6 +129,7 @@ class StudySearcher(Searcher):
                 "state": state,
                 "error": error,
                 "step": step,
+                "trainer": self._trainer_of.get(trial),
                 "sampler": json.dumps({} if isinstance(trial, Baseline) else self._search.attributes(trial)),
                 **{f"config/{name}": parameters.get(name) for name in self._spec.space},
             },

@@ -108,6 +108,19 @@ def test_a_deleted_segment_disappears_from_the_next_reading(reader, store):
     assert set(again(reader).results.reports()["trial"]) == {0}
 
 
+def test_a_segment_that_replaces_a_deleted_one_of_equal_size_creates_a_new_reading(reader, store):
+    row = {"seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0}
+    for trial in (1, 2):
+        before = again(reader)
+        writer = StudyWriter(store, trials=3)
+        writer.add("reports", row | {"trial": trial})
+        writer.finish()
+        if trial == 2:
+            store.objects.delete("tiny/reports/0002-000001.parquet")
+            assert again(reader).fingerprint != before.fingerprint
+            assert set(again(reader).results.reports()["trial"]) == {0, 2}
+
+
 def test_concurrent_readers_see_a_growing_prefix_of_the_rows(reader, store, tmp_path):
     writer = StudyWriter(store, trials=400)
     is_done = threading.Event()

@@ -29,15 +29,17 @@ def test_a_trial_is_selected_auditioned_and_exported(page, served, finished, tmp
     click_point(page.get_by_test_id("stVegaLiteChart").first, trial=trial)
     expect(page.get_by_role("heading", name="Selected trials (1)")).to_be_visible()
 
-    page.get_by_role("link", name="Open the first").click()
+    page.get_by_role("link", name="Trial", exact=True).click()
     expect(page).to_have_url(re.compile(rf"/trial\?study=tiny&trials={trial}$"))
     page.get_by_text("Listen", exact=True).click()
+    page.get_by_text("Match loudness").click()
     players = page.locator("audio")
     expect(players.nth(len(COMPARISON) - 1)).to_be_attached()
     heard = [decoded_audio(players.nth(place)) for place in range(len(COMPARISON))]
     audition = Audition.of(finished, trial, 0)
-    clip = int(re.search(r"\(clip (\d+)\)", page.locator("strong").first.inner_text())[1])
-    other = int(re.search(r"\(clip (\d+)\)", page.locator("strong").last.inner_text())[1])
+    titles = page.locator(".sounds-head strong")
+    clip = int(re.search(r"\(clip (\d+)\)", titles.first.inner_text())[1])
+    other = int(re.search(r"\(clip (\d+)\)", titles.last.inner_text())[1])
     assert heard[0].sample_rate_hz == 16_000
     np.testing.assert_allclose(heard[0].samples_CN[0], audition.original(clip).waveform_S, atol=1e-3)
     written = wav_files(list(audition.compare(clip, other).values()))

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from study.analysis.post_training import missing_post_training
 from study.environment import versions
 from tests.messages import assert_mentions
 from tests.study.commands import ROOT, TINY, Running
@@ -60,7 +61,7 @@ def test_a_study_whose_trainer_is_killed_while_models_are_evaluated_evaluates_th
     content = json.loads(document.read_text())
     content["spec"]["post_training"] = ["test", "samples"]
     document.write_text(json.dumps(content))
-    assert set(results_of(finished_store).missing_post_training()) == {"test", "samples"}
+    assert set(missing_post_training(results_of(finished_store))) == {"test", "samples"}
 
     def kill_trainer():
         switches.wait_until_held()
@@ -73,7 +74,7 @@ def test_a_study_whose_trainer_is_killed_while_models_are_evaluated_evaluates_th
     assert outcome.status == 0, outcome.err
     assert_mentions(outcome.err, "trainer", "lost", "another")
     results = results_of(finished_store)
-    assert not results.missing_post_training()
+    assert not missing_post_training(results)
     assert results.front()["test/disentanglement/separation"].notna().all()
 
 

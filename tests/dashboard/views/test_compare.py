@@ -28,7 +28,7 @@ def test_a_conditional_parameter_of_one_trial_is_a_difference(tmp_path, tiny, mo
 def test_a_single_trial_is_not_compared(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, [trial_of([4.0, 4.2], [0.2, 0.4])])
     app = open_page(monkeypatch, tmp_path, "compare", study="tiny", trials="0")
-    assert_mentions(words(app), "at least two trials")
+    assert_mentions(words(app), "single trial", "nothing to compare")
 
 
 def test_both_readers_of_each_subspace_are_compared_and_named(tmp_path, tiny, monkeypatch):
@@ -41,3 +41,20 @@ def test_both_readers_of_each_subspace_are_compared_and_named(tmp_path, tiny, mo
     assert {"information timbre shared (strong reader)", "probe timbre shared (lightweight reader)"} < set(
         chosen.options
     )
+
+
+@pytest.mark.parametrize(("selected", "compared"), [({}, [2, 1]), ({"trials": "0"}, [0, 2])])
+def test_fewer_than_two_selected_trials_are_filled_up_from_the_front(tmp_path, tiny, monkeypatch, selected, compared):
+    trials = [trial_of([5.0, 5.1], [0.1, 0.1]), trial_of([4.0, 4.1], [0.5, 0.5]), trial_of([3.0, 3.1], [0.2, 0.2])]
+    write_study(tmp_path, tiny, trials)
+    app = open_page(monkeypatch, tmp_path, "compare", study="tiny", **selected)
+    assert sorted(app.dataframe[0].value.columns) == sorted(f"trial {trial}" for trial in compared)
+    assert_mentions(words(app), "fewer than two", *compared)
+    assert app.query_params.get("trials") in (None, "0", ["0"])
+
+
+def test_more_trials_than_fit_are_noted(tmp_path, tiny, monkeypatch):
+    write_study(tmp_path, tiny, [trial_of([4.0 + number, 4.2 + number], [0.2, 0.4]) for number in range(8)])
+    app = open_page(monkeypatch, tmp_path, "compare", study="tiny", trials="0,1,2,3,4,5,6,7")
+    assert_mentions("\n".join(one.value for one in app.warning), "first 6")
+    assert len(app.dataframe[0].value.columns) == 6

@@ -12,7 +12,7 @@ def test_each_study_has_a_card_with_its_state_and_its_best_values(tmp_path, tiny
         write_study(tmp_path, tiny | {"name": name}, [trial_of([fidelity, fidelity], [0.2, 0.4])])
     app = open_page(monkeypatch, tmp_path)
     assert [heading.value for heading in app.subheader] == ["one", "two"]
-    values = [metric.value for metric in app.metric if unescaped(metric.label) == "best log-mel RMSE (dB)"]
+    values = [metric.value for metric in app.metric if unescaped(metric.label) == "lowest log-mel RMSE (dB)"]
     assert values == ["4", "3"]
     assert words(app).count("1 complete, of 1") == 2
 
@@ -31,7 +31,7 @@ def test_a_damaged_study_is_reported_and_others_are_listed(tmp_path, tiny, monke
     (tmp_path / "bad" / "study.json").write_text("{")
     app = open_page(monkeypatch, tmp_path)
     assert_mentions(words(app), "bad", "damaged")
-    assert [metric.label for metric in app.metric if unescaped(metric.label) == "best separation (strong reader)"]
+    assert [metric.label for metric in app.metric if unescaped(metric.label) == "highest separation (strong reader)"]
 
 
 def test_interrupted_studies_show_the_resume_command(tmp_path, tiny, monkeypatch):

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from study.spec import Baseline
-from tests.dashboard.opening import open_page, words
+from tests.dashboard.opening import open_page, unescaped, words
 from tests.messages import assert_mentions
 from tests.study.report.studies import FIDELITY, SEPARATION, trial_of, write_study
 
@@ -30,9 +30,10 @@ def test_the_table_lists_the_front_and_the_chart_has_a_description(tmp_path, tin
     assert drawn(app)
 
 
-def test_the_address_selects_trials_and_invalid_numbers_are_ignored(tmp_path, tiny, monkeypatch):
+def test_the_address_selects_trials_and_unknown_numbers_are_ignored(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, TRIALS)
-    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", trials="2,99,x,0")
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny", trials="2,99,0")
+    assert_mentions(unescaped(app.warning[0].value), "trials=99")
     assert_mentions(words(app), "selected", 2)
     assert app.dataframe[0].value["trial"].tolist() == [2, 0]
 
@@ -103,8 +104,7 @@ def test_failed_trials_show_their_error(tmp_path, tiny, monkeypatch):
 def test_an_unknown_study_in_the_address_is_reported_and_another_is_shown(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, TRIALS)
     app = open_page(monkeypatch, tmp_path, "trade-off", study="nothere")
-    assert_mentions(words(app), "no study", "nothere")
-    assert app.title[0].value == "tiny"
+    assert_mentions(words(app), "not a study", "nothere", "tiny")
 
 
 @pytest.mark.parametrize("colour", ["contrast.strategy", "loss.private.gamma"])
@@ -117,9 +117,12 @@ def test_points_are_coloured_by_a_parameter(tmp_path, tiny, monkeypatch, colour)
 def test_trials_are_selected_by_number_and_unknown_numbers_are_ignored(tmp_path, tiny, monkeypatch):
     write_study(tmp_path, tiny, TRIALS)
     app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
-    app = app.text_input[0].set_value("1, 99, 1 two 0").run()
+    app = app.text_input[0].set_value("1, 99, 1 0").run()
     assert not app.exception
     assert_mentions(words(app), "selected", 2)
+    assert app.query_params["trials"] in ("1,0", ["1,0"])
+    app = app.text_input[0].set_value("1, two").run()
+    assert_mentions(unescaped(app.warning[0].value), "two", "number of a trial")
     assert app.query_params["trials"] in ("1,0", ["1,0"])
     app = app.text_input[0].set_value("99").run()
     assert "Selected" not in words(app)
@@ -142,3 +145,25 @@ def test_one_failed_trial_is_not_reported_as_all_failed(tmp_path, tiny, monkeypa
     said = words(open_page(monkeypatch, tmp_path, "trade-off", study="tiny"))
     assert "All" not in said
     assert "seed 0 diverged at step 7" in said
+
+
+def test_trials_that_may_be_on_the_front_are_listed_with_what_more_seeds_would_decide(tmp_path, tiny, monkeypatch):
+    # Trial 2 is far behind. Trials 0 and 1 differ by less than their seeds, of which one is better in both metrics.
+    close = [trial_of([3.0, 5.0], [0.4, 0.2]), trial_of([3.1, 4.9], [0.39, 0.21]), trial_of([50.0, 50.1], [0.0, 0.0])]
+    write_study(tmp_path, tiny, close)
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
+    assert "What if more seeds" in [heading.value for heading in app.subheader]
+    assert_mentions(words(app), "2 of 3 complete trials", "4 seeds", "8 seeds")
+    (table,) = (one.value for one in app.dataframe if "front_probability" in one.value and "state" not in one.value)
+    assert set(table["trial"]) == {0, 1}
+    assert table["front_probability"].between(0.05, 0.95).all()
+
+
+def test_a_chart_with_outliers_opens_zoomed_and_the_address_shows_all(tmp_path, tiny, monkeypatch):
+    points = [trial_of([3 + 0.1 * step] * 2, [0.3 + 0.02 * step] * 2) for step in range(9)]
+    write_study(tmp_path, tiny, [*points, trial_of([90.0, 90.0], [0.1, 0.1])])
+    app = open_page(monkeypatch, tmp_path, "trade-off", study="tiny")
+    assert drawn_trials(app) == set(range(9))
+    app = app.button(key="toggle all").click().run()
+    assert app.query_params["all"] in ("1", ["1"])
+    assert drawn_trials(app) == set(range(10))

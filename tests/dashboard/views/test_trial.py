@@ -52,7 +52,7 @@ def test_stars_and_notes_are_stored_and_notes_are_escaped(store, tmp_path, monke
     assert note.text == HOSTILE
     assert any("\\<img src\\=x" in one.value for one in app.markdown)
     assert "★ Starred" in [button.label for button in app.button]
-    assert "0 · complete ★" in app.selectbox(key="one trials").options
+    assert "0 · complete ★" in app.selectbox(key="one trial").options
 
 
 def test_missing_latents_are_reported(store, tmp_path, monkeypatch):
@@ -81,14 +81,14 @@ def test_pruned_trials_have_no_players_and_a_complete_trial_is_suggested(store, 
 
 def test_the_first_trial_of_the_address_is_shown(store, tmp_path, monkeypatch):
     app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials="1,0")
-    assert app.selectbox(key="one trials").value == 1
+    assert app.selectbox(key="one trial").value == 1
 
 
 @pytest.mark.parametrize("part", ["Overview", "Latents", "Maps", "Listen", "Traverse"])
 def test_pages_of_a_started_trial_name_missing_data(store, tmp_path, monkeypatch, part):
     store.append("trials", 1, 99, [{"trial": 3, "state": "running", "error": None, "step": 0, "sampler": "{}"}])
     app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trials=3, part=part)
-    assert app.selectbox(key="one trials").value == 3
+    assert app.selectbox(key="one trial").value == 3
     assert app.info
 
 

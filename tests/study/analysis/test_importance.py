@@ -6,7 +6,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from study.analysis.importance import EVALUATORS, UndeterminedError, importances
+from study.analysis.importance import EVALUATORS, UndeterminedError, importance_intervals, importances
 from study.errors import UserError
 from study.spec import parse_spec
 from tests.messages import mentions
@@ -203,3 +203,22 @@ def test_forests_need_two_parameters_that_all_trials_have():
 def test_an_unknown_method_raises_and_names_the_known_ones():
     with pytest.raises(UserError, match="one of ped_anova, fanova, mean_decrease_impurity; got 'shap'"):
         importances(results(METRICS["width"]), SPEC, "m", "shap")
+
+
+def test_the_interval_of_a_strong_parameter_lies_above_those_of_noise_and_contains_its_importance():
+    table = results(METRICS["width"])
+    limits = importance_intervals(table, SPEC, "m")
+    noise = [name for name in COMMON if name != "width"]
+    assert (limits.loc[noise, "high"] < limits.loc["width", "low"]).all()
+    scores = shares(table, "ped_anova")[COMMON]
+    assert scores.between(limits.loc[COMMON, "low"], limits.loc[COMMON, "high"]).all()
+
+
+def test_intervals_become_narrower_with_more_trials():
+    few, many = (importance_intervals(results(METRICS["width"], count), SPEC, "m").loc["width"] for count in (30, 240))
+    assert many["high"] - many["low"] < few["high"] - few["low"]
+
+
+def test_intervals_need_as_many_trials_as_importances():
+    with pytest.raises(UndeterminedError, match=mentions("at least", 4, 3)):
+        importance_intervals(results(METRICS["width"], 3), SPEC, "m")

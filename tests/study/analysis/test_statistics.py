@@ -14,6 +14,7 @@ from study.analysis.statistics import (
     front_probabilities,
     mean_standard_error,
     rmse_standard_error,
+    wilson_interval,
 )
 
 SHARES = 0.04  # four standard deviations of a share of the draws
@@ -214,3 +215,38 @@ def test_in_two_objectives_the_times_on_the_front_are_those_of_each_draw(draws):
     cost_MST = cost_STM.transpose(2, 0, 1)
     for count in (_front_counts, _front_counts_of_two):
         assert count(cost_MST).tolist() == np.sum(fronts, axis=0).tolist()
+
+
+def test_with_more_seeds_the_same_means_and_spreads_decide_more():
+    reports = reports_of(noisy([[0.0], [0.1]], seeds=3, spread=0.2), "a")
+    chances = [front_probabilities(reports, lower("a"), seeds).max() for seeds in (3, 10, 100, 10_000)]
+    assert chances == sorted(chances)
+    assert chances[0] < 0.95
+    assert chances[-1] == 1.0
+
+
+def test_the_present_number_of_seeds_changes_no_probability():
+    reports = reports_of(noisy([[0, 3], [1, 2], [2, 1], [1.1, 2.1]]))
+    pd.testing.assert_series_equal(front_probabilities(reports, lower(), 3), front_probabilities(reports, lower()))
+
+
+def test_the_probability_with_more_seeds_is_that_of_as_many_measured_ones():
+    values = noisy([[0.0], [0.1]], seeds=3, spread=0.2)
+    # Five copies have the same mean; this factor gives 15 values the standard deviation of the three.
+    residuals = values - values.mean(axis=1, keepdims=True)
+    measured = values.mean(axis=1, keepdims=True) + np.tile(residuals, (1, 5, 1)) * np.sqrt(2 / 3 * 15 / 14) ** -1
+    scale = values.std(axis=1, ddof=1) / measured.std(axis=1, ddof=1)
+    assert scale == pytest.approx(np.ones((2, 1)))
+    expected = front_probabilities(reports_of(measured, "a"), lower("a"))
+    assert front_probabilities(reports_of(values, "a"), lower("a"), 15).tolist() == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(7, 10), (0, 10), (10, 10), (1, 200)])
+def test_wilsons_interval_is_that_of_scipy(successes, trials):
+    expected = stats.binomtest(successes, trials).proportion_ci(0.9, method="wilson")
+    assert wilson_interval(successes, trials) == pytest.approx(tuple(expected))
+
+
+def test_known_intervals_of_a_probability():
+    assert wilson_interval(7, 10) == pytest.approx((0.4417, 0.8731), abs=1e-4)
+    assert wilson_interval(0, 0) == (0.0, 1.0)

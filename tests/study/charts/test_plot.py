@@ -4,22 +4,24 @@ from pathlib import Path
 import pytest
 
 from study.analysis import StudyResults
+from study.analysis.trade_off import trade_off_data
 from study.charts.style import save_chart
-from study.charts.trade_off import trade_off_chart, trade_off_data
+from study.charts.trade_off import trade_off_chart
 from study.errors import UserError
 from tests.messages import mentions
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_point_is_the_mean_with_bars_of_one_standard_deviation(finished):
-    data = trade_off_data(finished).set_index("trial")
+@pytest.mark.parametrize("spread", ["ci", "sd"])
+def test_a_point_is_the_mean_with_its_interval_or_standard_deviation(finished, spread):
+    data = trade_off_data(finished, spread=spread).set_index("trial")
     results = finished.results().set_index("trial")
     for trial in range(4):
         point, row = data.loc[trial], results.loc[trial]
         assert point["x"] == row["fidelity/log_mel_rmse_db"]
-        assert point["y_high"] - point["y"] == pytest.approx(row["disentanglement/separation/sd"])
-        assert point["x"] - point["x_low"] == pytest.approx(row["fidelity/log_mel_rmse_db/sd"])
+        assert point["y_high"] - point["y"] == pytest.approx(row[f"disentanglement/separation/{spread}"])
+        assert point["x"] - point["x_low"] == pytest.approx(row[f"fidelity/log_mel_rmse_db/{spread}"])
     assert set(data.index[data["front"]]) == set(finished.front()["trial"])
     assert data["final"][data.index >= 0].all()
 
@@ -58,7 +60,9 @@ def test_error_bars_front_and_configuration_are_in_the_chart(finished):
     assert {"line", "point", "text"} <= set(marks)
     (points,) = (layer for layer in chart["layer"] if layer.get("transform") == [{"filter": "datum.final"}])
     tooltips = {tip["field"] for tip in points["encoding"]["tooltip"]}
-    assert {"name", "state", "loss private gamma", "contrast strategy"} <= tooltips
+    assert {"name", "state", "x_text", "y_text", "configuration"} <= tooltips
+    (rows,) = chart["datasets"].values()
+    assert all("γ private" in row["configuration"] for row in rows if not row["is_baseline"])
 
 
 @pytest.mark.parametrize("name", ["plot.pdf", "plot"])

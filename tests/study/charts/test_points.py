@@ -11,12 +11,12 @@ TRIALS = pd.DataFrame(
         "trial": [0, 1, 2, 3],
         "config/a": [8.0, 2.0, 8.0, np.nan],
         "m": [1.0, 2.0, 3.0, 4.0],
-        "m/sd": [0.1, 0.2, np.nan, 0.4],
+        "m/ci": [0.1, 0.2, np.nan, 0.4],
     }
 )
 
 
-def test_points_are_means_with_bars_of_one_standard_deviation_in_the_order_of_the_values():
+def test_points_are_means_with_their_intervals_in_the_order_of_the_values():
     data = panel_data(TRIALS, "a", CHOICE, "m")
     assert data["trial"].tolist() == [1, 0, 2]
     assert data["label"].tolist() == ["2", "8", "8"]

@@ -11,13 +11,17 @@ def history(tiny, metric):
         {
             "trial": [0, 1, 2, 3],
             FIDELITY: [4.0, 3.0, 5.0, None],
-            f"{FIDELITY}/sd": 0.1,
+            f"{FIDELITY}/ci": 0.1,
             SEPARATION: [0.1, 0.3, 0.2, None],
         }
     )
     times = pd.date_range("2026-01-01", periods=4, freq="min", tz="UTC")
     progress = pd.DataFrame({"trial": [2, 0, 3, 1], "time": times})
-    return history_data(table, progress, resolve(parse_spec(tiny, "spec")).spec, metric)
+    return history_data(table, progress, spec_of(tiny), metric)
+
+
+def spec_of(tiny):
+    return resolve(parse_spec(tiny, "spec")).spec
 
 
 def test_trials_come_in_the_order_of_their_ends_and_the_best_so_far_goes_with_them(tiny):
@@ -32,4 +36,4 @@ def test_trials_come_in_the_order_of_their_ends_and_the_best_so_far_goes_with_th
 def test_a_metric_without_spread_has_no_bars_and_is_drawn(tiny):
     data = history(tiny, SEPARATION)
     assert data["low"].isna().all()
-    assert "layer" in history_chart(data, SEPARATION).to_dict()
+    assert "layer" in history_chart(data, spec_of(tiny), SEPARATION).to_dict()

@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from study.analysis import StudyResults
 from study.analysis.parameter_effects import surface_data
 from study.charts.parameter_panels import default_parameters, small_multiple_chart, small_multiples_data
-from study.charts.search import MAX_LINES, contour_chart, parallel_data, rungs_data
+from study.charts.search import ABSENT, MAX_LINES, contour_chart, parallel_data, rungs_data, within_brushes
 from study.charts.style import MissingDataError
 from study.charts.trial import learning_chart, learning_data
 from tests.messages import mentions
@@ -54,21 +55,38 @@ def test_a_learning_curve_has_each_replicate_and_the_mean_with_its_spread(tmp_pa
     data = learning_data(reports, [FIDELITY, SEPARATION]).set_index(["metric", "step", "seed"]).sort_index()
     first = data.loc[(FIDELITY, 10, 0)]
     assert first["mean"] == 5.0
-    assert first["high"] - first["mean"] == pytest.approx(np.sqrt(2))
+    assert first["high"] - first["mean"] == pytest.approx(stats.t.ppf(0.95, df=1))  # sd / sqrt(2) is 1
+    deviations = learning_data(reports, [FIDELITY], "sd")
+    assert (deviations["high"] - deviations["mean"]).max() == pytest.approx(np.sqrt(2))
     assert np.isnan(data.loc[(FIDELITY, 20, 0), "low"])
     assert len(data) == 4
     chart = learning_chart(data.reset_index(), study(tmp_path, tiny).spec, FIDELITY).to_dict()
     assert [layer["mark"]["type"] for layer in chart["layer"]] == ["area", "line", "line", "point"]
 
 
-def test_parallel_coordinates_go_from_the_least_to_the_greatest_and_leave_gaps(tmp_path, tiny):
+def test_parallel_coordinates_go_from_the_least_to_the_greatest_with_a_place_for_absent_parameters(tmp_path, tiny):
     results = study(tmp_path, tiny, {GAMMA: 0.1}, {GAMMA: 1.0}, {GAMMA: 10.0, "contrast.temperature": 0.2})
     data = parallel_data(results.results(), results.spec, list(results.spec.space), [FIDELITY])
     gamma = data[data["axis"] == GAMMA]
     assert gamma["position"].round(9).tolist() == [0.0, 0.5, 1.0]  # by its logarithm
     assert gamma["value"].tolist() == ["0.1", "1", "10"]
-    assert data[data["axis"] == "contrast.temperature"]["trial"].tolist() == [2]
-    assert data["position"].between(0, 1).all()
+    temperature = data[data["axis"] == "contrast.temperature"].set_index("trial")
+    assert temperature["value"].to_dict() == {2: "0.2", 0: "n/a", 1: "n/a"}
+    assert temperature["position"].to_dict() == {2: 0.5, 0: ABSENT, 1: ABSENT}
+    assert data[data["value"] != "n/a"]["position"].between(0, 1).all()
+
+
+def test_ranges_on_parallel_axes_keep_the_trials_within_all_of_them(tmp_path, tiny):
+    results = study(tmp_path, tiny, {GAMMA: 0.1}, {GAMMA: 1.0}, {GAMMA: 10.0, "contrast.temperature": 0.2})
+    data = parallel_data(results.results(), results.spec, list(results.spec.space), [FIDELITY])
+
+    def within(**brushes):
+        return set(data["trial"][within_brushes(data, brushes)])
+
+    assert within() == {0, 1, 2}
+    assert within(**{GAMMA: (0.4, 1.0)}) == {1, 2}
+    assert within(**{GAMMA: (0.4, 1.0), "contrast.temperature": (-1.0, 0.0)}) == {1}
+    assert within(**{"contrast.temperature": (0.0, 1.0)}) == {2}
 
 
 def test_only_a_sample_of_very_many_trials_has_lines(tmp_path, tiny):

@@ -1,6 +1,11 @@
+import json
+
+import altair as alt
+import pandas as pd
 import pytest
 
-from study.charts.style import factor_label, metric_lines, parameter_description, parameter_label, value_label
+from study.charts import style
+from study.charts.style import factor_label, metric_lines, parameter_description, parameter_label, styled, value_label
 from study.spec import Parameter, parse_spec
 
 
@@ -31,3 +36,60 @@ def test_factors_and_metrics_have_their_units():
 )
 def test_values_are_written_as_in_the_spec(parameter, value, label):
     assert value_label(parameter, value) == label
+
+
+WHITE, DARK_PAGE = "#ffffff", "#12161d"
+READ = [*style.CATEGORIES, *style.RAMP, style.ACCENT, style.TEXT, style.GREY]
+"""Colours that are points, lines or text on the page."""
+
+
+def contrast(first, second):
+    """Return the contrast of two colours, as the Web Content Accessibility Guidelines define it."""
+
+    def luminance(colour):
+        shares = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted([luminance(first), luminance(second)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def in_dark(colour):
+    """Return the counterpart of a colour on a dark page."""
+    chart = alt.Chart(pd.DataFrame({"x": [1]})).mark_point(color=colour).encode(x="x:Q")
+    return json.loads(styled(chart, is_dark=True).to_json())["mark"]["color"]
+
+
+def test_the_contrast_of_black_and_of_a_known_grey_with_white():
+    assert contrast("#000000", WHITE) == pytest.approx(21)
+    assert contrast("#767676", WHITE) == pytest.approx(4.54, abs=0.01)
+
+
+@pytest.mark.parametrize("colour", READ)
+def test_colours_can_be_read_on_the_light_and_on_the_dark_page(colour):
+    assert contrast(colour, WHITE) >= 4.5
+    assert in_dark(colour) != colour
+    assert contrast(in_dark(colour), DARK_PAGE) >= 4.5
+
+
+@pytest.mark.parametrize("shade", style.SHADES)
+def test_text_can_be_read_on_each_shade_in_the_colour_of_text_or_of_the_page(shade):
+    assert max(contrast(shade, style.TEXT), contrast(shade, WHITE)) >= 4.5
+    assert max(contrast(in_dark(shade), in_dark(style.TEXT)), contrast(in_dark(shade), DARK_PAGE)) >= 4.5
+
+
+def test_a_dark_chart_has_no_light_colour_and_the_original_stays_as_it_was():
+    light = [*READ, *style.SHADES, style.LINES]
+    data = pd.DataFrame({"x": range(len(light)), "kind": list(map(str, range(len(light))))})
+    scale = alt.Scale(domain=data["kind"].tolist(), range=light)
+    points = alt.Chart(data).mark_point(stroke=style.GREY)
+    points = points.encode(x="x:Q", color=alt.condition("datum.x > 1", alt.value(style.BLUE), alt.value(style.TEXT)))
+    cells = alt.Chart(data).mark_rect().encode(x="x:Q", color=alt.Color("kind:N", scale=scale))
+    chart = alt.layer(points, cells).properties(title=alt.Title("all", subtitleColor=style.GREY))
+    before = chart.to_json()
+    dark = styled(chart, is_dark=True).to_json()
+    assert json.loads(dark)["config"]["background"] == DARK_PAGE
+    assert [colour for colour in light if f'"{colour}"' in dark] == []
+    assert chart.to_json() == before
+    assert all(f'"{colour}"' in styled(chart).to_json() for colour in light)

@@ -34,7 +34,7 @@ def ablation(tmp_path, tiny):
     return study_of(tmp_path, tiny, STAR)
 
 
-def test_error_bars_of_a_curve_are_the_column_of_standard_deviations(ablation):
+def test_error_bars_of_a_curve_are_the_column_of_intervals(ablation):
     panels = sweep_panels(find_sweep(ablation.table, ablation.spec), ablation.spec, numeric=True)
     assert list(panels) == [GAMMA, PRIVATE]
     table = ablation.table.set_index("trial")
@@ -43,8 +43,8 @@ def test_error_bars_of_a_curve_are_the_column_of_standard_deviations(ablation):
         assert part["value"].to_dict() == {1: 0.1, 0: 1.0, 2: 10.0}
         for trial, row in part.iterrows():
             assert row["mean"] == table.loc[trial, metric]
-            assert row["high"] - row["mean"] == pytest.approx(table.loc[trial, f"{metric}/sd"])
-            assert row["mean"] - row["low"] == pytest.approx(table.loc[trial, f"{metric}/sd"])
+            assert row["high"] - row["mean"] == pytest.approx(table.loc[trial, f"{metric}/ci"])
+            assert row["mean"] - row["low"] == pytest.approx(table.loc[trial, f"{metric}/ci"])
 
 
 def marks(panel):

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from marl.data import Factor
 from marl.evaluation import information_columns
@@ -176,7 +177,7 @@ CLASSES = {"timbre": 4, "frequency": 20, "amplitude": 4}
 HOME = {"timbre": "shared", "frequency": "private", "amplitude": "private"}
 
 
-def test_bars_are_the_means_and_error_bars_one_standard_deviation(tmp_path, tiny):
+def test_bars_are_the_means_and_error_bars_their_intervals(tmp_path, tiny):
     trial = trial_of([4.0, 4.0], [0.2, 0.4])
     trial["metrics"] |= {"probe/timbre/shared": [0.9, 0.7], "information/timbre/shared": [0.6, 0.5]}
     trial["metrics"]["linear_information/timbre/shared"] = [0.3, 0.2]  # has no bar
@@ -185,12 +186,13 @@ def test_bars_are_the_means_and_error_bars_one_standard_deviation(tmp_path, tiny
     data = readings_data(context.example, CLASSES, untrained).set_index(["factor", "subspace", "reader"])
     strong, lightweight = (data.loc["timbre", "shared", reader] for reader in ("strong", "lightweight"))
     assert strong["share"] == pytest.approx(0.55)
-    spread = np.std([0.6, 0.5], ddof=1)
+    half_of_sd = stats.t.ppf(0.95, df=1) / np.sqrt(2)
+    spread = half_of_sd * np.std([0.6, 0.5], ddof=1)
     assert (strong["low"], strong["high"]) == (pytest.approx(0.55 - spread), pytest.approx(0.55 + spread))
     assert strong["untrained"] == pytest.approx(0.1)
     # Chance is 0 and perfect is 1.
     assert lightweight["share"] == pytest.approx((0.8 - 0.25) / 0.75)
-    spread = np.std([0.9, 0.7], ddof=1) / 0.75
+    spread = half_of_sd * np.std([0.9, 0.7], ddof=1) / 0.75
     assert lightweight["high"] - lightweight["share"] == pytest.approx(spread)
     assert lightweight["untrained"] == pytest.approx(0.15 / 0.75)
     assert data.loc["frequency", "private", "lightweight"]["share"] == pytest.approx((0.5 - 1 / 20) / (19 / 20))
@@ -232,8 +234,8 @@ def test_a_trial_that_nothing_was_read_from_is_named():
 
 
 def test_bars_above_one_and_below_zero_widen_the_axis():
-    row = pd.Series({"trial": 0, "information/timbre/shared": 0.95, "information/timbre/shared/sd": 0.15})
-    row = pd.concat([row, pd.Series({"information/timbre/private": 0.1, "information/timbre/private/sd": 0.3})])
+    row = pd.Series({"trial": 0, "information/timbre/shared": 0.95, "information/timbre/shared/ci": 0.15})
+    row = pd.concat([row, pd.Series({"information/timbre/private": 0.1, "information/timbre/private/ci": 0.3})])
     chart = json.loads(readings_chart(readings_data(row, CLASSES, {}), HOME).to_json())
     scale = chart["concat"][0]["layer"][0]["encoding"]["y"]["scale"]
     assert scale["domain"] == [pytest.approx(-0.2), pytest.approx(1.1)]

@@ -29,19 +29,37 @@ PROBES = {
 }
 
 
-def write_study(location: Any, content: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> StudyStore:
-    """Write a study with trials made by `trial_of`."""
+def write_study(
+    location: Any,
+    content: Mapping[str, Any],
+    trials: Sequence[Mapping[str, Any]],
+    log: Sequence[str] = (),
+    trainers: Sequence[int] = (),
+) -> StudyStore:
+    """Write a study with trials made by `trial_of`, lines of its log, and the trainers of trials as they start."""
     store = new_store(location, content, content["name"])
     writer = StudyWriter(store, trials=len(trials))
+    for line in log:
+        writer.log(line)
+    trainer_of = dict(enumerate(trainers))
+    for number, trainer in trainer_of.items():
+        if trials[number]["state"] != "running":
+            writer.add("trials", _row(number, trials[number], "running", 0) | {"trainer": trainer})
     for number, trial in enumerate(trials):
         step = STEPS if trial["state"] == "complete" else STEPS // 2
         for seed in range(max(map(len, trial["metrics"].values()))):
             row = {"trial": number, "seed": seed, "step": step, "metric_version": 1}
             writer.add("reports", row | {name: values[seed] for name, values in trial["metrics"].items()})
-        row = {"trial": number, "state": trial["state"], "error": trial["error"], "step": step, "sampler": "{}"}
-        writer.add("trials", row | {f"config/{name}": value for name, value in trial["config"].items()})
+        trainer = {"trainer": trainer_of[number]} if number in trainer_of else {}
+        writer.add("trials", _row(number, trial, trial["state"], step) | trainer)
     writer.finish()
     return store
+
+
+def _row(number: int, trial: Mapping[str, Any], state: str, step: int) -> dict[str, Any]:
+    error = trial["error"] if state == trial["state"] else None
+    row = {"trial": number, "state": state, "error": error, "step": step, "sampler": "{}"}
+    return row | {f"config/{name}": value for name, value in trial["config"].items()}
 
 
 def trial_of(

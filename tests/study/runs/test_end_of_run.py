@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from study.analysis import StudyResults
+from study.analysis.post_training import missing_post_training, unavailable_post_training
 from study.errors import Interrupted, RunError, UserError, command_line
 from study.runs import driver
 from study.runs.post_training import TrainerLostError
@@ -135,14 +136,14 @@ def test_metrics_that_cannot_be_computed_are_tried_once(tmp_path, tiny, ended, m
     assert calls == [[(0, 0), (0, 1), (1, 0), (1, 1)], [(0, 0), (1, 0), (1, 1)]]
     results = StudyResults(store)
     assert results.results().set_index("trial").loc[0, DCI] == 0.5
-    assert results.missing_post_training() == {}
-    assert results.unavailable_post_training() == {("dci", "not finite"): 1, ("dci", "no weights in the store"): 2}
+    assert missing_post_training(results) == {}
+    assert unavailable_post_training(results) == {("dci", "not finite"): 1, ("dci", "no weights in the store"): 2}
     resumed = cli("resume", "tiny", "--store", tmp_path)
     assert (resumed.status, len(calls)) == (0, 2)
     assert_mentions(resumed.err, "skipped", "dci of 1 models (not finite)", "dci of 2 models (no weights", "rescore")
     # Measured again by `rescore`, a metric is available.
     store.append("reports", 2, 999, [{"trial": 0, "seed": 0, "step": 30, "metric_version": 1, DCI: 0.5}])
-    assert StudyResults(store).unavailable_post_training() == {("dci", "no weights in the store"): 2}
+    assert unavailable_post_training(StudyResults(store)) == {("dci", "no weights in the store"): 2}
 
 
 def test_a_run_that_records_no_such_metrics_properly_is_unreadable(store, ended):

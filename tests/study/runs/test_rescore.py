@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from marl.evaluation import RESCORABLE
+from study.analysis.post_training import missing_post_training
 from study.spec.columns import COLUMNS
 from tests.messages import assert_mentions
 from tests.study.commands import TINY
@@ -112,7 +113,7 @@ def test_after_training_the_front_is_evaluated_with_missing_metrics_added_later(
     outcome = cli_on_ray("run", spec_file(spec), "--store", tmp_path / "runs", with_plain_vae=True)
     assert outcome.status == 0, outcome.err
     results = results_of(tmp_path / "runs")
-    assert results.missing_post_training() == {}
+    assert missing_post_training(results) == {}
     front = results.front()
     for name in ("test/disentanglement/separation", "test/probe/timbre/shared", "disentanglement/dci"):
         assert front[name].notna().all()
@@ -129,8 +130,8 @@ def test_after_training_the_front_is_evaluated_with_missing_metrics_added_later(
     keep = keep.groupby(["trial", "seed", "step"], as_index=False).first().drop(columns="run")
     results.store.objects.delete("tiny/reports")
     results.store.append("reports", 1, 1, keep.to_dict("records"))
-    assert set(results_of(tmp_path / "runs").missing_post_training()) == {"test", "dci"}
+    assert set(missing_post_training(results_of(tmp_path / "runs"))) == {"test", "dci"}
     outcome = cli_on_ray("resume", "tiny", "--store", tmp_path / "runs")
     assert outcome.status == 0, outcome.err
     assert "evaluating the front" in outcome.err
-    assert results_of(tmp_path / "runs").missing_post_training() == {}
+    assert missing_post_training(results_of(tmp_path / "runs")) == {}

@@ -59,7 +59,7 @@ def ran(spec, tmp_path_factory, ray_of_process):
     done = PastTrial(0, "complete", dict(spec.include[0]), [13.0, 0.33], {})
     interrupted = PastTrial(1, "interrupted", dict(spec.include[1]), None, {})
     searcher = StudySearcher(spec, [done, interrupted], TRIALS, with_plain_vae=False, writer=writer)
-    searcher.max_running = lambda: 2
+    searcher.max_running, searcher.trainers = (lambda: 2), 2
     ended = {}
 
     def changed(number, state, error):
@@ -129,3 +129,11 @@ def test_every_trial_has_a_row_for_each_change_of_state_and_its_reports(ran):
     complete = [number for number, (state, _) in ended.items() if state == "complete"]
     reports = results.reports()
     assert (reports[reports["trial"].isin(complete)].groupby("trial").size() == 3 * 2).all()
+
+
+def test_both_rows_of_a_trial_have_the_trainer_that_trained_it(ran):
+    results, searcher, _ = ran
+    events = results.trial_events()
+    assert (events.groupby("trial")["trainer"].nunique() == 1).all()
+    assert events.groupby("trial")["trainer"].first().to_dict() == searcher._trainer_of
+    assert set(events["trainer"]) == {0, 1}
