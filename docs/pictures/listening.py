@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from PIL import Image, ImageDraw, ImageFont
 
-from dashboard.listening import spectrogram_image
+from dashboard.players import spectrogram_image
 from study.analysis import StudyResults
 from study.charts.style import factor_value_label
 from study.export.audition import Audition, Sound

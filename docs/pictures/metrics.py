@@ -36,7 +36,7 @@ from docs.pictures.known import (
     waveform_errors,
 )
 from marl.data.syntone import TIMBRES
-from study.charts.style import COLOURS, save_chart, styled
+from study.charts.style import COLOURS, save_chart
 
 BLUE, RED, GREEN, ORANGE, GREY = "#30638e", "#d1495b", "#6a994e", "#e09f3e", "#8d99ae"
 FULL, DASHED, DOTTED = (1, 0), (6, 3), (2, 2)
@@ -169,7 +169,7 @@ def chart_of(picture: Picture) -> ChartType:
         line = base.mark_line(strokeWidth=2.5).encode(y=y("mean:Q"), strokeDash=dash)
         title = alt.Title(panel.title, fontSize=13, fontWeight="normal", anchor="middle")
         charts.append(alt.layer(band, line).properties(width=510 / len(picture.panels), height=150, title=title))
-    return styled(alt.hconcat(*charts, spacing=8).resolve_scale(color="shared", strokeDash="shared"))
+    return alt.hconcat(*charts, spacing=8).resolve_scale(color="shared", strokeDash="shared")
 
 
 def main(names: Sequence[str]) -> None:
