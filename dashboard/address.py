@@ -22,9 +22,6 @@ STUDY, TRIAL, TRIALS = "study", "trial", "trials"
 MAX_SELECTED = 50
 """Maximum number of trials in an address, limited by the length of links that browsers and mail accept."""
 
-PAGES = "pages"
-"""Key of the session state for the pages by the last part of their address."""
-
 _NOTES = "notes on the address"
 _SPREAD, _STANDARD_DEVIATION = "spread", "sd"
 _MAX_DIGITS, _MAX_QUOTED = 9, 40
@@ -229,28 +226,6 @@ def spread() -> Spread:
     return "sd" if st.query_params.get(_SPREAD) == _STANDARD_DEVIATION else "ci"
 
 
-def link(page: str, label: str, study: str, trials: Sequence[int] = (), trial: int | None = None) -> None:
-    """Draw a link to a page about a study, with selected trials and a viewed trial."""
-    st.page_link(st.session_state[PAGES][page], label=label, query_params=_query(study, trials, trial))
-
-
-def link_button(
-    page: str,
-    label: str,
-    study: str,
-    trials: Sequence[int] = (),
-    trial: int | None = None,
-    view: Mapping[str, str] | None = None,
-) -> None:
-    """Draw a link to a page about a study, with selected trials and a viewed trial, that looks like a button.
-
-    `view` has further query parameters. A button that switches pages would leave two views in the browser's history.
-    """
-    with st.container(key=f"linkbutton-{page}-{label}", width="content"):
-        query = _query(study, trials, trial) | dict(view or {})
-        st.page_link(st.session_state[PAGES][page], label=label, query_params=query)
-
-
 def is_on(name: str) -> bool:
     """Return whether a query parameter that `toggle_button` keeps is set."""
     requested = st.query_params.get(name)
@@ -265,7 +240,8 @@ def toggle_button(name: str, label: str, label_on: str) -> None:
     st.button(label_on if on else label, key=f"toggle {name}", on_click=_keep, args=[name, "" if on else "1", ""])
 
 
-def _query(study: str, trials: Sequence[int], trial: int | None) -> dict[str, str]:
+def view_parameters(study: str, trials: Sequence[int], trial: int | None) -> dict[str, str]:
+    """Return the query parameters of a page about a study, with selected trials and a viewed trial."""
     parameters = {
         STUDY: study,
         TRIAL: "" if trial is None else str(trial),
@@ -273,6 +249,14 @@ def _query(study: str, trials: Sequence[int], trial: int | None) -> dict[str, st
         _SPREAD: _STANDARD_DEVIATION if spread() == "sd" else "",
     }
     return {name: value for name, value in parameters.items() if value}
+
+
+def open_study(name: str) -> None:
+    """Put another study into the address. Call it only for an action of the user.
+
+    The other query parameters, but what error bars show, belong to the previous study.
+    """
+    st.query_params.from_dict(view_parameters(name, (), None))
 
 
 def _trial_number(word: str) -> int:

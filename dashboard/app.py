@@ -10,7 +10,8 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import address
-from dashboard.address import PAGES, STUDY, link, study_in_address
+from dashboard.address import study_in_address
+from dashboard.links import PAGES, link
 from dashboard.reading import LIVE_S, QUIET_S, Reading, StoreReader, store_reader
 from dashboard.text import plain
 from dashboard.views import studies
@@ -85,8 +86,7 @@ def _sidebar(store: StoreReader, names: list[str]) -> None:
     """Draw the navigation."""
 
     def open_other_study() -> None:
-        # The other query parameters belong to the previous study.
-        st.query_params.from_dict({STUDY: st.session_state[_OTHER_STUDY]})
+        address.open_study(st.session_state[_OTHER_STUDY])
 
     with st.sidebar:
         link("studies", "Studies", "")

@@ -22,6 +22,7 @@ from dashboard.listening import (
 from dashboard.notes import is_written, show_failure
 from dashboard.players import Row, sound_table
 from dashboard.reading import Reading
+from study.analysis import trial_name
 from study.analysis.statistics import wilson_interval
 from study.export.audition import COMPARISON
 from study.spec import Baseline, TrialId
@@ -111,11 +112,7 @@ def _pairs(reading: Reading, trials: Sequence[int]) -> dict[str, _Pair]:
 
 
 def _names(pair: _Pair) -> str:
-    return " and ".join(map(_name, pair))
-
-
-def _name(trial: TrialId) -> str:
-    return trial.label if isinstance(trial, Baseline) else f"trial {trial}"
+    return " and ".join(map(trial_name, pair))
 
 
 def _rounds(clips: pd.DataFrame, rounds: int, order: int) -> Iterator[tuple[int, bool]]:
@@ -126,15 +123,15 @@ def _rounds(clips: pd.DataFrame, rounds: int, order: int) -> Iterator[tuple[int,
 
 
 def _result(reading: Reading, pair: _Pair, seed: int, test: dict[str, Any]) -> None:
-    nearer: dict[str, list[str]] = {_name(pair[0]): [], _name(pair[1]): [], "undecided": []}
+    nearer: dict[str, list[str]] = {trial_name(pair[0]): [], trial_name(pair[1]): [], "undecided": []}
     for (clip, is_swapped), answer in zip(test["rounds"], test["answers"], strict=True):
         is_second = (answer == _ANSWERS[1]) != is_swapped
-        nearer["undecided" if answer == _ANSWERS[2] else _name(pair[is_second])].append(str(clip))
-    wins, undecided = len(nearer[_name(pair[0])]), len(nearer["undecided"])
+        nearer["undecided" if answer == _ANSWERS[2] else trial_name(pair[is_second])].append(str(clip))
+    wins, undecided = len(nearer[trial_name(pair[0])]), len(nearer["undecided"])
     decided = len(test["answers"]) - undecided
     low, high = wilson_interval(wins, decided)
     result = (
-        f"Blind test of {_names(pair)} (seed {seed}): {_name(pair[0])} was nearer to the original in {wins} of "
+        f"Blind test of {_names(pair)} (seed {seed}): {trial_name(pair[0])} was nearer to the original in {wins} of "
         f"{decided} decided clips ({100 * low:.0f} to {100 * high:.0f} %, 90 % interval), {undecided} undecided."
     )
     st.success(result)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import streamlit as st
+import torch
 from PIL import Image
 
-from marl.audio import AudioConfig
+from marl.audio import AudioConfig, hz_to_mel
 from study.export.audition import Sound, loudness_gain_db, wav_files
 
 FLOOR_DB, TOP_DB = -60.0, 0.0
@@ -82,10 +83,9 @@ def _data_url(kind: str, content: bytes) -> str:
 
 def _tick_positions(config: AudioConfig) -> list[tuple[int, float]]:
     """Return round frequencies within a log-mel, and their positions from 0 at the bottom to 1 at the top."""
-    mel = 2595.0 * np.log10(1.0 + np.array([config.min_hz, config.max_hz, *_TICKS_HZ]) / 700.0)
-    low, high, *ticks = mel
-    positions = (np.array(ticks) - low) / (high - low)
-    return [(hz, float(position)) for hz, position in zip(_TICKS_HZ, positions, strict=True) if 0.15 < position < 1.001]
+    low, high, *ticks = hz_to_mel(torch.tensor([config.min_hz, config.max_hz, *_TICKS_HZ])).tolist()
+    positions = ((tick - low) / (high - low) for tick in ticks)
+    return [(hz, position) for hz, position in zip(_TICKS_HZ, positions, strict=True) if 0.15 < position < 1.001]
 
 
 @st.cache_resource

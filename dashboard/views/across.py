@@ -50,8 +50,7 @@ def _fronts(readings: dict[str, Reading]) -> None:
     if all(table["final"].sum() == 0 for table in data.values()):
         st.info("No trial of these studies is complete yet.")
         return
-    directions = {name: first.results.spec.direction(name) for name in axes[:2]}
-    chart = fronts_chart(data, axes, directions)
+    chart = fronts_chart(data, axes, first.results.spec)
     counts = ", ".join(f"{name} {int(table['front'].sum())}" for name, table in data.items())
     table = pd.concat([rows.assign(study=name) for name, rows in data.items()])
     bars = "90 % intervals" if address.spread() == "ci" else "standard deviations"

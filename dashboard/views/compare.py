@@ -7,8 +7,9 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import TRIALS, choose, choose_many, link_button, spread
+from dashboard.address import TRIALS, choose, choose_many, spread
 from dashboard.charts import download_chart, draw, show_grid
+from dashboard.links import link_button
 from dashboard.reading import Reading
 from study.analysis import metric_columns
 from study.analysis.trade_off import trade_off_metrics

@@ -3,8 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import TRIAL, choose, link_button, selected_trials, spread
+from dashboard.address import TRIAL, choose, selected_trials, spread
 from dashboard.charts import show_chart
+from dashboard.links import link_button
 from dashboard.reading import Reading
 from study.charts.leakage import Reader, leakage_chart, leakage_data, leakage_table, readers_of
 from study.charts.style import MissingDataError, spread_text

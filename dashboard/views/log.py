@@ -3,7 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import choose, link_button, type_text
+from dashboard.address import choose, type_text
+from dashboard.links import link_button
 from dashboard.reading import Reading
 from dashboard.tables import results_table
 from study.formatting import printable

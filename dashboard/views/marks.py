@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from dashboard.address import link, type_text
+from dashboard.address import type_text
+from dashboard.links import link
 from dashboard.notes import note_card
 from dashboard.reading import Reading
 from dashboard.tables import results_table

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 import yaml
 
-from dashboard.address import link_button
+from dashboard.links import link_button
 from dashboard.reading import Reading
 from dashboard.text import local_time, plain
 from dashboard.views.studies import best_values, time_left_s

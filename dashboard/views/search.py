@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import choose, choose_many, keep_ranges, link_button, ranges, selected_trials, spread
+from dashboard.address import choose, choose_many, keep_ranges, ranges, selected_trials, spread
 from dashboard.charts import download_chart, draw, show_chart
+from dashboard.links import link_button
 from dashboard.reading import Reading
 from dashboard.text import plain
 from study.analysis import metric_columns

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import link, spread
+from dashboard.address import spread
+from dashboard.links import link
 from dashboard.reading import Reading, StoreReader
 from dashboard.text import ago, local_time, plain
 from study.errors import UserError

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard import address
 from dashboard.charts import download_chart, draw
+from dashboard.links import link_button
 from dashboard.reading import Reading
 from dashboard.tables import results_table
 from dashboard.text import plain
@@ -139,8 +140,8 @@ def _selection(reading: Reading, table: pd.DataFrame, data: pd.DataFrame, select
             width="content",
         )
         with st.container(horizontal=True, width="content"):
-            address.link_button("compare", "Compare", spec.name, selected)
-            address.link_button("export", "Export", spec.name, selected)
+            link_button("compare", "Compare", spec.name, selected)
+            link_button("export", "Export", spec.name, selected)
             if selected:
                 st.button("Clear the selection", on_click=address.select_trials, args=[()])
     rows = table.set_index("trial", drop=False).loc[trials]

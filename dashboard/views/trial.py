@@ -6,8 +6,9 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard.address import TRIAL, choose, choose_many, link_button, selected_trials, spread
+from dashboard.address import TRIAL, choose, choose_many, selected_trials, spread
 from dashboard.charts import download_chart, show_chart, show_grid
+from dashboard.links import link_button
 from dashboard.maps import map_of
 from dashboard.notes import notes_of_trial, star_button
 from dashboard.reading import Reading

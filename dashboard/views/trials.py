@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import address
+from dashboard.links import link_button
 from dashboard.reading import Reading
 from dashboard.tables import column_label, results_table
 from dashboard.text import plain
@@ -47,7 +48,9 @@ def page(reading: Reading) -> None:
     try:
         rows = filter_rows(table, text, names).reset_index(drop=True)
     except UserError as error:
-        st.warning(f"The filter is not applied: {plain(str(error))}.")
+        st.warning(
+            f"The filter is not applied: {plain(str(error).rstrip('?'))}" + ("?" if str(error).endswith("?") else ".")
+        )
         rows = table
     selected = address.selected_trials(table["trial"])
     _actions(reading, rows, selected, len(table))
@@ -113,9 +116,9 @@ def _actions(reading: Reading, rows: pd.DataFrame, selected: list[int], total: i
         count = f"{len(rows):,} of {total:,} trials" if len(rows) < total else f"{total:,} trials"
         st.markdown(f"**{count}**" + (f", {len(selected)} selected" if selected else ""), width="content")
         if selected:
-            address.link_button("trial", f"Open trial {selected[0]}", spec.name, selected, selected[0])
-        address.link_button("compare", "Compare", spec.name, selected)
-        address.link_button("export", "Export", spec.name, selected)
+            link_button("trial", f"Open trial {selected[0]}", spec.name, selected, selected[0])
+        link_button("compare", "Compare", spec.name, selected)
+        link_button("export", "Export", spec.name, selected)
         if selected:
             st.button("Clear the selection", on_click=address.select_trials, args=[()])
         csv = partial(rows.to_csv, index=False)

@@ -66,7 +66,7 @@ def _is_met(values: pd.Series, symbol: str, text: str, name: str) -> pd.Series:
             number = float(text)
         except ValueError:
             raise UserError(f"{name} has numbers, so it must be compared with one; got {printable(text)!r}") from None
-        return compare(values, number).fillna(False).astype(bool)
+        return compare(values, number).fillna(symbol == "!=").astype(bool)
     if symbol not in ("=", "!="):
         raise UserError(f"{name} has words, so it must be compared by = or !=; got {symbol!r}")
     return compare(values.astype(str).str.casefold(), text.casefold())

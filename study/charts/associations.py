@@ -68,15 +68,12 @@ def correlation_chart(data: pd.DataFrame) -> ChartType:
     )
     x = alt.X("second:N", sort=labels, title=None, axis=alt.Axis(labelAngle=-40, labelLimit=170))
     base = alt.Chart(drawn).encode(x=x, y=alt.Y("first:N", sort=labels, title=None, axis=alt.Axis(labelLimit=220)))
-    scale = alt.Scale(domain=[-1, 0, 1], range=[style.ORANGE, style.SHADES[0], style.BLUE], interpolate="rgb")
+    scale = style.cell_colours(is_signed=True)
     legend = alt.Legend(orient="top", gradientLength=160)
     tooltip = ["first", "second", alt.Tooltip("correlation:Q", format=".2f"), "interval", "trials"]
     cells = base.mark_rect(stroke=style.LINES).encode(
         color=alt.Color("correlation:Q", title="rank correlation", scale=scale, legend=legend), tooltip=tooltip
     )
-    texts = base.mark_text(fontSize=11).encode(
-        text="text:N",
-        color=alt.condition("abs(datum.correlation) > 0.7", alt.value("white"), alt.value(style.TEXT)),
-    )
+    texts = base.mark_text(fontSize=11).encode(text="text:N", color=style.cell_text_colour("correlation"))
     chart: ChartType = alt.layer(cells, texts).properties(width=alt.Step(52), height=alt.Step(30))
     return chart

@@ -17,7 +17,6 @@ READERS: Mapping[Reader, str] = {"strong": "information", "lightweight": "probe"
 """The group of metrics of each reader."""
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 64, 34, 0.1
-_DARK_CELL = 0.55  # text on cells above this share is light
 
 
 def leakage_data(models: pd.DataFrame, classes: Mapping[str, int], spread: Spread = "ci") -> pd.DataFrame:
@@ -80,7 +79,7 @@ def leakage_chart(data: pd.DataFrame, home: Mapping[str, str], reader: Reader, c
     colour = alt.Color(
         "share:Q",
         title="share of the factor",
-        scale=alt.Scale(domain=[0, 1], clamp=True, range=list(style.SHADES)),
+        scale=style.cell_colours(),
         legend=alt.Legend(orient="top", format="%", gradientLength=160),
     )
     share = alt.Tooltip("share:Q", format=".1%")
@@ -101,8 +100,7 @@ def leakage_chart(data: pd.DataFrame, home: Mapping[str, str], reader: Reader, c
         frames = base.transform_filter("datum.belongs").mark_rect(
             filled=False, stroke=style.ORANGE, strokeWidth=3, fillOpacity=0
         )
-        condition = alt.condition(f"datum.share > {_DARK_CELL}", alt.value("white"), alt.value(style.TEXT))
-        texts = base.mark_text(fontSize=13).encode(text="text:N", color=condition)
+        texts = base.mark_text(fontSize=13).encode(text="text:N", color=style.cell_text_colour("share"))
         panel = alt.layer(cells, frames, texts)
         panels.append(panel.properties(width=alt.Step(_CELL_WIDTH), height=alt.Step(_CELL_HEIGHT), title=str(model)))
     return alt.concat(*panels, columns=columns, spacing=24)

@@ -211,9 +211,8 @@ def contour_chart(
         for rows in (trials[["trial", *columns]].rename(columns=columns), surface.dropna(subset=["mean"]))
     )
     scale = alt.Scale(range=list(style.RAMP), zero=False)
-    better = "lower" if spec.direction(metric) == "min" else "higher"
     legend = alt.Legend(orient="top", gradientLength=200, titleLimit=320)
-    colour = alt.Color("mean:Q", title=f"{objective_label(metric)} ({better} is better)", scale=scale, legend=legend)
+    colour = alt.Color("mean:Q", title=style.metric_title(spec, metric), scale=scale, legend=legend)
     rect = alt.Chart(cells).mark_rect().encode(color=colour, **_extent(spec, first, "x"), **_extent(spec, second, "y"))
     marks = alt.Chart(points).mark_point(filled=True, size=45, stroke="white", strokeWidth=1, opacity=1)
     tooltip = ["trial", "x", "y", alt.Tooltip("mean:Q", format=".4g")]

@@ -44,6 +44,12 @@ RAMP = ("#1d1147", "#5a157e", "#96267f", "#bd3a62", "#c2521f")
 SHADES = ("#f4f7fb", "#c3d8ea", "#7fb0d6", "#2f7bb8", "#0b3a66")
 """Colours of cells that touch one another, from nothing to all."""
 
+DIVERGING = (ORANGE, "#f0c9ab", SHADES[0], SHADES[1], BLUE)
+"""Colours of cells with a sign, from minus one to one."""
+
+LIGHT_TEXT = 0.6
+"""Values of cells from which on their text has the colour of the page. It is a border of the five steps of cells."""
+
 INK, TEXT, GREY, LINES = BLUE, "#262c36", "#5f6b7a", "#d9dee5"
 """Colours of plain marks, of text, of what is in the background, and of axes."""
 
@@ -58,11 +64,12 @@ FONT = "'Source Sans', 'Source Sans 3', Helvetica, Arial, sans-serif"
 _GRID, _PAGE = "#eceff3", "white"
 _DARK = dict(
     zip(
-        (*CATEGORIES, *RAMP, *SHADES, ACCENT, TEXT, GREY, LINES, _GRID, _PAGE),
+        (*CATEGORIES, *RAMP, *SHADES, DIVERGING[1], ACCENT, TEXT, GREY, LINES, _GRID, _PAGE),
         (
             *("#2a8fe6", "#ff7a3a", "#7cebc4", "#d95cb8", "#ffef99", "#f5f8ff"),
             *("#6f8cff", "#4cb3d9", "#63d6a4", "#c9e36b", "#fff3a6"),
             *("#171e2a", "#1f4368", "#286ba7", "#6fb3ea", "#dceefc"),
+            "#5f3116",
             *("#c9c0ff", "#e6eaf0", "#9aa7b8", "#3b4554", "#262e3a", "#12161d"),
         ),
         strict=True,
@@ -87,8 +94,8 @@ _PARAMETERS = {
     "contrast.shared": ("shared contrast", "weight of the contrastive loss"),
     "contrast.temperature": ("temperature", "of the contrastive loss"),
     "independence.hsic": ("HSIC", "weight of the dependence between private and shared latents"),
-    "independence.adversarial": ("adversary", "weight of the adversary that reads one subspace from the other"),
-    "independence.cross_covariance": ("cross-covariance", "weight of that of private and shared latents"),
+    "independence.adversarial": ("adversary", "strength against a probe of the shared factors in private latents"),
+    "independence.cross_covariance": ("cross-covariance", "weight of the correlation of private and shared latents"),
     "optimiser.learning_rate": ("learning rate", ""),
 }
 _UNITS = {"frequency": "Hz", "amplitude": "1 is full scale"}
@@ -191,6 +198,21 @@ def metric_lines(spec: Spec, name: str) -> list[str]:
     """Return the label of a metric, and on a second line the direction of an objective."""
     direction = {"min": ["lower is better"], "max": ["higher is better"]}
     return [objective_label(name), *direction.get(spec.objectives.get(name, ""), [])]
+
+
+def metric_title(spec: Spec, name: str) -> str:
+    """Return the label of a metric with its direction: `MIG (higher is better)`."""
+    return f"{objective_label(name)} ({'lower' if spec.direction(name) == 'min' else 'higher'} is better)"
+
+
+def cell_colours(is_signed: bool = False) -> alt.Scale:
+    """Return the scale of cells from 0 to 1, or from -1 to 1, in five steps, so that text can be read on each."""
+    return alt.Scale(type="quantize", domain=[-int(is_signed), 1], range=list(DIVERGING if is_signed else SHADES))
+
+
+def cell_text_colour(field: str) -> Any:
+    """Return the encoding of the colour of text on cells whose values are in a field."""
+    return alt.condition(f"abs(datum.{field}) >= {LIGHT_TEXT}", alt.value(_PAGE), alt.value(TEXT))
 
 
 def factor_label(name: str) -> str:

@@ -21,6 +21,7 @@ from study.charts.style import (
     TEXT,
     category_marks,
     downsample,
+    metric_title,
     parameter_label,
     spans_decades,
     spread_text,
@@ -64,13 +65,10 @@ def trade_off_chart(
     inside = data[is_inside]
     keep = inside["front"] | inside["selected"] | inside["is_baseline"]
     points = _with_texts(_with_labels(downsample(inside, keep), *ranges), spec, axes)
+    x_scale, y_scale = (alt.Scale(domain=limits, nice=False) for limits in ranges)
     base = alt.Chart(points).encode(
-        x=alt.X(
-            "x:Q", title=_title(spec, axes.x), scale=alt.Scale(domain=ranges[0], nice=False), axis=alt.Axis(tickCount=9)
-        ),
-        y=alt.Y(
-            "y:Q", title=_title(spec, axes.y), scale=alt.Scale(domain=ranges[1], nice=False), axis=alt.Axis(tickCount=7)
-        ),
+        x=alt.X("x:Q", title=metric_title(spec, axes.x), scale=x_scale, axis=alt.Axis(tickCount=9)),
+        y=alt.Y("y:Q", title=metric_title(spec, axes.y), scale=y_scale, axis=alt.Axis(tickCount=7)),
     )
     hover = alt.selection_point(name="hover", fields=["trial"], on="pointerover", clear="pointerout")
     colour, shape = _colour(points, axes)
@@ -142,7 +140,8 @@ def _with_texts(points: pd.DataFrame, spec: Spec, axes: Axes) -> pd.DataFrame:
     drawn = points[columns].assign(configuration=texts)
     drawn["probability_text"] = points[PROBABILITY].map(lambda value: "" if pd.isna(value) else f"{value:.2f}")
     if axes.colour is not None:
-        drawn["colour"] = points[f"config/{axes.colour}"]
+        values = points[f"config/{axes.colour}"]
+        drawn["colour"] = values if _is_number(values) else values.map(str).where(values.notna(), _INAPPLICABLE)
     if axes.size is not None:
         drawn["size"] = points[axes.size if axes.size == PROBABILITY else f"config/{axes.size}"]
     return drawn
@@ -156,8 +155,7 @@ def _colour(points: pd.DataFrame, axes: Axes) -> tuple[Any, dict[str, Any]]:
         scale = alt.Scale(domain=kinds, range=[_KINDS[kind] for kind in kinds])
         return alt.Color("kind:N", title=None, scale=scale, legend=legend), {}
     title = parameter_label(axes.colour)
-    if is_bool_dtype(points["colour"]) or not is_numeric_dtype(points["colour"]):
-        points["colour"] = points["colour"].map(str).where(points["colour"].notna(), _INAPPLICABLE)
+    if not _is_number(points["colour"]):
         categories = sorted({*points["colour"][~points["is_baseline"]]} - {_INAPPLICABLE})
         colours, shapes = category_marks(len(categories))
         if (points["colour"] == _INAPPLICABLE).any():
@@ -171,6 +169,10 @@ def _colour(points: pd.DataFrame, axes: Axes) -> tuple[Any, dict[str, Any]]:
     gradient = alt.Legend(type="gradient", orient="top", gradientLength=160)
     colour = alt.Color("colour:Q", title=title, scale=scale, legend=gradient)
     return alt.condition("isValid(datum.colour)", colour, alt.value(GREY)), {}
+
+
+def _is_number(values: pd.Series) -> bool:
+    return is_numeric_dtype(values) and not is_bool_dtype(values)
 
 
 def _stroke(points: pd.DataFrame, axes: Axes, has_legend: bool) -> alt.Stroke:
@@ -260,7 +262,3 @@ def _numbers(points: pd.DataFrame, x_range: list[float], y_range: list[float]) -
             taken.append((x, y))
         numbers.append(str(row.trial) if row.front and is_free else "")
     return numbers
-
-
-def _title(spec: Spec, name: str) -> str:
-    return f"{objective_label(name)} ({'lower' if spec.direction(name) == 'min' else 'higher'} is better)"

@@ -187,6 +187,7 @@ def mutual_information_chart(data: pd.DataFrame, home: Mapping[str, str]) -> Cha
     """
     count = len(data[["subspace", "latent"]].drop_duplicates())
     cell = int(np.clip((style.WIDTH - 220) // count, _MIN_CELL, _MAX_CELL))
+    has_text = cell >= _MIN_CELL_WITH_TEXT
     names = {name: f"{name} ({home[name]})" for name in data["factor"].unique()}
     labelled = data.assign(row=data["factor"].map(names), text=data["nmi"].map("{:.2f}".format))
     x_axis = alt.Axis(labelAngle=0, labelOverlap=True, ticks=False, domain=False, grid=False)
@@ -194,7 +195,7 @@ def mutual_information_chart(data: pd.DataFrame, home: Mapping[str, str]) -> Cha
     colour = alt.Color(
         "nmi:Q",
         title="mutual information / entropy",
-        scale=alt.Scale(domain=[0, 1], range=list(style.SHADES)),
+        scale=style.cell_colours() if has_text else alt.Scale(domain=[0, 1], range=list(style.SHADES)),
         legend=alt.Legend(orient="bottom", gradientLength=200, titleLimit=260),
     )
     panels: list[ChartType] = []
@@ -204,11 +205,9 @@ def mutual_information_chart(data: pd.DataFrame, home: Mapping[str, str]) -> Cha
             y=alt.Y("row:N", title=None, sort=list(names.values()), axis=None if panels else y_axis),
         )
         layers = [base.mark_rect(stroke="white", strokeWidth=1).encode(color=colour)]
-        if cell >= _MIN_CELL_WITH_TEXT:
-            text = base.mark_text(fontSize=10 if cell > 28 else 8.5).encode(
-                text="text:N", color=alt.condition("datum.nmi > 0.6", alt.value("white"), alt.value(style.TEXT))
-            )
-            layers.append(text)
+        if has_text:
+            text = base.mark_text(fontSize=10 if cell > 28 else 8.5)
+            layers.append(text.encode(text="text:N", color=style.cell_text_colour("nmi")))
         title = alt.Title(subspace, color=style.COLOURS[subspace])
         panels.append(alt.layer(*layers).properties(width=alt.Step(cell), height=alt.Step(max(cell, 26)), title=title))
     return alt.hconcat(*panels, spacing=18)

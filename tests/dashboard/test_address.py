@@ -76,6 +76,14 @@ def test_error_bars_are_intervals_unless_the_switch_asks_for_standard_deviations
 
 
 @pytest.mark.slow
+def test_another_study_keeps_what_error_bars_show(opened, tmp_path, tiny):
+    write_study(tmp_path, tiny | {"name": "other"}, TRIALS)
+    app = opened("compare", spread="sd", trials="1", metrics="fidelity/log_mel_rmse_db")
+    app.selectbox(key="other study").select("other").run()
+    assert {name: str(value) for name, value in app.query_params.items()} == {"study": "other", "spread": "sd"}
+
+
+@pytest.mark.slow
 def test_an_error_of_a_page_shows_no_traceback(opened, monkeypatch, caplog):
     def fail(reading):
         raise RuntimeError("broken")

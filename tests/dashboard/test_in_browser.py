@@ -34,7 +34,8 @@ def chart(page, url):
 
 
 def test_the_trade_off_chart_has_a_point_for_each_trial(page, chart):
-    expect(page.get_by_role("heading", name="known")).to_be_visible()
+    expect(page.get_by_role("heading", name="Trade-off")).to_be_visible()
+    expect(page.get_by_text("known", exact=True)).to_be_visible()
     assert {mark.datum["trial"] for mark in marks(chart)} >= {0, 1, 2}
 
 

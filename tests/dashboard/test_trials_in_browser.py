@@ -88,7 +88,7 @@ def test_selected_trials_are_compared_and_exported(page, url):
     view = page.url
     for name, path in (("Compare", "compare"), ("Export", "export")):
         open_view(page, view)
-        page.get_by_role("button", name=name, exact=True).click()
+        page.get_by_test_id("stMain").get_by_role("link", name=name, exact=True).click()
         expect(page).to_have_url(re.compile(rf"/{path}\?study=known&trials=(1%2C3|3%2C1)$"))
         wait_until_drawn(page)
         main = page.get_by_test_id("stMain")

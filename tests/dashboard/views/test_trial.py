@@ -107,3 +107,12 @@ def test_saving_a_note_clears_its_field(store, tmp_path, monkeypatch):
     app = next(button for button in app.button if button.label == "Save note").click().run()
     assert "worth a second look" in words(app)
     assert app.text_area[0].value == ""
+
+
+def test_a_draft_is_kept_while_another_trial_is_viewed(store, tmp_path, monkeypatch):
+    app = open_page(monkeypatch, tmp_path, "trial", study="tiny", trial=0)
+    app = app.text_area[0].set_value("half of a tho").run()
+    app = app.selectbox(key="one trial").select(1).run()
+    assert app.text_area[0].value == ""
+    app = app.selectbox(key="one trial").select(0).run()
+    assert app.text_area[0].value == "half of a tho"

@@ -89,3 +89,9 @@ def test_the_table_is_not_changed():
     before = TABLE.copy()
     kept("separation > 0.3, state != failed")
     pd.testing.assert_frame_equal(TABLE, before)
+
+
+def test_a_missing_whole_number_differs_from_each_value():
+    table = pd.DataFrame({"trial": [0, 1], "step": pd.array([100, None], dtype="Int64")})
+    assert filter_rows(table, "step != 100", {"step": "step"})["trial"].tolist() == [1]
+    assert filter_rows(table, "step > 0", {"step": "step"})["trial"].tolist() == [0]

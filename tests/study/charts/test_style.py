@@ -73,10 +73,20 @@ def test_colours_can_be_read_on_the_light_and_on_the_dark_page(colour):
     assert contrast(in_dark(colour), DARK_PAGE) >= 4.5
 
 
-@pytest.mark.parametrize("shade", style.SHADES)
-def test_text_can_be_read_on_each_shade_in_the_colour_of_text_or_of_the_page(shade):
-    assert max(contrast(shade, style.TEXT), contrast(shade, WHITE)) >= 4.5
-    assert max(contrast(in_dark(shade), in_dark(style.TEXT)), contrast(in_dark(shade), DARK_PAGE)) >= 4.5
+@pytest.mark.parametrize("is_signed", [False, True])
+@pytest.mark.parametrize("step", range(5))
+def test_the_text_on_each_cell_can_be_read(is_signed, step):
+    low = -1 if is_signed else 0
+    value = low + (step + 0.5) * (1 - low) / 5  # the middle of a step
+    cell = style.cell_colours(is_signed).to_dict()["range"][step]
+    is_light = abs(value) >= style.LIGHT_TEXT
+    assert contrast(cell, WHITE if is_light else style.TEXT) >= 4.5
+    assert contrast(in_dark(cell), DARK_PAGE if is_light else in_dark(style.TEXT)) >= 4.5
+
+
+def test_the_colour_of_text_changes_at_a_border_between_steps_of_cells():
+    assert pytest.approx(round(5 * style.LIGHT_TEXT)) == 5 * style.LIGHT_TEXT
+    assert pytest.approx(round(5 * (style.LIGHT_TEXT + 1) / 2)) == 5 * (style.LIGHT_TEXT + 1) / 2
 
 
 def test_a_dark_chart_has_no_light_colour_and_the_original_stays_as_it_was():
