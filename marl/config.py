@@ -109,7 +109,8 @@ class IndependenceConfig(BaseConfig):
     """Weights of terms that make the private and the shared latents of a clip independent."""
 
     hsic: float = Field(0.0, ge=0)
-    """Weight of the normalised Hilbert-Schmidt independence criterion."""
+    """Weight of the normalised Hilbert-Schmidt independence criterion (HSIC) of private and shared latents. It is 0 if
+    they are independent, and grows with any dependence between them, linear or not (Gretton et al., 2005)."""
     cross_covariance: float = Field(0.0, ge=0)
     """Weight of the mean squared correlation between a private and a shared latent."""
     adversarial: float = Field(0.0, ge=0)

@@ -107,6 +107,19 @@ class FeatureExtractor:
         log_mels = self._network.from_output(output)
         return log_mels.reshape(*latents.shape[:-1], *log_mels.shape[-2:])
 
+    def synthesise(self, private: Tensor, shared: Tensor) -> Tensor:
+        """Return the audio of the latents of consecutive windows, such as edited ones: decoded and inverted.
+
+        Args:
+            private: Private latents [..., windows, P], as `encode` returns them.
+            shared: Shared latents [..., windows, Q].
+
+        Returns:
+            Audio [..., samples] of all windows, at the sample rate of the model, `log_mel.config.sample_rate`. Peaks
+            may exceed full scale. Its bits depend on the number of threads.
+        """
+        return self._invert(self.decode(private, shared))
+
     def reconstruct(
         self, waveform: Tensor | NDArray[Any], sample_rate: float, channels_first: bool | None = None
     ) -> Tensor:
@@ -117,7 +130,7 @@ class FeatureExtractor:
         """
         mono = _mono(_audio(waveform), channels_first)
         private, shared = self.encode(mono, sample_rate)
-        return self._synthesise(self.decode(private, shared), self._length(mono, sample_rate))
+        return self.synthesise(private, shared)[..., : self._length(mono, sample_rate)]
 
     def swap(
         self,
@@ -125,6 +138,7 @@ class FeatureExtractor:
         content_rate: float,
         style: Tensor | NDArray[Any],
         style_rate: float,
+        channels_first: bool | None = None,
     ) -> Tensor:
         """Return one recording with the shared features, such as the timbre, of another.
 
@@ -133,10 +147,11 @@ class FeatureExtractor:
         no effect, and the two recordings can differ in length.
 
         Args:
-            content: Mono audio [samples], of a type that `encode` takes.
+            content: Audio [samples], of a type that `encode` takes, or with channels.
             content_rate: Sample rate of `content`, Hz.
-            style: Mono audio [samples].
+            style: Audio [samples], or with channels.
             style_rate: Sample rate of `style`, Hz.
+            channels_first: Order of recordings with channels, as in `encode`.
 
         Returns:
             Audio [samples] of the duration of `content`, at the sample rate of the model, `log_mel.config.sample_rate`.
@@ -144,20 +159,24 @@ class FeatureExtractor:
 
         Raises:
             TypeError: As `encode`.
-            ValueError: If a waveform is not [samples], is empty or is not finite, or no audio has the rate.
+            ValueError: If a waveform is a batch, is empty or is not finite, or no audio has the rate.
         """
-        content, style = _audio(content, "content"), _audio(style, "style")
+        content, style = (
+            _mono(_audio(waveform, name), channels_first) for name, waveform in (("content", content), ("style", style))
+        )
         for name, waveform in (("content", content), ("style", style)):
             if waveform.ndim != 1:
-                shape = tuple(waveform.shape)
-                raise ValueError(f"{name} must be mono audio [samples]; got shape {shape}; average the channels")
+                raise ValueError(
+                    f"{name} must be one recording; got shape {tuple(waveform.shape)}; if it has channels, pass "
+                    "channels_first=False for [samples, channels] or channels_first=True for [channels, samples]"
+                )
         private, _ = self.encode(content, content_rate)
         _, shared = self.encode(style, style_rate)
         starts = torch.arange(len(shared), device=shared.device) * self.log_mel.config.clip_samples
         weight = (self._length(style, style_rate) - starts).clamp(1, self.log_mel.config.clip_samples)
         mean = (shared * weight[:, None]).sum(dim=0) / weight.sum()
-        swapped = self.decode(private, mean.expand(len(private), -1))
-        return self._synthesise(swapped, self._length(content, content_rate))
+        swapped = self.synthesise(private, mean.expand(len(private), -1))
+        return swapped[: self._length(content, content_rate)]
 
     def _means(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior means of the private and shared latents of windows [..., S]."""
@@ -170,8 +189,8 @@ class FeatureExtractor:
         """Return the number of samples of a waveform at the sample rate of the model."""
         return -(-waveform.shape[-1] * self.log_mel.config.sample_rate // int(sample_rate))
 
-    def _synthesise(self, log_mel_FT: Tensor, samples: int) -> Tensor:
-        """Return audio [..., samples] of the log-mels [..., windows, F, T] of consecutive windows.
+    def _invert(self, log_mel_FT: Tensor) -> Tensor:
+        """Return the audio [..., samples] of the log-mels [..., windows, F, T] of consecutive windows.
 
         The log-mels are concatenated in time before they are inverted, so that windows have no audible borders. To
         bound memory they are inverted in parts, which overlap by one window and are cross-faded there.
@@ -188,7 +207,7 @@ class FeatureExtractor:
                 pieces[-1] = pieces[-1] * fade.flip(0) + body[..., :window] * fade
                 body = body[..., window:]
             pieces += [body, end]
-        return torch.cat(pieces, dim=-1)[..., :samples]
+        return torch.cat(pieces, dim=-1)
 
     def _windows(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Return windows [..., windows, S] of a mono waveform, resampled to the rate of the model."""

@@ -16,6 +16,7 @@ from altair.typing import ChartType
 from study.analysis.aggregation import Spread
 from study.analysis.statistics import ci_half_width, readings
 from study.charts import style
+from study.charts.leakage import readers_of
 from study.spec import Spec
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def readings_data(
 
 
 def readings_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
-    """Draw `readings_data`: a panel for each factor, a bar for each subspace and reader, the strong one darker.
+    """Draw `readings_data`: a panel for each factor, a bar for each subspace and reader, the first one darker.
 
     `home` is the subspace that is meant to hold each factor.
     """
@@ -128,14 +129,15 @@ def readings_chart(data: pd.DataFrame, home: Mapping[str, str]) -> ChartType:
     width = style.WIDTH // min(max(len(factors), 2), _MAX_COLUMNS) - 60
     x_axis = alt.Axis(labelAngle=0, ticks=False, labelFontSize=11)
     x = alt.X("subspace:N", sort=list(style.COLOURS), title=None, axis=x_axis)
-    readers = ["strong", "lightweight"]
+    readers = readers_of(data)
     offset = alt.XOffset("reader:N", sort=readers)
     y_scale = alt.Scale(domain=[min(0.0, float(data["low"].min())), max(1.0, float(data["high"].max()))], nice=False)
     y_axis = alt.Axis(format="%", tickCount=5)
     colours = alt.Scale(domain=list(style.COLOURS), range=list(style.COLOURS.values()))
     colour = alt.Color("subspace:N", scale=colours, legend=None)
     legend = alt.Legend(orient="bottom", symbolType="square")
-    opacity = alt.Opacity("reader:N", scale=alt.Scale(domain=readers, range=[1.0, 0.45]), sort=readers, legend=legend)
+    shades = alt.Scale(domain=readers, range=[1.0, 0.45][: len(readers)])
+    opacity = alt.Opacity("reader:N", scale=shades, sort=readers, legend=legend)
     panels: list[ChartType] = []
     for index, factor in enumerate(factors):
         base = alt.Chart(data[data["factor"] == factor]).encode(x=x, xOffset=offset)

@@ -68,7 +68,7 @@ def verify(
 ) -> None:
     """Check an exported model and score it again.
 
-    Example: marl-study verify exported/quickstart-trial-7-seed-0
+    Example: marl-study verify exported/quickstart-trial-7-seed-1
     """
     from study.export.verify import verify as verify_bundle
 
@@ -96,7 +96,7 @@ def embed(
     may have any format that libsndfile reads, any sample rate and any length. Channels are averaged; the last window
     of a file is padded with silence. Files that cannot be read are reported and left out.
 
-    Example: marl-study embed exported/quickstart-trial-7-seed-0 recordings -o features.parquet
+    Example: marl-study embed exported/quickstart-trial-7-seed-1 recordings -o features.parquet
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -147,7 +147,7 @@ def swap(
 
     The private features come from A, window by window. The shared features of B are averaged over its windows.
 
-    Example: marl-study swap exported/quickstart-trial-7-seed-0 flute.wav violin.wav -o swapped.wav
+    Example: marl-study swap exported/quickstart-trial-7-seed-1 flute.wav violin.wav -o swapped.wav
     """
     check_output("--output", output, overwrite, _SOUNDS, (content, other))
     import soundfile

@@ -131,6 +131,8 @@ def leakage(
     table = chosen.leakage()
     if output is Format.table:
         show_table(_leakage_table(table, f"study {study}, trial {chosen.number}: 0 is nothing, 1 is all of the factor"))
+        if "lightweight" not in set(table["reader"]):
+            log(f"not measured: the lightweight reader. `marl-study rescore {study} --metrics probes` adds it.")
     else:
         print_table(table, output)
 
@@ -243,7 +245,8 @@ def _leakage_table(leaks: "pd.DataFrame", title: str) -> "Table":
     table = _table(title)
     table.add_column("factor")
     table.add_column("subspace")
-    kinds = list(READINGS.values())
+    measured = set(zip(leaks["reader"], leaks["of"], strict=True))
+    kinds = [kind for kind in READINGS.values() if kind in measured]
     for reader, of in kinds:
         table.add_column(f"{reader} reader\nof {of}", justify="right")
     for (factor, subspace), rows in leaks.groupby(["factor", "subspace"], sort=False):

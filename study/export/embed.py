@@ -30,6 +30,7 @@ from marl.data.audio_file import windows
 from marl.registry import add_folders
 from study.errors import RunError, UserError
 from study.export.recordings import Recording
+from study.export.verify import not_a_model
 from study.in_flight import in_flight
 from study.local_files import atomic_path
 
@@ -66,7 +67,7 @@ def load_model(folder: Path, plugins: Iterable[str] = ()) -> FeatureExtractor:
     try:
         return marl.load(folder, plugins=plugins)
     except FileNotFoundError as error:
-        raise UserError(f"{folder} is not an exported model: {error.filename} is missing") from None
+        raise not_a_model(folder, f"{Path(error.filename).name} is missing") from None
     except (ValueError, OSError) as error:
         raise UserError(f"cannot load the model in {folder}: {error}") from None
 

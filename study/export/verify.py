@@ -27,6 +27,7 @@ SCORES_FILE, CLIPS_FOLDER, FACTORS_FILE = "scores.json", "clips", "factors.csv"
 # edge of a bin. Other weights change the error of at least one clip far more.
 _FIDELITY_TOLERANCE_DB = 0.002
 _INFORMATION_TOLERANCE = 0.05
+_MAX_NAMED = 8  # models that an error message names
 
 
 def verify(bundle: Path, plugins: Iterable[str] = ()) -> dict[str, tuple[float, float]]:
@@ -45,7 +46,7 @@ def verify(bundle: Path, plugins: Iterable[str] = ()) -> dict[str, tuple[float, 
     """
     hashes = checksums(bundle)
     if not hashes:
-        raise UserError(f"{bundle} is not an exported model: it has no readable {MANIFEST_FILE}")
+        raise not_a_model(bundle, f"it has no readable {MANIFEST_FILE}")
     for name, expected in sorted(hashes.items()):
         path = bundle / name
         if bundle.resolve() not in path.resolve().parents:
@@ -76,6 +77,16 @@ def verify(bundle: Path, plugins: Iterable[str] = ()) -> dict[str, tuple[float, 
                 f"(tolerance {tolerance}): these are not the weights that were scored"
             )
     return {name: (stated[name], value) for name, value in computed.items()}
+
+
+def not_a_model(folder: Path, reason: str) -> UserError:
+    """Return the error for a folder that is not an exported model, which names the models in it or beside it."""
+    places = (folder, folder.parent)
+    models = [str(path.parent) for place in places for path in sorted(place.glob(f"*/{MANIFEST_FILE}"))]
+    found = f"; exported models are {', '.join(models[:_MAX_NAMED])}" if models else ""
+    if not folder.is_dir():
+        return UserError(f"there is no folder {folder}{found}")
+    return UserError(f"{folder} is not an exported model: {reason}{found}")
 
 
 def score(bundle: Path, plugins: Iterable[str] = ()) -> dict[str, float]:

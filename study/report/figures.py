@@ -12,6 +12,7 @@ from study.analysis import StudyResults
 from study.analysis.aggregation import Spread
 from study.analysis.parameter_effects import Sweep, find_sweep
 from study.analysis.trade_off import trade_off_data
+from study.charts.leakage import readers_of
 from study.charts.parameter_panels import categorical_chart, numeric_chart, sweep_panels
 from study.charts.style import SUBSPACES, MissingDataError, parameter_label, value_label
 from study.charts.trade_off import trade_off_chart
@@ -125,7 +126,7 @@ def trade_off_figure(context: ReportContext) -> Figure:
         raise MissingDataError("no trial has values of both objectives yet")
     caption = (
         f"Each point is a trial, the mean over its replicates; {context.error_bars}. The dashed line is the Pareto "
-        "front: the numbered trials, which no other complete trial beats in both objectives."
+        "front: the trials that no other complete trial beats in both objectives, numbered where there is room."
     )
     return Figure("Trade-off", caption, trade_off_chart(context.results))
 
@@ -171,12 +172,17 @@ def readings_figure(context: ReportContext) -> Figure:
     classes = {factor.name: factor.classes for factor in context.factors}
     baselines = (context.results.store.baselines() or {}).get("untrained", {})
     data = readings_data(row, classes, baselines, context.spread)
-    untrained = " A red tick is the untrained network." if data["untrained"].notna().any() else ""
+    untrained = " A magenta tick is the untrained network." if data["untrained"].notna().any() else ""
+    bars = {
+        "strong": "the information that a strong reader finds in samples of the posteriors, which the decoder receives",
+        "lightweight": "the accuracy of a lightweight reader of posterior means, the small network of the papers, "
+        "where chance is 0 %",
+    }
+    shades = zip(("dark", "light"), readers_of(data), strict=False)
+    described = "; ".join(f"{shade} bars are {bars[reader]}" for shade, reader in shades)
     caption = (
-        f"What two readers find out about a factor from the private or shared latents of trial {context.trial}, on "
-        "held-out clips: 0 % is nothing, 100 % everything. Dark bars are the information that a strong reader finds in "
-        "samples of the posteriors, which the decoder receives; light bars the accuracy of a lightweight reader of "
-        "posterior means, the small network of the papers, where chance is 0 %; "
+        f"What readers find out about a factor from the private or shared latents of trial {context.trial}, on "
+        f"held-out clips: 0 % is nothing, 100 % everything; {described}; "
         f"{context.error_bars}.{untrained} If the model separates the factors, dark bars are high in the subspace that "
         "a factor belongs in, and near 0 in the other."
     )

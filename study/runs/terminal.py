@@ -194,9 +194,10 @@ class ProgressDisplay:
         finished = sum(self._states.values())
         ended = "".join(f", {self._states[state]} {state}" for state in ("pruned", "failed") if self._states[state])
         baseline = " and the plain VAE" if Baseline.PLAIN_VAE in self._running else ""
-        rate = self._speed.total
+        rate, steps = self._speed.total, self._remaining_steps()
         speed = f", {rate:.0f} trial-steps/s" if self._running else ""
-        left = f", {format_duration(self._remaining_steps() / rate)} left" if rate > 0 and self._running else ""
+        # The last trials are still evaluated when no step is left, which takes a time that is not known.
+        left = f", {format_duration(steps / rate)} left" if rate > 0 and steps > 0 and self._running else ""
         return (
             f"{finished} of {self._target} trials done{ended}, {self._running_trials()} running{baseline}"
             f"{speed}{left}{self._next_trial()}"

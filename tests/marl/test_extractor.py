@@ -158,8 +158,23 @@ def test_shared_features_are_averaged_by_window_length(trained, small_dataset, m
     torch.testing.assert_close(shared, ((first + 0.25 * second) / 1.25).expand(3, -1), atol=1e-5, rtol=0)
 
 
-def test_swaps_of_stereo_audio_are_rejected(trained):
-    with pytest.raises(ValueError, match=mentions("style", "mono", "(2, 100)")):
+def test_the_sound_of_unchanged_latents_is_the_reconstruction(trained):
+    model, sound = marl.load(trained[1]), tone(2.3)
+    synthesised = model.synthesise(*model.encode(sound, 16_000))
+    assert synthesised.shape == (3 * model.log_mel.config.clip_samples,)
+    assert torch.equal(synthesised[: len(sound)], model.reconstruct(sound, 16_000))
+
+
+def test_swaps_average_channels_whose_order_is_named(trained):
+    model = marl.load(trained[1])
+    content, style = torch.randn(2, 20_000), torch.randn(2, 30_000)
+    expected = model.swap(content.mean(0), 16_000, style.mean(0), 16_000)
+    assert torch.equal(model.swap(content, 16_000, style, 16_000, channels_first=True), expected)
+    assert torch.equal(model.swap(content.T, 16_000, style.T, 16_000, channels_first=False), expected)
+
+
+def test_swaps_of_stereo_audio_without_an_order_are_rejected(trained):
+    with pytest.raises(ValueError, match=mentions("style", "one recording", "(2, 100)", "channels_first")):
         marl.load(trained[1]).swap(torch.zeros(100), 16_000, torch.zeros(2, 100), 16_000)
 
 

@@ -225,7 +225,7 @@ def test_the_untrained_network_is_shown_if_it_was_evaluated(tmp_path, tiny):
     store = write_study(tmp_path, tiny, [trial_of([4.0, 4.0], [0.2, 0.4])])
     assert "untrained" not in readings_figure(context_of(store)).caption
     store.write_baselines({"untrained": {"probe/timbre/shared": 0.3}, "replicates": 2})
-    assert_mentions(readings_figure(context_of(store)).caption, "red", "untrained")
+    assert_mentions(readings_figure(context_of(store)).caption, "magenta", "untrained")
 
 
 def test_a_trial_that_nothing_was_read_from_is_named():
