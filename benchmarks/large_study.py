@@ -27,7 +27,7 @@ SUBSPACES = [f"{block}/{term}" for block in ("private", "shared") for term in ("
 LOSSES = [f"loss/{term}" for term in ("total", "reconstruction", *SUBSPACES, "shared/infonce")]
 _DETAILS = 10  # columns of each factor: standard errors of information, and R²
 # The same number of columns as in a real study.
-SPACE = {
+SPACE: dict[str, dict[str, Any]] = {
     "loss.private.gamma": {"log_uniform": [0.1, 10]},
     "loss.shared.gamma": {"log_uniform": [0.1, 10]},
     "latent.private": {"choice": [2, 4, 8]},
@@ -133,8 +133,12 @@ def trials_of(trials: range, complete: int, started: datetime) -> pa.Table:
     pairs = [(trial, step) for group in groups_of(trials) for step in (0, STEPS) for trial in group]
     trial_N, step_N = np.array([(trial, step) for trial, step in pairs if trial < complete or not step]).T
     is_contrastive_N = trial_N % 2 == 1
-    values = {name: np.exp(np.random.default_rng(at).normal(size=1 + trial_N.max())) for at, name in enumerate(SPACE)}
-    config: dict[str, Any] = {f"config/{name}": values[name][trial_N] for name in SPACE}
+    config: dict[str, Any] = {}
+    for at, (name, parameter) in enumerate(SPACE.items()):
+        if "log_uniform" in parameter:
+            low, high = np.log(parameter["log_uniform"])
+            drawn = np.exp(np.random.default_rng(at).uniform(low, high, size=1 + trial_N.max()))
+            config[f"config/{name}"] = drawn[trial_N].clip(*parameter["log_uniform"])
     config |= {f"config/latent.{block}": 2 ** (1 + trial_N % 3) for block in ("private", "shared")}
     config["config/contrast.strategy"] = np.where(is_contrastive_N, "infonce", "none")
     config["config/contrast.temperature"] = pa.array(config["config/contrast.temperature"], mask=~is_contrastive_N)

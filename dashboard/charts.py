@@ -10,7 +10,8 @@ import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
-from study.charts.style import save_chart, styled
+from dashboard.reading import Reading
+from study.charts.style import save_chart, vega_lite
 
 _FORMATS = {".png": "PNG for slides", ".svg": "SVG for a paper", ".html": "HTML, interactive"}
 
@@ -21,7 +22,8 @@ def is_dark() -> bool:
 
 
 def draw(
-    chart: ChartType,
+    reading: Reading | None,
+    create: Callable[[], ChartType],
     key: str,
     description: str,
     width: Literal["stretch", "content"] = "stretch",
@@ -30,15 +32,24 @@ def draw(
 ) -> Any:
     """Draw a chart in the theme of the page, with a description for screen readers.
 
-    `on_select` is called when one of the `selections`, parameters of the chart, has changed.
+    The chart of a `reading` is created once for each view, which the address has all of. `on_select` is called when one
+    of the `selections`, parameters of the chart, has changed.
     """
-    themed = styled(chart, is_dark(), background="transparent")
+
+    def specification() -> dict[str, Any]:
+        return vega_lite(create(), is_dark())
+
     options: dict[str, Any] = {} if on_select == "ignore" else {"selection_mode": list(selections)}
-    return st.altair_chart(themed, width=width, key=key, alt=description, on_select=on_select, theme=None, **options)
+    view = (key, is_dark(), st.context.url, *sorted(st.query_params.items()))
+    spec = specification() if reading is None else reading.drawn(view, specification)
+    return st.vega_lite_chart(
+        spec=spec, width=width, key=key, alt=description, on_select=on_select, theme=None, **options
+    )
 
 
 def show_chart(
-    chart: ChartType,
+    reading: Reading | None,
+    create: Callable[[], ChartType],
     key: str,
     description: str,
     data: pd.DataFrame | None,
@@ -46,19 +57,21 @@ def show_chart(
     caption: str | None = None,
     width: Literal["stretch", "content"] = "stretch",
 ) -> None:
-    """Draw a chart with a description for screen readers, a caption below it, and downloads as in `download_chart`."""
-    draw(chart, key, description, width)
+    """Draw a chart as `draw` does, a caption below it, and downloads as in `download_chart`."""
+    draw(reading, create, key, description, width)
     if caption is not None:
         st.caption(caption)
-    download_chart(lambda: chart, data, file)
+    download_chart(create, data, file)
 
 
-def show_grid(charts: Mapping[str, ChartType], columns: int, key: str, descriptions: Sequence[str]) -> None:
-    """Draw charts in rows, with descriptions for screen readers. The Streamlit key of a chart is `key` and its name."""
+def show_grid(
+    reading: Reading, charts: Mapping[str, Callable[[], ChartType]], columns: int, key: str, descriptions: Sequence[str]
+) -> None:
+    """Draw charts in rows, as `draw` does. The Streamlit key of a chart is `key` and its name."""
     cells = st.columns(columns)
-    for position, ((name, chart), description) in enumerate(zip(charts.items(), descriptions, strict=True)):
+    for position, ((name, create), description) in enumerate(zip(charts.items(), descriptions, strict=True)):
         with cells[position % columns]:
-            draw(chart, f"{key} {name}", description)
+            draw(reading, create, f"{key} {name}", description)
 
 
 def download_chart(create: Callable[[], ChartType], data: pd.DataFrame | None, file: str) -> None:

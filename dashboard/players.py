@@ -110,6 +110,7 @@ _CSS = """
 .sounds-picture i {position: absolute; top: 0; bottom: 0; width: 2px; left: 0; background: #fff; opacity: 0}
 .sounds-cell.playing .sounds-picture i {opacity: 0.9}
 .sounds-cell.playing .sounds-picture {outline: 2px solid var(--st-primary-color)}
+.sounds-time {display: flex; justify-content: space-between; font-size: 0.7rem; opacity: 0.85}
 .sounds-controls {display: flex; align-items: center; gap: 0.4rem; margin-top: 0.25rem}
 .sounds-head button, .sounds-controls span {white-space: nowrap}
 .sounds-controls input {flex: 1 1 auto; min-width: 3rem; accent-color: var(--st-primary-color)}
@@ -163,6 +164,11 @@ const build = (data, root) => {
           player.next = null;
           start();
         };
+      }
+      if (picture && number === 0) {
+        const times = make("div", box, "sounds-time");
+        const ends = ["0", (data.seconds / 2).toFixed(1), `${data.seconds.toFixed(1)} s`];
+        ends.forEach((text) => make("span", times, "", text));
       }
       const controls = make("div", box, "sounds-controls");
       const button = make("button", controls, "", "\\u25b6");

@@ -28,6 +28,7 @@ QUIET_S = 30.0
 """Polling interval of a study that is not running, in seconds; it may be resumed at any time."""
 
 _MANY_TRIALS = 2000
+_MAX_DRAWN = 200  # charts of a reading that are kept
 
 _Value = TypeVar("_Value")
 
@@ -50,6 +51,8 @@ class Reading:
     expire: Callable[[], Any]
     outage: str = ""
     _computed: dict[Any, Any] = field(default_factory=dict)
+    _drawn: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def is_live(self) -> bool:
@@ -68,7 +71,7 @@ class Reading:
 
     @property
     def front_probability(self) -> pd.Series:
-        """Probability that each complete trial is on the front. It takes 5 s for 10,000 trials, once."""
+        """Probability that each complete trial is on the front, which takes seconds in a large study."""
         return self.once("front probability", self.results.front_probability)
 
     def once(self, key: Any, compute: Callable[[], _Value]) -> _Value:
@@ -77,6 +80,19 @@ class Reading:
             self._computed[key] = compute()
         value: _Value = self._computed[key]
         return value
+
+    def drawn(self, view: tuple[Any, ...], create: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the specification of a chart in one view of a page. The latest are kept for all sessions."""
+        with self._lock:
+            if (spec := self._drawn.pop(view, None)) is not None:
+                self._drawn[view] = spec
+        if spec is None:
+            spec = create()
+            with self._lock:
+                self._drawn[view] = spec
+                if len(self._drawn) > _MAX_DRAWN:
+                    del self._drawn[next(iter(self._drawn))]
+        return dict(spec)
 
 
 class StoreReader:

@@ -1,7 +1,11 @@
 """Page 'Ablation': the effect of each loss weight on each metric, as in the figures of the papers."""
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
 import altair as alt
 import streamlit as st
+from altair.typing import ChartType
 
 from dashboard.address import choose, choose_many, spread
 from dashboard.charts import download_chart, show_grid
@@ -40,13 +44,13 @@ def page(reading: Reading) -> None:
         st.info("Choose at least one parameter and one metric.")
         return
     try:
-        data = small_multiples_data(
-            table, spec, parameters, metrics, None if series == _NO_SERIES else series, spread()
-        )
+        arguments = (parameters, metrics, None if series == _NO_SERIES else series, spread())
+        compute = partial(small_multiples_data, table, spec, *arguments)
+        data = reading.once(("ablation", str(arguments)), compute)
     except MissingDataError as error:
         st.info(f"{str(error).capitalize()}.")
         return
-    is_sweep = find_sweep(table, spec).reference is not None
+    is_sweep = reading.once("is sweep", lambda: find_sweep(table, spec).reference is not None)
     st.caption(
         ("Each panel shows the complete trials that differ only in its parameter. " if is_sweep else "")
         + f"Each point is a complete trial, the {spread_text(spec.replicates, spread())}."
@@ -59,8 +63,15 @@ def page(reading: Reading) -> None:
     for metric in metrics:
         label = objective_label(metric)
         st.subheader(plain(label))
-        panels = {name: chart for name in parameters if (chart := small_multiple_chart(data, spec, name, metric))}
+        drawn = set(data["parameter"][data["metric"] == metric])
+        panels = {name: partial(small_multiple_chart, data, spec, name, metric) for name in parameters if name in drawn}
         descriptions = [f"{label} against {parameter_label(name)}, with error bars" for name in panels]
-        show_grid(panels, min(_MAX_COLUMNS, max(2, len(panels))), metric, descriptions)
-        rows.append(alt.hconcat(*(chart.properties(width=240, height=180) for chart in panels.values())))
-    download_chart(lambda: alt.vconcat(*rows), data, f"{spec.name}-ablation")
+        show_grid(reading, panels, min(_MAX_COLUMNS, max(2, len(panels))), metric, descriptions)
+        rows.append(panels)
+    download_chart(partial(_all_panels, rows), data, f"{spec.name}-ablation")
+
+
+def _all_panels(rows: Sequence[Mapping[str, Callable[[], ChartType]]]) -> ChartType:
+    """Return one chart of all panels."""
+    panels = ([create().properties(width=240, height=180) for create in row.values()] for row in rows)
+    return alt.vconcat(*(alt.hconcat(*row) for row in panels if row))

@@ -1,5 +1,6 @@
 """Page 'Compare studies': fronts and hypervolumes of several studies, and what differs in their specs."""
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -50,12 +51,12 @@ def _fronts(readings: dict[str, Reading]) -> None:
     if all(table["final"].sum() == 0 for table in data.values()):
         st.info("No trial of these studies is complete yet.")
         return
-    chart = fronts_chart(data, axes, first.results.spec)
     counts = ", ".join(f"{name} {int(table['front'].sum())}" for name, table in data.items())
     table = pd.concat([rows.assign(study=name) for name, rows in data.items()])
     bars = "90 % intervals" if address.spread() == "ci" else "standard deviations"
     show_chart(
-        chart,
+        None,
+        partial(fronts_chart, data, axes, first.results.spec),
         "fronts",
         f"Fronts of {len(data)} studies; trials on them: {counts}",
         table,
@@ -85,7 +86,8 @@ def _growth(readings: dict[str, Reading]) -> None:
         return
     st.subheader("Hypervolume of the front", anchor=False)
     show_chart(
-        hypervolume_chart(growth),
+        None,
+        partial(hypervolume_chart, growth),
         "growth",
         f"Hypervolume of {len(tables)} studies against trained steps",
         growth,

@@ -1,11 +1,13 @@
 """Page 'Compare': two to six trials side by side, with their configurations, metrics, learning curves and sounds."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import altair as alt
 import pandas as pd
 import streamlit as st
+from altair.typing import ChartType
 
 from dashboard.address import TRIALS, choose, choose_many, spread
 from dashboard.charts import download_chart, draw, show_grid
@@ -87,10 +89,15 @@ def _metrics(reading: Reading, rows: pd.DataFrame) -> None:
         f"Each point is the {spread_text(spec.replicates, spread())}. Information and accuracies have an axis from 0 "
         "to 1; information is 0 by chance."
     )
-    panels = {name: comparison_chart(data, spec, name) for name in names}
-    show_grid(panels, 2, "compared", [f"{objective_label(name)} of each trial, with error bars" for name in names])
-    saved = [panel.properties(width=300) for panel in panels.values()]
-    download_chart(lambda: alt.concat(*saved, columns=2), data, f"{spec.name}-compared")
+    panels = {name: partial(comparison_chart, data, spec, name) for name in names}
+    show_grid(
+        reading, panels, 2, "compared", [f"{objective_label(name)} of each trial, with error bars" for name in names]
+    )
+
+    def all_panels() -> ChartType:
+        return alt.concat(*(create().properties(width=300) for create in panels.values()), columns=2)
+
+    download_chart(all_panels, data, f"{spec.name}-compared")
 
 
 def _curves(reading: Reading, trials: list[int]) -> None:
@@ -104,7 +111,7 @@ def _curves(reading: Reading, trials: list[int]) -> None:
     for column, metric in zip(st.columns(len(metrics)), metrics, strict=True):
         with column:
             label = f"{objective_label(metric)} of trials {', '.join(map(str, trials))} by steps, means over seeds"
-            draw(curves_chart(reports, spec, metric), f"curves {metric}", label)
+            draw(reading, partial(curves_chart, reports, spec, metric), f"curves {metric}", label)
 
 
 def _readings(options: list[str], factors: Sequence[str]) -> list[str]:

@@ -1,5 +1,8 @@
 """Page 'Leakage': what readers find of each factor in each subspace, of one trial and beside others."""
 
+from collections.abc import Mapping
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -13,6 +16,12 @@ from study.report.figures import ReportContext, mutual_information_figure
 from study.spec import Baseline
 
 _MAX_TRIALS = 12
+_ABOUT: Mapping[Reader, str] = {
+    "strong": "The strong reader sees samples of the posteriors, which is what the decoder receives.",
+    "linear": "The linear reader sees samples of the posteriors. The less it finds of a shared factor in the private "
+    "subspace, the farther swaps go.",
+    "lightweight": "The lightweight reader is the small network of the papers, and sees means of the posteriors.",
+}
 
 
 def page(reading: Reading) -> None:
@@ -39,18 +48,14 @@ def page(reading: Reading) -> None:
     with right:
         names = readers_of(data)
         reader = choose("reader", "Reader", names, names[0], is_segmented=True)
-    chart = leakage_chart(data, context.home, reader)
+    create = partial(leakage_chart, data, context.home, reader)
     st.caption(
         "A number is the percentage of a factor that a reader finds out from a subspace; chance is 0. "
         "A frame marks the subspace that the factor belongs in: wanted are 100 inside of frames and 0 outside. "
-        + (
-            "The strong reader sees samples of the posteriors, which is what the decoder receives."
-            if reader == "strong"
-            else "The lightweight reader is the small network of the papers, and sees means of the posteriors."
-        )
+        + _ABOUT[reader]
     )
     name = results.spec.name
-    show_chart(chart, "leakage", _description(data, trial), data, f"{name}-leakage-{trial}", width="content")
+    show_chart(reading, create, "leakage", _description(data, trial), data, f"{name}-leakage-{trial}", width="content")
     _table(reading, data)
     _latents(reading, context)
     _others(reading, complete, classes, context, reader)
@@ -75,7 +80,9 @@ def _latents(reading: Reading, context: ReportContext) -> None:
         st.info(f"Not drawn: {error}.")
         return
     file = f"{reading.results.spec.name}-latents-{context.trial}"
-    show_chart(figure.chart, "latents", figure.caption, figure.data, file, figure.caption, width="content")
+    show_chart(
+        reading, lambda: figure.chart, "latents", figure.caption, figure.data, file, figure.caption, width="content"
+    )
 
 
 def _others(
@@ -88,9 +95,9 @@ def _others(
         return
     st.subheader("Selected trials" if selected else "Other trials on the front", anchor=False)
     data = leakage_data(_models(reading, complete, trials, references=False), classes, spread())
-    chart = leakage_chart(data, context.home, reader)
+    create = partial(leakage_chart, data, context.home, reader)
     name = reading.results.spec.name
-    show_chart(chart, "leakage of others", _description(data), data, f"{name}-leakage", width="content")
+    show_chart(reading, create, "leakage of others", _description(data), data, f"{name}-leakage", width="content")
     _table(reading, data)
     link_button("compare", "Compare", reading.results.spec.name, [trial, *trials][:6])
 

@@ -29,7 +29,8 @@ def page(reading: Reading) -> None:
         place = "in a free row of its trainer"
     counts = spans["state"].value_counts()
     show_chart(
-        spans_chart(spans),
+        reading,
+        partial(spans_chart, spans),
         "spans",
         "Trials over time: " + ", ".join(f"{count} {state}" for state, count in counts.items()),
         spans,
@@ -40,7 +41,8 @@ def page(reading: Reading) -> None:
     if len(rates):
         st.subheader("Rate of training", anchor=False)
         show_chart(
-            throughput_chart(rates),
+            reading,
+            partial(throughput_chart, rates),
             "throughput",
             f"Trained steps per second over time, at most {rates['trial_steps_per_s'].max():.3g}",
             rates,
@@ -49,7 +51,8 @@ def page(reading: Reading) -> None:
         )
     if runs["training"].notna().any():
         st.subheader("What trainers did", anchor=False)
-        draw(activity_chart(runs), "activity", "Device hours of each run by training, evaluation and idle time")
+        description = "Device hours of each run by training, evaluation and idle time"
+        draw(reading, partial(activity_chart, runs), "activity", description)
 
 
 def _totals(runs: pd.DataFrame, spans: pd.DataFrame) -> None:

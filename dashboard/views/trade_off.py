@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from altair.typing import ChartType
 
 from dashboard import address
 from dashboard.charts import download_chart, draw
@@ -51,9 +52,14 @@ def page(reading: Reading) -> None:
         return
     can_zoom = is_zoomable(data, spec, axes)
     is_zoomed = can_zoom and not address.is_on(_ALL)
-    chart = trade_off_chart(results, axes, data, is_selectable=True, is_zoomed=is_zoomed, spread=address.spread())
+
+    def create() -> ChartType:
+        chart = trade_off_chart(results, axes, data, is_selectable=True, is_zoomed=is_zoomed, spread=address.spread())
+        return chart.properties(height=_HEIGHT)
+
     draw(
-        chart.properties(height=_HEIGHT),
+        reading,
+        create,
         _CHART,
         _description(data, axes),
         on_select=lambda: _take_selection(data),
@@ -62,7 +68,7 @@ def page(reading: Reading) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if can_zoom:
             address.toggle_button(_ALL, "Show all trials", "Zoom to the front")
-        download_chart(lambda: chart, data, f"{spec.name}-trade-off")
+        download_chart(create, data, f"{spec.name}-trade-off")
         st.caption("Click a point to select its trial, shift-click to add more, or drag to select an area.")
     _selection(reading, table, data, selected, axes)
     if probability is not None:
@@ -204,7 +210,8 @@ def _growth(reading: Reading) -> None:
     st.subheader("Hypervolume of the front", anchor=False)
     st.caption("Volume between the front and the untrained network, in the product of the units of the objectives.")
     volume, complete = growth["hypervolume"].iloc[-1], growth["complete"].iloc[-1]
-    draw(hypervolume_chart(growth), "growth", f"Hypervolume grew to {volume:.3g} in {complete} complete trials")
+    description = f"Hypervolume grew to {volume:.3g} in {complete} complete trials"
+    draw(reading, partial(hypervolume_chart, growth), "growth", description)
 
 
 def _description(data: pd.DataFrame, axes: Axes) -> str:

@@ -1,10 +1,12 @@
 """Page 'Trial': configuration, learning curves, latents, maps and sounds of one trial."""
 
 import time
+from functools import partial
 
 import altair as alt
 import pandas as pd
 import streamlit as st
+from altair.typing import ChartType
 
 from dashboard.address import TRIAL, choose, choose_many, selected_trials, spread
 from dashboard.charts import download_chart, show_chart, show_grid
@@ -127,10 +129,14 @@ def _learning(reading: Reading, trial: int) -> None:
         st.info("Choose a metric.")
         return
     data = learning_data(reports, names, spread())
-    charts = {name: learning_chart(data, spec, name) for name in data["metric"].unique()}
+    charts = {name: partial(learning_chart, data, spec, name) for name in data["metric"].unique()}
     suffix = f"of trial {trial} by steps, of each replicate, and their mean"
-    show_grid(charts, 2, "learning", [f"{objective_label(name)} {suffix}" for name in charts])
-    download_chart(lambda: alt.concat(*charts.values(), columns=2), data, f"{spec.name}-trial-{trial}-learning")
+    show_grid(reading, charts, 2, "learning", [f"{objective_label(name)} {suffix}" for name in charts])
+
+    def all_charts() -> ChartType:
+        return alt.concat(*(create() for create in charts.values()), columns=2)
+
+    download_chart(all_charts, data, f"{spec.name}-trial-{trial}-learning")
 
 
 def _maps(reading: Reading, context: ReportContext) -> None:
@@ -173,4 +179,4 @@ def _figure(reading: Reading, key: str, name: str, context: ReportContext) -> No
 def _show(reading: Reading, key: str, figure: Figure) -> None:
     st.subheader(figure.title, anchor=False)
     file = f"{reading.results.spec.name}-{key.replace(' ', '-')}"
-    show_chart(figure.chart, key, figure.caption, figure.data, file, figure.caption, width="content")
+    show_chart(reading, lambda: figure.chart, key, figure.caption, figure.data, file, figure.caption, width="content")

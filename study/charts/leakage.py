@@ -12,15 +12,15 @@ from study.analysis.aggregation import Spread
 from study.analysis.statistics import readings
 from study.charts import style
 
-Reader = Literal["strong", "lightweight"]
-READERS: Mapping[Reader, str] = {"strong": "information", "lightweight": "probe"}
+Reader = Literal["strong", "linear", "lightweight"]
+READERS: Mapping[Reader, str] = {"strong": "information", "linear": "linear_information", "lightweight": "probe"}
 """The group of metrics of each reader."""
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 64, 34, 0.1
 
 
 def leakage_data(models: pd.DataFrame, classes: Mapping[str, int], spread: Spread = "ci") -> pd.DataFrame:
-    """Return what both readers find of each factor in each subspace of each model, between nothing (0) and all (1).
+    """Return what all readers find of each factor in each subspace of each model, between nothing (0) and all (1).
 
     `models` has the name of each model in a column `model`, and the columns of `StudyResults.results`. `classes` is the
     number of classes of each factor.
@@ -35,7 +35,8 @@ def leakage_data(models: pd.DataFrame, classes: Mapping[str, int], spread: Sprea
         tables.append(table[is_wanted].assign(model=row["model"], factor=factor, subspace=subspace))
     data = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if data.empty:
-        raise style.MissingDataError("these models have no metrics of the groups information/… and probe/…")
+        groups = ", ".join(f"{group}/…" for group in READERS.values())
+        raise style.MissingDataError(f"these models have no metrics of the groups {groups}")
     data = data.assign(low=data["share"] - data[spread], high=data["share"] + data[spread])
     return data[["model", "factor", "subspace", "reader", "share", "low", "high"]]
 

@@ -190,11 +190,9 @@ def small_multiples_data(
     return pd.concat(panels, ignore_index=True)
 
 
-def small_multiple_chart(data: pd.DataFrame, spec: Spec, parameter: str, metric: str) -> ChartType | None:
-    """Draw one panel of `small_multiples_data`, None without points. A series has the same colour in all panels."""
+def small_multiple_chart(data: pd.DataFrame, spec: Spec, parameter: str, metric: str) -> ChartType:
+    """Draw one panel of `small_multiples_data`. A series has the same colour in all panels."""
     rows = data[(data["parameter"] == parameter) & (data["metric"] == metric)]
-    if rows.empty:
-        return None
     is_log = spec.space[parameter].log_uniform is not None or style.spans_decades(rows["value"])
     scale = alt.Scale(type="log", nice=False, padding=8) if is_log else alt.Scale(nice=False, padding=8, zero=False)
     series = sorted(data["series"].unique())

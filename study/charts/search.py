@@ -200,6 +200,24 @@ def _range_of(data: pd.DataFrame, axis: str) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
+def slice_chart(data: pd.DataFrame, spec: Spec, name: str, metric: str) -> ChartType:
+    """Draw a metric against one parameter, from `study.analysis.parameter_effects.slice_data`."""
+    parameter, label = spec.space[name], style.parameter_label(name)
+    if not is_numeric(parameter):
+        x = alt.X("value:N", title=label, axis=alt.Axis(labelAngle=-30))
+    elif parameter.log_uniform is not None:
+        x = alt.X("value:Q", title=label, scale=alt.Scale(type="log", nice=False, padding=10))
+    else:
+        x = alt.X("value:Q", title=label, scale=alt.Scale(zero=False, nice=False, padding=10))
+    base = alt.Chart(style.downsample(data)).encode(x=x)
+    points = base.mark_point(filled=True, size=50, opacity=0.9).encode(
+        y=alt.Y("mean:Q", title=style.metric_lines(spec, metric), scale=alt.Scale(zero=False)),
+        color=alt.Color("state:N", title=None, legend=alt.Legend(orient="top")),
+        tooltip=["trial", "state", "value", alt.Tooltip("mean:Q", format=".4g")],
+    )
+    return alt.layer(style.error_bars(base, opacity=0.4, color=style.BLUE), points).properties(height=320)
+
+
 def contour_chart(
     surface: pd.DataFrame, table: pd.DataFrame, spec: Spec, first: str, second: str, metric: str
 ) -> ChartType:

@@ -2,14 +2,12 @@
 
 import copy
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
 from altair.typing import ChartType
-from altair.utils.schemapi import SchemaBase
 
 from study.analysis.aggregation import Spread
 from study.errors import UserError
@@ -75,6 +73,33 @@ _DARK = dict(
         strict=True,
     )
 )
+_CONFIG: dict[str, Any] = {
+    "font": FONT,
+    "background": _PAGE,
+    "padding": 8,
+    "view": {"stroke": LINES},
+    "axis": {
+        "gridColor": _GRID,
+        "domainColor": LINES,
+        "tickColor": LINES,
+        "titleFontSize": 12,
+        "labelFontSize": 11,
+        "labelColor": TEXT,
+        "titleColor": TEXT,
+        "titleFontWeight": "normal",
+    },
+    "title": {
+        "fontWeight": "bold",
+        "anchor": "start",
+        "color": TEXT,
+        "subtitleColor": GREY,
+        "fontSize": 13,
+        "subtitleFontSize": 11,
+    },
+    "legend": {"titleFontWeight": "normal", "titleColor": TEXT, "labelColor": TEXT, "symbolOpacity": 1},
+    "text": {"color": TEXT},
+    "range": {"category": list(CATEGORIES), "ramp": list(RAMP), "heatmap": list(SHADES)},
+}
 _MAX_TICK_CHARACTERS = 18  # in all labels of an axis
 _FORMATS = (".html", ".png", ".svg")
 
@@ -105,40 +130,35 @@ class MissingDataError(Exception):
     """A chart has nothing to show; the message gives the reason."""
 
 
-def styled(chart: ChartType, is_dark: bool = False, background: str = _PAGE) -> ChartType:
-    """Return a whole chart in the style of the project, for a light or a dark page.
+def styled(chart: ChartType) -> ChartType:
+    """Return a whole chart in the style of the project, for a light page. Its parts are shared with the original."""
+    configured = copy.copy(chart)
+    # Altair's `configure_…` copy the whole chart each, and its attributes are properties of the chart.
+    object.__setattr__(configured, "_kwds", {**chart._kwds, "config": _CONFIG})
+    return configured
+
+
+def vega_lite(chart: ChartType, is_dark: bool) -> dict[str, Any]:
+    """Return a whole chart as a specification of Vega-Lite, for a light or a dark page. Its background is transparent.
 
     Charts are written with the colours of this module, which are meant for a light page. On a dark page each colour is
     replaced by its counterpart, which has the same meaning and the same contrast.
     """
-    axis: dict[str, Any] = {"labelColor": TEXT, "titleColor": TEXT, "titleFontWeight": "normal"}
-    header: dict[str, Any] = {"color": TEXT, "subtitleColor": GREY, "fontSize": 13, "subtitleFontSize": 11}
-    configured: ChartType = (
-        chart.configure(font=FONT, background=background, padding=8)
-        .configure_view(stroke=LINES)
-        .configure_axis(gridColor=_GRID, domainColor=LINES, tickColor=LINES, titleFontSize=12, labelFontSize=11, **axis)
-        .configure_title(fontWeight="bold", anchor="start", **header)
-        .configure_legend(titleFontWeight="normal", titleColor=TEXT, labelColor=TEXT, symbolOpacity=1)
-        .configure_text(color=TEXT)
-        .configure_range(category=list(CATEGORIES), ramp=list(RAMP), heatmap=list(SHADES))
-    )
-    return _recoloured(configured, _DARK) if is_dark else configured
+    # Validation takes longer than all else; tests validate each kind of chart.
+    content: dict[str, Any] = styled(chart).to_dict(validate=False)
+    datasets = content.pop("datasets", {})
+    content["config"] = {**_CONFIG, "background": "transparent"}
+    return (_recoloured(content) if is_dark else content) | {"datasets": datasets}
 
 
-def _recoloured(part: Any, colours: Mapping[str, str]) -> Any:
-    """Return a chart, or a part of one, with colours replaced. Data frames are shared with the original."""
+def _recoloured(part: Any) -> Any:
+    """Return a part of a specification with the colours of a dark page."""
     if isinstance(part, str):
-        return colours.get(part, part)
-    if isinstance(part, SchemaBase):
-        replaced = copy.copy(part)
-        # Altair's `copy` fails for some parameters, and its attributes are properties of the chart.
-        for name in ("_args", "_kwds"):
-            object.__setattr__(replaced, name, _recoloured(getattr(part, name), colours))
-        return replaced
-    if isinstance(part, Mapping):
-        return {name: _recoloured(value, colours) for name, value in part.items()}
-    if isinstance(part, list | tuple):
-        return [_recoloured(value, colours) for value in part]
+        return _DARK.get(part, part)
+    if isinstance(part, dict):
+        return {name: _recoloured(value) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_recoloured(value) for value in part]
     return part
 
 

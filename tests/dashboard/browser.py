@@ -38,6 +38,7 @@ class Mark(NamedTuple):
     datum: dict[str, Any]
     box: tuple[float, float, float, float]
     """Left, top, right and bottom, CSS pixels from the upper left corner of the chart element."""
+    opacity: float
 
 
 class Sound(NamedTuple):
@@ -142,7 +143,7 @@ _MARKS = """(chart, kind) => {
                 for (const inner of item.items) collect(inner, x + (item.x || 0), y + (item.y || 0));
             else if (mark.marktype === kind && mark.role === "mark") {
                 const {x1, y1, x2, y2} = item.bounds;
-                found.push([item.datum, [x + x1, y + y1, x + x2, y + y2]]);
+                found.push([item.datum, [x + x1, y + y1, x + x2, y + y2], item.opacity ?? 1]);
             }
     };
     const outer = chart.getBoundingClientRect();
@@ -163,7 +164,7 @@ def marks(chart: Locator, kind: str = "symbol") -> list[Mark]:
         kind: Mark type of Vega: "symbol" for points, "rect" for bars and cells, "text", "rule".
     """
     wait_until_drawn(chart.page)
-    return [Mark(datum, tuple(box)) for datum, box in chart.evaluate(_MARKS, kind)]
+    return [Mark(datum, tuple(box), opacity) for datum, box, opacity in chart.evaluate(_MARKS, kind)]
 
 
 def position_of(chart: Locator, datum: dict[str, Any], kind: str = "symbol") -> Position:

@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 
 from study.charts import style
-from study.charts.style import factor_label, metric_lines, parameter_description, parameter_label, styled, value_label
+from study.charts.style import (
+    factor_label,
+    metric_lines,
+    parameter_description,
+    parameter_label,
+    styled,
+    value_label,
+    vega_lite,
+)
 from study.spec import Parameter, parse_spec
 
 
@@ -58,7 +66,7 @@ def contrast(first, second):
 def in_dark(colour):
     """Return the counterpart of a colour on a dark page."""
     chart = alt.Chart(pd.DataFrame({"x": [1]})).mark_point(color=colour).encode(x="x:Q")
-    return json.loads(styled(chart, is_dark=True).to_json())["mark"]["color"]
+    return vega_lite(chart, is_dark=True)["mark"]["color"]
 
 
 def test_the_contrast_of_black_and_of_a_known_grey_with_white():
@@ -98,8 +106,8 @@ def test_a_dark_chart_has_no_light_colour_and_the_original_stays_as_it_was():
     cells = alt.Chart(data).mark_rect().encode(x="x:Q", color=alt.Color("kind:N", scale=scale))
     chart = alt.layer(points, cells).properties(title=alt.Title("all", subtitleColor=style.GREY))
     before = chart.to_json()
-    dark = styled(chart, is_dark=True).to_json()
-    assert json.loads(dark)["config"]["background"] == DARK_PAGE
+    dark = json.dumps(vega_lite(chart, is_dark=True))
     assert [colour for colour in light if f'"{colour}"' in dark] == []
     assert chart.to_json() == before
-    assert all(f'"{colour}"' in styled(chart).to_json() for colour in light)
+    for same_page in (styled(chart).to_json(), json.dumps(vega_lite(chart, is_dark=False))):
+        assert all(f'"{colour}"' in same_page for colour in light)
