@@ -118,7 +118,7 @@ def _reference(configurations: Iterable[_Configuration]) -> dict[str, Scalar] | 
         values[name][value] += 1
     most_common = {name: counts.most_common(1)[0][0] for name, counts in values.items()}
     for candidate in (*distinct, most_common):
-        # Of a search, most candidates are refuted by the first configurations.
+        # The first configurations of a search refute most candidates.
         if all(len(_differences(configuration, candidate)) <= 1 for configuration in distinct):
             varied = set().union(*(_differences(configuration, candidate) for configuration in distinct))
             return {name: value for name, value in candidate.items() if varied != {name}}
