@@ -84,5 +84,14 @@ def test_gradients_are_finite(plugin: Plugin, latents: str) -> None:
     assert not wrong, f"the gradient of {plugin.name} is not finite for {latents} latents, in {', '.join(wrong)}"
 
 
+def test_the_loss_trains_the_encoder(plugin: Plugin) -> None:
+    case = Case(_sections(plugin))
+    model = case.model()
+    gradients, _ = grad_and_value(_loss(case))(model.parameters, model.hyperparameters, case.batch())
+    assert any(gradient.any() for gradient in gradients.values()), (
+        f"{plugin.name} has no gradient, so it would train nothing; detach one view at most"
+    )
+
+
 def test_models_have_the_same_bits_in_any_lane(plugin: Plugin) -> None:
     assert_same_bits(*snapshots_in_two_lanes(_sections(plugin)), plugin.name)

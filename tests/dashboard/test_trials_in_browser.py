@@ -116,7 +116,7 @@ def test_an_address_reproduces_filter_columns_and_selection(page, url):
     expect(table(again).locator("th")).to_have_text(["Trial", "log-mel RMSE (dB)", "±"])
 
 
-def test_back_undoes_one_filter_at_each_press(page, url):
+def test_back_undoes_one_filter_at_each_press_and_forward_restores_it(page, url):
     open_view(page, url)
     for text, trials in (("trial > 0", [1, 2, 3]), ("trial > 1", [2, 3])):
         type_filter(page, text)
@@ -128,6 +128,10 @@ def test_back_undoes_one_filter_at_each_press(page, url):
     page.go_back()
     expect_trials(page, [0, 1, 2, 3])
     expect(page.get_by_role("textbox", name="Filter")).to_have_value("")
+    wait_until_drawn(page)
+    page.go_forward()
+    expect_trials(page, [1, 2, 3])
+    expect(page.get_by_role("textbox", name="Filter")).to_have_value("trial > 0")
 
 
 def test_back_undoes_a_selection(page, url):

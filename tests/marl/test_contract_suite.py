@@ -75,6 +75,13 @@ def test_the_code_of_the_guide_passes(tmp_path):
         ),
         ("ring_loss:ring_loss", "+ _SMALLEST", "", "finite", ("gradient of ring_loss:ring_loss is not finite",)),
         (
+            "ring_loss:ring_loss",
+            "return distance_B.mean() + (norm_N - _RADIUS).square().mean()",
+            "return (distance_B.mean() + (norm_N - _RADIUS).square().mean()).detach()",
+            "trains",
+            ("ring_loss:ring_loss has no gradient",),
+        ),
+        (
             "chirps:gini",
             "rank_KD = torch.arange(1, mask_KD.shape[1] + 1, device=mask_KD.device) - (mask_KD.shape[1] - latents_K1)",
             "rank_KD = torch.arange(1, mask_KD.shape[1] + 1, device=mask_KD.device)",
@@ -93,7 +100,7 @@ def test_the_code_of_the_guide_passes(tmp_path):
         ),
         ("chirps:DenseNetwork", "local_shape=(1, model.width)", "local_shape=(2, 8)", "shape", ("local_shape (2, 8)",)),
     ],
-    ids=["padding", "branch", "gradient", "metric", "splits", "local features"],
+    ids=["padding", "branch", "gradient", "no gradient", "metric", "splits", "local features"],
 )
 def test_a_broken_plugin_fails_with_the_reason(folder, plugin, find, replace, select, facts):
     path = folder / f"{plugin.partition(':')[0]}.py"
