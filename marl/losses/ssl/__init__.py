@@ -3,6 +3,7 @@
 Every module here that defines a `Strategy` adds it to `STRATEGIES`.
 """
 
+import inspect
 from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
@@ -19,6 +20,11 @@ def _adapt(name: str, found: Any) -> Strategy:
         return replace(found, name=name)
     if isinstance(found, type) or not callable(found):
         raise PluginError(f"{name} must be a loss, a function of two views and their pairing, or a Strategy")
+    signature = inspect.signature(found)
+    try:
+        signature.bind("first_BD", "second_BD", "pairing")
+    except TypeError:
+        raise PluginError(f"{name} must take three arguments, two views and their pairing; got {signature}") from None
     return pairwise(name, found)
 
 
