@@ -6,12 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 from altair.typing import ChartType
 
 from dashboard.reading import Reading
 from study.charts.style import save_chart, vega_lite
+
+# Altair limits rows for notebooks, which keep charts in their file. The setting belongs to the process.
+alt.data_transformers.enable("default", max_rows=None)
 
 _FORMATS = {".png": "PNG for slides", ".svg": "SVG for a paper", ".html": "HTML, interactive"}
 
@@ -32,7 +36,7 @@ def draw(
 ) -> Any:
     """Draw a chart in the theme of the page, with a description for screen readers.
 
-    The chart of a `reading` is created once for each view, which the address has all of. `on_select` is called when one
+    The chart of a `reading` is created once for each address, theme and `key`. `on_select` is called when one
     of the `selections`, parameters of the chart, has changed.
     """
 

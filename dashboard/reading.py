@@ -28,7 +28,7 @@ QUIET_S = 30.0
 """Polling interval of a study that is not running, in seconds; it may be resumed at any time."""
 
 _MANY_TRIALS = 2000
-_MAX_DRAWN = 200  # charts of a reading that are kept
+_MAX_DRAWN = 200  # charts of a reading that are kept, the latest ones
 
 _Value = TypeVar("_Value")
 
@@ -82,7 +82,7 @@ class Reading:
         return value
 
     def drawn(self, view: tuple[Any, ...], create: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the specification of a chart in one view of a page. The latest are kept for all sessions."""
+        """Return the Vega-Lite specification of a chart in one view of a page. It is created once for all sessions."""
         with self._lock:
             if (spec := self._drawn.pop(view, None)) is not None:
                 self._drawn[view] = spec

@@ -45,6 +45,31 @@ def test_values_are_computed_once_per_reading(reader):
     assert len(calls) == 1
 
 
+def test_a_chart_is_created_once_for_each_view_and_anew_for_a_new_reading(reader, store):
+    first = reader.latest("tiny")
+    created = []
+
+    def drawn(reading, view):
+        return reading.drawn((view,), lambda: created.append(view) or {"view": view})
+
+    assert drawn(first, "light") == drawn(first, "light") == {"view": "light"}
+    drawn(first, "dark")
+    assert created == ["light", "dark"]
+    writer = StudyWriter(store, trials=2)
+    writer.add("reports", {"trial": 1, "seed": 0, "step": 30, "metric_version": 1, "fidelity/log_mel_rmse_db": 1.0})
+    writer.finish()
+    drawn(again(reader), "light")
+    assert created == ["light", "dark", "light"]
+
+
+def test_the_oldest_charts_are_dropped(reader, monkeypatch):
+    monkeypatch.setattr("dashboard.reading._MAX_DRAWN", 2)
+    reading, created = reader.latest("tiny"), []
+    for view in ("a", "b", "a", "c", "a", "b"):
+        reading.drawn((view,), lambda view=view: created.append(view) or {"view": view})
+    assert created == ["a", "b", "c", "b"]
+
+
 def test_new_reports_create_a_new_reading(reader, store):
     before = reader.latest("tiny")
     writer = StudyWriter(store, trials=2)

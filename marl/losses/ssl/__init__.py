@@ -20,11 +20,10 @@ def _adapt(name: str, found: Any) -> Strategy:
         return replace(found, name=name)
     if isinstance(found, type) or not callable(found):
         raise PluginError(f"{name} must be a loss, a function of two views and their pairing, or a Strategy")
-    signature = inspect.signature(found)
     try:
-        signature.bind("first_BD", "second_BD", "pairing")
-    except TypeError:
-        raise PluginError(f"{name} must take three arguments, two views and their pairing; got {signature}") from None
+        inspect.signature(found).bind("first_BD", "second_BD", "pairing")
+    except (TypeError, ValueError) as error:  # ValueError: a function of C without a signature
+        raise PluginError(f"{name} must take three arguments, two views and their pairing: {error}") from None
     return pairwise(name, found)
 
 

@@ -14,6 +14,7 @@ import marl
 import study.export.bundle as bundle_module
 from study.errors import RunError, UserError
 from study.export.bundle import export_trials
+from study.export.embed import load_model
 from study.export.verify import foreign_files, verify
 from tests.messages import assert_mentions, mentions
 
@@ -242,6 +243,14 @@ def test_a_flipped_byte_is_detected_and_its_file_is_named(bundle, name):
     (bundle / name).write_bytes(bytes(content))
     with pytest.raises(RunError, match=mentions(name)):
         verify(bundle)
+
+
+@pytest.mark.parametrize("use", [verify, load_model])
+def test_a_wrong_folder_is_answered_with_the_exported_models(bundle, use):
+    with pytest.raises(UserError, match=mentions("no folder", "gone", bundle)):
+        use(bundle.parent / "gone")
+    with pytest.raises(UserError, match=mentions("not an exported model", bundle)):
+        use(bundle.parent)
 
 
 def test_a_missing_file_is_named(bundle):
